@@ -1,0 +1,1 @@
+"""X-STILTs: one encoder, English labels, forty languages."""

@@ -1,0 +1,114 @@
+"""What users are told when something they gave is wrong: where, what, and the nearest right thing.
+
+    UserError            one mistake of the user's, shown without a traceback, exit code 2
+    ├── DataError        a mistake in a data file; `where` is file:line
+    ├── MissingData      files that are not there; names every place that was looked at
+    ├── StepFailed       a training that cannot go on (a loss that is not a number)
+    └── Mistakes         several of the above, all shown at once
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    Args:
+        what: what is wrong, in one sentence.
+        where: file, file:line, or place in a recipe (`recipe.yaml:4: phases[0].choices`).
+        hint: the nearest right thing, or what to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.hint = what, where, hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what}" + (f" ({self.hint})" if self.hint else "")
+
+    def __reduce__(self) -> tuple[object, ...]:  # keyword arguments do not survive the default pickling
+        return _rebuild, (type(self), self.what, self.where, self.hint)
+
+
+def _rebuild(kind: type[UserError], what: str, where: str, hint: str) -> UserError:
+    return kind(what, where=where, hint=hint)
+
+
+class DataError(UserError):
+    """A row of a data file that cannot be read as the task says."""
+
+
+class MissingData(UserError):
+    """A file that a task needs and that is in none of the places where it may be."""
+
+
+class StepFailed(UserError):
+    """A step that stopped by itself; the other steps of the study go on."""
+
+
+class Mistakes(UserError):
+    """All mistakes found in one go; `str` has one line for each."""
+
+    def __init__(self, errors: Sequence[UserError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = tuple(errors)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Mistakes, (self.errors,)
+
+
+class Collector:
+    """Gathers mistakes so that all of them can be shown together.
+
+    >>> found = Collector()
+    >>> with found.catch():
+    ...     raise UserError("no such task", where="a.yaml:3")
+    >>> len(found.errors)
+    1
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[UserError] = []
+
+    def add(self, what: str, *, where: str = "", hint: str = "") -> None:
+        """Note one mistake."""
+        self.errors.append(UserError(what, where=where, hint=hint))
+
+    @contextmanager
+    def catch(self) -> Iterator[None]:
+        """Note any `UserError` raised inside, and go on."""
+        try:
+            yield
+        except Mistakes as many:
+            self.errors.extend(many.errors)
+        except UserError as error:
+            self.errors.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was gathered: nothing, the one mistake itself, or `Mistakes`, each message once."""
+        unique = list({str(error): error for error in self.errors}.values())
+        if len(unique) == 1:
+            raise unique[0]
+        if unique:
+            raise Mistakes(unique)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Say which of `choices` was probably meant, or list them when they are few.
+
+    >>> nearest("xlni", ["xnli", "panx"])
+    "did you mean 'xnli'?"
+    >>> nearest("zebra", ["xnli", "panx"])
+    'known: panx, xnli'
+    """
+    known = sorted(set(choices))
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    shown = ", ".join(known[:20])
+    return f"known: {shown}" + (f" and {len(known) - 20} more" if len(known) > 20 else "") if known else ""

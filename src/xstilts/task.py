@@ -1,0 +1,224 @@
+"""The types that say what a task is: Task, Format, Source, Row, Features; no tensors, nothing on training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Split: TypeAlias = Literal["train", "stop", "dev", "test"]
+"""`stop` is what early stopping looks at where that is not the task's own English dev set."""
+
+Example: TypeAlias = Any
+"""What a format's `read` makes of a row; only that format looks inside."""
+
+Prediction: TypeAlias = Any
+"""A JSON value in the task's own terms: a label, a list of tags, the index of a sentence."""
+
+IGNORED = -100
+"""The target of a marked token that counts in no loss (an example without a label)."""
+
+
+class Strict(BaseModel):
+    """A frozen model that knows no field but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record of a data file, with the place where it stands."""
+
+    values: Mapping[str, Any]
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """`file:line`, as error messages want it."""
+        return f"{self.file}:{self.line}"
+
+
+class File(Strict):
+    """One file of a source, as a pattern relative to the data folder.
+
+    `{lang}` stands for the language's code, `{lang3}` for its ISO 639-3 code; `*` matches several files, which are
+    read in sorted order. A `.gz` copy is found by itself. `playground:` paths are generated.
+    """
+
+    path: str
+    pair: str | None = None
+    """The other side of aligned text (one sentence a line, line k belongs to line k)."""
+    columns: tuple[str, ...] | dict[str, str] | None = None
+    """Names of the columns of a file without a header, or {our name: the file's name}."""
+    part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
+    """`2/3` is the second third of the rows."""
+    where: dict[str, str] | None = None
+    """Only rows whose column has this value; `{lang}` works here too."""
+
+
+class Source(Strict):
+    """Where rows come from: the first layout whose files are all there; the files of a layout are joined.
+
+    Written as one path, one file, a list (joined), or `{first_of: [...]}`.
+    """
+
+    layouts: tuple[tuple[File, ...], ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, value: Any) -> Any:
+        if isinstance(value, Source) or (isinstance(value, dict) and "layouts" in value):
+            return value
+        if isinstance(value, dict) and set(value) == {"first_of"}:
+            return {"layouts": [_joined(layout) for layout in value["first_of"]]}
+        return {"layouts": [_joined(value)]}
+
+
+def _joined(value: Any) -> list[Any]:
+    files = value if isinstance(value, list | tuple) else [value]
+    return [{"path": file} if isinstance(file, str) else file for file in files]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Which head a format needs; `heads.build` makes the module."""
+
+    kind: Literal["pooled", "token", "span", "mean", "vocabulary"]
+    outputs: int = 0
+    """Scores a marked token gets; 0 for heads without a size of their own."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether the head has parameters that are drawn anew in every phase."""
+        return self.kind in ("pooled", "token", "span")
+
+
+@dataclass(frozen=True)
+class Features:
+    """One forward pass of one example: token ids, and the positions that the head looks at.
+
+    `marks` are positions in `ids`; `targets` has one class per mark, `IGNORED` where there is no label. `second` is the
+    position where the second text begins (0: there is none), for encoders with token types.
+    """
+
+    example: int
+    ids: Sequence[int]
+    marks: Sequence[int]
+    targets: Sequence[int]
+    second: int = 0
+
+
+class Pieces(Protocol):
+    """A tokenizer with a maximum length, as formats see it."""
+
+    unk_id: int
+
+    def room(self, texts: int) -> int:
+        """Pieces that fit beside the special tokens of one text or of a pair."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Piece ids of each text, without special tokens and without truncation."""
+
+    def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
+        """For each word its piece ids (never none) and which of them has the word's first character."""
+
+    def single(self, ids: Sequence[int]) -> tuple[list[int], int]:
+        """Add the special tokens of one text; also the position of the first piece."""
+
+    def pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], int]:
+        """Add the special tokens of a pair; also the position of the second text's first piece."""
+
+
+Kept: TypeAlias = tuple[int, NDArray[Any]]
+"""Example number, and what its head kept of one forward pass (see `heads.py` for the shapes)."""
+
+
+class Format(Strict, ABC):
+    """The shape of a task's data, from a row to a prediction. Values, no tensors."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when the same rows give other features, so that stored features are not taken for these."""
+    scale: ClassVar[tuple[float, float]] = (0.0, 100.0)
+
+    @property
+    @abstractmethod
+    def fields(self) -> tuple[str, ...]:
+        """Columns of a row, in the order of a file without a header; the last is the label if the format has labels."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """The fields that every row must have; what else is in `fields` is the label."""
+
+    @property
+    @abstractmethod
+    def head(self) -> HeadSpec:
+        """The head that this format needs."""
+
+    @abstractmethod
+    def read(self, row: Row) -> Example | None:
+        """Make an example of a row; None drops the row on purpose. Raises DataError."""
+
+    @abstractmethod
+    def features(self, examples: Sequence[Example], pieces: Pieces) -> Iterator[Features]:
+        """Forward passes of the examples, in order; one or more for each."""
+
+    @abstractmethod
+    def decode(self, examples: Sequence[Example], kept: Sequence[Kept], threshold: float | None) -> list[Prediction]:
+        """One prediction for each example, from what the head kept of all its forward passes, in order."""
+
+    @abstractmethod
+    def reference(self, example: Example, index: int) -> Prediction | None:
+        """The right prediction, or None for an example without a label."""
+
+    def calibrate(self, examples: Sequence[Example], kept: Sequence[Kept]) -> float | None:  # noqa: ARG002
+        """A threshold tuned on dev for use on test; None where the format has none."""
+        return None
+
+
+class Task(Strict):
+    """What a task is: format, data, languages, metrics, and the paper's training defaults for it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    format: Format
+    data: dict[Split, Source]
+    languages: tuple[str, ...] = ("en",)
+    metrics: tuple[str, ...]
+    """Names in `metrics.METRICS`; the first is the main one."""
+    train_language: str = "en"
+    batch: int = Field(default=32, ge=1)
+    epochs: int = Field(default=3, ge=1)
+    max_length: int = Field(default=256, ge=8)
+    license: str = ""
+    url: str = ""
+    note: str = ""
+    """What a reader must know before believing the number."""
+    base: Path | None = Field(default=None, exclude=True)
+    """The folder of the file that defined the task; its paths are looked up there first."""
+
+    @field_validator("languages")
+    @classmethod
+    def _some_language(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("needs at least one language")
+        if len(set(value)) != len(value):
+            raise ValueError("names a language twice")
+        return value
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self.data
+
+    @property
+    def metric(self) -> str:
+        """The main metric's name."""
+        return self.metrics[0]
