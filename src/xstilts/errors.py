@@ -1,10 +1,10 @@
 """What users are told when something they gave is wrong: where, what, and the nearest right thing.
 
-    UserError            one mistake of the user's, shown without a traceback, exit code 2
-    ├── DataError        a mistake in a data file; `where` is file:line
-    ├── MissingData      files that are not there; names every place that was looked at
-    ├── StepFailed       a training that cannot go on (a loss that is not a number)
-    └── Mistakes         several of the above, all shown at once
+UserError            one mistake of the user's, shown without a traceback, exit code 2
+├── DataError        a mistake in a data file; `where` is file:line
+├── MissingData      files that are not there; names every place that was looked at
+├── StepFailed       a training that cannot go on (a loss that is not a number)
+└── Mistakes         several of the above, all shown at once
 """
 
 from __future__ import annotations

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from xstilts import languages
+from xstilts.errors import nearest
+from xstilts.metrics import METRICS
 
 Split: TypeAlias = Literal["train", "stop", "dev", "test"]
 """`stop` is what early stopping looks at where that is not the task's own English dev set."""
@@ -93,6 +96,8 @@ class HeadSpec:
     kind: Literal["pooled", "token", "span", "mean", "vocabulary"]
     outputs: int = 0
     """Scores a marked token gets; 0 for heads without a size of their own."""
+    layer: int | None = None
+    """Hidden state that is pooled; None is the default of the mean head, and the last one elsewhere."""
 
     @property
     def trained(self) -> bool:
@@ -144,9 +149,10 @@ class Format(Strict, ABC):
     """The shape of a task's data, from a row to a prediction. Values, no tensors."""
 
     name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    """What a task of one's own is scored with if it does not say."""
     version: ClassVar[int] = 1
     """Raised when the same rows give other features, so that stored features are not taken for these."""
-    scale: ClassVar[tuple[float, float]] = (0.0, 100.0)
 
     @property
     @abstractmethod
@@ -190,10 +196,10 @@ class Task(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     format: Format
     data: dict[Split, Source]
-    languages: tuple[str, ...] = ("en",)
-    metrics: tuple[str, ...]
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    metrics: tuple[str, ...] = Field(min_length=1)
     """Names in `metrics.METRICS`; the first is the main one."""
-    train_language: str = "en"
+    train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
     batch: int = Field(default=32, ge=1)
     epochs: int = Field(default=3, ge=1)
     max_length: int = Field(default=256, ge=8)
@@ -204,14 +210,27 @@ class Task(Strict):
     base: Path | None = Field(default=None, exclude=True)
     """The folder of the file that defined the task; its paths are looked up there first."""
 
-    @field_validator("languages")
+    @field_validator("languages", "train_languages")
     @classmethod
-    def _some_language(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("needs at least one language")
+    def _known_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
             raise ValueError("names a language twice")
+        for code in value:
+            if not languages.well_formed(code):
+                raise ValueError(f"no language '{code}'; {nearest(code, languages.LANGUAGES)}")
         return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in METRICS:
+                raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
+        return value
+
+    def stop_source(self) -> Source | None:
+        """What early stopping looks at: `stop` if the task says so, else its dev set."""
+        return self.data.get("stop", self.data.get("dev"))
 
     @property
     def trainable(self) -> bool:

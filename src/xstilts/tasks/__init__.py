@@ -1,0 +1,88 @@
+"""The catalogue of tasks, and the door through which a user's own tasks come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xstilts import strict_yaml
+from xstilts.errors import Collector, nearest
+from xstilts.formats import FORMATS
+from xstilts.task import Task
+from xstilts.tasks import pairs, play, retrieval, tagging, text
+
+TASKS: dict[str, Task] = {
+    task.name: task for module in (pairs, tagging, retrieval, text, play) for task in module.CATALOGUE
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {"playground": play.TARGETS}
+"""Names that stand for several tasks in `each` and `evaluate`."""
+
+
+def from_yaml(path: Path, known: Mapping[str, Task]) -> dict[str, Task]:
+    """Read a user's tasks: each `like` a known one with some fields changed, or of a `format` of its own.
+
+    Fields of the task and of its format stand side by side; `data` replaces only the splits it names.
+
+    Raises:
+        UserError: all mistakes of the file.
+    """
+    document = strict_yaml.load(path)
+    found = Collector()
+    tasks: dict[str, Task] = {}
+    for name, entry in document.value.items():
+        with found.catch():
+            tasks[name] = _task(name, entry, {**known, **tasks}, document)
+    found.raise_any()
+    return tasks
+
+
+def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yaml.Document) -> Task:
+    found = Collector()
+
+    def place(*key: str) -> str:
+        return f"{document.path}:{document.line((name, *key))}: {'.'.join((name, *key))}"
+
+    if not isinstance(entry, dict):
+        found.add("is not a task: it needs `like: TASK` or `format: FORMAT`, and `data`", where=place())
+        found.raise_any()
+    given = dict(entry)
+    like, form = given.pop("like", None), given.pop("format", None)
+    if (like is None) == (form is None):
+        found.add("needs either `like: TASK` or `format: FORMAT`", where=place())
+    elif like is not None and like not in known:
+        found.add(f"unknown task '{like}'", where=place("like"), hint=nearest(str(like), known))
+    elif form is not None and form not in FORMATS:
+        found.add(f"unknown format '{form}'", where=place("format"), hint=nearest(str(form), FORMATS))
+    found.raise_any()
+    base = known[like] if like else None
+    kind = type(base.format) if base else FORMATS[form]
+    task_fields = set(Task.model_fields) - {"name", "format", "base"}
+    for key in given.keys() - task_fields - kind.model_fields.keys():
+        hint = nearest(key, ["like", "format", *task_fields, *kind.model_fields])
+        found.add(f"not a field of Task or of its format {kind.name}", where=place(key), hint=hint)
+    found.raise_any()
+    shape = {key: value for key, value in given.items() if key in kind.model_fields}
+    fields = {key: value for key, value in given.items() if key in task_fields}
+    if isinstance(fields.get("data"), dict):
+        fields["data"] = (dict(base.data) if base else {}) | fields["data"]
+    try:
+        old = base.model_dump(exclude={"format", "data"}) if base else {"metrics": kind.metrics}
+        inherited = {"data": base.data} if base else {}
+        made = kind.model_validate((base.format.model_dump() if base else {}) | shape)
+        return Task.model_validate(
+            {**old, **inherited, **fields, "name": name, "format": made, "base": path_of(document)}
+        )
+    except ValidationError as error:
+        model = kind if error.title == kind.__name__ else Task
+        found.errors.extend(strict_yaml.mistakes(error, model, document, (name,)))
+    found.raise_any()
+    raise AssertionError("a validation error without a mistake")
+
+
+def path_of(document: strict_yaml.Document) -> Path:
+    """The folder in which a task file's relative paths begin."""
+    return document.path.parent

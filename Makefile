@@ -1,0 +1,32 @@
+# The door: `make demo` and `make test` do all the set-up on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench real clean
+
+demo: .venv/ready  ## install, then run the main job on the built-in world
+	$(BIN)/xstilts run quickstart
+
+test: .venv/ready  ## install, then run the tests
+	$(BIN)/pytest -m "not real"
+
+real: .venv/ready  ## the tests that need the real data folder
+	$(BIN)/pytest -m real
+
+check: .venv/ready  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready  ## measure, and write docs/benchmarks.md
+	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python benchmarks/train_throughput.py --write docs/benchmarks.md
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable .
+	touch $@
+
+clean:
+	rm -rf .venv build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,145 @@
+"""Batches: which examples go together, in which order, and the tensors made of them."""
+
+# Shape suffixes: T = tokens, B = forward passes, M = marked positions
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xstilts.features import FeatureSet
+
+CAP = 2**17
+"""Examples of a task that count in the paper's mixing rule: p ~ min(examples, 2^17)."""
+
+MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
+"""Share of the pieces that is hidden; of these, the share shown as the mask token and as a random piece."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The real tokens of B forward passes in one row, without padding.
+
+    marks_M are positions in the row, targets_M their classes; types_T says which text of a pair a token belongs to.
+    """
+
+    examples: int
+    ids_T: Tensor
+    lengths_B: Tensor
+    types_T: Tensor
+    marks_M: Tensor
+    targets_M: Tensor
+    marks_B: Tensor
+    """Number of marks of each forward pass."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {name: x.to(device, non_blocking=True) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return dataclasses.replace(self, **moved)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens."""
+        return len(self.ids_T)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What hiding pieces needs to know of a tokenizer: the mask token, the number of pieces, and the special ones."""
+
+    mask_id: int
+    pieces: int
+    special: tuple[int, ...]
+
+    def hide(self, ids_T: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hide pieces as BERT does (15 %, of which 80 % mask, 10 % random, 10 % kept); special tokens never.
+
+        Returns the changed ids and the positions to be guessed. At least one position is guessed if there is any
+        piece at all, so that no batch is without a target.
+        """
+        free = np.flatnonzero(~np.isin(ids_T, self.special))
+        chosen = free[rng.random(len(free)) < MLM_SHARE]
+        if not len(chosen) and len(free):
+            chosen = rng.choice(free, 1)
+        fate = rng.random(len(chosen))
+        hidden = ids_T.copy()
+        hidden[chosen[fate < MLM_MASKED]] = self.mask_id
+        random = chosen[(fate >= MLM_MASKED) & (fate < MLM_MASKED + MLM_RANDOM)]
+        hidden[random] = rng.integers(0, self.pieces, len(random))
+        return hidden, chosen
+
+
+def collate(
+    features: FeatureSet, passes: Sequence[int] | NDArray[np.int64], masking: Masking | None, rng: np.random.Generator
+) -> Batch:
+    """Make tensors of the given forward passes; with `masking`, the marks are pieces hidden by `rng`."""
+    at, marks_at = features.ids_at, features.marks_at
+    lengths = np.array([at[f + 1] - at[f] for f in passes])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.concatenate([features.ids_T[at[f] : at[f + 1]] for f in passes]).astype(np.int64)
+    types = np.zeros(len(ids), np.int64)
+    for f, (start, end) in zip(passes, pairwise(starts), strict=True):
+        if features.second_F[f]:
+            types[start + features.second_F[f] : end] = 1
+    if masking is None:
+        marks = np.concatenate(
+            [start + features.marks_M[marks_at[f] : marks_at[f + 1]] for f, start in zip(passes, starts, strict=False)]
+        )
+        targets = np.concatenate([features.targets_M[marks_at[f] : marks_at[f + 1]] for f in passes]).astype(np.int64)
+        marks_B = np.array([marks_at[f + 1] - marks_at[f] for f in passes])
+    else:
+        original = ids
+        ids, marks = masking.hide(original, rng)
+        targets = original[marks]
+        marks_B = np.histogram(marks, bins=starts)[0]
+    examples = len(np.unique(np.searchsorted(features.first, np.asarray(passes), side="right")))
+    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B)
+    return Batch(examples, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+
+def shuffled(features: FeatureSet, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Forward passes of `batch` examples at a time, for ever; a new order each epoch, whose last batch may be small."""
+    while True:
+        order = rng.permutation(features.examples)
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            yield [f for example in chosen for f in range(features.first[example], features.first[example + 1])]
+
+
+def by_length(features: FeatureSet, tokens: int) -> Iterator[NDArray[np.int64]]:
+    """All forward passes, longest first, as many at a time as fit `tokens` when padded to the longest."""
+    order = np.argsort(-features.lengths_F, kind="stable")
+    start = 0
+    while start < len(order):
+        fit = max(1, tokens // int(features.lengths_F[order[start]]))
+        yield order[start : start + fit]
+        start += fit
+
+
+def updates_of(examples: int, batch: int, epochs: int) -> int:
+    """Updates that a task of so many examples asks for: epochs x ceil(min(examples, 2^17) / batch) in a mixture."""
+    return epochs * -(-examples // batch)
+
+
+def shares(sizes: Sequence[int], weights: Sequence[float]) -> NDArray[np.float64]:
+    """Sampling probabilities of the tasks of a mixture: weight x min(examples, 2^17), made to sum to one (paper, 2.3).
+
+    >>> shares([262144, 131072, 65536], [1, 1, 1]).round(2).tolist()
+    [0.4, 0.4, 0.2]
+    """
+    mass = np.minimum(np.asarray(sizes, float), CAP) * np.asarray(weights, float)
+    return np.asarray(mass / mass.sum())
+
+
+def generator(*seed: Any) -> np.random.Generator:
+    """A random stream of its own for each purpose, told apart by a seed and words such as `order`."""
+    words = [part if isinstance(part, int) else int.from_bytes(str(part).encode()) for part in seed]
+    return np.random.default_rng(words)

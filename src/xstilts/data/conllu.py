@@ -1,0 +1,161 @@
+"""Read sentences that stand a token a line: CoNLL-U, exactly as XTREME makes its UDPOS of it, and token-tag files.
+
+Source: XTREME's `third_party/ud-conversion-tools` (fused tokens), `utils_preprocess.py` (`udpos_preprocess`,
+`panx_preprocess`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from xstilts.errors import DataError
+
+COLUMNS = 10
+PRECEDENCE: dict[str, tuple[str, ...]] = {
+    "es": ("VERB", "AUX", "PRON", "ADP", "DET"),
+    "fr": ("VERB", "AUX", "PRON", "NOUN", "ADJ", "ADV", "ADP", "DET", "PART", "SCONJ", "CONJ"),
+    "it": ("VERB", "AUX", "ADV", "PRON", "ADP", "DET", "INTJ"),
+}
+"""Which part lends its tag to a fused token when several parts stand equally high in the tree."""
+OTHERS = (
+    *("VERB", "NOUN", "PROPN", "PRON", "ADJ", "NUM", "ADV", "INTJ"),
+    *("AUX", "ADP", "DET", "PART", "CCONJ", "SCONJ", "X", "PUNCT"),
+)
+
+
+class Tokens(NamedTuple):
+    """One sentence: the number of its first line, its words, and their tags if it has any."""
+
+    line: int
+    words: list[str]
+    tags: list[str] | None
+
+
+def sentences(lines: Iterable[tuple[int, str]], language: str, file: str) -> Iterator[Tokens]:
+    """Sentences of numbered lines.
+
+    A multiword token is one word with the tag of its highest part; empty nodes are dropped, and so are sentences that
+    hold hardly anything but `_` (treebanks published without their text).
+
+    Args:
+        lines: line number and text without its line end.
+        language: chooses the precedence of tags for fused tokens.
+        file: for error messages.
+
+    Raises:
+        DataError: a line has not 10 columns, or a multiword token lacks a part.
+    """
+    block: list[tuple[int, list[str]]] = []
+    for number, text in lines:
+        if text.strip():
+            if not text.startswith("#"):
+                block.append((number, _columns(text, f"{file}:{number}")))
+        elif block:
+            yield from _sentence(block, language, file)
+            block = []
+    if block:
+        yield from _sentence(block, language, file)
+
+
+def tagged(lines: Iterable[tuple[int, str]], language: str, file: str, *, tabs: bool) -> Iterator[Tokens]:
+    """Sentences of a file with one token a line, word first and tag last, and blank lines between sentences.
+
+    If every token of the first sentence begins with the language's code and a colon, as in raw PAN-X, all tokens are
+    cut after their first colon, and those without one are dropped (as XTREME does).
+
+    Args:
+        lines: line number and text without its line end.
+        language: the code that may stand before tokens.
+        file: for error messages.
+        tabs: whether only tabs part the columns; otherwise blanks do in lines without a tab.
+
+    Raises:
+        DataError: a line has another number of columns than the first.
+    """
+    width, prefixed = 0, None
+    block: list[tuple[int, list[str]]] = []
+    for number, whole in chain(lines, [(0, "")]):
+        text = whole.rstrip(" \t")
+        if text and not text.startswith("-DOCSTART-"):
+            cells = text.split("\t") if tabs or "\t" in text else re.split(" +", text)
+            width = width or len(cells)
+            if len(cells) != width:
+                what = f"column{'s' * (len(cells) != 1)}, the lines before have {width}"
+                raise DataError(f"has {len(cells)} {what}", where=f"{file}:{number}")
+            block.append((number, cells))
+        elif block:
+            if prefixed is None:
+                prefixed = all(cells[0].startswith(f"{language}:") for _, cells in block)
+            if prefixed:
+                block = [(at, [_cut(cells[0]), *cells[1:]]) for at, cells in block if ":" in cells[0]]
+            if block:
+                tags = [cells[-1] for _, cells in block] if width > 1 else None
+                yield Tokens(block[0][0], [cells[0] for _, cells in block], tags)
+            block = []
+
+
+def _cut(token: str) -> str:
+    return token.partition(":")[2].strip()
+
+
+def _columns(text: str, where: str) -> list[str]:
+    cells = text.split("\t")
+    if len(cells) != COLUMNS:
+        raise DataError(f"has {len(cells)} columns, CoNLL-U has {COLUMNS}", where=where)
+    return cells
+
+
+def _sentence(block: list[tuple[int, list[str]]], language: str, file: str) -> Iterator[Tokens]:
+    forms: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    heads: dict[str, set[str]] = {}
+    fused: list[tuple[list[str], str]] = []
+    for number, cells in block:
+        if cells[0].isdecimal():
+            forms[cells[0]], tags[cells[0]] = cells[1], cells[3]
+            # Enhanced dependencies are edges as well, so they count in how high a part stands.
+            more = (head.split(":")[0] for head in cells[8].split("|"))
+            heads[cells[0]] = {cells[6], *(head for head in more if head.isdecimal())}
+        elif "-" in cells[0]:
+            fused.append((_span(cells[0], f"{file}:{number}"), cells[1]))
+        elif "." not in cells[0]:
+            raise DataError(f"'{cells[0]}' is no token number", where=f"{file}:{number}")
+    for parts, form in fused:
+        if not all(part in forms for part in parts):
+            raise DataError(f"the multiword token '{form}' lacks a part", where=f"{file}:{block[0][0]}")
+        chosen = _highest(parts, heads, tags, PRECEDENCE.get(language, OTHERS))
+        for part in parts:
+            if part != chosen:
+                del forms[part]
+        forms[chosen] = form
+    words = [form.strip() for form in forms.values()]
+    unknown = words.count("_")
+    if unknown == 0 or unknown < len(words) - 1:
+        clean = [word.replace("\u200c", "").replace(" ", "") for word in words]
+        yield Tokens(block[0][0], clean, [tags[number].strip() for number in forms])
+
+
+def _span(token: str, where: str) -> list[str]:
+    first, _, last = token.partition("-")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise DataError(f"'{token}' is no token number", where=where)
+    return [str(part) for part in range(int(first), int(last) + 1)]
+
+
+def _highest(parts: list[str], heads: dict[str, set[str]], tags: dict[str, str], order: tuple[str, ...]) -> str:
+    """The part with the fewest ancestors; of several the one whose tag comes first in `order`; then the leftmost."""
+
+    def rank(part: str) -> tuple[int, int]:
+        ancestors: set[str] = set()
+        todo = [part]
+        while todo:
+            new = heads.get(todo.pop(), set()) - ancestors
+            ancestors |= new
+            todo.extend(new)
+        tag = tags[part]
+        return len(ancestors - {part}), order.index(tag) if tag in order else len(order)
+
+    return min(parts, key=rank)

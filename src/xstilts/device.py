@@ -1,0 +1,42 @@
+"""The hardware: which device, which precision, how many threads, and where random numbers start."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16"]
+
+
+def device() -> torch.device:
+    """The accelerator if there is one, else the CPU; `XSTILTS_DEVICE` overrides (cpu, cuda, cuda:1, mps)."""
+    named = os.environ.get("XSTILTS_DEVICE")
+    if named:
+        return torch.device(named)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast(where: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Forward passes in `precision`; weights and updates stay float32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(where.type, dtype=torch.bfloat16)
+
+
+def seed(value: int) -> None:
+    """Start torch's random numbers (new heads, dropout) on every device."""
+    torch.manual_seed(value)
+
+
+def peak_memory(where: torch.device) -> int:
+    """Bytes at the peak so far: the accelerator's allocations, or the process's resident memory on a CPU."""
+    if where.type == "cuda":
+        return torch.cuda.max_memory_allocated(where)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,289 @@
+"""Encoders: any Hugging Face encoder, loaded whole or not at all, with hidden states of any layer."""
+
+# Shape suffixes: T = real tokens of the batch, B = sequences, L = longest sequence, H = hidden size
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from xstilts import packing
+from xstilts.batching import Batch, Masking
+from xstilts.errors import UserError, nearest
+from xstilts.features import TokenizerPieces
+
+PROBE_TOLERANCE = 1e-4
+
+
+class Encoder(nn.Module):
+    """A transformers encoder with its tokenizer and, if its checkpoint has one, its language-model head.
+
+    Attributes:
+        base: the transformers model, without a pooler.
+        vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
+        packs: whether batches go through without padding; found out by a probe, never by name.
+        notes: what the checkpoint had that is not used.
+    """
+
+    def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, notes: str = "") -> None:
+        super().__init__()
+        self.base, self.tokenizer, self.notes = base, tokenizer, notes
+        self.vocabulary = _LanguageModelHead(lm) if lm is not None else None
+        self.config = base.config
+        accepts = inspect.signature(base.forward).parameters
+        self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
+        self._offset = 0
+        self.packs = "position_ids" in accepts and self._can_pack()
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer blocks."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def pooled_layer(self) -> int:
+        """Where retrieval pools by default: the equivalent of hidden state 14 of 24."""
+        return int(14 * self.layers / 24 + 0.5)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def hidden(self, batch: Batch, layer: int | None = None) -> Tensor:
+        """Hidden states [T, H] of the real tokens, of the last layer or of hidden state `layer` (0: embeddings).
+
+        The forward pass stops at `layer`.
+        """
+        layout = packing.Layout.of(batch.lengths_B)
+        if self.packs:
+            at_T = layout.slots_T % layout.real_BL.shape[1] + self._offset
+            inputs = {"input_ids": batch.ids_T[None], "position_ids": at_T[None]}
+            if self._types:
+                inputs["token_type_ids"] = batch.types_T[None]
+            with packing.packed(layout):
+                return self._run(layer, inputs)[0]
+        filler = self.tokenizer.pad_token_id or 0
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, filler)
+        inputs = {"input_ids": ids_BL, "attention_mask": layout.real_BL.long()}
+        if self._types:
+            inputs["token_type_ids"] = packing.pad(batch.types_T, layout)
+        return packing.unpad(self._run(layer, inputs), layout)
+
+    def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
+        if layer is None or layer == self.layers:
+            return torch.as_tensor(self.base(**inputs).last_hidden_state)
+        hook = self._blocks()[layer].register_forward_pre_hook(_stop, with_kwargs=True)
+        try:
+            self.base(**inputs)
+        except _Reached as reached:
+            return reached.hidden
+        finally:
+            hook.remove()
+        raise AssertionError("the forward pass went by the layer")
+
+    def _blocks(self) -> nn.ModuleList:
+        lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList))
+        return next(blocks for blocks in lists if len(blocks) == self.layers)
+
+    def _can_pack(self) -> bool:
+        """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
+        usual = self.base.config._attn_implementation
+        lengths_B = torch.tensor([7, 4])
+        ids_T = torch.arange(11) % (self.config.vocab_size - 6) + 5
+        none = torch.zeros(0, dtype=torch.long)
+        batch = Batch(2, ids_T, lengths_B, torch.zeros_like(ids_T), none, none, torch.zeros(2))
+        was_training = self.base.training
+        self.base.eval()
+        with torch.inference_mode():
+            alone = torch.cat([self.base(input_ids=ids[None]).last_hidden_state[0] for ids in ids_T.split([7, 4])])
+            try:
+                packing.register()
+                self.base.set_attn_implementation(packing.NAME)
+                for self._offset in (0, (getattr(self.config, "pad_token_id", None) or 0) + 1):
+                    self.packs = True
+                    if (self.hidden(batch) - alone).abs().max() < PROBE_TOLERANCE:
+                        self.base.train(was_training)
+                        return True
+            except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
+                pass  # a model that does not go through the attention interface says so in one of these ways
+        self.base.set_attn_implementation(usual)
+        self.base.train(was_training)
+        return False
+
+    def pieces(self, max_length: int) -> TokenizerPieces:
+        """The tokenizer at a maximum length, which never exceeds what the encoder has positions for."""
+        unknown = self.tokenizer.unk_token_id
+        return TokenizerPieces(
+            self.tokenizer.backend_tokenizer,
+            max_length=min(max_length, self.max_length),
+            unk_id=self.tokenizer.eos_token_id if unknown is None else unknown,
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a sequence can have at most."""
+        positions = int(getattr(self.config, "max_position_embeddings", 0) or 0)
+        return positions - self._reserved() if positions > 0 else int(1e6)
+
+    def _reserved(self) -> int:
+        table = next((m for n, m in self.base.named_modules() if n.endswith("position_embeddings")), None)
+        padding = getattr(table, "padding_idx", None)
+        return 0 if padding is None else int(padding) + 1
+
+    def masking(self) -> Masking:
+        """What hiding pieces needs to know of the tokenizer."""
+        special = tuple(sorted(self.tokenizer.all_special_ids))
+        return Masking(self.tokenizer.mask_token_id, len(self.tokenizer), special)
+
+    def tokenizer_digest(self) -> str:
+        """A hash of all that decides how text becomes ids."""
+        return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write a normal Hugging Face folder, the language-model head included if there is one."""
+        if self.vocabulary is None:
+            self.base.save_pretrained(folder)
+        else:
+            self.vocabulary.save(self.base, folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+class _Reached(Exception):  # noqa: N818  (not an error: the forward pass has come far enough)
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+def _stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+    raise _Reached(args[0] if args else kwargs["hidden_states"])
+
+
+class _LanguageModelHead(nn.Module):
+    """A masked language model without its encoder: the model's own code, handed hidden states by a stand-in.
+
+    Every family names and shapes its head otherwise; this way none needs a line of its own.
+    """
+
+    def __init__(self, lm: Any) -> None:
+        super().__init__()
+        self._prefix = lm.base_model_prefix
+        self._handed = _Handed()
+        setattr(lm, self._prefix, self._handed)
+        self.lm = lm
+
+    def forward(self, hidden_MH: Tensor) -> Tensor:
+        """[M, V] scores."""
+        self._handed.hidden = hidden_MH[None]
+        ids = torch.zeros(hidden_MH.shape[:1], dtype=torch.long, device=hidden_MH.device)[None]
+        scores_MV: Tensor = self.lm(input_ids=ids).logits[0]
+        return scores_MV
+
+    def save(self, base: nn.Module, folder: Path) -> None:
+        setattr(self.lm, self._prefix, base)
+        try:
+            self.lm.save_pretrained(folder)
+        finally:
+            setattr(self.lm, self._prefix, self._handed)
+
+
+class _Handed(nn.Module):
+    hidden: Tensor
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return BaseModelOutput(last_hidden_state=self.hidden)
+
+
+def load(name: str, *, remote_code: bool = False) -> Encoder:
+    """Load an encoder from a folder or from the Hub (`id` or `id@revision`), weights as float32.
+
+    Every weight that the encoder needs must be in the checkpoint. No pickle is read; no code of the checkpoint's own is
+    run unless `remote_code`.
+
+    Raises:
+        UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
+    weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    check(name)
+    try:
+        config = AutoConfig.from_pretrained(place, **common)
+        tokenizer = AutoTokenizer.from_pretrained(place, **common)
+        if type(config) in AutoModelForMaskedLM._model_mapping:
+            lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
+            prefix = lm.base_model_prefix + "."
+            missing = [key for key in info["missing_keys"] if not key.startswith(prefix)]
+            _whole(name, [key for key in info["missing_keys"] if key.startswith(prefix)])
+            base, lm = getattr(lm, lm.base_model_prefix), None if missing else lm
+        else:
+            base, info = AutoModel.from_pretrained(place, config=config, **weights)
+            lm = None
+            _whole(name, [key for key in info["missing_keys"] if not key.startswith("pooler.")])
+    except SafetensorError as error:
+        raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UserError(f"cannot be loaded as an encoder: {first}", where=name) from error
+    if getattr(base, "pooler", None) is not None:
+        base.pooler = None
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
+    unused = sorted(info["unexpected_keys"])
+    return Encoder(base, tokenizer, lm=lm, notes=f"not used: {', '.join(unused)}" if unused else "")
+
+
+def _whole(name: str, missing: list[str]) -> None:
+    if missing:
+        some = ", ".join(sorted(missing)[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise UserError(
+            f"the checkpoint lacks {len(missing)} weights that the encoder needs: {some}",
+            where=name,
+            hint="are these the weights of another model than config.json tells of?",
+        )
+
+
+def check(name: str) -> None:
+    """See at once, without loading weights, whether a local folder can be an encoder.
+
+    Raises:
+        UserError: a path that is no folder, or a folder without config.json, safetensors weights or a tokenizer.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            beside = folder.parent
+            names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
+            raise UserError("no such folder", where=name, hint=nearest(folder.name, names) if names else "")
+        return
+    if not folder.is_dir():
+        raise UserError("is a file; an encoder is a folder with config.json", where=name)
+    if not (folder / "config.json").is_file():
+        raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin"))
+        raise UserError(
+            "has only pickled weights (.bin), which are never read" if pickled else "has no weights (*.safetensors)",
+            where=name,
+            hint="save the model again with transformers: save_pretrained writes safetensors" if pickled else "",
+        )
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")

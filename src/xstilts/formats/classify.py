@@ -1,0 +1,107 @@
+"""Classify: one text or a pair of texts gets one of a fixed set of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+
+from xstilts.errors import DataError, nearest
+from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Pieces, Row
+
+
+class Labelled(NamedTuple):
+    """One or two texts and the label, None where the split has none."""
+
+    texts: tuple[str, ...]
+    label: str | None
+
+
+class Classify(Format):
+    """A label for one text or a pair, read off the first token."""
+
+    name: ClassVar[str] = "classify"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    labels: tuple[str, ...] = Field(min_length=2)
+    """In the order of the classes; the order is part of what is trained."""
+    texts: tuple[str, ...] = Field(default=("premise", "hypothesis"), min_length=1, max_length=2)
+    """Names of the columns that hold the texts."""
+    label: str = "label"
+    spellings: dict[str, str] = {}
+    """Other spellings of a label in the files, as {spelling: label}."""
+    drop: tuple[str, ...] = ()
+    """Rows with these labels are left out (SNLI marks pairs without agreement by `-`)."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The texts, then the label."""
+        return (*self.texts, self.label)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The texts."""
+        return self.texts
+
+    @property
+    def head(self) -> HeadSpec:
+        """The pooled head, one score a label."""
+        return HeadSpec("pooled", len(self.labels))
+
+    def read(self, row: Row) -> Labelled | None:
+        """Make an example of a row.
+
+        Raises:
+            DataError: the label is not one of `labels`.
+        """
+        label = row.values.get(self.label)
+        if label is not None:
+            label = str(label).strip()
+            if label in self.drop:
+                return None
+            label = self.spellings.get(label, label)
+            if label not in self.labels:
+                raise DataError(f"unknown label '{label}'", where=row.where, hint=nearest(label, self.labels))
+        return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
+
+    def features(self, examples: Sequence[Labelled], pieces: Pieces) -> Iterator[Features]:
+        """One forward pass each; a pair too long loses pieces from the end of its longer text."""
+        columns = [pieces.encode([example.texts[i] for example in examples]) for i in range(len(self.texts))]
+        room = pieces.room(len(self.texts))
+        for index, (example, *texts) in enumerate(zip(examples, *columns, strict=True)):
+            target = IGNORED if example.label is None else self.labels.index(example.label)
+            second = 0
+            if len(texts) == 2:
+                ids, second = pieces.pair(*truncated(texts[0], texts[1], room))
+            else:
+                ids, _ = pieces.single(texts[0][:room])
+            yield Features(index, ids, [0], [target], second)
+
+    def decode(self, examples: Sequence[Labelled], kept: Sequence[Kept], threshold: float | None) -> list[str]:
+        """The label with the highest score; the first one on ties."""
+        assert len(examples) == len(kept)
+        return [self.labels[int(scores.argmax())] for _, scores in kept]
+
+    def reference(self, example: Labelled, index: int) -> str | None:  # noqa: ARG002
+        """The label."""
+        return example.label
+
+
+def truncated(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
+    """Cut a pair to `room` pieces as jiant does: one piece at a time from the longer text's end, the first on ties.
+
+    >>> truncated([1, 2, 3, 4], [5, 6], 4)
+    ([1, 2], [5, 6])
+    >>> truncated([1, 2, 3], [4, 5, 6], 5)
+    ([1, 2], [4, 5, 6])
+    """
+    excess = len(first) + len(second) - room
+    if excess <= 0:
+        return first, second
+    a, b = len(first), len(second)
+    level = min(excess, abs(a - b))  # the longer one comes down to the other's length first
+    a, b = (a - level, b) if a >= b else (a, b - level)
+    rest = excess - level
+    a, b = a - (rest + 1) // 2, b - rest // 2
+    return first[:a], second[:b]

@@ -1,0 +1,96 @@
+"""Tag: every word of a sentence gets one of a fixed set of tags, read off its first piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+
+from xstilts.errors import DataError, nearest
+from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Pieces, Row
+
+
+class Tagged(NamedTuple):
+    """The words of a sentence and their tags, None where the split has none."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...] | None
+
+
+class Tag(Format):
+    """A tag for each word; sentences longer than the window are read in several windows, no word is dropped."""
+
+    name: ClassVar[str] = "tag"
+    metrics: ClassVar[tuple[str, ...]] = ("chunk_f1",)
+
+    labels: tuple[str, ...] = Field(min_length=2)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Words and tags."""
+        return ("words", "tags")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The words."""
+        return ("words",)
+
+    @property
+    def head(self) -> HeadSpec:
+        """The token head, one score a tag."""
+        return HeadSpec("token", len(self.labels))
+
+    def read(self, row: Row) -> Tagged:
+        """Make an example of a sentence.
+
+        Raises:
+            DataError: a tag is not one of `labels`, or words and tags differ in number.
+        """
+        words, tags = row.values["words"], row.values.get("tags")
+        if not words:
+            raise DataError("empty sentence", where=row.where)
+        if tags is None:
+            return Tagged(tuple(words), None)
+        if len(words) != len(tags):
+            raise DataError(f"{len(words)} words but {len(tags)} tags", where=row.where)
+        for word, tag in zip(words, tags, strict=True):
+            if tag not in self.labels:
+                raise DataError(f"unknown tag '{tag}' of '{word}'", where=row.where, hint=nearest(tag, self.labels))
+        return Tagged(tuple(words), tuple(tags))
+
+    def features(self, examples: Sequence[Tagged], pieces: Pieces) -> Iterator[Features]:
+        """As many windows as the sentence needs, cut between words."""
+        room = pieces.room(1)
+        split = iter(pieces.words([word for example in examples for word in example.words]))
+        for index, example in enumerate(examples):
+            tags: tuple[str | None, ...] = example.tags or (None,) * len(example.words)
+            ids: list[int] = []
+            marks: list[int] = []
+            targets: list[int] = []
+            for tag, (word, first) in zip(tags, split, strict=False):
+                if len(word) > room:
+                    word, first = [pieces.unk_id], 0
+                if len(ids) + len(word) > room:
+                    yield _window(index, ids, marks, targets, pieces)
+                    ids, marks, targets = [], [], []
+                marks.append(len(ids) + first)
+                ids.extend(word)
+                targets.append(IGNORED if tag is None else self.labels.index(tag))
+            yield _window(index, ids, marks, targets, pieces)
+
+    def decode(self, examples: Sequence[Tagged], kept: Sequence[Kept], threshold: float | None) -> list[list[str]]:
+        """The best tag of each word, a sentence's windows put together again."""
+        tags: list[list[str]] = [[] for _ in examples]
+        for example, best in kept:
+            tags[example].extend(self.labels[i] for i in best)
+        return tags
+
+    def reference(self, example: Tagged, index: int) -> list[str] | None:  # noqa: ARG002
+        """The tags."""
+        return None if example.tags is None else list(example.tags)
+
+
+def _window(index: int, ids: list[int], marks: list[int], targets: list[int], pieces: Pieces) -> Features:
+    whole, start = pieces.single(ids)
+    return Features(index, whole, [start + mark for mark in marks], targets)

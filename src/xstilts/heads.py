@@ -1,0 +1,174 @@
+"""The heads: what turns an encoder's hidden states into scores, a loss, and what is kept for decoding."""
+
+# Shape suffixes: T = tokens of the batch, B = forward passes, M = marked positions, H = hidden size, C = classes
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from xstilts.batching import Batch
+from xstilts.task import IGNORED, HeadSpec
+
+
+class Head(nn.Module, ABC):
+    """A head; `outputs` is whatever its `forward` gives."""
+
+    @abstractmethod
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """Scores at the marked positions (or vectors), from the hidden states of the real tokens."""
+
+    def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy over the counted targets, in nats; a scalar."""
+        return cross_entropy(outputs_MC.float(), batch.targets_M, ignore_index=IGNORED)
+
+    @abstractmethod
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """One array for each forward pass, on the CPU, as small as decoding allows."""
+
+
+class Pooled(Head):
+    """Scores of a whole text from its first token: pooler (dense, tanh), then dropout, dense, tanh, dropout, linear.
+
+    This is jiant's classification head on the encoder's pooler; there the pooler is carried on from phase to phase,
+    here it belongs to the head and is drawn anew with it. Keeps [C] scores.
+    """
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.pooler, self.dense = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.marks_M]))
+        dense_MH = torch.tanh(self.dense(self.dropout(pooled_MH)))
+        scores_MC: Tensor = self.out(self.dropout(dense_MH))
+        return scores_MC
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[C] scores of each text."""
+        return list(outputs.float().cpu().numpy())
+
+
+class PerToken(Head):
+    """Scores of each marked token: dropout, linear. Keeps the best class of each mark."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        scores_MC: Tensor = self.out(self.dropout(hidden_TH[batch.marks_M]))
+        return scores_MC
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[M of the forward pass] classes."""
+        best_M = outputs.argmax(-1).cpu().numpy().astype(np.int32)
+        return np.split(best_M, batch.marks_B.cpu().cumsum(0)[:-1].numpy())
+
+
+class SpanEnds(Head):
+    """Scores of each token for being the first and the last of an answer; the two marks are the right ones.
+
+    Loss is the mean of the two cross-entropies over a forward pass's tokens. Keeps [L, 2] scores.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(hidden, 2)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[T, 2] scores."""
+        scores_T2: Tensor = self.out(hidden_TH)
+        return scores_T2
+
+    def loss(self, outputs_T2: Tensor, batch: Batch) -> Tensor:
+        """Mean over forward passes and over the two ends, in nats."""
+        row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
+        scores_T2 = outputs_T2.float()
+        top = scores_T2.detach().max()
+        sums_B2 = scores_T2.new_zeros(len(batch.lengths_B), 2).index_add_(0, row_T, (scores_T2 - top).exp())
+        right_B2 = scores_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=scores_T2.device)]
+        return (sums_B2.log() + top - right_B2).mean()
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[L, 2] scores of each forward pass."""
+        ends = batch.lengths_B.cpu().cumsum(0)[:-1].numpy()
+        return np.split(outputs.float().cpu().numpy(), ends)
+
+
+class MeanPool(Head):
+    """The mean of all real tokens' hidden states, special tokens included; no parameters. Keeps [H] vectors."""
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[B, H] vectors."""
+        row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=hidden_TH.device), batch.lengths_B)
+        sums_BH = hidden_TH.new_zeros(len(batch.lengths_B), hidden_TH.shape[1], dtype=torch.float32)
+        return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
+
+    def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
+        """There is none: nothing is trained."""
+        raise AssertionError("a mean-pooling head is never trained")
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[H] vectors."""
+        return list(outputs.cpu().numpy())
+
+
+class Vocabulary(Head):
+    """The encoder's own language-model head, at the marked positions only. Keeps [summed loss in nats, count]."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, V] scores over the vocabulary."""
+        scores_MV: Tensor = self.module(hidden_TH[batch.marks_M])
+        return scores_MV
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[2] sums of each forward pass."""
+        nats_M = cross_entropy(outputs.float(), batch.targets_M, reduction="none").double().cpu().numpy()
+        parts = np.split(nats_M, batch.marks_B.cpu().cumsum(0)[:-1].numpy())
+        return [np.array([part.sum(), len(part)]) for part in parts]
+
+
+def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None) -> Head:
+    """Make the head that a format asks for, its parameters drawn anew (normal, the encoder's initializer range).
+
+    Args:
+        spec: kind and number of outputs.
+        config: the encoder's configuration; gives hidden size, dropout and initializer range.
+        vocabulary: the encoder's language-model head, or None if its checkpoint has none.
+    """
+    hidden = config.hidden_size
+    dropout = getattr(config, "hidden_dropout_prob", getattr(config, "dropout", 0.1))
+    makers: dict[str, Callable[[], Head]] = {
+        "pooled": lambda: Pooled(hidden, spec.outputs, dropout),
+        "token": lambda: PerToken(hidden, spec.outputs, dropout),
+        "span": lambda: SpanEnds(hidden),
+        "mean": MeanPool,
+        "vocabulary": lambda: Vocabulary(_present(vocabulary)),
+    }
+    head = makers[spec.kind]()
+    if spec.trained:
+        for module in head.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=getattr(config, "initializer_range", 0.02))
+                nn.init.zeros_(module.bias)
+    return head
+
+
+def _present(vocabulary: nn.Module | None) -> nn.Module:
+    assert vocabulary is not None, "checked before the study starts"
+    return vocabulary

@@ -1,0 +1,166 @@
+"""The kinds of rows the playground gives: one small function each, from drawn facts to a row in one language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+from typing import TypeAlias
+
+from xstilts.playground.languages import LANGUAGES, VERSION, Tongue, text, tongue
+from xstilts.playground.world import (
+    CONTRARY,
+    QUESTIONS,
+    RICHER,
+    WEAKER,
+    Fact,
+    Place,
+    Thing,
+    change,
+    draw_fact,
+    often,
+    pick,
+)
+
+Values: TypeAlias = dict[str, object]
+
+SEED = 2020
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+CONSTRUCTED = LANGUAGES[1:]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How rows of one kind are made, and how many.
+
+    `make` draws row `index`; it must draw the same whatever the language, which is what keeps test sets parallel.
+    """
+
+    make: Callable[[Random, Tongue, int], Values]
+    sizes: dict[str, int]
+    languages: tuple[str, ...] = LANGUAGES
+    train_languages: tuple[str, ...] = ("en",)
+    parallel: bool = True
+    """Whether all languages say the same facts."""
+
+
+def rows(kind: str, language: str, split: str) -> Iterator[Values]:
+    """The rows of a kind in a language, always the same ones.
+
+    Raises:
+        KeyError: no such kind, language or split (a kind may have training data in English only).
+    """
+    found = KINDS[kind]
+    if split not in found.sizes or language not in (found.train_languages if split == "train" else found.languages):
+        raise KeyError(f"{kind}/{language}/{split}")
+    stream = f"{SEED} {VERSION} {kind} {split}" + ("" if found.parallel else f" {language}")
+    draw, speaker = Random(stream), tongue(language)
+    for index in range(found.sizes[split]):
+        yield found.make(draw, speaker, index)
+
+
+def splits(kind: str, language: str) -> tuple[str, ...]:
+    """The splits that a kind has in a language."""
+    found = KINDS[kind]
+    return tuple(
+        split for split in found.sizes if language in (found.train_languages if split == "train" else found.languages)
+    )
+
+
+@cache
+def _translated() -> tuple[Fact, ...]:
+    """The facts of the parallel sentences, each once."""
+    draw, facts = Random(f"{SEED} {VERSION} parallel facts"), dict[Fact, None]()
+    while len(facts) < KINDS["parallel"].sizes["test"]:
+        facts[draw_fact(draw)] = None
+    return tuple(facts)
+
+
+@cache
+def _held_out() -> frozenset[Fact]:
+    return frozenset(_translated())
+
+
+def _question(draw: Random, fact: Fact) -> Fact:
+    """The fact with what is asked for in place of what is known."""
+    asked: list[Fact] = [replace(fact, patient=Thing(QUESTIONS["patient"]))]
+    if fact.partner is None:
+        asked.append(replace(fact, agent=Thing(QUESTIONS["agent"])))
+    if fact.place:
+        asked.append(replace(fact, place=Place("", QUESTIONS["place"])))
+    if fact.time:
+        asked.append(replace(fact, time=QUESTIONS["time"]))
+    return pick(draw, asked)
+
+
+def _known(thing: Thing) -> Thing:
+    return thing if thing.named else replace(thing, known=True)
+
+
+def _story(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
+    """A fact, and mostly a second sentence on the same ones: what else they do, less of the same, or a question."""
+    fact = draw_fact(draw)
+    while fact in _held_out():
+        fact = draw_fact(draw)
+    said = text(speaker.say(fact, fronted=often(draw, 0.25)))
+    style = draw.random()
+    if style < 0.3:
+        return {"text": said}
+    if style < 0.55:
+        other = draw_fact(draw)
+        other = replace(other, agent=_known(fact.agent), partner=fact.partner)
+        return {"text": f"{said} {text(speaker.say(other))}"}
+    retold = fact
+    for _ in range(2):
+        retold = change(draw, retold, WEAKER) or retold
+    if style < 0.8:
+        retold = replace(retold, agent=_known(retold.agent), patient=_known(retold.patient))
+        return {"text": f"{said} {text(speaker.say(retold, fronted=often(draw, 0.25)))}"}
+    return {"text": f"{text(speaker.say(_question(draw, fact), end='?'))} {said}"}
+
+
+def _nli(draw: Random, speaker: Tongue, index: int) -> Values:
+    label = NLI_LABELS[index % len(NLI_LABELS)]
+    while True:
+        premise = draw_fact(draw)
+        hypothesis = change(draw, premise, {"entailment": WEAKER, "neutral": RICHER, "contradiction": CONTRARY}[label])
+        if hypothesis is not None:
+            break
+    return {"premise": text(speaker.say(premise)), "hypothesis": text(speaker.say(hypothesis)), "label": label}
+
+
+def _paraphrase(draw: Random, speaker: Tongue, index: int) -> Values:
+    same = index % 2 == 1
+    while True:
+        fact = draw_fact(draw)
+        other = fact if same else change(draw, fact, CONTRARY)
+        if other is not None and (fact.time or fact.place):
+            break
+    first, second = (text(speaker.say(each, fronted=front)) for each, front in ((fact, False), (other, True)))
+    return {"sentence1": first, "sentence2": second, "label": str(int(same))}
+
+
+def _tagged(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
+    words = speaker.say(draw_fact(draw), fronted=often(draw, 0.25))
+    return {"words": [word.form for word in words], "tags": [word.tag for word in words]}
+
+
+def _entities(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
+    words = speaker.say(draw_fact(draw), fronted=often(draw, 0.25))
+    return {"words": [word.form for word in words], "tags": [word.entity for word in words]}
+
+
+def _pair(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
+    fact = _translated()[index]
+    return {"source": text(speaker.say(fact)), "target": text(tongue("en").say(fact))}
+
+
+KINDS = {
+    "text": Kind(_story, {"train": 8000, "dev": 200}, train_languages=LANGUAGES, parallel=False),
+    "nli": Kind(_nli, {"train": 4000, "dev": 300, "test": 300}),
+    "paraphrase": Kind(_paraphrase, {"train": 4000, "dev": 300, "test": 300}),
+    "pos": Kind(_tagged, {"train": 2000, "dev": 200, "test": 300}),
+    "ner": Kind(_entities, {"train": 2000, "dev": 200, "test": 300}),
+    "parallel": Kind(_pair, {"test": 300}, CONSTRUCTED),
+}

@@ -1,0 +1,197 @@
+"""The playground's languages: a grammar is a value, a lexicon is made from it, and together they say facts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random
+
+from xstilts.playground.world import (
+    ADPOSITIONS,
+    KINDS_OF,
+    OPPOSITE,
+    PEOPLE,
+    QUESTIONS,
+    SPOTS,
+    SURNAMES,
+    TIMES,
+    TOWNS,
+    VERBS,
+    Fact,
+    Thing,
+    pick,
+)
+
+VERSION = 1
+"""Raised whenever any language would say anything else than before."""
+
+NAMES = (*PEOPLE, *SURNAMES, *TOWNS)
+FUNCTION_WORDS = ("a", "the", "and", "will", *ADPOSITIONS, *QUESTIONS.values())
+CONTENT_WORDS = (
+    *(noun for kind, nouns in KINDS_OF.items() for noun in (kind, *nouns)),
+    *dict.fromkeys(verb for verbs in VERBS.values() for verb in verbs),
+    *OPPOSITE,
+    *SPOTS,
+    *(time for times in TIMES.values() for time in times),
+)
+LATIN = "abdefgiklmnoprstuvz"
+SCRIPTS = {
+    "Latin": LATIN,
+    "Greek": "αβδεφγικλμνοπρστυωζ",
+    "Cyrillic": "абдефгиклмнопрстувз",
+    "Armenian": "աբդեֆգիկլմնոպրստուվզ".replace("ու", "ւ"),
+    "Georgian": "აბდეფგიკლმნოპრსტუვზ",
+}
+"""How each script writes the letters of `LATIN`."""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How a language puts words together, and how many of them are English.
+
+    `clause` orders subject, verb, object, place and time; `phrase` orders determiner, quantity, adjective and head (a
+    language without articles has no D). Suffixes that are not there are empty: an empty `future` means an auxiliary.
+    """
+
+    code: str
+    name: str
+    script: str = "Latin"
+    clause: str = "SVOPT"
+    phrase: str = "DQAH"
+    postpositions: bool = False
+    plural: str = ""
+    past: str = ""
+    future: str = ""
+    object: str = ""
+    english: float = 0.0
+    """Share of the lexicon taken over from English as it is."""
+    onsets: Sequence[str] = field(default=("b", "d", "k", "l", "m", "n", "r", "s", "t", "v"))
+    vowels: str = "aeiou"
+    codas: Sequence[str] = field(default=("", "", "n", "r", "s"))
+
+
+GRAMMARS = {
+    grammar.code: grammar
+    for grammar in (
+        Grammar("en", "English", plural="s", past="ed", english=1.0),
+        Grammar("qaa", "Arlish", plural="en", past="et", english=0.6),
+        Grammar("qab", "Bentine", phrase="DQHA", plural="is", past="av", english=0.5),
+        Grammar("qac", "Corvan", "Greek", phrase="DQHA", plural="a", past="it", future="or", english=0.4),
+        Grammar("qad", "Delmic", "Cyrillic", "TSVOP", "QAH", plural="i", past="al", future="et", english=0.32),
+        Grammar("qae", "Eretan", "Cyrillic", "SPTOV", "QAH", True, "lar", "di", "ek", english=0.24),
+        Grammar("qaf", "Folmari", "Armenian", "STPOV", "AHQ", True, "ner", "ts", "um", "in", english=0.16),
+        Grammar("qag", "Gurani", "Georgian", "VSOPT", "HAQ", True, "bi", "da", "os", "s", english=0.08),
+    )
+}
+"""English and the constructed languages, each farther from English than the one before."""
+
+LANGUAGES = tuple(GRAMMARS)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word as it is said, with its universal part of speech and its entity tag."""
+
+    form: str
+    tag: str
+    entity: str = "O"
+
+
+def _rank(concept: str) -> float:
+    """Between 0 and 1: how readily languages take this word over; names go first, and lower ranks include higher."""
+    digest = hashlib.sha256(concept.encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 * (0.5 if concept in NAMES else 1.0)
+
+
+class Tongue:
+    """A language that can be spoken: a grammar with its lexicon."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+        self._letters = str.maketrans(LATIN, SCRIPTS[grammar.script])
+        concepts = (*NAMES, *FUNCTION_WORDS, *CONTENT_WORDS)
+        borrowed = set(sorted(concepts, key=_rank)[: round(grammar.english * len(concepts))])
+        coined = self._coin()
+        self.lexicon = {concept: concept if concept in borrowed else next(coined) for concept in concepts}
+        for name in NAMES:
+            self.lexicon[name] = self.lexicon[name].capitalize()
+
+    def _coin(self) -> Iterator[str]:
+        """New words, none twice and none that English has."""
+        draw, used = Random(f"lexicon {self.grammar.code} {VERSION}"), {*NAMES, *FUNCTION_WORDS, *CONTENT_WORDS}
+        while True:
+            syllables = 2 if draw.random() < 0.7 else 3
+            latin = "".join(pick(draw, self.grammar.onsets) + pick(draw, self.grammar.vowels) for _ in range(syllables))
+            word = (latin + pick(draw, self.grammar.codas)).translate(self._letters)
+            if word not in used:
+                used.add(word)
+                yield word
+
+    def say(self, fact: Fact, *, fronted: bool = False, end: str = ".") -> list[Word]:
+        """The words of a sentence that states the fact; `fronted` begins it with the time, or else the place."""
+        order = self.grammar.clause
+        if fronted:
+            first = "T" if fact.time else "P"
+            order = first + order.replace(first, "")
+        parts = {
+            "S": self._subject(fact),
+            "V": self._verb(fact),
+            "O": self._thing(fact.patient, self.grammar.object),
+            "P": self._place(fact),
+            "T": [Word(self.lexicon[fact.time], "ADV")] if fact.time else [],
+        }
+        return [*(word for part in order for word in parts[part]), Word(end, "PUNCT")]
+
+    def _subject(self, fact: Fact) -> list[Word]:
+        if fact.partner is None:
+            return self._thing(fact.agent)
+        return [*self._thing(fact.agent), Word(self.lexicon["and"], "CCONJ"), *self._thing(fact.partner)]
+
+    def _verb(self, fact: Fact) -> list[Word]:
+        stem = self.lexicon[fact.verb]
+        if fact.tense == "past":
+            return [Word(stem + self._suffix(self.grammar.past), "VERB")]
+        if self.grammar.future:
+            return [Word(stem + self._suffix(self.grammar.future), "VERB")]
+        return [Word(self.lexicon["will"], "AUX"), Word(stem, "VERB")]
+
+    def _thing(self, thing: Thing, case: str = "") -> list[Word]:
+        if thing.noun in QUESTIONS.values():
+            return [Word(self.lexicon[thing.noun], "PRON")]
+        if thing.named:
+            surname = [Word(self.lexicon[thing.surname], "PROPN", "I-PER")] if thing.surname else []
+            return [Word(self.lexicon[thing.noun], "PROPN", "B-PER"), *surname]
+        suffix = self._suffix((self.grammar.plural if thing.count > 1 else "") + case)
+        parts = {
+            "D": [Word(self.lexicon["the" if thing.known else "a"], "DET")] if thing.known or thing.count == 1 else [],
+            "Q": [Word(str(thing.count), "NUM")] if thing.count > 1 else [],
+            "A": [Word(self.lexicon[thing.adjective], "ADJ")] if thing.adjective else [],
+            "H": [Word(self.lexicon[thing.noun] + suffix, "NOUN")],
+        }
+        return [word for part in self.grammar.phrase for word in parts[part]]
+
+    def _place(self, fact: Fact) -> list[Word]:
+        if fact.place is None:
+            return []
+        noun = fact.place.noun
+        if noun in QUESTIONS.values():
+            return [Word(self.lexicon[noun], "ADV")]
+        where = [Word(self.lexicon[noun], "PROPN", "B-LOC")] if noun in TOWNS else self._thing(Thing(noun, known=True))
+        adposition = [Word(self.lexicon[fact.place.adposition], "ADP")]
+        return [*where, *adposition] if self.grammar.postpositions else [*adposition, *where]
+
+    def _suffix(self, latin: str) -> str:
+        return latin if self.grammar.code == "en" else latin.translate(self._letters)
+
+
+@cache
+def tongue(code: str) -> Tongue:
+    """The language of this code, ready to be spoken."""
+    return Tongue(GRAMMARS[code])
+
+
+def text(words: Sequence[Word]) -> str:
+    """The sentence as it is written: words parted by spaces, none before punctuation."""
+    return "".join(word.form if word.tag == "PUNCT" else f" {word.form}" for word in words).lstrip()

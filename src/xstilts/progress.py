@@ -1,0 +1,65 @@
+"""Progress on stderr: a live line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+
+PLAIN_SECONDS = 15.0
+"""Time between two plain lines of the same step."""
+
+
+class Progress:
+    """Says which step is being done, how far it is, and how long it will take."""
+
+    def __init__(self, *, live: bool | None = None) -> None:
+        self.live = sys.stderr.isatty() if live is None else live
+        self._console = Console(stderr=True, highlight=False, no_color=not self.live, soft_wrap=True)
+        self._status = self._console.status("") if self.live else None
+        self._title, self._said = "", 0.0
+
+    def step(self, number: int, total: int, title: str) -> None:
+        """Begin step `number` of `total`."""
+        self._title, self._said = f"[{number}/{total}] {title}", time.monotonic()
+        if self._status is None:
+            self.say(self._title)
+        else:
+            self._status.start()
+            self._status.update(_plain(self._title))
+
+    def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
+        """The step has come so far; `what` says how it goes."""
+        left = "" if seconds_left is None else f", {clock(seconds_left)} left"
+        line = f"{self._title}: {done:,}/{total:,} {what}{left}"
+        if self._status is not None:
+            self._status.update(_plain(line))
+        elif time.monotonic() - self._said > PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self.say(line)
+
+    def end(self, text: str) -> None:
+        """End the step with one line that stays."""
+        if self._status is not None:
+            self._status.stop()
+        self.say(f"{self._title}: {text}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, markup=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> clock(75), clock(3725)
+    ('1:15', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,208 @@
+"""Recipes: in which order an encoder learns what; YAML in, every mistake reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from xstilts import strict_yaml
+from xstilts.errors import Collector, UserError, nearest
+from xstilts.task import Strict, Task
+from xstilts.tasks import GROUPS, TASKS, from_yaml
+
+
+class Settings(Strict):
+    """How a phase trains and how much is scored; what is not given comes from the task, then from the phase's role."""
+
+    lr: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=8)
+    warmup: float | None = Field(default=None, ge=0, le=1)
+    """Share of the updates in which the learning rate rises."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    precision: Literal["fp32", "bf16"] | None = None
+    eval_every: int | None = Field(default=None, ge=1)
+    """Updates between two looks at the English dev examples."""
+    patience: int | None = Field(default=None, ge=1)
+    """Looks without improvement after which a training stops."""
+    limit: int | None = Field(default=None, ge=1)
+    """Examples a language that are scored at most."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Settings:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give epochs or steps, not both")
+        return self
+
+    def over(self, other: Settings) -> Settings:
+        """These settings, with what they leave open taken from `other`."""
+        mine = self.model_dump(exclude_none=True)
+        theirs = other.model_dump(exclude_none=True)
+        if mine.keys() & {"epochs", "steps"}:
+            theirs = {key: value for key, value in theirs.items() if key not in ("epochs", "steps")}
+        return Settings(**(theirs | mine))
+
+
+class Part(Strict):
+    """A task in a mixture; `weight` multiplies its share."""
+
+    task: str
+    weight: float = Field(default=1.0, gt=0)
+
+
+def _as_part(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Mixture = tuple[Annotated[Part, BeforeValidator(_as_part)], ...]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Phase(Strict):
+    """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
+
+    name: str
+    choices: tuple[Mixture, ...] | None = Field(default=None, min_length=1)
+    each: Names | None = None
+    settings: Settings = Settings()
+    seed: int | None = Field(default=None, ge=0)
+    """One seed for all seeds of the study: the phase is done once and shared."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Phase:
+        if (self.choices is None) == (self.each is None):
+            raise ValueError("needs either choices or each")
+        return self
+
+
+class NewEncoder(Strict):
+    """An encoder that starts from random weights, with a tokenizer trained on the text of a task."""
+
+    text: str
+    """A masked-text task; its training text in all its languages trains the tokenizer."""
+    layers: int = Field(default=2, ge=1)
+    hidden: int = Field(default=64, ge=8)
+    heads: int = Field(default=2, ge=1)
+    vocabulary: int = Field(default=2000, ge=100)
+    max_length: int = Field(default=128, ge=16)
+    seed: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> NewEncoder:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class Recipe(Strict):
+    """A study: an encoder, phases with choices, seeds, and what is scored at the end."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    encoder: str | NewEncoder
+    """Hub id (`name@revision`), folder (`{data}` stands for the data folder), or the shape of a new encoder."""
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    evaluate: Names
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    settings: Settings = Settings()
+    """For all phases, below the phases' own."""
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only these are scored; all languages of a task by default."""
+    missing: Literal["error", "skip"] = "error"
+    """What to do about languages whose files are not there."""
+    use: tuple[str, ...] = ()
+    """YAML files with tasks of one's own, beside the recipe."""
+    trust_remote_code: str | None = None
+    """Name of the encoder whose own code may be run."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds names a seed twice")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError("two phases have the same name")
+        if any(phase.each is not None for phase in self.phases[:-1]):
+            raise ValueError("only the last phase can have each")
+        if self.trust_remote_code not in (None, self.encoder):
+            raise ValueError("trust_remote_code must be the name of the encoder")
+        return self
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files("xstilts"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.stem.endswith("-tasks")}
+
+
+def read(name: str) -> tuple[Recipe, dict[str, Task]]:
+    """Read a recipe file, or one shipped in the package, and the tasks it may name.
+
+    Raises:
+        UserError: all mistakes of the recipe and of the task files it uses.
+    """
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        known = shipped()
+        if name not in known:
+            raise UserError(f"no recipe '{name}'", hint=nearest(name, known))
+        path = known[name]
+    document = strict_yaml.load(path)
+    found = Collector()
+    tasks = dict(TASKS)
+    for use in _used(document.value):
+        with found.catch():
+            tasks |= from_yaml(path.parent / use, tasks)
+    try:
+        recipe = Recipe.model_validate(document.value)
+    except ValidationError as error:
+        found.errors.extend(strict_yaml.mistakes(error, Recipe, document))
+        found.raise_any()
+        raise AssertionError("a validation error without a mistake") from error
+    for where, task in _named(recipe):
+        place = f"{path}:{document.line(where)}: {strict_yaml.spelled(where)}"
+        if task not in tasks and not ((task in GROUPS and "each" in where) or (task in GROUPS and "evaluate" in where)):
+            groups = GROUPS if where[-2] in ("each", "evaluate") or where[-1] in ("each", "evaluate") else {}
+            found.add(f"unknown task '{task}'", where=place, hint=nearest(task, [*tasks, *groups]))
+    _check_languages(recipe, tasks, found, str(path))
+    found.raise_any()
+    return recipe, tasks
+
+
+def _used(value: Any) -> list[str]:
+    use = value.get("use") if isinstance(value, Mapping) else None
+    return [item for item in (use if isinstance(use, list) else [use]) if isinstance(item, str)]
+
+
+def _named(recipe: Recipe) -> list[tuple[tuple[str | int, ...], str]]:
+    """Every task name of a recipe with its place."""
+    named: list[tuple[tuple[str | int, ...], str]] = []
+    for p, phase in enumerate(recipe.phases):
+        for c, mixture in enumerate(phase.choices or ()):
+            named.extend((("phases", p, "choices", c, i), part.task) for i, part in enumerate(mixture))
+        named.extend((("phases", p, "each", i), task) for i, task in enumerate(phase.each or ()))
+    named.extend((("evaluate", i), task) for i, task in enumerate(recipe.evaluate))
+    if isinstance(recipe.encoder, NewEncoder):
+        named.append((("encoder", "text"), recipe.encoder.text))
+    return named
+
+
+def expanded(names: tuple[str, ...]) -> list[str]:
+    """Task names with groups replaced by their members, each once, in order."""
+    return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
+
+
+def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, where: str) -> None:
+    known = {code for name in expanded(recipe.evaluate) if name in tasks for code in tasks[name].languages}
+    for language in recipe.languages or ():
+        if language not in known:
+            found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))

@@ -1,0 +1,189 @@
+"""A report as text: for the terminal, Markdown, CSV, JSON, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from xstilts.errors import UserError, nearest
+from xstilts.report.numbers import Line, Report
+from xstilts.report.tables import Entry, Table, legend, tables
+
+_GAP = 2  # blanks between columns
+
+
+def render(report: Report, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
+    """Write a report as text that ends with a line end.
+
+    Args:
+        report: what `build` made.
+        format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
+            hold every number, whatever the layout shows.
+        width: columns of the terminal; wider tables are folded. Only for `table`.
+        colour: whether to use the terminal's colours and bold type. Only for `table`.
+
+    Raises:
+        UserError: for an unknown format.
+    """
+    if format == "table":
+        return _terminal(report, width, colour)
+    if format not in FORMATS:
+        raise UserError(f"there is no report format '{format}'", hint=nearest(format, FORMATS))
+    return _WRITERS[format](report)
+
+
+def _terminal(report: Report, width: int, colour: bool) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    shown = tables(report)
+    for table in shown:
+        console.print(Text(table.title, style="bold"))
+        cells = [_aligned([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
+        for columns in _folds(table, cells, width):
+            console.print(_drawn(table, cells, columns))
+            console.print()
+    for line in legend(report, shown):
+        console.print(Text(line, style="dim"))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _aligned(entries: Sequence[Entry]) -> list[Text]:
+    """One column's cells, so that values, spreads and gains stand below one another."""
+    value, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
+    cells = []
+    for entry in entries:
+        text = Text(entry.value.rjust(value), style="bold" if entry.best else "")
+        if spread:
+            text.append(" " + entry.spread.rjust(spread), style="not bold")
+        if gain:
+            text.append(" " + entry.gain.rjust(gain), style="not bold")
+        cells.append(text)
+    return cells
+
+
+def _parts(entry: Entry) -> tuple[str, str, str]:
+    return entry.value, entry.spread, entry.gain
+
+
+def _folds(table: Table, cells: list[list[Text]], width: int) -> Iterator[list[int]]:
+    """Numbers of the columns that fit beside the labels, panel by panel."""
+    label = max(len(text) for text in (table.corner, *(row[0] for row in table.rows)))
+    room, columns = width - label, list[int]()
+    for i, head in enumerate(table.columns):
+        need = _GAP + max(len(text) for text in (*head, *(cell.plain for cell in cells[i])))
+        if columns and need > room:
+            yield columns
+            room, columns = width - label, []
+        columns.append(i)
+        room -= need
+    yield columns
+
+
+def _drawn(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTable:
+    grid = RichTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    grid.add_column(Text(table.corner), no_wrap=True)
+    for i in columns:
+        grid.add_column(Text("\n".join(filter(None, table.columns[i]))), justify="right", no_wrap=True)
+    for k, (label, _) in enumerate(table.rows):
+        if table.summaries and k == len(table.rows) - table.summaries:
+            grid.add_row()
+        grid.add_row(Text(label), *(cells[i][k] for i in columns))
+    return grid
+
+
+def _markdown(report: Report) -> str:
+    def row(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+    parts = []
+    for table in tables(report):
+        heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
+        text = f"**{table.title}**\n\n" + row(heads) + row(["---", *("---:" for _ in table.columns)])
+        for label, entries in table.rows:
+            text += row([label, *(_inline(entry, "**{}**") for entry in entries)])
+        parts.append(text)
+    parts.append("".join(f"- {line}\n" for line in legend(report, tables(report))))
+    return "\n".join(parts)
+
+
+def _inline(entry: Entry, bold: str) -> str:
+    value = bold.format(entry.value) if entry.best else entry.value
+    spread = f" {entry.spread}" if entry.spread else ""
+    return value + spread + (f" ({entry.gain})" if entry.gain else "")
+
+
+_LATEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "↓": r"$\downarrow$",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in text)
+
+
+def _latex(report: Report) -> str:
+    parts = ["% needs \\usepackage{booktabs}\n"]
+    for table in tables(report):
+        heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{_tex(table.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            " & ".join(map(_tex, heads)) + r" \\",
+            r"\midrule",
+        ]
+        apart = len(table.rows) - table.summaries
+        for i, (label, entries) in enumerate(table.rows):
+            if table.summaries and i == apart:
+                lines.append(r"\midrule")
+            cells = [_inline(entry, r"\textbf{{{}}}").replace("±", _LATEX["±"]) for entry in entries]
+            lines.append(" & ".join([_tex(label), *cells]) + r" \\")
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
+    parts.append("".join(f"% {line}\n" for line in legend(report, tables(report))))
+    return "\n".join(parts)
+
+
+def _csv(report: Report) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Line))
+    writer.writerows(asdict(line).values() for line in report.lines)
+    return out.getvalue()
+
+
+def _json(report: Report) -> str:
+    study = report.study
+    document = {
+        "study": study.name,
+        "encoder": study.encoder,
+        "seeds": study.seeds,
+        "branches": study.branches,
+        "baseline": study.baseline,
+        "split": report.layout.split,
+        "lines": [asdict(line) for line in report.lines],
+        "missing": [asdict(cell) for cell in report.missing],
+        "left_out": report.left_out,
+        "notes": report.notes,
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+
+
+_WRITERS: dict[str, Callable[[Report], str]] = {"markdown": _markdown, "csv": _csv, "json": _json, "latex": _latex}
+
+FORMATS: tuple[str, ...] = ("table", *_WRITERS)
+"""Names of the formats that `render` knows."""

@@ -1,0 +1,187 @@
+"""Tables of a report as rounded words, with the legend that explains their marks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xstilts import metrics
+from xstilts.languages import LANGUAGES
+from xstilts.report.numbers import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
+from xstilts.results import TaskLine
+
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none."""
+
+    value: str = MISSING
+    spread: str = ""
+    gain: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be drawn. A column's head is a name, then a unit; the last `summaries` rows stand apart."""
+
+    title: str
+    corner: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+    summaries: int = 0
+
+
+def tables(report: Report) -> list[Table]:
+    """The tables that the report's layout asks for; tasks without any score have none of their own."""
+    result = []
+    if "overview" in report.layout.views and report.study.tasks:
+        result.append(_overview(report))
+    if "languages" in report.layout.views:
+        result += [_languages(report, task) for task in report.study.tasks if _lines_of(report, task)]
+    return result
+
+
+def legend(report: Report, shown: Sequence[Table]) -> list[str]:
+    """What the marks in these tables mean, what is missing, what to know before believing a number; one line each."""
+    study, split = report.study, report.layout.split
+    numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
+    spread = any(entry.spread for entry in numbers)
+    heads = [word for table in shown for head in table.columns for word in head]
+    labels = [label for table in shown for label, _ in table.rows]
+    words = " ".join([*heads, *labels, *(table.title for table in shown)])
+    seeds = ", ".join(map(str, study.seeds))
+    others = {task.name: _others(report, task) for task in study.tasks}
+    for task in study.tasks:
+        if others[task.name] and len(others[task.name]) == len(_scored(report, task)):
+            others[task.name] = ("all languages",)
+    explained = [
+        ("± half the range over the seeds; values are medians over seeds " + seeds, spread),
+        ("no ±: a single run", spread and not all(entry.spread for entry in numbers)),
+        (
+            f"signed numbers: gain over '{study.baseline}' at the same seed, median over seeds",
+            any(entry.gain for entry in numbers),
+        ),
+        ("zero-shot: the mean without the language that was trained on", ZERO_SHOT in labels),
+        (f"{ALL_TASKS}: unweighted mean, for branches with every task that has scores", ALL_TASKS in heads),
+        ("↓ lower is better; there a positive gain is a loss", "↓" in words),
+        (f"† no {split} scores, so {_other(split)}: {_by_task(others)}", "†" in words),
+        (f"‡ in no mean, for want of scores in some branch or seed: {_by_task(report.left_out)}", report.left_out),
+        (f"not finished or failed, counted nowhere: {_missing(report)}", report.missing),
+    ]
+    sizes = [f"{task.name}: {_size(report, task)}" for task in study.tasks if _lines_of(report, task)]
+    return [text for text, holds in explained if holds] + sizes + [f"note: {note}" for note in report.notes]
+
+
+def _lines_of(report: Report, task: TaskLine) -> list[Line]:
+    return [line for line in report.lines if line.task == task.name and line.metric == task.metric]
+
+
+def _overview(report: Report) -> Table:
+    study, split = report.study, report.layout.split
+    columns, heads = [], []
+    for task in study.tasks:
+        lines = {line.branch: line for line in _lines_of(report, task) if line.language == MEAN}
+        dagger = "†" if any(line.split != split for line in lines.values()) else ""
+        heads.append((task.name + dagger, _unit(task.metric)))
+        columns.append(_entries(lines.get(branch) for branch in study.branches))
+    overall = {line.branch: line for line in report.lines if line.task == ALL_TASKS}
+    if overall:
+        heads.append((ALL_TASKS, MEAN))
+        columns.append(_entries(overall.get(branch) for branch in study.branches))
+    rows = tuple(zip(study.branches, zip(*columns, strict=True), strict=True))
+    title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
+    return Table(title, study.encoder, tuple(heads), rows)
+
+
+def _languages(report: Report, task: TaskLine) -> Table:
+    study, left_out = report.study, report.left_out.get(task.name, ())
+    by_language: dict[str, dict[str, Line]] = defaultdict(dict)
+    for line in _lines_of(report, task):
+        by_language[line.language][line.branch] = line
+    languages = _scored(report, task)
+    means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
+    if task.train_language not in languages or task.train_language in left_out:
+        means = means[:1]  # the mean is zero-shot as it is
+    others, split, other = _others(report, task), report.layout.split, _other(report.layout.split)
+    where = f"{split}, {other} where marked †" if others else split
+    if len(others) == len(languages):
+        where, others = f"{other}†", ()
+    rows = []
+    for name in [*languages, *means]:
+        marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
+        full = f"{name} {LANGUAGES[name].name}" if name in LANGUAGES else name
+        rows.append((full + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
+    title = f"{task.name}: {_unit(task.metric)}, {where}{_median_over(report)}"
+    heads = tuple((branch, "") for branch in study.branches)
+    return Table(title, "language", heads, tuple(rows), summaries=len(means))
+
+
+def _entries(lines: Iterable[Line | None]) -> tuple[Entry, ...]:
+    """Round lines that stand to be compared; what is equal as shown is equally good."""
+    some = list(lines)
+    values = [line.median for line in some if line]
+    best = f"{(max if _higher_is_better(some) else min)(values):.1f}" if len(values) > 1 else ""
+    return tuple(_entry(line, best) if line else Entry() for line in some)
+
+
+def _entry(line: Line, best: str) -> Entry:
+    value = f"{line.median:.1f}"
+    spread = f"±{(line.max - line.min) / 2:.1f}" if line.seeds > 1 else ""
+    return Entry(value, spread, "" if line.gain is None else f"{line.gain:+z.1f}", value == best)
+
+
+def _higher_is_better(lines: Iterable[Line | None]) -> bool:
+    # means over tasks are made only of percentages, all of which are better when higher
+    return all(line.task == ALL_TASKS or metrics.get(line.metric).higher_is_better for line in lines if line)
+
+
+def _unit(name: str) -> str:
+    return name + ("" if metrics.get(name).higher_is_better else " ↓")
+
+
+def _median_over(report: Report) -> str:
+    runs = max((line.seeds for line in report.lines), default=1)
+    return f", median over {runs} seeds" if runs > 1 else ""
+
+
+def _other(split: str) -> str:
+    return "test" if split == "dev" else "dev"
+
+
+def _scored(report: Report, task: TaskLine) -> tuple[str, ...]:
+    """Languages that have a score at all, in the task's order."""
+    found = {line.language for line in _lines_of(report, task)}
+    return tuple(language for language in task.languages if language in found)
+
+
+def _others(report: Report, task: TaskLine) -> tuple[str, ...]:
+    """Languages that show the other split."""
+    found = {line.language for line in _lines_of(report, task) if line.split != report.layout.split}
+    return tuple(language for language in task.languages if language in found)
+
+
+def _by_task(languages: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{task} ({', '.join(found)})" for task, found in languages.items() if found)
+
+
+def _missing(report: Report) -> str:
+    """Branches, their tasks, seeds: `mnli: panx (1, 2), udpos (3)`."""
+    cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cell in report.missing:
+        cells[cell.branch][cell.task].append(str(cell.seed))
+    return "; ".join(
+        f"{branch}: " + ", ".join(f"{task} (seed {', '.join(seeds)})" for task, seeds in tasks.items())
+        for branch, tasks in cells.items()
+    )
+
+
+def _size(report: Report, task: TaskLine) -> str:
+    lines = [line for line in _lines_of(report, task) if line.language in task.languages]
+    least, most = min(line.n for line in lines), max(line.n for line in lines)
+    count = len(set(_scored(report, task)) - set(report.left_out.get(task.name, ())))
+    languages = f"mean over {count} languages, " if count > 1 else ""
+    return f"{task.metric}, {languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"

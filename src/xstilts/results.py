@@ -1,0 +1,162 @@
+"""What evaluation leaves on disk: score rows, prediction rows, the study that says what they belong to.
+
+Rows are JSON, one a line. Which branch of a study a row belongs to is not written in the row, for a folded step belongs
+to several branches; a study's cells say it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from xstilts.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one step on one language of a task.
+
+    `value` is in the metric's unit (percent, but for perplexity), over `n` examples. `seed` is None for an encoder that
+    was never trained with a study's seed; then the row serves every seed.
+    """
+
+    task: str
+    language: str
+    split: str
+    metric: str
+    value: float
+    n: int
+    step: str
+    encoder: str
+    seed: int | None
+    note: str = ""
+    """What a reader must know before believing the number."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a step answered to the example with this index (from 0), as a JSON value in the task's own terms."""
+
+    task: str
+    language: str
+    split: str
+    index: int
+    prediction: Any
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation that a study asks for: `steps/<step>/scores.jsonl` holds its rows.
+
+    Several cells may share a step, because equal work is done once.
+    """
+
+    branch: str
+    seed: int
+    task: str
+    step: str
+
+
+@dataclass(frozen=True)
+class TaskLine:
+    """What a report must know of a task; `metric` is the main one of `metrics`."""
+
+    name: str
+    format: str
+    metric: str
+    metrics: tuple[str, ...]
+    languages: tuple[str, ...]
+    train_language: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One recipe as it was planned: its branches, its tasks, the step that holds the rows of each."""
+
+    name: str
+    encoder: str
+    seeds: tuple[int, ...]
+    branches: tuple[str, ...]
+    baseline: str | None
+    """The branch that gains are measured against."""
+    tasks: tuple[TaskLine, ...]
+    cells: tuple[Cell, ...]
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        return TypeAdapter(Study).dump_json(self, indent=1).decode()
+
+    @staticmethod
+    def from_json(text: str | bytes, *, where: str = "") -> Study:
+        """Read what `to_json` wrote; `where` is the file, for the message.
+
+        Raises:
+            UserError: if it is no study.
+        """
+        return _parse(TypeAdapter(Study), "study", text, where)
+
+
+def _parse(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str) -> T:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        what = f"{field}: {first['msg']}" if field else first["msg"]
+        raise UserError(f"this is no {name}: {what}", where=where) from None
+
+
+def write_rows(path: Path, rows: Iterable[Score] | Iterable[Prediction]) -> None:
+    """Write rows as JSON lines, all of them or none (see `write_atomic`)."""
+    write_atomic(path, "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path, kind: type[T]) -> list[T]:
+    """Read rows of a kind (`Score`, `Prediction`).
+
+    Raises:
+        UserError: for a line that is no such row, with file:line.
+    """
+    # only "\n" ends a row: JSON leaves U+2028 and its like unescaped, where `splitlines` would break
+    lines = path.read_bytes().split(b"\n")
+    adapter, name = TypeAdapter(kind), kind.__name__.lower()
+    return [_parse(adapter, name, line, f"{path}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that it is there whole or not at all: beside its name, flushed to the disk, renamed.
+
+    Missing folders are made; text is written as UTF-8.
+
+    Raises:
+        UserError: when the disk is full; nothing is left behind.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            what = f"the disk is full: {len(content):,} bytes could not be written ({error.strerror})"
+            hint = "free some space or raise the quota, then run the same command again: finished steps are kept"
+            raise UserError(what, where=str(path), hint=hint) from error
+        raise
+    finally:
+        with suppress(OSError):  # it is gone already unless something went wrong
+            beside.unlink()

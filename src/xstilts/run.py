@@ -1,0 +1,346 @@
+"""Runs a plan: does the steps that are not done yet, after everything the user gave has been checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from xstilts import device, encoder, heads
+from xstilts.data.examples import Batchable, labelled, locate
+from xstilts.encoder import Encoder
+from xstilts.errors import Collector, StepFailed, UserError
+from xstilts.evaluate import evaluate
+from xstilts.features import FeatureSet, stored
+from xstilts.heads import Head
+from xstilts.metrics import METRICS
+from xstilts.plan import Learned, Plan, Step
+from xstilts.progress import Progress
+from xstilts.results import Prediction, Score, write_atomic, write_rows
+from xstilts.scratch import create
+from xstilts.store import FULL, Store, opened, usable
+from xstilts.task import Split, Task
+from xstilts.train import Learning, Logged, train
+
+STOP_EXAMPLES = 500
+"""Dev examples that early stopping looks at (the paper's first 500)."""
+SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    done: int = 0
+    failed: dict[str, StepFailed] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    """Steps that start from a failed one."""
+    missing: list[str] = field(default_factory=list)
+    """Languages left out because their files are not there."""
+
+
+@dataclass
+class _Ready:
+    """An encoder with the heads it was trained with, and the step it is of."""
+
+    step: str | None
+    encoder: Encoder
+    heads: list[Head]
+
+
+@dataclass
+class Run:
+    """One run of a plan over a store."""
+
+    plan: Plan
+    store: Store
+    data: Path | None
+    progress: Progress
+    outcome: Outcome = field(default_factory=Outcome)
+    _ready: _Ready | None = None
+
+    def name_of_encoder(self, step: Step) -> str:
+        """The recipe's encoder as a folder or Hub id, `{data}` filled in."""
+        return step.encoder.replace("{data}", str(self.data)) if self.data else step.encoder
+
+    # --- before anything is written -------------------------------------------------------------------------------
+
+    def check(self, pending: Sequence[Step]) -> None:
+        """Read all that the pending steps will read.
+
+        Raises:
+            UserError: everything that is wrong with data and encoder.
+        """
+        found = Collector()
+        for step in self.plan.steps.values():
+            if self.store.done(step.id):
+                with found.catch():
+                    self.store.unchanged(step.id)
+        roots = [step for step in pending if step.parent is None and step.kind != "create"]
+        if roots:
+            with found.catch():
+                self._check_encoder(roots)
+        for batchable, needs_labels in self._inputs(pending, found):
+            with found.catch():
+                examples = batchable.read()
+                if needs_labels:
+                    labelled(batchable, examples)
+        found.raise_any()
+
+    def _check_encoder(self, roots: Sequence[Step]) -> None:
+        name = self.name_of_encoder(roots[0])
+        if "{data}" in name:
+            raise UserError("the recipe's encoder lies beside the data folder", where=name,
+                            hint="give the data folder with --data or XSTILTS_DATA")  # fmt: skip
+        self._ready = _Ready(None, encoder.load(name, remote_code=self.plan.recipe.trust_remote_code is not None), [])
+        loaded = self._ready.encoder
+        if loaded.notes:
+            self.progress.say(f"{name}: {loaded.notes}")
+        masked = [part.task for step in self.plan.steps.values() for part in _parts(step)
+                  if self.plan.tasks[part.task].format.head.kind == "vocabulary"]  # fmt: skip
+        if masked and loaded.vocabulary is None:
+            raise UserError(f"has no language-model head, which the task '{masked[0]}' needs", where=name)
+        layers = [self.plan.tasks[c.task].format.head.layer for c in self.plan.cells]
+        deepest = max((layer for layer in layers if layer is not None), default=0)
+        if deepest > loaded.layers:
+            raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
+
+    def _inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
+        """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
+        seen: set[str] = set()
+        for step in pending:
+            for part in _parts(step):
+                task = self.plan.tasks[part.task]
+                with found.catch():
+                    yield from _once(locate(task, task.data["train"], task.train_languages, self.data), True, seen)
+                stop = self.stop_set(task)
+                if stop is not None:
+                    yield from _once(stop, True, seen)
+            if step.new is not None:
+                task = self.plan.tasks[step.new.text]
+                with found.catch():
+                    yield from _once(locate(task, task.data["train"], task.train_languages, self.data), False, seen)
+            if step.scoring is not None:
+                for language in step.scoring.languages:
+                    with found.catch():
+                        for batchable in self.scored(step, language).values():
+                            yield from _once(batchable, False, seen)
+
+    def stop_set(self, task: Task) -> Batchable | None:
+        """The examples for early stopping; None where there are none, or for text (it takes no part)."""
+        source = task.stop_source()
+        if source is None or not METRICS[task.metric].higher_is_better:
+            return None
+        try:
+            return locate(task, source, task.train_languages, self.data, STOP_EXAMPLES)
+        except UserError:
+            return None
+
+    def scored(self, step: Step, language: str) -> dict[Split, Batchable]:
+        """The splits of an evaluated task in a language that are there.
+
+        Raises:
+            MissingData: neither dev nor test is there, and the recipe does not say to skip such languages.
+        """
+        assert step.scoring is not None
+        task = self.plan.tasks[step.scoring.task]
+        there: dict[Split, Batchable] = {}
+        missing = Collector()
+        for split in SPLITS:
+            if split in task.data:
+                with missing.catch():
+                    there[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
+        if not there:
+            if self.plan.recipe.missing == "error":
+                missing.raise_any()
+            note = f"{task.name} {language}"
+            if note not in self.outcome.missing:
+                self.outcome.missing.append(note)
+        return there
+
+    # --- the steps ------------------------------------------------------------------------------------------------
+
+    def do(self, step: Step) -> None:
+        """Do one step and mark it as finished."""
+        folder = self.store.begin(step.id)
+        write_atomic(folder / "step.json", json.dumps(step.row(), indent=1, ensure_ascii=False) + "\n")
+        started = time.perf_counter()
+        facts = {"create": self._create, "train": self._train, "evaluate": self._evaluate}[step.kind](step, folder)
+        self.store.finish(step.id, facts | {"seconds": round(time.perf_counter() - started, 2)})
+        self.outcome.done += 1
+
+    def _create(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.new is not None
+        task = self.plan.tasks[step.new.text]
+        text = locate(task, task.data["train"], task.train_languages, self.data)
+        made = create(step.new, text.read())
+        made.save(folder / "encoder")
+        self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
+        return {"inputs": text.files}
+
+    def _train(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.training is not None and step.seed is not None
+        training, ready = step.training, self._take(step)
+        device.seed(step.seed)
+        inputs: dict[str, str] = {}
+        learning, looks = [], []
+        for part in training.parts:
+            task = self.plan.tasks[part.task]
+            rows = locate(task, task.data["train"], task.train_languages, self.data)
+            inputs |= rows.files
+            head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
+            masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
+            learning.append(Learning(part, head, self._features(ready.encoder, rows, part.max_length), masking))
+            stop = self.stop_set(task)
+            if stop is not None:
+                inputs |= stop.files
+                looks.append((task, head, stop.read(), self._features(ready.encoder, stop, part.max_length)))
+
+        def dev() -> float:
+            values = [
+                evaluate(ready.encoder, head, task.format, (task.metric,), examples, features,
+                         precision=training.precision).scores[task.metric]
+                for task, head, examples, features in looks
+            ]  # fmt: skip
+            return sum(values) / len(values)
+
+        with (folder / "log.jsonl").open("w", encoding="utf-8") as stream:
+
+            def log(line: Logged) -> None:
+                row = {key: value for key, value in dataclasses.asdict(line).items() if value is not None}
+                stream.write(json.dumps(row) + "\n")
+                stream.flush()
+                left = line.seconds / line.step * (line.total - line.step)
+                dev_score = f", dev {line.dev:.1f}" if line.dev is not None else ""
+                speed = f", {line.examples_per_second:,.0f} examples/s" if line.examples_per_second else ""
+                self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev_score}", left)
+
+            trained = train(ready.encoder, learning, training, seed=step.seed, dev=dev if looks else None, log=log)
+        ready.encoder.save(folder / "encoder")
+        for i, learned in enumerate(learning):
+            if learned.masking is None:
+                save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
+        self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
+        best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
+        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}")
+        return {"inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best}
+
+    def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.scoring is not None
+        ready = self._at(step)
+        task, scoring = self.plan.tasks[step.scoring.task], step.scoring
+        head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
+        if scoring.head is not None:
+            head.load_state_dict(ready.heads[scoring.head].state_dict())
+        head.eval()
+        inputs: dict[str, str] = {}
+        predictions: list[Prediction] = []
+        scores: list[Score] = []
+        for k, language in enumerate(scoring.languages):
+            self.progress.at(k, len(scoring.languages), language)
+            threshold = None
+            for split, rows in self.scored(step, language).items():
+                examples, inputs = rows.read(), inputs | rows.files
+                features = self._features(ready.encoder, rows, scoring.max_length)
+                result = evaluate(ready.encoder, head, task.format, task.metrics, examples, features,
+                                  precision=scoring.precision, threshold=threshold, tune=split == "dev")  # fmt: skip
+                threshold = result.threshold
+                predictions += [Prediction(task.name, language, split, i, p) for i, p in enumerate(result.predictions)]
+                scores += [Score(task.name, language, split, metric, value, len(examples), step.id, step.encoder, step.seed)
+                           for metric, value in result.scores.items()]  # fmt: skip
+                if not result.scores:
+                    self.progress.say(
+                        f"{task.name} {language} {split}: this split has no labels; predicted, not scored"
+                    )
+        write_rows(folder / "predictions.jsonl", predictions)
+        write_rows(folder / "scores.jsonl", scores)
+        main = [score.value for score in scores if score.metric == task.metric]
+        mean = f"{task.metric} {sum(main) / len(main):.1f} on average" if main else "nothing to score"
+        self.progress.end(f"{len(scoring.languages)} languages, {mean}")
+        return {"inputs": inputs}
+
+    def _features(self, model: Encoder, rows: Batchable, max_length: int) -> FeatureSet:
+        pieces = model.pieces(max_length)
+        return stored(self.store.features, rows.task.format, pieces, model.tokenizer_digest(), rows.content, rows.read)
+
+    def _at(self, step: Step) -> _Ready:
+        """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
+        if self._ready is None or self._ready.step != step.parent:
+            self._ready = None
+            if step.parent is None:
+                recipe = self.plan.recipe
+                loaded = encoder.load(self.name_of_encoder(step), remote_code=recipe.trust_remote_code is not None)
+                self._ready = _Ready(None, loaded, [])
+            else:
+                self._ready = self._load(self.plan.steps[step.parent])
+        self._ready.encoder.to(device.device()).eval()
+        return self._ready
+
+    def _take(self, step: Step) -> _Ready:
+        """The same, to be changed by training."""
+        ready, self._ready = self._at(step), None
+        return ready
+
+    def _load(self, parent: Step) -> _Ready:
+        folder = self.store.step(parent.id)
+        model = encoder.load(str(folder / "encoder"))
+        made = []
+        for i, part in enumerate(_parts(parent)):
+            head = heads.build(self.plan.tasks[part.task].format.head, model.config, model.vocabulary)
+            path = folder / f"head-{i}.safetensors"
+            if path.exists():
+                head.load_state_dict(load_file(path))
+            made.append(head)
+        return _Ready(parent.id, model, made)
+
+
+def _parts(step: Step) -> tuple[Learned, ...]:
+    return step.training.parts if step.training else ()
+
+
+def _once(batchable: Batchable, needs_labels: bool, seen: set[str]) -> Iterable[tuple[Batchable, bool]]:
+    key = f"{batchable.task.format!r} {batchable.content} {needs_labels}"
+    if key not in seen:
+        seen.add(key)
+        yield batchable, needs_labels
+
+
+def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome:
+    """Do what is not done yet.
+
+    Everything the user gave is checked before the run folder is made. A step that fails (its loss is not a number) is
+    left out with those that start from it, and the others go on.
+
+    Raises:
+        UserError: anything wrong with the data, the encoder or the run folder; a full disk.
+    """
+    store = usable(out)
+    job = Run(plan, store, data, progress)
+    pending = [step for step in plan.steps.values() if not store.done(step.id)]
+    job.check(pending)
+    with opened(store):
+        store.save_study(plan.study())
+        for number, step in enumerate(pending, start=1):
+            if step.parent in job.outcome.failed or step.parent in job.outcome.skipped:
+                job.outcome.skipped.append(step.id)
+                continue
+            progress.step(
+                number, len(pending), f"{step.title}" + (f", seed {step.seed}" if step.seed is not None else "")
+            )
+            try:
+                job.do(step)
+            except StepFailed as failure:
+                job.outcome.failed[step.id] = failure
+                progress.end(str(failure))
+            except (OSError, SafetensorError) as error:
+                if isinstance(error, OSError) and error.errno not in FULL and "No space" not in str(error):
+                    raise
+                raise UserError("the disk is full", where=str(store.step(step.id)),
+                                hint="make room and run again: finished steps are kept") from error  # fmt: skip
+    return job.outcome

@@ -1,0 +1,55 @@
+"""New encoders: random weights of a given shape, and a tokenizer trained on given text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from xstilts import device
+from xstilts.encoder import Encoder
+from xstilts.recipe import NewEncoder
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""In XLM-R's order."""
+
+
+def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
+    """An encoder of XLM-R's kind with random weights, without dropout, and a tokenizer of unigram pieces.
+
+    Args:
+        shape: layers, hidden size, heads, vocabulary, longest sequence, seed.
+        texts: what the tokenizer is trained on.
+    """
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
+
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=train_tokenizer(texts, shape.vocabulary),
+        bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
+        mask_token="<mask>", model_max_length=shape.max_length, model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=shape.hidden, num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads, intermediate_size=4 * shape.hidden, max_position_embeddings=shape.max_length + 2,
+        type_vocab_size=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=1e-5,
+        bos_token_id=0, pad_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    device.seed(shape.seed)
+    lm = XLMRobertaForMaskedLM(config)
+    return Encoder(lm.roberta, tokenizer, lm=lm)
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A tokenizer of unigram pieces with XLM-R's special tokens around one text and around a pair."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocabulary, special_tokens=list(SPECIAL), unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer

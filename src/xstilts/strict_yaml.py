@@ -1,0 +1,258 @@
+"""YAML as people mean it: every scalar stays text, no key stands twice, every mistake has a file and a line."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from xstilts.errors import UserError, nearest
+
+Place: TypeAlias = tuple[str | int, ...]
+"""The way from the top of a document to a value: keys and list positions."""
+
+_TAG = "tag:yaml.org,2002:"
+
+_KINDS = {
+    "a whole number": ("int_type", "int_parsing", "int_parsing_size", "int_from_float"),
+    "a number": ("float_type", "float_parsing"),
+    "true or false": ("bool_type", "bool_parsing"),
+    "text": ("string_type",),
+    "a list": ("list_type", "tuple_type", "set_type", "frozen_set_type"),
+    "a mapping": ("dict_type", "mapping_type", "model_type", "model_attributes_type"),
+}
+_NEEDED = {error: kind for kind, errors in _KINDS.items() for error in errors}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file: its value (nested dict, list, str and None) and the line of every part of it."""
+
+    path: Path
+    value: dict[str, Any]
+    lines: dict[Place, int]
+
+    def line(self, place: Place) -> int:
+        """The line of a key or list item, or of the nearest parent that is there."""
+        while place not in self.lines:
+            place = place[:-1]
+        return self.lines[place]
+
+    def where(self, place: Place) -> str:
+        """File, line and place, as error messages want them: `recipe.yaml:4: phases[0].choices`."""
+        return f"{self.path}:{self.line(place)}" + (f": {spelled(place)}" if place else "")
+
+
+def spelled(place: Place) -> str:
+    """Write a place as people do.
+
+    >>> spelled(("phases", 0, "choices"))
+    'phases[0].choices'
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+
+
+def load(path: Path) -> Document:
+    """Read a YAML file whose top is a mapping.
+
+    Raises:
+        UserError: no such file, not UTF-8, not YAML, empty, no mapping at the top, or a key given twice.
+    """
+    text = _text(path)
+    try:
+        top = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UserError(f"is not YAML: {what}", where=f"{path}:{mark.line + 1}" if mark else str(path)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(f"is not YAML: {error.reason}", where=f"{path}:{line}") from error
+    if top is None:
+        raise UserError("is empty", where=str(path))
+    if not isinstance(top, yaml.MappingNode):
+        raise UserError("must have lines like 'name: value'", where=f"{path}:{top.start_mark.line + 1}")
+    reader = _Reader(path)
+    return Document(path, reader.value(top, ()), reader.lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        beside = [file.name for file in path.parent.glob("*.y*ml")]
+        raise UserError("no such file", where=str(path), hint=nearest(path.name, beside)) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError("is not UTF-8 text", where=f"{path}:{line}") from error
+
+
+class _Reader:
+    """Turns the nodes of one file into values, and notes the line of each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Place, int] = {}
+        self.open: list[yaml.Node] = []
+
+    def fail(self, what: str, node: yaml.Node) -> UserError:
+        return UserError(what, where=f"{self.path}:{node.start_mark.line + 1}")
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        if not str(node.tag).startswith(_TAG):
+            raise self.fail(f"the tag '{node.tag}' means nothing here", node)
+        if any(node is parent for parent in self.open):
+            raise self.fail("an anchor holds its own alias", node)
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return None if node.tag == _TAG + "null" else node.value
+        self.open.append(node)
+        if isinstance(node, yaml.MappingNode):
+            value: Any = self.mapping(node, place)
+        else:
+            value = [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
+        self.open.pop()
+        return value
+
+    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.fail("a key must be plain text", key)
+            line = key.start_mark.line + 1
+            if key.value in own:
+                both = f"in line {self.lines[*place, key.value]} and again in line {line}"
+                raise self.fail(f"'{key.value}' is given twice, {both}", key)
+            if key.tag == _TAG + "merge":  # `<<: *anchor`: keys of the mapping itself win, then the first merged one
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(source, yaml.MappingNode):
+                        raise self.fail("'<<' takes a mapping", value)
+                    merged = self.value(source, place) | merged
+            else:
+                self.lines[*place, key.value] = line
+                own[key.value] = self.value(value, (*place, key.value))
+        return merged | own
+
+
+def mistakes(error: ValidationError, model: type[BaseModel], document: Document, at: Place = ()) -> list[UserError]:
+    """Say in the document's own terms what pydantic found wrong.
+
+    Args:
+        error: what validating `model` raised.
+        model: the model that was to be made.
+        document: where the values came from.
+        at: the part of the document that was validated.
+    """
+    wrong: dict[Place, list[_Wrong]] = {}
+    for details in error.errors(include_url=False):
+        place, models = _follow(details, model, document, at)
+        wrong.setdefault(place, []).append(_explain(details, models))
+    found = []
+    for place, reasons in sorted(wrong.items(), key=lambda item: document.line(item[0])):
+        exact = [reason for reason in reasons if not reason.needs]
+        deeper = any(len(other) > len(place) and other[: len(place)] == place for other in wrong)
+        # Every branch of a union complains: those that wanted another kind of value say nothing if one got further.
+        # A list whose items are wrong is also called too short.
+        if not exact and not deeper:
+            needs = " or ".join(dict.fromkeys(reason.needs for reason in reasons))
+            exact = [_Wrong(f"needs {needs}, got {reasons[0].got}")]
+        found += [UserError(reason.what, where=document.where(place), hint=reason.hint) for reason in exact]
+    return list({str(one): one for one in found}.values())
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    what: str = ""
+    hint: str = ""
+    needs: str = ""
+    """The kind of value that was wanted, when it was of another kind altogether."""
+    got: str = ""
+
+
+def _explain(details: ErrorDetails, models: Iterable[type[BaseModel]]) -> _Wrong:
+    kind, got, context = details["type"], _shown(details["input"]), details.get("ctx", {})
+    if kind == "extra_forbidden":
+        models = list(models)
+        names = " or ".join(model.__name__ for model in models)
+        fields = [field for model in models for field in model.model_fields]
+        return _Wrong(f"not a field of {names}", hint=nearest(str(details["loc"][-1]), fields))
+    if kind == "missing":
+        return _Wrong("is missing")
+    if kind == "literal_error":
+        return _Wrong(needs=context["expected"], got=got)
+    if kind in _NEEDED:
+        return _Wrong(needs=_NEEDED[kind], got=got)
+    if kind == "too_short":
+        items = "1 item" if context["min_length"] == 1 else f"{context['min_length']} items"
+        return _Wrong(needs=f"at least {items}", got=str(context["actual_length"]))
+    if "error" in context:  # raised by a validator, which says it best
+        return _Wrong(str(context["error"]))
+    return _Wrong(re.sub(r"^[A-Z]\w+ (?=should)", "", details["msg"]) + f", got {got}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list | tuple):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _follow(
+    details: ErrorDetails, model: type[BaseModel], document: Document, at: Place
+) -> tuple[Place, list[type[BaseModel]]]:
+    """Where in the document pydantic's location is, and the models that were expected around it.
+
+    A location also names branches of unions and parts that a validator made; these are not in the document.
+    """
+    value: Any = document.value
+    for step in at:
+        value = value[step]
+    place, around, expected = at, [model], [model]
+    for step in details["loc"]:
+        around, expected = expected, _expected(expected, step)
+        known = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+        if step in known:
+            place, value = (*place, step), value[step]
+    if details["type"] == "missing":
+        place = (*place, details["loc"][-1])
+    return place, [kind for kind in _branches(around) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _expected(annotations: Iterable[Any], step: str | int) -> list[Any]:
+    """The annotations one step further into any of these; a step that names a branch of a union chooses it."""
+    inner: list[Any] = []
+    branches = list(_branches(annotations))
+    for branch in branches:
+        arguments = get_args(branch)
+        if isinstance(branch, type) and issubclass(branch, BaseModel):
+            inner += [field.annotation for name, field in branch.model_fields.items() if step in (name, field.alias)]
+        elif arguments and issubclass(get_origin(branch), Mapping):
+            inner.append(arguments[1])
+        elif arguments and isinstance(step, int):
+            inner += [argument for argument in arguments if argument is not Ellipsis]
+    return inner or [branch for branch in branches if getattr(branch, "__name__", "") == step] or branches
+
+
+def _branches(annotations: Iterable[Any]) -> Iterator[Any]:
+    for annotation in annotations:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            yield from _branches(get_args(annotation)[:1])
+        elif origin in (Union, types.UnionType):
+            yield from _branches(get_args(annotation))
+        else:
+            yield annotation

@@ -1,0 +1,13 @@
+"""Tasks of raw text, for masked language modelling."""
+
+from xstilts.formats import Mask
+from xstilts.languages import XTREME
+from xstilts.task import Source, Task
+
+CATALOGUE = (
+    Task(
+        name="masked-text", format=Mask(), metrics=("perplexity",), batch=8, epochs=1,
+        data={"train": Source.model_validate("mlm_text/{lang}.txt")}, languages=XTREME, train_languages=XTREME,
+        note="one sentence a line; languages are read in their natural proportions",
+    ),
+)  # fmt: skip

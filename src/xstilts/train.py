@@ -1,0 +1,252 @@
+"""The training loop: the only one, for every phase and every format."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xstilts import device
+from xstilts.batching import CAP, Batch, Masking, collate, generator, shares, shuffled, updates_of
+from xstilts.encoder import Encoder
+from xstilts.errors import StepFailed
+from xstilts.features import FeatureSet
+from xstilts.heads import Head
+from xstilts.plan import Learned, Training
+
+CLIP = 1.0
+"""Norm to which gradients are clipped."""
+EPSILON = 1e-8
+"""Adam's; the value that jiant really used."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """One task of a mixture, ready to be trained on."""
+
+    plan: Learned
+    head: Head
+    features: FeatureSet
+    masking: Masking | None
+
+    @property
+    def capped(self) -> int:
+        """Examples that count in a mixture."""
+        return min(self.features.examples, CAP)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    updates: int
+    best_update: int
+    best: float | None
+    """Dev score of the weights that were kept; None without early stopping."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line of the log: the mean loss (nats) since the last one, and the speed over the same updates."""
+
+    step: int
+    total: int
+    task: str
+    loss: float
+    lr: float
+    seconds: float
+    examples_per_second: float
+    tokens_per_second: float
+    dev: float | None = None
+
+
+def total_updates(learning: Sequence[Learning], training: Training) -> int:
+    """Updates of a training: as given, or by the epochs of its tasks.
+
+    A single task takes epochs x ceil(examples / batch); in a mixture of labelled tasks each counts its examples up to
+    2^17. Text to be masked comes on top, by its share of the sampling.
+    """
+    if training.steps is not None:
+        return training.steps
+    single = len(learning) == 1
+
+    def asked(part: Learning) -> int:
+        examples = part.features.examples if single else part.capped
+        return updates_of(examples, part.plan.batch, part.plan.epochs)
+
+    probability = mixture(learning)
+    labelled = [i for i, part in enumerate(learning) if part.masking is None]
+    if not labelled:
+        return sum(asked(part) for part in learning)
+    return round(sum(asked(learning[i]) for i in labelled) / float(probability[labelled].sum()))
+
+
+def mixture(learning: Sequence[Learning]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The probability of each task at each update."""
+    return shares([part.features.examples for part in learning], [part.plan.weight for part in learning])
+
+
+def train(
+    encoder: Encoder,
+    learning: Sequence[Learning],
+    training: Training,
+    *,
+    seed: int,
+    dev: Callable[[], float] | None,
+    log: Callable[[Logged], None],
+) -> Trained:
+    """Train an encoder and its heads in place; the weights of the best dev score are left in them.
+
+    Args:
+        encoder: trained with its language-model head, if some task masks text.
+        learning: the tasks; each update is one batch of one task.
+        training: the settings.
+        seed: of the order of the examples, the choice of tasks, hidden pieces and dropout.
+        dev: percent on the English dev examples, for early stopping; None trains to the end.
+        log: called now and then, and after each look at the dev examples.
+
+    Raises:
+        StepFailed: the loss is not a number any more.
+    """
+    where = encoder.device
+    device.seed(seed)
+    modules = nn.ModuleList([encoder, *(part.head for part in learning)])
+    total = total_updates(learning, training)
+    optimizer = _optimizer(modules, training, where)
+    batches = [_batches(part, seed, i) for i, part in enumerate(learning)]
+    drawn = generator(seed, "tasks").choice(len(learning), size=total, p=mixture(learning))
+    look_every = training.eval_every or max(1, min(1000, total // 20))
+    meter = _Meter(total, max(1, min(100, total // 50)), log)
+    best = _Best(modules, training.patience)
+    started = time.perf_counter()
+    modules.train()
+    update = 0
+    for update in range(1, total + 1):
+        part = learning[drawn[update - 1]]
+        batch = next(batches[drawn[update - 1]]).to(where)
+        lr = training.lr * rate(update - 1, total, int(training.warmup * total))
+        loss = _update(encoder, part.head, batch, optimizer, lr, training)
+        meter.add(update, part.plan.task, loss, lr, batch)
+        if dev is not None and (update % look_every == 0 or update == total):
+            modules.eval()
+            score = dev()
+            modules.train()
+            meter.flush(dev=score)
+            if best.over(score, update):
+                break
+    meter.flush()
+    best.restore()
+    modules.eval()
+    return Trained(update, best.update or update, best.score, time.perf_counter() - started)
+
+
+def _batches(part: Learning, seed: int, index: int) -> Iterator[Batch]:
+    order, hidden = generator(seed, "order", index), generator(seed, "hidden", index)
+    for passes in shuffled(part.features, part.plan.batch, order):
+        yield collate(part.features, passes, part.masking, hidden)
+
+
+def _update(
+    encoder: Encoder, head: Head, batch: Batch, optimizer: torch.optim.Optimizer, lr: float, training: Training
+) -> Tensor:
+    with device.autocast(encoder.device, training.precision):
+        loss = head.loss(head(encoder.hidden(batch), batch), batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], CLIP)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def _optimizer(modules: nn.Module, training: Training, where: torch.device) -> torch.optim.Optimizer:
+    """AdamW; biases and the weights of normalisation layers, all that has one dimension, do not decay."""
+    parameters = list(modules.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=training.lr, eps=EPSILON, fused=where.type in ("cpu", "cuda"))
+
+
+def rate(done: int, total: int, warmup: int) -> float:
+    """Share of the learning rate after `done` updates: up over `warmup` updates, then down to nothing at `total`.
+
+    >>> [rate(k, 10, 2) for k in (0, 1, 2, 6)]
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    if done < warmup:
+        return done / warmup
+    return (total - done) / max(1, total - warmup)
+
+
+class _Best:
+    """The best weights so far, and how long ago they were."""
+
+    def __init__(self, modules: nn.Module, patience: int) -> None:
+        self.modules, self.patience = modules, patience
+        self.score: float | None = None
+        self.update, self.since = 0, 0
+        self._state: dict[str, Tensor] = {}
+
+    def over(self, score: float, update: int) -> bool:
+        """Note a score; True when it is time to stop."""
+        if self.score is None or score > self.score:
+            self.score, self.update, self.since = score, update, 0
+            self._state = {
+                name: value.detach().to("cpu", copy=True) for name, value in self.modules.state_dict().items()
+            }
+        else:
+            self.since += 1
+        return self.since >= self.patience
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        if self._state:
+            self.modules.load_state_dict(self._state)
+
+
+class _Meter:
+    """Gathers losses and speed, and logs them every so many updates."""
+
+    def __init__(self, total: int, every: int, log: Callable[[Logged], None]) -> None:
+        self.total, self.every, self.log = total, every, log
+        self._start = time.perf_counter()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._losses: list[Tensor] = []
+        self._examples = self._tokens = 0
+        self._since = time.perf_counter()
+
+    def add(self, update: int, task: str, loss: Tensor, lr: float, batch: Batch) -> None:
+        self._losses.append(loss)
+        self._examples, self._tokens = self._examples + batch.examples, self._tokens + batch.tokens
+        self._last = (update, task, lr)
+        if len(self._losses) >= self.every:
+            self.flush()
+
+    def flush(self, dev: float | None = None) -> None:
+        """Log what was gathered; the losses come off the device only here."""
+        if not self._losses and dev is None:
+            return
+        update, task, lr = self._last
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        for back, loss in enumerate(reversed(losses)):
+            if not math.isfinite(loss) and all(math.isfinite(x) for x in losses[: len(losses) - 1 - back]):
+                raise StepFailed(f"the loss is {loss} at update {update - back} of {self.total}",
+                                 hint="try a lower lr, or precision fp32")  # fmt: skip
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        mean = sum(losses) / len(losses) if losses else math.nan
+        self.log(Logged(update, self.total, task, mean, lr, now - self._start, self._examples / seconds,
+                        self._tokens / seconds, dev))  # fmt: skip
+        self._clear()

@@ -1,0 +1,98 @@
+"""Finding the files of a source, and what is said when they are not there."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from xstilts.data.find import digest, find
+from xstilts.errors import MissingData
+from xstilts.task import Source
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(gzip.compress(b"x\n") if name.endswith(".gz") else b"x\n")
+    return root
+
+
+def names(source: object, language: str, *roots: Path) -> list[str]:
+    found = find(Source.model_validate(source), language, roots, code3="deu")
+    return [Path(path).relative_to(roots[-1].parent).as_posix() for file in found for path in file.paths]
+
+
+def test_language_codes_are_filled_and_gz_copies_found(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", "xnli/dev-de.tsv.gz", "tatoeba.deu-eng.deu")
+    assert names("xnli/dev-{lang}.tsv", "de", root) == ["data/xnli/dev-de.tsv.gz"]
+    assert names("tatoeba.{lang3}-eng.{lang3}", "de", root) == ["data/tatoeba.deu-eng.deu"]
+
+
+def test_plain_file_goes_before_its_gz_copy_and_first_root_before_second(tmp_path: Path) -> None:
+    first, second = make(tmp_path / "a", "x.tsv"), make(tmp_path / "b", "x.tsv", "x.tsv.gz", "y.tsv", "y.tsv.gz")
+    assert names("x.tsv", "de", first, second) == ["a/x.tsv"]
+    assert names("y.tsv", "de", first, second) == ["b/y.tsv"]
+
+
+def test_star_matches_sorted_files_once_each(tmp_path: Path) -> None:
+    files = ["ud/de_pud-test.conllu", "ud/de_gsd-test.conllu.gz", "ud/de_gsd-test.conllu", "ud/de_lit-test.conllu.gz"]
+    root = make(tmp_path / "data[1]", *files, "ud/fr_gsd-test.conllu")
+    found = names("ud/{lang}_*-test.conllu", "de", root)
+    assert [Path(path).name for path in found] == [
+        "de_gsd-test.conllu", "de_lit-test.conllu.gz", "de_pud-test.conllu",
+    ]  # fmt: skip
+    assert len(names("*/{lang}_*.conllu", "de", root)) == 3
+
+
+def test_first_complete_layout_wins(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", "a/1.tsv", "b/1.tsv", "b/2.tsv")
+    assert names({"first_of": [["a/1.tsv", "a/2.tsv"], ["b/1.tsv", "b/2.tsv"]]}, "de", root) == [
+        "data/b/1.tsv", "data/b/2.tsv",
+    ]  # fmt: skip
+
+
+def test_aligned_text_needs_both_sides(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", "t.deu", "t.eng")
+    (found,) = find(Source.model_validate({"path": "t.{lang3}", "pair": "t.eng"}), "de", [root], code3="deu")
+    assert found.pair == str(root / "t.eng")
+    with pytest.raises(MissingData, match=r"t\.fra"):
+        find(Source.model_validate({"path": "t.deu", "pair": "t.fra"}), "de", [root], code3="deu")
+
+
+def test_playground_needs_no_folder() -> None:
+    (found,) = find(Source.model_validate("playground:nli/dev"), "qaa", [], code3="qaa")
+    assert found.paths == ("playground:nli/dev",)
+
+
+def test_missing_file_names_every_place_and_the_nearest_name(tmp_path: Path) -> None:
+    first, second = make(tmp_path / "a", "xnli/dev-de.tsv.gz"), make(tmp_path / "b", "other.tsv")
+    with pytest.raises(MissingData) as caught:
+        names({"first_of": ["xnli/dev-{lang}e.tsv", "nli/{lang}.tsv"]}, "de", first, second)
+    for place in ("a/xnli/dev-dee.tsv", "b/xnli/dev-dee.tsv", "a/nli/de.tsv", "b/nli/de.tsv"):
+        assert str(tmp_path / place) in caught.value.what
+    assert caught.value.hint == f"the nearest there is {first / 'xnli/dev-de.tsv'}"
+
+
+def test_misspelled_folder_is_hinted_at(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", "udpos/test-de.tsv")
+    with pytest.raises(MissingData, match=r"the nearest there is .*data/udpos"):
+        names("udpso/test-{lang}.tsv", "de", root)
+
+
+@pytest.mark.parametrize("roots", [[], [Path("/nowhere/data")]])
+def test_without_a_data_folder_one_is_asked_for(roots: list[Path]) -> None:
+    with pytest.raises(MissingData, match=r"xnli/dev-de\.tsv.*--data or XSTILTS_DATA"):
+        find(Source.model_validate("xnli/dev-{lang}.tsv"), "de", roots, code3="deu")
+
+
+def test_absolute_path_needs_no_root(tmp_path: Path) -> None:
+    path = make(tmp_path, "x.tsv") / "x.tsv"
+    assert find(Source.model_validate(str(path)), "de", [], code3="deu")[0].paths == (str(path),)
+
+
+def test_digest_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"")
+    assert digest(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    path.write_bytes(b"abc")
+    assert digest(path).startswith("ba7816bf")

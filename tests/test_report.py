@@ -1,0 +1,177 @@
+"""Tests of reports: small studies, numbers worked out by hand."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from xstilts.errors import UserError
+from xstilts.report import LAYOUTS, Layout, build, render
+from xstilts.results import Cell, Score, Study, TaskLine
+
+
+def task(name="nli", languages=("en", "sw"), metric="accuracy"):
+    return TaskLine(name, "classify", metric, (metric,), tuple(languages), "en")
+
+
+def study(*tasks, branches=("none", "mnli"), seeds=(1, 2, 3)):
+    """Each cell has a step of its own, named after it."""
+    cells = [Cell(b, s, t.name, f"{t.name}-{b}-{s}") for b in branches for s in seeds for t in tasks]
+    return Study("mini", "tiny", seeds, branches, branches[0], tasks, tuple(cells))
+
+
+def rows(branch, language, values, task="nli", split="dev", metric="accuracy", n=100):
+    """The scores of seeds 1, 2, ... in order."""
+    return [
+        Score(task, language, split, metric, value, n, f"{task}-{branch}-{seed}", "tiny", seed)
+        for seed, value in enumerate(values, start=1)
+    ]
+
+
+def line(report, branch, language, task="nli"):
+    [found] = [x for x in report.lines if (x.branch, x.language, x.task) == (branch, language, task)]
+    return found
+
+
+SCORES = [
+    *rows("none", "en", [80, 70, 75]),
+    *rows("none", "sw", [60, 50, 55], n=20),  # means 70, 60, 65
+    *rows("mnli", "en", [81, 78, 76]),
+    *rows("mnli", "sw", [61, 60, 56], n=20),  # means 71, 69, 66
+]
+
+
+def test_mean_over_languages_then_median_over_seeds():
+    mean = line(build(study(task()), SCORES), "none", "mean")
+    assert (mean.median, mean.min, mean.max, mean.seeds, mean.n) == (65, 60, 70, 3, 120)
+
+
+def test_a_gain_is_the_median_of_differences_at_the_same_seed():
+    report = build(study(task()), SCORES)
+    assert line(report, "mnli", "mean").gain == 1  # of 1, 9, 1; the medians differ by 4
+    assert line(report, "mnli", "zero-shot").gain == 1  # of 1, 10, 1
+    assert line(report, "mnli", "en").gain == 1  # of 1, 8, 1
+    assert line(report, "none", "mean").gain is None
+
+
+def test_a_baseline_without_a_seed_serves_every_seed():
+    untrained = [Score("nli", "sw", "dev", "accuracy", 50, 100, f"nli-none-{seed}", "tiny", None) for seed in (1, 2, 3)]
+    report = build(study(task(languages=["sw"])), untrained + rows("mnli", "sw", [60, 55, 70]))
+    assert line(report, "none", "mean").seeds == 1
+    assert line(report, "mnli", "mean").gain == 10  # of 10, 5, 20
+    assert not report.missing
+
+
+def test_a_shared_step_counts_for_every_branch_that_has_it():
+    shared = Study("m", "tiny", (1,), ("a", "b"), "a", (task(),), (Cell("a", 1, "nli", "x"), Cell("b", 1, "nli", "x")))
+    report = build(shared, [Score("nli", "sw", "dev", "accuracy", 50, 100, "x", "tiny", 1)])
+    assert [line(report, branch, "mean").median for branch in "ab"] == [50, 50]
+
+
+def test_an_unfinished_cell_is_a_dash_and_is_named():
+    report = build(study(task()), [score for score in SCORES if score.step.startswith("nli-none")])
+    text = render(report)
+    assert "\nmnli" in text and "mnli          -" in text
+    assert "not finished or failed, counted nowhere: mnli: nli (seed 1, 2, 3)" in text
+    assert line(report, "none", "mean").median == 65
+
+
+def test_a_failed_seed_is_not_counted_as_zero():
+    report = build(study(task()), [score for score in SCORES if score.step != "nli-mnli-2"])
+    mean = line(report, "mnli", "mean")
+    assert (mean.median, mean.seeds, mean.gain) == (68.5, 2, 1)  # of 71, 66
+    assert report.missing == (Cell("mnli", 2, "nli", "nli-mnli-2"),)
+
+
+def test_a_language_that_a_branch_lacks_is_in_no_mean():
+    report = build(study(task(languages=["en", "sw", "ka"])), [*SCORES, *rows("none", "ka", [0, 0, 0])])
+    assert line(report, "none", "mean").median == 65
+    assert report.left_out == {"nli": ("ka",)}
+    text = render(report)
+    assert "ka Georgian‡" in text and "‡ in no mean, for want of scores in some branch or seed: nli (ka)" in text
+
+
+def test_without_dev_scores_test_is_shown_and_marked():
+    scores = rows("none", "en", [80]) + rows("none", "yo", [30], split="test")
+    scores += rows("none", "en", [82], split="test")
+    one = study(task(languages=["en", "yo"]), branches=("none",), seeds=(1,))
+    report = build(one, scores)
+    assert line(report, "none", "mean").median == 55
+    assert line(report, "none", "mean").split == "dev+test"
+    text = render(report)
+    assert "nli: accuracy, dev, test where marked †" in text and "yo Yoruba†" in text
+    assert "† no dev scores, so test: nli (yo)" in text
+    assert line(build(one, scores, layout=LAYOUTS["benchmark"]), "none", "mean").median == 56
+
+
+def test_a_task_scored_only_on_test_says_so():
+    text = render(build(study(task(), seeds=(1,)), rows("none", "sw", [30], split="test")))
+    assert "nli: accuracy, test†" in text
+    assert "† no dev scores, so test: nli (all languages)" in text
+
+
+def test_lower_is_better_keeps_the_sign_and_is_marked():
+    lm = task("lm", ["en"], "perplexity")
+    scores = [s for b, x in (("none", 9.0), ("mnli", 7.5)) for s in rows(b, "en", [x], "lm", metric="perplexity")]
+    report = build(study(lm, task(), seeds=(1,)), scores + [s for s in SCORES if s.seed == 1])
+    assert line(report, "mnli", "mean", "lm").gain == -1.5
+    assert "perplexity ↓" in render(report) and "↓ lower is better" in render(report)
+    assert "**7.5** (-1.5)" in render(report, "markdown")
+    assert not [x for x in report.lines if x.task == "all tasks"]  # percentages only
+
+
+def test_the_mean_over_tasks_needs_every_task():
+    scores = [*SCORES, *rows("none", "en", [10, 20, 30], "qa")]
+    report = build(study(task(), task("qa", ["en"])), scores)
+    assert line(report, "none", "mean", "all tasks").median == 40  # of (70, 60, 65) and (10, 20, 30): 40, 40, 47.5
+    assert not [x for x in report.lines if (x.task, x.branch) == ("all tasks", "mnli")]
+
+
+def test_csv_and_json_hold_every_number():
+    report = build(study(task()), SCORES, layout=Layout(views=("overview",)))
+    read = list(csv.DictReader(io.StringIO(render(report, "csv"))))
+    written = json.loads(render(report, "json"))["lines"]
+    assert len(read) == len(written) == 8  # two branches: en, sw, mean, zero-shot
+    for a, b in zip(read, written, strict=True):
+        assert a == {key: "" if value is None else str(value) for key, value in b.items()}
+    columns = ["task", "branch", "language", "split", "metric", "median", "min", "max", "seeds", "n", "gain"]
+    assert list(read[0]) == columns
+
+
+def test_markdown_and_latex_cells():
+    report = build(study(task("my_nli")), [])
+    assert "my\\_nli" in render(report, "latex")
+    report = build(study(task()), SCORES)
+    assert "| mnli | **69.0** ±2.5 (+1.0) |" in render(report, "markdown")
+    assert r"mnli & \textbf{69.0} $\pm$2.5 (+1.0) \\" in render(report, "latex")
+    assert "nli: accuracy, mean over 2 languages, 20-100 examples a language" in render(report)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_wide_study_is_folded_to_the_terminal(width):
+    branches = ("none", *(f"[task-{i}]+masked-text" for i in range(11)))
+    tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
+    scores = [s for t in tasks for b in branches for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
+    text = render(build(study(*tasks, branches=branches), scores), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("[task-10]+masked-text") >= 10
+    assert "…" not in text and "\x1b" not in text
+
+
+def test_colour_only_when_asked_for():
+    report = build(study(task()), SCORES)
+    assert "\x1b[1m" in render(report, colour=True)
+    assert "\x1b" not in render(report)
+
+
+def test_no_scores_and_no_tasks_are_still_a_report():
+    assert "mini: mean over languages" in render(build(study(task()), []))
+    assert render(build(study(), [])) == "\n"
+
+
+def test_unknown_names_are_told():
+    with pytest.raises(UserError, match="did you mean 'markdown'"):
+        render(build(study(task()), []), "markdwn")
+    with pytest.raises(UserError, match="did you mean 'accuracy'"):
+        build(study(task(metric="acuracy")), [])

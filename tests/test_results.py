@@ -1,0 +1,62 @@
+"""Tests of what is written to disk."""
+
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from xstilts.errors import UserError
+from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_atomic, write_rows
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    scores = [
+        Score("xnli", "sw", "test", "accuracy", 70.125, 5010, "eval-1", "tiny", 3),
+        Score("text", "qaa", "dev", "perplexity", float("inf"), 7, "eval-2", "tiny", None, note="untrained"),
+    ]
+    write_rows(tmp_path / "deep" / "scores.jsonl", scores)
+    assert read_rows(tmp_path / "deep" / "scores.jsonl", Score) == scores
+
+
+def test_text_stays_readable_and_line_separators_are_no_line_ends(tmp_path):
+    rows = [Prediction("qa", "ja", "dev", 0, {"text": "東京\u2028\n"}), Prediction("pos", "hi", "dev", 1, ["NOUN"])]
+    write_rows(tmp_path / "predictions.jsonl", rows)
+    assert read_rows(tmp_path / "predictions.jsonl", Prediction) == rows
+    assert "東京" in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("broken", ['{"task": "xnli"', '{"task": "xnli"}', "[]", '{"task": 7}'])
+def test_a_broken_line_is_named(tmp_path, broken):
+    path = tmp_path / "scores.jsonl"
+    write_rows(path, [Score("xnli", "sw", "test", "accuracy", 70.0, 5010, "eval-1", "tiny", 3)])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(broken + "\n")
+    with pytest.raises(UserError, match=r"scores\.jsonl:2: this is no score"):
+        read_rows(path, Score)
+
+
+def test_a_study_comes_back():
+    task = TaskLine("xnli", "classify", "accuracy", ("accuracy",), ("en", "sw"), "en", "")
+    study = Study("mini", "tiny", (1, 2), ("none", "mnli"), "none", (task,), (Cell("none", 1, "xnli", "eval-1"),))
+    assert Study.from_json(study.to_json()) == study
+    with pytest.raises(UserError, match=r"study\.json: this is no study: name"):
+        Study.from_json("{}", where="study.json")
+
+
+@contextmanager
+def largest_file(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    write_atomic(path, "old")
+    with largest_file(1000), pytest.raises(UserError, match="disk is full"):
+        write_atomic(path, b"x" * 5000)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
