@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,8 +41,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        moved = {name: x.to(device, non_blocking=True) for name, x in vars(self).items() if isinstance(x, Tensor)}
-        return dataclasses.replace(self, **moved)
+        tensors = (x.to(device, non_blocking=True) for x in vars(self).values() if isinstance(x, Tensor))
+        return Batch(self.examples, *tensors)
 
     @property
     def tokens(self) -> int:

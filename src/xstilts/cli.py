@@ -67,7 +67,7 @@ def plan(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
     _console().print(table)
     folded = made.trainings_before_folding - made.trainings
     _print(
-        f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} evaluations of a task in a language"
+        f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} pairs of task and language scored"
     )
 
 

@@ -107,8 +107,9 @@ class Encoder(nn.Module):
             try:
                 packing.register()
                 self.base.set_attn_implementation(packing.NAME)
-                for self._offset in (0, (getattr(self.config, "pad_token_id", None) or 0) + 1):
-                    self.packs = True
+                self.packs = True
+                for offset in (0, (getattr(self.config, "pad_token_id", None) or 0) + 1):
+                    self._offset = offset
                     if (self.hidden(batch) - alone).abs().max() < PROBE_TOLERANCE:
                         self.base.train(was_training)
                         return True
@@ -156,7 +157,7 @@ class Encoder(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
 
-class _Reached(Exception):  # noqa: N818  (not an error: the forward pass has come far enough)
+class _Reached(Exception):
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
         self.hidden = hidden

@@ -65,6 +65,13 @@ class File(Strict):
     where: dict[str, str] | None = None
     """Only rows whose column has this value; `{lang}` works here too."""
 
+    @field_validator("part")
+    @classmethod
+    def _within(cls, value: str | None) -> str | None:
+        if value is not None and int(value.split("/")[0]) > int(value.split("/")[1]):
+            raise ValueError(f"there is no part {value}")
+        return value
+
 
 class Source(Strict):
     """Where rows come from: the first layout whose files are all there; the files of a layout are joined.

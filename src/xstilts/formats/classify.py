@@ -29,7 +29,7 @@ class Classify(Format):
     texts: tuple[str, ...] = Field(default=("premise", "hypothesis"), min_length=1, max_length=2)
     """Names of the columns that hold the texts."""
     label: str = "label"
-    spellings: dict[str, str] = {}
+    spellings: dict[str, str] = Field(default={})
     """Other spellings of a label in the files, as {spelling: label}."""
     drop: tuple[str, ...] = ()
     """Rows with these labels are left out (SNLI marks pairs without agreement by `-`)."""

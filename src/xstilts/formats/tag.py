@@ -48,6 +48,8 @@ class Tag(Format):
             DataError: a tag is not one of `labels`, or words and tags differ in number.
         """
         words, tags = row.values["words"], row.values.get("tags")
+        if not isinstance(words, list) or not isinstance(tags, list | None):
+            raise DataError("words and tags must be lists", where=row.where)
         if not words:
             raise DataError("empty sentence", where=row.where)
         if tags is None:
