@@ -204,6 +204,14 @@ class _Handed(nn.Module):
         return BaseModelOutput(last_hidden_state=self.hidden)
 
 
+def quiet() -> None:
+    """Keep transformers from writing bars and reports; what matters of them is said by `load` itself."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def load(name: str, *, remote_code: bool = False) -> Encoder:
     """Load an encoder from a folder or from the Hub (`id` or `id@revision`), weights as float32.
 
@@ -214,10 +222,8 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet()
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
     common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
     weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}

@@ -91,7 +91,7 @@ def unpad(grid: Tensor, layout: Layout) -> Tensor:
 
 
 def attention(
-    module: torch.nn.Module,
+    module: torch.nn.Module,  # noqa: ARG001  (part of the interface)
     query_1HTD: Tensor,
     key_1HTD: Tensor,
     value_1HTD: Tensor,

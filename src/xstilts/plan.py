@@ -120,9 +120,14 @@ class Plan:
     def _line(self, task: Task) -> TaskLine:
         trained = task.train_languages if task.trainable else ()
         return TaskLine(
-            name=task.name, format=task.format.name, metric=task.metric, metrics=task.metrics,
-            languages=scored_languages(task, self.recipe), train_language=trained[0] if len(trained) == 1 else "", note=task.note,
-        )  # fmt: skip
+            name=task.name,
+            format=task.format.name,
+            metric=task.metric,
+            metrics=task.metrics,
+            languages=scored_languages(task, self.recipe),
+            train_language=trained[0] if len(trained) == 1 else "",
+            note=task.note,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `xstilts plan --json` prints it."""
@@ -191,8 +196,11 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         fitting = (i for i, part in enumerate(at.learned) if made.tasks[part.task].format == task.format)
         head = next(fitting, None)
         if head is None:
-            raise UserError(f"nothing in the recipe trains a head for the task '{name}'", where=recipe.name,
-                            hint="name it in the last phase's `each`, or train on a task with the same labels")  # fmt: skip
+            raise UserError(
+                f"nothing in the recipe trains a head for the task '{name}'",
+                where=recipe.name,
+                hint="name it in the last phase's `each`, or train on a task with the same labels",
+            )
     scoring = Scoring(
         task=name,
         head=head,
@@ -275,9 +283,14 @@ def _add(
     parent = at.id if at else None
     said = json.dumps([kind, parent or ("" if kind == "create" else encoder), seed, content], sort_keys=True)
     step = Step(
-        hashlib.sha256(said.encode()).hexdigest()[:12], kind, parent, encoder, seed, title,
+        hashlib.sha256(said.encode()).hexdigest()[:12],
+        kind,
+        parent,
+        encoder,
+        seed,
+        title,
         **rest,
-    )  # fmt: skip
+    )
     return made.steps.setdefault(step.id, step)
 
 

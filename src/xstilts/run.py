@@ -96,14 +96,21 @@ class Run:
     def _check_encoder(self, roots: Sequence[Step]) -> None:
         name = self.name_of_encoder(roots[0])
         if "{data}" in name:
-            raise UserError("the recipe's encoder lies beside the data folder", where=name,
-                            hint="give the data folder with --data or XSTILTS_DATA")  # fmt: skip
+            raise UserError(
+                "the recipe's encoder lies beside the data folder",
+                where=name,
+                hint="give the data folder with --data or XSTILTS_DATA",
+            )
         self._ready = _Ready(None, encoder.load(name, remote_code=self.plan.recipe.trust_remote_code is not None), [])
         loaded = self._ready.encoder
         if loaded.notes:
             self.progress.say(f"{name}: {loaded.notes}")
-        masked = [part.task for step in self.plan.steps.values() for part in _parts(step)
-                  if self.plan.tasks[part.task].format.head.kind == "vocabulary"]  # fmt: skip
+        masked = [
+            part.task
+            for step in self.plan.steps.values()
+            for part in _parts(step)
+            if self.plan.tasks[part.task].format.head.kind == "vocabulary"
+        ]
         if masked and loaded.vocabulary is None:
             raise UserError(f"has no language-model head, which the task '{masked[0]}' needs", where=name)
         layers = [self.plan.tasks[c.task].format.head.layer for c in self.plan.cells]
@@ -204,10 +211,11 @@ class Run:
 
         def dev() -> float:
             values = [
-                evaluate(ready.encoder, head, task.format, (task.metric,), examples, features,
-                         precision=training.precision).scores[task.metric]
+                evaluate(
+                    ready.encoder, head, task.format, (task.metric,), examples, features, precision=training.precision
+                ).scores[task.metric]
                 for task, head, examples, features in looks
-            ]  # fmt: skip
+            ]
             return sum(values) / len(values)
 
         with (folder / "log.jsonl").open("w", encoding="utf-8") as stream:
@@ -248,12 +256,23 @@ class Run:
             for split, rows in self.scored(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(ready.encoder, rows, scoring.max_length)
-                result = evaluate(ready.encoder, head, task.format, task.metrics, examples, features,
-                                  precision=scoring.precision, threshold=threshold, tune=split == "dev")  # fmt: skip
+                result = evaluate(
+                    ready.encoder,
+                    head,
+                    task.format,
+                    task.metrics,
+                    examples,
+                    features,
+                    precision=scoring.precision,
+                    threshold=threshold,
+                    tune=split == "dev",
+                )
                 threshold = result.threshold
                 predictions += [Prediction(task.name, language, split, i, p) for i, p in enumerate(result.predictions)]
-                scores += [Score(task.name, language, split, metric, value, len(examples), step.id, step.encoder, step.seed)
-                           for metric, value in result.scores.items()]  # fmt: skip
+                scores += [
+                    Score(task.name, language, split, metric, value, len(examples), step.id, step.encoder, step.seed)
+                    for metric, value in result.scores.items()
+                ]
                 if not result.scores:
                     self.progress.say(
                         f"{task.name} {language} {split}: this split has no labels; predicted, not scored"
@@ -341,6 +360,9 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
             except (OSError, SafetensorError) as error:
                 if isinstance(error, OSError) and error.errno not in FULL and "No space" not in str(error):
                     raise
-                raise UserError("the disk is full", where=str(store.step(step.id)),
-                                hint="make room and run again: finished steps are kept") from error  # fmt: skip
+                raise UserError(
+                    "the disk is full",
+                    where=str(store.step(step.id)),
+                    hint="make room and run again: finished steps are kept",
+                ) from error
     return job.outcome

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts import device
-from xstilts.encoder import Encoder
+from xstilts.encoder import Encoder, quiet
 from xstilts.recipe import NewEncoder
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -23,17 +23,34 @@ def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
     """
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
 
+    quiet()
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=train_tokenizer(texts, shape.vocabulary),
-        bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
-        mask_token="<mask>", model_max_length=shape.max_length, model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=shape.max_length,
+        model_input_names=["input_ids", "attention_mask"],
+    )
     config = XLMRobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=shape.hidden, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, intermediate_size=4 * shape.hidden, max_position_embeddings=shape.max_length + 2,
-        type_vocab_size=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=1e-5,
-        bos_token_id=0, pad_token_id=1, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        max_position_embeddings=shape.max_length + 2,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        layer_norm_eps=1e-5,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
     device.seed(shape.seed)
     lm = XLMRobertaForMaskedLM(config)
     return Encoder(lm.roberta, tokenizer, lm=lm)

@@ -192,7 +192,7 @@ class Format(Strict, ABC):
     def reference(self, example: Example, index: int) -> Prediction | None:
         """The right prediction, or None for an example without a label."""
 
-    def calibrate(self, examples: Sequence[Example], kept: Sequence[Kept]) -> float | None:  # noqa: ARG002
+    def calibrate(self, examples: Sequence[Example], kept: Sequence[Kept]) -> float | None:
         """A threshold tuned on dev for use on test; None where the format has none."""
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,10 +135,11 @@ def train(
         loss = _update(encoder, part.head, batch, optimizer, lr, training)
         meter.add(update, part.plan.task, loss, lr, batch)
         if dev is not None and (update % look_every == 0 or update == total):
+            meter.flush()
             modules.eval()
             score = dev()
             modules.train()
-            meter.flush(dev=score)
+            meter.look(score)
             if best.over(score, update):
                 break
     meter.flush()
@@ -220,6 +221,7 @@ class _Meter:
     def __init__(self, total: int, every: int, log: Callable[[Logged], None]) -> None:
         self.total, self.every, self.log = total, every, log
         self._start = time.perf_counter()
+        self._last: Logged | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -230,23 +232,34 @@ class _Meter:
     def add(self, update: int, task: str, loss: Tensor, lr: float, batch: Batch) -> None:
         self._losses.append(loss)
         self._examples, self._tokens = self._examples + batch.examples, self._tokens + batch.tokens
-        self._last = (update, task, lr)
+        self._at = (update, task, lr)
         if len(self._losses) >= self.every:
             self.flush()
 
-    def flush(self, dev: float | None = None) -> None:
-        """Log what was gathered; the losses come off the device only here."""
-        if not self._losses and dev is None:
+    def flush(self) -> None:
+        """Log what was gathered; the losses come off the device only here.
+
+        Raises:
+            StepFailed: one of the losses is not a number.
+        """
+        if not self._losses:
             return
-        update, task, lr = self._last
-        losses = torch.stack(self._losses).tolist() if self._losses else []
-        for back, loss in enumerate(reversed(losses)):
-            if not math.isfinite(loss) and all(math.isfinite(x) for x in losses[: len(losses) - 1 - back]):
-                raise StepFailed(f"the loss is {loss} at update {update - back} of {self.total}",
-                                 hint="try a lower lr, or precision fp32")  # fmt: skip
+        update, task, lr = self._at
+        losses = torch.stack(self._losses).tolist()
+        first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        if first is not None:
+            wrong = update - len(losses) + 1 + first
+            raise StepFailed(f"the loss is {losses[first]} at update {wrong:,} of {self.total:,}",
+                             hint="try a lower lr, or precision fp32")  # fmt: skip
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
-        mean = sum(losses) / len(losses) if losses else math.nan
-        self.log(Logged(update, self.total, task, mean, lr, now - self._start, self._examples / seconds,
-                        self._tokens / seconds, dev))  # fmt: skip
+        self._last = Logged(update, self.total, task, sum(losses) / len(losses), lr, now - self._start,
+                            self._examples / seconds, self._tokens / seconds)  # fmt: skip
+        self.log(self._last)
         self._clear()
+
+    def look(self, dev: float) -> None:
+        """Log a dev score beside the last loss; the time it took counts in no speed."""
+        assert self._last is not None
+        self.log(replace(self._last, seconds=time.perf_counter() - self._start, dev=dev))
+        self._since = time.perf_counter()

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,6 +74,15 @@ def lines(path: str) -> Iterator[tuple[int, str]]:
         raise DataError(f"cannot be read: {error.strerror}", where=path) from error
 
 
+@cache  # the steps of a study read the same few thousand rows again and again
+def _generated(path: str, language: str) -> list[dict[str, Any]]:
+    """The rows of a `playground:KIND/SPLIT`."""
+    from xstilts.playground import rows
+
+    kind, _, split = path.removeprefix(PLAYGROUND).partition("/")
+    return list(rows(kind, language, split))
+
+
 @dataclass(frozen=True)
 class _Reader:
     found: Found
@@ -128,10 +138,7 @@ class _Reader:
     def records(self, path: str) -> Iterator[Record]:
         """The records of one path, read as the ending of its name says."""
         if path.startswith(PLAYGROUND):
-            from xstilts.playground import rows  # generated only when asked for
-
-            kind, _, split = path.removeprefix(PLAYGROUND).partition("/")
-            return ((number, dict(row)) for number, row in enumerate(rows(kind, self.language, split), start=1))
+            return enumerate(_generated(path, self.language), start=1)
         columns = self.found.file.columns
         ending = Path(path.removesuffix(".gz")).suffix.lower()
         records: Iterator[Record]

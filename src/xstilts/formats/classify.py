@@ -83,7 +83,7 @@ class Classify(Format):
         assert len(examples) == len(kept)
         return [self.labels[int(scores.argmax())] for _, scores in kept]
 
-    def reference(self, example: Labelled, index: int) -> str | None:  # noqa: ARG002
+    def reference(self, example: Labelled, index: int) -> str | None:
         """The label."""
         return example.label
 

@@ -45,6 +45,6 @@ class Mask(Format):
         assert len(examples) == len(kept)
         return [(float(total), int(count)) for _, (total, count) in kept]
 
-    def reference(self, example: str, index: int) -> str:  # noqa: ARG002
+    def reference(self, example: str, index: int) -> str:
         """The text itself: raw text is its own label."""
         return example

@@ -61,7 +61,7 @@ class Retrieve(Format):
         vectors = np.stack([vector for _, vector in kept])
         return [int(row) for row in nearest_rows(vectors[1::2], vectors[0::2])]
 
-    def reference(self, example: Translated, index: int) -> int:  # noqa: ARG002
+    def reference(self, example: Translated, index: int) -> int:
         """Line k belongs to line k."""
         return index
 

@@ -88,7 +88,7 @@ class Tag(Format):
             tags[example].extend(self.labels[i] for i in best)
         return tags
 
-    def reference(self, example: Tagged, index: int) -> list[str] | None:  # noqa: ARG002
+    def reference(self, example: Tagged, index: int) -> list[str] | None:
         """The tags."""
         return None if example.tags is None else list(example.tags)
 

@@ -76,13 +76,13 @@ GRAMMARS = {
     grammar.code: grammar
     for grammar in (
         Grammar("en", "English", plural="s", past="ed", english=1.0),
-        Grammar("qaa", "Arlish", plural="en", past="et", english=0.6),
-        Grammar("qab", "Bentine", phrase="DQHA", plural="is", past="av", english=0.5),
-        Grammar("qac", "Corvan", "Greek", phrase="DQHA", plural="a", past="it", future="or", english=0.4),
-        Grammar("qad", "Delmic", "Cyrillic", "TSVOP", "QAH", plural="i", past="al", future="et", english=0.32),
-        Grammar("qae", "Eretan", "Cyrillic", "SPTOV", "QAH", True, "lar", "di", "ek", english=0.24),
-        Grammar("qaf", "Folmari", "Armenian", "STPOV", "AHQ", True, "ner", "ts", "um", "in", english=0.16),
-        Grammar("qag", "Gurani", "Georgian", "VSOPT", "HAQ", True, "bi", "da", "os", "s", english=0.08),
+        Grammar("qaa", "Arlish", plural="en", past="et", english=0.7),
+        Grammar("qab", "Bentine", phrase="DQHA", plural="is", past="av", english=0.6),
+        Grammar("qac", "Corvan", "Greek", "SVOTP", "DQHA", plural="a", past="it", future="or", english=0.5),
+        Grammar("qad", "Delmic", "Cyrillic", "TSVOP", "QHA", plural="i", past="al", future="et", english=0.42),
+        Grammar("qae", "Eretan", "Cyrillic", "TSOVP", "QAH", True, "lar", "di", "ek", english=0.34),
+        Grammar("qaf", "Folmari", "Armenian", "STPOV", "AHQ", True, "ner", "ts", "um", "in", english=0.26),
+        Grammar("qag", "Gurani", "Georgian", "PTVSO", "HAQ", True, "bi", "da", "os", "s", english=0.18),
     )
 }
 """English and the constructed languages, each farther from English than the one before."""

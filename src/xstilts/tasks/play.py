@@ -19,13 +19,35 @@ def _data(kind: str) -> dict[str, Source]:
 
 
 CATALOGUE = (
-    Task(name="play-text", format=Mask(), data=_data("text"), languages=ALL, train_languages=ALL,
-         metrics=("perplexity",), batch=128, max_length=64),
+    Task(
+        name="play-text",
+        format=Mask(),
+        data=_data("text"),
+        languages=ALL,
+        train_languages=ALL,
+        metrics=("perplexity",),
+        batch=128,
+        max_length=64,
+    ),
     Task(name="play-nli", format=NLI, data=_data("nli"), languages=ALL, metrics=("accuracy",), max_length=64),
     Task(name="play-same", format=SAME, data=_data("paraphrase"), languages=ALL, metrics=("accuracy",), max_length=64),
-    Task(name="play-pos", format=UPOS, data=_data("pos"), languages=ALL, metrics=("chunk_f1", "token_accuracy"), max_length=64),
+    Task(
+        name="play-pos",
+        format=UPOS,
+        data=_data("pos"),
+        languages=ALL,
+        metrics=("chunk_f1", "token_accuracy"),
+        max_length=64,
+    ),
     Task(name="play-ner", format=ENTITIES, data=_data("ner"), languages=ALL, metrics=("chunk_f1",), max_length=64),
-    Task(name="play-parallel", format=Retrieve(), data=_data("parallel"), languages=OTHERS, metrics=("accuracy",), max_length=64),
-)  # fmt: skip
+    Task(
+        name="play-parallel",
+        format=Retrieve(),
+        data=_data("parallel"),
+        languages=OTHERS,
+        metrics=("accuracy",),
+        max_length=64,
+    ),
+)
 
 TARGETS = ("play-nli", "play-same", "play-pos", "play-ner", "play-parallel")
