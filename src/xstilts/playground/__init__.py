@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from xstilts.playground.kinds import KINDS, rows, splits
-from xstilts.playground.languages import GRAMMARS, LANGUAGES, VERSION, Word, tongue
+from xstilts.playground.languages import GRAMMARS, LANGUAGES, NAMES, VERSION, tongue
 
-__all__ = ["KINDS", "LANGUAGES", "VERSION", "Description", "describe", "rows", "splits"]
+__all__ = ["KINDS", "LANGUAGES", "NAMES", "VERSION", "Description", "describe", "rows", "splits", "tongue"]
 
 
 @dataclass(frozen=True)

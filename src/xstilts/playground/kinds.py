@@ -82,6 +82,16 @@ def _held_out() -> frozenset[Fact]:
     return frozenset(_translated())
 
 
+def _known(thing: Thing, known: bool = True) -> Thing:
+    return thing if thing.named else replace(thing, known=known)
+
+
+def _is_held_out(fact: Fact) -> bool:
+    """Whether it is the fact of a parallel sentence, with or without articles."""
+    plain = replace(fact, agent=_known(fact.agent, False), patient=_known(fact.patient, False))
+    return plain in _held_out()
+
+
 def _question(draw: Random, fact: Fact) -> Fact:
     """The fact with what is asked for in place of what is known."""
     asked: list[Fact] = [replace(fact, patient=Thing(QUESTIONS["patient"]))]
@@ -94,40 +104,41 @@ def _question(draw: Random, fact: Fact) -> Fact:
     return pick(draw, asked)
 
 
-def _known(thing: Thing) -> Thing:
-    return thing if thing.named else replace(thing, known=True)
+def _other_deed(draw: Random, fact: Fact) -> Fact:
+    """Something else that the same ones do."""
+    return replace(draw_fact(draw), agent=_known(fact.agent), partner=fact.partner)
 
 
-def _story(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
-    """A fact, and mostly a second sentence on the same ones: what else they do, less of the same, or a question."""
-    fact = draw_fact(draw)
-    while fact in _held_out():
-        fact = draw_fact(draw)
-    said = text(speaker.say(fact, fronted=often(draw, 0.25)))
-    style = draw.random()
-    if style < 0.3:
-        return {"text": said}
-    if style < 0.55:
-        other = draw_fact(draw)
-        other = replace(other, agent=_known(fact.agent), partner=fact.partner)
-        return {"text": f"{said} {text(speaker.say(other))}"}
-    retold = fact
+def _retold(draw: Random, fact: Fact) -> Fact:
+    """The same with less detail, as of someone and something known."""
     for _ in range(2):
-        retold = change(draw, retold, WEAKER) or retold
-    if style < 0.8:
-        retold = replace(retold, agent=_known(retold.agent), patient=_known(retold.patient))
-        return {"text": f"{said} {text(speaker.say(retold, fronted=often(draw, 0.25)))}"}
-    return {"text": f"{text(speaker.say(_question(draw, fact), end='?'))} {said}"}
+        fact = change(draw, fact, WEAKER) or fact
+    return replace(fact, agent=_known(fact.agent), patient=_known(fact.patient))
+
+
+def _story(draw: Random, speaker: Tongue, index: int) -> Values:
+    """A fact, and mostly a second sentence on the same ones: another deed, the same retold, or a question before it."""
+    fact, style, fronted = draw_fact(draw), draw.random(), often(draw, 0.25)
+    follows = None if style < 0.5 else _other_deed(draw, fact) if style < 0.75 else _retold(draw, fact)
+    if _is_held_out(fact) or (follows and _is_held_out(follows)):
+        return _story(draw, speaker, index)
+    said = text(speaker.say(fact, fronted=fronted))
+    if style < 0.2:
+        said = f"{text(speaker.say(_question(draw, fact), end='?'))} {said}"
+    if follows:
+        said = f"{said} {text(speaker.say(follows, fronted=often(draw, 0.25)))}"
+    return {"text": said}
 
 
 def _nli(draw: Random, speaker: Tongue, index: int) -> Values:
     label = NLI_LABELS[index % len(NLI_LABELS)]
+    changes = {"entailment": WEAKER, "neutral": RICHER, "contradiction": CONTRARY}[label]
     while True:
         premise = draw_fact(draw)
-        hypothesis = change(draw, premise, {"entailment": WEAKER, "neutral": RICHER, "contradiction": CONTRARY}[label])
-        if hypothesis is not None:
+        if hypothesis := change(draw, premise, changes):
             break
-    return {"premise": text(speaker.say(premise)), "hypothesis": text(speaker.say(hypothesis)), "label": label}
+    first, second = (text(speaker.say(fact, fronted=often(draw, 0.4))) for fact in (premise, hypothesis))
+    return {"premise": first, "hypothesis": second, "label": label}
 
 
 def _paraphrase(draw: Random, speaker: Tongue, index: int) -> Values:
@@ -135,9 +146,10 @@ def _paraphrase(draw: Random, speaker: Tongue, index: int) -> Values:
     while True:
         fact = draw_fact(draw)
         other = fact if same else change(draw, fact, CONTRARY)
-        if other is not None and (fact.time or fact.place):
+        if other and (fact.time or fact.place):
             break
-    first, second = (text(speaker.say(each, fronted=front)) for each, front in ((fact, False), (other, True)))
+    front = often(draw, 0.5)
+    first, second = text(speaker.say(fact, fronted=front)), text(speaker.say(other, fronted=not front))
     return {"sentence1": first, "sentence2": second, "label": str(int(same))}
 
 
@@ -158,7 +170,7 @@ def _pair(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
 
 KINDS = {
     "text": Kind(_story, {"train": 8000, "dev": 200}, train_languages=LANGUAGES, parallel=False),
-    "nli": Kind(_nli, {"train": 4000, "dev": 300, "test": 300}),
+    "nli": Kind(_nli, {"train": 4200, "dev": 300, "test": 300}),
     "paraphrase": Kind(_paraphrase, {"train": 4000, "dev": 300, "test": 300}),
     "pos": Kind(_tagged, {"train": 2000, "dev": 200, "test": 300}),
     "ner": Kind(_entities, {"train": 2000, "dev": 200, "test": 300}),

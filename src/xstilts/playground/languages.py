@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -21,6 +21,7 @@ from xstilts.playground.world import (
     VERBS,
     Fact,
     Thing,
+    often,
     pick,
 )
 
@@ -113,21 +114,19 @@ class Tongue:
         self._letters = str.maketrans(LATIN, SCRIPTS[grammar.script])
         concepts = (*NAMES, *FUNCTION_WORDS, *CONTENT_WORDS)
         borrowed = set(sorted(concepts, key=_rank)[: round(grammar.english * len(concepts))])
-        coined = self._coin()
-        self.lexicon = {concept: concept if concept in borrowed else next(coined) for concept in concepts}
-        for name in NAMES:
-            self.lexicon[name] = self.lexicon[name].capitalize()
+        self.lexicon: dict[str, str] = {}
+        draw = Random(f"lexicon {grammar.code} {VERSION}")
+        for concept in concepts:
+            self.lexicon[concept] = concept if concept in borrowed else self._coin(draw, concept, {*concepts})
 
-    def _coin(self) -> Iterator[str]:
-        """New words, none twice and none that English has."""
-        draw, used = Random(f"lexicon {self.grammar.code} {VERSION}"), {*NAMES, *FUNCTION_WORDS, *CONTENT_WORDS}
-        while True:
-            syllables = 2 if draw.random() < 0.7 else 3
-            latin = "".join(pick(draw, self.grammar.onsets) + pick(draw, self.grammar.vowels) for _ in range(syllables))
-            word = (latin + pick(draw, self.grammar.codas)).translate(self._letters)
-            if word not in used:
-                used.add(word)
-                yield word
+    def _coin(self, draw: Random, concept: str, english: set[str]) -> str:
+        """A new word, which no other word of this language or of English is; short for what is said often."""
+        syllables = 1 if concept in FUNCTION_WORDS else 2 if often(draw, 0.7) else 3
+        latin = "".join(pick(draw, self.grammar.onsets) + pick(draw, self.grammar.vowels) for _ in range(syllables))
+        word = (latin + pick(draw, self.grammar.codas)).translate(self._letters)
+        word = word.capitalize() if concept in NAMES else word
+        taken = word in english or word in self.lexicon.values()
+        return self._coin(draw, concept, english) if taken else word
 
     def say(self, fact: Fact, *, fronted: bool = False, end: str = ".") -> list[Word]:
         """The words of a sentence that states the fact; `fronted` begins it with the time, or else the place."""

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PEOPLE = ("Mira", "Tomas", "Lena", "Viktor", "Sara", "Oskar", "Nadia", "Pavel", "Rosa", "Hugo")
-SURNAMES = ("Novak", "Silva", "Berg", "Moretti", "Tanaka", "Okoro")
-TOWNS = ("Lomar", "Tarvik", "Bresno", "Quilla", "Veldin", "Marisk", "Kandor", "Sulima")
+PEOPLE = ("Mira", "Tomas", "Lena", "Viktor", "Sara", "Oskar", "Nadia", "Pavel")
+SURNAMES = ("Novak", "Silva", "Berg", "Moretti")
+TOWNS = ("Lomar", "Tarvik", "Bresno", "Quilla", "Veldin", "Marisk")
 KINDS_OF = {
-    "worker": ("doctor", "baker", "farmer", "teacher", "driver", "singer"),
-    "creature": ("dog", "cat", "horse", "goat", "bird", "rabbit"),
-    "fruit": ("pear", "lemon", "plum", "melon", "fig", "grape"),
-    "vehicle": ("car", "truck", "van", "boat", "tram", "bike"),
+    "worker": ("doctor", "baker", "farmer", "teacher", "driver"),
+    "creature": ("dog", "cat", "horse", "goat", "bird"),
+    "fruit": ("pear", "lemon", "plum", "melon", "fig"),
+    "vehicle": ("car", "truck", "van", "boat", "tram"),
 }
 """What there is of each kind; the kind's own name is the word above them."""
 KIND_OF = {noun: kind for kind, nouns in KINDS_OF.items() for noun in nouns}
@@ -34,7 +34,7 @@ OPPOSITES = {
     "vehicle": (("big", "small"), ("fast", "slow"), ("clean", "dirty")),
 }
 OPPOSITE = {a: b for pairs in OPPOSITES.values() for pair in pairs for a, b in (pair, pair[::-1])}
-SPOTS = ("garden", "market", "forest", "school", "river", "bridge")
+SPOTS = ("garden", "market", "forest", "school", "river")
 ADPOSITIONS = ("in", "near", "behind")
 TIMES = {"past": ("yesterday", "recently"), "future": ("tomorrow", "soon")}
 QUESTIONS = {"agent": "who", "patient": "what", "place": "where", "time": "when"}

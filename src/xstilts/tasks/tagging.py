@@ -1,7 +1,7 @@
 """Tasks that tag the words of a sentence."""
 
 from xstilts.formats import Tag
-from xstilts.languages import codes
+from xstilts.languages import XTREME, codes
 from xstilts.task import File, Source, Split, Task
 
 UPOS = Tag(labels=codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"))
@@ -9,9 +9,6 @@ ENTITIES = Tag(labels=codes("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O"))
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 POS_LANGUAGES = codes(
     "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
-)
-NER_LANGUAGES = codes(
-    "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr ur vi yo zh"
 )
 
 
@@ -28,7 +25,7 @@ CATALOGUE = (
         note="XTREME's F1 counts runs of equal tags as one chunk; no dev set in kk, th, tl, yo",
     ),
     Task(
-        name="panx", format=ENTITIES, languages=NER_LANGUAGES, batch=32, epochs=10, metrics=("chunk_f1",),
+        name="panx", format=ENTITIES, languages=XTREME, batch=32, epochs=10, metrics=("chunk_f1",),
         data={s: _either(f"panx/{s}-{{lang}}.tsv", f"panx/{{lang}}/{s}", f"panx_rahimi/{{lang}}/{s}") for s in SPLITS},
         license="ODC-BY (WikiANN)", url="https://github.com/afshinrahimi/mmner",
         note="the entities come from links of Wikipedia, not from annotators",

@@ -1,0 +1,326 @@
+"""Training speed against transformers' Trainer, as ratios: same weights, same batches, same updates, same process.
+
+Six settings, in fp32 and in bf16 autocast: our own training loop; the Trainer padding to each batch's longest (its
+default); the Trainer padding to the maximum length. All start from the same random encoder of XLM-R's shape and the
+same head. Every setting first runs one round that does not count, then the settings take turns. Peak memory is that of
+a process which trains one setting only. Runs on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import datetime
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+from xstilts import batching, device, heads
+from xstilts.data.examples import locate
+from xstilts.encoder import Encoder, quiet
+from xstilts.features import FeatureSet
+from xstilts.plan import Learned, Training
+from xstilts.task import Source
+from xstilts.tasks import TASKS
+from xstilts.train import CLIP, EPSILON, Learning, Logged, train
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK = TASKS["mnli"]
+LAYERS, HIDDEN, HEADS, VOCABULARY, BATCH, LENGTH = 6, 384, 6, 32_000, 32, 128
+LR, WARMUP, DECAY = 5e-5, 0.1, 0.01
+BEGIN, END = "<!-- train_throughput: begin -->", "<!-- train_throughput: end -->"
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to train; `pads` is None for ours, which pads nothing."""
+
+    pads: Literal["longest", "max_length"] | None
+    precision: Precision
+
+    def __str__(self) -> str:
+        names = {None: "xstilts", "longest": "Trainer, longest", "max_length": "Trainer, maximum"}
+        return f"{names[self.pads]}, {self.precision}"
+
+
+OURS, LONGEST, MAXIMUM = Setting(None, "fp32"), Setting("longest", "fp32"), Setting("max_length", "fp32")
+OURS_BF16, LONGEST_BF16, MAXIMUM_BF16 = (Setting(s.pads, "bf16") for s in (OURS, LONGEST, MAXIMUM))
+SETTINGS = (OURS, LONGEST, MAXIMUM, OURS_BF16, LONGEST_BF16, MAXIMUM_BF16)
+TARGETS = (
+    (OURS, LONGEST, 1.6),
+    (OURS, MAXIMUM, 3.0),
+    (OURS_BF16, LONGEST_BF16, 1.5),
+    (OURS_BF16, LONGEST, 2.5),
+)
+"""Which setting has to be how many times as fast as which."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its speed and the loss of every so many updates."""
+
+    examples_per_second: float
+    losses: list[float]
+
+
+class Classifier(nn.Module):
+    """The encoder under our own head, in the shape that the Trainer wants."""
+
+    def __init__(self, base: XLMRobertaModel, head: heads.Head, precision: Precision) -> None:
+        super().__init__()
+        self.base, self.head, self.precision = base, head, precision
+        self.losses: list[Tensor] = []
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Loss and scores."""
+        assert torch.is_autocast_enabled("cpu") == (self.precision == "bf16"), "the Trainer has another precision"
+        first_BH = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        at_B, none = torch.arange(len(labels)), labels.new_zeros(0)
+        batch = batching.Batch(len(labels), none, none, none, at_B, labels, torch.ones_like(labels))
+        scores_BC = self.head(first_BH, batch)
+        loss = self.head.loss(scores_BC, batch)
+        self.losses.append(loss.detach())
+        return {"loss": loss, "logits": scores_BC}
+
+
+class Bench:
+    """The data, the initial weights, and one training of any setting."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        quiet()
+        self.tokenizer = AutoTokenizer.from_pretrained(args.encoder)
+        if len(self.tokenizer) > VOCABULARY:
+            raise SystemExit(f"{args.encoder} has {len(self.tokenizer)} pieces, the encoder {VOCABULARY}")
+        self.config = XLMRobertaConfig(
+            vocab_size=VOCABULARY, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+            intermediate_size=4 * HIDDEN, max_position_embeddings=514, type_vocab_size=1, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0, pad_token_id=self.tokenizer.pad_token_id,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        self.weights = XLMRobertaModel(self.config, add_pooling_layer=False).state_dict()
+        self.head_weights = heads.build(TASK.format.head, self.config, None).state_dict()
+        examples = locate(TASK, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), args.data).read()
+        pieces = Encoder(self._base(), self.tokenizer).pieces(LENGTH)
+        self.features = FeatureSet.build(TASK.format, examples, pieces)
+        if max(args.updates, args.memory_updates) * BATCH > len(examples):
+            raise SystemExit(f"{len(examples)} examples are too few for so many updates in one epoch")
+
+    def _base(self) -> XLMRobertaModel:
+        base = XLMRobertaModel(copy.deepcopy(self.config), add_pooling_layer=False)
+        base.load_state_dict(self.weights)
+        return base
+
+    def _head(self) -> heads.Head:
+        head = heads.build(TASK.format.head, self.config, None)
+        head.load_state_dict(self.head_weights)
+        return head
+
+    def batches(self, seed: int, updates: int) -> list[list[int]]:
+        """The batches that `train` draws by this seed."""
+        order = batching.generator(seed, "order", 0)
+        return list(islice(batching.shuffled(self.features, BATCH, order), updates))
+
+    def run(self, setting: Setting, seed: int, updates: int) -> Run:
+        """Train anew, from the same weights, by the batches of the seed."""
+        seconds, losses = (self._ours if setting.pads is None else self._trainer)(setting, seed, updates)
+        return Run(updates * BATCH / seconds, losses)
+
+    def _ours(self, setting: Setting, seed: int, updates: int) -> tuple[float, list[float]]:
+        encoder = Encoder(self._base(), self.tokenizer)
+        assert encoder.packs, "padding-free batches do not work with this version of transformers"
+        part = Learned(task=TASK.name, weight=1, batch=BATCH, max_length=LENGTH, epochs=1)
+        training = Training(
+            parts=(part,), lr=LR, steps=updates, warmup=WARMUP, weight_decay=DECAY, precision=setting.precision,
+            eval_every=None, patience=1,
+        )  # fmt: skip
+        lines: list[Logged] = []
+        learning = [Learning(part, self._head(), self.features, None)]
+        started = time.perf_counter()
+        train(encoder, learning, training, seed=seed, dev=None, log=lines.append)
+        return time.perf_counter() - started, [line.loss for line in lines]
+
+    def _trainer(self, setting: Setting, seed: int, updates: int) -> tuple[float, list[float]]:
+        model = Classifier(self._base(), self._head(), setting.precision)
+        assert model.base.config._attn_implementation == "sdpa", "not what the Trainer would use"
+        features = self.features
+        order = [f for batch in self.batches(seed, updates) for f in batch]
+        dataset = [
+            {"input_ids": features.ids_T[slice(*features.ids_at[f : f + 2])].tolist(), "labels": features.targets_M[f]}
+            for f in order
+        ]
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=tempfile.gettempdir(), max_steps=updates, per_device_train_batch_size=BATCH,
+                learning_rate=LR, warmup_steps=int(WARMUP * updates), weight_decay=DECAY, max_grad_norm=CLIP,
+                adam_epsilon=EPSILON, lr_scheduler_type="linear", train_sampling_strategy="sequential",
+                bf16=setting.precision == "bf16", use_cpu=True, seed=seed, dataloader_num_workers=0,
+                eval_strategy="no", save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+            ),
+            train_dataset=dataset,
+            data_collator=DataCollatorWithPadding(self.tokenizer, padding=setting.pads or False, max_length=LENGTH),
+            callbacks=[clock := _Clock()],
+        )  # fmt: skip
+        trainer.train()
+        losses = torch.stack(model.losses).tolist()
+        every = max(1, min(100, updates // 50))  # as our loop logs them
+        return clock.seconds, [fmean(losses[i : i + every]) for i in range(0, updates, every)]
+
+
+class _Clock(TrainerCallback):
+    """Times the Trainer's updates alone, without its preparations; ours are timed with them."""
+
+    seconds = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.seconds = -time.perf_counter()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.seconds += time.perf_counter()
+
+
+def peak_mib(setting: Setting) -> float:
+    """Peak resident memory of a fresh process that trains this setting only."""
+    alone = [sys.executable, __file__, *sys.argv[1:], "--alone", str(SETTINGS.index(setting))]
+    done = subprocess.run(alone, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{setting}: the process that measures memory failed\n{done.stderr}")
+    return float(json.loads(done.stdout.splitlines()[-1])["peak"]) / 2**20
+
+
+def report(bench: Bench, args: argparse.Namespace, peak: dict[Setting, float], runs: dict[Setting, list[Run]]) -> str:
+    """All figures as Markdown."""
+    speed = {s: median(run.examples_per_second for run in runs[s]) for s in runs}
+    batches = [batch for turn in range(args.rounds) for batch in bench.batches(turn + 1, args.updates)]
+    lengths_UB = bench.features.lengths_F[np.array(batches)]
+    real = float(lengths_UB.mean())
+    longest = float(lengths_UB.max(1).mean())
+    lines = [
+        f"Encoder {LAYERS} x {HIDDEN}, {HEADS} heads, vocabulary {VOCABULARY:,}, random weights, no dropout; MNLI dev "
+        f"pairs, batch {BATCH}; median of {args.rounds} rounds of {args.updates} updates, after one round to warm up. "
+        f"A pair has {real:.1f} tokens; padded to its batch's longest {longest / real:.2f} times as many, padded to "
+        f"{LENGTH} {LENGTH / real:.2f} times.",
+        "",
+        "| setting | examples/s | times Trainer, longest, fp32 | peak memory, MiB | loss, last tenth |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    tail = max(1, len(runs[OURS][-1].losses) // 10)
+    for s in SETTINGS:
+        loss = fmean(value for run in runs[s] for value in run.losses[-tail:])
+        lines.append(f"| {s} | {speed[s]:.1f} | {speed[s] / speed[LONGEST]:.2f} | {peak[s]:,.0f} | {loss:.5f} |")
+    lines += ["", "| as fast as | ratio | lowest and highest round | target | |", "|---|---:|---:|---:|---|"]
+    for ours, other, target in TARGETS:
+        ratio = speed[ours] / speed[other]
+        rounds = [a.examples_per_second / b.examples_per_second for a, b in zip(runs[ours], runs[other], strict=True)]
+        spread = f"{min(rounds):.2f} to {max(rounds):.2f}"
+        lines.append(f"| {ours} / {other} | {ratio:.2f} | {spread} | {target:.1f} | {_met(ratio >= target)} |")
+    for ours, other in ((OURS, LONGEST), (OURS_BF16, LONGEST_BF16)):
+        ratio = peak[ours] / peak[other]
+        lines.append(f"| memory: {ours} / {other} | {ratio:.2f} | | at most 1.0 | {_met(ratio <= 1)} |")
+    ours_L, theirs_L = (np.concatenate([run.losses for run in runs[s]]) for s in (OURS, LONGEST))
+    gap = np.abs(ours_L - theirs_L).max()
+    lines += ["", f"Largest difference of a logged loss between {OURS} and {LONGEST}: {gap:.1e}."]
+    return "\n".join(lines)
+
+
+def _met(yes: bool) -> str:
+    return "met" if yes else "missed"
+
+
+def machine() -> str:
+    """Where and with what this was measured."""
+    info = Path("/proc/cpuinfo")
+    known = info.read_text(encoding="utf-8") if info.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", known, re.MULTILINE)
+    name = found[1] if found else platform.processor() or platform.machine()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions}."
+
+
+def write(path: Path, text: str) -> None:
+    """Put the text between the two markers of a file, or at its end."""
+    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
+    if BEGIN not in old:
+        old = f"{old}\n{BEGIN}{END}\n"
+    before, rest = old.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add: Callable[..., Any] = parser.add_argument
+    data = Path(os.environ.get("XSTILTS_DATA", ROOT.parent / "shared" / "data"))
+    add("--data", type=Path, default=data, help="folder that holds nli_small (default: XSTILTS_DATA, ../shared/data)")
+    add("--encoder", type=Path, help="folder whose tokenizer is used (default: mini-xlmr beside the data folder)")
+    for name, value in {"rounds": 3, "updates": 100, "memory-updates": 30}.items():
+        add(f"--{name}", type=int, default=value, help="(default: %(default)s)")
+    add("--threads", type=int, help="of torch (default: torch's)")
+    add("--write", type=Path, metavar="FILE", help="also put the figures between the markers of this Markdown file")
+    add("--alone", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.encoder = args.encoder or args.data.parent / "models" / "mini-xlmr"
+    return args
+
+
+def main() -> None:
+    """Measure and print."""
+    args = arguments()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.alone is not None:
+        Bench(args).run(SETTINGS[args.alone], 1, args.memory_updates)
+        print(json.dumps({"peak": device.peak_memory(torch.device("cpu"))}))
+        return
+    peak: dict[Setting, float] = {}
+    for setting in SETTINGS:  # first, as on Linux a new process's peak begins at that of the one that started it
+        peak[setting] = peak_mib(setting)
+        print(f"memory   {setting}: {peak[setting]:,.0f} MiB", file=sys.stderr, flush=True)
+    bench = Bench(args)
+    runs: dict[Setting, list[Run]] = {setting: [] for setting in SETTINGS}
+    for turn in range(args.rounds + 1):
+        for setting in SETTINGS:
+            run = bench.run(setting, turn, args.updates)
+            print(f"{'warm-up' if turn == 0 else f'round {turn}'}  {setting}: {run.examples_per_second:.1f} examples/s",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            if turn:
+                runs[setting].append(run)
+    text = report(bench, args, peak, runs)
+    print(text)
+    if args.write:
+        command = shlex.join(["python", "benchmarks/train_throughput.py", *sys.argv[1:]])
+        write(args.write, f"{text}\n\nMeasured {datetime.date.today()} by `{command}` on {machine()}")
+
+
+if __name__ == "__main__":
+    main()
