@@ -169,6 +169,8 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
                 if mixture:
                     at = _train(made, at, phase, mixture, seed, role="intermediate")
             for name in expanded(recipe.evaluate):
+                if not scored_languages(tasks[name], recipe):
+                    continue
                 step = _evaluate(made, at, name, seed, last)
                 made.cells.append(Cell(branch=_branch(chosen), seed=seed, task=name, step=step.id))
     return made

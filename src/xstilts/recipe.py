@@ -159,41 +159,46 @@ def read(name: str) -> tuple[Recipe, dict[str, Task]]:
     document = strict_yaml.load(path)
     found = Collector()
     tasks = dict(TASKS)
-    for use in _used(document.value):
+    for use in _listed(document.value.get("use")):
         with found.catch():
             tasks |= from_yaml(path.parent / use, tasks)
+    if not found.errors:  # else a name may be unknown only because its file is broken
+        _check_names(document, tasks, found)
+    recipe = None
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as error:
         found.errors.extend(strict_yaml.mistakes(error, Recipe, document))
-        found.raise_any()
-        raise AssertionError("a validation error without a mistake") from error
-    for where, task in _named(recipe):
-        place = f"{path}:{document.line(where)}: {strict_yaml.spelled(where)}"
-        if task not in tasks and not ((task in GROUPS and "each" in where) or (task in GROUPS and "evaluate" in where)):
-            groups = GROUPS if where[-2] in ("each", "evaluate") or where[-1] in ("each", "evaluate") else {}
-            found.add(f"unknown task '{task}'", where=place, hint=nearest(task, [*tasks, *groups]))
-    _check_languages(recipe, tasks, found, str(path))
+    if recipe is not None and not found.errors:
+        _check_meaning(recipe, tasks, found, document)
     found.raise_any()
+    assert recipe is not None
     return recipe, tasks
 
 
-def _used(value: Any) -> list[str]:
-    use = value.get("use") if isinstance(value, Mapping) else None
-    return [item for item in (use if isinstance(use, list) else [use]) if isinstance(item, str)]
+def _listed(value: Any) -> list[str]:
+    """The strings of a list, or of one string; what else is there is for the typed model to refuse."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
 
 
-def _named(recipe: Recipe) -> list[tuple[tuple[str | int, ...], str]]:
-    """Every task name of a recipe with its place."""
-    named: list[tuple[tuple[str | int, ...], str]] = []
-    for p, phase in enumerate(recipe.phases):
-        for c, mixture in enumerate(phase.choices or ()):
-            named.extend((("phases", p, "choices", c, i), part.task) for i, part in enumerate(mixture))
-        named.extend((("phases", p, "each", i), task) for i, task in enumerate(phase.each or ()))
-    named.extend((("evaluate", i), task) for i, task in enumerate(recipe.evaluate))
-    if isinstance(recipe.encoder, NewEncoder):
-        named.append((("encoder", "text"), recipe.encoder.text))
-    return named
+def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
+    """Note every unknown task or group; the document may still have mistakes of other kinds."""
+    value = document.value
+    named: list[tuple[strict_yaml.Place, Any]] = [(("evaluate",), value.get("evaluate"))]
+    for p, phase in enumerate(value.get("phases") or ()):
+        if isinstance(phase, dict):
+            named.append((("phases", p, "each"), phase.get("each")))
+            for c, mixture in enumerate(phase.get("choices") or ()):
+                parts = mixture if isinstance(mixture, list) else [mixture]
+                names = [part.get("task") if isinstance(part, dict) else part for part in parts]
+                named.append((("phases", p, "choices", c), names))
+    if isinstance(value.get("encoder"), dict):
+        named.append((("encoder", "text"), value["encoder"].get("text")))
+    for place, names in named:
+        known = [*tasks, *GROUPS] if place[-1] in ("evaluate", "each") else list(tasks)
+        for name in _listed(names):
+            if name not in known:
+                found.add(f"unknown task '{name}'", where=document.where(place), hint=nearest(name, known))
 
 
 def expanded(names: tuple[str, ...]) -> list[str]:
@@ -201,8 +206,13 @@ def expanded(names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
 
 
-def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, where: str) -> None:
-    known = {code for name in expanded(recipe.evaluate) if name in tasks for code in tasks[name].languages}
-    for language in recipe.languages or ():
+def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document) -> None:
+    known = {code for name in expanded(recipe.evaluate) for code in tasks[name].languages}
+    for i, language in enumerate(recipe.languages or ()):
         if language not in known:
+            where = document.where(("languages", i))
             found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))
+    if isinstance(recipe.encoder, NewEncoder) and tasks[recipe.encoder.text].format.head.kind != "vocabulary":
+        where = document.where(("encoder", "text"))
+        texts = [name for name, task in tasks.items() if task.format.head.kind == "vocabulary"]
+        found.add(f"'{recipe.encoder.text}' is not a task of raw text", where=where, hint=nearest("", texts))
