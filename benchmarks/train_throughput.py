@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import json
 import os
 import platform
 import re
@@ -20,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,21 +30,15 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import (
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    XLMRobertaConfig,
-    XLMRobertaModel,
-)
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from xstilts import batching, device, heads
 from xstilts.data.examples import locate
-from xstilts.encoder import Encoder, quiet
+from xstilts.encoder import load
 from xstilts.features import FeatureSet
 from xstilts.plan import Learned, Training
+from xstilts.recipe import NewEncoder
+from xstilts.scratch import create
 from xstilts.task import Source
 from xstilts.tasks import TASKS
 from xstilts.train import CLIP, EPSILON, Learning, Logged, train
@@ -55,7 +48,6 @@ TASK = TASKS["mnli"]
 LAYERS, HIDDEN, HEADS, VOCABULARY, BATCH, LENGTH = 6, 384, 6, 32_000, 32, 128
 LR, WARMUP, DECAY = 5e-5, 0.1, 0.01
 BEGIN, END = "<!-- train_throughput: begin -->", "<!-- train_throughput: end -->"
-
 Precision = Literal["fp32", "bf16"]
 
 
@@ -74,12 +66,7 @@ class Setting:
 OURS, LONGEST, MAXIMUM = Setting(None, "fp32"), Setting("longest", "fp32"), Setting("max_length", "fp32")
 OURS_BF16, LONGEST_BF16, MAXIMUM_BF16 = (Setting(s.pads, "bf16") for s in (OURS, LONGEST, MAXIMUM))
 SETTINGS = (OURS, LONGEST, MAXIMUM, OURS_BF16, LONGEST_BF16, MAXIMUM_BF16)
-TARGETS = (
-    (OURS, LONGEST, 1.6),
-    (OURS, MAXIMUM, 3.0),
-    (OURS_BF16, LONGEST_BF16, 1.5),
-    (OURS_BF16, LONGEST, 2.5),
-)
+TARGETS = ((OURS, LONGEST, 1.6), (OURS, MAXIMUM, 3.0), (OURS_BF16, LONGEST_BF16, 1.5), (OURS_BF16, LONGEST, 2.5))
 """Which setting has to be how many times as fast as which."""
 
 
@@ -94,7 +81,7 @@ class Run:
 class Classifier(nn.Module):
     """The encoder under our own head, in the shape that the Trainer wants."""
 
-    def __init__(self, base: XLMRobertaModel, head: heads.Head, precision: Precision) -> None:
+    def __init__(self, base: nn.Module, head: heads.Head, precision: Precision) -> None:
         super().__init__()
         self.base, self.head, self.precision = base, head, precision
         self.losses: list[Tensor] = []
@@ -111,37 +98,31 @@ class Classifier(nn.Module):
         return {"loss": loss, "logits": scores_BC}
 
 
+def pairs(data: Path) -> list[Any]:
+    """The sentence pairs of MNLI's dev set."""
+    return locate(TASK, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), data).read()
+
+
+def make_encoder(folder: Path, texts: Sequence[str]) -> None:
+    """Write an encoder of XLM-R's shape with random weights, and a tokenizer of unigram pieces trained on the texts."""
+    shape = NewEncoder(text=TASK.name, layers=LAYERS, hidden=HIDDEN, heads=HEADS, vocabulary=VOCABULARY, max_length=512)
+    encoder = create(shape, texts)
+    encoder.base.resize_token_embeddings(VOCABULARY, mean_resizing=False)  # the text may not give that many pieces
+    encoder.vocabulary = None
+    encoder.save(folder)
+
+
 class Bench:
     """The data, the initial weights, and one training of any setting."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        quiet()
-        self.tokenizer = AutoTokenizer.from_pretrained(args.encoder)
-        if len(self.tokenizer) > VOCABULARY:
-            raise SystemExit(f"{args.encoder} has {len(self.tokenizer)} pieces, the encoder {VOCABULARY}")
-        self.config = XLMRobertaConfig(
-            vocab_size=VOCABULARY, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-            intermediate_size=4 * HIDDEN, max_position_embeddings=514, type_vocab_size=1, hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0, pad_token_id=self.tokenizer.pad_token_id,
-        )  # fmt: skip
-        torch.manual_seed(1)
-        self.weights = XLMRobertaModel(self.config, add_pooling_layer=False).state_dict()
-        self.head_weights = heads.build(TASK.format.head, self.config, None).state_dict()
-        examples = locate(TASK, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), args.data).read()
-        pieces = Encoder(self._base(), self.tokenizer).pieces(LENGTH)
-        self.features = FeatureSet.build(TASK.format, examples, pieces)
-        if max(args.updates, args.memory_updates) * BATCH > len(examples):
-            raise SystemExit(f"{len(examples)} examples are too few for so many updates in one epoch")
-
-    def _base(self) -> XLMRobertaModel:
-        base = XLMRobertaModel(copy.deepcopy(self.config), add_pooling_layer=False)
-        base.load_state_dict(self.weights)
-        return base
-
-    def _head(self) -> heads.Head:
-        head = heads.build(TASK.format.head, self.config, None)
-        head.load_state_dict(self.head_weights)
-        return head
+    def __init__(self, folder: Path, examples: list[Any]) -> None:
+        self.folder = folder
+        encoder = load(str(folder))
+        assert encoder.packs, "padding-free batches do not work with this encoder"
+        self.tokenizer, self.config = encoder.tokenizer, encoder.config
+        torch.manual_seed(2)
+        self.head = heads.build(TASK.format.head, self.config, None)
+        self.features = FeatureSet.build(TASK.format, examples, encoder.pieces(LENGTH))
 
     def batches(self, seed: int, updates: int) -> list[list[int]]:
         """The batches that `train` draws by this seed."""
@@ -154,28 +135,25 @@ class Bench:
         return Run(updates * BATCH / seconds, losses)
 
     def _ours(self, setting: Setting, seed: int, updates: int) -> tuple[float, list[float]]:
-        encoder = Encoder(self._base(), self.tokenizer)
-        assert encoder.packs, "padding-free batches do not work with this version of transformers"
         part = Learned(task=TASK.name, weight=1, batch=BATCH, max_length=LENGTH, epochs=1)
         training = Training(
             parts=(part,), lr=LR, steps=updates, warmup=WARMUP, weight_decay=DECAY, precision=setting.precision,
             eval_every=None, patience=1,
         )  # fmt: skip
         lines: list[Logged] = []
-        learning = [Learning(part, self._head(), self.features, None)]
+        encoder, head = load(str(self.folder)), copy.deepcopy(self.head)
+        learning = [Learning(part, head, self.features, None)]
         started = time.perf_counter()
         train(encoder, learning, training, seed=seed, dev=None, log=lines.append)
         return time.perf_counter() - started, [line.loss for line in lines]
 
     def _trainer(self, setting: Setting, seed: int, updates: int) -> tuple[float, list[float]]:
-        model = Classifier(self._base(), self._head(), setting.precision)
-        assert model.base.config._attn_implementation == "sdpa", "not what the Trainer would use"
-        features = self.features
+        base = load(str(self.folder)).base
+        base.set_attn_implementation("sdpa")  # transformers' default
+        model = Classifier(base, copy.deepcopy(self.head), setting.precision)
+        ids_T, at, targets = self.features.ids_T, self.features.ids_at, self.features.targets_M
         order = [f for batch in self.batches(seed, updates) for f in batch]
-        dataset = [
-            {"input_ids": features.ids_T[slice(*features.ids_at[f : f + 2])].tolist(), "labels": features.targets_M[f]}
-            for f in order
-        ]
+        dataset = [{"input_ids": ids_T[at[f] : at[f + 1]].tolist(), "labels": int(targets[f])} for f in order]
         trainer = Trainer(
             model=model,
             args=TrainingArguments(
@@ -187,47 +165,35 @@ class Bench:
             ),
             train_dataset=dataset,
             data_collator=DataCollatorWithPadding(self.tokenizer, padding=setting.pads or False, max_length=LENGTH),
-            callbacks=[clock := _Clock()],
         )  # fmt: skip
-        trainer.train()
+        trainer.remove_callback(PrinterCallback)
+        seconds = float(trainer.train().metrics["train_runtime"])  # without the Trainer's preparations
         losses = torch.stack(model.losses).tolist()
         every = max(1, min(100, updates // 50))  # as our loop logs them
-        return clock.seconds, [fmean(losses[i : i + every]) for i in range(0, updates, every)]
+        return seconds, [fmean(losses[i : i + every]) for i in range(0, updates, every)]
 
 
-class _Clock(TrainerCallback):
-    """Times the Trainer's updates alone, without its preparations; ours are timed with them."""
-
-    seconds = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.seconds = -time.perf_counter()
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        self.seconds += time.perf_counter()
-
-
-def peak_mib(setting: Setting) -> float:
+def peak_mib(setting: Setting, folder: Path) -> float:
     """Peak resident memory of a fresh process that trains this setting only."""
-    alone = [sys.executable, __file__, *sys.argv[1:], "--alone", str(SETTINGS.index(setting))]
-    done = subprocess.run(alone, capture_output=True, text=True, check=False)
+    own = ["--encoder", str(folder), "--alone", str(SETTINGS.index(setting))]
+    done = subprocess.run([sys.executable, __file__, *sys.argv[1:], *own], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{setting}: the process that measures memory failed\n{done.stderr}")
-    return float(json.loads(done.stdout.splitlines()[-1])["peak"]) / 2**20
+    return float(done.stdout.splitlines()[-1]) / 2**20
 
 
 def report(bench: Bench, args: argparse.Namespace, peak: dict[Setting, float], runs: dict[Setting, list[Run]]) -> str:
     """All figures as Markdown."""
+    c = bench.config
     speed = {s: median(run.examples_per_second for run in runs[s]) for s in runs}
     batches = [batch for turn in range(args.rounds) for batch in bench.batches(turn + 1, args.updates)]
     lengths_UB = bench.features.lengths_F[np.array(batches)]
-    real = float(lengths_UB.mean())
-    longest = float(lengths_UB.max(1).mean())
+    real, longest = float(lengths_UB.mean()), float(lengths_UB.max(1).mean())
     lines = [
-        f"Encoder {LAYERS} x {HIDDEN}, {HEADS} heads, vocabulary {VOCABULARY:,}, random weights, no dropout; MNLI dev "
-        f"pairs, batch {BATCH}; median of {args.rounds} rounds of {args.updates} updates, after one round to warm up. "
-        f"A pair has {real:.1f} tokens; padded to its batch's longest {longest / real:.2f} times as many, padded to "
-        f"{LENGTH} {LENGTH / real:.2f} times.",
+        f"Encoder {c.num_hidden_layers} x {c.hidden_size}, vocabulary {c.vocab_size:,}; MNLI dev pairs, batch {BATCH}; "
+        f"median of {args.rounds} rounds of {args.updates} updates, after one round to warm up. A pair has {real:.1f} "
+        f"tokens; padded to its batch's longest {longest / real:.2f} times as many, padded to {LENGTH} "
+        f"{LENGTH / real:.2f} times.",
         "",
         "| setting | examples/s | times Trainer, longest, fp32 | peak memory, MiB | loss, last tenth |",
         "|---|---:|---:|---:|---:|",
@@ -247,8 +213,7 @@ def report(bench: Bench, args: argparse.Namespace, peak: dict[Setting, float], r
         lines.append(f"| memory: {ours} / {other} | {ratio:.2f} | | at most 1.0 | {_met(ratio <= 1)} |")
     ours_L, theirs_L = (np.concatenate([run.losses for run in runs[s]]) for s in (OURS, LONGEST))
     gap = np.abs(ours_L - theirs_L).max()
-    lines += ["", f"Largest difference of a logged loss between {OURS} and {LONGEST}: {gap:.1e}."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"Largest difference of a logged loss between {OURS} and {LONGEST}: {gap:.1e}."])
 
 
 def _met(yes: bool) -> str:
@@ -279,18 +244,16 @@ def write(path: Path, text: str) -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add: Callable[..., Any] = parser.add_argument
+    add = parser.add_argument
     data = Path(os.environ.get("XSTILTS_DATA", ROOT.parent / "shared" / "data"))
     add("--data", type=Path, default=data, help="folder that holds nli_small (default: XSTILTS_DATA, ../shared/data)")
-    add("--encoder", type=Path, help="folder whose tokenizer is used (default: mini-xlmr beside the data folder)")
+    add("--encoder", type=Path, help="encoder to train (default: a random one, tokenizer trained on the pairs)")
     for name, value in {"rounds": 3, "updates": 100, "memory-updates": 30}.items():
         add(f"--{name}", type=int, default=value, help="(default: %(default)s)")
     add("--threads", type=int, help="of torch (default: torch's)")
     add("--write", type=Path, metavar="FILE", help="also put the figures between the markers of this Markdown file")
     add("--alone", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    args.encoder = args.encoder or args.data.parent / "models" / "mini-xlmr"
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -298,21 +261,31 @@ def main() -> None:
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
+    examples = pairs(args.data)
+    if max(args.updates, args.memory_updates) * BATCH > len(examples):
+        raise SystemExit(f"{len(examples)} pairs are too few for so many updates")
     if args.alone is not None:
-        Bench(args).run(SETTINGS[args.alone], 1, args.memory_updates)
-        print(json.dumps({"peak": device.peak_memory(torch.device("cpu"))}))
+        Bench(args.encoder, examples).run(SETTINGS[args.alone], 1, args.memory_updates)
+        print(device.peak_memory(torch.device("cpu")))
         return
+    with tempfile.TemporaryDirectory() as folder:
+        if args.encoder is None:
+            make_encoder(Path(folder), [text for example in examples for text in example.texts])
+        measure(args, args.encoder or Path(folder), examples)
+
+
+def measure(args: argparse.Namespace, folder: Path, examples: list[Any]) -> None:
+    """Measure memory, then speed; print the figures, and write them where asked."""
     peak: dict[Setting, float] = {}
-    for setting in SETTINGS:  # first, as on Linux a new process's peak begins at that of the one that started it
-        peak[setting] = peak_mib(setting)
-        print(f"memory   {setting}: {peak[setting]:,.0f} MiB", file=sys.stderr, flush=True)
-    bench = Bench(args)
+    for setting in SETTINGS:  # before this process grows: on Linux a child's peak begins at its parent's
+        peak[setting] = peak_mib(setting, folder)
+        print(f"memory: {setting}: {peak[setting]:,.0f} MiB", file=sys.stderr, flush=True)
+    bench = Bench(folder, examples)
     runs: dict[Setting, list[Run]] = {setting: [] for setting in SETTINGS}
     for turn in range(args.rounds + 1):
         for setting in SETTINGS:
             run = bench.run(setting, turn, args.updates)
-            print(f"{'warm-up' if turn == 0 else f'round {turn}'}  {setting}: {run.examples_per_second:.1f} examples/s",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(f"round {turn}: {setting}: {run.examples_per_second:.1f} examples/s", file=sys.stderr, flush=True)
             if turn:
                 runs[setting].append(run)
     text = report(bench, args, peak, runs)

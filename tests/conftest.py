@@ -1,9 +1,39 @@
-"""Fixtures that several test files use."""
+"""Fixtures that several test files use: a tiny encoder, a tiny study on files of its own, the command line."""
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for matrices this small a second thread costs more than it brings
 
 import pytest
+
+SENTENCES = (
+    "The cat sleeps on the warm stone wall.",
+    "She read the whole letter twice before dinner.",
+    "Nobody knew where the old bridge had been.",
+    "A man is playing a guitar on the street.",
+    "Der Hund schläft unter dem alten Tisch.",
+    "Sie las den ganzen Brief noch einmal.",
+    "Niemand wusste, wo die Brücke gewesen war.",
+    "Watoto wanacheza mpira nje ya nyumba.",
+    "Mama anapika chakula cha jioni leo.",
+    "Кошка спит на тёплой каменной стене.",
+    "Она дважды прочитала всё письмо.",
+    "Никто не знал, где был старый мост.",
+    "Η γάτα κοιμάται πάνω στον τοίχο.",
+    "Διάβασε το γράμμα δύο φορές.",
+    "القط ينام على الجدار الحجري الدافئ.",
+    "قرأت الرسالة كلها مرتين قبل العشاء.",
+    "बिल्ली गर्म दीवार पर सो रही है।",
+    "उसने पूरा पत्र दो बार पढ़ा।",
+    "猫睡在温暖的石墙上。",
+    "她在晚饭前把信读了两遍。",
+)
+"""Twenty sentences in six scripts."""
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +43,126 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared reference data (set XSTILTS_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sentences() -> tuple[str, ...]:
+    return SENTENCES
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved encoder of two layers of 16 with a language-model head; 64 tokens at most."""
+    from xstilts.recipe import NewEncoder
+    from xstilts.scratch import create
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    shape = NewEncoder(text="none", layers=2, hidden=16, heads=2, vocabulary=400, max_length=64)
+    create(shape, SENTENCES).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(encoder_folder: Path) -> Any:
+    """The tiny encoder, to be looked at only; a test that trains loads its own."""
+    from xstilts.encoder import load
+
+    return load(str(encoder_folder)).eval()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of the command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def xstilts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Call the command line in this process."""
+    from xstilts import cli
+
+    monkeypatch.delenv("XSTILTS_DATA", raising=False)
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["xstilts", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out, said.err)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Files:
+    """A study on files of its own: sentence pairs in English and German to be trained, and translations to be found."""
+
+    folder: Path
+    call: Callable[..., Said]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.folder / name).read_text(encoding="utf-8")
+        assert old in text
+        self.write(name, text.replace(old, new, 1))
+
+    def run(self, *more: object) -> Said:
+        return self.call("run", self.folder / "recipe.yaml", "--out", self.out, *more)
+
+    def refused(self, *pieces: str, lines: int = 1) -> None:
+        """A run says all of `pieces`, in so many lines, and has written nothing."""
+        said = self.run()
+        assert said.code == 2
+        assert [piece for piece in pieces if piece not in said.err] == [], said.err
+        assert (said.err.count("error: "), said.err.count("\n")) == (lines, lines), said.err
+        assert not self.out.exists()
+
+
+@pytest.fixture
+def study(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., Said]) -> Files:
+    """The study: a task without training is scored, then one is trained with one seed and scored in two languages."""
+    files = Files(tmp_path, xstilts)
+    files.write("recipe.yaml", RECIPE.replace("ENCODER", str(encoder_folder)))
+    files.write("tasks.yaml", TASKS)
+    labels = ("entailment", "neutral", "contradiction")
+    for split, language, start in (("train", "en", 0), ("dev", "en", 3), ("dev", "de", 4), ("test", "de", 0)):
+        rows = [f"{SENTENCES[start + i % 4]}\t{SENTENCES[i % 7]}\t{labels[i % 3]}\n" for i in range(12)]
+        files.write(f"{split}-{language}.tsv", "".join(rows))
+    files.write("de.txt", "\n".join(SENTENCES[4:7]))
+    files.write("en.txt", "\n".join((SENTENCES[0], SENTENCES[1], SENTENCES[2])))
+    return files
+
+
+RECIPE = """\
+name: tiny
+encoder: ENCODER
+seeds: [1]
+use: [tasks.yaml]
+settings: {steps: 2, lr: 1e-3, batch: 4, max_length: 32}
+phases:
+  - {name: target, each: [mine]}
+evaluate: [pairs, mine]
+"""
+
+TASKS = """\
+mine:
+  like: xnli
+  languages: [en, de]
+  data: {train: train-en.tsv, dev: "dev-{lang}.tsv", test: "test-{lang}.tsv"}
+pairs:
+  like: tatoeba
+  languages: [de]
+  data: {test: {path: de.txt, pair: en.txt}}
+"""

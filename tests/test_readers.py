@@ -185,9 +185,8 @@ def test_parts_share_out_all_rows_in_order(tmp_path: Path) -> None:
     path.write_text("".join(f"{i}\n" for i in range(8)))
     parts = [[row["text"] for row in values(path, "", ("text",), labels=0, part=f"{k}/3")] for k in (1, 2, 3)]
     assert parts == [["0", "1"], ["2", "3", "4"], ["5", "6", "7"]]
-    for part in ("1/9", "4/3"):
-        with pytest.raises(DataError, match=f"has 8 rows, which leaves none for part {part}"):
-            rows(path, "", ("text",), labels=0, part=part)
+    with pytest.raises(DataError, match="has 8 rows, which leaves none for part 1/9"):
+        rows(path, "", ("text",), labels=0, part="1/9")
 
 
 def test_paths_of_a_pattern_are_joined(tmp_path: Path) -> None:

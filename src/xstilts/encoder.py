@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,14 +63,14 @@ class Encoder(nn.Module):
 
         The forward pass stops at `layer`.
         """
-        layout = packing.Layout.of(batch.lengths_B)
         if self.packs:
-            at_T = layout.slots_T % layout.real_BL.shape[1] + self._offset
-            inputs = {"input_ids": batch.ids_T[None], "position_ids": at_T[None]}
+            layout = packing.Layout.alike(batch.lengths_B)
+            inputs = {"input_ids": batch.ids_T[None], "position_ids": layout.at_T[None] + self._offset}
             if self._types:
                 inputs["token_type_ids"] = batch.types_T[None]
             with packing.packed(layout):
                 return self._run(layer, inputs)[0]
+        layout = packing.Layout.of(batch.lengths_B)
         filler = self.tokenizer.pad_token_id or 0
         ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, filler)
         inputs = {"input_ids": ids_BL, "attention_mask": layout.real_BL.long()}
@@ -154,7 +155,10 @@ class Encoder(nn.Module):
             self.base.save_pretrained(folder)
         else:
             self.vocabulary.save(self.base, folder)
-        self.tokenizer.save_pretrained(folder)
+        try:
+            self.tokenizer.save_pretrained(folder)
+        except Exception as error:  # the tokenizers library has nothing narrower for a file that cannot be written
+            raise OSError(str(error)) from error
 
 
 class _Reached(Exception):
@@ -227,6 +231,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
     common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
     weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    weights["ignore_mismatched_sizes"] = True  # not ignored at all, but told apart below
     check(name)
     try:
         config = AutoConfig.from_pretrained(place, **common)
@@ -235,12 +240,13 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
             prefix = lm.base_model_prefix + "."
             missing = [key for key in info["missing_keys"] if not key.startswith(prefix)]
-            _whole(name, [key for key in info["missing_keys"] if key.startswith(prefix)])
+            _whole(name, [key for key in info["missing_keys"] if key.startswith(prefix)], info["mismatched_keys"])
             base, lm = getattr(lm, lm.base_model_prefix), None if missing else lm
         else:
             base, info = AutoModel.from_pretrained(place, config=config, **weights)
             lm = None
-            _whole(name, [key for key in info["missing_keys"] if not key.startswith("pooler.")])
+            missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
+            _whole(name, missing, info["mismatched_keys"])
     except SafetensorError as error:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -254,14 +260,15 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     return Encoder(base, tokenizer, lm=lm, notes=f"not used: {', '.join(unused)}" if unused else "")
 
 
-def _whole(name: str, missing: list[str]) -> None:
+def _whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
+    """Refuse a checkpoint without all the weights that its config.json tells of."""
+    hint = "are these the weights of another model than config.json tells of?"
     if missing:
         some = ", ".join(sorted(missing)[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise UserError(
-            f"the checkpoint lacks {len(missing)} weights that the encoder needs: {some}",
-            where=name,
-            hint="are these the weights of another model than config.json tells of?",
-        )
+        count = "a weight" if len(missing) == 1 else f"{len(missing)} weights"
+        raise UserError(f"the checkpoint lacks {count} that the encoder needs: {some}", where=name, hint=hint)
+    for key, there, needed in sorted(mismatched, key=lambda row: row[0]):
+        raise UserError(f"the shape of {key} is {list(there)}, config.json needs {list(needed)}", where=name, hint=hint)
 
 
 def check(name: str) -> None:

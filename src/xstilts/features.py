@@ -150,7 +150,7 @@ class FeatureSet:
         part.mkdir(parents=True)
         try:
             for field in fields(self):
-                np.save(part / f"{field.name}.npy", getattr(self, field.name))
+                _write(part / f"{field.name}.npy", getattr(self, field.name))
             part.rename(folder)
         except OSError:
             shutil.rmtree(part, ignore_errors=True)
@@ -161,6 +161,13 @@ class FeatureSet:
     def load(cls, folder: Path) -> FeatureSet:
         """Map the arrays of a folder into memory."""
         return cls(*(np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(cls)))
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
+    """What `np.save` does, which says nothing, though, when a full disk takes only a part of the array."""
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.tobytes())
 
 
 class _Flat:

@@ -8,7 +8,7 @@ the row's queries, keys and values apart into sequences, attends within each, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,19 +21,58 @@ from torch.nn.functional import scaled_dot_product_attention
 NAME = "xstilts_packed"
 
 
+ALIKE, FEW = 0.75, 4
+"""On a CPU a sequence goes into a grid of its own, with the shorter ones, when it has less than this share of the
+longest one's tokens; but no grid has fewer sequences than this, for every grid costs a few calls."""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where each token of a packed row stands in the padded [B, L] grid."""
+    """Where each token of a packed row stands in padded [B, L] grids, which lie one after another."""
 
     slots_T: Tensor
-    real_BL: Tensor
+    at_T: Tensor
+    """Position of each token in its sequence."""
+    grids: tuple[Tensor, ...]
+    """For each grid, which of its places are real tokens."""
 
     @classmethod
     def of(cls, lengths_B: Tensor) -> Layout:
-        """The layout of sequences of the given lengths."""
-        longest = int(lengths_B.max())
-        real_BL = torch.arange(longest, device=lengths_B.device) < lengths_B[:, None]
-        return cls(real_BL.flatten().nonzero().flatten(), real_BL)
+        """One grid for sequences of the given lengths, in their order."""
+        return cls._of(lengths_B, (torch.arange(len(lengths_B), device=lengths_B.device),))
+
+    @classmethod
+    def alike(cls, lengths_B: Tensor) -> Layout:
+        """Grids of sequences of similar length on a CPU; one grid elsewhere, where many small calls cost more."""
+        if lengths_B.device.type != "cpu":
+            return cls.of(lengths_B)
+        lengths = lengths_B.tolist()
+        groups: list[list[int]] = [[]]
+        for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+            if len(groups[-1]) >= FEW and lengths[row] < ALIKE * lengths[groups[-1][0]]:
+                groups.append([])
+            groups[-1].append(row)
+        return cls._of(lengths_B, [torch.tensor(group) for group in groups])
+
+    @classmethod
+    def _of(cls, lengths_B: Tensor, groups: Sequence[Tensor]) -> Layout:
+        where = lengths_B.device
+        starts_B, grids, size = torch.zeros_like(lengths_B), [], 0
+        for rows in groups:
+            longest = int(lengths_B[rows].max())
+            grids.append(torch.arange(longest, device=where) < lengths_B[rows, None])
+            starts_B[rows] = size + longest * torch.arange(len(rows), device=where)
+            size += grids[-1].numel()
+        starts_T = torch.repeat_interleave(starts_B, lengths_B)
+        before_T = torch.repeat_interleave(lengths_B.cumsum(0) - lengths_B, lengths_B, output_size=len(starts_T))
+        at_T = torch.arange(len(starts_T), device=where) - before_T
+        return cls(starts_T + at_T, at_T, tuple(grids))
+
+    @property
+    def real_BL(self) -> Tensor:
+        """The real tokens of the only grid."""
+        (grid,) = self.grids
+        return grid
 
 
 _layout: ContextVar[Layout] = ContextVar("layout")
@@ -79,14 +118,28 @@ class _Unpad(torch.autograd.Function):
 
 
 def pad(rows: Tensor, layout: Layout) -> Tensor:
-    """[T, ...] -> [B, L, ...] with zeros at the padding."""
-    padded: Tensor = _Pad.apply(rows, layout.slots_T, layout.real_BL.numel())  # type: ignore[no-untyped-call]
-    return padded.view(*layout.real_BL.shape, *rows.shape[1:])
+    """[T, ...] -> [B, L, ...] with zeros at the padding, for a layout of one grid."""
+    (grid,) = _grids(rows, layout)
+    return grid
+
+
+def _grids(rows: Tensor, layout: Layout) -> list[Tensor]:
+    """[T, ...] -> [B, L, ...] of each grid."""
+    sizes = [real.numel() for real in layout.grids]
+    padded: Tensor = _Pad.apply(rows, layout.slots_T, sum(sizes))  # type: ignore[no-untyped-call]
+    parts = torch.split(padded, sizes) if len(sizes) > 1 else (padded,)
+    return [part.view(*real.shape, *rows.shape[1:]) for part, real in zip(parts, layout.grids, strict=True)]
 
 
 def unpad(grid: Tensor, layout: Layout) -> Tensor:
-    """[B, L, ...] -> [T, ...], the padding left out."""
-    rows: Tensor = _Unpad.apply(grid.flatten(0, 1), layout.slots_T)  # type: ignore[no-untyped-call]
+    """[B, L, ...] -> [T, ...], the padding left out, for a layout of one grid."""
+    return _rows([grid], layout)
+
+
+def _rows(grids: Sequence[Tensor], layout: Layout) -> Tensor:
+    """[B, L, ...] of each grid -> [T, ...]."""
+    flat = [grid.flatten(0, 1) for grid in grids]
+    rows: Tensor = _Unpad.apply(flat[0] if len(flat) == 1 else torch.cat(flat), layout.slots_T)  # type: ignore[no-untyped-call]
     return rows
 
 
@@ -107,17 +160,32 @@ def attention(
     """
     assert attention_mask is None, "a packed row has no padding to mask"
     layout = _layout.get()
-    q, k, v = (pad(x[0].transpose(0, 1), layout).transpose(1, 2) for x in (query_1HTD, key_1HTD, value_1HTD))
-    mask = layout.real_BL[:, None, None, :]
-    if sliding_window is not None and sliding_window < layout.real_BL.shape[1]:
-        at_L = torch.arange(layout.real_BL.shape[1], device=q.device)
+    queries, keys, values = (_grids(_wide(x[0].transpose(0, 1)), layout) for x in (query_1HTD, key_1HTD, value_1HTD))
+    outputs = []
+    with torch.autocast("cpu", enabled=False):  # which would make it bfloat16 again
+        for real_BL, *grids in zip(layout.grids, queries, keys, values, strict=True):
+            q, k, v = (grid_BLHD.transpose(1, 2) for grid_BLHD in grids)
+            out = scaled_dot_product_attention(
+                q, k, v, attn_mask=_mask(real_BL, sliding_window), dropout_p=dropout, scale=scaling,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )  # fmt: skip
+            outputs.append(out.transpose(1, 2))
+    return _rows(outputs, layout)[None].to(query_1HTD.dtype), None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """On a CPU as float32, in which attention is more than twice as fast there as in bfloat16, its backward most."""
+    return x.float() if x.device.type == "cpu" else x
+
+
+def _mask(real_BL: Tensor, sliding_window: int | None) -> Tensor:
+    mask = real_BL[:, None, None, :]
+    if sliding_window is not None and sliding_window < real_BL.shape[1]:
+        at_L = torch.arange(real_BL.shape[1], device=real_BL.device)
         near_LL = (at_L[:, None] - at_L).abs() < sliding_window
         # padded queries may see padded keys: a row that sees nothing would be NaN, and is thrown away anyway
-        mask = near_LL & (mask | ~layout.real_BL[:, None, :, None])
-    out = scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-    )
-    return unpad(out.transpose(1, 2), layout)[None], None
+        mask = near_LL & (mask | ~real_BL[:, None, :, None])
+    return mask
 
 
 def no_mask(*_: Any, **__: Any) -> None:

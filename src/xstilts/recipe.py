@@ -94,6 +94,9 @@ class NewEncoder(Strict):
     hidden: int = Field(default=64, ge=8)
     heads: int = Field(default=2, ge=1)
     vocabulary: int = Field(default=2000, ge=100)
+    """Pieces at most."""
+    tokenizer: Literal["unigram", "words"] = "unigram"
+    """`words` has a piece for each word, for text of few words."""
     max_length: int = Field(default=128, ge=16)
     seed: int = Field(default=1, ge=0)
 

@@ -24,7 +24,7 @@ from xstilts.plan import Learned, Plan, Step
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, write_atomic, write_rows
 from xstilts.scratch import create
-from xstilts.store import FULL, Store, opened, usable
+from xstilts.store import Store, full, opened, usable
 from xstilts.task import Split, Task
 from xstilts.train import Learning, Logged, train
 
@@ -80,8 +80,11 @@ class Run:
         found = Collector()
         for step in self.plan.steps.values():
             if self.store.done(step.id):
+                now: dict[str, str] = {}
+                for batchable, _ in self._inputs([step], Collector()):  # files that are gone are not missed
+                    now |= batchable.files
                 with found.catch():
-                    self.store.unchanged(step.id)
+                    self.store.unchanged(step.id, now)
         roots = [step for step in pending if step.parent is None and step.kind != "create"]
         if roots:
             with found.catch():
@@ -312,9 +315,13 @@ class Run:
         made = []
         for i, part in enumerate(_parts(parent)):
             head = heads.build(self.plan.tasks[part.task].format.head, model.config, model.vocabulary)
-            path = folder / f"head-{i}.safetensors"
-            if path.exists():
-                head.load_state_dict(load_file(path))
+            if self.plan.tasks[part.task].format.head.trained:
+                path = folder / f"head-{i}.safetensors"
+                try:
+                    head.load_state_dict(load_file(path))
+                except (OSError, SafetensorError) as error:
+                    raise UserError(f"the weights cannot be read: {error}", where=str(path),
+                                    hint=f"delete {folder} and run again") from error  # fmt: skip
             made.append(head)
         return _Ready(parent.id, model, made)
 
@@ -358,7 +365,7 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
                 job.outcome.failed[step.id] = failure
                 progress.end(str(failure))
             except (OSError, SafetensorError) as error:
-                if isinstance(error, OSError) and error.errno not in FULL and "No space" not in str(error):
+                if not full(error):
                     raise
                 raise UserError(
                     "the disk is full",

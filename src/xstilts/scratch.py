@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts import device
 from xstilts.encoder import Encoder, quiet
+from xstilts.errors import UserError
 from xstilts.recipe import NewEncoder
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -15,7 +17,7 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
 def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
-    """An encoder of XLM-R's kind with random weights, without dropout, and a tokenizer of unigram pieces.
+    """An encoder of XLM-R's kind with random weights, without dropout, and a tokenizer of its own.
 
     Args:
         shape: layers, hidden size, heads, vocabulary, longest sequence, seed.
@@ -25,7 +27,7 @@ def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
 
     quiet()
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=train_tokenizer(texts, shape.vocabulary),
+        tokenizer_object=train_tokenizer(texts, shape.vocabulary, shape.tokenizer),
         bos_token="<s>",
         cls_token="<s>",
         eos_token="</s>",
@@ -56,16 +58,35 @@ def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
     return Encoder(lm.roberta, tokenizer, lm=lm)
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A tokenizer of unigram pieces with XLM-R's special tokens around one text and around a pair."""
-    tokenizer = Tokenizer(models.Unigram())
+def train_tokenizer(texts: Sequence[str], vocabulary: int, kind: Literal["unigram", "words"] = "unigram") -> Tokenizer:
+    """A tokenizer with XLM-R's special tokens around one text and around a pair.
+
+    Args:
+        texts: what it is trained on.
+        vocabulary: pieces at most, special tokens included.
+        kind: `unigram` pieces as XLM-R has, or whole `words`, cut where the script changes.
+    """
+    special = list(SPECIAL)
+    trainer: trainers.Trainer
+    if kind == "words":
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Whitespace(), pre_tokenizers.UnicodeScripts()]
+        )
+        trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocabulary, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
     tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    except Exception as error:  # the tokenizers library has nothing narrower
+        what = f"no tokenizer of {vocabulary} pieces can be trained: {error}"
+        raise UserError(what, hint="raise vocabulary") from error
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.find import digest
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.results import Score, Study, read_rows, write_atomic
 
@@ -55,17 +55,24 @@ class Store:
         facts: dict[str, Any] = json.loads((self.step(id) / "done.json").read_text(encoding="utf-8"))
         return facts
 
-    def unchanged(self, id: str) -> None:
-        """See that the files a finished step was made from are still the same, as far as they are still there.
+    def unchanged(self, id: str, now: Mapping[str, str]) -> None:
+        """See that a finished step was made from the data that are there now; where they lie does not matter.
+
+        Args:
+            id: the step.
+            now: the files that it would read now, as far as they are there, with their sha256.
 
         Raises:
-            UserError: for each file with another content now.
+            UserError: for each file with another content.
         """
         found = Collector()
-        for path, sha256 in self.facts(id).get("inputs", {}).items():
-            if Path(path).is_file() and digest(path) != sha256:
-                found.add(f"has changed since step {id} was made from it", where=path,
-                          hint=f"give another --out, or delete {self.step(id)} and the steps after it")  # fmt: skip
+        before = self.facts(id).get("inputs", {})
+        hint = f"give another --out, or delete {self.step(id)} and the steps after it"
+        for path, sha256 in now.items():
+            if path in before and before[path] != sha256:
+                found.add(f"has changed since step {id} was made from it", where=path, hint=hint)
+            elif sha256 not in before.values():
+                found.add(f"is not what step {id} was made from", where=path, hint=hint)
         found.raise_any()
 
     def save_study(self, study: Study) -> None:
@@ -150,3 +157,8 @@ def opened(store: Store) -> Iterator[Store]:
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for a file."""
+
+
+def full(error: Exception) -> bool:
+    """Whether it was for want of room that a file could not be written; some libraries tell only in words."""
+    return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)

@@ -65,6 +65,12 @@ class File(Strict):
     where: dict[str, str] | None = None
     """Only rows whose column has this value; `{lang}` works here too."""
 
+    @property
+    def own(self) -> bool:
+        """Whether each language has a file, or at least rows, of its own."""
+        asked = (self.path, self.pair or "", *(self.where or {}).values())
+        return self.path.startswith("playground:") or any("{lang" in text for text in asked)
+
     @field_validator("part")
     @classmethod
     def _within(cls, value: str | None) -> str | None:
@@ -234,6 +240,14 @@ class Task(Strict):
             if name not in METRICS:
                 raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
         return value
+
+    @model_validator(mode="after")
+    def _own_files(self) -> Task:
+        for split, source in self.data.items():
+            codes = self.languages if split in ("dev", "test") else self.train_languages
+            if len(codes) > 1 and not all(any(file.own for file in layout) for layout in source.layouts):
+                raise ValueError(f"data.{split} is the same for all {len(codes)} languages; {{lang}} tells them apart")
+        return self
 
     def stop_source(self) -> Source | None:
         """What early stopping looks at: `stop` if the task says so, else its dev set."""

@@ -1,0 +1,289 @@
+"""What is said when something is wrong: one message with its place, exit code 2, and nothing written."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from conftest import Files, Said
+
+WRONG = {
+    "misspelt field": ("recipe.yaml", "steps: 2", "stpes: 2", ["recipe.yaml:5: settings.stpes", "mean 'steps'?"]),
+    "task field": ("tasks.yaml", "languages: [de]", "langages: [de]", ["tasks.yaml:7: pairs.langages", "'languages'"]),
+    "task": ("recipe.yaml", "each: [mine]", "each: [minee]", [":7: phases[0].each", "unknown task 'minee'", "'mine'"]),
+    "like": ("tasks.yaml", "like: xnli", "like: xlni", ["tasks.yaml:2: mine.like", "unknown task 'xlni'", "'xnli'"]),
+    "format": ("tasks.yaml", "like: xnli", "format: clasify", ["tasks.yaml:2: mine.format", "'classify'"]),
+    "language": ("tasks.yaml", "[en, de]", "[en, german]", ["tasks.yaml:3: mine.languages", "no language 'german'"]),
+    "metric": ("tasks.yaml", "languages: [de]", "metrics: [acuracy]", ["tasks.yaml:7: pairs.metrics", "'accuracy'"]),
+    "no such part": ("tasks.yaml", "pair: en.txt", "pair: en.txt, part: 3/2", ["tasks.yaml:8", "there is no part 3/2"]),
+    "one file": ("tasks.yaml", "test-{lang}", "test-de", [":1: mine: data.test is the same for all 2", "{lang}"]),
+    "scored language": ("recipe.yaml", "seeds: [1]", "languages: [ed]", ["has the language 'ed'", "known: de, en"]),
+    "key twice": ("recipe.yaml", "seeds: [1]", "name: twice", ["recipe.yaml:3", "'name' is given twice", "line 1"]),
+    "type": ("recipe.yaml", "batch: 4", "batch: four", [":5: settings.batch", "needs a whole number, got 'four'"]),
+    "too small": ("recipe.yaml", "batch: 4", "batch: 0", [":5: settings.batch", "greater than or equal to 1, got '0'"]),
+    "epochs and steps": ("recipe.yaml", "batch: 4", "epochs: 4", [":5: settings", "epochs or steps, not both"]),
+    "no phases": ("recipe.yaml", "  - {name: target, each: [mine]}", "  []", [":6: phases", "at least 1 item, got 0"]),
+    "task file": ("recipe.yaml", "[tasks.yaml]", "[task.yaml]", ["task.yaml: no such file", "mean 'tasks.yaml'?"]),
+    "no head": ("recipe.yaml", "each: [mine]", "each: [pairs]", ["nothing in the recipe trains a head for", "'mine'"]),
+    "no training": ("recipe.yaml", "each: [mine]", "choices: [[pairs]]", ["'pairs' has no training data"]),
+    "encoder": ("recipe.yaml", "encoder: ", "encoder: /nowhere", ["/nowhere", "no such folder"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_in_the_recipe(study: Files, name: str) -> None:
+    file, old, new, pieces = WRONG[name]
+    study.edit(file, old, new)
+    study.refused(*pieces)
+
+
+def test_an_empty_recipe(study: Files) -> None:
+    study.write("recipe.yaml", "# nothing yet\n")
+    study.refused("recipe.yaml: is empty")
+
+
+def test_a_misspelt_shipped_recipe(study: Files) -> None:
+    said = study.call("run", "quickstrat", "--out", study.out)
+    assert (said.code, said.err) == (2, "error: no recipe 'quickstrat' (did you mean 'quickstart'?)\n")
+
+
+def test_all_mistakes_of_a_recipe_at_once(study: Files) -> None:
+    study.edit("recipe.yaml", "steps: 2", "stpes: 2")
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [one]")
+    study.edit("tasks.yaml", "like: tatoeba", "like: tatobea")
+    study.refused("recipe.yaml:3", "recipe.yaml:5", "tasks.yaml:6", "'tatoeba'", lines=3)
+
+
+def test_all_mistakes_of_data_and_encoder_at_once(study: Files) -> None:
+    study.edit("recipe.yaml", "encoder: ", "encoder: /nowhere")
+    study.edit("train-en.tsv", "entailment", "entails")
+    study.edit("dev-de.tsv", "\tneutral", "")
+    study.refused("/nowhere", "train-en.tsv:1: unknown label 'entails'", "dev-de.tsv:2: has 2 columns", lines=3)
+
+
+def test_a_missing_file_names_every_place(study: Files) -> None:
+    (study.folder / "train-en.tsv").rename(study.folder / "train-eng.tsv")
+    said = study.run("--data", study.folder / "data")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    for place in ("train-en.tsv", "data/train-en.tsv", "train-eng.tsv"):
+        assert f"{study.folder}/{place}" in said.err
+    assert not study.out.exists()
+
+
+def test_a_missing_language_is_skipped_only_if_the_recipe_says_so(study: Files) -> None:
+    study.edit("tasks.yaml", "[en, de]", "[en, de, sw]")
+    said = study.run()
+    assert said.code == 2 and "no data for 'sw'" in said.err and "dev-sw.tsv" in said.err and "test-sw.tsv" in said.err
+    study.edit("recipe.yaml", "seeds: [1]", "missing: skip\nseeds: [1]")
+    said = study.run()
+    assert said.code == 0 and "left out, for there are no files: mine sw" in said.err
+
+
+ROWS = {
+    "too few columns": (b"one\ttwo\tneutral\nonly one\n", ":2: has 1 column, the first row has 3"),
+    "unknown label": (b"a\tb\tneutral\nc\td\tnuetral\n", ":2: unknown label 'nuetral' (did you mean 'neutral'?)"),
+    "broken UTF-8": (b"one\ttwo\tneutral\none\xff\ttwo\tneutral\n", ":2: is not UTF-8 at byte 19"),
+    "empty sentence": (b"one\ttwo\tneutral\none\t \tneutral\n", ":2: empty hypothesis"),
+    "empty file": (b"", ": is empty"),
+    "no labels": (b"one\ttwo\nthree\tfour\n", ": this split has no labels"),
+    "only dropped labels": (b"one\ttwo\t-\n", ": no example is left"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_mistake_in_the_training_data(study: Files, name: str) -> None:
+    content, message = ROWS[name]
+    path = study.write("train-en.tsv", content)
+    study.refused(f"{path}{message}")
+
+
+def test_a_scored_split_may_lack_labels(study: Files) -> None:
+    study.write("test-de.tsv", "eins\tzwei\n")
+    said = study.run()
+    assert said.code == 0 and "mine de test: this split has no labels; predicted, not scored" in said.err
+
+
+def test_sides_of_a_translation_differ(study: Files) -> None:
+    study.write("en.txt", "just one\n")
+    study.refused("de.txt: has 3 lines, but its translation", "en.txt has 1")
+
+
+@pytest.fixture
+def broken(study: Files, encoder_folder: Path) -> Path:
+    """A copy of the encoder to be broken; the study starts from it."""
+    copy = study.folder / "broken"
+    copy.mkdir()
+    for file in encoder_folder.iterdir():
+        study.write(f"broken/{file.name}", file.read_bytes())
+    study.edit("recipe.yaml", str(encoder_folder), str(copy))
+    return copy
+
+
+def test_an_encoder_without_weights(study: Files, broken: Path) -> None:
+    (broken / "model.safetensors").unlink()
+    study.refused(f"{broken}: has no weights (*.safetensors)")
+
+
+def test_pickled_weights_are_not_read(study: Files, broken: Path) -> None:
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    study.refused(f"{broken}: has only pickled weights (.bin)", "save_pretrained")
+
+
+def test_truncated_weights(study: Files, broken: Path) -> None:
+    whole = (broken / "model.safetensors").read_bytes()
+    study.write("broken/model.safetensors", whole[: len(whole) // 2])
+    study.refused(f"{broken}: the weights cannot be read", "copy them anew")
+
+
+def test_weights_of_another_model(study: Files, broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    save_file({k.replace("roberta.", "bert."): v for k, v in weights.items()}, broken / "model.safetensors")
+    study.refused(f"{broken}: the checkpoint lacks", "weights that the encoder needs", "of another model")
+
+
+def test_one_missing_weight_is_named(study: Files, broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    del weights["roberta.encoder.layer.1.output.dense.bias"]
+    save_file(weights, broken / "model.safetensors")
+    study.refused("lacks a weight that the encoder needs", "encoder.layer.1.output.dense.bias")
+
+
+def test_weights_of_another_shape(study: Files, broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    name = "roberta.encoder.layer.1.output.dense.bias"
+    save_file(weights | {name: np.zeros(8, np.float32)}, broken / "model.safetensors")
+    study.refused(f"{broken}: the shape of {name} is [8], config.json needs [16]")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_an_encoder_folder_lacks_a_file(study: Files, broken: Path, name: str) -> None:
+    (broken / name).unlink()
+    study.refused(f"{broken}: has no {name}")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_file_of_the_encoder_is_no_json(study: Files, broken: Path, name: str) -> None:
+    (broken / name).write_text('{"model_type": ', encoding="utf-8")
+    study.refused(str(broken))
+
+
+def test_masked_text_needs_a_language_model_head(study: Files, broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if not k.startswith("lm_head")}, broken / "model.safetensors")
+    text = "text: {like: masked-text, train_languages: [de], data: {train: de.txt}}\n"
+    study.edit("tasks.yaml", "pairs:", text + "pairs:")
+    study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[text]]}\n")
+    study.refused(f"{broken}: has no language-model head, which the task 'text' needs")
+
+
+def test_a_layer_that_the_encoder_does_not_have(study: Files) -> None:
+    study.edit("tasks.yaml", "languages: [de]", "layer: 3")
+    study.edit("tasks.yaml", "data: {test: {path: de.txt", "languages: [de]\n  data: {test: {path: de.txt")
+    study.refused("has 2 layers; a task pools hidden state 3")
+
+
+@pytest.mark.parametrize("mark", [None, '{"version": 99}', "not json"])
+def test_an_out_folder_that_is_not_ours(study: Files, mark: str | None) -> None:
+    study.out.mkdir()
+    study.write("out/letter.txt", "dear ...")
+    if mark:
+        study.write("out/store.json", mark)
+    said = study.run()
+    expected = {None: "is not a run folder of xstilts", "not json": "cannot be read"}.get(mark, "format version 99")
+    assert (said.code, said.err.count("\n")) == (2, 1) and expected in said.err
+    assert len(list(study.out.iterdir())) == 1 + bool(mark)
+
+
+@pytest.mark.parametrize("place", ["tasks.yaml/out", "/proc/out"])
+def test_an_out_folder_that_cannot_be_written(study: Files, place: str) -> None:
+    said = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / place)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "cannot be written" in said.err and "choose another --out" in said.err
+
+
+def test_a_report_of_a_folder_that_is_none(study: Files) -> None:
+    study.out.mkdir()
+    said = study.call("report", study.folder / "uot")
+    assert (said.code, said.err) == (2, f"error: {study.folder}/uot: no such run folder (did you mean 'out'?)\n")
+
+
+def run_on_a_small_disk(study: Files, kilobytes: int) -> Said:
+    """Run where no file can be larger than this, which looks the same as a disk without room for it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+    try:
+        return study.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kilobytes", [1, 2, 3, 5, 8, 12, 20, 30, 40])
+def test_a_full_disk_stops_a_run_that_can_go_on(study: Files, kilobytes: int) -> None:
+    said = run_on_a_small_disk(study, kilobytes)
+    assert said.code == 2 and "the disk is full" in said.err and "finished steps are kept" in said.err
+    done = {path: path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json")}
+    assert study.run().code == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert len(list(study.out.glob("steps/*/done.json"))) == 3
+
+
+def test_a_full_disk_while_the_tokenizer_is_saved(study: Files, broken: Path) -> None:
+    tokenizer = json.loads((broken / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "x" * 60_000}, "content": ""}
+    study.write("broken/tokenizer.json", json.dumps(tokenizer))
+    said = run_on_a_small_disk(study, 56)
+    assert said.code == 2 and "the disk is full" in said.err
+    assert study.run().code == 0
+
+
+def test_a_damaged_head_is_not_called_a_full_disk(study: Files) -> None:
+    assert study.run().code == 0
+    (head,) = study.out.glob("steps/*/head-0.safetensors")
+    head.write_bytes(head.read_bytes()[:100])
+    for step in study.out.glob("steps/*"):
+        if json.loads((step / "step.json").read_text())["title"] == "score mine":
+            (step / "done.json").unlink()
+    said = study.run()
+    assert said.code == 2 and str(head) in said.err and "full" not in said.err
+
+
+def test_a_loss_that_is_no_number_stops_its_step_only(study: Files) -> None:
+    study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[], [mine]], settings: {lr: 1e38}}\n")
+    study.edit("recipe.yaml", "steps: 2", "steps: 4")
+    for _ in range(2):  # the second run tries the failed step again, and no other
+        said = study.run()
+        assert said.code == 2
+        assert "the loss is nan at update" in said.err and "of 4" in said.err and "try a lower lr" in said.err
+        assert "error: 1 steps failed; " in said.err
+    assert said.err.startswith("[1/4] middle: mine, seed 1\n")
+    assert len(list(study.out.glob("steps/*/done.json"))) == 3
+
+
+def test_a_vocabulary_too_small_for_the_characters_of_the_text(study: Files, sentences: tuple[str, ...]) -> None:
+    study.write("text.txt", "\n".join(sentences))
+    study.edit(
+        "tasks.yaml", "mine:", "text: {like: masked-text, train_languages: [en], data: {train: text.txt}}\nmine:"
+    )
+    lines = (study.folder / "recipe.yaml").read_text(encoding="utf-8").splitlines()
+    study.edit("recipe.yaml", lines[1], "encoder: {text: text, vocabulary: 100, tokenizer: unigram}")
+    said = study.run()
+    assert said.code == 2 and "no tokenizer of 100 pieces can be trained" in said.err and "raise vocabulary" in said.err
+
+
+def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None:
+    study.edit("recipe.yaml", "steps: 2", "stpes: 2")
+    command = [sys.executable, "-m", "xstilts.cli", "check", study.folder / "recipe.yaml"]
+    command[1:3] = ["-c", "from xstilts.cli import main; main()"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith("error: ") and said.stderr.count("\n") == 1
+
+
+def test_an_unknown_option_is_the_users_mistake(study: Files) -> None:
+    assert study.call("run", "quickstart", "--ouput", "x").code == 2
+    assert study.call("report", study.out, "--format", "pdf").code == 2

@@ -1,0 +1,235 @@
+"""What each format makes of examples, and that perfect outputs come back as the right predictions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from xstilts.batching import by_length, collate, generator
+from xstilts.encoder import Encoder
+from xstilts.errors import DataError
+from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
+from xstilts.formats import FORMATS, Classify, Mask, Retrieve, Tag
+from xstilts.formats.classify import Labelled, truncated
+from xstilts.formats.retrieve import nearest_rows
+from xstilts.formats.tag import Tagged
+from xstilts.metrics import METRICS
+from xstilts.task import IGNORED, Format, Kept, Row
+
+NLI = Classify(
+    labels=("contradiction", "entailment", "neutral"), spellings={"contradictory": "contradiction"}, drop=["-"]
+)
+NER = Tag(labels=("B-LOC", "I-LOC", "O"))
+
+
+def row(**values: object) -> Row:
+    return Row(values, "file", 1)
+
+
+def made(format: Format, examples: list[Any], encoder: Encoder, max_length: int = 64) -> FeatureSet:
+    return FeatureSet.build(format, examples, encoder.pieces(max_length))
+
+
+def perfect(format: Format, features: FeatureSet) -> list[Kept]:
+    """What a head that makes no mistake would keep, built from nothing but the targets."""
+    rows = np.split(features.targets_M, features.marks_at[1:-1])
+    if isinstance(format, Classify):
+        rows = [np.eye(len(format.labels))[target[0]] for target in rows]
+    return list(zip(features.example_F.tolist(), rows, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("format", "examples"),
+    [
+        (NLI, [NLI.read(row(premise="one", hypothesis="two", label=label)) for label in NLI.labels]),
+        (Classify(labels=("0", "1"), texts=("text",)), [Labelled(("one",), "1"), Labelled(("two",), "0")]),
+        (NER, [Tagged(("the", "cat"), ("O", "B-LOC")), Tagged(("stone",) * 90, ("B-LOC", "I-LOC", "O") * 30)]),
+    ],
+)
+def test_perfect_outputs_score_100(format: Format, examples: list[Any], tiny: Encoder) -> None:
+    predictions = format.decode(examples, perfect(format, made(format, examples, tiny)), None)
+    references = [format.reference(example, i) for i, example in enumerate(examples)]
+    assert predictions == references
+    assert METRICS[format.metrics[0]].function(references, predictions) == 100.0
+
+
+def test_perfect_vectors_find_every_translation(tiny: Encoder) -> None:
+    examples = [Retrieve().read(row(source=f"{i}", target=f"{i}")) for i in range(5)]
+    features = made(Retrieve(), examples, tiny)
+    kept = list(zip(features.example_F.tolist(), np.eye(5, dtype=np.float32)[features.example_F], strict=True))
+    assert Retrieve().decode(examples, kept, None) == [Retrieve().reference(e, i) for i, e in enumerate(examples)]
+
+
+def test_it_is_the_english_sentences_that_look_for_theirs() -> None:
+    source, english = [[1, 0.1], [0, 1]], [[1, 0.1], [1, 0.2]]
+    rows = [side for pair in zip(source, english, strict=True) for side in pair]
+    kept = [(i // 2, np.array(vector, np.float32)) for i, vector in enumerate(rows)]
+    assert Retrieve().decode(["first", "second"], kept, None) == [0, 0]
+
+
+def test_masked_text_is_its_own_label() -> None:
+    kept = [(0, np.array([np.log(4) * 3, 3])), (1, np.array([0.0, 0]))]
+    predictions = Mask().decode(["one", "two"], kept, None)
+    assert METRICS["perplexity"].function([Mask().reference("one", 0)], predictions) == pytest.approx(4)
+
+
+def test_every_format_names_its_fields_inputs_and_metrics() -> None:
+    shapes = [NLI, NER, Retrieve(), Mask()]
+    assert {form.name for form in shapes} == FORMATS.keys()
+    for form in shapes:
+        assert form.metrics and set(form.metrics) <= METRICS.keys()
+        assert form.inputs == form.fields[: len(form.inputs)]
+
+
+def test_labels_spelled_otherwise_and_labels_dropped() -> None:
+    pair = {"premise": "one", "hypothesis": "two"}
+    assert NLI.read(row(**pair, label="contradictory")) == Labelled(("one", "two"), "contradiction")
+    assert NLI.read(row(**pair, label="-")) is None
+    assert NLI.read(row(**pair)) == Labelled(("one", "two"), None)
+    with pytest.raises(DataError, match=r"file:1: unknown label 'Neutral'.*did you mean 'neutral'"):
+        NLI.read(row(**pair, label="Neutral"))
+
+
+def test_an_example_without_a_label_counts_in_no_loss(tiny: Encoder) -> None:
+    assert made(NLI, [Labelled(("one", "two"), None)], tiny).targets_M.tolist() == [IGNORED]
+    assert made(NER, [Tagged(("one", "two"), None)], tiny).targets_M.tolist() == [IGNORED, IGNORED]
+
+
+def test_a_pair_is_cut_as_if_piece_by_piece() -> None:
+    for a in range(9):
+        for b in range(9):
+            for room in range(17):
+                first, second = list(range(a)), list(range(b))
+                while len(first) + len(second) > room:
+                    (first if len(first) >= len(second) else second).pop()
+                assert truncated(list(range(a)), list(range(b)), room) == (first, second)
+
+
+def test_a_long_pair_fills_the_window_and_keeps_both_beginnings(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    example = Labelled((" ".join(sentences), sentences[4]), "neutral")
+    (features,) = NLI.features([example], tiny.pieces(32))
+    whole = tiny.pieces(1000).encode(example.texts)
+    start, end, second = tiny.tokenizer.bos_token_id, tiny.tokenizer.eos_token_id, features.second
+    assert len(features.ids) == 32 and features.ids[0] == start and features.ids[-1] == end
+    assert list(features.ids[second - 2 : second]) == [end, end]
+    assert list(features.ids[1 : second - 2]) == whole[0][: second - 3]
+    assert list(features.ids[second:-1]) == whole[1][: 31 - second]
+
+
+def test_special_tokens_are_those_of_the_tokenizer(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    pieces = tiny.pieces(64)
+    first, second = pieces.encode(sentences[:2])
+    assert pieces.single(first)[0] == tiny.tokenizer(sentences[0]).input_ids
+    assert pieces.pair(first, second)[0] == tiny.tokenizer(sentences[0], sentences[1]).input_ids
+
+
+@pytest.mark.parametrize("max_length", [8, 16, 64])
+def test_no_word_is_lost_to_the_window(tiny: Encoder, sentences: tuple[str, ...], max_length: int) -> None:
+    words = (*" ".join(sentences).split(), "\u200b", "a" * 300, "猫睡在温暖的石墙上")
+    tags = tuple(NER.labels[i % 3] for i in range(len(words)))
+    features = made(NER, [Tagged(words, tags), Tagged(("one",), ("O",))], tiny, max_length)
+    assert features.lengths_F.max() <= max_length
+    assert [NER.labels[t] for t in features.targets_M] == [*tags, "O"]
+    assert NER.decode([0, 1], perfect(NER, features), None) == [list(tags), ["O"]]
+
+
+def test_a_mark_is_at_the_piece_with_the_words_first_character(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    words = tuple(" ".join(sentences).split())
+    for window in NER.features([Tagged(words, None)], tiny.pieces(32)):
+        tokens = tiny.tokenizer.convert_ids_to_tokens(window.ids)
+        for mark in window.marks:
+            word, words = words[0], words[1:]
+            assert tokens[mark] == "<unk>" or tokens[mark].lstrip("▁")[0] == word[0]
+    assert not words
+
+
+def test_a_word_without_pieces_becomes_unk() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"unk": 0, "stone": 1, "wall": 2}, "unk"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    pieces = TokenizerPieces(tokenizer, max_length=8, unk_id=0)
+    (window,) = NER.features([Tagged(("stone", "", " ", "wall"), None)], pieces)
+    assert (list(window.ids), list(window.marks)) == ([1, 0, 0, 2], [0, 1, 2, 3])
+
+
+def test_a_word_longer_than_the_window_becomes_unk(tiny: Encoder) -> None:
+    words = ("stone", "a" * 100, "wall")
+    windows = list(NER.features([Tagged(words, None)], tiny.pieces(8)))
+    assert sum(tiny.tokenizer.unk_token_id in window.ids for window in windows) == 1
+    assert sum(len(window.marks) for window in windows) == 3
+
+
+def test_words_and_tags_that_do_not_match_are_refused() -> None:
+    with pytest.raises(DataError, match="file:1: 2 words but 1 tags"):
+        NER.read(row(words=["a", "b"], tags=["O"]))
+    with pytest.raises(DataError, match=r"unknown tag 'B-LCO' of 'a'.*did you mean 'B-LOC'"):
+        NER.read(row(words=["a"], tags=["B-LCO"]))
+    with pytest.raises(DataError, match="must be lists"):
+        NER.read(row(words="a b", tags=None))
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 64])
+def test_nearest_rows_are_those_of_brute_force(block: int) -> None:
+    rng = np.random.default_rng(block)
+    queries, pool = (rng.normal(size=(n, 5)).astype(np.float32) for n in (20, 31))
+    cosines = [[q @ p / np.linalg.norm(q) / np.linalg.norm(p) for p in pool] for q in queries]
+    assert nearest_rows(queries, pool, block).tolist() == np.argmax(cosines, axis=1).tolist()
+
+
+def test_a_vector_of_zeros_and_a_tie_take_the_first_row() -> None:
+    pool = np.array([[1, 0], [2, 0], [0, 1]], np.float32)
+    assert nearest_rows(np.array([[0, 0], [5, 0]], np.float32), pool).tolist() == [0, 0]
+
+
+@pytest.mark.real
+def test_retrieval_is_the_official_one(shared: Path) -> None:
+    cases = json.loads((shared / "golden/tatoeba.json").read_text(encoding="utf-8"))["similarity_cases"]
+    for case in cases:
+        source, english = (np.array(case[side], np.float32) for side in ("src", "eng"))
+        found = nearest_rows(english, source).tolist()
+        assert found == case["expected"]["cosine"]["predictions"]
+        accuracy = METRICS["accuracy"].function(case["labels"], found)
+        assert accuracy == pytest.approx(case["expected"]["cosine"]["accuracy"], abs=1e-6)
+
+
+def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [Tagged(("stone", "wall") * n, None) for n in (1, 30, 2, 40, 3)]
+    whole = made(NER, examples, tiny, 16)
+    monkeypatch.setattr("xstilts.features.CHUNK", 2)
+    parts = made(NER, examples, tiny, 16)
+    for name, array in vars(whole).items():
+        assert array.tolist() == getattr(parts, name).tolist(), name
+    assert sorted(set(whole.example_F.tolist())) == [0, 1, 2, 3, 4] and CHUNK > 2
+
+
+def test_stored_features_are_built_once_and_for_their_content_alone(tiny: Encoder, tmp_path: Path) -> None:
+    examples, reads = [Tagged(("one", "wall"), ("O", "O"))], []
+
+    def read() -> list[Any]:
+        reads.append(1)
+        return examples
+
+    keys = [(NER, 16, "a"), (NER, 16, "a"), (NER, 32, "a"), (NER, 16, "b"), (Tag(labels=("O", "B-LOC")), 16, "a")]
+    sets = [stored(tmp_path, form, tiny.pieces(length), "tokenizer", source, read) for form, length, source in keys]
+    assert len(reads) == 4 and len(list(tmp_path.iterdir())) == 4
+    assert sets[0].ids_T.tolist() == sets[1].ids_T.tolist() == made(NER, examples, tiny, 16).ids_T.tolist()
+
+
+def test_batches_hold_every_forward_pass_once_and_within_the_budget(tiny: Encoder) -> None:
+    features = made(NER, [Tagged(("stone",) * n, None) for n in range(1, 40)], tiny, 32)
+    batches = list(by_length(features, 100))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(features.lengths_F)))
+    assert all(len(passes) * features.lengths_F[passes].max() <= 100 for passes in batches)
+
+
+def test_a_batch_points_at_its_own_marks_and_second_texts(tiny: Encoder) -> None:
+    features = made(NLI, [Labelled(("the cat", "stone"), "neutral"), Labelled(("a", "b c d"), "entailment")], tiny)
+    batch = collate(features, [1, 0], None, generator(0))
+    ends = batch.lengths_B.cumsum(0).tolist()
+    assert batch.examples == 2 and batch.targets_M.tolist() == [1, 2] and batch.marks_B.tolist() == [1, 1]
+    assert batch.marks_M.tolist() == [0, ends[0]]
+    types = [[0] * second + [1] * (length - second) for second, length in zip(
+        features.second_F[[1, 0]].tolist(), batch.lengths_B.tolist(), strict=True)]  # fmt: skip
+    assert batch.types_T.tolist() == types[0] + types[1]

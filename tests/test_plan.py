@@ -1,0 +1,199 @@
+"""Plans: what is folded, what decides an identity, and where settings come from."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from xstilts.errors import UserError
+from xstilts.plan import Plan, Step, plan
+from xstilts.recipe import Part, Recipe, Settings, expanded
+from xstilts.task import Task
+from xstilts.tasks import GROUPS, TASKS
+
+NLI, NLI_EVALUATED, TAGS, FOUND, TEXT = (TASKS[name] for name in ("mnli", "xnli", "udpos", "tatoeba", "masked-text"))
+
+
+def made(tasks: dict[str, Task] | None = None, **fields: Any) -> Plan:
+    recipe = {"name": "r", "encoder": "some/encoder", "seeds": [1], "evaluate": ["tatoeba"], **fields}
+    return plan(Recipe.model_validate(recipe), TASKS | (tasks or {}))
+
+
+def trainings(laid_out: Plan) -> list[Step]:
+    return [step for step in laid_out.steps.values() if step.kind == "train"]
+
+
+def choices(*mixtures: Any, name: str = "middle", **more: Any) -> dict[str, Any]:
+    return {"name": name, "choices": list(mixtures), **more}
+
+
+def each(*names: str, **settings: Any) -> dict[str, Any]:
+    return {"name": "target", "each": list(names), "settings": settings}
+
+
+def named(task: Task, name: str, **fields: Any) -> Task:
+    return task.model_copy(update={"name": name, **fields})
+
+
+def test_equal_work_under_two_names_is_done_once() -> None:
+    twin = named(NLI_EVALUATED, "twin", data=NLI_EVALUATED.data | {"test": NLI.data["dev"]}, languages=("en",))
+    laid_out = made({"twin": twin}, phases=[each("xnli", "twin")], evaluate=["xnli", "twin"], seeds=[1, 2])
+    assert (laid_out.trainings_before_folding, laid_out.trainings) == (4, 2)
+    assert laid_out.evaluations == 2 * (15 + 1)
+    parents = {cell.task: laid_out.steps[cell.step].parent for cell in laid_out.cells if cell.seed == 1}
+    assert parents["xnli"] == parents["twin"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"batch": 5}, {"max_length": 99}, {"train_languages": ("de",)}, {"metrics": ("token_accuracy",)},
+        {"data": TAGS.data | {"train": TAGS.data["test"]}}, {"data": TAGS.data | {"dev": TAGS.data["test"]}},
+        {"format": TAGS.format.model_copy(update={"labels": ("A", "B")})},
+    ],
+    ids=lambda other: next(iter(other)),
+)  # fmt: skip
+def test_another_training_is_not_folded(other: dict[str, Any]) -> None:
+    laid_out = made({"twin": named(TAGS, "twin", **other)}, phases=[each("udpos", "twin")], evaluate=["udpos", "twin"])
+    assert laid_out.trainings == 2
+
+
+def test_what_does_not_matter_is_not_in_an_identity() -> None:
+    twin = named(TAGS, "twin", note="another", license="other", url="x", languages=("de",))
+    assert made({"twin": twin}, phases=[each("udpos", "twin")], evaluate=["udpos", "twin"]).trainings == 1
+
+
+def test_a_branch_without_intermediate_training_shares_nothing_but_the_encoder() -> None:
+    laid_out = made(phases=[choices([], ["mnli"]), each("xnli")], evaluate=["xnli", "tatoeba"], seeds=[1, 2])
+    assert laid_out.trainings == 2 + 2 * 2
+    first = next(iter(laid_out.steps.values()))
+    assert (first.kind, first.parent, first.encoder) == ("train", None, "some/encoder")
+    known: set[str | None] = {None}
+    for step in laid_out.steps.values():  # a step comes after the one it starts from
+        assert step.parent in known
+        known.add(step.id)
+
+
+def test_an_untrained_encoder_is_scored_once_for_all_seeds() -> None:
+    laid_out = made(phases=[choices([], ["mnli"])], seeds=[1, 2, 3])
+    untrained = [step for step in laid_out.steps.values() if step.kind == "evaluate" and step.parent is None]
+    assert len(untrained) == 1 and untrained[0].seed is None
+    assert sum(cell.step == untrained[0].id for cell in laid_out.cells) == 3
+
+
+def test_a_phase_with_a_seed_of_its_own_is_shared() -> None:
+    pretrain = choices(["masked-text"], name="pretrain", seed=7)
+    laid_out = made(phases=[pretrain, choices([], ["mnli"])], seeds=[1, 2, 3])
+    assert laid_out.trainings == 1 + 3
+    assert [step.seed for step in trainings(laid_out)] == [7, 1, 2, 3]
+    after_pretraining = [step for step in laid_out.steps.values() if step.kind == "evaluate" and step.seed is None]
+    assert len(after_pretraining) == 1  # no study seed has had a part in it
+
+
+def test_identities_are_the_same_in_any_order_of_the_recipe_and_of_hashing() -> None:
+    one = made(phases=[choices([], ["mnli"]), each("xnli", "udpos")], evaluate=["xnli", "udpos"], seeds=[1, 2])
+    two = made(phases=[choices(["mnli"], []), each("udpos", "xnli")], evaluate=["udpos", "xnli"], seeds=[2, 1])
+    assert one.steps.keys() == two.steps.keys()
+    renamed = made(name="other", phases=[choices([], ["mnli"], name="else"), each("xnli")], evaluate=["xnli"])
+    assert renamed.steps.keys() < one.steps.keys()
+    code = "from xstilts.plan import plan; from xstilts.recipe import read; print(*plan(*read('quickstart')).steps)"
+    runs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True)
+            for seed in ("1", "2")]  # fmt: skip
+    assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout.split()) > 10
+
+
+@pytest.mark.parametrize("other", [{"encoder": "some/other"}, {"seeds": [2]}, {"settings": {"lr": 1e-4}}])
+def test_another_encoder_seed_or_setting_is_another_step(other: dict[str, Any]) -> None:
+    one, two = (made(phases=[each("udpos")], evaluate=["udpos"], **more) for more in ({}, other))
+    assert not one.steps.keys() & two.steps.keys()
+
+
+def test_settings_come_from_phase_then_recipe_then_task_then_role() -> None:
+    def learned(**fields: Any) -> tuple[float, int, int, int]:
+        training = trainings(made(**{"phases": [each("udpos")], "evaluate": ["udpos"], **fields}))[-1].training
+        assert training is not None
+        return training.lr, training.parts[0].batch, training.parts[0].max_length, training.parts[0].epochs
+
+    assert learned() == (3e-6, 32, 256, 10)
+    assert learned(settings={"batch": 7, "lr": 1e-4}) == (1e-4, 7, 256, 10)
+    assert learned(settings={"batch": 7}, phases=[each("udpos", batch=8, epochs=1)]) == (3e-6, 8, 256, 1)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "lr"), [(["mnli"], 1e-5), (["mnli", {"task": "masked-text", "weight": 0.5}], 5e-6)]
+)
+def test_the_settings_of_an_intermediate_training_are_the_papers(mixture: list[Any], lr: float) -> None:
+    (step,) = trainings(made(phases=[choices(mixture)]))
+    training = step.training
+    assert training is not None
+    assert (training.lr, training.warmup, training.patience, training.parts[0].batch) == (lr, 0.1, 30, 24)
+    assert [part.epochs for part in training.parts] == ([2] if len(mixture) == 1 else [3, 3])
+
+
+def test_a_mixture_takes_three_epochs_and_each_task_its_own_batch() -> None:
+    (step,) = trainings(made(phases=[choices(["mnli", "udpos"])]))
+    assert step.training is not None
+    assert [(part.batch, part.epochs) for part in step.training.parts] == [(24, 3), (32, 3)]
+
+
+def test_steps_and_epochs_replace_each_other() -> None:
+    assert Settings(steps=5).over(Settings(epochs=2, lr=1)) == Settings(steps=5, lr=1)
+    assert Settings(lr=2).over(Settings(epochs=2, lr=1)) == Settings(epochs=2, lr=2)
+
+
+def test_branches_are_named_by_their_choices() -> None:
+    mixture = ["mnli", {"task": "masked-text", "weight": 0.5}]
+    study = made(phases=[choices(["masked-text"], name="a"), choices([], ["mnli"], mixture)]).study()
+    assert study.branches == ("none", "mnli", "mnli+0.5xmasked-text") and study.baseline == "none"
+    two = made(phases=[choices([], ["mnli"], name="a"), choices([], ["udpos"], name="b")]).study()
+    assert two.branches == ("none", "udpos", "mnli", "mnli > udpos")
+    one = made(phases=[each("udpos")], evaluate=["udpos"]).study()
+    assert (one.branches, one.baseline) == (("all",), None)
+
+
+def test_the_study_tells_the_report_what_it_needs() -> None:
+    study = made(phases=[each("xnli")], evaluate=["xnli", "tatoeba"], languages=["de", "en"]).study()
+    assert [(line.name, line.languages, line.train_language) for line in study.tasks] == [
+        ("xnli", ("de", "en"), "en"), ("tatoeba", ("de",), ""),
+    ]  # fmt: skip
+    assert type(study).from_json(study.to_json()) == study
+
+
+def test_a_group_stands_for_its_tasks() -> None:
+    (group,) = GROUPS
+    names = expanded((group, "tatoeba", *GROUPS[group][:1]))
+    assert names == [*GROUPS[group], "tatoeba"]
+    assert {cell.task for cell in made(phases=[each(group)], evaluate=[group]).cells} == set(GROUPS[group])
+
+
+def test_a_head_serves_every_task_of_the_same_shape() -> None:
+    laid_out = made(phases=[choices(["udpos", "mnli"])], evaluate=["xnli"])
+    (scoring,) = [step.scoring for step in laid_out.steps.values() if step.scoring]
+    assert scoring.head == 1
+    with pytest.raises(UserError, match=r"nothing in the recipe trains a head for the task 'panx'"):
+        made(phases=[choices(["udpos", "mnli"])], evaluate=["panx"])
+
+
+def test_training_on_a_task_without_training_data_is_refused() -> None:
+    with pytest.raises(UserError, match=r"r: phase middle: the task 'tatoeba' has no training data"):
+        made(phases=[choices([{"task": "tatoeba"}])])
+    assert Part(task="x").weight == 1
+
+
+def test_the_json_document_of_a_plan() -> None:
+    document = made(phases=[choices([], ["mnli"]), each("xnli")], evaluate=["xnli"]).to_json()
+    assert list(document) == ["recipe", "trainings", "trainings_before_folding", "evaluations", "steps"]
+    assert json.loads(json.dumps(document)) == document
+    for step in document["steps"]:
+        assert {"id", "kind", "title", "parent", "seed"} <= step.keys()
+
+
+def test_a_new_encoder_is_a_step_that_all_others_come_from() -> None:
+    shape = {"text": "masked-text", "layers": 1, "hidden": 8, "heads": 1}
+    laid_out = made(encoder=shape, phases=[each("udpos")], evaluate=["udpos", "tatoeba"], seeds=[1, 2])
+    first, *others = laid_out.steps.values()
+    assert (first.kind, first.seed, first.parent) == ("create", None, None)
+    assert all(step.parent is not None for step in others)
+    assert made(encoder=shape | {"seed": 2}, phases=[each("udpos")]).steps.keys().isdisjoint(laid_out.steps)

@@ -1,0 +1,221 @@
+"""Studies from beginning to end: run, run again, killed in the middle, reported, looked into."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Files, Said
+from xstilts.results import Prediction, Score, read_rows
+from xstilts.store import Store, opened
+
+PLAY = """\
+name: play
+encoder: {text: text, layers: 1, hidden: 16, heads: 2, vocabulary: 300, max_length: 64}
+use: [tasks.yaml]
+seeds: [1]
+settings: {limit: 20, lr: 1e-3, eval_every: 100, steps: 2}
+phases:
+  - {name: pretrain, choices: [[text]], seed: 1}
+  - {name: middle, choices: [[], [same, {task: text, weight: 0.5}]], settings: {steps: 4}}
+  - {name: target, each: [play-nli, play-pos, play-ner]}
+evaluate: [play-nli, play-pos, play-ner, play-parallel, text]
+languages: [en, qaa]
+missing: skip
+"""
+PLAY_TASKS = """\
+text: {like: play-text, languages: [en], train_languages: [en], data: {train: "playground:text/dev"}}
+same: {like: play-same}
+"""
+
+
+def done(out: Path) -> dict[Path, int]:
+    """Every file of the finished steps and when it was written."""
+    folders = [path.parent for path in out.glob("steps/*/done.json")]
+    return {file: file.stat().st_mtime_ns for folder in folders for file in folder.rglob("*") if file.is_file()}
+
+
+def steps(out: Path, title: str) -> list[Path]:
+    named = [path.parent for path in out.glob("steps/*/step.json") if json.loads(path.read_text())["title"] == title]
+    assert named
+    return named
+
+
+def test_the_playground_from_a_new_encoder_to_the_table(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "tasks.yaml").write_text(PLAY_TASKS, encoding="utf-8")
+    (tmp_path / "play.yaml").write_text(PLAY, encoding="utf-8")
+    said = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "same+0.5xtext" in said.out and "play-parallel" in said.out
+    files = done(tmp_path / "out")
+    again = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
+    assert (again.code, again.out, again.err) == (0, said.out, "")
+    assert done(tmp_path / "out") == files
+    rows = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
+    assert {row.task for row in rows} >= {"play-nli", "play-pos", "play-ner", "play-parallel", "text"}
+    assert all(0 <= row.value <= 100 and 0 < row.n <= 20 for row in rows if row.metric != "perplexity")
+    assert {row.seed for row in rows if row.task == "play-parallel"} == {None, 1}
+
+
+def test_every_step_leaves_what_it_should(study: Files) -> None:
+    assert study.run().code == 0
+    (training,), (scoring,) = steps(study.out, "target: mine"), steps(study.out, "score mine")
+    assert (training / "encoder/model.safetensors").is_file() and (training / "head-0.safetensors").is_file()
+    log = [json.loads(line) for line in (training / "log.jsonl").read_text().splitlines()]
+    assert log[-1].keys() >= {"step", "task", "loss", "lr", "seconds", "examples_per_second", "tokens_per_second"}
+    scores = read_rows(scoring / "scores.jsonl", Score)
+    assert {(s.language, s.split, s.n) for s in scores} == {("en", "dev", 12), ("de", "dev", 12), ("de", "test", 12)}
+    predictions = [row.prediction for row in read_rows(scoring / "predictions.jsonl", Prediction)]
+    assert len(predictions) == 36 and set(predictions) <= {"entailment", "neutral", "contradiction"}
+    inputs = json.loads((training / "done.json").read_text())["inputs"]
+    assert {Path(path).name for path in inputs} == {"train-en.tsv", "dev-en.tsv"}
+
+
+def test_two_folders_have_the_same_numbers(study: Files) -> None:
+    first = study.run().out
+    second = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / "other")
+    assert second.out == first
+    one, other = (Store(study.folder / name) for name in ("out", "other"))
+    for path in one.folder.glob("steps/*/scores.jsonl"):
+        assert path.read_bytes() == (other.step(path.parent.name) / path.name).read_bytes()
+    for path in one.folder.glob("steps/*/*.safetensors"):
+        assert path.read_bytes() == (other.step(path.parent.name) / path.name).read_bytes()
+
+
+def test_features_may_be_deleted_at_any_time(study: Files) -> None:
+    first = study.run().out
+    for path in study.out.rglob("features/*/*"):
+        path.unlink()
+    for path in study.out.glob("features/*"):
+        path.rmdir()
+    (scored,) = steps(study.out, "score mine")
+    (scored / "done.json").unlink()
+    assert study.run().out == first
+
+
+def test_a_killed_run_goes_on_where_it_stopped(study: Files) -> None:
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2, 3]")
+    study.edit("recipe.yaml", "steps: 2", "steps: 20")
+    expected = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / "whole").out
+    arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(study.out)]
+    code = f"import sys; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"
+    running = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while len(list(study.out.glob("steps/*/done.json"))) < 3 and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    before = done(study.out)
+    assert len({path.parent for path in before if path.name == "done.json"}) < 7
+    assert study.run().out == expected
+    assert before.items() <= done(study.out).items()
+
+
+def test_changed_data_are_refused(study: Files) -> None:
+    assert study.run().code == 0
+    before = done(study.out)
+    study.edit("train-en.tsv", "neutral", "entailment")
+    said = study.run()
+    (step,) = steps(study.out, "target: mine")
+    assert said.code == 2 and said.err.count("\n") == 1
+    assert f"{study.folder}/train-en.tsv: has changed since step {step.name} was made from it" in said.err
+    assert done(study.out) == before
+
+
+def test_other_data_under_the_same_name_are_refused(study: Files) -> None:
+    for name in ("one", "two"):
+        (study.folder / name).mkdir()
+    for file in ("train-en.tsv", "dev-en.tsv", "dev-de.tsv", "test-de.tsv"):
+        (study.folder / file).rename(study.folder / "one" / file)
+        study.write(f"two/{file}", (study.folder / "one" / file).read_bytes())
+    first = study.run("--data", study.folder / "one")
+    assert study.run("--data", study.folder / "two").out == first.out  # another place, but the same content
+    study.edit("two/dev-de.tsv", "neutral", "entailment")
+    said = study.run("--data", study.folder / "two")
+    (step,) = steps(study.out, "score mine")
+    assert said.code == 2 and f"{study.folder}/two/dev-de.tsv: is not what step {step.name} was made from" in said.err
+
+
+def test_a_second_run_at_the_same_time_is_refused(study: Files) -> None:
+    with opened(Store(study.out)):
+        said = study.run()
+    assert (said.code, said.err) == (2, f"error: {study.out}: another run is using this folder\n")
+    assert study.run().code == 0
+
+
+def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:
+    assert study.run().code == 0
+    before = done(study.out)
+    study.edit("recipe.yaml", "name: tiny", "name: longer")
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
+    said = study.run()
+    assert said.code == 0 and said.err.startswith("[1/2] target: mine, seed 2\n")
+    assert before.items() <= done(study.out).items()
+    assert "tiny: mean" in study.call("report", study.out, "--recipe", "tiny").out
+    assert "longer: mean" in study.call("report", study.out).out
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "csv", "latex", "json"])
+def test_a_report_in_every_format(study: Files, format: str) -> None:
+    assert study.run().code == 0
+    said = study.call("report", study.out, "--format", format)
+    assert (said.code, said.err) == (0, "") and "mine" in said.out
+    if format == "json":
+        assert {line["task"] for line in json.loads(said.out)["lines"]} >= {"mine", "pairs"}
+
+
+def test_reporting_loads_no_tensors(study: Files) -> None:
+    assert study.run().code == 0
+    code = f"import sys; sys.argv[1:] = ['report', {str(study.out)!r}]; from xstilts.cli import main\n"
+    code += "try: main()\nexcept SystemExit as end: assert not end.code; print(*sys.modules, file=sys.stderr)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "tokenizers"} & set(said.stderr.split())
+
+
+def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
+    said = study.call("plan", study.folder / "recipe.yaml", "--json")
+    plan = json.loads(said.out)
+    assert (said.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
+    table = study.call("plan", study.folder / "recipe.yaml").out
+    assert all(step["id"] in table for step in plan["steps"]) and "1 trainings (0 equal ones folded)" in table
+    assert study.call("check", study.folder / "recipe.yaml").out.endswith("nothing wrong; 1 trainings, 3 evaluations\n")
+    assert study.run().code == 0
+    assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}
+
+
+def test_one_row_followed_from_the_file_to_the_prediction(study: Files) -> None:
+    assert study.run().code == 0
+    (step,) = steps(study.out, "target: mine")
+    said = study.call("show", "mine", "de", 3, "--use", study.folder / "tasks.yaml", "--encoder", step)
+    assert said.code == 0
+    for piece in (f"{study.folder}/dev-de.tsv:4", "premise: Watoto", "=entailment", "<s>", "reference   entailment"):
+        assert piece in said.out
+    predictions = steps(study.out, "score mine")[0] / "predictions.jsonl"
+    (row,) = [r for r in read_rows(predictions, Prediction) if (r.language, r.split, r.index) == ("de", "dev", 3)]
+    assert said.out.endswith(f"prediction  {row.prediction}\n")
+
+
+def test_what_cannot_be_shown(study: Files) -> None:
+    use = ("--use", study.folder / "tasks.yaml")
+    for arguments, message in (
+        (("mien", "de", 0), "unknown task 'mien' (did you mean 'mine'?)"),
+        (("mine", "fr", 0), "no dev data in 'fr'"),
+        (("mine", "de", 99), "there is no example 99; the last is 11"),
+        (("pairs", "de", 0, "--split", "dev"), "has no dev split (it has test)"),
+    ):
+        said = study.call("show", *arguments, *use)
+        assert said.code == 2 and message in said.err
+
+
+def test_the_catalogue_says_what_is_found(study: Files) -> None:
+    study.folder.joinpath("xnli").mkdir()
+    study.write("xnli/dev-sw.tsv", "moja\tmbili\tneutral\n")
+    rows = json.loads(study.call("tasks", "--json", "--data", study.folder).out)
+    (row,) = [row for row in rows if row["task"] == "xnli"]
+    assert row["found"] == {"train": [], "dev": ["sw"], "test": []}
+    assert "xnli/dev-{lang}.tsv" in str(row["files"])
+    assert "udpos" in study.call("tasks").out

@@ -1,0 +1,287 @@
+"""The training loop: packed equals padded, seeds decide all, the schedule and the mixture are the paper's."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from xstilts import heads
+from xstilts.batching import CAP, MLM_SHARE, Batch, Masking, collate, generator, shares, shuffled, updates_of
+from xstilts.encoder import Encoder, load
+from xstilts.errors import StepFailed
+from xstilts.features import FeatureSet
+from xstilts.formats import Classify, Mask, Tag
+from xstilts.formats.classify import Labelled
+from xstilts.formats.tag import Tagged
+from xstilts.plan import Learned, Training
+from xstilts.task import IGNORED, Format, HeadSpec
+from xstilts.train import Learning, Logged, Trained, mixture, rate, total_updates, train
+
+SAME = Classify(labels=("0", "1"), texts=("a", "b"))
+NER = Tag(labels=("O", "B-LOC", "I-LOC"))
+SETTINGS = Training(
+    parts=(), lr=1e-3, steps=4, warmup=0.25, weight_decay=0.01, precision="fp32", eval_every=1, patience=2
+)
+
+
+@pytest.fixture
+def encoder(encoder_folder: Path) -> Encoder:
+    return load(str(encoder_folder))
+
+
+def pairs(sentences: tuple[str, ...]) -> list[Labelled]:
+    return [Labelled((a, b), str(i % 2)) for i, (a, b) in enumerate(zip(sentences, reversed(sentences), strict=True))]
+
+
+def tagged(sentences: tuple[str, ...]) -> list[Tagged]:
+    words = [tuple(sentence.split()) for sentence in sentences]
+    return [Tagged(w, tuple(NER.labels[len(word) % 3] for word in w)) for w in words]
+
+
+def learning(
+    encoder: Encoder, format: Format, examples: list[Any], *, batch: int = 4, epochs: int = 1, seed: int = 0
+) -> Learning:
+    """A task with a new head of its own."""
+    torch.manual_seed(seed)
+    head = heads.build(format.head, encoder.config, encoder.vocabulary)
+    plan = Learned(task=format.name, weight=1.0, batch=batch, max_length=64, epochs=epochs)
+    masking = encoder.masking() if isinstance(format, Mask) else None
+    return Learning(plan, head, FeatureSet.build(format, examples, encoder.pieces(64)), masking)
+
+
+def trained(
+    encoder: Encoder, parts: list[Learning], *, seed: int = 1, dev: Callable[[], float] | None = None, **changed: Any
+) -> tuple[Trained, list[Logged]]:
+    log: list[Logged] = []
+    return train(encoder, parts, SETTINGS.model_copy(update=changed), seed=seed, dev=dev, log=log.append), log
+
+
+def state(*modules: torch.nn.Module) -> list[torch.Tensor]:
+    return [value.clone() for module in modules for value in module.state_dict().values()]
+
+
+def test_loss_and_gradients_of_a_packed_batch_are_those_of_a_padded_one(
+    encoder: Encoder, sentences: tuple[str, ...]
+) -> None:
+    for form, examples in ((SAME, pairs(sentences)), (NER, tagged(sentences))):
+        part = learning(encoder, form, examples)
+        part.head.eval()
+        batch = collate(part.features, range(len(sentences)), None, generator(0))
+        results = []
+        for packs in (True, False):
+            encoder.packs = packs
+            encoder.base.set_attn_implementation("xstilts_packed" if packs else "sdpa")
+            loss = part.head.loss(part.head(encoder.hidden(batch), batch), batch)
+            weights = [*encoder.base.parameters(), *part.head.parameters()]
+            results.append([loss.detach(), *torch.autograd.grad(loss, weights, allow_unused=True)])
+        for packed, padded in zip(*results, strict=True):
+            torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_seed_decides_everything(encoder_folder: Path, sentences: tuple[str, ...], precision: str) -> None:
+    states = []
+    for seed in (1, 1, 2):
+        encoder = load(str(encoder_folder))
+        parts = [learning(encoder, NER, tagged(sentences)), learning(encoder, Mask(), list(sentences))]
+        _, log = trained(encoder, parts, seed=seed, precision=precision)
+        assert all(math.isfinite(line.loss) for line in log)
+        states.append(state(encoder, parts[0].head))
+        assert {value.dtype for value in states[-1]} == {torch.float32}
+    first, same, other = states
+    assert all(a.equal(b) for a, b in zip(first, same, strict=True))
+    assert not all(a.equal(b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_seed_decides_the_order_of_the_examples(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
+    losses = []
+    for seed in (1, 2):
+        encoder = load(str(encoder_folder))
+        _, log = trained(encoder, [learning(encoder, NER, tagged(sentences))], seed=seed)
+        losses.append(log[0].loss)  # before the first update, and without dropout, only the batch differs
+    assert losses[0] != losses[1]
+
+
+def test_a_few_updates_learn_something(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+    _, log = trained(encoder, [learning(encoder, NER, tagged(sentences), batch=20)], steps=40, lr=3e-3)
+    assert log[-1].loss < 0.6 * log[0].loss
+    assert [line.step for line in log] == list(range(1, 41)) and {line.total for line in log} == {40}
+
+
+def test_the_log_tells_rate_and_speed(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+    done, log = trained(encoder, [learning(encoder, NER, tagged(sentences))])
+    assert [line.lr for line in log] == pytest.approx([0, 1e-3, 2e-3 / 3, 1e-3 / 3])
+    assert all(line.tokens_per_second > line.examples_per_second > 0 for line in log)
+    assert (done.updates, done.best) == (4, None) and log[-1].seconds <= done.seconds
+
+
+def test_the_rate_goes_up_then_down_to_nothing() -> None:
+    rates = [rate(done, 100, 10) for done in range(101)]
+    assert rates[0] == 0 and rates[5] == 0.5 and rates[10] == 1 and rates[55] == 0.5 and rates[100] == 0
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert [rate(done, 2, 0) for done in range(3)] == [1, 0.5, 0] and rate(0, 1, 0) == 1
+
+
+def test_early_stopping_puts_the_best_weights_back(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+    part = learning(encoder, NER, tagged(sentences))
+    scores, seen = iter([10.0, 30.0, 30.0, 20.0, 99.0]), []
+
+    def dev() -> float:
+        assert not encoder.training
+        seen.append(state(encoder, part.head))
+        return next(scores)
+
+    done, log = trained(encoder, [part], steps=10, dev=dev)
+    assert (done.updates, done.best_update, done.best) == (4, 2, 30.0)
+    assert [line.dev for line in log if line.dev is not None] == [10, 30, 30, 20]
+    assert all(a.equal(b) for a, b in zip(state(encoder, part.head), seen[1], strict=True))
+    assert not all(a.equal(b) for a, b in zip(seen[1], seen[2], strict=True)) and not encoder.training
+
+
+def test_the_last_update_is_looked_at_too(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+    done, log = trained(encoder, [learning(encoder, NER, tagged(sentences))], dev=lambda: 50.0, eval_every=3)
+    assert [line.step for line in log if line.dev is not None] == [3, 4] and done.best_update == 3
+
+
+def test_a_loss_that_is_no_number_names_its_update(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+    with pytest.raises(StepFailed, match=r"the loss is nan at update 3 of 200.*try a lower lr"):
+        trained(encoder, [learning(encoder, NER, tagged(sentences))], steps=200, lr=1e38, warmup=0.005)
+
+
+def test_the_vocabulary_head_outlives_a_training_that_does_not_use_it(
+    encoder: Encoder, sentences: tuple[str, ...], tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in encoder.vocabulary.state_dict().items()}
+    trained(encoder, [learning(encoder, SAME, pairs(sentences))], weight_decay=0.5)
+    encoder.save(tmp_path)
+    after = load(str(tmp_path)).vocabulary.state_dict()
+    assert before.keys() == after.keys()
+    tied = {name for name in before if name.endswith("decoder.weight")}
+    assert all(before[name].equal(after[name]) for name in before.keys() - tied)
+
+
+def test_masked_text_trains_the_vocabulary_head(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+    before = state(encoder.vocabulary)
+    trained(encoder, [learning(encoder, Mask(), list(sentences))])
+    assert not any(a.equal(b) for a, b in zip(before, state(encoder.vocabulary), strict=True))
+
+
+def test_pieces_are_hidden_as_bert_does() -> None:
+    rng, masking = np.random.default_rng(0), Masking(mask_id=4, pieces=1000, special=(0, 1, 2, 3, 4))
+    ids = np.random.default_rng(1).integers(0, 1000, 200_000)
+    ids[::10] = 2
+    hidden, chosen = masking.hide(ids, rng)
+    free = ~np.isin(ids, masking.special)
+    assert free[chosen].all() and (hidden == ids)[np.setdiff1d(np.arange(len(ids)), chosen)].all()
+    assert len(chosen) / free.sum() == pytest.approx(MLM_SHARE, abs=0.005) == pytest.approx(0.15, abs=0.005)
+    assert (hidden == 4)[chosen].mean() == pytest.approx(0.8, abs=0.01)
+    assert (hidden == ids)[chosen].mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_text_always_has_something_to_guess() -> None:
+    masking = Masking(mask_id=4, pieces=10, special=(0, 2))
+    for seed in range(20):
+        hidden, chosen = masking.hide(np.array([0, 7, 2]), np.random.default_rng(seed))
+        assert chosen.tolist() == [1] and hidden[[0, 2]].tolist() == [0, 2]
+    assert masking.hide(np.array([0, 2]), np.random.default_rng(0))[1].tolist() == []
+
+
+def test_hidden_pieces_are_drawn_anew_each_epoch(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    features = FeatureSet.build(Mask(), list(sentences), tiny.pieces(64))
+    rng = generator(1, "hidden")
+    batches = [collate(features, range(20), tiny.masking(), rng) for _ in range(2)]
+    assert batches[0].marks_M.tolist() != batches[1].marks_M.tolist()
+    assert batches[0].marks_B.sum() == len(batches[0].marks_M) == len(batches[0].targets_M)
+
+
+def test_every_epoch_has_every_example_once_in_another_order(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    features = FeatureSet.build(NER, [Tagged(("stone",) * 70, None), *tagged(sentences)], tiny.pieces(32))
+    batches = shuffled(features, 8, generator(1))
+    epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(f for batch in epoch for f in batch) == list(range(len(features.lengths_F)))
+        assert [len(set(features.example_F[batch])) for batch in epoch] == [8, 8, 5]
+    assert epochs[0] != epochs[1]
+
+
+def batch_with(marks: list[int], targets: list[int], lengths: tuple[int, ...] = (3, 4)) -> Batch:
+    ids = torch.zeros(sum(lengths), dtype=torch.long)
+    per_row = torch.tensor([len(marks) // len(lengths)] * len(lengths))
+    return Batch(len(lengths), ids, torch.tensor(lengths), ids, torch.tensor(marks), torch.tensor(targets), per_row)
+
+
+def test_a_loss_worked_out_by_hand(tiny: Encoder) -> None:
+    head = heads.build(HeadSpec("token", 2), tiny.config, None)
+    scores = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, 5.0]])
+    batch = batch_with([1, 2, 3], [0, 1, IGNORED], (7,))
+    assert head.loss(scores, batch).item() == pytest.approx((math.log(2) + math.log(4)) / 2)
+    assert [kept.tolist() for kept in head.keep(scores[:2], batch_with([0, 4], [0, 0]))] == [[0], [0]]
+
+
+def test_a_span_loss_is_the_cross_entropy_of_each_row(tiny: Encoder) -> None:
+    head = heads.build(HeadSpec("span"), tiny.config, None)
+    scores = (torch.randn(7, 2, generator=torch.Generator().manual_seed(0)) * 50).requires_grad_()
+    batch = batch_with([0, 2, 3, 6], [0, 0, 0, 0])
+    one, two = scores.split([3, 4])
+    answers = [(one[:, 0], 0), (one[:, 1], 2), (two[:, 0], 0), (two[:, 1], 3)]
+    expected = torch.stack([cross_entropy(row, torch.tensor(right)) for row, right in answers]).mean()
+    torch.testing.assert_close(head.loss(scores, batch), expected)
+    gradients = [torch.autograd.grad(loss, scores)[0] for loss in (head.loss(scores, batch), expected)]
+    torch.testing.assert_close(*gradients)
+    assert [kept.shape for kept in head.keep(scores.detach(), batch)] == [(3, 2), (4, 2)]
+
+
+def test_mean_pooling_counts_every_real_token(tiny: Encoder) -> None:
+    head = heads.build(HeadSpec("mean"), tiny.config, None)
+    hidden = torch.arange(14.0).view(7, 2)
+    expected = torch.stack([hidden[:3].mean(0), hidden[3:].mean(0)])
+    torch.testing.assert_close(head(hidden, batch_with([], [])), expected)
+
+
+def test_new_heads_are_drawn_from_the_seed_and_have_no_bias(tiny: Encoder) -> None:
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(heads.build(HeadSpec("pooled", 3), tiny.config, None).state_dict())
+    assert all(drawn[0][name].equal(drawn[1][name]) for name in drawn[0])
+    assert not drawn[0]["out.weight"].equal(drawn[2]["out.weight"])
+    assert not any(value.any() for name, value in drawn[0].items() if name.endswith("bias"))
+
+
+SIZES = {"anli_plus": 1104934, "mnli": 392702, "qqp": 363846, "squad_v2": 130319, "squad_v1": 87599,
+         "hellaswag": 39905, "ccg": 38015, "cosmosqa": 25588, "commonsenseqa": 9741}  # fmt: skip
+BATCHES = {"anli_plus": 24, "mnli": 24, "qqp": 24, "squad_v2": 8, "squad_v1": 8,
+           "hellaswag": 24, "ccg": 24, "cosmosqa": 4, "commonsenseqa": 4}  # fmt: skip
+
+
+def test_nine_tasks_together_take_167118_updates() -> None:
+    """Table 4's batch sizes and the three epochs of its last line, over examples counted up to 2^17."""
+    assert sum(updates_of(min(SIZES[name], CAP), BATCHES[name], 3) for name in SIZES) == 167_118
+
+
+@pytest.mark.real
+def test_the_mixture_is_the_papers(shared: Path) -> None:
+    golden = json.loads((shared / "golden/samplers.json").read_text(encoding="utf-8"))
+    assert golden["num_examples"] == SIZES
+    config = {"sampler_type": "TemperatureMultiTaskSampler", "temperature": 1.0, "examples_cap": CAP}
+    (expected,) = [case["expected"] for case in golden["cases"] if case["config"] == config]
+    probabilities = shares(list(SIZES.values()), [1.0] * len(SIZES))
+    assert dict(zip(SIZES, probabilities.tolist(), strict=True)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_updates_follow_the_epochs(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    one, text = learning(tiny, NER, tagged(sentences), batch=8, epochs=2), learning(tiny, Mask(), list(sentences))
+    by_epochs = SETTINGS.model_copy(update={"steps": None})
+    assert total_updates([one], SETTINGS) == 4
+    assert total_updates([one], by_epochs) == 2 * 3
+    assert total_updates([one, one], by_epochs) == 12
+    assert mixture([one, text]).tolist() == [0.5, 0.5] and total_updates([one, text], by_epochs) == 12
+    heavy = replace(text, plan=text.plan.model_copy(update={"weight": 2.0}))
+    assert total_updates([one, heavy], by_epochs) == 18
