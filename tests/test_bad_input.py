@@ -264,17 +264,6 @@ def test_a_loss_that_is_no_number_stops_its_step_only(study: Files) -> None:
     assert len(list(study.out.glob("steps/*/done.json"))) == 3
 
 
-def test_a_vocabulary_too_small_for_the_characters_of_the_text(study: Files, sentences: tuple[str, ...]) -> None:
-    study.write("text.txt", "\n".join(sentences))
-    study.edit(
-        "tasks.yaml", "mine:", "text: {like: masked-text, train_languages: [en], data: {train: text.txt}}\nmine:"
-    )
-    lines = (study.folder / "recipe.yaml").read_text(encoding="utf-8").splitlines()
-    study.edit("recipe.yaml", lines[1], "encoder: {text: text, vocabulary: 100, tokenizer: unigram}")
-    said = study.run()
-    assert said.code == 2 and "no tokenizer of 100 pieces can be trained" in said.err and "raise vocabulary" in said.err
-
-
 def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None:
     study.edit("recipe.yaml", "steps: 2", "stpes: 2")
     command = [sys.executable, "-m", "xstilts.cli", "check", study.folder / "recipe.yaml"]

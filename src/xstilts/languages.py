@@ -127,10 +127,18 @@ def get(code: str) -> Language:
     """
     if code in LANGUAGES:
         return LANGUAGES[code]
+    raise UserError(f"nothing is known of a language '{code}'", hint=hint(code))
+
+
+def hint(word: str) -> str:
+    """The code that a name, a three-letter code or a misspelling probably stands for.
+
+    >>> hint("german")
+    "did you mean 'de'?"
+    """
     spellings = {word.lower(): each.code for each in LANGUAGES.values() for word in (each.code, each.code3, each.name)}
-    close = difflib.get_close_matches(code.lower(), spellings, n=1, cutoff=0.75)
-    hint = f"did you mean '{spellings[close[0]]}'?" if close else nearest(code, LANGUAGES)
-    raise UserError(f"nothing is known of a language '{code}'", hint=hint)
+    close = difflib.get_close_matches(word.lower(), spellings, n=1, cutoff=0.75)
+    return f"did you mean '{spellings[close[0]]}'?" if close else nearest(word, LANGUAGES)
 
 
 def well_formed(code: str) -> bool:

@@ -95,7 +95,7 @@ class NewEncoder(Strict):
     heads: int = Field(default=2, ge=1)
     vocabulary: int = Field(default=2000, ge=100)
     """Pieces at most."""
-    tokenizer: Literal["unigram", "words"] = "unigram"
+    tokenizer: Literal["bpe", "words"] = "bpe"
     """`words` has a piece for each word, for text of few words."""
     max_length: int = Field(default=128, ge=16)
     seed: int = Field(default=1, ge=0)
@@ -164,7 +164,7 @@ def read(name: str) -> tuple[Recipe, dict[str, Task]]:
     tasks = dict(TASKS)
     for use in _listed(document.value.get("use")):
         with found.catch():
-            tasks |= from_yaml(path.parent / use, tasks)
+            tasks |= from_yaml(path.parent / use, tasks, spelled=use)
     if not found.errors:  # else a name may be unknown only because its file is broken
         _check_names(document, tasks, found)
     recipe = None

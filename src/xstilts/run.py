@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from xstilts import device, encoder, heads
 from xstilts.data.examples import Batchable, labelled, locate
+from xstilts.data.find import digest
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.evaluate import evaluate
@@ -83,6 +84,7 @@ class Run:
                 now: dict[str, str] = {}
                 for batchable, _ in self._inputs([step], Collector()):  # files that are gone are not missed
                     now |= batchable.files
+                now |= self._encoder_files(step)
                 with found.catch():
                     self.store.unchanged(step.id, now)
         roots = [step for step in pending if step.parent is None and step.kind != "create"]
@@ -95,6 +97,14 @@ class Run:
                 if needs_labels:
                     labelled(batchable, examples)
         found.raise_any()
+
+    def _encoder_files(self, step: Step) -> dict[str, str]:
+        """The sha256 of the files of the recipe's own encoder, for a step that starts from it and if it is a folder."""
+        folder = Path(self.name_of_encoder(step))
+        if step.parent is not None or step.kind == "create" or not folder.is_dir():
+            return {}
+        files = (path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors"))
+        return {str(path): digest(path) for path in files}
 
     def _check_encoder(self, roots: Sequence[Step]) -> None:
         name = self.name_of_encoder(roots[0])
@@ -198,7 +208,7 @@ class Run:
         assert step.training is not None and step.seed is not None
         training, ready = step.training, self._take(step)
         device.seed(step.seed)
-        inputs: dict[str, str] = {}
+        inputs = self._encoder_files(step)
         learning, looks = [], []
         for part in training.parts:
             task = self.plan.tasks[part.task]
@@ -208,6 +218,8 @@ class Run:
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
             learning.append(Learning(part, head, self._features(ready.encoder, rows, part.max_length), masking))
             stop = self.stop_set(task)
+            if stop is None and masking is None:
+                self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
                 looks.append((task, head, stop.read(), self._features(ready.encoder, stop, part.max_length)))
@@ -250,7 +262,7 @@ class Run:
         if scoring.head is not None:
             head.load_state_dict(ready.heads[scoring.head].state_dict())
         head.eval()
-        inputs: dict[str, str] = {}
+        inputs = self._encoder_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
         for k, language in enumerate(scoring.languages):
@@ -282,9 +294,12 @@ class Run:
                     )
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
-        main = [score.value for score in scores if score.metric == task.metric]
-        mean = f"{task.metric} {sum(main) / len(main):.1f} on average" if main else "nothing to score"
-        self.progress.end(f"{len(scoring.languages)} languages, {mean}")
+        means = []
+        for split in SPLITS:
+            values = [score.value for score in scores if (score.metric, score.split) == (task.metric, split)]
+            if values:
+                means.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
+        self.progress.end(f"{task.metric} {', '.join(means)}" if means else "nothing to score")
         return {"inputs": inputs}
 
     def _features(self, model: Encoder, rows: Batchable, max_length: int) -> FeatureSet:

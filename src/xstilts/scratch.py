@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from xstilts import device
 from xstilts.encoder import Encoder, quiet
-from xstilts.errors import UserError
 from xstilts.recipe import NewEncoder
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -58,13 +57,14 @@ def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
     return Encoder(lm.roberta, tokenizer, lm=lm)
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int, kind: Literal["unigram", "words"] = "unigram") -> Tokenizer:
+def train_tokenizer(texts: Sequence[str], vocabulary: int, kind: Literal["bpe", "words"] = "bpe") -> Tokenizer:
     """A tokenizer with XLM-R's special tokens around one text and around a pair.
 
     Args:
         texts: what it is trained on.
         vocabulary: pieces at most, special tokens included.
-        kind: `unigram` pieces as XLM-R has, or whole `words`, cut where the script changes.
+        kind: byte-pair pieces, or whole `words`, cut where the script changes. (Unigram pieces, as XLM-R has, cannot be
+            trained to the same result twice.)
     """
     special = list(SPECIAL)
     trainer: trainers.Trainer
@@ -75,18 +75,12 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, kind: Literal["unigra
         )
         trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     else:
-        tokenizer = Tokenizer(models.Unigram())
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=vocabulary, special_tokens=special, unk_token="<unk>", show_progress=False
-        )
+        trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     tokenizer.normalizer = normalizers.NFKC()
-    try:
-        tokenizer.train_from_iterator(texts, trainer)
-    except Exception as error:  # the tokenizers library has nothing narrower
-        what = f"no tokenizer of {vocabulary} pieces can be trained: {error}"
-        raise UserError(what, hint="raise vocabulary") from error
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -64,6 +64,10 @@ class File(Strict):
     """`2/3` is the second third of the rows."""
     where: dict[str, str] | None = None
     """Only rows whose column has this value; `{lang}` works here too."""
+    folder: str = ""
+    """Folder of the task file that names this file, as the recipe spells it; tells equal paths of two folders apart."""
+    base: Path | None = Field(default=None, exclude=True)
+    """The same folder as a path; the file is looked for there first."""
 
     @property
     def own(self) -> bool:
@@ -220,8 +224,6 @@ class Task(Strict):
     url: str = ""
     note: str = ""
     """What a reader must know before believing the number."""
-    base: Path | None = Field(default=None, exclude=True)
-    """The folder of the file that defined the task; its paths are looked up there first."""
 
     @field_validator("languages", "train_languages")
     @classmethod
@@ -230,7 +232,7 @@ class Task(Strict):
             raise ValueError("names a language twice")
         for code in value:
             if not languages.well_formed(code):
-                raise ValueError(f"no language '{code}'; {nearest(code, languages.LANGUAGES)}")
+                raise ValueError(f"no language '{code}'; {languages.hint(code)}")
         return value
 
     @field_validator("metrics")

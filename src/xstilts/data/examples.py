@@ -77,7 +77,7 @@ def locate(task: Task, source: Source, codes: Sequence[str], data: Path | None, 
     Raises:
         MissingData: for each language that is not there, every place that was looked at.
     """
-    roots = [root for root in (task.base, data) if root is not None]
+    roots = [] if data is None else [data]
     missing = Collector()
     found: list[tuple[str, Found]] = []
     for code in codes:

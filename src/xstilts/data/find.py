@@ -32,7 +32,8 @@ def find(source: Source, language: str, roots: Sequence[Path], *, code3: str) ->
     Args:
         source: what to look for; `{lang}` and `{lang3}` in its paths are filled.
         language: the language's code.
-        roots: data folders, the first that has a file wins; each file is looked for as it is named, then with `.gz`.
+        roots: data folders, after the file's own; the first that has it wins. A file is looked for as it is named,
+            then with `.gz`.
         code3: the language's ISO 639-3 code.
 
     Raises:
@@ -42,8 +43,9 @@ def find(source: Source, language: str, roots: Sequence[Path], *, code3: str) ->
     for layout in source.layouts:
         found = []
         for file in layout:
-            paths = _locate(_fill(file.path, language, code3), roots, places)
-            pair = _locate(_fill(file.pair, language, code3), roots, places) if file.pair else ()
+            own = [file.base, *roots] if file.base else roots
+            paths = _locate(_fill(file.path, language, code3), own, places)
+            pair = _locate(_fill(file.pair, language, code3), own, places) if file.pair else ()
             if paths and (pair or not file.pair):
                 found.append(Found(file, paths, pair[0] if pair else None))
         if len(found) == len(layout):

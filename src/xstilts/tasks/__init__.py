@@ -22,10 +22,15 @@ GROUPS: dict[str, tuple[str, ...]] = {"playground": play.TARGETS}
 """Names that stand for several tasks in `each` and `evaluate`."""
 
 
-def from_yaml(path: Path, known: Mapping[str, Task]) -> dict[str, Task]:
+def from_yaml(path: Path, known: Mapping[str, Task], *, spelled: str = "") -> dict[str, Task]:
     """Read a user's tasks: each `like` a known one with some fields changed, or of a `format` of its own.
 
     Fields of the task and of its format stand side by side; `data` replaces only the splits it names.
+
+    Args:
+        path: the file.
+        known: tasks that `like` may name.
+        spelled: the file as a recipe names it; data files of equal path are told apart by its folder.
 
     Raises:
         UserError: all mistakes of the file.
@@ -35,12 +40,12 @@ def from_yaml(path: Path, known: Mapping[str, Task]) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for name, entry in document.value.items():
         with found.catch():
-            tasks[name] = _task(name, entry, {**known, **tasks}, document)
+            tasks[name] = _task(name, entry, {**known, **tasks}, document, str(Path(spelled or path).parent))
     found.raise_any()
     return tasks
 
 
-def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yaml.Document) -> Task:
+def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yaml.Document, folder: str) -> Task:
     found = Collector()
 
     def place(*key: str) -> str:
@@ -60,22 +65,21 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     found.raise_any()
     base = known[like] if like else None
     kind = type(base.format) if base else FORMATS[form]
-    task_fields = set(Task.model_fields) - {"name", "format", "base"}
+    task_fields = set(Task.model_fields) - {"name", "format"}
     for key in given.keys() - task_fields - kind.model_fields.keys():
         hint = nearest(key, ["like", "format", *task_fields, *kind.model_fields])
         found.add(f"not a field of Task or of its format {kind.name}", where=place(key), hint=hint)
     found.raise_any()
     shape = {key: value for key, value in given.items() if key in kind.model_fields}
     fields = {key: value for key, value in given.items() if key in task_fields}
-    if isinstance(fields.get("data"), dict):
-        fields["data"] = (dict(base.data) if base else {}) | fields["data"]
+    inherited = dict(base.data) if base else {}
     try:
         old = base.model_dump(exclude={"format", "data"}) if base else {"metrics": kind.metrics}
-        inherited = {"data": base.data} if base else {}
         made = kind.model_validate((base.format.model_dump() if base else {}) | shape)
-        return Task.model_validate(
-            {**old, **inherited, **fields, "name": name, "format": made, "base": path_of(document)}
-        )
+        if isinstance(data := fields.get("data", {}), dict):
+            own = {split: _placed(source, folder, document.path.parent) for split, source in data.items()}
+            fields["data"] = inherited | own
+        return Task.model_validate({**old, **fields, "name": name, "format": made})
     except ValidationError as error:
         model = kind if error.title == kind.__name__ else Task
         found.errors.extend(strict_yaml.mistakes(error, model, document, (name,)))
@@ -83,6 +87,12 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     raise AssertionError("a validation error without a mistake")
 
 
-def path_of(document: strict_yaml.Document) -> Path:
-    """The folder in which a task file's relative paths begin."""
-    return document.path.parent
+def _placed(source: Any, folder: str, base: Path) -> Any:
+    """A source as the file has it, every file of it marked with the folder that its path begins in."""
+    if isinstance(source, str):
+        return {"path": source, "folder": folder, "base": base}
+    if isinstance(source, list):
+        return [_placed(item, folder, base) for item in source]
+    if isinstance(source, dict) and set(source) == {"first_of"}:
+        return {"first_of": _placed(source["first_of"], folder, base)}
+    return {**source, "folder": folder, "base": base} if isinstance(source, dict) else source
