@@ -12,7 +12,7 @@ from xstilts import packing
 from xstilts.batching import Batch
 from xstilts.encoder import Encoder, load
 
-LENGTHS = (9, 3, 30, 1, 17)
+LENGTHS = (9, 3, 30, 1, 17, 28, 12, 2, 5)
 SHAPE = {
     "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
     "pad_token_id": 1,
@@ -68,6 +68,12 @@ def test_a_batch_equals_one_sequence_at_a_time(name: str, tiny: Encoder) -> None
     assert encoder.packs == (name in PACKING)
     with torch.inference_mode():
         torch.testing.assert_close(encoder.hidden(batch), alone(encoder, batch, -1), atol=1e-5, rtol=0)
+
+
+def test_similar_lengths_share_a_grid() -> None:
+    layout = packing.Layout.alike(torch.tensor(LENGTHS))
+    assert [tuple(grid.shape) for grid in layout.grids] == [(4, 30), (4, 9), (1, 1)]
+    assert len(set(layout.slots_T.tolist())) == sum(LENGTHS) == sum(int(grid.sum()) for grid in layout.grids)
 
 
 @pytest.mark.parametrize("name", [*PACKING, *PADDED])

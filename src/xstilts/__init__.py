@@ -1,1 +1,31 @@
-"""X-STILTs: one encoder, English labels, forty languages."""
+"""X-STILTs: one encoder, English labels, forty languages.
+
+The names below are the public ones; each is loaded when it is first used, so importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xstilts.encoder import Encoder
+    from xstilts.errors import UserError
+    from xstilts.metrics import METRICS
+    from xstilts.recipe import Recipe
+    from xstilts.task import Format, Task
+    from xstilts.tasks import TASKS
+
+__version__ = "0.1.0"
+__all__ = ["METRICS", "TASKS", "Encoder", "Format", "Recipe", "Task", "UserError", "__version__"]
+
+_HOME = {
+    "METRICS": "metrics", "TASKS": "tasks", "Encoder": "encoder", "Format": "task", "Recipe": "recipe", "Task": "task",
+    "UserError": "errors",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'xstilts' has no attribute '{name}'")
+    return getattr(import_module(f"xstilts.{_HOME[name]}"), name)

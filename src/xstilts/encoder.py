@@ -97,6 +97,9 @@ class Encoder(nn.Module):
     def _can_pack(self) -> bool:
         """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
         usual = self.base.config._attn_implementation
+        if usual == packing.NAME:  # a configuration shared with an encoder that was here before
+            usual = "sdpa"
+            self.base.set_attn_implementation(usual)
         lengths_B = torch.tensor([7, 4])
         ids_T = torch.arange(11) % (self.config.vocab_size - 6) + 5
         none = torch.zeros(0, dtype=torch.long)
@@ -251,7 +254,8 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         first = str(error).strip().split("\n")[0]
-        raise UserError(f"cannot be loaded as an encoder: {first}", where=name) from error
+        hint = "" if Path(name).exists() else "not a folder here; without the Hub, give a folder"
+        raise UserError(f"cannot be loaded as an encoder: {first}", where=name, hint=hint) from error
     if getattr(base, "pooler", None) is not None:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):
