@@ -191,8 +191,8 @@ def report(bench: Bench, args: argparse.Namespace, peak: dict[Setting, float], r
     real, longest = float(lengths_UB.mean()), float(lengths_UB.max(1).mean())
     lines = [
         f"Encoder {c.num_hidden_layers} x {c.hidden_size}, vocabulary {c.vocab_size:,}; MNLI dev pairs, batch {BATCH}; "
-        f"median of {args.rounds} rounds of {args.updates} updates, after one round to warm up. A pair has {real:.1f} "
-        f"tokens; padded to its batch's longest {longest / real:.2f} times as many, padded to {LENGTH} "
+        f"median of {args.rounds} rounds of {args.updates} updates, after {args.warm} updates to warm up. A pair has "
+        f"{real:.1f} tokens; padded to its batch's longest {longest / real:.2f} times as many, padded to {LENGTH} "
         f"{LENGTH / real:.2f} times.",
         "",
         "| setting | examples/s | times Trainer, longest, fp32 | peak memory, MiB | loss, last tenth |",
@@ -248,7 +248,7 @@ def arguments() -> argparse.Namespace:
     data = Path(os.environ.get("XSTILTS_DATA", ROOT.parent / "shared" / "data"))
     add("--data", type=Path, default=data, help="folder that holds nli_small (default: XSTILTS_DATA, ../shared/data)")
     add("--encoder", type=Path, help="encoder to train (default: a random one, tokenizer trained on the pairs)")
-    for name, value in {"rounds": 3, "updates": 100, "memory-updates": 30}.items():
+    for name, value in {"rounds": 3, "warm": 100, "updates": 60, "memory-updates": 30}.items():
         add(f"--{name}", type=int, default=value, help="(default: %(default)s)")
     add("--threads", type=int, help="of torch (default: torch's)")
     add("--write", type=Path, metavar="FILE", help="also put the figures between the markers of this Markdown file")
@@ -262,7 +262,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     examples = pairs(args.data)
-    if max(args.updates, args.memory_updates) * BATCH > len(examples):
+    if max(args.updates, args.warm, args.memory_updates) * BATCH > len(examples):
         raise SystemExit(f"{len(examples)} pairs are too few for so many updates")
     if args.alone is not None:
         Bench(args.encoder, examples).run(SETTINGS[args.alone], 1, args.memory_updates)
@@ -284,7 +284,7 @@ def measure(args: argparse.Namespace, folder: Path, examples: list[Any]) -> None
     runs: dict[Setting, list[Run]] = {setting: [] for setting in SETTINGS}
     for turn in range(args.rounds + 1):
         for setting in SETTINGS:
-            run = bench.run(setting, turn, args.updates)
+            run = bench.run(setting, turn, args.updates if turn else args.warm)
             print(f"round {turn}: {setting}: {run.examples_per_second:.1f} examples/s", file=sys.stderr, flush=True)
             if turn:
                 runs[setting].append(run)

@@ -10,6 +10,11 @@ import torch
 
 Precision = Literal["fp32", "bf16"]
 
+NARROW = 128
+"""Hidden size below which one thread is used."""
+THREADS = torch.get_num_threads()
+"""Threads that torch would use by itself (OMP_NUM_THREADS sets them)."""
+
 
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU; `XSTILTS_DEVICE` overrides (cpu, cuda, cuda:1, mps)."""
@@ -26,6 +31,15 @@ def autocast(where: torch.device, precision: Precision) -> AbstractContextManage
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(where.type, dtype=torch.bfloat16)
+
+
+def spread(hidden: int) -> None:
+    """Use one thread for a narrow encoder, all there are for others.
+
+    Sharing out matrices this small costs more than it brings, far more where other programs run beside; and with one
+    thread the numbers are the same whatever the number of cores.
+    """
+    torch.set_num_threads(1 if hidden < NARROW else THREADS)
 
 
 def seed(value: int) -> None:

@@ -317,6 +317,7 @@ class Run:
             else:
                 self._ready = self._load(self.plan.steps[step.parent])
         self._ready.encoder.to(device.device()).eval()
+        device.spread(self._ready.encoder.config.hidden_size)
         return self._ready
 
     def _take(self, step: Step) -> _Ready:
