@@ -12,7 +12,13 @@ from xstilts.tasks import TASKS
 
 
 def describe(data: Path | None) -> list[dict[str, Any]]:
-    """A row for each built-in task; with a data folder, `found` has the languages of each split that are there."""
+    """A row for each built-in task; with a data folder, `found` has the languages of each split that are there.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if data is not None and not data.is_dir():
+        raise UserError("no such folder", where=str(data), hint="--data and XSTILTS_DATA name the data folder")
     return [_row(task, data) for task in TASKS.values()]
 
 

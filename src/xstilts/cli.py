@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -18,6 +19,8 @@ app = typer.Typer(
     help="One encoder, English labels, forty languages: intermediate training, zero-shot transfer, XTREME's scores.",
 )  # fmt: skip
 
+INTERRUPTED = 130
+"""Exit code after an interrupt."""
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with the package.")]
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="XSTILTS_DATA", help="The folder with the data sets.", metavar="DIR")
@@ -159,15 +162,40 @@ def show(
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 2 the user's mistake, 130 interrupted."""
+    """Run the command line; exit codes: 0 done, 1 output not written, 2 the user's mistake, 130 interrupted."""
+    _streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in str(error).split("\n")))
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
-        sys.exit(130)
-    except BrokenPipeError:
+        _interrupted()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer has turned the interrupt into this
+            _interrupted()
+        raise
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(
+                f"error: {error.filename or 'output'}: cannot be read or written: {error.strerror or error}\n"
+            )
         sys.exit(1)
+
+
+def _streams() -> None:
+    """Write UTF-8 whatever the locale, and to nowhere where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for good)
+        elif isinstance(getattr(sys, name), io.TextIOWrapper):
+            getattr(sys, name).reconfigure(encoding="utf-8")
+
+
+def _interrupted() -> NoReturn:
+    sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
+    sys.exit(INTERRUPTED)

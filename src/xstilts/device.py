@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from xstilts.errors import UserError
+
 Precision = Literal["fp32", "bf16"]
 
 NARROW = 128
@@ -20,10 +22,20 @@ def device() -> torch.device:
     """The accelerator if there is one, else the CPU; `XSTILTS_DEVICE` overrides (cpu, cuda, cuda:1, mps)."""
     named = os.environ.get("XSTILTS_DEVICE")
     if named:
-        return torch.device(named)
+        return _named(named)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _named(name: str) -> torch.device:
+    try:
+        found = torch.device(name)
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        hint = "cpu, cuda, cuda:1, mps; unset it to use the accelerator if there is one"
+        raise UserError(f"there is no device '{name}' here", where="XSTILTS_DEVICE", hint=hint) from error
+    return found
 
 
 def autocast(where: torch.device, precision: Precision) -> AbstractContextManager[Any]:

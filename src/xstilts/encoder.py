@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from xstilts import packing
 from xstilts.batching import Batch, Masking
+from xstilts.data.find import digest
 from xstilts.errors import UserError, nearest
 from xstilts.features import TokenizerPieces
 
@@ -33,7 +34,7 @@ class Encoder(nn.Module):
         notes: what the checkpoint had that is not used.
     """
 
-    def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, notes: str = "") -> None:
+    def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, notes: str = "", name: str = "") -> None:
         super().__init__()
         self.base, self.tokenizer, self.notes = base, tokenizer, notes
         self.vocabulary = _LanguageModelHead(lm) if lm is not None else None
@@ -41,7 +42,9 @@ class Encoder(nn.Module):
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self._offset = 0
-        self.packs = "position_ids" in accepts and self._can_pack()
+        self.packs = False
+        alone = self._probe(name)
+        self.packs = "position_ids" in accepts and self._can_pack(alone)
 
     @property
     def layers(self) -> int:
@@ -94,20 +97,43 @@ class Encoder(nn.Module):
         lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList))
         return next(blocks for blocks in lists if len(blocks) == self.layers)
 
-    def _can_pack(self) -> bool:
+    def _probe_ids(self) -> Tensor:
+        return torch.arange(11).remainder(max(int(self.config.vocab_size) - 6, 1)) + 5
+
+    def _probe(self, name: str) -> Tensor:
+        """Hidden states of two short sequences, one at a time.
+
+        Raises:
+            UserError: the model does not turn text into hidden states, or its tokens do not see those after them.
+        """
+        if self.base.config._attn_implementation == packing.NAME:  # shared with an encoder that was here before
+            self.base.set_attn_implementation("sdpa")
+        was_training = self.base.training
+        self.base.eval()
+        try:
+            ids_T = self._probe_ids()
+            first, second = ids_T[:7], ids_T[7:]
+            other = torch.cat([first[:-1], first[-1:] - 1])
+            with torch.inference_mode():
+                states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (first, second, other)]
+            causal = self.layers > 0 and states[0][0].equal(states[2][0])
+        except Exception as error:  # whatever a model of another kind raises
+            said = str(error).strip().split("\n")[0]
+            raise UserError(f"cannot be run on text: {type(error).__name__}: {said}", where=name) from error
+        if causal:
+            hint = "an encoder is needed, not a decoder that continues text"
+            raise UserError("attends to the left only", where=name, hint=hint)
+        self.base.train(was_training)
+        return torch.cat(states[:2])
+
+    def _can_pack(self, alone: Tensor) -> bool:
         """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
         usual = self.base.config._attn_implementation
-        if usual == packing.NAME:  # a configuration shared with an encoder that was here before
-            usual = "sdpa"
-            self.base.set_attn_implementation(usual)
-        lengths_B = torch.tensor([7, 4])
-        ids_T = torch.arange(11) % (self.config.vocab_size - 6) + 5
-        none = torch.zeros(0, dtype=torch.long)
-        batch = Batch(2, ids_T, lengths_B, torch.zeros_like(ids_T), none, none, torch.zeros(2))
+        ids_T, none = self._probe_ids(), torch.zeros(0, dtype=torch.long)
+        batch = Batch(2, ids_T, torch.tensor([7, 4]), torch.zeros_like(ids_T), none, none, torch.zeros(2))
         was_training = self.base.training
         self.base.eval()
         with torch.inference_mode():
-            alone = torch.cat([self.base(input_ids=ids[None]).last_hidden_state[0] for ids in ids_T.split([7, 4])])
             try:
                 packing.register()
                 self.base.set_attn_implementation(packing.NAME)
@@ -252,16 +278,46 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             _whole(name, missing, info["mismatched_keys"])
     except SafetensorError as error:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first = str(error).strip().split("\n")[0]
-        hint = "" if Path(name).exists() else "not a folder here; without the Hub, give a folder"
+    except UserError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        hint = "are its config.json, tokenizer.json and tokenizer_config.json whole?"
+        if not Path(name).exists():
+            hint = "not a folder here; without the Hub, give a folder"
         raise UserError(f"cannot be loaded as an encoder: {first}", where=name, hint=hint) from error
     if getattr(base, "pooler", None) is not None:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
     unused = sorted(info["unexpected_keys"])
-    return Encoder(base, tokenizer, lm=lm, notes=f"not used: {', '.join(unused)}" if unused else "")
+    notes = f"not used: {', '.join(unused)}" if unused else ""
+    made = Encoder(base, tokenizer, lm=lm, notes=notes, name=name)
+    _fits(name, made)
+    return made
+
+
+def _fits(name: str, made: Encoder) -> None:
+    """Refuse a tokenizer that cannot be used, or that is of another encoder with more pieces."""
+    try:
+        made.pieces(8)
+        highest = max(made.tokenizer.get_vocab().values())
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise UserError(f"the tokenizer cannot be used: {error}", where=name) from error
+    if highest >= made.config.vocab_size:
+        raise UserError(
+            f"the tokenizer has the id {highest}, the encoder only {made.config.vocab_size} pieces",
+            where=name,
+            hint="is this the tokenizer of another model?",
+        )
+
+
+def files(name: str) -> dict[str, str]:
+    """The files of an encoder that is a folder, with their sha256."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return {}
+    return {str(path): digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")}
 
 
 def _whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
@@ -286,7 +342,8 @@ def check(name: str) -> None:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             beside = folder.parent
             names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
-            raise UserError("no such folder", where=name, hint=nearest(folder.name, names) if names else "")
+            hint = nearest(folder.name, names) if names else f"relative to {Path.cwd()}" if name[0] == "." else ""
+            raise UserError("no such folder", where=name, hint=hint)
         return
     if not folder.is_dir():
         raise UserError("is a file; an encoder is a folder with config.json", where=name)
@@ -294,7 +351,7 @@ def check(name: str) -> None:
         raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,7 @@ class FeatureSet:
 
     def save(self, folder: Path) -> None:
         """Write the arrays into a new folder, which appears only when it is whole."""
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")
         part.mkdir(parents=True)
         try:
             for field in fields(self):
@@ -199,9 +199,13 @@ def stored(
     spec = [format.name, format.version, format.model_dump(mode="json"), tokenizer, pieces.max_length, source]
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
     folder = store / key
-    if not folder.exists():
-        made = FeatureSet.build(format, read(), pieces)
-        if not made.examples:
-            raise UserError("no example is left to work on", where=source)
-        made.save(folder)
+    if folder.exists():
+        try:
+            return FeatureSet.load(folder)
+        except (FileNotFoundError, ValueError, EOFError):  # a part of it is gone
+            shutil.rmtree(folder)
+    made = FeatureSet.build(format, read(), pieces)
+    if not made.examples:
+        raise UserError("no example is left to work on", where=source)
+    made.save(folder)
     return FeatureSet.load(folder)

@@ -190,6 +190,9 @@ def _part_name(part: Part) -> str:
 def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) -> Step:
     """Plan the scoring of one task, training its head first where the recipe says so."""
     task, recipe = made.tasks[name], made.recipe
+    if not task.data.keys() & {"dev", "test"}:
+        raise UserError(f"the task '{name}' has neither dev nor test data", where=f"{recipe.name}: evaluate",
+                        hint="give it `data` for one of these, or do not evaluate it")  # fmt: skip
     settings = last.settings.over(recipe.settings) if last else recipe.settings
     if last is not None and name in expanded(last.each or ()) and task.trainable:
         at = _train(made, at, last, (Part(task=name),), seed, role="target")
@@ -223,8 +226,12 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
 def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _Lineage:
     recipe, tasks = made.recipe, made.tasks
     for part in mixture:
+        where = f"{recipe.name}: phase {phase.name}"
         if not tasks[part.task].trainable:
-            raise UserError(f"the task '{part.task}' has no training data", where=f"{recipe.name}: phase {phase.name}")
+            raise UserError(f"the task '{part.task}' has no training data", where=where)
+        if tasks[part.task].format.head.kind == "mean":
+            raise UserError(f"nothing can be trained on the task '{part.task}'", where=where,
+                            hint="its format finds translations; it is only scored")  # fmt: skip
     training = _decided(phase.settings.over(recipe.settings), mixture, tasks, role)
     content = training.model_dump(mode="json")
     for part, row in zip(mixture, content["parts"], strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,27 +12,30 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.task import Strict, Task
+from xstilts.task import PathText, Strict, Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Settings(Strict):
     """How a phase trains and how much is scored; what is not given comes from the task, then from the phase's role."""
 
-    lr: float | None = Field(default=None, gt=0)
-    batch: int | None = Field(default=None, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    max_length: int | None = Field(default=None, ge=8)
-    warmup: float | None = Field(default=None, ge=0, le=1)
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    batch: Count | None = None
+    epochs: Count | None = None
+    steps: int | None = Field(default=None, ge=1, le=10**8)
+    max_length: int | None = Field(default=None, ge=8, le=10**6)
+    warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     """Share of the updates in which the learning rate rises."""
-    weight_decay: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     precision: Literal["fp32", "bf16"] | None = None
-    eval_every: int | None = Field(default=None, ge=1)
+    eval_every: Count | None = None
     """Updates between two looks at the English dev examples."""
-    patience: int | None = Field(default=None, ge=1)
+    patience: Count | None = None
     """Looks without improvement after which a training stops."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """Examples a language that are scored at most."""
 
     @model_validator(mode="after")
@@ -53,7 +57,7 @@ class Part(Strict):
     """A task in a mixture; `weight` multiplies its share."""
 
     task: str
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=10**9, allow_inf_nan=False)
 
 
 def _as_part(value: Any) -> Any:
@@ -75,7 +79,7 @@ class Phase(Strict):
     choices: tuple[Mixture, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
     settings: Settings = Settings()
-    seed: int | None = Field(default=None, ge=0)
+    seed: Seed | None = None
     """One seed for all seeds of the study: the phase is done once and shared."""
 
     @model_validator(mode="after")
@@ -90,15 +94,15 @@ class NewEncoder(Strict):
 
     text: str
     """A masked-text task; its training text in all its languages trains the tokenizer."""
-    layers: int = Field(default=2, ge=1)
-    hidden: int = Field(default=64, ge=8)
-    heads: int = Field(default=2, ge=1)
-    vocabulary: int = Field(default=2000, ge=100)
+    layers: int = Field(default=2, ge=1, le=1000)
+    hidden: int = Field(default=64, ge=8, le=10**5)
+    heads: int = Field(default=2, ge=1, le=1000)
+    vocabulary: int = Field(default=2000, ge=100, le=10**7)
     """Pieces at most."""
     tokenizer: Literal["bpe", "words"] = "bpe"
     """`words` has a piece for each word, for text of few words."""
-    max_length: int = Field(default=128, ge=16)
-    seed: int = Field(default=1, ge=0)
+    max_length: int = Field(default=128, ge=16, le=10**6)
+    seed: Seed = 1
 
     @model_validator(mode="after")
     def _divides(self) -> NewEncoder:
@@ -110,19 +114,19 @@ class NewEncoder(Strict):
 class Recipe(Strict):
     """A study: an encoder, phases with choices, seeds, and what is scored at the end."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    encoder: str | NewEncoder
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    encoder: PathText | NewEncoder
     """Hub id (`name@revision`), folder (`{data}` stands for the data folder), or the shape of a new encoder."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     evaluate: Names
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     settings: Settings = Settings()
     """For all phases, below the phases' own."""
     languages: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Only these are scored; all languages of a task by default."""
     missing: Literal["error", "skip"] = "error"
     """What to do about languages whose files are not there."""
-    use: tuple[str, ...] = ()
+    use: tuple[PathText, ...] = ()
     """YAML files with tasks of one's own, beside the recipe."""
     trust_remote_code: str | None = None
     """Name of the encoder whose own code may be run."""
@@ -154,7 +158,7 @@ def read(name: str) -> tuple[Recipe, dict[str, Task]]:
         UserError: all mistakes of the recipe and of the task files it uses.
     """
     path = Path(name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.lexists(path):
         known = shipped()
         if name not in known:
             raise UserError(f"no recipe '{name}'", hint=nearest(name, known))
@@ -191,7 +195,8 @@ def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], foun
     for p, phase in enumerate(value.get("phases") or ()):
         if isinstance(phase, dict):
             named.append((("phases", p, "each"), phase.get("each")))
-            for c, mixture in enumerate(phase.get("choices") or ()):
+            choices = phase.get("choices")
+            for c, mixture in enumerate(choices if isinstance(choices, list) else ()):
                 parts = mixture if isinstance(mixture, list) else [mixture]
                 names = [part.get("task") if isinstance(part, dict) else part for part in parts]
                 named.append((("phases", p, "choices", c), names))
@@ -210,12 +215,50 @@ def expanded(names: tuple[str, ...]) -> list[str]:
 
 
 def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document) -> None:
-    known = {code for name in expanded(recipe.evaluate) for code in tasks[name].languages}
-    for i, language in enumerate(recipe.languages or ()):
+    _check_languages(recipe, tasks, found, document)
+    evaluated = expanded(recipe.evaluate)
+    for p, phase in enumerate(recipe.phases):
+        for name in phase.each or ():
+            if not set(expanded((name,))) & set(evaluated):
+                where = document.where(("phases", p, "each"))
+                found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
+    if isinstance(recipe.encoder, NewEncoder):
+        _check_new(recipe.encoder, [tasks[name] for name in evaluated], tasks, found, document)
+
+
+def _check_languages(
+    recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document
+) -> None:
+    evaluated = expanded(recipe.evaluate)
+    known = {code for name in evaluated for code in tasks[name].languages}
+    wanted = recipe.languages or ()
+    for i, language in enumerate(wanted):
         if language not in known:
             where = document.where(("languages", i))
             found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))
-    if isinstance(recipe.encoder, NewEncoder) and tasks[recipe.encoder.text].format.head.kind != "vocabulary":
-        where = document.where(("encoder", "text"))
-        texts = [name for name, task in tasks.items() if task.format.head.kind == "vocabulary"]
-        found.add(f"'{recipe.encoder.text}' is not a task of raw text", where=where, hint=nearest("", texts))
+    if not wanted or found.errors:
+        return
+    for name in evaluated:
+        if not set(wanted) & set(tasks[name].languages):
+            hint = f"add one of {', '.join(tasks[name].languages)}, or do not evaluate it"
+            found.add(f"the evaluated task '{name}' has none of these", where=document.where(("languages",)), hint=hint)
+
+
+def _check_new(
+    shape: NewEncoder,
+    evaluated: Sequence[Task],
+    tasks: Mapping[str, Task],
+    found: Collector,
+    document: strict_yaml.Document,
+) -> None:
+    raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
+    where = document.where(("encoder", "text"))
+    if shape.text not in raw:
+        found.add(f"'{shape.text}' is not a task of raw text", where=where, hint=nearest("", raw))
+    elif not raw[shape.text].trainable:
+        texts = [name for name, task in raw.items() if task.trainable]
+        found.add(f"'{shape.text}' has no training data", where=where, hint=nearest("", texts))
+    for task in evaluated:
+        if (task.format.head.layer or 0) > shape.layers:
+            what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
+            found.add(what, where=document.where(("encoder", "layers")), hint="lower the task's `layer`")

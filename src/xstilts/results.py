@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,16 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
     lines = path.read_bytes().split(b"\n")
     adapter, name = TypeAdapter(kind), kind.__name__.lower()
     return [_parse(adapter, name, line, f"{path}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
+
+
+def means(scores: Sequence[Score], metric: str, splits: Sequence[str]) -> str:
+    """The mean of a metric over the languages of each split, in words; empty if there is none."""
+    said = []
+    for split in splits:
+        values = [score.value for score in scores if (score.metric, score.split) == (metric, split)]
+        if values:
+            said.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
+    return ", ".join(said)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

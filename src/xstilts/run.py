@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from xstilts import device, encoder, heads
 from xstilts.data.examples import Batchable, labelled, locate
-from xstilts.data.find import digest
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.evaluate import evaluate
@@ -23,9 +22,9 @@ from xstilts.heads import Head
 from xstilts.metrics import METRICS
 from xstilts.plan import Learned, Plan, Step
 from xstilts.progress import Progress
-from xstilts.results import Prediction, Score, write_atomic, write_rows
+from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
-from xstilts.store import Store, full, opened, usable
+from xstilts.store import Store, opened, told, usable
 from xstilts.task import Split, Task
 from xstilts.train import Learning, Logged, train
 
@@ -68,7 +67,16 @@ class Run:
 
     def name_of_encoder(self, step: Step) -> str:
         """The recipe's encoder as a folder or Hub id, `{data}` filled in."""
-        return step.encoder.replace("{data}", str(self.data)) if self.data else step.encoder
+        name = step.encoder.replace("{data}", str(self.data)) if self.data else step.encoder
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+
+    def pending(self) -> list[Step]:
+        """The steps that are not done, and those that start from such a one: these are to be done again."""
+        left: dict[str, Step] = {}
+        for step in self.plan.steps.values():
+            if step.parent in left or not self.store.done(step.id):
+                left[step.id] = step
+        return list(left.values())
 
     # --- before anything is written -------------------------------------------------------------------------------
 
@@ -79,8 +87,10 @@ class Run:
             UserError: everything that is wrong with data and encoder.
         """
         found = Collector()
+        with found.catch():
+            device.device()
         for step in self.plan.steps.values():
-            if self.store.done(step.id):
+            if step not in pending:
                 now: dict[str, str] = {}
                 for batchable, _ in self._inputs([step], Collector()):  # files that are gone are not missed
                     now |= batchable.files
@@ -100,11 +110,9 @@ class Run:
 
     def _encoder_files(self, step: Step) -> dict[str, str]:
         """The sha256 of the files of the recipe's own encoder, for a step that starts from it and if it is a folder."""
-        folder = Path(self.name_of_encoder(step))
-        if step.parent is not None or step.kind == "create" or not folder.is_dir():
+        if step.parent is not None or step.kind == "create":
             return {}
-        files = (path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors"))
-        return {str(path): digest(path) for path in files}
+        return encoder.files(self.name_of_encoder(step))
 
     def _check_encoder(self, roots: Sequence[Step]) -> None:
         name = self.name_of_encoder(roots[0])
@@ -124,8 +132,9 @@ class Run:
             for part in _parts(step)
             if self.plan.tasks[part.task].format.head.kind == "vocabulary"
         ]
-        if masked and loaded.vocabulary is None:
-            raise UserError(f"has no language-model head, which the task '{masked[0]}' needs", where=name)
+        for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
+            if masked and lacks is None:
+                raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
         layers = [self.plan.tasks[c.task].format.head.layer for c in self.plan.cells]
         deepest = max((layer for layer in layers if layer is not None), default=0)
         if deepest > loaded.layers:
@@ -294,12 +303,8 @@ class Run:
                     )
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
-        means = []
-        for split in SPLITS:
-            values = [score.value for score in scores if (score.metric, score.split) == (task.metric, split)]
-            if values:
-                means.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
-        self.progress.end(f"{task.metric} {', '.join(means)}" if means else "nothing to score")
+        said = means(scores, task.metric, SPLITS)
+        self.progress.end(f"{task.metric} {said}" if said else "nothing to score")
         return {"inputs": inputs}
 
     def _features(self, model: Encoder, rows: Batchable, max_length: int) -> FeatureSet:
@@ -327,7 +332,11 @@ class Run:
 
     def _load(self, parent: Step) -> _Ready:
         folder = self.store.step(parent.id)
-        model = encoder.load(str(folder / "encoder"))
+        again = f"delete {folder} and run again"
+        try:
+            model = encoder.load(str(folder / "encoder"))
+        except UserError as error:
+            raise UserError(error.what, where=error.where, hint=again) from error
         made = []
         for i, part in enumerate(_parts(parent)):
             head = heads.build(self.plan.tasks[part.task].format.head, model.config, model.vocabulary)
@@ -336,8 +345,7 @@ class Run:
                 try:
                     head.load_state_dict(load_file(path))
                 except (OSError, SafetensorError) as error:
-                    raise UserError(f"the weights cannot be read: {error}", where=str(path),
-                                    hint=f"delete {folder} and run again") from error  # fmt: skip
+                    raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=again) from error
             made.append(head)
         return _Ready(parent.id, model, made)
 
@@ -362,30 +370,28 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    store = usable(out)
-    job = Run(plan, store, data, progress)
-    pending = [step for step in plan.steps.values() if not store.done(step.id)]
-    job.check(pending)
-    with opened(store):
-        store.save_study(plan.study())
-        for number, step in enumerate(pending, start=1):
-            if step.parent in job.outcome.failed or step.parent in job.outcome.skipped:
-                job.outcome.skipped.append(step.id)
-                continue
-            progress.step(
-                number, len(pending), f"{step.title}" + (f", seed {step.seed}" if step.seed is not None else "")
-            )
-            try:
-                job.do(step)
-            except StepFailed as failure:
-                job.outcome.failed[step.id] = failure
-                progress.end(str(failure))
-            except (OSError, SafetensorError) as error:
-                if not full(error):
-                    raise
-                raise UserError(
-                    "the disk is full",
-                    where=str(store.step(step.id)),
-                    hint="make room and run again: finished steps are kept",
-                ) from error
+    with told(out, SafetensorError):
+        store = usable(out)
+        job = Run(plan, store, data, progress)
+        job.check(job.pending())
+        with opened(store):
+            store.sweep()
+            if store.save_study(plan.study()):
+                progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
+            _do_all(job)
     return job.outcome
+
+
+def _do_all(job: Run) -> None:
+    pending = job.pending()  # again, for another run may have done some before this one held the folder
+    for number, step in enumerate(pending, start=1):
+        if step.parent in job.outcome.failed or step.parent in job.outcome.skipped:
+            job.outcome.skipped.append(step.id)
+            continue
+        seed = f", seed {step.seed}" if step.seed is not None else ""
+        job.progress.step(number, len(pending), f"{step.title}{seed}")
+        try:
+            job.do(step)
+        except StepFailed as failure:
+            job.outcome.failed[step.id] = failure
+            job.progress.end(str(failure))

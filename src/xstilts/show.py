@@ -88,20 +88,28 @@ def _through(task: Task, example: Example, name: str) -> Iterator[str]:
     from xstilts.evaluate import evaluate
     from xstilts.features import FeatureSet
 
-    step = Path(name)
+    step = Path(name).expanduser()
+    name = str(step) if name.startswith("~") else name
     trained = (step / "step.json").is_file()
+    row = _row(step) if trained else {}
     model = encoders.load(str(step / "encoder") if trained else name)
     pieces = model.pieces(task.max_length)
     labels = getattr(task.format, "labels", ())
-    for k, row in enumerate(task.format.features([example], pieces)):
-        yield f"pass {k + 1:<7}{len(row.ids)} pieces"
-        marks = dict(zip(row.marks, row.targets, strict=True))
+    for k, one in enumerate(task.format.features([example], pieces)):
+        yield f"pass {k + 1:<7}{len(one.ids)} pieces"
+        marks = dict(zip(one.marks, one.targets, strict=True))
         words = []
-        for at, token in enumerate(model.tokenizer.convert_ids_to_tokens(list(row.ids))):
+        for at, token in enumerate(model.tokenizer.convert_ids_to_tokens(list(one.ids))):
             target = "" if at not in marks else "=?" if marks[at] == IGNORED else f"={labels[marks[at]]}"
             words.append(f"{token}{target}")
         yield from _block("pieces", [" ".join(words)])
-    head = _head(task, step, model) if trained or not task.format.head.trained else None
+    if task.format.head.kind == "mean":
+        yield "prediction  none: a sentence is found among all the others, which are not looked at here"
+        return
+    if task.format.head.kind == "vocabulary" and model.vocabulary is None:
+        yield "prediction  none: the encoder has no language-model head"
+        return
+    head, whose = _head(task, step, model, row) if trained or not task.format.head.trained else (None, "")
     if head is None:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
@@ -109,21 +117,53 @@ def _through(task: Task, example: Example, name: str) -> Iterator[str]:
     head.eval()
     features = FeatureSet.build(task.format, [example], pieces)
     result = evaluate(model, head, task.format, (), [example], features)
-    yield f"prediction  {_short(result.predictions[0])}"
+    yield f"prediction  {_short(result.predictions[0])}{whose}"
 
 
-def _head(task: Task, step: Path, model: Any) -> Any:
+def _row(step: Path) -> dict[str, Any]:
+    """What a step's step.json says.
+
+    Raises:
+        UserError: it cannot be read, or the step has no encoder of its own.
+    """
+    try:
+        row: dict[str, Any] = json.loads((step / "step.json").read_text(encoding="utf-8"))
+        kind, parent = row["kind"], row["parent"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError("cannot be read", where=str(step / "step.json")) from error
+    if kind == "evaluate":
+        hint = f"give {step.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
+        raise UserError("is an evaluation, which has no encoder of its own", where=str(step), hint=hint)
+    return row
+
+
+def _head(task: Task, step: Path, model: Any, row: dict[str, Any]) -> tuple[Any, str]:
+    """The head for a task: the step's own for it, else one of the same shape and whose that is."""
     from safetensors.torch import load_file
 
     from xstilts import heads
 
     head = heads.build(task.format.head, model.config, model.vocabulary)
     if not task.format.head.trained:
-        return head
-    for path in sorted(step.glob("head-*.safetensors")):
+        return head, ""
+    names = [part["task"] for part in (row.get("training") or {}).get("parts", ())]
+    heads_of = [(step / f"head-{i}.safetensors", name) for i, name in enumerate(names)]
+    for path, name in sorted(heads_of, key=lambda pair: pair[1] != task.name):
+        if not path.is_file() or not _alike(task, name):
+            continue
         state = load_file(path)
         mine = head.state_dict()
         if state.keys() == mine.keys() and all(state[key].shape == mine[key].shape for key in mine):
             head.load_state_dict(state)
-            return head
-    return None
+            return head, "" if name == task.name else f" (by the head of the task '{name}')"
+    return None, ""
+
+
+def _alike(task: Task, name: str) -> bool:
+    """Whether a task of this name may have the same labels; one that is not built in cannot be looked up."""
+    other = TASKS.get(name)
+    return name == task.name or other is None or _labels(other) == _labels(task)
+
+
+def _labels(task: Task) -> tuple[str, tuple[str, ...]]:
+    return task.format.name, tuple(getattr(task.format, "labels", ()))

@@ -42,9 +42,26 @@ class Store:
     def begin(self, id: str) -> Path:
         """An empty folder for a step; what an unfinished try has left is removed."""
         folder = self.step(id)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        self._undo_after(id)
         folder.mkdir(parents=True)
         return folder
+
+    def _undo_after(self, id: str) -> None:
+        """Steps of any recipe that started from this one are no longer finished."""
+        for path in (self.folder / "steps").glob("*/step.json"):
+            try:
+                after = json.loads(path.read_text(encoding="utf-8"))["parent"] == id
+            except (ValueError, KeyError, TypeError):
+                after = False
+            if after:
+                (path.parent / "done.json").unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed runs have left of features."""
+        for part in self.features.glob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
         """Mark a step as finished."""
@@ -52,8 +69,16 @@ class Store:
 
     def facts(self, id: str) -> dict[str, Any]:
         """What was noted when a step was finished: its inputs with their sha256, seconds, dev score."""
-        facts: dict[str, Any] = json.loads((self.step(id) / "done.json").read_text(encoding="utf-8"))
+        path = self.step(id) / "done.json"
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            facts.get("inputs", {}).items()
+        except (ValueError, AttributeError) as error:
+            raise UserError("cannot be read", where=str(path), hint=self._again(id)) from error
         return facts
+
+    def _again(self, id: str) -> str:
+        return f"delete the folder {self.step(id)} and run again"
 
     def unchanged(self, id: str, now: Mapping[str, str]) -> None:
         """See that a finished step was made from the data that are there now; where they lie does not matter.
@@ -71,14 +96,19 @@ class Store:
         for path, sha256 in now.items():
             if path in before and before[path] != sha256:
                 found.add(f"has changed since step {id} was made from it", where=path, hint=hint)
+            elif Path(path).name not in {Path(old).name for old in before}:
+                found.add(f"is new since step {id} was made", where=path, hint=hint)
             elif sha256 not in before.values():
                 found.add(f"is not what step {id} was made from", where=path, hint=hint)
         found.raise_any()
 
-    def save_study(self, study: Study) -> None:
-        """Keep what the report of a recipe needs."""
-        (self.folder / "recipes").mkdir(exist_ok=True)
-        write_atomic(self.folder / "recipes" / f"{study.name}.json", study.to_json())
+    def save_study(self, study: Study) -> bool:
+        """Keep what the report of a recipe needs; whether it took the place of something else of that name."""
+        path, content = self.folder / "recipes" / f"{study.name}.json", study.to_json()
+        path.parent.mkdir(exist_ok=True)
+        other = path.exists() and path.read_bytes() != content.encode()
+        write_atomic(path, content)
+        return other
 
     def study(self, name: str | None) -> Study:
         """The study of a recipe: the one named, or the newest.
@@ -91,12 +121,24 @@ class Store:
             raise UserError("holds no recipe's results yet", where=str(self.folder))
         if name is not None and name not in files:
             raise UserError(f"holds no results of a recipe '{name}'", where=str(self.folder), hint=nearest(name, files))
-        return Study.from_json(files[name or list(files)[-1]].read_text(encoding="utf-8"))
+        path = files[name or list(files)[-1]]
+        try:
+            return Study.from_json(path.read_bytes(), where=str(path))
+        except UserError as error:
+            hint = "run the recipe again to write it anew, or delete it"
+            raise UserError(error.what, where=error.where, hint=hint) from error
 
     def scores(self, study: Study) -> list[Score]:
         """The rows of all finished evaluations of a study."""
         ids = dict.fromkeys(cell.step for cell in study.cells)
-        return [row for id in ids if self.done(id) for row in read_rows(self.step(id) / "scores.jsonl", Score)]
+        return [row for id in ids if self.done(id) for row in self._scores(id)]
+
+    def _scores(self, id: str) -> list[Score]:
+        path = self.step(id) / "scores.jsonl"
+        try:
+            return read_rows(path, Score)
+        except FileNotFoundError as error:
+            raise UserError("is gone", where=str(path), hint=self._again(id)) from error
 
 
 def existing(folder: Path) -> Store:
@@ -126,9 +168,14 @@ def usable(folder: Path) -> Store:
     Raises:
         UserError: something else is there.
     """
-    if (folder.is_dir() and any(folder.iterdir())) or (folder.exists() and not folder.is_dir()):
+    if folder.exists() and not (folder.is_dir() and all(_begun(entry) for entry in folder.iterdir())):
         return existing(folder)
     return Store(folder)
+
+
+def _begun(entry: Path) -> bool:
+    """Whether a run killed before it wrote the mark may have left this."""
+    return (entry.name == "steps" and entry.is_dir() and not any(entry.iterdir())) or entry.name.startswith(f".{MARK}.")
 
 
 @contextmanager
@@ -145,7 +192,9 @@ def opened(store: Store) -> Iterator[Store]:
         lock = (store.folder / "lock").open("w")
     except OSError as error:
         raise UserError(
-            f"cannot be written: {error.strerror}", where=str(store.folder), hint="choose another --out"
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or store.folder),
+            hint="choose another --out",
         ) from error
     with lock:
         try:
@@ -162,3 +211,26 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def full(error: Exception) -> bool:
     """Whether it was for want of room that a file could not be written; some libraries tell only in words."""
     return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+
+
+@contextmanager
+def told(where: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Tell as a mistake of the user's what the system refuses: no permission, no room, no such file.
+
+    Args:
+        where: what to name where the system names no file.
+        kinds: errors that libraries raise for the same reasons.
+    """
+    try:
+        yield
+    except (UserError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if not isinstance(error, (OSError, *kinds)):
+            raise
+        place = str(getattr(error, "filename", None) or where)
+        if full(error):
+            hint = "make room and run again: finished steps are kept"
+            raise UserError("the disk is full", where=place, hint=hint) from error
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot be read or written: {said}", where=place) from error

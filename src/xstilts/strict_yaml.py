@@ -18,6 +18,9 @@ from xstilts.errors import UserError, nearest
 Place: TypeAlias = tuple[str | int, ...]
 """The way from the top of a document to a value: keys and list positions."""
 
+MOST = 100_000
+"""Values that a file may hold."""
+
 _TAG = "tag:yaml.org,2002:"
 
 _KINDS = {
@@ -72,6 +75,8 @@ def load(path: Path) -> Document:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
         raise UserError(f"is not YAML: {what}", where=f"{path}:{mark.line + 1}" if mark else str(path)) from error
+    except RecursionError as error:
+        raise UserError("is nested too deep", where=str(path)) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UserError(f"is not YAML: {error.reason}", where=f"{path}:{line}") from error
@@ -80,17 +85,24 @@ def load(path: Path) -> Document:
     if not isinstance(top, yaml.MappingNode):
         raise UserError("must have lines like 'name: value'", where=f"{path}:{top.start_mark.line + 1}")
     reader = _Reader(path)
-    return Document(path, reader.value(top, ()), reader.lines)
+    try:
+        return Document(path, reader.value(top, ()), reader.lines)
+    except RecursionError as error:
+        raise UserError("is nested too deep", where=str(path)) from error
 
 
 def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
+        if path.is_symlink():
+            raise UserError("is a link to a file that is not there", where=str(path)) from None
         beside = [file.name for file in path.parent.glob("*.y*ml")]
         raise UserError("no such file", where=str(path), hint=nearest(path.name, beside)) from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except ValueError as error:
+        raise UserError("is no path", where=repr(str(path))) from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,6 +117,7 @@ class _Reader:
         self.path = path
         self.lines: dict[Place, int] = {}
         self.open: list[yaml.Node] = []
+        self.count = 0
 
     def fail(self, what: str, node: yaml.Node) -> UserError:
         return UserError(what, where=f"{self.path}:{node.start_mark.line + 1}")
@@ -114,8 +127,13 @@ class _Reader:
             raise self.fail(f"the tag '{node.tag}' means nothing here", node)
         if any(node is parent for parent in self.open):
             raise self.fail("an anchor holds its own alias", node)
+        self.count += 1
+        if self.count > MOST:
+            raise self.fail(f"holds more than {MOST} values, with those that aliases repeat", node)
         self.lines.setdefault(place, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
+            if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+                raise self.fail("holds half a character (a lone surrogate)", node)
             return None if node.tag == _TAG + "null" else node.value
         self.open.append(node)
         if isinstance(node, yaml.MappingNode):

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from xstilts import languages
 from xstilts.errors import nearest
@@ -34,6 +34,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _path(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"{value!r} is no path")
+    return value
+
+
+def _told_apart(value: tuple[str, ...]) -> tuple[str, ...]:
+    for label in value:
+        if not label.strip():
+            raise ValueError("a label is empty")
+        if value.count(label) > 1:
+            raise ValueError(f"the label '{label}' is given twice")
+    return value
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_told_apart)]
+
+
 @dataclass(frozen=True)
 class Row:
     """One record of a data file, with the place where it stands."""
@@ -55,8 +74,8 @@ class File(Strict):
     read in sorted order. A `.gz` copy is found by itself. `playground:` paths are generated.
     """
 
-    path: str
-    pair: str | None = None
+    path: PathText
+    pair: PathText | None = None
     """The other side of aligned text (one sentence a line, line k belongs to line k)."""
     columns: tuple[str, ...] | dict[str, str] | None = None
     """Names of the columns of a file without a header, or {our name: the file's name}."""
@@ -97,12 +116,16 @@ class Source(Strict):
         if isinstance(value, Source) or (isinstance(value, dict) and "layouts" in value):
             return value
         if isinstance(value, dict) and set(value) == {"first_of"}:
+            if not isinstance(value["first_of"], list | tuple) or not value["first_of"]:
+                raise ValueError("first_of needs a list of places, at least one")
             return {"layouts": [_joined(layout) for layout in value["first_of"]]}
         return {"layouts": [_joined(value)]}
 
 
 def _joined(value: Any) -> list[Any]:
     files = value if isinstance(value, list | tuple) else [value]
+    if not files:
+        raise ValueError("names no file")
     return [{"path": file} if isinstance(file, str) else file for file in files]
 
 
@@ -168,6 +191,8 @@ class Format(Strict, ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     """What a task of one's own is scored with if it does not say."""
+    measures: ClassVar[tuple[str, ...]]
+    """The metrics that its predictions can be scored with."""
     version: ClassVar[int] = 1
     """Raised when the same rows give other features, so that stored features are not taken for these."""
 
@@ -210,16 +235,16 @@ class Format(Strict, ABC):
 class Task(Strict):
     """What a task is: format, data, languages, metrics, and the paper's training defaults for it."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)
     format: Format
     data: dict[Split, Source]
     languages: tuple[str, ...] = Field(default=("en",), min_length=1)
     metrics: tuple[str, ...] = Field(min_length=1)
     """Names in `metrics.METRICS`; the first is the main one."""
     train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
-    batch: int = Field(default=32, ge=1)
-    epochs: int = Field(default=3, ge=1)
-    max_length: int = Field(default=256, ge=8)
+    batch: int = Field(default=32, ge=1, le=10**9)
+    epochs: int = Field(default=3, ge=1, le=10**9)
+    max_length: int = Field(default=256, ge=8, le=10**6)
     license: str = ""
     url: str = ""
     note: str = ""
@@ -237,10 +262,14 @@ class Task(Strict):
 
     @field_validator("metrics")
     @classmethod
-    def _known_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_metrics(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        form = info.data.get("format")
         for name in value:
             if name not in METRICS:
                 raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
+            if form is not None and name not in form.measures:
+                fitting = ", ".join(form.measures)
+                raise ValueError(f"{name} does not score tasks of the format {form.name}; known: {fitting}")
         return value
 
     @model_validator(mode="after")

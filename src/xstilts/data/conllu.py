@@ -120,7 +120,7 @@ def _sentence(block: list[tuple[int, list[str]]], language: str, file: str) -> I
             more = (head.split(":")[0] for head in cells[8].split("|"))
             heads[cells[0]] = {cells[6], *(head for head in more if head.isdecimal())}
         elif "-" in cells[0]:
-            fused.append((_span(cells[0], f"{file}:{number}"), cells[1]))
+            fused.append((_span(cells[0], len(block), f"{file}:{number}"), cells[1]))
         elif "." not in cells[0]:
             raise DataError(f"'{cells[0]}' is no token number", where=f"{file}:{number}")
     for parts, form in fused:
@@ -138,10 +138,12 @@ def _sentence(block: list[tuple[int, list[str]]], language: str, file: str) -> I
         yield Tokens(block[0][0], clean, [tags[number].strip() for number in forms])
 
 
-def _span(token: str, where: str) -> list[str]:
+def _span(token: str, most: int, where: str) -> list[str]:
     first, _, last = token.partition("-")
-    if not (first.isdecimal() and last.isdecimal()):
+    if not (first.isdecimal() and last.isdecimal() and len(token) < 20):
         raise DataError(f"'{token}' is no token number", where=where)
+    if not 0 <= int(last) - int(first) < most:
+        raise DataError(f"'{token}' is no range of tokens of this sentence", where=where)
     return [str(part) for part in range(int(first), int(last) + 1)]
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from xstilts.errors import MissingData
+from xstilts import playground
+from xstilts.errors import MissingData, nearest
 from xstilts.task import File, Source
 
 PLAYGROUND = "playground:"
@@ -44,13 +45,14 @@ def find(source: Source, language: str, roots: Sequence[Path], *, code3: str) ->
         found = []
         for file in layout:
             own = [file.base, *roots] if file.base else roots
-            paths = _locate(_fill(file.path, language, code3), own, places)
+            path = _fill(file.path, language, code3)
+            paths = _generated(path, language) if path.startswith(PLAYGROUND) else _locate(path, own, places)
             pair = _locate(_fill(file.pair, language, code3), own, places) if file.pair else ()
             if paths and (pair or not file.pair):
                 found.append(Found(file, paths, pair[0] if pair else None))
         if len(found) == len(layout):
             return found
-    looked = ", ".join(dict.fromkeys(map(str, places))) or ", ".join(
+    looked = ", ".join(dict.fromkeys(map(_shown, places))) or ", ".join(
         _fill(file.path, language, code3) for layout in source.layouts for file in layout
     )
     raise MissingData(f"no data for '{language}': looked for {looked}, also with .gz", hint=_hint(places, roots))
@@ -62,19 +64,42 @@ def _fill(path: str, language: str, code3: str) -> str:
 
 def _locate(path: str, roots: Sequence[Path], places: list[Path]) -> tuple[str, ...]:
     """The files of one pattern in the first root that has any; adds to `places` where there was none."""
-    if path.startswith(PLAYGROUND):
-        return (path,)
     candidates = [Path(path)] if Path(path).is_absolute() else [root / path for root in roots]
     for place in candidates:
-        if files := _files(place):
+        try:
+            files = _files(place)
+        except OSError as error:
+            raise MissingData(f"cannot be looked at: {error.strerror}", where=str(place)) from error
+        if files:
             return tuple(map(str, files))
     places.extend(candidates)
     return ()
 
 
+def _generated(path: str, language: str) -> tuple[str, ...]:
+    kind, _, split = path.removeprefix(PLAYGROUND).partition("/")
+    if kind not in playground.KINDS:
+        raise MissingData(f"the playground has no '{kind}'", where=path, hint=nearest(kind, playground.KINDS))
+    sizes = playground.KINDS[kind].sizes
+    if split not in sizes:
+        raise MissingData(f"the playground's {kind} has no split '{split}'", where=path, hint=nearest(split, sizes))
+    if split not in playground.splits(kind, language):
+        raise MissingData(f"the playground has no data for '{language}'", where=path)
+    return (path,)
+
+
+def _shown(place: Path) -> str:
+    """A place where no file was, and what is there instead."""
+    if place.is_dir():
+        return f"{place} (a folder)"
+    return f"{place} (a link to nothing)" if place.is_symlink() else str(place)
+
+
 def _files(place: Path) -> list[Path]:
     """The files that a path or pattern means, sorted by name; a plain file stands before its own .gz copy."""
     if "*" not in str(place):
+        if not place.name:
+            return []
         return [path for path in (place, place.with_name(place.name + ".gz")) if path.is_file()][:1]
     steps = place.parts
     first = next(i for i, step in enumerate(steps) if "*" in step)

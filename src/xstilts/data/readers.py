@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -116,6 +117,7 @@ class _Reader:
                 raise DataError(f"has no {name}", where=row.where, hint=nearest(name, row.values))
             if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
                 raise DataError(f"empty {name}", where=row.where)
+            _check_text(value, name, row.where, words="words" in self.fields)
         labels = {name for name in self.fields if name not in self.inputs and row.values.get(name) is not None}
         if before is not None and labels != before:
             name = min(labels ^ before)
@@ -168,6 +170,8 @@ class _Reader:
             if not names:
                 if isinstance(columns, dict) or (columns is None and set(self.inputs) <= set(cells)):
                     names = cells
+                    if twice := [name for name in names if name and names.count(name) > 1]:
+                        raise DataError(f"the header names the column '{twice[0]}' twice", where=f"{path}:{line}")
                     continue
                 names = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(names):
@@ -184,6 +188,20 @@ class _Reader:
             hint = "`columns` can name them" if width > len(names) else ""
             raise DataError(f"has {_columns(width)}, needs {needs}", where=where, hint=hint)
         return names[:width]
+
+
+def _check_text(value: Any, name: str, where: str, *, words: bool) -> None:
+    """Refuse what is no text (a number counts as text; words come as a list), and text that UTF-8 cannot hold."""
+    listed = words and isinstance(value, list)
+    fits = listed or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
+    if not fits or value != value:
+        raise DataError(f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}", where=where)
+    try:
+        for text in value if listed else (value,):
+            if isinstance(text, str):
+                text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name} holds half a character (a lone surrogate)", where=where) from error
 
 
 def _columns(number: int) -> str:
@@ -209,6 +227,7 @@ def _inside(record: Any, name: str) -> Any:
 
 
 def _quoted(path: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(2**31 - 1)  # a cell may hold a whole article
     reader = csv.reader((text + "\n" for _, text in lines(path)), strict=True)
     start = 1
     try:
@@ -269,6 +288,9 @@ def _parsed(text: str, path: str, line: int = 0) -> Any:
         hint = "" if line or error.msg != "Extra data" else "a file with one object a line is called .jsonl"
         where = f"{path}:{line or error.lineno}"
         raise DataError(f"is not JSON: {error.msg} at column {error.colno}", where=where, hint=hint) from error
+    except (RecursionError, ValueError) as error:
+        what = "is nested too deep" if isinstance(error, RecursionError) else "has a number with too many digits"
+        raise DataError(what, where=f"{path}:{line}" if line else path) from error
 
 
 def _parquet(path: str) -> Iterator[Record]:

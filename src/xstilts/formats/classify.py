@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
-from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
 
 
 class Labelled(NamedTuple):
@@ -23,8 +23,9 @@ class Classify(Format):
 
     name: ClassVar[str] = "classify"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: Labels
     """In the order of the classes; the order is part of what is trained."""
     texts: tuple[str, ...] = Field(default=("premise", "hypothesis"), min_length=1, max_length=2)
     """Names of the columns that hold the texts."""
@@ -33,6 +34,15 @@ class Classify(Format):
     """Other spellings of a label in the files, as {spelling: label}."""
     drop: tuple[str, ...] = ()
     """Rows with these labels are left out (SNLI marks pairs without agreement by `-`)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Classify:
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError(f"texts and label must be different columns, not {', '.join(self.fields)}")
+        for spelling, label in self.spellings.items():
+            if label not in self.labels:
+                raise ValueError(f"spellings.{spelling}: no label '{label}'; {nearest(label, self.labels)}")
+        return self
 
     @property
     def fields(self) -> tuple[str, ...]:

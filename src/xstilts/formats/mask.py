@@ -13,6 +13,7 @@ class Mask(Format):
 
     name: ClassVar[str] = "mask"
     metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
+    measures: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     text: str = "text"
 

@@ -24,6 +24,7 @@ class Retrieve(Format):
 
     name: ClassVar[str] = "retrieve"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     layer: int | None = Field(default=None, ge=0)
     """Index into the hidden states (0: embeddings); by default the equivalent of 14 of 24."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
-from pydantic import Field
-
 from xstilts.errors import DataError, nearest
-from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
 
 
 class Tagged(NamedTuple):
@@ -23,8 +21,9 @@ class Tag(Format):
 
     name: ClassVar[str] = "tag"
     metrics: ClassVar[tuple[str, ...]] = ("chunk_f1",)
+    measures: ClassVar[tuple[str, ...]] = ("chunk_f1", "token_accuracy")
 
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: Labels
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -45,13 +44,18 @@ class Tag(Format):
         """Make an example of a sentence.
 
         Raises:
-            DataError: a tag is not one of `labels`, or words and tags differ in number.
+            DataError: a word is empty, a tag is not one of `labels`, or words and tags differ in number.
         """
         words, tags = row.values["words"], row.values.get("tags")
         if not isinstance(words, list) or not isinstance(tags, list | None):
             raise DataError("words and tags must be lists", where=row.where)
         if not words:
             raise DataError("empty sentence", where=row.where)
+        for number, text in enumerate((*words, *(tags or ()))):
+            if not isinstance(text, str):
+                raise DataError(f"words and tags must be text, not {text!r}", where=row.where)
+            if number < len(words) and not text.strip():
+                raise DataError(f"word {number + 1} of the sentence is empty", where=row.where)
         if tags is None:
             return Tagged(tuple(words), None)
         if len(words) != len(tags):

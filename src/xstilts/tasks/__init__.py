@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from xstilts import strict_yaml
 from xstilts.errors import Collector, nearest
 from xstilts.formats import FORMATS
-from xstilts.task import Task
+from xstilts.task import Format, Task
 from xstilts.tasks import pairs, play, retrieval, tagging, text
 
 TASKS: dict[str, Task] = {
@@ -20,6 +20,10 @@ TASKS: dict[str, Task] = {
 
 GROUPS: dict[str, tuple[str, ...]] = {"playground": play.TARGETS}
 """Names that stand for several tasks in `each` and `evaluate`."""
+
+
+TAKEN = ("none", "all", *GROUPS)
+"""Names that no task can have: those of branches without a choice, and of groups."""
 
 
 def from_yaml(path: Path, known: Mapping[str, Task], *, spelled: str = "") -> dict[str, Task]:
@@ -54,14 +58,11 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     if not isinstance(entry, dict):
         found.add("is not a task: it needs `like: TASK` or `format: FORMAT`, and `data`", where=place())
         found.raise_any()
+    if name in TAKEN:
+        found.add(f"no task can be called '{name}', which means something else", where=place(), hint="rename it")
     given = dict(entry)
     like, form = given.pop("like", None), given.pop("format", None)
-    if (like is None) == (form is None):
-        found.add("needs either `like: TASK` or `format: FORMAT`", where=place())
-    elif like is not None and like not in known:
-        found.add(f"unknown task '{like}'", where=place("like"), hint=nearest(str(like), known))
-    elif form is not None and form not in FORMATS:
-        found.add(f"unknown format '{form}'", where=place("format"), hint=nearest(str(form), FORMATS))
+    _check_origin(like, form, known, found, place)
     found.raise_any()
     base = known[like] if like else None
     kind = type(base.format) if base else FORMATS[form]
@@ -75,7 +76,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     inherited = dict(base.data) if base else {}
     try:
         old = base.model_dump(exclude={"format", "data"}) if base else {"metrics": kind.metrics}
-        made = kind.model_validate((base.format.model_dump() if base else {}) | shape)
+        made = kind.model_validate((_inherited(base.format, shape) if base else {}) | shape)
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _placed(source, folder, document.path.parent) for split, source in data.items()}
             fields["data"] = inherited | own
@@ -85,6 +86,28 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         found.errors.extend(strict_yaml.mistakes(error, model, document, (name,)))
     found.raise_any()
     raise AssertionError("a validation error without a mistake")
+
+
+def _check_origin(like: Any, form: Any, known: Mapping[str, Task], found: Collector, place: Callable[..., str]) -> None:
+    """Note what is wrong with the task that an entry is like, or with its format."""
+    if (like is None) == (form is None):
+        found.add("needs either `like: TASK` or `format: FORMAT`", where=place())
+    elif not isinstance(like or form, str):
+        field, values = ("like", known) if form is None else ("format", FORMATS)
+        found.add("needs one name", where=place(field), hint=nearest("", values))
+    elif like is not None and like not in known:
+        found.add(f"unknown task '{like}'", where=place("like"), hint=nearest(str(like), known))
+    elif form is not None and form not in FORMATS:
+        found.add(f"unknown format '{form}'", where=place("format"), hint=nearest(str(form), FORMATS))
+
+
+def _inherited(form: Format, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a format; spellings only of labels that are still there."""
+    fields = form.model_dump()
+    labels = shape.get("labels")
+    if "spellings" in fields and isinstance(labels, list):
+        fields["spellings"] = {one: label for one, label in fields["spellings"].items() if label in labels}
+    return fields
 
 
 def _placed(source: Any, folder: str, base: Path) -> Any:

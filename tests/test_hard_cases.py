@@ -1,0 +1,313 @@
+"""Hard cases: run folders that were killed, shared or tampered with, strange encoders, closed streams."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import SENTENCES, Files
+from xstilts.encoder import load
+from xstilts.errors import UserError
+from xstilts.features import FeatureSet
+from xstilts.store import Store, opened, told, usable
+
+
+def step(out: Path, title: str) -> Path:
+    (found,) = (p.parent for p in out.glob("steps/*/step.json") if json.loads(p.read_text())["title"] == title)
+    return found
+
+
+def alone(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
+    code = f"import sys; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **more)
+
+
+# --- the run folder ---------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_is_done_again_after_its_training(study: Files) -> None:
+    assert study.run().code == 0
+    scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
+    before = (scored / "done.json").stat().st_mtime_ns
+    shutil.rmtree(training)
+    study.edit("train-en.tsv", "The cat sleeps", "The dog barks")
+    said = study.run()
+    assert said.code == 0 and "[2/2] score mine" in said.err
+    assert (scored / "done.json").stat().st_mtime_ns > before
+
+
+def test_a_training_begun_anew_takes_the_mark_from_what_started_from_it(study: Files) -> None:
+    assert study.run().code == 0
+    scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
+    Store(study.out).begin(training.name)
+    assert not (scored / "done.json").exists() and (step(study.out, "score pairs") / "done.json").exists()
+
+
+def test_what_another_run_has_done_meanwhile_is_kept(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import contextmanager
+
+    from xstilts import run
+
+    @contextmanager
+    def late(store: Store) -> Any:
+        monkeypatch.undo()
+        assert study.run().code == 0
+        before.extend(path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json"))
+        with opened(store):
+            yield store
+
+    before: list[int] = []
+    monkeypatch.setattr(run, "opened", late)
+    assert study.run().code == 0
+    assert len(before) == 3 and before == [path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json")]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "partly deleted"])
+def test_damaged_features_are_built_anew(study: Files, damage: str) -> None:
+    expected = study.run().out
+    for path in study.out.glob("features/*/ids_T.npy"):
+        content = path.read_bytes()
+        path.unlink() if damage == "partly deleted" else path.write_bytes(
+            content[:-4] if damage == "truncated" else b""
+        )
+    (step(study.out, "score mine") / "done.json").unlink()
+    assert study.run().out == expected
+
+
+def test_left_over_parts_of_features_are_swept(study: Files) -> None:
+    part = study.out / "features" / f"abc.{os.getpid()}.part"
+    assert study.run().code == 0
+    part.mkdir()
+    assert study.run().code == 0 and not part.exists()
+
+
+def test_features_are_saved_beside_a_left_over_part(tmp_path: Path) -> None:
+    (tmp_path / f"key.{os.getpid()}.part").mkdir()
+    FeatureSet._gather([], 0).save(tmp_path / "key")
+    assert (tmp_path / "key").is_dir()
+
+
+def test_a_folder_whose_making_was_killed_is_usable(study: Files) -> None:
+    (study.out / "steps").mkdir(parents=True)
+    study.write("out/.store.json.77.tmp", "{")
+    assert study.run().code == 0
+    study.write("other", "")
+    (study.folder / "steps").mkdir()
+    with pytest.raises(UserError, match="is not a run folder"):
+        usable(study.folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"inputs": 3}', ""])
+def test_a_garbled_mark_of_a_finished_step(study: Files, content: str) -> None:
+    assert study.run().code == 0
+    path = step(study.out, "score mine") / "done.json"
+    path.write_text(content)
+    said = study.run()
+    assert (said.code, said.err) == (
+        2,
+        f"error: {path}: cannot be read (delete the folder {path.parent} and run again)\n",
+    )
+
+
+def test_scores_that_are_gone(study: Files) -> None:
+    assert study.run().code == 0
+    path = step(study.out, "score mine") / "scores.jsonl"
+    path.unlink()
+    said = study.call("report", study.out)
+    assert said.code == 2 and f"{path}: is gone (delete the folder {path.parent} and run again)" in said.err
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]"])
+def test_a_broken_study(study: Files, content: bytes) -> None:
+    assert study.run().code == 0
+    path = study.write("out/recipes/tiny.json", content)
+    said = study.call("report", study.out)
+    assert said.code == 2 and f"error: {path}: this is no study" in said.err and "run the recipe again" in said.err
+    assert study.run().code == 0
+
+
+@pytest.mark.parametrize("name", ["recipes", "features", "steps"])
+def test_a_file_where_a_folder_should_be(study: Files, name: str) -> None:
+    study.out.mkdir()
+    study.write("out/store.json", '{"version": 1}')
+    study.write(f"out/{name}", "")
+    said = study.run()
+    assert said.code == 2 and said.err.splitlines()[-1].startswith("error: ") and f"{study.out}/{name}" in said.err
+
+
+def test_no_permission_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a/b: cannot be read or written: Permission denied"), told(tmp_path):
+        raise PermissionError(13, "Permission denied", "a/b")
+
+
+def test_a_damaged_encoder_of_a_step(study: Files) -> None:
+    assert study.run().code == 0
+    training = step(study.out, "target: mine")
+    (training / "encoder/model.safetensors").write_bytes(b"12345678")
+    (step(study.out, "score mine") / "done.json").unlink()
+    said = study.run()
+    assert said.code == 2 and f"delete {training} and run again" in said.err
+
+
+def test_a_file_that_is_new(study: Files) -> None:
+    study.edit("recipe.yaml", "seeds: [1]", "missing: skip\nseeds: [1]")
+    away = study.folder / "away.tsv"
+    (study.folder / "dev-en.tsv").rename(away)
+    study.edit("tasks.yaml", "test: ", 'stop: "dev-de.tsv", test: ')
+    assert study.run().code == 0
+    away.rename(study.folder / "dev-en.tsv")
+    said = study.run()
+    assert said.code == 2 and "dev-en.tsv: is new since step" in said.err
+
+
+def test_another_recipe_of_the_same_name(study: Files) -> None:
+    assert "earlier one" not in study.run().err
+    study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
+    assert "not the earlier one named 'tiny'" in study.run().err
+
+
+# --- encoders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(encoder_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(encoder_folder, tmp_path / "copy"))
+
+
+def save(folder: Path, name: str, tokenizer: Any, **shape: Any) -> None:
+    import transformers
+
+    usual = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = getattr(transformers, f"{name}Config")(**usual | {"intermediate_size": 16} | shape)
+    getattr(transformers, f"{name}Model")(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama"])
+def test_a_decoder_is_no_encoder(name: str, tiny: Any, tmp_path: Path) -> None:
+    save(tmp_path, name, tiny.tokenizer)
+    with pytest.raises(UserError, match="attends to the left only"):
+        load(str(tmp_path))
+
+
+def test_models_that_do_not_run_on_text(tiny: Any, tmp_path: Path) -> None:
+    save(tmp_path / "short", "Bert", tiny.tokenizer, max_position_embeddings=4)
+    save(tmp_path / "t5", "T5", tiny.tokenizer, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    save(tmp_path / "vit", "ViT", tiny.tokenizer, image_size=8, patch_size=4)
+    for name in ("short", "t5", "vit"):
+        with pytest.raises(UserError, match=f"{name}: cannot be run on text"):
+            load(str(tmp_path / name))
+
+
+def test_a_tokenizer_with_more_pieces_than_the_encoder(tiny: Any, tmp_path: Path) -> None:
+    save(tmp_path, "Bert", tiny.tokenizer, vocab_size=len(tiny.tokenizer) - 1)
+    with pytest.raises(UserError, match="the tokenizer has the id"):
+        load(str(tmp_path))
+
+
+def test_masked_text_needs_a_mask_token(study: Files, copy: Path) -> None:
+    path = copy / "tokenizer_config.json"
+    config = {key: value for key, value in json.loads(path.read_text()).items() if key != "mask_token"}
+    path.write_text(json.dumps(config))
+    study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [text]")
+    study.edit("recipe.yaml", "each: [mine]", "choices: [[text]]")
+    study.edit("recipe.yaml", "encoder: ", f"encoder: {copy} # ")
+    text = 'text: {like: play-text, languages: [en], train_languages: [en], data: {train: "playground:text/dev"}}\n'
+    study.write("tasks.yaml", text)
+    study.refused(f"{copy}: has no mask token, which the task 'text' needs")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["[]", "3", "{}", "null", '{"model": 1}', "{", '{"model_type": "nothing"}'])
+def test_broken_json_of_an_encoder(copy: Path, name: str, content: str) -> None:
+    (copy / name).write_text(content)
+    try:
+        load(str(copy))  # some tokenizer_config.json can be done without
+    except UserError as error:
+        assert error.where and error.what
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_says_how_to_go_on(study: Files) -> None:
+    study.edit("recipe.yaml", "steps: 2", "steps: 5000")
+    running = alone(["run", str(study.folder / "recipe.yaml"), "--out", str(study.out)], stderr=subprocess.PIPE)
+    while not list(study.out.glob("steps/*/log.jsonl")) and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err.endswith("interrupted; the same command goes on where this one stopped\n") and "Traceback" not in err
+
+
+def test_output_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("w") as full:
+        running = alone(["tasks"], stdout=full, stderr=subprocess.PIPE)
+        _, err = running.communicate()
+    assert running.returncode == 1 and err.startswith("error: output: ") and err.count("\n") == 1
+    closed = f"{sys.executable} -c 'import sys; sys.argv[1:] = [\"tasks\"]; from xstilts.cli import main; main()' >&-"
+    said = subprocess.run(closed, shell=True, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_output_is_utf8_whatever_the_locale(study: Files) -> None:
+    more = os.environ | {"PYTHONIOENCODING": "ascii"}
+    arguments = ["show", "mine", "de", "0", "--use", str(study.folder / "tasks.yaml")]
+    running = alone(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=more, encoding="utf-8")
+    out, err = running.communicate()
+    assert (running.returncode, err) == (0, "") and "ä" in out
+
+
+def test_a_wrong_option_is_the_users_mistake(study: Files) -> None:
+    assert study.run("--nothing").code == 2
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there(study: Files, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("XSTILTS_DEVICE", name)
+    study.refused(f"XSTILTS_DEVICE: there is no device '{name}' here")
+
+
+def test_tasks_of_a_folder_that_is_not_there(study: Files) -> None:
+    said = study.call("tasks", "--data", study.folder / "nothing")
+    assert said.code == 2 and "nothing: no such folder" in said.err
+
+
+def test_a_relative_encoder_is_looked_for_from_here(study: Files) -> None:
+    study.edit("recipe.yaml", "encoder: ", "encoder: ./nothing # ")
+    study.refused("./nothing: no such folder")
+
+
+def test_the_home_folder_is_known(study: Files, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(copy.parent))
+    study.edit("recipe.yaml", "encoder: ", "encoder: ~/copy # ")
+    assert study.run().code == 0
+
+
+# --- one row followed -------------------------------------------------------------------------------------------------
+
+
+def test_show_with_steps_of_several_kinds(study: Files) -> None:
+    assert study.run().code == 0
+    scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
+    use = ("--use", study.folder / "tasks.yaml")
+    said = study.call("show", "mine", "de", 0, *use, "--encoder", scored)
+    assert said.code == 2 and f"give {training}, from which it starts" in said.err
+    said = study.call("show", "mine", "de", 0, *use, "--encoder", training)
+    assert said.code == 0 and "prediction" in said.out and "by the head" not in said.out
+    study.write("more.yaml", 'other: {like: xnli, languages: [de], data: {test: "test-{lang}.tsv"}}\n')
+    said = study.call(
+        "show", "other", "de", 0, "--split", "test", "--use", study.folder / "more.yaml", "--encoder", training
+    )
+    assert said.code == 0 and "(by the head of the task 'mine')" in said.out
+    said = study.call("show", "pairs", "de", 0, *use, "--encoder", training)
+    assert said.code == 0 and "prediction  none: a sentence is found among" in said.out
+    assert SENTENCES[4] in said.out

@@ -1,0 +1,198 @@
+"""What is said of a wrong recipe, task file or data file before anything is trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Files
+from xstilts import strict_yaml
+from xstilts.data import conllu
+from xstilts.data.find import Found, find
+from xstilts.data.readers import read
+from xstilts.errors import DataError, MissingData, UserError
+from xstilts.formats import Tag
+from xstilts.task import File, Row, Source
+
+NEW = "encoder: {text: play-text, layers: 2"
+TASK = "\nown: {format: classify, labels: [a, b], data: {test: t.tsv}"
+WRONG = {
+    "name of a branch": ("tasks.yaml", "pairs:", "none:", ["tasks.yaml:5: none: no task can be called 'none'"]),
+    "name of a group": ("tasks.yaml", "pairs:", "playground:", ["tasks.yaml:5: playground: no task can be called"]),
+    "like a list": ("tasks.yaml", "like: xnli", "like: [xnli]", ["tasks.yaml:2: mine.like: needs one name"]),
+    "format a mapping": ("tasks.yaml", "like: xnli", "format: {a: b}", ["mine.format: needs one name", "classify"]),
+    "text and label": ("tasks.yaml", "like: xnli", "like: xnli\n  label: premise", [": mine", "different columns"]),
+    "label twice": ("tasks.yaml", "like: xnli", "like: xnli\n  labels: [a, b, a]", [":3: mine.labels", "'a' is given"]),
+    "spelling": ("tasks.yaml", "like: xnli", "like: xnli\n  spellings: {n: netral}", [": mine", "no label 'netral'"]),
+    "metric": ("tasks.yaml", "languages: [de]", "metrics: [perplexity]", [":7: pairs.metrics", "known"]),
+    "no place": ("tasks.yaml", "train: train-en.tsv", "train: {first_of: []}", [":4: mine.data.train", "at least one"]),
+    "places no list": ("tasks.yaml", "train: train-en.tsv", "train: {first_of: {a: b}}", ["mine.data.train", "a list"]),
+    "no file": ("tasks.yaml", "train: train-en.tsv", "train: []", [":4: mine.data.train", "names no file"]),
+    "empty path": ("tasks.yaml", "train: train-en.tsv", 'train: ""', [":4: mine.data.train", "'' is no path"]),
+    "NUL in a path": ("tasks.yaml", "train: train-en.tsv", 'train: "a\\0b"', [":4: mine.data.train", "is no path"]),
+    "epochs of a task": ("tasks.yaml", "like: xnli", f"like: xnli\n  epochs: 1{'0' * 12}", [":3: mine.epochs"]),
+    "choices no list": ("recipe.yaml", "each: [mine]", "choices: mine", [":7: phases[0].choices", "needs a list"]),
+    "name too long": ("recipe.yaml", "name: tiny", "name: " + "a" * 101, [":1: name", "at most 100"]),
+    "each": ("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [pairs]", [":7: phases[0].each", "'mine'"]),
+    "task without language": ("recipe.yaml", "seeds: [1]", "languages: [en]", [":3: languages", "'pairs' has none"]),
+    "negative seed": ("recipe.yaml", "seeds: [1]", "seeds: [-1]", [":3: seeds[0]", "greater than or equal to 0"]),
+    "large seed": ("recipe.yaml", "seeds: [1]", f"seeds: [{2**63}]", [":3: seeds[0]", "less than"]),
+    "steps": ("recipe.yaml", "steps: 2", f"steps: {10**9}", [":5: settings.steps", "less than or equal to"]),
+    "infinite lr": ("recipe.yaml", "lr: 1e-3", "lr: inf", [":5: settings.lr", "finite"]),
+    "warmup nan": ("recipe.yaml", "lr: 1e-3", "warmup: nan", [":5: settings.warmup", "nan"]),
+    "infinite weight": ("recipe.yaml", "each: [mine]", "choices: [[{task: mine, weight: inf}]]", ["weight", "finite"]),
+    "training": ("recipe.yaml", "each: [mine]", "choices: [[found]]", ["nothing can be trained on", "'found'"]),
+    "nothing to score": ("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [masked-text, mine]", ["neither dev"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def wrong(study: Files) -> Files:
+    study.write("tasks.yaml", (study.folder / "tasks.yaml").read_text() + FOUND)
+    return study
+
+
+FOUND = """\
+found:
+  like: tatoeba
+  languages: [de]
+  data: {train: {path: "{lang}.txt", pair: en.txt}}
+"""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_is_told_with_its_place(wrong: Files, name: str) -> None:
+    file, old, new, pieces = WRONG[name]
+    wrong.edit(file, old, new)
+    said = wrong.call("check", wrong.folder / "recipe.yaml")
+    assert said.code == 2
+    assert [piece for piece in pieces if piece not in said.err] == [], said.err
+    assert said.err.count("error: ") == 1, said.err
+
+
+SHAPES = {
+    "no training text": ("{text: untrained}", ":2: encoder.text: 'untrained' has no training data"),
+    "layer": ("{text: play-text, layers: 2}", ":2: encoder.layers: the encoder has 2, but the task 'deep' looks at"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_new_encoder_that_its_tasks_cannot_use(study: Files, name: str) -> None:
+    shape, message = SHAPES[name]
+    study.write("tasks.yaml", "deep: {like: play-parallel, layer: 2}\nuntrained: {format: mask, data: {dev: a.txt}}\n")
+    if name == "layer":
+        study.edit("tasks.yaml", "layer: 2", "layer: 3")
+    phases = "phases: [{name: a, choices: [[play-nli]]}]"
+    study.write("recipe.yaml", f"name: a\nencoder: {shape}\nuse: [tasks.yaml]\n{phases}\nevaluate: [deep]\n")
+    said = study.call("check", study.folder / "recipe.yaml")
+    assert said.code == 2 and message in said.err and said.err.count("error: ") == 1, said.err
+
+
+def test_other_labels_need_no_old_spellings(study: Files) -> None:
+    study.edit("tasks.yaml", "like: xnli", "like: xnli\n  labels: [yes, no]")
+    assert study.call("plan", study.folder / "recipe.yaml").code == 0
+
+
+def test_a_yaml_file_that_is_too_deep_too_large_or_no_file(tmp_path: Path) -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
+    )
+    link = tmp_path / "link.yaml"
+    link.symlink_to("nowhere.yaml")
+    for content, message in (
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deep"),
+        (bomb, "more than 100000 values"),
+        ('a: "\\ud800"', "half a char"),
+    ):
+        path = tmp_path / "a.yaml"
+        path.write_text(content)
+        with pytest.raises(UserError, match=message):
+            strict_yaml.load(path)
+    for path, message in (
+        (tmp_path, "Is a directory"),
+        (link, "is a link to a file that is not there"),
+        (tmp_path / "a\0.yaml", "is no path"),
+        (tmp_path / ("a" * 300 + ".yaml"), "File name too long"),
+    ):
+        with pytest.raises(UserError, match=message):
+            strict_yaml.load(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("playground:nil/test", "no 'nil' .*'nli'"),
+        ("playground:nli/tset", "no split 'tset' .*'test'"),
+        ("playground:nli/train", "no data for 'qaa'"),
+        ("a" * 300, "File name too long"),
+        ("folder", r"folder \(a folder\)"),
+        ("link", r"link \(a link to nothing\)"),
+        (".", "no data for 'qaa'"),
+    ],
+)
+def test_what_cannot_be_found_is_said(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(MissingData, match=message):
+        find(Source.model_validate(path), "qaa", [tmp_path], code3="qaa")
+
+
+def _rows(path: Path, content: str, fields: tuple[str, ...], inputs: tuple[str, ...]) -> list[Row]:
+    path.write_text(content, encoding="utf-8")
+    return list(read(Found(File(path=path.name), (str(path),)), "de", fields=fields, inputs=inputs))
+
+
+CELLS = {
+    "list": '{"text": ["a"]}',
+    "mapping": '{"text": {"a": 1}}',
+    "true": '{"text": true}',
+    "NaN": '{"text": NaN}',
+    "surrogate": '{"text": "a\\ud83d"}',
+    "deep": "[" * 100_000,
+    "digits": '{"text": ' + "1" * 5000 + "}",
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:2: (text must be|text holds|is nested|has a number)"):
+        _rows(tmp_path / "a.jsonl", f'{{"text": 5}}\n{CELLS[name]}\n', ("text",), ("text",))
+
+
+def test_a_surrogate_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:1: words holds half a character"):
+        _rows(tmp_path / "a.jsonl", '{"words": ["a", "\\udc00"]}', ("words", "tags"), ("words",))
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_header_that_names_a_column_twice(tmp_path: Path, ending: str) -> None:
+    content = "text,label,text\na,b,c\n".replace(",", "," if ending == "csv" else "\t")
+    with pytest.raises(DataError, match=rf"a\.{ending}:1: the header names the column 'text' twice"):
+        _rows(tmp_path / f"a.{ending}", content, ("text", "label"), ("text",))
+
+
+def test_a_cell_of_csv_may_be_long(tmp_path: Path) -> None:
+    (row,) = _rows(tmp_path / "a.csv", "text\n" + "a" * 200_000 + "\n", ("text",), ("text",))
+    assert len(row.values["text"]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"words": ["a", 5], "tags": ["X", "Y"]}, "words and tags must be text, not 5"),
+        ({"words": ["a", "b"], "tags": ["X", None]}, "words and tags must be text, not None"),
+        ({"words": ["a", " "]}, "word 2 of the sentence is empty"),
+    ],
+)
+def test_words_and_tags_are_texts(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"^a:3: {message}"):
+        Tag(labels=("X", "Y")).read(Row(json.loads(json.dumps(values)), "a", 3))
+
+
+@pytest.mark.parametrize("span", ["2-1", "1-999999999", "1-" + "9" * 5000])
+def test_a_range_that_is_none(span: str) -> None:
+    rest = "\t".join(["_"] * 4 + ["0"] + ["_"] * 3)
+    lines = [(1, f"{span}\tab\t{rest}"), (2, f"1\ta\t{rest}"), (3, f"2\tb\t{rest}")]
+    with pytest.raises(DataError, match=r"^a:1: "):
+        list(conllu.sentences(lines, "de", "a"))
