@@ -91,7 +91,9 @@ class Classifier(nn.Module):
         assert torch.is_autocast_enabled("cpu") == (self.precision == "bf16"), "the Trainer has another precision"
         first_BH = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
         at_B, none = torch.arange(len(labels)), labels.new_zeros(0)
-        batch = batching.Batch(len(labels), none, none, none, at_B, labels, torch.ones_like(labels))
+        batch = batching.Batch(
+            len(labels), none, none, none, at_B, labels, torch.ones_like(labels), torch.arange(len(labels))
+        )
         scores_BC = self.head(first_BH, batch)
         loss = self.head.loss(scores_BC, batch)
         self.losses.append(loss.detach())

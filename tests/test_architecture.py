@@ -14,10 +14,10 @@ from xstilts.tasks import TASKS
 ROOT = Path(xstilts.__file__).parent
 LAYERS = """
     errors languages metrics task strict_yaml results playground formats tasks data catalogue recipe plan report store
-    features packing batching device heads encoder scratch train evaluate progress show run cli
+    features packing batching device heads encoder scratch train evaluate intake progress show run cli
 """.split()
 """Rooms, a file or a folder each, in the order of their imports: each may import only those before it."""
-TENSORS = {"packing", "batching", "device", "heads", "encoder", "scratch", "train", "evaluate", "run", "show"}
+TENSORS = {"packing", "batching", "device", "heads", "encoder", "scratch", "train", "evaluate", "intake", "run", "show"}
 
 
 def sources() -> Iterator[tuple[str, Path, ast.AST]]:

@@ -45,7 +45,16 @@ def batch_of(*lengths: int) -> Batch:
     ids = torch.randint(5, 55, (sum(lengths),), generator=torch.Generator().manual_seed(1))
     types = torch.cat([(torch.arange(n) > n // 2).long() for n in lengths])
     none = torch.zeros(0, dtype=torch.long)
-    return Batch(len(lengths), ids, torch.tensor(lengths), types, none, none, torch.zeros(len(lengths)))
+    return Batch(
+        len(lengths),
+        ids,
+        torch.tensor(lengths),
+        types,
+        none,
+        none,
+        torch.zeros(len(lengths)),
+        torch.arange(len(lengths)),
+    )
 
 
 def alone(encoder: Encoder, batch: Batch, layer: int) -> Tensor:
@@ -164,7 +173,7 @@ def test_the_vocabulary_head_of_every_family(name: str, tiny: Encoder, tmp_path:
     lm.save_pretrained(tmp_path)
     tiny.tokenizer.save_pretrained(tmp_path)
     encoder, one = load(str(tmp_path)).eval(), batch_of(11)
-    batch = Batch(1, ids, one.lengths_B, torch.zeros_like(ids), one.marks_M, one.targets_M, one.marks_B)
+    batch = Batch(1, ids, one.lengths_B, torch.zeros_like(ids), one.marks_M, one.targets_M, one.marks_B, one.example_B)
     with torch.inference_mode():
         torch.testing.assert_close(encoder.vocabulary(encoder.hidden(batch)), expected, atol=1e-5, rtol=0)
     assert not any("pooler" in name for name, _ in encoder.named_parameters())

@@ -33,12 +33,12 @@ def made(format: Format, examples: list[Any], encoder: Encoder, max_length: int 
     return FeatureSet.build(format, examples, encoder.pieces(max_length))
 
 
-def perfect(format: Format, features: FeatureSet) -> list[Kept]:
+def perfect(format: Format, features: FeatureSet) -> Kept:
     """What a head that makes no mistake would keep, built from nothing but the targets."""
     rows = np.split(features.targets_M, features.marks_at[1:-1])
     if isinstance(format, Classify):
         rows = [np.eye(len(format.labels))[target[0]] for target in rows]
-    return list(zip(features.example_F.tolist(), rows, strict=True))
+    return Kept(features.example_F, rows)
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,19 @@ def test_perfect_outputs_score_100(format: Format, examples: list[Any], tiny: En
 def test_perfect_vectors_find_every_translation(tiny: Encoder) -> None:
     examples = [Retrieve().read(row(source=f"{i}", target=f"{i}")) for i in range(5)]
     features = made(Retrieve(), examples, tiny)
-    kept = list(zip(features.example_F.tolist(), np.eye(5, dtype=np.float32)[features.example_F], strict=True))
+    kept = Kept(features.example_F, np.eye(5, dtype=np.float32)[features.example_F])
     assert Retrieve().decode(examples, kept, None) == [Retrieve().reference(e, i) for i, e in enumerate(examples)]
 
 
 def test_it_is_the_english_sentences_that_look_for_theirs() -> None:
     source, english = [[1, 0.1], [0, 1]], [[1, 0.1], [1, 0.2]]
     rows = [side for pair in zip(source, english, strict=True) for side in pair]
-    kept = [(i // 2, np.array(vector, np.float32)) for i, vector in enumerate(rows)]
+    kept = Kept(np.arange(4) // 2, np.array(rows, np.float32))
     assert Retrieve().decode(["first", "second"], kept, None) == [0, 0]
 
 
 def test_masked_text_is_its_own_label() -> None:
-    kept = [(0, np.array([np.log(4) * 3, 3])), (1, np.array([0.0, 0]))]
+    kept = Kept(np.arange(2), [np.array([np.log(4) * 3, 3]), np.array([0.0, 0])])
     predictions = Mask().decode(["one", "two"], kept, None)
     assert METRICS["perplexity"].function([Mask().reference("one", 0)], predictions) == pytest.approx(4)
 

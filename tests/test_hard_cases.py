@@ -219,8 +219,8 @@ def test_masked_text_needs_a_mask_token(study: Files, copy: Path) -> None:
     study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [text]")
     study.edit("recipe.yaml", "each: [mine]", "choices: [[text]]")
     study.edit("recipe.yaml", "encoder: ", f"encoder: {copy} # ")
-    text = 'text: {like: play-text, languages: [en], train_languages: [en], data: {train: "playground:text/dev"}}\n'
-    study.write("tasks.yaml", text)
+    data = '{train: {path: "playground:text/dev", part: 1/2}, dev: {path: "playground:text/dev", part: 2/2}}'
+    study.write("tasks.yaml", f"text: {{like: play-text, languages: [en], train_languages: [en], data: {data}}}\n")
     study.refused(f"{copy}: has no mask token, which the task 'text' needs")
 
 

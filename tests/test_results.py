@@ -19,7 +19,10 @@ def test_rows_come_back_as_they_were_written(tmp_path):
 
 
 def test_text_stays_readable_and_line_separators_are_no_line_ends(tmp_path):
-    rows = [Prediction("qa", "ja", "dev", 0, {"text": "東京\u2028\n"}), Prediction("pos", "hi", "dev", 1, ["NOUN"])]
+    rows = [
+        Prediction("qa", "ja", "dev", 0, "q1", {"text": "東京\u2028\n"}, None),
+        Prediction("pos", "hi", "dev", 1, "1", ["NOUN"], ["VERB"]),
+    ]
     write_rows(tmp_path / "predictions.jsonl", rows)
     assert read_rows(tmp_path / "predictions.jsonl", Prediction) == rows
     assert "東京" in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")

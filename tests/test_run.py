@@ -29,7 +29,8 @@ languages: [en, qaa]
 missing: skip
 """
 PLAY_TASKS = """\
-text: {like: play-text, languages: [en], train_languages: [en], data: {train: "playground:text/dev"}}
+text: {like: play-text, languages: [en], train_languages: [en], data: {train: {path: "playground:text/dev", part: 1/2},
+  dev: {path: "playground:text/dev", part: 2/2}}}
 same: {like: play-same}
 """
 

@@ -214,7 +214,16 @@ def test_every_epoch_has_every_example_once_in_another_order(tiny: Encoder, sent
 def batch_with(marks: list[int], targets: list[int], lengths: tuple[int, ...] = (3, 4)) -> Batch:
     ids = torch.zeros(sum(lengths), dtype=torch.long)
     per_row = torch.tensor([len(marks) // len(lengths)] * len(lengths))
-    return Batch(len(lengths), ids, torch.tensor(lengths), ids, torch.tensor(marks), torch.tensor(targets), per_row)
+    return Batch(
+        len(lengths),
+        ids,
+        torch.tensor(lengths),
+        ids,
+        torch.tensor(marks),
+        torch.tensor(targets),
+        per_row,
+        torch.arange(len(lengths)),
+    )
 
 
 def test_a_loss_worked_out_by_hand(tiny: Encoder) -> None:

@@ -38,6 +38,8 @@ class Batch:
     targets_M: Tensor
     marks_B: Tensor
     """Number of marks of each forward pass."""
+    example_B: Tensor
+    """Which of the batch's examples a forward pass belongs to, from 0."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -99,9 +101,9 @@ def collate(
         ids, marks = masking.hide(original, rng)
         targets = original[marks]
         marks_B = np.histogram(marks, bins=starts)[0]
-    examples = len(np.unique(np.searchsorted(features.first, np.asarray(passes), side="right")))
-    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B)
-    return Batch(examples, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+    example_B = np.unique(np.searchsorted(features.first, np.asarray(passes), side="right"), return_inverse=True)[1]
+    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B.astype(np.int64))
+    return Batch(int(example_B.max()) + 1, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
 
 def shuffled(features: FeatureSet, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:

@@ -90,8 +90,6 @@ def run(
 
     progress = Progress()
     outcome = do(made, out, data, progress)
-    if outcome.missing:
-        progress.say(f"left out, for there are no files: {', '.join(outcome.missing)}")
     _report(out, made.recipe.name)
     if outcome.failed:
         lines = [f"{made.steps[id].title}, seed {made.steps[id].seed}: {why}" for id, why in outcome.failed.items()]

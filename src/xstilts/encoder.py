@@ -130,7 +130,8 @@ class Encoder(nn.Module):
         """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
         usual = self.base.config._attn_implementation
         ids_T, none = self._probe_ids(), torch.zeros(0, dtype=torch.long)
-        batch = Batch(2, ids_T, torch.tensor([7, 4]), torch.zeros_like(ids_T), none, none, torch.zeros(2))
+        zeros_T, zeros_B = torch.zeros_like(ids_T), torch.zeros(2)
+        batch = Batch(2, ids_T, torch.tensor([7, 4]), zeros_T, none, none, zeros_B, torch.arange(2))
         was_training = self.base.training
         self.base.eval()
         with torch.inference_mode():

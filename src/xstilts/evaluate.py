@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from xstilts import device
 from xstilts.batching import by_length, collate, generator
@@ -18,46 +22,61 @@ from xstilts.task import Example, Format, Kept, Prediction
 
 TOKENS = 8192
 """Token budget of a batch; changes the speed only."""
+IN_MEMORY = 2**28
+"""Bytes of vectors that are kept in memory; more are mapped from a temporary file."""
 
 
 def keep(
     encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Literal["fp32", "bf16"] = "fp32"
-) -> list[Kept]:
+) -> Kept:
     """Run all forward passes, similar lengths together; what the head kept of each, in the features' order.
 
     The forward pass of a mean-pooling format stops at its layer. Masked text is hidden by a fixed seed.
     """
     masking = encoder.masking() if format.head.kind == "vocabulary" else None
-    layer = None
+    layer, passes = None, len(features.lengths_F)
+    scores: Any = [None] * passes
     if format.head.kind == "mean":
         layer = encoder.pooled_layer if format.head.layer is None else format.head.layer
+        scores = _vectors(passes, encoder.config.hidden_size)
     rng = generator(0, "evaluation")
-    example_F = features.example_F
-    kept: dict[int, Kept] = {}
     with torch.inference_mode():
-        for passes in by_length(features, TOKENS):
-            batch = collate(features, passes, masking, rng).to(encoder.device)
+        for batch_F in by_length(features, TOKENS):
+            batch = collate(features, batch_F, masking, rng).to(encoder.device)
             with device.autocast(encoder.device, precision):
                 outputs = head(encoder.hidden(batch, layer), batch)
-            for f, array in zip(passes, head.keep(outputs, batch), strict=True):
-                kept[int(f)] = (int(example_F[f]), array)
-    return [kept[f] for f in range(len(kept))]
+            for f, array in zip(batch_F, head.keep(outputs, batch), strict=True):
+                scores[int(f)] = array
+    return Kept(features.example_F, scores, features.notes)
+
+
+def _vectors(rows: int, width: int) -> NDArray[np.float32]:
+    """Room for so many vectors; on the disk, without a name, if they are many."""
+    if rows * width * 4 <= IN_MEMORY:
+        return np.empty((rows, width), np.float32)
+    with tempfile.TemporaryDirectory() as folder:  # the map outlives the name of its file
+        return np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(rows, width))
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Predictions of one split in one language, its scores (percent) by metric, and the threshold used."""
+    """Answers to the examples of one split in one language that ask, their scores by metric, the threshold used.
 
+    `indices` are the numbers of the examples that ask; `references` are None without labels; `scores` are in the
+    metrics' units, and empty without labels.
+    """
+
+    indices: list[int]
     predictions: list[Prediction]
+    references: list[Prediction | None]
     scores: dict[str, float]
-    """Empty when the split has no labels."""
     threshold: float | None
 
 
 def evaluate(
     encoder: Encoder, head: Head, format: Format, metrics: Sequence[str], examples: Sequence[Example],
-    features: FeatureSet, *, precision: Literal["fp32", "bf16"] = "fp32", threshold: float | None = None,
-    tune: bool = False,
+    features: FeatureSet, *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
+    threshold: float | None = None, tune: bool = False,
 ) -> Evaluated:  # fmt: skip
     """Predict and score.
 
@@ -68,6 +87,7 @@ def evaluate(
         metrics: names in `metrics.METRICS`.
         examples: what `features` were made of, in the same order.
         features: forward passes.
+        language: of the examples; some metrics depend on it.
         precision: of the forward passes.
         threshold: tuned on other data before; None where there is none.
         tune: tune the threshold on these very examples.
@@ -77,8 +97,10 @@ def evaluate(
     if tune:
         threshold = format.calibrate(examples, kept)
     predictions = format.decode(examples, kept, threshold)
-    references = [format.reference(example, i) for i, example in enumerate(examples)]
+    indices = [i for i, example in enumerate(examples) if format.asks(example)]
+    references = [format.reference(examples[i], i) for i in indices]
+    assert len(predictions) == len(references)
     scores = {}
     if all(reference is not None for reference in references):
-        scores = {name: METRICS[name].function(references, predictions) for name in metrics}
-    return Evaluated(predictions, scores, threshold)
+        scores = {name: METRICS[name].score(references, predictions, language) for name in metrics}
+    return Evaluated(indices, predictions, references, scores, threshold)

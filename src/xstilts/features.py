@@ -48,6 +48,11 @@ class TokenizerPieces:
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Piece ids of each text as in `encode`, and for each piece the first and last + 1 character it stands for."""
+        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [(encoding.ids, encoding.offsets) for encoding in encodings]
+
     def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
         """For each word its piece ids (`unk` if it has none) and which of them has its first character."""
         new = [word for word in dict.fromkeys(words) if word not in self._words]
@@ -83,10 +88,10 @@ def _around(encoding: Any, texts: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M marks, E examples).
+    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M marks, N notes, E examples).
 
-    ids_T and the marks and targets_M of pass f are the slices [ids_at[f]:ids_at[f+1]] and [marks_at[f]:marks_at[f+1]];
-    the passes of example e are first[e]..first[e+1].
+    ids_T of pass f is the slice [ids_at[f]:ids_at[f+1]], its marks and targets_M are [marks_at[f]:marks_at[f+1]], its
+    notes_N are [notes_at[f]:notes_at[f+1]]; the passes of example e are first[e]..first[e+1].
     """
 
     ids_T: NDArray[np.int32]
@@ -95,6 +100,8 @@ class FeatureSet:
     targets_M: NDArray[np.int32]
     marks_at: NDArray[np.int64]
     second_F: NDArray[np.int32]
+    notes_N: NDArray[np.int32]
+    notes_at: NDArray[np.int64]
     first: NDArray[np.int64]
 
     @property
@@ -112,6 +119,11 @@ class FeatureSet:
         """The example that each forward pass belongs to."""
         return np.repeat(np.arange(self.examples), np.diff(self.first))
 
+    @property
+    def notes(self) -> list[NDArray[np.int32]]:
+        """The notes of each forward pass."""
+        return np.split(self.notes_N, self.notes_at[1:-1]) if len(self.notes_N) else []
+
     @classmethod
     def build(cls, format: Format, examples: Sequence[Example], pieces: TokenizerPieces) -> FeatureSet:
         """Tokenize the examples, a chunk at a time."""
@@ -124,13 +136,14 @@ class FeatureSet:
 
     @classmethod
     def _gather(cls, rows: Iterable[tuple[int, Features]], examples: int) -> FeatureSet:
-        ids, marks, targets = _Flat(), _Flat(), _Flat()
+        ids, marks, targets, notes = _Flat(), _Flat(), _Flat(), _Flat()
         second: list[int] = []
         passes = np.zeros(examples, np.int64)
         for example, row in rows:
             ids.add(row.ids)
             marks.add(row.marks)
             targets.add(row.targets)
+            notes.add(row.notes)
             second.append(row.second)
             passes[example] += 1
         first = np.concatenate([[0], np.cumsum(passes)])
@@ -141,6 +154,8 @@ class FeatureSet:
             targets.values(),
             marks.starts(),
             np.array(second, np.int32),
+            notes.values(),
+            notes.starts(),
             first,
         )
 

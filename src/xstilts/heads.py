@@ -38,7 +38,9 @@ class Pooled(Head):
     """Scores of a whole text from its first token: pooler (dense, tanh), then dropout, dense, tanh, dropout, linear.
 
     This is jiant's classification head on the encoder's pooler; there the pooler is carried on from phase to phase,
-    here it belongs to the head and is drawn anew with it. Keeps [C] scores.
+    here it belongs to the head and is drawn anew with it. With a single output, the forward passes of an example
+    compete (multiple choice): the loss is the cross-entropy over them, averaged over examples; the target is 1 for the
+    right one, 0 for the others. Keeps [C] scores.
     """
 
     def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
@@ -53,9 +55,27 @@ class Pooled(Head):
         scores_MC: Tensor = self.out(self.dropout(dense_MH))
         return scores_MC
 
+    def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
+        """Mean over texts, or over examples where their texts compete, in nats."""
+        if outputs_MC.shape[1] > 1:
+            return super().loss(outputs_MC, batch)
+        scores_B = outputs_MC[:, 0].float()
+        right_B, sums_E = batch.targets_M == 1, _log_sum_exp(scores_B, batch.example_B, batch.examples)
+        return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
+
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[C] scores of each text."""
         return list(outputs.float().cpu().numpy())
+
+
+def _log_sum_exp(scores_N: Tensor, group_N: Tensor, groups: int) -> Tensor:
+    """Log sum exp over the rows of each group; the group's own maximum keeps it from overflow and from vanishing."""
+    index = group_N.view(-1, *[1] * (scores_N.dim() - 1)).expand_as(scores_N)
+    top_G = scores_N.new_full((groups, *scores_N.shape[1:]), -torch.inf).scatter_reduce(
+        0, index, scores_N.detach(), "amax"
+    )
+    sums_G = torch.zeros_like(top_G).index_add(0, group_N, (scores_N - top_G[group_N]).exp())
+    return sums_G.log() + top_G
 
 
 class PerToken(Head):
@@ -95,10 +115,8 @@ class SpanEnds(Head):
         """Mean over forward passes and over the two ends, in nats."""
         row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
         scores_T2 = outputs_T2.float()
-        top = scores_T2.detach().max()
-        sums_B2 = scores_T2.new_zeros(len(batch.lengths_B), 2).index_add_(0, row_T, (scores_T2 - top).exp())
         right_B2 = scores_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=scores_T2.device)]
-        return (sums_B2.log() + top - right_B2).mean()
+        return (_log_sum_exp(scores_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
 
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[L, 2] scores of each forward pass."""

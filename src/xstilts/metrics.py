@@ -119,10 +119,17 @@ class Metric:
     """A score: its name, the function `(references, predictions) -> float`, how to read the number."""
 
     name: str
-    function: Callable[[Sequence[Any], Sequence[Any]], float]
+    function: Callable[..., float]
     higher_is_better: bool = True
     percent: bool = True
     """Whether it is a percentage, so that a mean over tasks has a meaning."""
+    by_language: bool = False
+    """Whether the function takes the language's code as its third argument."""
+
+    def score(self, references: Sequence[Any], predictions: Sequence[Any], language: str) -> float:
+        """The score of predictions in a language."""
+        rest = (language,) if self.by_language else ()
+        return self.function(references, predictions, *rest)
 
 
 METRICS: dict[str, Metric] = {

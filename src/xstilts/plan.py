@@ -73,6 +73,11 @@ class Step:
     scoring: Scoring | None = None
     new: NewEncoder | None = None
 
+    @property
+    def parts(self) -> tuple[Learned, ...]:
+        """The tasks it trains on, none if it is no training."""
+        return self.training.parts if self.training else ()
+
     def row(self) -> dict[str, Any]:
         """The step as JSON."""
         known = {"id": self.id, "kind": self.kind, "title": self.title, "parent": self.parent, "seed": self.seed}
@@ -190,8 +195,11 @@ def _part_name(part: Part) -> str:
 def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) -> Step:
     """Plan the scoring of one task, training its head first where the recipe says so."""
     task, recipe = made.tasks[name], made.recipe
-    if not task.data.keys() & {"dev", "test"}:
-        raise UserError(f"the task '{name}' has neither dev nor test data", where=f"{recipe.name}: evaluate",
+    if not task.scored:
+        what = (
+            "has neither dev nor test data" if not task.data.keys() & {"dev", "test"} else "is trained on its dev data"
+        )
+        raise UserError(f"the task '{name}' {what}", where=f"{recipe.name}: evaluate",
                         hint="give it `data` for one of these, or do not evaluate it")  # fmt: skip
     settings = last.settings.over(recipe.settings) if last else recipe.settings
     if last is not None and name in expanded(last.each or ()) and task.trainable:

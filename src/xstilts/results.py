@@ -45,13 +45,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a step answered to the example with this index (from 0), as a JSON value in the task's own terms."""
+    """What a step answered to the example with this index (from 0), as a JSON value in the task's own terms.
+
+    `id` is what the data set calls the example; `reference` is the right answer, None where the split has no labels.
+    """
 
     task: str
     language: str
     split: str
     index: int
+    id: str
     prediction: Any
+    reference: Any
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,23 +13,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xstilts import device, encoder, heads
-from xstilts.data.examples import Batchable, labelled, locate
+from xstilts.data.examples import Batchable, labelled
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.evaluate import evaluate
 from xstilts.features import FeatureSet, stored
 from xstilts.heads import Head
-from xstilts.metrics import METRICS
-from xstilts.plan import Learned, Plan, Step
+from xstilts.intake import Intake
+from xstilts.plan import Plan, Step
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
 from xstilts.store import Store, opened, told, usable
-from xstilts.task import Split, Task
+from xstilts.task import Split
 from xstilts.train import Learning, Logged, train
 
-STOP_EXAMPLES = 500
-"""Dev examples that early stopping looks at (the paper's first 500)."""
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
@@ -41,8 +39,6 @@ class Outcome:
     failed: dict[str, StepFailed] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     """Steps that start from a failed one."""
-    missing: list[str] = field(default_factory=list)
-    """Languages left out because their files are not there."""
 
 
 @dataclass
@@ -60,15 +56,10 @@ class Run:
 
     plan: Plan
     store: Store
-    data: Path | None
+    intake: Intake
     progress: Progress
     outcome: Outcome = field(default_factory=Outcome)
     _ready: _Ready | None = None
-
-    def name_of_encoder(self, step: Step) -> str:
-        """The recipe's encoder as a folder or Hub id, `{data}` filled in."""
-        name = step.encoder.replace("{data}", str(self.data)) if self.data else step.encoder
-        return str(Path(name).expanduser()) if name.startswith("~") else name
 
     def pending(self) -> list[Step]:
         """The steps that are not done, and those that start from such a one: these are to be done again."""
@@ -92,30 +83,24 @@ class Run:
         for step in self.plan.steps.values():
             if step not in pending:
                 now: dict[str, str] = {}
-                for batchable, _ in self._inputs([step], Collector()):  # files that are gone are not missed
+                for batchable, _ in self.intake.inputs([step], Collector()):  # files that are gone are not missed
                     now |= batchable.files
-                now |= self._encoder_files(step)
+                now |= self.intake.encoder_files(step)
                 with found.catch():
                     self.store.unchanged(step.id, now)
         roots = [step for step in pending if step.parent is None and step.kind != "create"]
         if roots:
             with found.catch():
                 self._check_encoder(roots)
-        for batchable, needs_labels in self._inputs(pending, found):
+        for batchable, needs_labels in self.intake.inputs(pending, found):
             with found.catch():
-                examples = batchable.read()
+                examples = batchable.read(self.progress.say)
                 if needs_labels:
                     labelled(batchable, examples)
         found.raise_any()
 
-    def _encoder_files(self, step: Step) -> dict[str, str]:
-        """The sha256 of the files of the recipe's own encoder, for a step that starts from it and if it is a folder."""
-        if step.parent is not None or step.kind == "create":
-            return {}
-        return encoder.files(self.name_of_encoder(step))
-
     def _check_encoder(self, roots: Sequence[Step]) -> None:
-        name = self.name_of_encoder(roots[0])
+        name = self.intake.encoder_name(roots[0])
         if "{data}" in name:
             raise UserError(
                 "the recipe's encoder lies beside the data folder",
@@ -129,7 +114,7 @@ class Run:
         masked = [
             part.task
             for step in self.plan.steps.values()
-            for part in _parts(step)
+            for part in step.parts
             if self.plan.tasks[part.task].format.head.kind == "vocabulary"
         ]
         for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
@@ -139,59 +124,6 @@ class Run:
         deepest = max((layer for layer in layers if layer is not None), default=0)
         if deepest > loaded.layers:
             raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
-
-    def _inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
-        """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
-        seen: set[str] = set()
-        for step in pending:
-            for part in _parts(step):
-                task = self.plan.tasks[part.task]
-                with found.catch():
-                    yield from _once(locate(task, task.data["train"], task.train_languages, self.data), True, seen)
-                stop = self.stop_set(task)
-                if stop is not None:
-                    yield from _once(stop, True, seen)
-            if step.new is not None:
-                task = self.plan.tasks[step.new.text]
-                with found.catch():
-                    yield from _once(locate(task, task.data["train"], task.train_languages, self.data), False, seen)
-            if step.scoring is not None:
-                for language in step.scoring.languages:
-                    with found.catch():
-                        for batchable in self.scored(step, language).values():
-                            yield from _once(batchable, False, seen)
-
-    def stop_set(self, task: Task) -> Batchable | None:
-        """The examples for early stopping; None where there are none, or for text (it takes no part)."""
-        source = task.stop_source()
-        if source is None or not METRICS[task.metric].higher_is_better:
-            return None
-        try:
-            return locate(task, source, task.train_languages, self.data, STOP_EXAMPLES)
-        except UserError:
-            return None
-
-    def scored(self, step: Step, language: str) -> dict[Split, Batchable]:
-        """The splits of an evaluated task in a language that are there.
-
-        Raises:
-            MissingData: neither dev nor test is there, and the recipe does not say to skip such languages.
-        """
-        assert step.scoring is not None
-        task = self.plan.tasks[step.scoring.task]
-        there: dict[Split, Batchable] = {}
-        missing = Collector()
-        for split in SPLITS:
-            if split in task.data:
-                with missing.catch():
-                    there[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
-        if not there:
-            if self.plan.recipe.missing == "error":
-                missing.raise_any()
-            note = f"{task.name} {language}"
-            if note not in self.outcome.missing:
-                self.outcome.missing.append(note)
-        return there
 
     # --- the steps ------------------------------------------------------------------------------------------------
 
@@ -207,7 +139,7 @@ class Run:
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.new is not None
         task = self.plan.tasks[step.new.text]
-        text = locate(task, task.data["train"], task.train_languages, self.data)
+        text = self.intake.train_set(task)
         made = create(step.new, text.read())
         made.save(folder / "encoder")
         self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
@@ -217,16 +149,16 @@ class Run:
         assert step.training is not None and step.seed is not None
         training, ready = step.training, self._take(step)
         device.seed(step.seed)
-        inputs = self._encoder_files(step)
+        inputs = self.intake.encoder_files(step)
         learning, looks = [], []
         for part in training.parts:
             task = self.plan.tasks[part.task]
-            rows = locate(task, task.data["train"], task.train_languages, self.data)
+            rows = self.intake.train_set(task)
             inputs |= rows.files
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
             learning.append(Learning(part, head, self._features(ready.encoder, rows, part.max_length), masking))
-            stop = self.stop_set(task)
+            stop = self.intake.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
@@ -236,7 +168,15 @@ class Run:
         def dev() -> float:
             values = [
                 evaluate(
-                    ready.encoder, head, task.format, (task.metric,), examples, features, precision=training.precision
+                    ready.encoder,
+                    head,
+                    task.format,
+                    (task.metric,),
+                    examples,
+                    features,
+                    language=task.train_languages[0],
+                    precision=training.precision,
+                    tune=True,
                 ).scores[task.metric]
                 for task, head, examples, features in looks
             ]
@@ -271,13 +211,13 @@ class Run:
         if scoring.head is not None:
             head.load_state_dict(ready.heads[scoring.head].state_dict())
         head.eval()
-        inputs = self._encoder_files(step)
+        inputs = self.intake.encoder_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
         for k, language in enumerate(scoring.languages):
             self.progress.at(k, len(scoring.languages), language)
             threshold = None
-            for split, rows in self.scored(step, language).items():
+            for split, rows in self.intake.scored(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(ready.encoder, rows, scoring.max_length)
                 result = evaluate(
@@ -287,14 +227,19 @@ class Run:
                     task.metrics,
                     examples,
                     features,
+                    language=language,
                     precision=scoring.precision,
                     threshold=threshold,
                     tune=split == "dev",
                 )
                 threshold = result.threshold
-                predictions += [Prediction(task.name, language, split, i, p) for i, p in enumerate(result.predictions)]
+                answers = zip(result.indices, result.predictions, result.references, strict=True)
+                for i, prediction, reference in answers:
+                    id = task.format.id(examples[i], i)
+                    predictions.append(Prediction(task.name, language, split, i, id, prediction, reference))
+                n = len(result.indices)
                 scores += [
-                    Score(task.name, language, split, metric, value, len(examples), step.id, step.encoder, step.seed)
+                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed)
                     for metric, value in result.scores.items()
                 ]
                 if not result.scores:
@@ -317,7 +262,7 @@ class Run:
             self._ready = None
             if step.parent is None:
                 recipe = self.plan.recipe
-                loaded = encoder.load(self.name_of_encoder(step), remote_code=recipe.trust_remote_code is not None)
+                loaded = encoder.load(self.intake.encoder_name(step), remote_code=recipe.trust_remote_code is not None)
                 self._ready = _Ready(None, loaded, [])
             else:
                 self._ready = self._load(self.plan.steps[step.parent])
@@ -338,7 +283,7 @@ class Run:
         except UserError as error:
             raise UserError(error.what, where=error.where, hint=again) from error
         made = []
-        for i, part in enumerate(_parts(parent)):
+        for i, part in enumerate(parent.parts):
             head = heads.build(self.plan.tasks[part.task].format.head, model.config, model.vocabulary)
             if self.plan.tasks[part.task].format.head.trained:
                 path = folder / f"head-{i}.safetensors"
@@ -348,17 +293,6 @@ class Run:
                     raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=again) from error
             made.append(head)
         return _Ready(parent.id, model, made)
-
-
-def _parts(step: Step) -> tuple[Learned, ...]:
-    return step.training.parts if step.training else ()
-
-
-def _once(batchable: Batchable, needs_labels: bool, seen: set[str]) -> Iterable[tuple[Batchable, bool]]:
-    key = f"{batchable.task.format!r} {batchable.content} {needs_labels}"
-    if key not in seen:
-        seen.add(key)
-        yield batchable, needs_labels
 
 
 def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome:
@@ -372,13 +306,15 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
     """
     with told(out, SafetensorError):
         store = usable(out)
-        job = Run(plan, store, data, progress)
+        job = Run(plan, store, Intake(plan, data), progress)
         job.check(job.pending())
         with opened(store):
             store.sweep()
             if store.save_study(plan.study()):
                 progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
             _do_all(job)
+    if job.intake.missing:
+        progress.say(f"left out, for there are no files: {', '.join(job.intake.missing)}")
     return job.outcome
 
 

@@ -56,7 +56,7 @@ def lines(
     if encoder is None:
         yield "pieces      give --encoder to see them"
         return
-    yield from _through(task, example, encoder)
+    yield from _through(task, example, language, encoder)
 
 
 def _pick(task: Task, rows: Batchable, language: str, index: int) -> tuple[Row, Example]:
@@ -82,7 +82,7 @@ def _short(value: Any, width: int = 400) -> str:
     return text if len(text) <= width else f"{text[:width]} ... ({len(text):,} characters)"
 
 
-def _through(task: Task, example: Example, name: str) -> Iterator[str]:
+def _through(task: Task, example: Example, language: str, name: str) -> Iterator[str]:
     """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
     from xstilts import encoder as encoders
     from xstilts.evaluate import evaluate
@@ -116,7 +116,7 @@ def _through(task: Task, example: Example, name: str) -> Iterator[str]:
     model.eval()
     head.eval()
     features = FeatureSet.build(task.format, [example], pieces)
-    result = evaluate(model, head, task.format, (), [example], features)
+    result = evaluate(model, head, task.format, (), [example], features, language=language)
     yield f"prediction  {_short(result.predictions[0])}{whose}"
 
 

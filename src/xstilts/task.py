@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -76,13 +77,19 @@ class File(Strict):
 
     path: PathText
     pair: PathText | None = None
-    """The other side of aligned text (one sentence a line, line k belongs to line k)."""
+    """The other side: of aligned text (line k belongs to line k), or what the first file's sentences look for."""
+    gold: PathText | None = None
+    """Which lines of the two sides belong together (`id TAB id`), where sentences have ids; may be missing."""
     columns: tuple[str, ...] | dict[str, str] | None = None
     """Names of the columns of a file without a header, or {our name: the file's name}."""
     part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
     """`2/3` is the second third of the rows."""
     where: dict[str, str] | None = None
-    """Only rows whose column has this value; `{lang}` works here too."""
+    """Only rows whose column has this value, or begins with it where it ends in `*`; `{lang}` works here too."""
+    classes: tuple[str, ...] | None = None
+    """Names of the labels (or tags) of a file that numbers them from 0."""
+    broken: Literal["error", "replace"] = "error"
+    """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD in their place and say how many."""
     folder: str = ""
     """Folder of the task file that names this file, as the recipe spells it; tells equal paths of two folders apart."""
     base: Path | None = Field(default=None, exclude=True)
@@ -129,6 +136,20 @@ def _joined(value: Any) -> list[Any]:
     return [{"path": file} if isinstance(file, str) else file for file in files]
 
 
+def _files(source: Source | None) -> tuple[File, ...]:
+    return tuple(file for layout in source.layouts for file in layout) if source else ()
+
+
+def _filled(file: File, language: str) -> tuple[str, str, str | None]:
+    """The folder, the path for a language, and the part of a file."""
+    return file.folder, file.path.replace("{lang}", language), file.part
+
+
+def _overlap(one: tuple[str, str, str | None], other: tuple[str, str, str | None]) -> bool:
+    """Whether two files have rows in common; different parts of a file have none."""
+    return one[1] == other[1] and (one[2] is None or other[2] is None or one[2] == other[2])
+
+
 @dataclass(frozen=True)
 class HeadSpec:
     """Which head a format needs; `heads.build` makes the module."""
@@ -150,7 +171,8 @@ class Features:
     """One forward pass of one example: token ids, and the positions that the head looks at.
 
     `marks` are positions in `ids`; `targets` has one class per mark, `IGNORED` where there is no label. `second` is the
-    position where the second text begins (0: there is none), for encoders with token types.
+    position where the second text begins (0: there is none), for encoders with token types. `notes` are integers that
+    `decode` gets back with what the head kept.
     """
 
     example: int
@@ -158,6 +180,7 @@ class Features:
     marks: Sequence[int]
     targets: Sequence[int]
     second: int = 0
+    notes: Sequence[int] = ()
 
 
 class Pieces(Protocol):
@@ -171,6 +194,9 @@ class Pieces(Protocol):
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Piece ids of each text, without special tokens and without truncation."""
 
+    def spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Piece ids of each text as in `encode`, and for each piece the first and last + 1 character it stands for."""
+
     def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
         """For each word its piece ids (never none) and which of them has the word's first character."""
 
@@ -181,8 +207,25 @@ class Pieces(Protocol):
         """Add the special tokens of a pair; also the position of the second text's first piece."""
 
 
-Kept: TypeAlias = tuple[int, NDArray[Any]]
-"""Example number, and what its head kept of one forward pass (see `heads.py` for the shapes)."""
+@dataclass(frozen=True)
+class Flaw:
+    """What is odd about an example; a fatal one keeps it out of training, but not out of scoring."""
+
+    what: str
+    fatal: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a head kept of all forward passes of a split, in the order of the features (F passes).
+
+    `scores` has an array for each pass (see `heads.py` for the shapes), or is one [F, ...] array, which may be mapped
+    from the disk; `notes` are those of the features.
+    """
+
+    example_F: NDArray[np.int64]
+    scores: Sequence[NDArray[Any]] | NDArray[Any]
+    notes: Sequence[NDArray[np.int32]] = ()
 
 
 class Format(Strict, ABC):
@@ -191,6 +234,8 @@ class Format(Strict, ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     """What a task of one's own is scored with if it does not say."""
+    file: ClassVar[Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]] = "lines"
+    """Which kind of file holds its predictions in the leaderboard's layout (see `submission.py`)."""
     measures: ClassVar[tuple[str, ...]]
     """The metrics that its predictions can be scored with."""
     version: ClassVar[int] = 1
@@ -215,19 +260,35 @@ class Format(Strict, ABC):
     def read(self, row: Row) -> Example | None:
         """Make an example of a row; None drops the row on purpose. Raises DataError."""
 
+    def flaw(self, example: Example) -> Flaw | None:
+        """What a user should hear of an example; the first of each kind is named, the others are counted."""
+        return None
+
+    def asks(self, example: Example) -> bool:
+        """Whether an example is to be answered; False for one that only stands to be found by others."""
+        return True
+
+    def beyond(self, example: Example) -> Example | None:
+        """What is kept of an example beyond the limit: what others may find; None for nothing."""
+        return None
+
+    def id(self, example: Example, index: int) -> str:
+        """What the data set calls the example; its number where it has no name."""
+        return str(index)
+
     @abstractmethod
     def features(self, examples: Sequence[Example], pieces: Pieces) -> Iterator[Features]:
         """Forward passes of the examples, in order; one or more for each."""
 
     @abstractmethod
-    def decode(self, examples: Sequence[Example], kept: Sequence[Kept], threshold: float | None) -> list[Prediction]:
-        """One prediction for each example, from what the head kept of all its forward passes, in order."""
+    def decode(self, examples: Sequence[Example], kept: Kept, threshold: float | None) -> list[Prediction]:
+        """One prediction for each example that asks, in order, from what the head kept of all forward passes."""
 
     @abstractmethod
     def reference(self, example: Example, index: int) -> Prediction | None:
         """The right prediction, or None for an example without a label."""
 
-    def calibrate(self, examples: Sequence[Example], kept: Sequence[Kept]) -> float | None:
+    def calibrate(self, examples: Sequence[Example], kept: Kept) -> float | None:
         """A threshold tuned on dev for use on test; None where the format has none."""
         return None
 
@@ -281,8 +342,21 @@ class Task(Strict):
         return self
 
     def stop_source(self) -> Source | None:
-        """What early stopping looks at: `stop` if the task says so, else its dev set."""
-        return self.data.get("stop", self.data.get("dev"))
+        """What early stopping looks at: `stop` if the task says so, else its dev set unless it is trained on."""
+        return self.data.get("stop", self.data.get("dev") if "dev" in self.scored else None)
+
+    @property
+    def scored(self) -> tuple[Split, ...]:
+        """The splits that are scored: dev and test, without one that the task is trained on in some language."""
+        seen = [_filled(file, code) for file in _files(self.data.get("train")) for code in self.train_languages]
+        splits: tuple[Split, ...] = ("dev", "test")
+        return tuple(
+            split
+            for split in splits
+            if split in self.data
+            and not any(_overlap(_filled(file, code), other)
+                        for file in _files(self.data[split]) for code in self.train_languages for other in seen)
+        )  # fmt: skip
 
     @property
     def trainable(self) -> bool:

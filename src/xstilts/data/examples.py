@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from xstilts.data.find import PLAYGROUND, Found, digest, find
 from xstilts.data.readers import read
 from xstilts.errors import Collector, DataError, UserError
 from xstilts.languages import LANGUAGES
-from xstilts.task import Example, Source, Task
+from xstilts.task import Example, Flaw, Source, Task
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""
@@ -27,6 +27,10 @@ class Batchable:
     found: tuple[tuple[str, Found], ...]
     """Language and file, in reading order."""
     limit: int | None
+    each: bool = False
+    """Whether the limit is meant for each file."""
+    train: bool = False
+    """Whether it is to be trained on; examples that cannot be are left out."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -43,36 +47,82 @@ class Batchable:
             [code, found.file.model_dump(mode="json"), [files[path] for path in (*found.paths, found.pair) if path]]
             for code, found in self.found
         ]
-        return json.dumps([rows, self.limit], sort_keys=True)
+        return json.dumps([rows, self.limit, self.each, self.train], sort_keys=True)
 
-    def read(self) -> list[Example]:
-        """The examples.
+    def read(self, say: Callable[[str], None] | None = None) -> list[Example]:
+        """The examples; `say` is told what is odd about some of them.
 
         Raises:
             UserError: rows that cannot be read, the first few of them, each with file and line.
         """
-        mistakes = Collector()
-        examples = list(islice(self._examples(mistakes), self.limit))
+        mistakes, flaws = Collector(), _Flaws()
+        if self.each:
+            examples = [e for one in self.found for e in self._limited(self._examples((one,), mistakes, flaws))]
+        else:
+            examples = list(self._limited(self._examples(self.found, mistakes, flaws)))
         mistakes.raise_any()
+        if say:
+            for line in flaws.said():
+                say(line)
         if not examples:
             raise DataError("no example is left", where=", ".join(self.files))
         return examples
 
-    def _examples(self, mistakes: Collector) -> Iterator[Example]:
-        for code, found in self.found:
+    def _limited(self, examples: Iterator[Example]) -> Iterator[Example]:
+        """The first examples that ask, as many as the limit says; of the others what these may find."""
+        form, left = self.task.format, self.limit
+        if left is None or form.head.kind != "mean":
+            yield from islice(examples, left)
+            return
+        for example in examples:
+            if not form.asks(example):
+                yield example
+            elif left > 0:
+                left -= 1
+                yield example
+            elif (rest := form.beyond(example)) is not None:
+                yield rest
+
+    def _examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, flaws: _Flaws) -> Iterator[Example]:
+        for code, found in files:
             form = self.task.format
             with mistakes.catch():
                 for row in read(found, code, fields=form.fields, inputs=form.inputs):
                     with mistakes.catch():
                         example = form.read(row)
-                        if example is not None:
+                        if example is not None and flaws.usable(form.flaw(example), row.where, self.train):
                             yield example
                     if len(mistakes.errors) >= MISTAKES:
                         return
 
 
-def locate(task: Task, source: Source, codes: Sequence[str], data: Path | None, limit: int | None = None) -> Batchable:
-    """Find the files of a source in the given languages.
+class _Flaws:
+    """What is odd about examples: where it was first seen, how often, and whether that kept them out."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, bool], tuple[str, int]] = {}
+
+    def usable(self, flaw: Flaw | None, where: str, train: bool) -> bool:
+        """Whether an example is taken; notes its flaw."""
+        if flaw is None:
+            return True
+        out = train and flaw.fatal
+        first, count = self._seen.get((flaw.what, out), (where, 0))
+        self._seen[flaw.what, out] = (first, count + 1)
+        return not out
+
+    def said(self) -> Iterator[str]:
+        """A line for each kind."""
+        for (what, out), (first, count) in self._seen.items():
+            others = f", and {count - 1:,} more like it" if count > 1 else ""
+            yield f"{first}: {what}{others}{'; left out of training' if out else ''}"
+
+
+def locate(
+    task: Task, source: Source, codes: Sequence[str], data: Path | None, limit: int | None = None, *,
+    each: bool = False, train: bool = False,
+) -> Batchable:  # fmt: skip
+    """Find the files of a source in the given languages; `limit` counts examples, with `each` those of each file.
 
     Raises:
         MissingData: for each language that is not there, every place that was looked at.
@@ -84,7 +134,7 @@ def locate(task: Task, source: Source, codes: Sequence[str], data: Path | None, 
         with missing.catch():
             found.extend((code, file) for file in find(source, code, roots, code3=_code3(code)))
     missing.raise_any()
-    return Batchable(task, tuple(found), limit)
+    return Batchable(task, tuple(found), limit, each, train)
 
 
 def _code3(code: str) -> str:

@@ -88,10 +88,9 @@ class Classify(Format):
                 ids, _ = pieces.single(texts[0][:room])
             yield Features(index, ids, [0], [target], second)
 
-    def decode(self, examples: Sequence[Labelled], kept: Sequence[Kept], threshold: float | None) -> list[str]:
+    def decode(self, examples: Sequence[Labelled], kept: Kept, threshold: float | None) -> list[str]:
         """The label with the highest score; the first one on ties."""
-        assert len(examples) == len(kept)
-        return [self.labels[int(scores.argmax())] for _, scores in kept]
+        return [self.labels[int(scores_C.argmax())] for scores_C in kept.scores]
 
     def reference(self, example: Labelled, index: int) -> str | None:
         """The label."""

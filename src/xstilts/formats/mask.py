@@ -41,10 +41,9 @@ class Mask(Format):
         for index, ids in enumerate(pieces.encode(examples)):
             yield Features(index, pieces.single(ids[: pieces.room(1)])[0], [], [])
 
-    def decode(self, examples: Sequence[str], kept: Sequence[Kept], threshold: float | None) -> list[tuple[float, int]]:
+    def decode(self, examples: Sequence[str], kept: Kept, threshold: float | None) -> list[tuple[float, int]]:
         """The summed negative log-likelihood (nats) of an example's hidden pieces, and their number."""
-        assert len(examples) == len(kept)
-        return [(float(total), int(count)) for _, (total, count) in kept]
+        return [(float(total), int(count)) for total, count in kept.scores]
 
     def reference(self, example: str, index: int) -> str:
         """The text itself: raw text is its own label."""

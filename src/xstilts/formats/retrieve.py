@@ -56,10 +56,10 @@ class Retrieve(Format):
             for ids in pair:
                 yield Features(index, pieces.single(ids[:room])[0], [], [])
 
-    def decode(self, examples: Sequence[Translated], kept: Sequence[Kept], threshold: float | None) -> list[int]:
+    def decode(self, examples: Sequence[Translated], kept: Kept, threshold: float | None) -> list[int]:
         """For each English sentence the number of the nearest sentence of the other language."""
-        assert len(kept) == 2 * len(examples)
-        vectors = np.stack([vector for _, vector in kept])
+        vectors = np.asarray(kept.scores)
+        assert len(vectors) == 2 * len(examples)
         return [int(row) for row in nearest_rows(vectors[1::2], vectors[0::2])]
 
     def reference(self, example: Translated, index: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, nearest
 from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
@@ -22,6 +22,7 @@ class Tag(Format):
     name: ClassVar[str] = "tag"
     metrics: ClassVar[tuple[str, ...]] = ("chunk_f1",)
     measures: ClassVar[tuple[str, ...]] = ("chunk_f1", "token_accuracy")
+    file: ClassVar[Literal["tags"]] = "tags"
 
     labels: Labels
 
@@ -85,10 +86,10 @@ class Tag(Format):
                 targets.append(IGNORED if tag is None else self.labels.index(tag))
             yield _window(index, ids, marks, targets, pieces)
 
-    def decode(self, examples: Sequence[Tagged], kept: Sequence[Kept], threshold: float | None) -> list[list[str]]:
+    def decode(self, examples: Sequence[Tagged], kept: Kept, threshold: float | None) -> list[list[str]]:
         """The best tag of each word, a sentence's windows put together again."""
         tags: list[list[str]] = [[] for _ in examples]
-        for example, best in kept:
+        for example, best in zip(kept.example_F, kept.scores, strict=True):
             tags[example].extend(self.labels[i] for i in best)
         return tags
 

@@ -1,0 +1,104 @@
+"""What a run reads: the files of data and encoder that each step needs, found before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xstilts import encoder
+from xstilts.data.examples import Batchable, locate
+from xstilts.errors import Collector, UserError
+from xstilts.metrics import METRICS
+from xstilts.plan import Plan, Step
+from xstilts.task import Split, Task
+
+STOP_EXAMPLES = 500
+"""Dev examples of each file that early stopping looks at (the paper's first 500)."""
+
+
+@dataclass
+class Intake:
+    """The inputs of a plan's steps; `missing` gathers the languages that are left out for want of files."""
+
+    plan: Plan
+    data: Path | None
+    missing: list[str] = field(default_factory=list)
+
+    def encoder_name(self, step: Step) -> str:
+        """The recipe's encoder as a folder or Hub id, `{data}` filled in."""
+        name = step.encoder.replace("{data}", str(self.data)) if self.data else step.encoder
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+
+    def train_set(self, task: Task) -> Batchable:
+        """The examples that a task is trained on.
+
+        Raises:
+            MissingData: they are not there.
+        """
+        return locate(task, task.data["train"], task.train_languages, self.data, train=True)
+
+    def encoder_files(self, step: Step) -> dict[str, str]:
+        """The sha256 of the files of the recipe's own encoder, for a step that starts from it and if it is a folder."""
+        if step.parent is not None or step.kind == "create":
+            return {}
+        return encoder.files(self.encoder_name(step))
+
+    def inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
+        """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
+        seen: set[str] = set()
+        for step in pending:
+            for part in step.parts:
+                task = self.plan.tasks[part.task]
+                with found.catch():
+                    yield from _once(self.train_set(task), True, seen)
+                stop = self.stop_set(task)
+                if stop is not None:
+                    yield from _once(stop, True, seen)
+            if step.new is not None:
+                task = self.plan.tasks[step.new.text]
+                with found.catch():
+                    yield from _once(self.train_set(task), False, seen)
+            if step.scoring is not None:
+                for language in step.scoring.languages:
+                    with found.catch():
+                        for batchable in self.scored(step, language).values():
+                            yield from _once(batchable, False, seen)
+
+    def stop_set(self, task: Task) -> Batchable | None:
+        """The examples for early stopping; None where there are none, or for text (it takes no part)."""
+        source = task.stop_source()
+        if source is None or not METRICS[task.metric].higher_is_better:
+            return None
+        try:
+            return locate(task, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
+        except UserError:
+            return None
+
+    def scored(self, step: Step, language: str) -> dict[Split, Batchable]:
+        """The splits of an evaluated task in a language that are there.
+
+        Raises:
+            MissingData: neither dev nor test is there, and the recipe does not say to skip such languages.
+        """
+        assert step.scoring is not None
+        task = self.plan.tasks[step.scoring.task]
+        there: dict[Split, Batchable] = {}
+        missing = Collector()
+        for split in task.scored:
+            with missing.catch():
+                there[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
+        if not there:
+            if self.plan.recipe.missing == "error":
+                missing.raise_any()
+            note = f"{task.name} {language}"
+            if note not in self.missing:
+                self.missing.append(note)
+        return there
+
+
+def _once(batchable: Batchable, needs_labels: bool, seen: set[str]) -> Iterable[tuple[Batchable, bool]]:
+    key = f"{batchable.task.format!r} {batchable.content} {needs_labels}"
+    if key not in seen:
+        seen.add(key)
+        yield batchable, needs_labels
