@@ -220,3 +220,19 @@ def test_the_catalogue_says_what_is_found(study: Files) -> None:
     assert row["found"] == {"train": [], "dev": ["sw"], "test": []}
     assert "xnli/dev-{lang}.tsv" in str(row["files"])
     assert "udpos" in study.call("tasks").out
+
+
+def test_tags_that_a_task_does_not_list_are_those_of_its_training_data(study: Files) -> None:
+    study.write("train.tsv", "the\tNP/N\ncat\tN\n\na\tNP/N\nstone\tN\nfalls\tS\\NP\n")
+    study.write("test.tsv", "the\tNP/N\nwall\tN\nsings\t(S\\NP)/NP\n")
+    study.write(
+        "tasks.yaml", "mine: {format: tag, metrics: [token_accuracy], data: {train: train.tsv, test: test.tsv}}\n"
+    )
+    study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
+    assert study.run().code == 0
+    (row,) = [
+        json.loads(line)
+        for path in study.out.glob("steps/*/predictions.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert row["reference"] == ["NP/N", "N", "(S\\NP)/NP"] and set(row["prediction"]) <= {"NP/N", "N", "S\\NP"}

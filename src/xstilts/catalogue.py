@@ -27,7 +27,7 @@ def _row(task: Task, data: Path | None) -> dict[str, Any]:
     return {
         "task": task.name,
         "format": task.format.name,
-        "labels": list(getattr(task.format, "labels", ())),
+        "labels": list(getattr(task.format, "labels", None) or ()),
         "languages": list(task.languages),
         "train_languages": list(task.train_languages),
         "splits": list(task.data),

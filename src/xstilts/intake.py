@@ -24,6 +24,20 @@ class Intake:
     plan: Plan
     data: Path | None
     missing: list[str] = field(default_factory=list)
+    _closed: dict[str, Task] = field(default_factory=dict)
+
+    def task(self, name: str) -> Task:
+        """A task whose format is closed, with the training data if it was left open.
+
+        Raises:
+            UserError: the training data that it takes are not there, or cannot be read.
+        """
+        if name not in self._closed:
+            task = self.plan.tasks[name]
+            if task.format.open:
+                task = task.model_copy(update={"format": task.format.closed(self.train_set(task).read())})
+            self._closed[name] = task
+        return self._closed[name]
 
     def encoder_name(self, step: Step) -> str:
         """The recipe's encoder as a folder or Hub id, `{data}` filled in."""
@@ -71,7 +85,8 @@ class Intake:
         if source is None or not METRICS[task.metric].higher_is_better:
             return None
         try:
-            return locate(task, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
+            open_task = self.plan.tasks[task.name]  # which takes labels that the training data do not have
+            return locate(open_task, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
         except UserError:
             return None
 

@@ -206,7 +206,7 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         at = _train(made, at, last, (Part(task=name),), seed, role="target")
     head = None
     if task.format.head.trained:
-        fitting = (i for i, part in enumerate(at.learned) if made.tasks[part.task].format == task.format)
+        fitting = (i for i, part in enumerate(at.learned) if _same_labels(made.tasks[part.task], task))
         head = next(fitting, None)
         if head is None:
             raise UserError(
@@ -224,6 +224,11 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
     )
     content = {**scoring.model_dump(mode="json"), "identity": _identity(task, ("dev", "test"))}
     return _add(made, "evaluate", at.step, seed if at.seeded else None, f"score {name}", content, scoring=scoring)
+
+
+def _same_labels(one: Task, other: Task) -> bool:
+    """Whether a head of one task can be used for another; labels that are left open come from the training data."""
+    return one.format == other.format and (not one.format.open or one.data.get("train") == other.data.get("train"))
 
 
 def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
 from xstilts.store import Store, opened, told, usable
-from xstilts.task import Split
+from xstilts.task import Format, Split
 from xstilts.train import Learning, Logged, train
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
@@ -152,18 +152,22 @@ class Run:
         inputs = self.intake.encoder_files(step)
         learning, looks = [], []
         for part in training.parts:
-            task = self.plan.tasks[part.task]
+            task = self.intake.task(part.task)
             rows = self.intake.train_set(task)
             inputs |= rows.files
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
-            learning.append(Learning(part, head, self._features(ready.encoder, rows, part.max_length), masking))
+            learning.append(
+                Learning(part, head, self._features(ready.encoder, task.format, rows, part.max_length), masking)
+            )
             stop = self.intake.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
-                looks.append((task, head, stop.read(), self._features(ready.encoder, stop, part.max_length)))
+                looks.append(
+                    (task, head, stop.read(), self._features(ready.encoder, task.format, stop, part.max_length))
+                )
 
         def dev() -> float:
             values = [
@@ -206,7 +210,7 @@ class Run:
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
         ready = self._at(step)
-        task, scoring = self.plan.tasks[step.scoring.task], step.scoring
+        task, scoring = self.intake.task(step.scoring.task), step.scoring
         head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
         if scoring.head is not None:
             head.load_state_dict(ready.heads[scoring.head].state_dict())
@@ -219,7 +223,7 @@ class Run:
             threshold = None
             for split, rows in self.intake.scored(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
-                features = self._features(ready.encoder, rows, scoring.max_length)
+                features = self._features(ready.encoder, task.format, rows, scoring.max_length)
                 result = evaluate(
                     ready.encoder,
                     head,
@@ -252,9 +256,9 @@ class Run:
         self.progress.end(f"{task.metric} {said}" if said else "nothing to score")
         return {"inputs": inputs}
 
-    def _features(self, model: Encoder, rows: Batchable, max_length: int) -> FeatureSet:
+    def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
         pieces = model.pieces(max_length)
-        return stored(self.store.features, rows.task.format, pieces, model.tokenizer_digest(), rows.content, rows.read)
+        return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.read)
 
     def _at(self, step: Step) -> _Ready:
         """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
@@ -284,8 +288,9 @@ class Run:
             raise UserError(error.what, where=error.where, hint=again) from error
         made = []
         for i, part in enumerate(parent.parts):
-            head = heads.build(self.plan.tasks[part.task].format.head, model.config, model.vocabulary)
-            if self.plan.tasks[part.task].format.head.trained:
+            spec = self.intake.task(part.task).format.head
+            head = heads.build(spec, model.config, model.vocabulary)
+            if spec.trained:
                 path = folder / f"head-{i}.safetensors"
                 try:
                     head.load_state_dict(load_file(path))

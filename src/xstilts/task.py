@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,6 +259,15 @@ class Format(Strict, ABC):
     @abstractmethod
     def read(self, row: Row) -> Example | None:
         """Make an example of a row; None drops the row on purpose. Raises DataError."""
+
+    @property
+    def open(self) -> bool:
+        """Whether a part of the format, such as its labels, is left to the training data."""
+        return False
+
+    def closed(self, examples: Sequence[Example]) -> Self:
+        """The format with what it leaves open taken from training examples."""
+        return self
 
     def flaw(self, example: Example) -> Flaw | None:
         """What a user should hear of an example; the first of each kind is named, the others are counted."""

@@ -1,4 +1,4 @@
-"""Tag: every word of a sentence gets one of a fixed set of tags, read off its first piece."""
+"""Tag: every word of a sentence gets one of a set of tags, read off its first piece."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Tag(Format):
     measures: ClassVar[tuple[str, ...]] = ("chunk_f1", "token_accuracy")
     file: ClassVar[Literal["tags"]] = "tags"
 
-    labels: Labels
+    labels: Labels | None = None
+    """By default all tags of the training data, in alphabetical order."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -39,7 +40,22 @@ class Tag(Format):
     @property
     def head(self) -> HeadSpec:
         """The token head, one score a tag."""
-        return HeadSpec("token", len(self.labels))
+        return HeadSpec("token", len(self.labels or ()))
+
+    @property
+    def open(self) -> bool:
+        """Whether the tags are to be taken from the training data."""
+        return self.labels is None
+
+    def closed(self, examples: Sequence[Tagged]) -> Tag:
+        """With the tags of these sentences, if it has none of its own."""
+        tags = {tag for example in examples for tag in example.tags or ()}
+        return self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(tags))})
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        assert self.labels is not None, "the format is open still"
+        return self.labels
 
     def read(self, row: Row) -> Tagged:
         """Make an example of a sentence.
@@ -62,13 +78,14 @@ class Tag(Format):
         if len(words) != len(tags):
             raise DataError(f"{len(words)} words but {len(tags)} tags", where=row.where)
         for word, tag in zip(words, tags, strict=True):
-            if tag not in self.labels:
+            if self.labels is not None and tag not in self.labels:
                 raise DataError(f"unknown tag '{tag}' of '{word}'", where=row.where, hint=nearest(tag, self.labels))
         return Tagged(tuple(words), tuple(tags))
 
     def features(self, examples: Sequence[Tagged], pieces: Pieces) -> Iterator[Features]:
         """As many windows as the sentence needs, cut between words."""
         room = pieces.room(1)
+        known: dict[str | None, int] = {label: number for number, label in enumerate(self._labels)}
         split = iter(pieces.words([word for example in examples for word in example.words]))
         for index, example in enumerate(examples):
             tags: tuple[str | None, ...] = example.tags or (None,) * len(example.words)
@@ -83,14 +100,14 @@ class Tag(Format):
                     ids, marks, targets = [], [], []
                 marks.append(len(ids) + first)
                 ids.extend(word)
-                targets.append(IGNORED if tag is None else self.labels.index(tag))
+                targets.append(known.get(tag, IGNORED))
             yield _window(index, ids, marks, targets, pieces)
 
     def decode(self, examples: Sequence[Tagged], kept: Kept, threshold: float | None) -> list[list[str]]:
         """The best tag of each word, a sentence's windows put together again."""
         tags: list[list[str]] = [[] for _ in examples]
         for example, best in zip(kept.example_F, kept.scores, strict=True):
-            tags[example].extend(self.labels[i] for i in best)
+            tags[example].extend(self._labels[i] for i in best)
         return tags
 
     def reference(self, example: Tagged, index: int) -> list[str] | None:
