@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import datetime
 import os
-import platform
-import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,10 +24,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
+import figures
 from xstilts import batching, device, heads
 from xstilts.data.examples import locate
 from xstilts.encoder import load
@@ -47,7 +43,6 @@ ROOT = Path(__file__).resolve().parent.parent
 TASK = TASKS["mnli"]
 LAYERS, HIDDEN, HEADS, VOCABULARY, BATCH, LENGTH = 6, 384, 6, 32_000, 32, 128
 LR, WARMUP, DECAY = 5e-5, 0.1, 0.01
-BEGIN, END = "<!-- train_throughput: begin -->", "<!-- train_throughput: end -->"
 Precision = Literal["fp32", "bf16"]
 
 
@@ -222,27 +217,6 @@ def _met(yes: bool) -> str:
     return "met" if yes else "missed"
 
 
-def machine() -> str:
-    """Where and with what this was measured."""
-    info = Path("/proc/cpuinfo")
-    known = info.read_text(encoding="utf-8") if info.exists() else ""
-    found = re.search(r"^model name\s*: (.*)$", known, re.MULTILINE)
-    name = found[1] if found else platform.processor() or platform.machine()
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions}."
-
-
-def write(path: Path, text: str) -> None:
-    """Put the text between the two markers of a file, or at its end."""
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    if BEGIN not in old:
-        old = f"{old}\n{BEGIN}{END}\n"
-    before, rest = old.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -293,8 +267,7 @@ def measure(args: argparse.Namespace, folder: Path, examples: list[Any]) -> None
     text = report(bench, args, peak, runs)
     print(text)
     if args.write:
-        command = shlex.join(["python", "benchmarks/train_throughput.py", *sys.argv[1:]])
-        write(args.write, f"{text}\n\nMeasured {datetime.date.today()} by `{command}` on {machine()}")
+        figures.write(args.write, "train_throughput", f"{text}\n\n{figures.measured('torch', 'transformers')}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def make(root: Path, *names: str) -> Path:
 
 
 def names(source: object, language: str, *roots: Path) -> list[str]:
-    found = find(Source.model_validate(source), language, roots, code3="deu")
+    found = find(Source.model_validate(source), language, roots)
     return [Path(path).relative_to(roots[-1].parent).as_posix() for file in found for path in file.paths]
 
 
@@ -53,14 +53,24 @@ def test_first_complete_layout_wins(tmp_path: Path) -> None:
 
 def test_aligned_text_needs_both_sides(tmp_path: Path) -> None:
     root = make(tmp_path / "data", "t.deu", "t.eng")
-    (found,) = find(Source.model_validate({"path": "t.{lang3}", "pair": "t.eng"}), "de", [root], code3="deu")
-    assert found.pair == str(root / "t.eng")
+    (found,) = find(Source.model_validate({"path": "t.{lang3}", "pair": "t.eng"}), "de", [root])
+    assert found.pair == (str(root / "t.eng"),)
     with pytest.raises(MissingData, match=r"t\.fra"):
-        find(Source.model_validate({"path": "t.deu", "pair": "t.fra"}), "de", [root], code3="deu")
+        find(Source.model_validate({"path": "t.deu", "pair": "t.fra"}), "de", [root])
+
+
+def test_the_other_side_may_be_many_files_and_gold_may_be_missing(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", "r/de.json", "r/en.json.gz")
+    source = Source.model_validate({"path": "r/{lang}.json", "pair": "r/*.json", "gold": "r/gold"})
+    (found,) = find(source, "de", [root])
+    assert found.files == (*found.paths, *found.pair)
+    assert [Path(path).name for path in found.files] == ["de.json", "de.json", "en.json.gz"]
+    make(root, "r/gold")
+    assert find(source, "de", [root])[0].gold == str(root / "r/gold")
 
 
 def test_playground_needs_no_folder() -> None:
-    (found,) = find(Source.model_validate("playground:nli/dev"), "qaa", [], code3="qaa")
+    (found,) = find(Source.model_validate("playground:nli/dev"), "qaa", [])
     assert found.paths == ("playground:nli/dev",)
 
 
@@ -82,12 +92,12 @@ def test_misspelled_folder_is_hinted_at(tmp_path: Path) -> None:
 @pytest.mark.parametrize("roots", [[], [Path("/nowhere/data")]])
 def test_without_a_data_folder_one_is_asked_for(roots: list[Path]) -> None:
     with pytest.raises(MissingData, match=r"xnli/dev-de\.tsv.*--data or XSTILTS_DATA"):
-        find(Source.model_validate("xnli/dev-{lang}.tsv"), "de", roots, code3="deu")
+        find(Source.model_validate("xnli/dev-{lang}.tsv"), "de", roots)
 
 
 def test_absolute_path_needs_no_root(tmp_path: Path) -> None:
     path = make(tmp_path, "x.tsv") / "x.tsv"
-    assert find(Source.model_validate(str(path)), "de", [], code3="deu")[0].paths == (str(path),)
+    assert find(Source.model_validate(str(path)), "de", [])[0].paths == (str(path),)
 
 
 def test_digest_follows_the_content(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What each format makes of examples, and that perfect outputs come back as the right predictions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from xstilts.batching import by_length, collate, generator
 from xstilts.encoder import Encoder
 from xstilts.errors import DataError
 from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
-from xstilts.formats import FORMATS, Classify, Mask, Retrieve, Tag
+from xstilts.formats import FORMATS, Choose, Classify, Mask, Retrieve, Span, Tag
 from xstilts.formats.classify import Labelled, truncated
-from xstilts.formats.retrieve import nearest_rows
 from xstilts.formats.tag import Tagged
 from xstilts.metrics import METRICS
 from xstilts.task import IGNORED, Format, Kept, Row
@@ -56,20 +54,6 @@ def test_perfect_outputs_score_100(format: Format, examples: list[Any], tiny: En
     assert METRICS[format.metrics[0]].function(references, predictions) == 100.0
 
 
-def test_perfect_vectors_find_every_translation(tiny: Encoder) -> None:
-    examples = [Retrieve().read(row(source=f"{i}", target=f"{i}")) for i in range(5)]
-    features = made(Retrieve(), examples, tiny)
-    kept = Kept(features.example_F, np.eye(5, dtype=np.float32)[features.example_F])
-    assert Retrieve().decode(examples, kept, None) == [Retrieve().reference(e, i) for i, e in enumerate(examples)]
-
-
-def test_it_is_the_english_sentences_that_look_for_theirs() -> None:
-    source, english = [[1, 0.1], [0, 1]], [[1, 0.1], [1, 0.2]]
-    rows = [side for pair in zip(source, english, strict=True) for side in pair]
-    kept = Kept(np.arange(4) // 2, np.array(rows, np.float32))
-    assert Retrieve().decode(["first", "second"], kept, None) == [0, 0]
-
-
 def test_masked_text_is_its_own_label() -> None:
     kept = Kept(np.arange(2), [np.array([np.log(4) * 3, 3]), np.array([0.0, 0])])
     predictions = Mask().decode(["one", "two"], kept, None)
@@ -77,11 +61,11 @@ def test_masked_text_is_its_own_label() -> None:
 
 
 def test_every_format_names_its_fields_inputs_and_metrics() -> None:
-    shapes = [NLI, NER, Retrieve(), Mask()]
-    assert {form.name for form in shapes} == FORMATS.keys()
+    shapes = [NLI, Choose(), NER, Span(), Retrieve(), Mask()]
+    assert [form.name for form in shapes] == list(FORMATS)
     for form in shapes:
-        assert form.metrics and set(form.metrics) <= METRICS.keys()
-        assert form.inputs == form.fields[: len(form.inputs)]
+        assert form.metrics and set(form.metrics) <= set(form.measures) <= METRICS.keys()
+        assert form.inputs and set(form.inputs) <= set(form.fields)
 
 
 def test_labels_spelled_otherwise_and_labels_dropped() -> None:
@@ -168,30 +152,6 @@ def test_words_and_tags_that_do_not_match_are_refused() -> None:
         NER.read(row(words=["a"], tags=["B-LCO"]))
     with pytest.raises(DataError, match="must be lists"):
         NER.read(row(words="a b", tags=None))
-
-
-@pytest.mark.parametrize("block", [1, 3, 7, 64])
-def test_nearest_rows_are_those_of_brute_force(block: int) -> None:
-    rng = np.random.default_rng(block)
-    queries, pool = (rng.normal(size=(n, 5)).astype(np.float32) for n in (20, 31))
-    cosines = [[q @ p / np.linalg.norm(q) / np.linalg.norm(p) for p in pool] for q in queries]
-    assert nearest_rows(queries, pool, block).tolist() == np.argmax(cosines, axis=1).tolist()
-
-
-def test_a_vector_of_zeros_and_a_tie_take_the_first_row() -> None:
-    pool = np.array([[1, 0], [2, 0], [0, 1]], np.float32)
-    assert nearest_rows(np.array([[0, 0], [5, 0]], np.float32), pool).tolist() == [0, 0]
-
-
-@pytest.mark.real
-def test_retrieval_is_the_official_one(shared: Path) -> None:
-    cases = json.loads((shared / "golden/tatoeba.json").read_text(encoding="utf-8"))["similarity_cases"]
-    for case in cases:
-        source, english = (np.array(case[side], np.float32) for side in ("src", "eng"))
-        found = nearest_rows(english, source).tolist()
-        assert found == case["expected"]["cosine"]["predictions"]
-        accuracy = METRICS["accuracy"].function(case["labels"], found)
-        assert accuracy == pytest.approx(case["expected"]["cosine"]["accuracy"], abs=1e-6)
 
 
 def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

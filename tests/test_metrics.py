@@ -6,6 +6,7 @@ import math
 import pytest
 
 from xstilts import metrics
+from xstilts.metrics import search
 
 
 def test_runs_of_a_bare_tag_are_one_chunk_but_for_s():
@@ -39,6 +40,38 @@ def test_a_missing_tag_is_our_mistake(name):
         metrics.METRICS[name].function([["O", "O"]], [["O"]])
 
 
+def test_a_pair_found_twice_counts_once():
+    assert search.pair_scores([["a"], ["b"]], [["a", "a", "x"], []]) == (50, 50, 50)
+
+
+def test_no_pairs_at_all_score_zero():
+    assert metrics.get("pair_f1").score([[], []], [[], []], "de") == 0
+
+
+def test_only_twenty_places_of_a_ranking_count():
+    ranked = [f"Q{place}" for place in range(1, 31)]
+    assert metrics.get("mrr@20").score([["Q20"], ["Q21"]], [ranked, ranked], "de") == pytest.approx(100 / 20 / 2)
+    assert metrics.get("map@20").score([["Q20"], ["Q21"]], [ranked, ranked], "de") == pytest.approx(100 / 20 / 2)
+    many = [f"Q{place}" for place in range(1, 26)]  # 25 are relevant, 20 of them fit
+    assert metrics.get("map@20").score([many], [ranked], "de") == 100
+
+
+def test_an_id_ranked_twice_counts_where_it_stands_first():
+    assert search.average_precision(["a", "b"], ["x", "a", "a", "b"]) == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert metrics.get("mrr@20").score([["a"]], [["x", "a", "a"]], "de") == 50
+
+
+def test_nothing_relevant_scores_zero():
+    for name in ("mrr@20", "map@20"):
+        assert metrics.get(name).score([[]], [["a"]], "de") == 0
+
+
+def test_the_positive_label_is_1():
+    assert metrics.get("positive_f1").score(["0", "0"], ["0", "0"], "en") == 0
+    assert metrics.get("accuracy_f1").score(["0", "0"], ["0", "0"], "en") == 50
+    assert metrics.get("positive_f1").score(["1", "0"], ["1", "0"], "en") == 100
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "least"), [("udpos", 24), ("panx", 24)])
 def test_chunk_scores_are_the_official_ones(shared, name, least):
@@ -51,12 +84,63 @@ def test_chunk_scores_are_the_official_ones(shared, name, least):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("name", "key"), [("xnli", "cases"), ("pawsx", "cases"), ("tatoeba", "accuracy_cases")])
-def test_accuracy_is_the_official_one(shared, name, key):
+@pytest.mark.parametrize(
+    ("name", "key", "least"), [("xnli", "cases", 8), ("pawsx", "cases", 7), ("tatoeba", "accuracy_cases", 7)]
+)
+def test_accuracy_is_the_official_one(shared, name, key, least):
     cases = json.loads((shared / f"golden/{name}.json").read_text(encoding="utf-8"))[key]
+    assert len(cases) >= least
     for case in cases:
         label, prediction = ([x.strip() for x in case[k].splitlines()] for k in ("label_text", "prediction_text"))
         assert metrics.accuracy(label, prediction) == pytest.approx(case["expected"]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.real
+def test_multiple_choice_is_scored_as_the_official_code_does(shared):
+    cases = json.loads((shared / "golden/xcopa.json").read_text(encoding="utf-8"))["cases"]
+    assert len(cases) >= 11
+    for case in cases:
+        label, prediction = (
+            [json.loads(line)["label"] for line in case[key].splitlines()] for key in ("label_text", "prediction_text")
+        )
+        assert metrics.accuracy(label, prediction) == pytest.approx(case["expected"]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.real
+def test_mined_pairs_are_scored_as_the_official_code_does(shared):
+    cases = json.loads((shared / "golden/bucc2018.json").read_text(encoding="utf-8"))["f1_cases"]
+    assert len(cases) >= 4
+    for case in cases:
+        found: tuple[dict, dict] = ({}, {})
+        for pairs, key in zip(found, ("label_text", "prediction_text"), strict=True):
+            for source, target in (line.split("\t") for line in case[key].splitlines()):
+                pairs.setdefault(source, []).append(target)
+        sources = list(dict.fromkeys([*found[0], *found[1]]))
+        right, given = ([pairs.get(source, []) for source in sources] for pairs in found)
+        assert search.pair_scores(right, given)._asdict() == pytest.approx(case["expected"], abs=1e-6), case["name"]
+        assert metrics.get("pair_f1").score(right, given, "de") == pytest.approx(case["expected"]["f1"], abs=1e-6)
+
+
+@pytest.mark.real
+def test_rankings_of_entities_are_scored_as_the_official_code_does(shared):
+    cases = json.loads((shared / "golden/mewslix.json").read_text(encoding="utf-8"))["cases"]
+    assert len(cases) >= 11
+    for case in cases:
+        right = [[id.strip() for id in ids] for ids in case["gold"].values()]
+        given = [case["predictions"].get(mention, []) for mention in case["gold"]]
+        assert metrics.get("mrr@20").score(right, given, "de") == pytest.approx(case["expected"]["map@20"], abs=1e-6)
+
+
+@pytest.mark.real
+def test_average_precision_is_the_official_one(shared):
+    cases = json.loads((shared / "golden/lareqa.json").read_text(encoding="utf-8"))["cases"]
+    assert len(cases) >= 24
+    for case in cases:
+        right, given = case["targets"], case["ranked"]
+        precision = search.average_precision(right, given, case["k"] or len(given))
+        assert precision == pytest.approx(case["expected"], abs=1e-6)
+        if case["k"] == search.PLACES:
+            assert metrics.get("map@20").score([right], [given], "de") == pytest.approx(100 * precision)
 
 
 def _tags(text):

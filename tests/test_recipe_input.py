@@ -135,7 +135,7 @@ def test_what_cannot_be_found_is_said(tmp_path: Path, path: str, message: str) -
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(MissingData, match=message):
-        find(Source.model_validate(path), "qaa", [tmp_path], code3="qaa")
+        find(Source.model_validate(path), "qaa", [tmp_path])
 
 
 def _rows(path: Path, content: str, fields: tuple[str, ...], inputs: tuple[str, ...]) -> list[Row]:

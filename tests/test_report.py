@@ -159,6 +159,15 @@ def test_a_wide_study_is_folded_to_the_terminal(width):
     assert "…" not in text and "\x1b" not in text
 
 
+def test_a_table_that_is_too_wide_is_turned_on_its_side_if_that_fits():
+    tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
+    scores = [s for t in tasks for b in ("none", "b") for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
+    report = build(study(*tasks, branches=("none", "b")), scores, layout=LAYOUTS["overview"])
+    turned, wide = (render(report, width=width).splitlines() for width in (100, 200))
+    assert turned[1].split()[1:] == ["none", "b"] and turned[2].split()[:3] == ["task-0", "accuracy", "60.0"]
+    assert wide[1].split()[:2] == ["task-0", "task-1"] and wide[3].split()[:2] == ["none", "60.0"]
+
+
 def test_colour_only_when_asked_for():
     report = build(study(task()), SCORES)
     assert "\x1b[1m" in render(report, colour=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.examples import locate
+from xstilts.data.check import languages
+from xstilts.data.find import look
 from xstilts.errors import UserError
-from xstilts.task import Task
+from xstilts.task import Split, Task
 from xstilts.tasks import TASKS
 
 
@@ -17,9 +19,19 @@ def describe(data: Path | None) -> list[dict[str, Any]]:
     Raises:
         UserError: no such folder.
     """
+    folder(data)
+    return [_row(task, data) for task in TASKS.values()]
+
+
+def folder(data: Path | None) -> Path | None:
+    """The data folder, if it is one.
+
+    Raises:
+        UserError: no such folder.
+    """
     if data is not None and not data.is_dir():
         raise UserError("no such folder", where=str(data), hint="--data and XSTILTS_DATA name the data folder")
-    return [_row(task, data) for task in TASKS.values()]
+    return data
 
 
 def _row(task: Task, data: Path | None) -> dict[str, Any]:
@@ -29,6 +41,7 @@ def _row(task: Task, data: Path | None) -> dict[str, Any]:
         "format": task.format.name,
         "labels": list(getattr(task.format, "labels", None) or ()),
         "languages": list(task.languages),
+        "more_languages": list(task.more_languages),
         "train_languages": list(task.train_languages),
         "splits": list(task.data),
         "metrics": list(task.metrics),
@@ -45,12 +58,17 @@ def _row(task: Task, data: Path | None) -> dict[str, Any]:
     }
 
 
-def _found(task: Task, split: Any, data: Path | None) -> list[str]:
-    there = []
-    for code in task.train_languages if split == "train" else task.languages:
-        try:
-            locate(task, task.data[split], (code,), data)
-        except UserError:
-            continue
-        there.append(code)
-    return there
+def summary(row: Mapping[str, Any], *, found: bool) -> list[str]:
+    """The cells of a row for people: how many languages each split has, and of how many of them the data are there."""
+    more = f" + {len(row['more_languages'])}" if row["more_languages"] else ""
+    cells = [row["task"], row["format"], row["metrics"][0], f"{len(row['languages'])}{more}"]
+    scored = len(row["languages"]) + len(row["more_languages"])
+    for split, total in (("train", len(row["train_languages"])), ("dev", scored), ("test", scored)):
+        there = f"{len(row['found'].get(split, ()))}/{total}" if found else str(total)
+        cells.append(there if split in row["splits"] else "")
+    return cells
+
+
+def _found(task: Task, split: Split, data: Path | None) -> list[str]:
+    roots = [] if data is None else [data]
+    return [code for code in languages(task, split) if look(task.data[split], code, roots)]

@@ -19,12 +19,18 @@ app = typer.Typer(
     help="One encoder, English labels, forty languages: intermediate training, zero-shot transfer, XTREME's scores.",
 )  # fmt: skip
 
+data_app = typer.Typer(no_args_is_help=True, help="Check the data there are, or fetch them.")
+app.add_typer(data_app, name="data")
+
 INTERRUPTED = 130
 """Exit code after an interrupt."""
+MANY = 4
+"""Tasks beyond which a run shows the overview only, not a table for each."""
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with the package.")]
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="XSTILTS_DATA", help="The folder with the data sets.", metavar="DIR")
 ]
+UseOption = Annotated[list[Path] | None, typer.Option(help="YAML files with tasks of one's own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -39,7 +45,7 @@ def _json(value: Any) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=_screen()["width"], soft_wrap=not sys.stdout.isatty())
 
 
 @app.command()
@@ -90,7 +96,10 @@ def run(
 
     progress = Progress()
     outcome = do(made, out, data, progress)
-    _report(out, made.recipe.name)
+    many = len(made.study().tasks) > MANY
+    _report(out, made.recipe.name, "overview" if many else "default")
+    if many:
+        _print(f"every language: xstilts report {out} --layout languages")
     if outcome.failed:
         lines = [f"{made.steps[id].title}, seed {made.steps[id].seed}: {why}" for id, why in outcome.failed.items()]
         after = f"; {len(outcome.skipped)} steps that build on them were left out" if outcome.skipped else ""
@@ -102,10 +111,22 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
     recipe: Annotated[str | None, typer.Option(help="Which recipe's results; the newest by default.")] = None,
     layout: Annotated[Literal["default", "overview", "languages", "benchmark"], typer.Option()] = "default",
-    format: Annotated[Literal["table", "markdown", "csv", "latex", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Where the format `submission` writes; DIR/submission/RECIPE by default.", metavar="FOLDER"),
+    ] = None,
 ) -> None:
-    """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one."""
-    _report(folder, recipe, layout, format)
+    """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one.
+
+    The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
+    """
+    if format == "submission":
+        _hand_in(folder, recipe, to)
+    elif to is not None:
+        raise UserError("goes with --format submission only", where="--to")
+    else:
+        _report(folder, recipe, layout, format)
 
 
 def _report(folder: Path, name: str | None, layout: str = "default", format: str = "table") -> None:
@@ -115,9 +136,45 @@ def _report(folder: Path, name: str | None, layout: str = "default", format: str
     store = existing(folder)
     study = store.study(name)
     made = build(study, store.scores(study), layout=LAYOUTS[layout])
+    _print(render(made, format, **_screen()))
+
+
+def _screen() -> dict[str, Any]:
+    """How wide tables may be, and whether in colour."""
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else 100
-    _print(render(made, format, width=width, colour=terminal))
+    return {"width": shutil.get_terminal_size().columns if terminal else 100, "colour": terminal}
+
+
+def _hand_in(folder: Path, name: str | None, to: Path | None) -> None:
+    from xstilts.store import existing
+    from xstilts.submission import write_study
+
+    store = existing(folder)
+    study = store.study(name)
+    written = write_study(store, study, to or folder / "submission" / study.name)
+    for line in written.lines():
+        _print(line)
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Option(help="Files named as {task}/test-{language}.tsv, .json or .jsonl.")],
+    labels: Annotated[Path, typer.Option(help="Files of the same names.")],
+    benchmark: Annotated[
+        str, typer.Option(help="xtreme, xtreme-r, or another group of tasks.", metavar="NAME")
+    ] = "xtreme",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a folder in the leaderboard's layout as the official evaluation does."""
+    from xstilts import scoring
+    from xstilts.report import draw
+
+    scored = scoring.score(predictions, labels, scoring.benchmark(benchmark), benchmark)
+    if as_json:
+        _json(scored.to_json())
+        sys.stderr.write("".join(f"{line}\n" for line in scored.warnings()))
+    else:
+        _print(draw(scoring.tables(scored), scored.warnings(), **_screen()))
 
 
 @app.command()
@@ -125,19 +182,19 @@ def tasks(as_json: JsonOption = False, data: DataOption = None) -> None:
     """List the tasks there are."""
     from rich.table import Table
 
-    from xstilts.catalogue import describe
+    from xstilts.catalogue import describe, summary
 
     rows = describe(data)
     if as_json:
         _json(rows)
         return
-    table = Table("task", "format", "languages", "main metric", "data: languages found by split", "note")
+    table = Table("task", "format", "main metric", "languages", "train", "dev", "test")
     for row in rows:
-        found = ", ".join(f"{split} {len(codes)}" for split, codes in row["found"].items())
-        table.add_row(row["task"], row["format"], str(len(row["languages"])), row["metrics"][0], found, row["note"])
+        table.add_row(*summary(row, found=data is not None))
     _console().print(table)
+    _print("\n".join(f"{row['task']}: {row['note']}" for row in rows if row["note"]))
     if data is None:
-        _print("give --data DIR to see what of the data is there; --json says where each file is looked for")
+        _print("\ngive --data DIR to see what of the data is there; --json says where each file is looked for")
 
 
 @app.command()
@@ -150,13 +207,58 @@ def show(
     encoder: Annotated[
         str | None, typer.Option(help="An encoder, for its pieces; a step of a run folder also predicts.")
     ] = None,
-    use: Annotated[list[Path] | None, typer.Option(help="YAML files with tasks of one's own.")] = None,
+    use: UseOption = None,
 ) -> None:
     """Follow one row: row, example, pieces, targets, and the prediction of a trained step."""
     from xstilts.show import lines
 
     for line in lines(task, language, index, split=split, data=data, encoder=encoder, use=use or []):
         _print(line)
+
+
+@data_app.command("check")
+def check_data(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Tasks, or groups of them; all by default.", metavar="[TASK]...")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+    use: UseOption = None,
+) -> None:
+    """Find and read every split of the tasks, and compare the number of examples with the official one."""
+    from rich.table import Table
+
+    from xstilts.catalogue import folder
+    from xstilts.data import check
+    from xstilts.progress import Progress
+
+    rows = check.check(check.chosen(names or [], use or []), folder(data), Progress().say)
+    if as_json:
+        _json([row.to_json() for row in rows])
+    else:
+        table = Table("task", "split", "languages", "examples", "labels")
+        table.add_column("where", overflow="fold")
+        for line in check.folded(rows):
+            table.add_row(*line)
+        _console().print(table)
+        for note in dict.fromkeys(note for row in rows for note in row.notes):
+            _print(f"note: {note}")
+    if problems := list(dict.fromkeys(problem for row in rows for problem in row.problems)):
+        raise UserError("\n".join(problems))
+
+
+@data_app.command("fetch")
+def fetch_data(
+    names: Annotated[list[str], typer.Argument(help="Tasks, or groups of them.", metavar="TASK...")],
+    data: DataOption = None,
+    use: UseOption = None,
+) -> None:
+    """Download what is not there from the Hugging Face Hub; other commands then find it in the Hub's local cache."""
+    from xstilts.catalogue import folder
+    from xstilts.data import check, fetch
+    from xstilts.progress import Progress
+
+    fetch.fetch(check.chosen(names, use or []), folder(data), Progress().say)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from xstilts.encoder import Encoder
 from xstilts.features import FeatureSet
 from xstilts.heads import Head
 from xstilts.metrics import METRICS
+from xstilts.store import told
 from xstilts.task import Example, Format, Kept, Prediction
 
 TOKENS = 8192
@@ -51,11 +53,18 @@ def keep(
 
 
 def _vectors(rows: int, width: int) -> NDArray[np.float32]:
-    """Room for so many vectors; on the disk, without a name, if they are many."""
-    if rows * width * 4 <= IN_MEMORY:
+    """Room for so many vectors; in a file without a name if they are many.
+
+    Raises:
+        UserError: the disk has no room for them.
+    """
+    size = rows * width * 4
+    if size <= IN_MEMORY:
         return np.empty((rows, width), np.float32)
-    with tempfile.TemporaryDirectory() as folder:  # the map outlives the name of its file
-        return np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(rows, width))
+    with told(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # the map outlives it
+        if hasattr(os, "posix_fallocate"):  # else a full disk is found out while the map is written, which kills us
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.float32, "w+", shape=(rows, width))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from tokenizers import Tokenizer
 from xstilts.errors import UserError
 from xstilts.task import Example, Features, Format
 
+BLANKS = ("▁", "Ġ")
+"""How tokenizers write a blank."""
 CHUNK = 2048
 """Examples that are tokenized at once; bounds the memory of building."""
 
@@ -49,9 +51,14 @@ class TokenizerPieces:
         return [encoding.ids for encoding in encodings]
 
     def spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Piece ids of each text as in `encode`, and for each piece the first and last + 1 character it stands for."""
+        """Piece ids of each text as in `encode`, and for each piece the first and last + 1 character it stands for.
+
+        A blank that a tokenizer takes into a piece does not count; a piece of nothing else has an empty span. What it
+        drops (a combining mark, a zero-width blank) counts with the piece before it.
+        """
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [(encoding.ids, encoding.offsets) for encoding in encodings]
+        signs = {self.tokenizer.token_to_id(sign): sign for sign in BLANKS}
+        return [(one.ids, _own(text, one.ids, one.offsets, signs)) for text, one in zip(texts, encodings, strict=True)]
 
     def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
         """For each word its piece ids (`unk` if it has none) and which of them has its first character."""
@@ -70,6 +77,33 @@ class TokenizerPieces:
         """Add the special tokens of a pair; also the position of the second text's first piece."""
         start = len(self._before) + len(first) + len(self._between)
         return [*self._before, *first, *self._between, *second, *self._after], start
+
+
+def _own(
+    text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], signs: Mapping[int | None, str]
+) -> list[tuple[int, int]]:
+    """The offsets of a text's pieces without the blanks at their ends, and with the dropped characters that follow.
+
+    Args:
+        text: what was split.
+        ids: its pieces.
+        offsets: first and last + 1 character of each, as the tokenizer has it.
+        signs: the pieces that are a blank. A tokenizer that puts one before a word says that it is the word's first
+            character.
+    """
+    spans = []
+    for i, (first, last) in enumerate(offsets):
+        if ids[i] in signs and text[first:last] != signs[ids[i]]:
+            last = first
+        while first < last and text[last - 1].isspace():
+            last -= 1
+        while first < last and text[first].isspace():
+            first += 1
+        after = offsets[i + 1][0] if i + 1 < len(offsets) else len(text)
+        while first < last < after and not text[last].isspace():
+            last += 1
+        spans.append((first, last))
+    return spans
 
 
 def _around(encoding: Any, texts: int) -> list[list[int]]:
@@ -192,7 +226,7 @@ class _Flat:
         self._rows: list[NDArray[np.int32]] = []
         self._lengths: list[int] = []
 
-    def add(self, row: Sequence[int]) -> None:
+    def add(self, row: Sequence[int] | NDArray[np.int32]) -> None:
         self._rows.append(np.array(row, np.int32))
         self._lengths.append(len(row))
 

@@ -52,20 +52,26 @@ class Pooled(Head):
         """[M, C] scores."""
         pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.marks_M]))
         dense_MH = torch.tanh(self.dense(self.dropout(pooled_MH)))
-        scores_MC: Tensor = self.out(self.dropout(dense_MH))
-        return scores_MC
+        return _scores(self.out, self.dropout(dense_MH))
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """Mean over texts, or over examples where their texts compete, in nats."""
         if outputs_MC.shape[1] > 1:
             return super().loss(outputs_MC, batch)
-        scores_B = outputs_MC[:, 0].float()
+        scores_B = outputs_MC[:, 0]
         right_B, sums_E = batch.targets_M == 1, _log_sum_exp(scores_B, batch.example_B, batch.examples)
         return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
 
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[C] scores of each text."""
-        return list(outputs.float().cpu().numpy())
+        return list(outputs.cpu().numpy())
+
+
+def _scores(layer: nn.Linear, hidden_NH: Tensor) -> Tensor:
+    """[N, C] scores in float32, under autocast too: in bfloat16 scores that are close would be equal."""
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        scores_NC: Tensor = layer(hidden_NH.float())
+    return scores_NC
 
 
 def _log_sum_exp(scores_N: Tensor, group_N: Tensor, groups: int) -> Tensor:
@@ -87,8 +93,7 @@ class PerToken(Head):
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[M, C] scores."""
-        scores_MC: Tensor = self.out(self.dropout(hidden_TH[batch.marks_M]))
-        return scores_MC
+        return _scores(self.out, self.dropout(hidden_TH[batch.marks_M]))
 
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[M of the forward pass] classes."""
@@ -108,20 +113,18 @@ class SpanEnds(Head):
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[T, 2] scores."""
-        scores_T2: Tensor = self.out(hidden_TH)
-        return scores_T2
+        return _scores(self.out, hidden_TH)
 
     def loss(self, outputs_T2: Tensor, batch: Batch) -> Tensor:
         """Mean over forward passes and over the two ends, in nats."""
         row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
-        scores_T2 = outputs_T2.float()
-        right_B2 = scores_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=scores_T2.device)]
-        return (_log_sum_exp(scores_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
+        right_B2 = outputs_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
+        return (_log_sum_exp(outputs_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
 
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[L, 2] scores of each forward pass."""
         ends = batch.lengths_B.cpu().cumsum(0)[:-1].numpy()
-        return np.split(outputs.float().cpu().numpy(), ends)
+        return np.split(outputs.cpu().numpy(), ends)
 
 
 class MeanPool(Head):

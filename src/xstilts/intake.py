@@ -82,7 +82,7 @@ class Intake:
     def stop_set(self, task: Task) -> Batchable | None:
         """The examples for early stopping; None where there are none, or for text (it takes no part)."""
         source = task.stop_source()
-        if source is None or not METRICS[task.metric].higher_is_better:
+        if source is None or not METRICS[task.stop_metric].higher_is_better:
             return None
         try:
             open_task = self.plan.tasks[task.name]  # which takes labels that the training data do not have

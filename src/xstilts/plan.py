@@ -13,6 +13,7 @@ from xstilts.errors import UserError
 from xstilts.recipe import Mixture, NewEncoder, Part, Phase, Recipe, Settings, expanded
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.task import Source, Strict, Task
+from xstilts.tasks import GROUPS, WIDE
 
 Kind = Literal["create", "train", "evaluate"]
 
@@ -132,6 +133,7 @@ class Plan:
             languages=scored_languages(task, self.recipe),
             train_language=trained[0] if len(trained) == 1 else "",
             note=task.note,
+            file=task.format.file,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -222,7 +224,7 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         precision=settings.precision or "fp32",
         limit=settings.limit,
     )
-    content = {**scoring.model_dump(mode="json"), "identity": _identity(task, ("dev", "test"))}
+    content = {**scoring.model_dump(mode="json"), "identity": _identity(task, ("dev", "test"), task.metrics)}
     return _add(made, "evaluate", at.step, seed if at.seeded else None, f"score {name}", content, scoring=scoring)
 
 
@@ -232,8 +234,11 @@ def _same_labels(one: Task, other: Task) -> bool:
 
 
 def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
-    """The languages of a task that a recipe asks for."""
-    return tuple(code for code in task.languages if recipe.languages is None or code in recipe.languages)
+    """The languages of a task that a recipe asks for; those of XTREME-R only by its group or by name."""
+    if recipe.languages is not None:
+        return tuple(code for code in task.all_languages if code in recipe.languages)
+    wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WIDE)
+    return task.all_languages if wide else task.languages
 
 
 def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _Lineage:
@@ -248,7 +253,8 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
     training = _decided(phase.settings.over(recipe.settings), mixture, tasks, role)
     content = training.model_dump(mode="json")
     for part, row in zip(mixture, content["parts"], strict=True):
-        row["task"] = _identity(tasks[part.task], ("train", "stop", "dev"))
+        task = tasks[part.task]
+        row["task"] = _identity(task, ("train", "stop", "dev"), (task.stop_metric,))
     made.trainings_before_folding += 1
     title = f"{phase.name}: {'+'.join(_part_name(part) for part in mixture)}"
     own_seed = seed if phase.seed is None else phase.seed
@@ -278,7 +284,7 @@ def _decided(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], ro
     )
 
 
-def _identity(task: Task, splits: Sequence[str]) -> dict[str, Any]:
+def _identity(task: Task, splits: Sequence[str], metrics: tuple[str, ...] = ()) -> dict[str, Any]:
     """What of a task decides an outcome: its shape and its data, never its name."""
     sources: dict[str, Source] = {split: task.data[split] for split in splits if split in task.data}
     if "stop" in sources:
@@ -287,7 +293,7 @@ def _identity(task: Task, splits: Sequence[str]) -> dict[str, Any]:
         "format": [task.format.name, task.format.version, task.format.model_dump(mode="json")],
         "data": {split: source.model_dump(mode="json") for split, source in sources.items()},
         "train_languages": task.train_languages if "train" in sources else (),
-        "metrics": task.metrics,
+        "metrics": metrics,
     }
 
 

@@ -230,7 +230,7 @@ def _check_languages(
     recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document
 ) -> None:
     evaluated = expanded(recipe.evaluate)
-    known = {code for name in evaluated for code in tasks[name].languages}
+    known = {code for name in evaluated for code in tasks[name].all_languages}
     wanted = recipe.languages or ()
     for i, language in enumerate(wanted):
         if language not in known:
@@ -239,8 +239,8 @@ def _check_languages(
     if not wanted or found.errors:
         return
     for name in evaluated:
-        if not set(wanted) & set(tasks[name].languages):
-            hint = f"add one of {', '.join(tasks[name].languages)}, or do not evaluate it"
+        if not set(wanted) & set(tasks[name].all_languages):
+            hint = f"add one of {', '.join(tasks[name].all_languages)}, or do not evaluate it"
             found.add(f"the evaluated task '{name}' has none of these", where=document.where(("languages",)), hint=hint)
 
 

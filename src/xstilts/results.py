@@ -83,6 +83,8 @@ class TaskLine:
     languages: tuple[str, ...]
     train_language: str
     note: str = ""
+    file: str = ""
+    """Which kind of file holds its predictions in the leaderboard's layout."""
 
 
 @dataclass(frozen=True)

@@ -175,13 +175,13 @@ class Run:
                     ready.encoder,
                     head,
                     task.format,
-                    (task.metric,),
+                    (task.stop_metric,),
                     examples,
                     features,
                     language=task.train_languages[0],
                     precision=training.precision,
                     tune=True,
-                ).scores[task.metric]
+                ).scores[task.stop_metric]
                 for task, head, examples, features in looks
             ]
             return sum(values) / len(values)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from xstilts.data.examples import Batchable, locate
 from xstilts.data.readers import read
 from xstilts.errors import UserError, nearest
-from xstilts.task import IGNORED, Example, Row, Split, Task
+from xstilts.formats import Choose, Classify, Span
+from xstilts.formats.choose import Choice
+from xstilts.formats.span import Question
+from xstilts.task import IGNORED, Example, Features, Format, Row, Split, Task
 from xstilts.tasks import TASKS, from_yaml
+
+Place: TypeAlias = tuple[str, int, int] | None
+"""A text, and the first and last + 1 character of the answer in it."""
+
+OPEN, CLOSE = ">>", "<<"
+"""What an answer is marked by."""
+AROUND = 16
+"""Pieces that are shown beside the ends of a forward pass, the beginning of the second text, and what is marked."""
 
 
 def lines(
@@ -42,21 +56,25 @@ def lines(
         split = next(s for s in ("dev", "test", "train") if s in task.data)
     if split not in task.data:
         raise UserError(f"the task '{name}' has no {split} split", hint=f"it has {', '.join(task.data)}")
-    known = task.train_languages if split == "train" else task.languages
+    known = task.train_languages if split == "train" else task.all_languages
     if language not in known:
         raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
+    if task.format.open:
+        examples = locate(task, task.data["train"], task.train_languages, data, train=True).read()
+        task = task.model_copy(update={"format": task.format.closed(examples)})
     rows = locate(task, task.data[split], (language,), data)
     row, example = _pick(task, rows, language, index)
     yield f"task        {task.name} ({task.format.name}), {language}, {split}, example {index}"
     yield f"file        {row.where}"
-    yield from _block("row", (f"{key}: {_short(value)}" for key, value in row.values.items()))
-    yield from _block("example", (f"{key}: {_short(value)}" for key, value in example._asdict().items())
-                      if hasattr(example, "_asdict") else [_short(example)])  # fmt: skip
-    yield f"reference   {_short(task.format.reference(example, index))}"
+    place = (example.context, *found) if isinstance(example, Question) and (found := example.place()) else None
+    yield from _block("row", (f"{key}: {_short(value, place)}" for key, value in row.values.items()))
+    yield from _block("example", _told(example, place))
+    asks, reference = task.format.asks(example), task.format.reference(example, index)
+    yield f"reference   {_short(reference) if asks else 'none: it asks nothing, others may find it'}"
     if encoder is None:
         yield "pieces      give --encoder to see them"
         return
-    yield from _through(task, example, language, encoder)
+    yield from _through(task, example, encoder)
 
 
 def _pick(task: Task, rows: Batchable, language: str, index: int) -> tuple[Row, Example]:
@@ -77,15 +95,36 @@ def _block(title: str, values: Any) -> Iterator[str]:
         yield f"{title if i == 0 else '':12}{value}"
 
 
-def _short(value: Any, width: int = 400) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= width else f"{text[:width]} ... ({len(text):,} characters)"
+def _told(example: Example, place: Place) -> Iterator[str]:
+    """The fields of an example: endings on a line each, with the number that stands for one; the answer marked."""
+    if not hasattr(example, "_asdict"):
+        yield _short(example)
+        return
+    for key, value in example._asdict().items():
+        if isinstance(example, Choice) and value is example.endings:
+            yield from (f"ending {number}: {_short(text)}" for number, text in enumerate(value))
+        elif place is not None and value == place[0]:
+            text, first, last = place
+            marked = f"{text[:first]}{OPEN}{text[first:last]}{CLOSE}{text[last:]}"
+            yield f"{key}: {_short(marked, (marked, first, last))}"
+        elif value is not None:
+            yield f"{key}: {_short(value)}"
 
 
-def _through(task: Task, example: Example, language: str, name: str) -> Iterator[str]:
+def _short(value: Any, place: Place = None, width: int = 400) -> str:
+    """A value in at most about `width` characters; of the text that holds the answer those around it."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    first = place[1] if place is not None and place[0] == text else 0
+    start = max(0, min(first - width // 2, len(text) - width))
+    if len(text) <= width:
+        return text
+    return f"{'... ' if start else ''}{text[start : start + width]} ... ({len(text):,} characters)"
+
+
+def _through(task: Task, example: Example, name: str) -> Iterator[str]:
     """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
     from xstilts import encoder as encoders
-    from xstilts.evaluate import evaluate
+    from xstilts.evaluate import keep
     from xstilts.features import FeatureSet
 
     step = Path(name).expanduser()
@@ -94,15 +133,13 @@ def _through(task: Task, example: Example, language: str, name: str) -> Iterator
     row = _row(step) if trained else {}
     model = encoders.load(str(step / "encoder") if trained else name)
     pieces = model.pieces(task.max_length)
-    labels = getattr(task.format, "labels", ())
     for k, one in enumerate(task.format.features([example], pieces)):
-        yield f"pass {k + 1:<7}{len(one.ids)} pieces"
-        marks = dict(zip(one.marks, one.targets, strict=True))
-        words = []
-        for at, token in enumerate(model.tokenizer.convert_ids_to_tokens(list(one.ids))):
-            target = "" if at not in marks else "=?" if marks[at] == IGNORED else f"={labels[marks[at]]}"
-            words.append(f"{token}{target}")
-        yield from _block("pieces", [" ".join(words)])
+        tokens = model.tokenizer.convert_ids_to_tokens(list(one.ids))
+        held = ""
+        if isinstance(task.format, Span) and example.answers:
+            held = ", the answer is pieces {} to {}".format(*one.marks) if any(one.marks) else ", without the answer"
+        yield f"pass {k + 1:<7}{len(tokens)} pieces{held}"
+        yield from _block("pieces", [_pieces(task.format, one, tokens)])
     if task.format.head.kind == "mean":
         yield "prediction  none: a sentence is found among all the others, which are not looked at here"
         return
@@ -113,11 +150,38 @@ def _through(task: Task, example: Example, language: str, name: str) -> Iterator
     if head is None:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
-    model.eval()
-    head.eval()
-    features = FeatureSet.build(task.format, [example], pieces)
-    result = evaluate(model, head, task.format, (), [example], features, language=language)
-    yield f"prediction  {_short(result.predictions[0])}{whose}"
+    kept = keep(model.eval(), head.eval(), task.format, FeatureSet.build(task.format, [example], pieces))
+    if isinstance(task.format, Classify | Choose | Span):
+        scores = task.format.behind(kept)
+        yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
+    yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"
+
+
+def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
+    """The pieces of a forward pass: those that the head looks at with their targets, few of those far from them."""
+    words = list(tokens)
+    if not isinstance(format, Span):
+        for mark, target in zip(one.marks, one.targets, strict=True):
+            words[mark] += f"={_meaning(format, target)}"
+    elif any(one.marks):
+        first, last = one.marks
+        words[first] = OPEN + words[first]
+        words[last] += CLOSE
+    near = np.array([0, len(words), one.second, *one.marks])
+    shown = [i for i in range(len(words) + 1) if np.abs(near - i).min() <= AROUND]
+    for a, b in reversed([*pairwise(shown)]):
+        if b - a > AROUND:
+            words[a + 1 : b] = [f"... {b - a - 1} more ..."]
+    return " ".join(words)
+
+
+def _meaning(format: Format, target: int) -> str:
+    """What a class stands for; where a single score makes forward passes compete, one of them is right."""
+    if target == IGNORED:
+        return "?"
+    if format.head.outputs == 1:
+        return "right" if target else "wrong"
+    return str(getattr(format, "labels", ())[target])
 
 
 def _row(step: Path) -> dict[str, Any]:

@@ -60,19 +60,21 @@ class Row:
 
     values: Mapping[str, Any]
     file: str
-    line: int
+    line: int | str
+    """Its number, or what the record is called where there are no lines."""
 
     @property
     def where(self) -> str:
         """`file:line`, as error messages want it."""
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if isinstance(self.line, int) else f"{self.file}: {self.line}"
 
 
 class File(Strict):
     """One file of a source, as a pattern relative to the data folder.
 
-    `{lang}` stands for the language's code, `{lang3}` for its ISO 639-3 code; `*` matches several files, which are
-    read in sorted order. A `.gz` copy is found by itself. `playground:` paths are generated.
+    `{lang}` stands for the language's code, `{lang3}` for its ISO 639-3 code, `{language}` and `{Language}` for its
+    name; `*` matches several files, which are read in sorted order. A `.gz` copy is found by itself. `playground:`
+    paths are generated, `hub:OWNER/NAME/PATH` is a file of a data set on the Hugging Face Hub.
     """
 
     path: PathText
@@ -99,7 +101,7 @@ class File(Strict):
     def own(self) -> bool:
         """Whether each language has a file, or at least rows, of its own."""
         asked = (self.path, self.pair or "", *(self.where or {}).values())
-        return self.path.startswith("playground:") or any("{lang" in text for text in asked)
+        return self.path.startswith("playground:") or any("{lang" in text.lower() for text in asked)
 
     @field_validator("part")
     @classmethod
@@ -142,7 +144,7 @@ def _files(source: Source | None) -> tuple[File, ...]:
 
 def _filled(file: File, language: str) -> tuple[str, str, str | None]:
     """The folder, the path for a language, and the part of a file."""
-    return file.folder, file.path.replace("{lang}", language), file.part
+    return file.folder, file.path.replace("{lang}", language).removesuffix(".gz"), file.part
 
 
 def _overlap(one: tuple[str, str, str | None], other: tuple[str, str, str | None]) -> bool:
@@ -180,7 +182,7 @@ class Features:
     marks: Sequence[int]
     targets: Sequence[int]
     second: int = 0
-    notes: Sequence[int] = ()
+    notes: Sequence[int] | NDArray[np.int32] = ()
 
 
 class Pieces(Protocol):
@@ -232,14 +234,23 @@ class Format(Strict, ABC):
     """The shape of a task's data, from a row to a prediction. Values, no tensors."""
 
     name: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]]
-    """What a task of one's own is scored with if it does not say."""
-    file: ClassVar[Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]] = "lines"
-    """Which kind of file holds its predictions in the leaderboard's layout (see `submission.py`)."""
-    measures: ClassVar[tuple[str, ...]]
-    """The metrics that its predictions can be scored with."""
     version: ClassVar[int] = 1
     """Raised when the same rows give other features, so that stored features are not taken for these."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[str, ...]:
+        """What a task of one's own is scored with if it does not say."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> tuple[str, ...]:
+        """The metrics that its predictions can be scored with."""
+
+    @property
+    def file(self) -> Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]:
+        """Which kind of file holds its predictions in the leaderboard's layout (see `submission.py`)."""
+        return "lines"
 
     @property
     @abstractmethod
@@ -309,6 +320,8 @@ class Task(Strict):
     format: Format
     data: dict[Split, Source]
     languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    more_languages: tuple[str, ...] = ()
+    """Languages that XTREME-R adds; scored where a recipe evaluates its group of tasks, or names them."""
     metrics: tuple[str, ...] = Field(min_length=1)
     """Names in `metrics.METRICS`; the first is the main one."""
     train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
@@ -320,7 +333,7 @@ class Task(Strict):
     note: str = ""
     """What a reader must know before believing the number."""
 
-    @field_validator("languages", "train_languages")
+    @field_validator("languages", "more_languages", "train_languages")
     @classmethod
     def _known_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
@@ -338,14 +351,15 @@ class Task(Strict):
             if name not in METRICS:
                 raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
             if form is not None and name not in form.measures:
-                fitting = ", ".join(form.measures)
-                raise ValueError(f"{name} does not score tasks of the format {form.name}; known: {fitting}")
+                raise ValueError(f"{name} does not score the format {form.name}; known: {', '.join(form.measures)}")
         return value
 
     @model_validator(mode="after")
     def _own_files(self) -> Task:
+        if twice := set(self.languages) & set(self.more_languages):
+            raise ValueError(f"languages and more_languages both have '{min(twice)}'")
         for split, source in self.data.items():
-            codes = self.languages if split in ("dev", "test") else self.train_languages
+            codes = self.all_languages if split in ("dev", "test") else self.train_languages
             if len(codes) > 1 and not all(any(file.own for file in layout) for layout in source.layouts):
                 raise ValueError(f"data.{split} is the same for all {len(codes)} languages; {{lang}} tells them apart")
         return self
@@ -355,14 +369,22 @@ class Task(Strict):
         return self.data.get("stop", self.data.get("dev") if "dev" in self.scored else None)
 
     @property
+    def stop_metric(self) -> str:
+        """What early stopping goes by: the main metric, but its format's on `stop` data, which are another task's."""
+        return self.format.metrics[0] if "stop" in self.data else self.metric
+
+    @property
+    def all_languages(self) -> tuple[str, ...]:
+        """Every language that can be scored."""
+        return self.languages + self.more_languages
+
+    @property
     def scored(self) -> tuple[Split, ...]:
         """The splits that are scored: dev and test, without one that the task is trained on in some language."""
         seen = [_filled(file, code) for file in _files(self.data.get("train")) for code in self.train_languages]
         splits: tuple[Split, ...] = ("dev", "test")
         return tuple(
-            split
-            for split in splits
-            if split in self.data
+            split for split in splits if split in self.data
             and not any(_overlap(_filled(file, code), other)
                         for file in _files(self.data[split]) for code in self.train_languages for other in seen)
         )  # fmt: skip

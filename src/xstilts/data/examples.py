@@ -12,11 +12,12 @@ from xstilts import playground
 from xstilts.data.find import PLAYGROUND, Found, digest, find
 from xstilts.data.readers import read
 from xstilts.errors import Collector, DataError, UserError
-from xstilts.languages import LANGUAGES
-from xstilts.task import Example, Flaw, Source, Task
+from xstilts.task import Example, Flaw, Format, Source, Task
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""
+UNNAMED = "-1"
+"""What a format calls an example without an id when it is asked for number -1."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,19 @@ class Batchable:
     @property
     def files(self) -> dict[str, str]:
         """The sha256 of every file; generated data have a version in its place."""
-        paths = [path for _, found in self.found for path in (*found.paths, found.pair) if path]
         version = f"version {playground.VERSION}"
-        return {path: version if path.startswith(PLAYGROUND) else digest(path) for path in paths}
+        return {
+            path: version if path.startswith(PLAYGROUND) else digest(path)
+            for _, found in self.found
+            for path in found.files
+        }
 
     @property
     def content(self) -> str:
         """A text that differs whenever the examples may differ; file names do not matter."""
         files = self.files
         rows = [
-            [code, found.file.model_dump(mode="json"), [files[path] for path in (*found.paths, found.pair) if path]]
+            [code, found.file.model_dump(mode="json"), [files[path] for path in found.files], len(found.paths)]
             for code, found in self.found
         ]
         return json.dumps([rows, self.limit, self.each, self.train], sort_keys=True)
@@ -55,11 +59,11 @@ class Batchable:
         Raises:
             UserError: rows that cannot be read, the first few of them, each with file and line.
         """
-        mistakes, flaws = Collector(), _Flaws()
+        mistakes, flaws = Collector(), Flaws()
         if self.each:
-            examples = [e for one in self.found for e in self._limited(self._examples((one,), mistakes, flaws))]
+            examples = [e for one in self.found for e in self._limited(self.examples((one,), mistakes, flaws))]
         else:
-            examples = list(self._limited(self._examples(self.found, mistakes, flaws)))
+            examples = list(self._limited(self.examples(self.found, mistakes, flaws)))
         mistakes.raise_any()
         if say:
             for line in flaws.said():
@@ -83,37 +87,60 @@ class Batchable:
             elif (rest := form.beyond(example)) is not None:
                 yield rest
 
-    def _examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, flaws: _Flaws) -> Iterator[Example]:
+    def examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, flaws: Flaws) -> Iterator[Example]:
+        """The examples of some of the files, one at a time; what is wrong with the others goes to `mistakes`."""
+        form = self.task.format
+        seen: dict[tuple[str, str], str] | None = None if self.train or type(form).id is Format.id else {}
         for code, found in files:
-            form = self.task.format
             with mistakes.catch():
-                for row in read(found, code, fields=form.fields, inputs=form.inputs):
+                for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=flaws.note):
                     with mistakes.catch():
                         example = form.read(row)
                         if example is not None and flaws.usable(form.flaw(example), row.where, self.train):
+                            if seen is not None and form.asks(example):
+                                _own_id(code, form.id(example, -1), row.where, seen)
                             yield example
                     if len(mistakes.errors) >= MISTAKES:
                         return
 
 
-class _Flaws:
+def _own_id(code: str, id: str, where: str, seen: dict[tuple[str, str], str]) -> None:
+    """Refuse an id that another example of the language has: answers are kept by id."""
+    first = seen.setdefault((code, id), where)
+    if first != where and id != UNNAMED:
+        raise DataError(f"the id '{id}' stands in {first} too", where=where, hint="answers are told apart by their ids")
+
+
+class Flaws:
     """What is odd about examples: where it was first seen, how often, and whether that kept them out."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, bool], tuple[str, int]] = {}
+        self._seen: dict[tuple[str, bool, str], tuple[str, int]] = {}
 
     def usable(self, flaw: Flaw | None, where: str, train: bool) -> bool:
         """Whether an example is taken; notes its flaw."""
         if flaw is None:
             return True
         out = train and flaw.fatal
-        first, count = self._seen.get((flaw.what, out), (where, 0))
-        self._seen[flaw.what, out] = (first, count + 1)
+        self._count((flaw.what, out, ""), where)
         return not out
+
+    def note(self, what: str, where: str) -> None:
+        """Note what is odd about a line of a file; each file is told of by itself."""
+        self._count((what, False, where.rpartition(":")[0]), where)
+
+    def _count(self, key: tuple[str, bool, str], where: str) -> None:
+        first, count = self._seen.get(key, (where, 0))
+        self._seen[key] = (first, count + 1)
+
+    @property
+    def out(self) -> int:
+        """How many examples were left out."""
+        return sum(count for (_, out, _), (_, count) in self._seen.items() if out)
 
     def said(self) -> Iterator[str]:
         """A line for each kind."""
-        for (what, out), (first, count) in self._seen.items():
+        for (what, out, _), (first, count) in self._seen.items():
             others = f", and {count - 1:,} more like it" if count > 1 else ""
             yield f"{first}: {what}{others}{'; left out of training' if out else ''}"
 
@@ -132,13 +159,9 @@ def locate(
     found: list[tuple[str, Found]] = []
     for code in codes:
         with missing.catch():
-            found.extend((code, file) for file in find(source, code, roots, code3=_code3(code)))
+            found.extend((code, file) for file in find(source, code, roots, task=task.name))
     missing.raise_any()
     return Batchable(task, tuple(found), limit, each, train)
-
-
-def _code3(code: str) -> str:
-    return LANGUAGES[code].code3 if code in LANGUAGES else code
 
 
 def labelled(batchable: Batchable, examples: Sequence[Example]) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from xstilts import playground
+from xstilts.data import hub
+from xstilts.data.hub import HUB
 from xstilts.errors import MissingData, nearest
+from xstilts.languages import LANGUAGES
 from xstilts.task import File, Source
 
 PLAYGROUND = "playground:"
+_SHARE = re.compile(r"-\d+-of-0*(\d+)\.")
+"""One of several files that are parts of one table, as in `train-00000-of-00002.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -23,56 +30,109 @@ class Found:
     file: File
     paths: tuple[str, ...]
     """File names, or the one `playground:KIND/SPLIT`."""
-    pair: str | None = None
-    """The other side of aligned text."""
+    pair: tuple[str, ...] = ()
+    """The other side of aligned text, or what is looked for."""
+    gold: str | None = None
+    """Which lines of the two belong together."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Everything that is read."""
+        return (*self.paths, *self.pair, *((self.gold,) if self.gold else ()))
 
 
-def find(source: Source, language: str, roots: Sequence[Path], *, code3: str) -> list[Found]:
+Looked: TypeAlias = dict[str, Path | None]
+"""Places where nothing was, as people are told of them; the path of those that are no file of the Hub."""
+
+
+def find(source: Source, language: str, roots: Sequence[Path], *, task: str = "") -> list[Found]:
     """Find the files of the first layout that is complete.
 
     Args:
-        source: what to look for; `{lang}` and `{lang3}` in its paths are filled.
+        source: what to look for; `{lang}` and the like in its paths are filled (see `filled`).
         language: the language's code.
         roots: data folders, after the file's own; the first that has it wins. A file is looked for as it is named,
-            then with `.gz`.
-        code3: the language's ISO 639-3 code.
+            then with `.gz`. Files of the Hub are looked for in its local cache.
+        task: the task's name, for what is said when nothing is there.
 
     Raises:
         MissingData: no layout is complete; names every place that was looked at.
     """
-    places: list[Path] = []
+    looked: Looked = {}
+    found = look(source, language, roots, looked)
+    if found:
+        return found
+    places = ", ".join(looked) or ", ".join(paths(source, language))
+    raise MissingData(f"no data for '{language}': looked for {places}, also with .gz",
+                      hint=_hint(source, language, looked, roots, task))  # fmt: skip
+
+
+def look(source: Source, language: str, roots: Sequence[Path], looked: Looked | None = None) -> list[Found]:
+    """As `find`, but an empty list where nothing is."""
+    looked = {} if looked is None else looked
     for layout in source.layouts:
-        found = []
-        for file in layout:
-            own = [file.base, *roots] if file.base else roots
-            path = _fill(file.path, language, code3)
-            paths = _generated(path, language) if path.startswith(PLAYGROUND) else _locate(path, own, places)
-            pair = _locate(_fill(file.pair, language, code3), own, places) if file.pair else ()
-            if paths and (pair or not file.pair):
-                found.append(Found(file, paths, pair[0] if pair else None))
+        found = [one for file in layout if (one := _whole(file, language, roots, looked))]
         if len(found) == len(layout):
             return found
-    looked = ", ".join(dict.fromkeys(map(_shown, places))) or ", ".join(
-        _fill(file.path, language, code3) for layout in source.layouts for file in layout
-    )
-    raise MissingData(f"no data for '{language}': looked for {looked}, also with .gz", hint=_hint(places, roots))
+    return []
 
 
-def _fill(path: str, language: str, code3: str) -> str:
-    return path.replace("{lang3}", code3).replace("{lang}", language)
+def paths(source: Source, language: str) -> Iterator[str]:
+    """The paths of all layouts, filled for a language."""
+    for layout in source.layouts:
+        yield from (filled(file.path, language) for file in layout)
 
 
-def _locate(path: str, roots: Sequence[Path], places: list[Path]) -> tuple[str, ...]:
-    """The files of one pattern in the first root that has any; adds to `places` where there was none."""
-    candidates = [Path(path)] if Path(path).is_absolute() else [root / path for root in roots]
-    for place in candidates:
+def filled(text: str, language: str) -> str:
+    """A path or value with what stands for the language filled in.
+
+    `{lang}` is its code, `{lang3}` its ISO 639-3 code, `{language}` its English name in small letters and `{Language}`
+    the name with a capital; zh is called Chinese, as data sets have it.
+
+    >>> filled("udpos.{Language}/{lang}-{lang3}-{language}", "zh")
+    'udpos.Chinese/zh-cmn-chinese'
+    """
+    if "{" not in text:
+        return text
+    known = LANGUAGES.get(language)
+    name = "Chinese" if language == "zh" else known.name if known else language
+    code3 = known.code3 if known else language
+    text = text.replace("{lang3}", code3).replace("{lang}", language)
+    return text.replace("{language}", name.lower()).replace("{Language}", name)
+
+
+def _whole(file: File, language: str, roots: Sequence[Path], looked: Looked) -> Found | None:
+    """A file with all that belongs to it, None if it is not there."""
+    own = [file.base, *roots] if file.base else roots
+    path = filled(file.path, language)
+    paths = _generated(path, language) if path.startswith(PLAYGROUND) else _locate(path, own, looked)
+    pair = _locate(filled(file.pair, language), own, looked) if file.pair else ()
+    if not paths or (file.pair and not pair):
+        return None
+    gold = _locate(filled(file.gold, language), own, {}) if file.gold else ()
+    return Found(file, paths, pair, gold[0] if gold else None)
+
+
+def _locate(path: str, roots: Sequence[Path], looked: Looked) -> tuple[str, ...]:
+    """The files of one pattern in the first root that has any; adds to `looked` where there was none."""
+    places: list[Path | None] = [Path(path)] if Path(path).is_absolute() else [root / path for root in roots]
+    if path.startswith(HUB):
+        where = hub.place(path)
+        cached = hub.folder(where)
+        places = [cached / where.path if cached else None]
+    for place in places:
         try:
-            files = _files(place)
+            files = _files(place) if place else []
+            lacking = _lacking(files)
+            if files and not lacking:
+                return tuple(map(str, files))
+            if path.startswith(HUB):
+                looked[path + lacking] = None
+            else:
+                assert place is not None
+                looked[_shown(place) + lacking] = place
         except OSError as error:
             raise MissingData(f"cannot be looked at: {error.strerror}", where=str(place)) from error
-        if files:
-            return tuple(map(str, files))
-    places.extend(candidates)
     return ()
 
 
@@ -113,7 +173,25 @@ def _files(place: Path) -> list[Path]:
     return [files[name] for name in sorted(files)]
 
 
-def _hint(places: Sequence[Path], roots: Sequence[Path]) -> str:
+def _lacking(files: Sequence[Path]) -> str:
+    """What a table in several files lacks: its name says how many there are."""
+    totals = [int(share[1]) for path in files if (share := _SHARE.search(path.name))]
+    return f" (only {len(totals)} of its {max(totals)} parts)" if totals and len(totals) < max(totals) else ""
+
+
+def _hint(source: Source, language: str, looked: Looked, roots: Sequence[Path], task: str) -> str:
+    """What to do about a source that is not there: the nearest name, the command that fetches it, or --data."""
+    ways = [near] if (near := _nearest([place for place in looked.values() if place], roots)) else []
+    if task and any(path.startswith(HUB) for path in paths(source, language)):
+        ways.append(f"`xstilts data fetch {task}` gets it from the Hub")
+        if own := next((path for path in paths(source, language) if not path.startswith(HUB)), None):
+            ways.append(f"or put it at {roots[-1] / own if roots else own}")
+    if not any(root.is_dir() for root in roots) and not near:
+        ways.append("give the data folder with --data or XSTILTS_DATA")
+    return ", ".join(ways)
+
+
+def _nearest(places: Sequence[Path], roots: Sequence[Path]) -> str:
     """The name nearest to what was asked for, in the deepest folder that is there."""
     for place in places:
         while not place.parent.is_dir():
@@ -124,7 +202,7 @@ def _hint(places: Sequence[Path], roots: Sequence[Path]) -> str:
         close = difflib.get_close_matches(place.name, sorted(names), n=1)
         if close:
             return f"the nearest there is {place.parent / close[0]}"
-    return "" if any(root.is_dir() for root in roots) else "give the data folder with --data or XSTILTS_DATA"
+    return ""
 
 
 def digest(path: str | Path) -> str:

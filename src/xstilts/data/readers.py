@@ -2,77 +2,55 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from itertools import islice, zip_longest
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from xstilts.data import conllu
-from xstilts.data.find import PLAYGROUND, Found
+from xstilts.data import conllu, pools, quotes
+from xstilts.data.find import PLAYGROUND, Found, filled
+from xstilts.data.lines import Odd, lines
+from xstilts.data.records import OBJECTS, Record, ending, names
 from xstilts.errors import DataError, nearest
 from xstilts.task import Row
 
-Record: TypeAlias = tuple[int, dict[str, Any]]
-"""Line number (or row number, in files without lines) and values."""
 
-
-def read(found: Found, language: str, *, fields: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[Row]:
+def read(
+    found: Found, language: str, *, fields: tuple[str, ...], inputs: tuple[str, ...], odd: Odd | None = None
+) -> Iterator[Row]:
     """Yield the rows of a file, streaming.
 
     Args:
-        found: the file, as `find` found it. Its name's ending, without `.gz`, says how to read it: `.tsv` (no quoting),
-            `.csv`, `.jsonl`, `.json` (SQuAD's layout, or a list of objects), `.parquet`, `.conllu`; anything else has
-            one sentence a line. Where `fields` has `words`, tsv and plain files have a token (and a tag) a line.
+        found: the file, as `find` found it. Its name's ending, without `.gz`, says how to read it: `.tsv` (no quoting,
+            but see `quotes.py`), `.csv`, `.jsonl`, `.json` (SQuAD's layout, or a list of objects), `.parquet`,
+            `.conllu`; anything else has one sentence a line. Where `fields` has `words`, tsv and plain files have a
+            token (and a tag) a line. Where it has `query`, or the file has a `gold`, see `pools.py`.
         language: fills `{lang}` in the file's `where`.
-        fields: columns of a file without a header, in order.
+        fields: columns of a file without a header, in order; a label comes last.
         inputs: the fields that every row must have.
+        odd: is told of lines that are not UTF-8, if the file says that they are to be read nonetheless.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
-    reader = _Reader(found, language, fields, inputs)
+    reader = _Reader(found, language, fields, inputs, _broken(found, odd))
     if found.file.part is None:
         yield from reader.rows()
         return
     number, parts = map(int, found.file.part.split("/"))
-    total = sum(1 for _ in reader.rows())
+    total = sum(1 for _ in _Reader(found, language, fields, inputs, _broken(found, None)).rows())
     start, end = total * (number - 1) // parts, total * number // parts
     if start >= min(end, total):
         raise DataError(f"has {total} rows, which leaves none for part {found.file.part}", where=found.paths[0])
     yield from islice(reader.rows(), start, end)
 
 
-def lines(path: str) -> Iterator[tuple[int, str]]:
-    r"""Number and text of each line of a plain or gzipped UTF-8 file, without line end and byte order mark.
-
-    Only `\n` ends a line (one `\r` before it goes too): U+2028, U+0085 and the like occur inside of sentences.
-
-    Raises:
-        DataError: not UTF-8, a damaged gzip file, or a file that cannot be read.
-    """
-    number = offset = 0
-    try:
-        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                if number == 1 and raw.startswith(codecs.BOM_UTF8):
-                    offset, raw = len(codecs.BOM_UTF8), raw.removeprefix(codecs.BOM_UTF8)
-                yield number, raw.removesuffix(b"\n").removesuffix(b"\r").decode()
-                offset += len(raw)
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 at byte {offset + error.start}", where=f"{path}:{number}") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        what = f"is no whole gzip file: it breaks off after line {number}" if number else "is no gzip file"
-        raise DataError(what, where=path) from error
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from error
+def _broken(found: Found, odd: Odd | None) -> Odd | None:
+    """Who is told of lines that are not UTF-8; None if they are an error."""
+    return (odd or (lambda *_: None)) if found.file.broken == "replace" else None
 
 
 @cache  # the steps of a study read the same few thousand rows again and again
@@ -90,42 +68,84 @@ class _Reader:
     language: str
     fields: tuple[str, ...]
     inputs: tuple[str, ...]
+    odd: Odd | None
 
     def rows(self) -> Iterator[Row]:
         """The rows of all paths that `where` lets through, checked."""
-        wanted = {key: value.replace("{lang}", self.language) for key, value in (self.found.file.where or {}).items()}
-        labels: set[str] | None = None
+        wanted = self.wanted()
+        if self.pooled:
+            yield from pools.rows(self.found, lambda row: all(fits(row) for fits in wanted), self.odd)
+            return
+        labels: tuple[bool, ...] | None = None
+        generated = self.found.paths[0].startswith(PLAYGROUND)  # where a pool's rows are of two kinds
+        optional = tuple(name for name in self.fields if name not in self.inputs and not generated)
+        change = self.changed if isinstance(self.found.file.columns, dict) or self.found.file.classes else None
         for path in self.found.paths:
+            self.check_classes(path)
             empty = True
             for line, record in self.records(path):
                 empty = False
-                row = Row(self.renamed(record, f"{path}:{line}"), path, line)
-                if all(_cell(row, column) == value for column, value in wanted.items()):
-                    labels = self.check(row, labels)
+                row = Row(change(record, path, line) if change else record, path, line)
+                if not wanted or all(fits(row) for fits in wanted):
+                    self.check(row)
+                    has = tuple([row.values.get(name) is not None for name in optional])
+                    if has != labels:
+                        _same_labels(optional, has, labels, row.where)
+                        labels = has
                     yield row
             if empty:
                 raise DataError("is empty", where=path)
         if labels is None:
-            text = " and ".join(f"{column} = {value}" for column, value in wanted.items())
-            raise DataError(f"has no row with {text}", where=self.found.paths[0])
+            raise DataError(f"has no row with {self.said()}", where=self.found.paths[0])
 
-    def check(self, row: Row, before: set[str] | None) -> set[str]:
-        """Refuse a row without its inputs, or with other labels than the rows before; returns the labels it has."""
+    @property
+    def pooled(self) -> bool:
+        """Whether rows look for others, which are in the file too or in its pair."""
+        found = self.found
+        records = bool(found.pair) and ending(found.paths[0]) in OBJECTS
+        generated = found.paths[0].startswith(PLAYGROUND)
+        return not generated and ("query" in self.fields or found.file.gold is not None or records)
+
+    def wanted(self) -> list[Callable[[Row], bool]]:
+        """What the file's `where` asks of a row."""
+        asked = {name: filled(value, self.language) for name, value in (self.found.file.where or {}).items()}
+        return [_fits(name, value) for name, value in asked.items()]
+
+    def said(self) -> str:
+        """The file's `where` in words."""
+        where = (self.found.file.where or {}).items()
+        return " and ".join(f"{name} = {filled(value, self.language)}" for name, value in where)
+
+    def check(self, row: Row) -> None:
+        """Refuse a row without its inputs."""
         for name in self.inputs:
             value = row.values.get(name)
             if value is None:
                 raise DataError(f"has no {name}", where=row.where, hint=nearest(name, row.values))
             if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
                 raise DataError(f"empty {name}", where=row.where)
-            _check_text(value, name, row.where, words="words" in self.fields)
-        labels = {name for name in self.fields if name not in self.inputs and row.values.get(name) is not None}
-        if before is not None and labels != before:
-            name = min(labels ^ before)
-            what = f"has a {name}, the rows before have none" if name in labels else f"has no {name}"
-            raise DataError(what, where=row.where, hint="a split has labels for all rows or for none")
-        return labels
+            _check_text(value, name, row, words="words" in self.fields)
 
-    def renamed(self, record: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_classes(self, path: str) -> None:
+        """Refuse `classes` in another order than the file's own."""
+        classes, columns = self.found.file.classes, self.found.file.columns
+        if classes and ending(path) == ".parquet":
+            label = columns.get(self.fields[-1], "") if isinstance(columns, dict) else ""
+            own = names(path, label or self.fields[-1])
+            if own != list(classes) and sorted(own) == sorted(classes):
+                what = f"numbers its labels {', '.join(own)}, `classes` says {', '.join(classes)}"
+                raise DataError(what, where=path)
+
+    def changed(self, record: dict[str, Any], path: str, line: int | str) -> Mapping[str, Any]:
+        """A record under our names, its labels by name."""
+        row = Row(record, path, line)
+        values = self.renamed(record, row)
+        classes, label = self.found.file.classes, self.fields[-1]
+        if classes and (number := values.get(label)) is not None:
+            values = values | {label: _named(number, classes, label, row)}
+        return values
+
+    def renamed(self, record: dict[str, Any], row: Row) -> dict[str, Any]:
         """A record under our names; a column that is not there is a mistake only if it is an input."""
         columns = self.found.file.columns
         if not isinstance(columns, dict):
@@ -133,7 +153,7 @@ class _Reader:
         found = {ours: _inside(record, theirs) for ours, theirs in columns.items()}
         for name in self.inputs:
             if name in found and found[name] is None:
-                raise DataError(f"has no '{columns[name]}'", where=where, hint=nearest(columns[name], record))
+                raise DataError(f"has no '{columns[name]}'", where=row.where, hint=nearest(columns[name], record))
         others = {name: value for name, value in record.items() if name not in columns}
         return others | {name: value for name, value in found.items() if value is not None}
 
@@ -141,23 +161,22 @@ class _Reader:
         """The records of one path, read as the ending of its name says."""
         if path.startswith(PLAYGROUND):
             return enumerate(_generated(path, self.language), start=1)
-        columns = self.found.file.columns
-        ending = Path(path.removesuffix(".gz")).suffix.lower()
+        columns, kind = self.found.file.columns, ending(path)
         records: Iterator[Record]
         if self.found.pair:
-            records = _aligned(path, self.found.pair)
-        elif ending in _OBJECTS:
-            records = _OBJECTS[ending](path)
-        elif ending == ".conllu":
-            records = _sentences(conllu.sentences(lines(path), self.language, path))
-        elif ending == ".csv":
-            return self.table(_quoted(path), path)
+            records = _aligned(path, self.found.pair, self.odd)
+        elif kind in OBJECTS:
+            records = OBJECTS[kind](path, self.odd)
+        elif kind == ".conllu":
+            records = _sentences(conllu.sentences(lines(path, self.odd), self.language, path))
+        elif kind == ".csv":
+            return self.table(_quoted(path, self.odd), path)
         elif "words" in self.fields:
-            records = _sentences(conllu.tagged(lines(path), self.language, path, tabs=ending == ".tsv"))
-        elif ending == ".tsv" or columns is not None:
-            return self.table(((line, text.split("\t")) for line, text in lines(path) if text), path)
+            records = _sentences(conllu.tagged(lines(path, self.odd), self.language, path, tabs=kind == ".tsv"))
+        elif kind == ".tsv" or columns is not None:
+            return self.table(_tabbed(path, self.odd), path)
         else:
-            records = ((line, {self.inputs[0]: text}) for line, text in lines(path) if text.strip())
+            records = ((line, {self.inputs[0]: text}) for line, text in lines(path, self.odd) if text.strip())
         if isinstance(columns, tuple):
             raise DataError("a list of `columns` is for tables without a header", where=path)
         return records
@@ -165,43 +184,73 @@ class _Reader:
     def table(self, rows: Iterator[tuple[int, list[str]]], path: str) -> Iterator[Record]:
         """Rows of cells as records; names come from a header, from `columns`, or from the order of the fields."""
         columns = self.found.file.columns
-        names: Sequence[str] = ()
+        header: Sequence[str] = ()
         for line, cells in rows:
-            if not names:
+            if not header:
                 if isinstance(columns, dict) or (columns is None and set(self.inputs) <= set(cells)):
-                    names = cells
-                    if twice := [name for name in names if name and names.count(name) > 1]:
+                    header = cells
+                    if twice := [name for name in header if name and header.count(name) > 1]:
                         raise DataError(f"the header names the column '{twice[0]}' twice", where=f"{path}:{line}")
                     continue
-                names = self.positions(len(cells), f"{path}:{line}")
-            if len(cells) != len(names):
-                raise DataError(f"has {_columns(len(cells))}, the first row has {len(names)}", where=f"{path}:{line}")
-            yield line, dict(zip(names, cells, strict=True))
+                header = self.positions(len(cells), f"{path}:{line}")
+            if len(cells) != len(header):
+                raise DataError(f"has {_columns(len(cells))}, the first row has {len(header)}", where=f"{path}:{line}")
+            yield line, dict(zip(header, cells, strict=True))
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
         """Names for the cells of a file without a header; labels may be left off at the end."""
         columns = self.found.file.columns
-        names = columns if isinstance(columns, tuple) else self.fields
-        if width > len(names) or not set(self.inputs) <= set(names[:width]):
-            labels = [name for name in names if name not in self.inputs]
+        known = columns if isinstance(columns, tuple) else self.fields
+        if width > len(known) or not set(self.inputs) <= set(known[:width]):
+            labels = [name for name in known if name not in self.inputs]
             needs = ", ".join(self.inputs) + (f" (and {', '.join(labels)})" if labels else "")
-            hint = "`columns` can name them" if width > len(names) else ""
+            hint = "`columns` can name them" if width > len(known) else ""
             raise DataError(f"has {_columns(width)}, needs {needs}", where=where, hint=hint)
-        return names[:width]
+        return known[:width]
 
 
-def _check_text(value: Any, name: str, where: str, *, words: bool) -> None:
+def _check_text(value: Any, name: str, row: Row, *, words: bool) -> None:
     """Refuse what is no text (a number counts as text; words come as a list), and text that UTF-8 cannot hold."""
     listed = words and isinstance(value, list)
     fits = listed or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
     if not fits or value != value:
-        raise DataError(f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}", where=where)
+        what = f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}"
+        raise DataError(what, where=row.where)
     try:
         for text in value if listed else (value,):
             if isinstance(text, str):
                 text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{name} holds half a character (a lone surrogate)", where=where) from error
+        raise DataError(f"{name} holds half a character (a lone surrogate)", where=row.where) from error
+
+
+def _same_labels(optional: tuple[str, ...], has: tuple[bool, ...], before: tuple[bool, ...] | None, where: str) -> None:
+    """Refuse a row with other labels than the rows before; `before` is None for the first."""
+    if before is not None:
+        name = min(name for name, now, then in zip(optional, has, before, strict=True) if now != then)
+        there = has[optional.index(name)]
+        what = f"has a {name}, the rows before have none" if there else f"has no {name}"
+        raise DataError(what, where=where, hint="a split has labels for all rows or for none")
+
+
+def _fits(column: str, value: str) -> Callable[[Row], bool]:
+    """Whether a row's column has a value, or begins with it where it ends in `*`."""
+    if value.endswith("*"):
+        return lambda row: _cell(row, column).startswith(value[:-1])
+    return lambda row: _cell(row, column) == value
+
+
+def _named(number: Any, classes: tuple[str, ...], label: str, row: Row) -> Any:
+    """The name of a numbered label, or of each of a list; -1, which stands for none, stays."""
+    if isinstance(number, list):
+        return [_named(one, classes, label, row) for one in number]
+    text = "" if isinstance(number, bool | float) else str(number)
+    if text == "-1":
+        return text
+    if not text.isdecimal() or int(text) >= len(classes):
+        hint = f"`classes` has {len(classes)} names, from 0 to {len(classes) - 1}"
+        raise DataError(f"{label} {number!r} is none of the classes", where=row.where, hint=hint)
+    return classes[int(text)]
 
 
 def _columns(number: int) -> str:
@@ -226,9 +275,15 @@ def _inside(record: Any, name: str) -> Any:
     return record
 
 
-def _quoted(path: str) -> Iterator[tuple[int, list[str]]]:
+def _tabbed(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:
+    rows = ((line, text.split("\t")) for line, text in lines(path, odd) if text)
+    times = quotes.times(path)
+    return ((line, [quotes.unwrapped(cell, times) for cell in cells]) for line, cells in rows) if times else rows
+
+
+def _quoted(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)  # a cell may hold a whole article
-    reader = csv.reader((text + "\n" for _, text in lines(path)), strict=True)
+    reader = csv.reader((text + "\n" for _, text in lines(path, odd)), strict=True)
     start = 1
     try:
         for cells in reader:
@@ -246,68 +301,13 @@ def _sentences(sentences: Iterator[conllu.Tokens]) -> Iterator[Record]:
         yield sentence.line, {"words": sentence.words, **tags}
 
 
-def _aligned(path: str, pair: str) -> Iterator[Record]:
-    sides = lines(path), lines(pair)
+def _aligned(path: str, pair: tuple[str, ...], odd: Odd | None) -> Iterator[Record]:
+    if len(pair) > 1:
+        raise DataError(f"has {len(pair)} files as its translation, and needs one", where=path, hint=", ".join(pair))
+    sides = lines(path, odd), lines(pair[0], odd)
     for number, (left, right) in enumerate(zip_longest(*sides), start=1):
         if left is None or right is None:
             most = number + sum(1 for side in sides for _ in side)
             counts = (most, number - 1) if right is None else (number - 1, most)
-            raise DataError(f"has {counts[0]} lines, but its translation {pair} has {counts[1]}", where=path)
+            raise DataError(f"has {counts[0]} lines, but its translation {pair[0]} has {counts[1]}", where=path)
         yield number, {"source": left[1], "target": right[1]}
-
-
-def _jsonl(path: str) -> Iterator[Record]:
-    for line, text in lines(path):
-        if text.strip():
-            value = _parsed(text, path, line)
-            if not isinstance(value, dict):
-                raise DataError("is no JSON object", where=f"{path}:{line}")
-            yield line, value
-
-
-def _json(path: str) -> Iterator[Record]:
-    """The questions of a file in SQuAD's layout, or the objects of a list."""
-    whole = "\n".join(text for _, text in lines(path))
-    document = _parsed(whole, path) if whole.strip() else []
-    number = 0
-    try:
-        for article in document["data"] if isinstance(document, dict) else document:
-            for paragraph in article.get("paragraphs", [{}]):
-                for question in paragraph.get("qas", [{}]):
-                    number += 1
-                    merged = {**article, **paragraph, **question}
-                    yield number, {key: merged[key] for key in merged if key not in ("paragraphs", "qas")}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError("is neither in SQuAD's layout nor a list of objects", where=path) from error
-
-
-def _parsed(text: str, path: str, line: int = 0) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        hint = "" if line or error.msg != "Extra data" else "a file with one object a line is called .jsonl"
-        where = f"{path}:{line or error.lineno}"
-        raise DataError(f"is not JSON: {error.msg} at column {error.colno}", where=where, hint=hint) from error
-    except (RecursionError, ValueError) as error:
-        what = "is nested too deep" if isinstance(error, RecursionError) else "has a number with too many digits"
-        raise DataError(what, where=f"{path}:{line}" if line else path) from error
-
-
-def _parquet(path: str) -> Iterator[Record]:
-    import pyarrow  # type: ignore[import-untyped]  # here, because it is slow to load and few files need it
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"is not Parquet: {error}", where=path) from error
-
-
-_OBJECTS: dict[str, Callable[[str], Iterator[Record]]] = {
-    ".jsonl": _jsonl, ".json-lines": _jsonl, ".ndjson": _jsonl, ".json": _json, ".parquet": _parquet,
-}  # fmt: skip

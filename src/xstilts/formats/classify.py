@@ -23,7 +23,7 @@ class Classify(Format):
 
     name: ClassVar[str] = "classify"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
-    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
+    measures: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_f1", "positive_f1")
 
     labels: Labels
     """In the order of the classes; the order is part of what is trained."""
@@ -92,18 +92,26 @@ class Classify(Format):
         """The label with the highest score; the first one on ties."""
         return [self.labels[int(scores_C.argmax())] for scores_C in kept.scores]
 
+    def behind(self, kept: Kept) -> dict[str, float]:
+        """Those of the labels."""
+        return dict(zip(self.labels, map(float, kept.scores[0]), strict=True))
+
     def reference(self, example: Labelled, index: int) -> str | None:
         """The label."""
         return example.label
 
 
-def truncated(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
-    """Cut a pair to `room` pieces as jiant does: one piece at a time from the longer text's end, the first on ties.
+def truncated(first: list[int], second: list[int], room: int, *, start: bool = False) -> tuple[list[int], list[int]]:
+    """Cut a pair to `room` pieces as jiant does: one piece at a time from the longer text, the first on ties.
+
+    Pieces go from the texts' ends, or from their starts.
 
     >>> truncated([1, 2, 3, 4], [5, 6], 4)
     ([1, 2], [5, 6])
     >>> truncated([1, 2, 3], [4, 5, 6], 5)
     ([1, 2], [4, 5, 6])
+    >>> truncated([1, 2, 3], [4, 5, 6], 3, start=True)
+    ([3], [5, 6])
     """
     excess = len(first) + len(second) - room
     if excess <= 0:
@@ -113,4 +121,6 @@ def truncated(first: list[int], second: list[int], room: int) -> tuple[list[int]
     a, b = (a - level, b) if a >= b else (a, b - level)
     rest = excess - level
     a, b = a - (rest + 1) // 2, b - rest // 2
+    if start:
+        return first[len(first) - a :], second[len(second) - b :]
     return first[:a], second[:b]

@@ -9,21 +9,11 @@ from random import Random
 from typing import TypeAlias
 
 from xstilts.playground.languages import LANGUAGES, VERSION, Tongue, text, tongue
-from xstilts.playground.world import (
-    CONTRARY,
-    QUESTIONS,
-    RICHER,
-    WEAKER,
-    Fact,
-    Place,
-    Thing,
-    change,
-    draw_fact,
-    often,
-    pick,
-)
+from xstilts.playground.stories import asked, draw_passage, draw_retellings, known, other_deed, parts
+from xstilts.playground.world import CONTRARY, RICHER, WEAKER, Fact, change, draw_fact, often, pick
 
 Values: TypeAlias = dict[str, object]
+Maker: TypeAlias = Callable[[Random, Tongue, int], Iterator[Values]]
 
 SEED = 2020
 NLI_LABELS = ("entailment", "neutral", "contradiction")
@@ -34,10 +24,10 @@ CONSTRUCTED = LANGUAGES[1:]
 class Kind:
     """How rows of one kind are made, and how many.
 
-    `make` draws row `index`; it must draw the same whatever the language, which is what keeps test sets parallel.
+    `make` draws so many rows; it must draw the same whatever the language, which is what keeps test sets parallel.
     """
 
-    make: Callable[[Random, Tongue, int], Values]
+    make: Maker
     sizes: dict[str, int]
     languages: tuple[str, ...] = LANGUAGES
     train_languages: tuple[str, ...] = ("en",)
@@ -55,9 +45,7 @@ def rows(kind: str, language: str, split: str) -> Iterator[Values]:
     if split not in found.sizes or language not in (found.train_languages if split == "train" else found.languages):
         raise KeyError(f"{kind}/{language}/{split}")
     stream = f"{SEED} {VERSION} {kind} {split}" + ("" if found.parallel else f" {language}")
-    draw, speaker = Random(stream), tongue(language)
-    for index in range(found.sizes[split]):
-        yield found.make(draw, speaker, index)
+    yield from found.make(Random(stream), tongue(language), found.sizes[split])
 
 
 def splits(kind: str, language: str) -> tuple[str, ...]:
@@ -82,49 +70,28 @@ def _held_out() -> frozenset[Fact]:
     return frozenset(_translated())
 
 
-def _known(thing: Thing, known: bool = True) -> Thing:
-    return thing if thing.named else replace(thing, known=known)
-
-
 def _is_held_out(fact: Fact) -> bool:
     """Whether it is the fact of a parallel sentence, with or without articles."""
-    plain = replace(fact, agent=_known(fact.agent, False), patient=_known(fact.patient, False))
+    plain = replace(fact, agent=known(fact.agent, False), patient=known(fact.patient, False))
     return plain in _held_out()
-
-
-def _question(draw: Random, fact: Fact) -> Fact:
-    """The fact with what is asked for in place of what is known."""
-    asked: list[Fact] = [replace(fact, patient=Thing(QUESTIONS["patient"]))]
-    if fact.partner is None:
-        asked.append(replace(fact, agent=Thing(QUESTIONS["agent"])))
-    if fact.place:
-        asked.append(replace(fact, place=Place("", QUESTIONS["place"])))
-    if fact.time:
-        asked.append(replace(fact, time=QUESTIONS["time"]))
-    return pick(draw, asked)
-
-
-def _other_deed(draw: Random, fact: Fact) -> Fact:
-    """Something else that the same ones do."""
-    return replace(draw_fact(draw), agent=_known(fact.agent), partner=fact.partner)
 
 
 def _retold(draw: Random, fact: Fact) -> Fact:
     """The same with less detail, as of someone and something known."""
     for _ in range(2):
         fact = change(draw, fact, WEAKER) or fact
-    return replace(fact, agent=_known(fact.agent), patient=_known(fact.patient))
+    return replace(fact, agent=known(fact.agent), patient=known(fact.patient))
 
 
 def _story(draw: Random, speaker: Tongue, index: int) -> Values:
     """A fact, and mostly a second sentence on the same ones: another deed, the same retold, or a question before it."""
     fact, style, fronted = draw_fact(draw), draw.random(), often(draw, 0.25)
-    follows = None if style < 0.5 else _other_deed(draw, fact) if style < 0.75 else _retold(draw, fact)
+    follows = None if style < 0.5 else other_deed(draw, fact) if style < 0.75 else _retold(draw, fact)
     if _is_held_out(fact) or (follows and _is_held_out(follows)):
         return _story(draw, speaker, index)
     said = text(speaker.say(fact, fronted=fronted))
     if style < 0.2:
-        said = f"{text(speaker.say(_question(draw, fact), end='?'))} {said}"
+        said = f"{text(speaker.say(asked(fact, pick(draw, parts(fact))), end='?'))} {said}"
     if follows:
         said = f"{said} {text(speaker.say(follows, fronted=often(draw, 0.25)))}"
     return {"text": said}
@@ -163,11 +130,71 @@ def _pair(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
     return {"source": text(speaker.say(fact)), "target": text(tongue("en").say(fact))}
 
 
+def _each(make: Callable[[Random, Tongue, int], Values]) -> Maker:
+    """Makes the rows one by one, from their number."""
+
+    def maker(draw: Random, speaker: Tongue, count: int) -> Iterator[Values]:
+        return (make(draw, speaker, index) for index in range(count))
+
+    return maker
+
+
+def _mined(draw: Random, speaker: Tongue, count: int) -> Iterator[Values]:
+    """Two pools of sentences, half of each with a translation in the other; then nothing tells which."""
+    each, facts = count // 2, dict[Fact, None]()
+    while len(facts) < each + each // 2:
+        facts[draw_fact(draw)] = None
+    both, *alone = (list(facts)[start : start + each // 2] for start in range(0, len(facts), each // 2))
+    here, there = (sorted(both + others, key=lambda _: draw.random()) for others in alone)
+    ids = {fact: f"en-{number:03}" for number, fact in enumerate(there)}
+    for number, fact in enumerate(here):
+        id = f"{speaker.grammar.code}-{number:03}"
+        yield {"query": text(speaker.say(fact)), "id": id, "relevant": [ids[fact]] if fact in ids else []}
+    for fact in there:
+        yield {"candidate": text(tongue("en").say(fact)), "id": ids[fact]}
+
+
+def _choice(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
+    fact, told, wrong = draw_retellings(draw)
+    endings = sorted([told, *wrong], key=lambda _: draw.random())
+    context, *texts = (text(speaker.say(one, fronted=often(draw, 0.25))) for one in (fact, *endings))
+    return {"context": context, "endings": texts, "label": endings.index(told)}
+
+
+def _questioned(facts: int, vague: float, unanswered: float = 0.0) -> Callable[[Random, Tongue, int], Values]:
+    """Makes texts of so many facts with a question; a share of them lack the fact that would answer it."""
+
+    def make(draw: Random, speaker: Tongue, index: int) -> Values:
+        without = often(draw, unanswered)
+        passage = draw_passage(draw, facts + without, vague)
+        told = [(fact, often(draw, 0.25)) for fact in passage.facts]
+        said = [text(speaker.say(fact, fronted=fronted)) for fact, fronted in told]
+        fact, fronted = told[passage.at]
+        answer, start = speaker.find(fact, passage.part, fronted=fronted)
+        start += sum(len(sentence) + 1 for sentence in said[: passage.at])
+        if without:
+            del said[passage.at]
+        return {
+            "id": f"{index:04}",
+            "context": " ".join(said),
+            "question": text(speaker.say(passage.question, end="?")),
+            "answers": [] if without else [{"text": answer, "answer_start": start}],
+        }
+
+    return make
+
+
 KINDS = {
-    "text": Kind(_story, {"train": 8000, "dev": 200}, train_languages=LANGUAGES, parallel=False),
-    "nli": Kind(_nli, {"train": 4200, "dev": 300, "test": 300}),
-    "paraphrase": Kind(_paraphrase, {"train": 4000, "dev": 300, "test": 300}),
-    "pos": Kind(_tagged, {"train": 2000, "dev": 200, "test": 300}),
-    "ner": Kind(_entities, {"train": 2000, "dev": 200, "test": 300}),
-    "parallel": Kind(_pair, {"test": 300}, CONSTRUCTED),
+    "text": Kind(_each(_story), {"train": 8000, "dev": 200}, train_languages=LANGUAGES, parallel=False),
+    "nli": Kind(_each(_nli), {"train": 4200, "dev": 300, "test": 300}),
+    "paraphrase": Kind(_each(_paraphrase), {"train": 4000, "dev": 300, "test": 300}),
+    "pos": Kind(_each(_tagged), {"train": 2000, "dev": 200, "test": 300}),
+    "ner": Kind(_each(_entities), {"train": 2000, "dev": 200, "test": 300}),
+    "choice": Kind(_each(_choice), {"train": 3000, "dev": 200, "test": 300}),
+    "questions": Kind(_each(_questioned(2, 0.3)), {"train": 4000, "dev": 200, "test": 300}),
+    "passages": Kind(_each(_questioned(3, 0.3)), {"dev": 200, "test": 300}, parallel=False),
+    "facts": Kind(_each(_questioned(2, 0.6)), {"train": 2000, "dev": 200, "test": 300}, parallel=False),
+    "maybe": Kind(_each(_questioned(2, 0.3, unanswered=0.33)), {"train": 4000, "dev": 200, "test": 300}),
+    "mined": Kind(_mined, {"dev": 400, "test": 400}, CONSTRUCTED),
+    "parallel": Kind(_each(_pair), {"test": 300}, CONSTRUCTED),
 }

@@ -130,6 +130,18 @@ class Tongue:
 
     def say(self, fact: Fact, *, fronted: bool = False, end: str = ".") -> list[Word]:
         """The words of a sentence that states the fact; `fronted` begins it with the time, or else the place."""
+        return [*(word for _, words in self._parts(fact, fronted) for word in words), Word(end, "PUNCT")]
+
+    def find(self, fact: Fact, part: str, *, fronted: bool = False) -> tuple[str, int]:
+        """A part (S, V, O, P or T) of the sentence that states the fact, and the character that it begins with."""
+        before: list[Word] = []
+        for name, words in self._parts(fact, fronted):
+            if name == part:
+                return text(words), len(text(before)) + bool(before)
+            before += words
+        raise KeyError(part)
+
+    def _parts(self, fact: Fact, fronted: bool) -> list[tuple[str, list[Word]]]:
         order = self.grammar.clause
         if fronted:
             first = "T" if fact.time else "P"
@@ -141,7 +153,7 @@ class Tongue:
             "P": self._place(fact),
             "T": [Word(self.lexicon[fact.time], "ADV")] if fact.time else [],
         }
-        return [*(word for part in order for word in parts[part]), Word(end, "PUNCT")]
+        return [(part, parts[part]) for part in order]
 
     def _subject(self, fact: Fact) -> list[Word]:
         if fact.partner is None:

@@ -1,6 +1,18 @@
 """Views of score rows: numbers per study, tables of them, formats to print."""
 
-from xstilts.report.formats import FORMATS, render
+from xstilts.report.formats import FORMATS, draw, render
 from xstilts.report.numbers import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
 
-__all__ = ["ALL_TASKS", "FORMATS", "LAYOUTS", "MEAN", "ZERO_SHOT", "Layout", "Line", "Report", "build", "render"]
+__all__ = [
+    "ALL_TASKS",
+    "FORMATS",
+    "LAYOUTS",
+    "MEAN",
+    "ZERO_SHOT",
+    "Layout",
+    "Line",
+    "Report",
+    "build",
+    "draw",
+    "render",
+]

@@ -26,32 +26,48 @@ def render(report: Report, format: str = "table", *, width: int = 100, colour: b
         report: what `build` made.
         format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
             hold every number, whatever the layout shows.
-        width: columns of the terminal; wider tables are folded. Only for `table`.
+        width: columns of the terminal; wider tables are turned on their side, or else folded. Only for `table`.
         colour: whether to use the terminal's colours and bold type. Only for `table`.
 
     Raises:
         UserError: for an unknown format.
     """
     if format == "table":
-        return _terminal(report, width, colour)
+        shown = tables(report)
+        return draw(shown, legend(report, shown), width=width, colour=colour)
     if format not in FORMATS:
         raise UserError(f"there is no report format '{format}'", hint=nearest(format, FORMATS))
     return _WRITERS[format](report)
 
 
-def _terminal(report: Report, width: int, colour: bool) -> str:
+def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colour: bool = False) -> str:
+    """Draw tables for a terminal, with lines of explanation below; see `render`."""
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
-    shown = tables(report)
     for table in shown:
         console.print(Text(table.title, style="bold"))
-        cells = [_aligned([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
-        for columns in _folds(table, cells, width):
-            console.print(_drawn(table, cells, columns))
+        panels = min(_panels(table, width), _panels(_turned(table), width), key=lambda drawn: len(drawn) > 1)
+        for panel in panels:
+            console.print(panel)
             console.print()
-    for line in legend(report, shown):
+    for line in lines:
         console.print(Text(line, style="dim"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _panels(table: Table, width: int) -> list[RichTable]:
+    """The table as it is drawn, folded where it is too wide."""
+    cells = [_aligned([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
+    return [_drawn(table, cells, columns) for columns in _folds(table, cells, width)]
+
+
+def _turned(table: Table) -> Table:
+    """The table on its side, with a row for each column; units stand beside the names."""
+    wide = max((len(name) for name, _ in table.columns), default=0)
+    labels = [f"{name:{wide}}  {unit}".rstrip() for name, unit in table.columns]
+    entries = zip(*(row for _, row in table.rows), strict=True)
+    heads = tuple((label, "") for label, _ in table.rows)
+    return Table(table.title, table.corner, heads, tuple(zip(labels, entries, strict=True)))
 
 
 def _aligned(entries: Sequence[Entry]) -> list[Text]:

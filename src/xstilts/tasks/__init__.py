@@ -11,16 +11,23 @@ from pydantic import ValidationError
 from xstilts import strict_yaml
 from xstilts.errors import Collector, nearest
 from xstilts.formats import FORMATS
+from xstilts.languages import codes
 from xstilts.task import Format, Task
-from xstilts.tasks import pairs, play, retrieval, tagging, text
+from xstilts.tasks import choice, pairs, play, questions, retrieval, tagging, text
 
-TASKS: dict[str, Task] = {
-    task.name: task for module in (pairs, tagging, retrieval, text, play) for task in module.CATALOGUE
+_MODULES = (pairs, choice, tagging, questions, retrieval, text, play)
+TASKS: dict[str, Task] = {task.name: task for module in _MODULES for task in module.CATALOGUE}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "intermediate": codes("anli-plus mnli qqp squad2 squad1 hellaswag ccg cosmosqa commonsenseqa"),
+    "xtreme": codes("xnli pawsx udpos panx xquad mlqa tydiqa bucc2018 tatoeba"),
+    "xtreme-r": codes("xnli xcopa udpos panx xquad mlqa tydiqa tatoeba mewslix lareqa"),
+    "playground": play.TARGETS,
 }
+"""Names that stand for several tasks in `each` and `evaluate`: the paper's nine intermediate tasks, the benchmarks."""
 
-GROUPS: dict[str, tuple[str, ...]] = {"playground": play.TARGETS}
-"""Names that stand for several tasks in `each` and `evaluate`."""
-
+WIDE = ("xtreme-r",)
+"""Groups whose tasks are scored in their `more_languages` too."""
 
 TAKEN = ("none", "all", *GROUPS)
 """Names that no task can have: those of branches without a choice, and of groups."""
@@ -75,8 +82,10 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     fields = {key: value for key, value in given.items() if key in task_fields}
     inherited = dict(base.data) if base else {}
     try:
-        old = base.model_dump(exclude={"format", "data"}) if base else {"metrics": kind.metrics}
         made = kind.model_validate((_inherited(base.format, shape) if base else {}) | shape)
+        old = base.model_dump(exclude={"format", "data"}) if base else {"metrics": made.metrics}
+        if "languages" in fields:
+            old["more_languages"] = ()
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _placed(source, folder, document.path.parent) for split, source in data.items()}
             fields["data"] = inherited | own

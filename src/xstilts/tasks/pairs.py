@@ -1,48 +1,117 @@
 """Tasks that label a pair of sentences."""
 
+from typing import Any
+
 from xstilts.formats import Classify
 from xstilts.languages import codes
 from xstilts.task import File, Source, Task
+from xstilts.tasks.sources import SPLITS, either, hub, joined
 
 NLI = Classify(
-    labels=("contradiction", "entailment", "neutral"), spellings={"contradictory": "contradiction"}, drop=("-",)
+    labels=("contradiction", "entailment", "neutral"),
+    spellings={"contradictory": "contradiction", "c": "contradiction", "e": "entailment", "n": "neutral"},
+    drop=("-", "-1"),
 )
-"""jiant's order of the classes; XNLI's translated MNLI says `contradictory`, and `-` marks pairs without agreement."""
+"""jiant's order of the classes; XNLI's translated MNLI says `contradictory`, ANLI spells them by one letter.
+
+Pairs without agreement are marked `-`, on the Hub `-1`.
+"""
+SAME = Classify(labels=("0", "1"), texts=("sentence1", "sentence2"))
 
 _JSONL = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
+_QUORA = {"sentence1": "question1", "sentence2": "question2"}
+_CLASSES = ("entailment", "neutral", "contradiction")
+"""The Hub's order of the classes."""
 
 
-def _split(*paths: str | File) -> Source:
-    """The first of several places for the same rows."""
-    files = [File(path=path) if isinstance(path, str) else path for path in paths]
-    return Source(layouts=tuple((file,) for file in files))
+def _snli(split: str) -> Source:
+    places = (File(path=f"{folder}/snli_1.0_{split}.jsonl", columns=_JSONL) for folder in ("snli", "snli_1.0"))
+    return either(*places, hub("stanfordnlp/snli/plain_text", split, classes=_CLASSES))
 
 
-MNLI_TRAIN = _split(
+def _anli(split: str) -> Source:
+    def rounds(path: str, **fields: Any) -> tuple[File, ...]:
+        return tuple(File(path=path.format(number), **fields) for number in (1, 2, 3))
+
+    jsonl = (
+        rounds(f"{folder}/R{{}}/{split}.jsonl", columns={"premise": "context"}) for folder in ("anli", "anli_v1.0")
+    )
+    return Source(layouts=(*jsonl, rounds(f"hub:facebook/anli/plain_text/{split}_r{{}}-*.parquet", classes=_CLASSES)))
+
+
+def _xnli(split: str) -> Source:
+    here = {"language": "{lang}"}
+    original = File(path=f"XNLI-1.0/xnli.{split}.jsonl", columns=_JSONL, where=here)
+    return either(f"xnli/{split}-{{lang}}.tsv", original, hub("google/xtreme/XNLI", split, columns=_JSONL, where=here))
+
+
+def _pawsx(split: str) -> Source:
+    original = "train" if split == "train" else f"{split}_2k"
+    places = (
+        f"pawsx/{split}-{{lang}}.tsv",
+        f"x-final/{{lang}}/{original}.tsv",
+        f"pawsx_with_ids/{{lang}}.{original}.tsv",
+    )
+    return either(*places, hub("google/xtreme/PAWS-X.{lang}", split))
+
+
+def _qqp(split: str) -> Source:
+    glue = File(path=f"QQP/{split}.tsv", columns={**_QUORA, "label": "is_duplicate"})
+    return either(glue, hub("nyu-mll/glue/qqp", split, columns=_QUORA))
+
+
+MNLI_TRAIN = either(
     File(path="multinli_1.0/multinli_1.0_train.jsonl", columns=_JSONL),
     "xnli/train-en.tsv",
     File(path="MNLI/train.tsv", columns=_JSONL),
+    File(path="XNLI-MT-1.0/multinli/multinli.train.en.tsv", columns={"hypothesis": "hypo"}),
+    hub("nyu-mll/glue/mnli", "train", classes=_CLASSES),
 )
-MNLI_DEV = _split(File(path="multinli_1.0/multinli_1.0_dev_matched.jsonl", columns=_JSONL), "nli_small/mnli.dev.csv")
+MNLI_DEV = either(
+    File(path="multinli_1.0/multinli_1.0_dev_matched.jsonl", columns=_JSONL),
+    File(path="MNLI/dev_matched.tsv", columns=_JSONL),
+    hub("nyu-mll/glue/mnli", "validation_matched", classes=_CLASSES),
+)
 
 CATALOGUE = (
     Task(
-        name="mnli", format=NLI, data={"train": MNLI_TRAIN, "dev": MNLI_DEV},
-        metrics=("accuracy",), batch=24, epochs=2, license="OANC and others (see paper)",
-        url="https://cims.nyu.edu/~sbowman/multinli/",
-        note="dev is the matched part of the original, or all of it in the packed CSV",
+        name="anli-plus", format=NLI, metrics=("accuracy",), batch=24, epochs=2,
+        data={"train": joined(_snli("train"), MNLI_TRAIN, _anli("train")),
+              "dev": joined(_snli("dev"), MNLI_DEV, _anli("dev"))},
+        license="CC BY-NC 4.0 (ANLI); those of SNLI and MNLI", url="https://github.com/facebookresearch/anli",
+        note="SNLI, MNLI and the three rounds of ANLI joined, under one head; dev has MNLI's matched part",
     ),
     Task(
-        name="snli", format=NLI,
-        data={s: _split(*(File(path=f"{d}/snli_1.0_{s}.jsonl", columns=_JSONL) for d in ("snli", "snli_1.0")))
-              for s in ("train", "dev", "test")},
-        metrics=("accuracy",), batch=24, epochs=2, license="CC BY-SA 4.0",
-        url="https://nlp.stanford.edu/projects/snli/", note="pairs without agreement (label -) are left out",
+        name="mnli", format=NLI, data={"train": MNLI_TRAIN, "dev": MNLI_DEV}, metrics=("accuracy",), batch=24, epochs=2,
+        license="OANC and others (see paper)", url="https://cims.nyu.edu/~sbowman/multinli/",
+        note="dev is the matched part; pairs without agreement (label -) are left out",
     ),
     Task(
-        name="xnli", format=NLI,
-        data={"train": MNLI_TRAIN, "dev": _split("xnli/dev-{lang}.tsv"), "test": _split("xnli/test-{lang}.tsv")},
+        name="snli", format=NLI, data={s: _snli(s) for s in SPLITS}, metrics=("accuracy",), batch=24,
+        epochs=2, license="CC BY-SA 4.0", url="https://nlp.stanford.edu/projects/snli/",
+        note="pairs without agreement (label -) are left out",
+    ),
+    Task(
+        name="anli", format=NLI, data={s: _anli(s) for s in SPLITS}, metrics=("accuracy",), batch=24,
+        epochs=2, license="CC BY-NC 4.0", url="https://github.com/facebookresearch/anli",
+        note="all three rounds in one number; they were collected against ever better models",
+    ),
+    Task(
+        name="qqp", format=SAME, metrics=("accuracy_f1", "accuracy", "positive_f1"), batch=24, epochs=3,
+        data={"train": _qqp("train"), "dev": _qqp("dev")},
+        license="Quora's terms, not for commercial use", url="https://gluebenchmark.com/tasks",
+        note="GLUE's split; GLUE keeps the labels of its test set to itself",
+    ),
+    Task(
+        name="xnli", format=NLI, data={"train": MNLI_TRAIN, "dev": _xnli("dev"), "test": _xnli("test")},
         languages=codes("ar bg de el en es fr hi ru sw th tr ur vi zh"), metrics=("accuracy",), batch=4, epochs=2,
-        license="CC BY-NC 4.0", url="https://github.com/facebookresearch/XNLI", note="trains on English MNLI",
+        license="CC BY-NC 4.0", url="https://github.com/facebookresearch/XNLI",
+        note="trains on English MNLI; batch 4 is the paper's Table 5, the code it was run with says 32",
+    ),
+    Task(
+        name="pawsx", format=SAME, data={s: _pawsx(s) for s in SPLITS},
+        languages=codes("de en es fr ja ko zh"), metrics=("accuracy",), batch=32, epochs=5,
+        license="free use with acknowledgement of Google", url="https://github.com/google-research-datasets/paws",
+        note="dev and test were translated by people; labels differ by language for up to 1.6 % of the pairs",
     ),
 )  # fmt: skip

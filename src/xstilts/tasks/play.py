@@ -1,9 +1,10 @@
 """The playground's tasks: a small made-up world, told in made-up languages; nothing to download."""
 
 from xstilts import playground
-from xstilts.formats import Classify, Mask, Retrieve
+from xstilts.formats import Choose, Classify, Mask, Retrieve, Span
 from xstilts.task import Source, Task
 from xstilts.tasks.pairs import NLI
+from xstilts.tasks.questions import ANSWERED, F1_EM
 from xstilts.tasks.tagging import ENTITIES, UPOS
 
 ALL = playground.LANGUAGES
@@ -11,43 +12,45 @@ OTHERS = tuple(language for language in ALL if language != "en")
 SAME = Classify(labels=("0", "1"), texts=("sentence1", "sentence2"))
 
 
-def _data(kind: str) -> dict[str, Source]:
-    return {
-        split: Source.model_validate(f"playground:{kind}/{split}")
-        for split in playground.splits(kind, "en" if kind != "parallel" else OTHERS[0])
-    }
+def _data(kind: str, **others: str) -> dict[str, Source]:
+    """The splits of a kind of rows, `others` in place of its own or beside them."""
+    own = {split: f"{kind}/{split}" for split in playground.splits(kind, playground.KINDS[kind].languages[0])}
+    return {split: Source.model_validate(f"playground:{path}") for split, path in (own | others).items()}
 
 
 CATALOGUE = (
     Task(
-        name="play-text",
-        format=Mask(),
-        data=_data("text"),
-        languages=ALL,
-        train_languages=ALL,
-        metrics=("perplexity",),
-        batch=128,
-        max_length=64,
+        name="play-text", format=Mask(), data=_data("text"), languages=ALL, train_languages=ALL,
+        metrics=("perplexity",), batch=128, max_length=64,
     ),
     Task(name="play-nli", format=NLI, data=_data("nli"), languages=ALL, metrics=("accuracy",), max_length=64),
     Task(name="play-same", format=SAME, data=_data("paraphrase"), languages=ALL, metrics=("accuracy",), max_length=64),
+    Task(name="play-choice", format=Choose(), data=_data("choice"), languages=ALL, metrics=("accuracy",),
+         max_length=64),
     Task(
-        name="play-pos",
-        format=UPOS,
-        data=_data("pos"),
-        languages=ALL,
-        metrics=("chunk_f1", "token_accuracy"),
+        name="play-pos", format=UPOS, data=_data("pos"), languages=ALL, metrics=("chunk_f1", "token_accuracy"),
         max_length=64,
     ),
     Task(name="play-ner", format=ENTITIES, data=_data("ner"), languages=ALL, metrics=("chunk_f1",), max_length=64),
     Task(
-        name="play-parallel",
-        format=Retrieve(),
-        data=_data("parallel"),
-        languages=OTHERS,
-        metrics=("accuracy",),
+        name="play-questions", format=ANSWERED, data=_data("questions", stop="questions/dev"), languages=ALL,
+        metrics=F1_EM, max_length=128,
+    ),
+    Task(
+        name="play-passages", format=ANSWERED, languages=ALL, metrics=("mlqa_f1_em", "mlqa_f1", "mlqa_em"),
+        data=_data("passages", train="questions/train", stop="questions/dev"), max_length=128,
+    ),
+    Task(name="play-facts", format=ANSWERED, data=_data("facts"), languages=ALL, metrics=F1_EM, max_length=128),
+    Task(
+        name="play-maybe", format=Span(no_answer=True), data=_data("maybe"), languages=ALL,
+        metrics=("squad2_f1_em", "squad2_f1", "squad2_em"), max_length=128,
+    ),
+    Task(
+        name="play-mined", format=Retrieve(find="mined"), data=_data("mined"), languages=OTHERS, metrics=("pair_f1",),
         max_length=64,
     ),
-)
+    Task(name="play-parallel", format=Retrieve(), data=_data("parallel"), languages=OTHERS, metrics=("accuracy",),
+         max_length=64),
+)  # fmt: skip
 
-TARGETS = ("play-nli", "play-same", "play-pos", "play-ner", "play-parallel")
+TARGETS = tuple(task.name for task in CATALOGUE if task.format.head.kind != "vocabulary")

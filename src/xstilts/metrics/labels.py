@@ -1,17 +1,10 @@
-"""Scores of predictions against references, one function each, all in percent but perplexity.
-
-Each takes the references of one task in one language beside the predictions, in the same order, and knows nothing of
-where they come from. They follow XTREME's evaluate.py (google-research/xtreme, 838c13b).
-"""
+"""Scores of labels, tags and language models; all in percent but perplexity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
-
-from xstilts.errors import UserError, nearest
 
 
 def accuracy(references: Sequence[Any], predictions: Sequence[Any]) -> float:
@@ -20,9 +13,29 @@ def accuracy(references: Sequence[Any], predictions: Sequence[Any]) -> float:
     >>> accuracy(["yes", "no", "no", "yes"], ["yes", "no", "yes", "yes"])
     75.0
     """
-    _same_length(references, predictions)
+    same_length(references, predictions)
     right = sum(bool(a == b) for a, b in zip(references, predictions, strict=True))
     return 100.0 * right / len(references)
+
+
+def positive_f1(references: Sequence[str], predictions: Sequence[str]) -> float:
+    """F1 in percent of finding the label "1" (QQP); 0 where it is neither asked for nor given.
+
+    >>> positive_f1(["1", "1", "1", "0"], ["1", "0", "1", "1"])  # precision 2/3, recall 2/3
+    66.66666666666666
+    """
+    same_length(references, predictions)
+    right, found = ({i for i, label in enumerate(labels) if label == "1"} for labels in (references, predictions))
+    return overlap(right, found).f1
+
+
+def accuracy_f1(references: Sequence[str], predictions: Sequence[str]) -> float:
+    """The mean of accuracy and `positive_f1` (QQP in jiant).
+
+    >>> accuracy_f1(["1", "0", "0", "0"], ["1", "1", "0", "0"])  # of 75 and 66.7
+    70.83333333333333
+    """
+    return (accuracy(references, predictions) + positive_f1(references, predictions)) / 2
 
 
 def token_accuracy(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
@@ -37,12 +50,25 @@ def token_accuracy(references: Sequence[Sequence[str]], predictions: Sequence[Se
     return 100.0 * sum(a == b for a, b in pairs) / len(pairs)
 
 
-class ChunkScores(NamedTuple):
-    """Micro-averaged scores over chunks, in percent."""
+class Overlap(NamedTuple):
+    """How far what was found is what is right, in percent."""
 
     f1: float
     precision: float
     recall: float
+
+
+def overlap(right: set[Any], found: set[Any]) -> Overlap:
+    """Compare two sets; 0 where nothing is in common, even if both are empty.
+
+    >>> overlap({1, 2, 3, 4}, {1, 2, 9, 8})
+    Overlap(f1=50.0, precision=50.0, recall=50.0)
+    """
+    both = len(right & found)
+    precision = both / len(found) if found else 0.0
+    recall = both / len(right) if right else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if both else 0.0
+    return Overlap(100.0 * f1, 100.0 * precision, 100.0 * recall)
 
 
 def chunk_f1(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
@@ -54,7 +80,7 @@ def chunk_f1(references: Sequence[Sequence[str]], predictions: Sequence[Sequence
     return chunk_scores(references, predictions).f1
 
 
-def chunk_scores(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> ChunkScores:
+def chunk_scores(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Overlap:
     """Chunk F1, precision and recall exactly as seqeval 0.0.12 counts, the version behind XTREME's numbers.
 
     A chunk is right when its type, first token and last token are. The first letter of a tag is its position in the
@@ -63,15 +89,10 @@ def chunk_scores(references: Sequence[Sequence[str]], predictions: Sequence[Sequ
     that each tag that begins with S (SYM, SCONJ) is a chunk by itself. The end of a sentence ends every chunk.
 
     >>> chunk_scores([["NOUN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN"]])
-    ChunkScores(f1=0.0, precision=0.0, recall=0.0)
+    Overlap(f1=0.0, precision=0.0, recall=0.0)
     """
     _same_sentences(references, predictions)
-    right, found = set(_chunks(references)), set(_chunks(predictions))
-    both = len(right & found)
-    precision = both / len(found) if found else 0.0
-    recall = both / len(right) if right else 0.0
-    f1 = 2 * precision * recall / (precision + recall) if both else 0.0
-    return ChunkScores(100.0 * f1, 100.0 * precision, 100.0 * recall)
+    return overlap(set(_chunks(references)), set(_chunks(predictions)))
 
 
 def _chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]:
@@ -104,55 +125,12 @@ def perplexity(references: Sequence[Any], predictions: Sequence[tuple[float, int
     return math.exp(mean) if mean < 700 else math.inf  # the largest float is e^709
 
 
-def _same_length(references: Sequence[Any], predictions: Sequence[Any]) -> None:
+def same_length(references: Sequence[Any], predictions: Sequence[Any]) -> None:
+    """Assert that there is something to score, and a prediction for each reference."""
     assert len(references) == len(predictions), f"{len(references)} references, {len(predictions)} predictions"
     assert references, "there is nothing to score"
 
 
 def _same_sentences(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> None:
-    _same_length(references, predictions)
+    same_length(references, predictions)
     assert all(len(a) == len(b) for a, b in zip(references, predictions, strict=True)), "a sentence misses tags"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score: its name, the function `(references, predictions) -> float`, how to read the number."""
-
-    name: str
-    function: Callable[..., float]
-    higher_is_better: bool = True
-    percent: bool = True
-    """Whether it is a percentage, so that a mean over tasks has a meaning."""
-    by_language: bool = False
-    """Whether the function takes the language's code as its third argument."""
-
-    def score(self, references: Sequence[Any], predictions: Sequence[Any], language: str) -> float:
-        """The score of predictions in a language."""
-        rest = (language,) if self.by_language else ()
-        return self.function(references, predictions, *rest)
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", accuracy),
-        Metric("token_accuracy", token_accuracy),
-        Metric("chunk_f1", chunk_f1),
-        Metric("perplexity", perplexity, higher_is_better=False, percent=False),
-    )
-}
-"""Every metric that a task can name."""
-
-
-def get(name: str) -> Metric:
-    """Look a metric up by name.
-
-    Raises:
-        UserError: for an unknown one.
-
-    >>> get("accuracy").percent
-    True
-    """
-    if name not in METRICS:
-        raise UserError(f"there is no metric '{name}'", hint=nearest(name, METRICS))
-    return METRICS[name]

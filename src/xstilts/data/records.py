@@ -1,0 +1,91 @@
+"""Read files of records: JSON Lines, JSON in SQuAD's layout or as a list, Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from xstilts.data.lines import Odd, lines, parsed
+from xstilts.errors import DataError
+
+Record: TypeAlias = tuple[int | str, dict[str, Any]]
+"""Line number (or row number, or what the record is called where there are no lines) and values."""
+
+
+def ending(path: str) -> str:
+    """How a file's name ends, without `.gz`."""
+    return Path(path.removesuffix(".gz")).suffix.lower()
+
+
+def document(path: str, odd: Odd | None = None) -> list[Any]:
+    """The articles of a file in SQuAD's layout, or the objects of a list.
+
+    Raises:
+        DataError: it is neither.
+    """
+    whole = "\n".join(text for _, text in lines(path, odd))
+    value = parsed(whole, path) if whole.strip() else []
+    articles = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(articles, list) or not all(isinstance(article, dict) for article in articles):
+        raise DataError("is neither in SQuAD's layout nor a list of objects", where=path)
+    return articles
+
+
+def _json(path: str, odd: Odd | None) -> Iterator[Record]:
+    """The questions of a file in SQuAD's layout, or the objects of a list."""
+    number = 0
+    try:
+        for article in document(path, odd):
+            for paragraph in article.get("paragraphs", [{}]):
+                for question in paragraph.get("qas", [{}]):
+                    number += 1
+                    merged = {**article, **paragraph, **question}
+                    called = f"question {number} (id {merged['id']})" if "id" in merged else f"object {number}"
+                    yield called, {key: merged[key] for key in merged if key not in ("paragraphs", "qas")}
+    except (AttributeError, TypeError) as error:
+        raise DataError("is neither in SQuAD's layout nor a list of objects", where=path) from error
+
+
+def _jsonl(path: str, odd: Odd | None) -> Iterator[Record]:
+    for line, text in lines(path, odd):
+        if text.strip():
+            value = parsed(text, path, line)
+            if not isinstance(value, dict):
+                raise DataError("is no JSON object", where=f"{path}:{line}")
+            yield line, value
+
+
+def _parquet(path: str, _: Odd | None) -> Iterator[Record]:
+    import pyarrow  # type: ignore[import-untyped]  # here, because it is slow to load and few files need it
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"is not Parquet: {error}", where=path) from error
+
+
+def names(path: str, column: str) -> list[str]:
+    """The names that a Parquet file itself gives to a column of numbered labels, as the Hub's files do; often none."""
+    import pyarrow.parquet
+
+    try:
+        text = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        feature = json.loads(text)["info"]["features"][column]
+        given = feature.get("names") or feature.get("feature", {}).get("names")
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []  # nothing is said, or reading the rows will say what is wrong
+    return [str(name) for name in given or ()]
+
+
+OBJECTS: dict[str, Callable[[str, Odd | None], Iterator[Record]]] = {
+    ".jsonl": _jsonl, ".json-lines": _jsonl, ".ndjson": _jsonl, ".json": _json, ".parquet": _parquet,
+}  # fmt: skip
+"""How to read a file of records, by the ending of its name."""

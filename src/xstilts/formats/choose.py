@@ -1,0 +1,171 @@
+"""Choose: which of several endings goes with a context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from xstilts.errors import DataError, nearest
+from xstilts.formats.classify import truncated
+from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Pieces, Row
+
+HIDDEN = ("", "-1")
+"""How labels are spelled that were taken away; -1 is the Hub's way."""
+
+
+class Choice(NamedTuple):
+    """A context, what may follow it, and the number of the ending that does, None where the split has no labels."""
+
+    context: str
+    endings: tuple[str, ...]
+    answer: int | None
+
+
+class Choose(Format):
+    """The best of an example's endings, each read in a forward pass of its own beside the context."""
+
+    name: ClassVar[str] = "choose"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
+    file: ClassVar[Literal["choices"]] = "choices"
+
+    context: tuple[str, ...] = Field(default=("context",), min_length=1)
+    """Columns of the first text, joined by a blank."""
+    stem: tuple[str, ...] = ()
+    """Columns that the second text begins with; they may be missing or empty."""
+    endings: tuple[str, ...] = Field(default=("endings",), min_length=1)
+    """A column for each ending, or one column with a list of them: texts, or objects with `label` and `text`."""
+    label: str = "label"
+    answers: tuple[str, ...] = ()
+    """How the label spells the endings, in their order; by default it numbers them from 0."""
+    spellings: dict[str, dict[str, str]] = Field(default={})
+    """Words for the values of a column, as {column: {value: words}} (COPA's question is `cause` or `effect`)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Choose:
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError(
+                f"context, stem, endings and label must be different columns, not {', '.join(self.fields)}"
+            )
+        if len(set(self.answers)) != len(self.answers):
+            raise ValueError("answers spells two endings alike")
+        texts = (*self.context, *self.stem)
+        for column in self.spellings:
+            if column not in texts:
+                raise ValueError(f"spellings.{column}: no column of context or stem; {nearest(column, texts)}")
+        return self
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns of the context, of the stem and of the endings, then the label."""
+        return (*self.context, *self.stem, *self.endings, self.label)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the context, and of the endings unless a single one holds a list, which `read` looks at."""
+        return (*self.context, *(self.endings if len(self.endings) > 1 else ()))
+
+    @property
+    def head(self) -> HeadSpec:
+        """The pooled head with one score, for which the endings compete."""
+        return HeadSpec("pooled", 1)
+
+    def read(self, row: Row) -> Choice:
+        """Make an example of a row.
+
+        Raises:
+            DataError: fewer than two endings, an empty one, a label that names none of them, or a value that
+                `spellings` does not know.
+        """
+        endings = self._endings(row)
+        stem = self._joined(row, self.stem)
+        second = tuple(f"{stem} {ending}" if stem else ending for ending in endings)
+        return Choice(self._joined(row, self.context), second, self._answer(row, len(endings)))
+
+    def _joined(self, row: Row, columns: Sequence[str]) -> str:
+        texts = ["" if (value := row.values.get(column)) is None else str(value) for column in columns]
+        for i, (column, text) in enumerate(zip(columns, texts, strict=True)):
+            if column in self.spellings:
+                known = self.spellings[column]
+                if text not in known:
+                    raise DataError(f"unknown {column} '{text}'", where=row.where, hint=nearest(text, known))
+                texts[i] = known[text]
+        return " ".join(text for text in texts if text.strip())
+
+    def _endings(self, row: Row) -> list[str]:
+        for column in self.endings:
+            if row.values.get(column) is None:
+                raise DataError(f"has no {column}", where=row.where, hint=nearest(column, row.values))
+        if len(self.endings) > 1:
+            endings = [row.values[column] for column in self.endings]
+        else:
+            endings = self._listed(row.values[self.endings[0]], row.where)
+        if len(endings) < 2:
+            raise DataError("has only one ending" if endings else "has no endings", where=row.where)
+        for number, text in enumerate(endings, start=1):
+            if isinstance(text, bool | list | dict | None):
+                raise DataError(f"ending {number} must be text, got {str(text)[:60]}", where=row.where)
+            if not str(text).strip():
+                raise DataError(f"ending {number} is empty", where=row.where)
+        return [str(text) for text in endings]
+
+    def _listed(self, value: Any, where: str) -> list[Any]:
+        """The endings of one column: as they stand, or in the order of their labels if they have some."""
+        column = self.endings[0]
+        if isinstance(value, dict) and isinstance(labels := value.get("label"), list):
+            texts = value.get("text") or []  # the Hub's way to store a list of objects
+            if len(labels) != len(texts):
+                raise DataError(f"{column} has {len(labels)} labels but {len(texts)} texts", where=where)
+            value = [{"label": label, "text": text} for label, text in zip(labels, texts, strict=True)]
+        if not isinstance(value, list):
+            hint = "one column for each ending is spelled `endings: [first, second]`"
+            raise DataError(f"{column} must be a list, got {str(value)[:60]}", where=where, hint=hint)
+        if not any(isinstance(item, dict) for item in value):
+            return value
+        if not all(isinstance(item, dict) and {"label", "text"} <= item.keys() for item in value):
+            raise DataError(f"an object in {column} needs `label` and `text`", where=where)
+        value = sorted(value, key=lambda item: (len(str(item["label"])), str(item["label"])))
+        labels = [str(item["label"]) for item in value]
+        if len(set(labels)) < len(labels) or (self.answers and labels != [*self.answers[: len(labels)]]):
+            hint = f"the task knows {', '.join(self.answers)}" if self.answers else ""
+            raise DataError(f"{column} are labelled {', '.join(labels)}", where=where, hint=hint)
+        return [item["text"] for item in value]
+
+    def _answer(self, row: Row, endings: int) -> int | None:
+        value = row.values.get(self.label)
+        if value is None or str(value).strip() in HIDDEN:
+            return None
+        label = str(value).strip()
+        known = self.answers[:endings] or tuple(map(str, range(endings)))
+        if label not in known:
+            what = f"unknown {self.label} '{label}' among {endings} endings"
+            raise DataError(what, where=row.where, hint=nearest(label, known))
+        return known.index(label)
+
+    def features(self, examples: Sequence[Choice], pieces: Pieces) -> Iterator[Features]:
+        """A forward pass for each ending; a pair too long loses pieces from the start of its longer text."""
+        contexts = pieces.encode([example.context for example in examples])
+        endings = iter(pieces.encode([text for example in examples for text in example.endings]))
+        room = pieces.room(2)
+        for index, (example, context) in enumerate(zip(examples, contexts, strict=True)):
+            for number in range(len(example.endings)):
+                ids, second = pieces.pair(*truncated(context, next(endings), room, start=True))
+                target = IGNORED if example.answer is None else int(number == example.answer)
+                yield Features(index, ids, [0], [target], second)
+
+    def decode(self, examples: Sequence[Choice], kept: Kept, threshold: float | None) -> list[int]:
+        """The number of the ending with the highest score; the first one on ties."""
+        scores_F = np.array([scores[0] for scores in kept.scores])
+        starts = np.searchsorted(kept.example_F, np.arange(1, len(examples)))
+        return [int(scores.argmax()) for scores in np.split(scores_F, starts)]
+
+    def behind(self, kept: Kept) -> dict[str, float]:
+        """Those of the endings, by number."""
+        return {str(number): float(scores[0]) for number, scores in enumerate(kept.scores)}
+
+    def reference(self, example: Choice, index: int) -> int | None:
+        """The number of the right ending."""
+        return example.answer

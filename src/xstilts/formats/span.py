@@ -1,0 +1,236 @@
+"""Span: a question is answered by a piece of its context (extractive question answering)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from xstilts.errors import DataError
+from xstilts.formats.windows import best, deepest, noted, windows
+from xstilts.metrics.answers import SQUAD2, answer_scores
+from xstilts.task import IGNORED, Features, Flaw, Format, HeadSpec, Kept, Pieces, Row
+
+ELSEWHERE = Flaw("the answer is not at its answer_start; the nearest place with its text is taken", fatal=False)
+NOWHERE = Flaw("the answer is not in the context", fatal=True)
+
+
+class Question(NamedTuple):
+    """A question, its context, and the answers that count as right."""
+
+    id: str | None
+    question: str
+    context: str
+    answers: tuple[str, ...] | None
+    """None where the split has no labels; one empty text where there is no answer."""
+    start: int = -1
+    """Where the first answer is said to begin in the context, in characters."""
+
+    def place(self) -> tuple[int, int] | None:
+        """First and last + 1 character of the first answer, without blanks around it; None if it is nowhere."""
+        said = self.answers[0] if self.answers else ""
+        text, wanted = said.strip(), max(0, self.start) + len(said) - len(said.lstrip())
+        if not text or text not in self.context:
+            return None
+        before = self.context.rfind(text, 0, wanted + len(text))
+        after = self.context.find(text, wanted)
+        first = min((at for at in (before, after) if at >= 0), key=lambda at: abs(at - wanted))
+        return first, first + len(text)
+
+
+class Span(Format):
+    """The best span of pieces by the scores of its two ends, given as the context's own characters."""
+
+    name: ClassVar[str] = "span"
+    measures: ClassVar[tuple[str, ...]] = tuple(
+        f"{rules}{score}" for rules in ("", "squad2_", "mlqa_") for score in ("f1_em", "f1", "em")
+    )
+    file: ClassVar[Literal["answers"]] = "answers"
+
+    no_answer: bool = False
+    """Whether a question may have no answer in its context (SQuAD 2)."""
+    stride: int = Field(default=128, ge=1)
+    """Pieces from the beginning of one window to that of the next."""
+    question_length: int = Field(default=64, ge=1)
+    """Pieces of a question that are read; never more than half of a window."""
+    n_best: int = Field(default=20, ge=1)
+    """Starts, and ends, of a window that are looked at."""
+    answer_length: int = Field(default=30, ge=1)
+    """Pieces that an answer may have."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """SQuAD's, by the rules of its second version where a question may have no answer."""
+        return ("squad2_f1_em", "squad2_f1", "squad2_em") if self.no_answer else ("f1_em", "f1", "em")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the data set calls the question, its context, the question, its answers."""
+        return ("id", "context", "question", "answers")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Context and question."""
+        return ("context", "question")
+
+    @property
+    def head(self) -> HeadSpec:
+        """The head that scores each token as the first and as the last of the answer."""
+        return HeadSpec("span", 2)
+
+    def read(self, row: Row) -> Question:
+        """Make an example of a row, its answers in SQuAD's layout or in the Hub's.
+
+        Where all answers are empty texts the labels were taken away, as in XTREME's test files.
+
+        Raises:
+            DataError: the answers cannot be read, or there are none although the format asks for one.
+        """
+        values = row.values
+        name = None if values.get("id") is None else str(values["id"])
+        example = Question(name, str(values["question"]), str(values["context"]), None)
+        if values.get("answers") is None:
+            return example
+        answers = _answers(values["answers"], row.where)
+        if self.no_answer and (values.get("is_impossible") is True or not answers):
+            return example._replace(answers=("",))
+        if not answers:
+            raise DataError("has no answer", where=row.where, hint="`no_answer: true` takes questions without one")
+        answers = [(text, start) for text, start in answers if text.strip()]
+        if not answers:
+            return example
+        return example._replace(answers=tuple(text for text, _ in answers), start=answers[0][1])
+
+    def flaw(self, example: Question) -> Flaw | None:
+        """The answer to be trained on, the first, is not where it is said to be."""
+        if not example.answers or example.answers == ("",):
+            return None
+        place = example.place()
+        if place is None:
+            return NOWHERE
+        first = example.answers[0]
+        return None if place[0] == example.start + len(first) - len(first.lstrip()) else ELSEWHERE
+
+    def id(self, example: Question, index: int) -> str:
+        """The row's id, its number if it has none."""
+        return str(index) if example.id is None else example.id
+
+    def features(self, examples: Sequence[Question], pieces: Pieces) -> Iterator[Features]:
+        """A forward pass for each window: the question, then some of the context.
+
+        The marks are the first and the last piece of the first answer; both are 0 where it is not in the window, not
+        whole at least. The targets repeat them.
+        """
+        room = pieces.room(2)
+        questions = pieces.encode([example.question for example in examples])
+        texts = list(dict.fromkeys(example.context for example in examples))  # many questions share one
+        split = pieces.spans(texts)
+        contexts = {
+            text: (ids, np.array(spans, np.int32).reshape(-1, 2))
+            for text, (ids, spans) in zip(texts, split, strict=True)
+        }
+        for index, (example, question) in enumerate(zip(examples, questions, strict=True)):
+            ids, span_N2 = contexts[example.context]
+            question = question[: min(self.question_length, room // 2)]
+            parts = windows(len(ids), room - len(question), self.stride)
+            deep_N = deepest(parts, len(ids))
+            first, last = covering(span_N2, example.place())
+            for number, (a, b) in enumerate(parts):
+                passed, at = pieces.pair(question, ids[a:b])
+                marks = [at + first - a, at + last - a] if a <= first and last < b else [0, 0]
+                targets = marks if example.answers else [IGNORED, IGNORED]
+                yield Features(index, passed, marks, targets, at, noted(at, span_N2[a:b], deep_N[a:b] == number))
+
+    def decode(self, examples: Sequence[Question], kept: Kept, threshold: float | None) -> list[str]:
+        """The text of each example's best span; empty where no span can be one (jiant says the word `empty`).
+
+        With `no_answer` it is empty too where the score of no answer is more than `threshold` (0 by default) higher.
+        """
+        found = best(len(examples), kept, self.n_best, self.answer_length)
+        texts = [example.context[a:b].strip() for example, (a, b) in zip(examples, found.span_E2, strict=True)]
+        if not self.no_answer:
+            return texts
+        kept_E = found.null_E - found.score_E <= (threshold or 0.0)
+        return [text if there else "" for text, there in zip(texts, kept_E, strict=True)]
+
+    def behind(self, kept: Kept) -> dict[str, float]:
+        """Those of the best span and, if there may be none, of no answer."""
+        found = best(1, kept, self.n_best, self.answer_length)
+        none = {"no answer": float(found.null_E[0])} if self.no_answer else {}
+        return {"best span": float(found.score_E[0])} | none
+
+    def calibrate(self, examples: Sequence[Question], kept: Kept) -> float | None:
+        """The threshold with the highest mean of SQuAD 2's F1 and exact match; None without a choice to be made.
+
+        It lies midway between two differences that occur, or 1 beyond the outermost; of equally good ones the nearest
+        to 0 is taken.
+        """
+        if not self.no_answer or any(example.answers is None for example in examples):
+            return None
+        found = best(len(examples), kept, self.n_best, self.answer_length)
+        gain_E = np.zeros(len(examples))
+        for e, (example, (a, b)) in enumerate(zip(examples, found.span_E2, strict=True)):
+            with_text, without = (
+                sum(answer_scores([example.answers or ()], [text], SQUAD2))
+                for text in (example.context[a:b].strip(), "")
+            )
+            gain_E[e] = with_text - without
+        return cut(found.null_E - found.score_E, gain_E)
+
+    def reference(self, example: Question, index: int) -> list[str] | None:
+        """The texts that are right; one empty text where there is no answer."""
+        return None if example.answers is None else list(example.answers)
+
+
+def _answers(value: Any, where: str) -> list[tuple[str, int]]:
+    """Text and start of each answer; the start is -1 where none is given."""
+    if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
+        starts = value.get("answer_start")
+        starts = starts if isinstance(starts, list) else [None] * len(texts)
+        if len(texts) != len(starts):
+            raise DataError(f"answers has {len(texts)} texts but {len(starts)} starts", where=where)
+        value = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        hint = 'it is a list of {"text": ..., "answer_start": ...}'
+        raise DataError(f"answers cannot be read: {str(value)[:60]}", where=where, hint=hint)
+    answers = []
+    for item in value:
+        text, start = item.get("text"), item.get("answer_start")
+        if not isinstance(text, str):
+            raise DataError(f"the text of an answer must be text, got {str(text)[:60]}", where=where)
+        if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
+            raise DataError(f"answer_start must be a number of characters, got {str(start)[:60]}", where=where)
+        answers.append((text, -1 if start is None else start))
+    return answers
+
+
+def covering(span_N2: NDArray[np.int32], place: tuple[int, int] | None) -> tuple[int, int]:
+    """The first and the last piece that share a character with a place in the text; -1 and -1 if none does.
+
+    >>> covering(np.array([[0, 3], [3, 3], [4, 7], [7, 9]]), (5, 8))
+    (2, 3)
+    """
+    first, last = place or (0, 0)
+    shared = np.flatnonzero((span_N2[:, 0] < last) & (span_N2[:, 1] > first) & (span_N2[:, 0] < span_N2[:, 1]))
+    return (int(shared[0]), int(shared[-1])) if len(shared) else (-1, -1)
+
+
+def cut(difference_E: NDArray[np.float64], gain_E: NDArray[np.float64]) -> float:
+    """The threshold at or below which differences bring the most gain, midway between two of them.
+
+    >>> cut(np.array([-3.0, 5.0, 1.0, 2.0]), np.array([2.0, -1.0, 1.0, -2.0]))
+    1.5
+    """
+    finite_E = np.isfinite(difference_E)  # without any span the answer is empty at every threshold
+    difference_E, gain_E = difference_E[finite_E], gain_E[finite_E]
+    if not len(difference_E):
+        return 0.0
+    known_D, which_E = np.unique(difference_E, return_inverse=True)
+    gained = np.concatenate([[0.0], np.cumsum(np.bincount(which_E, gain_E))])
+    edges = np.concatenate([[known_D[0] - 2.0], known_D, [known_D[-1] + 2.0]])
+    tops = np.flatnonzero(gained >= gained.max() - 1e-6)  # equal sums differ by rounding
+    middles = (edges[tops] + edges[tops + 1]) / 2
+    return float(middles[np.abs(middles).argmin()])

@@ -1,0 +1,360 @@
+"""Files of the leaderboard's layout, `{task}/test-{language}.{tsv,json,jsonl}`: read, and written from a run folder.
+
+A format's `file` names the kind. Labels lie in a folder of the same layout; only those of questions look different.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from xstilts.errors import DataError, UserError
+from xstilts.results import Prediction, Study, TaskLine, read_rows, write_atomic
+from xstilts.store import Store, told
+from xstilts.tasks import GROUPS
+
+Reasons: TypeAlias = dict[str, dict[str, dict[str, None]]]
+"""Why, what, and what of it, each in order."""
+
+
+def listed(reasons: Reasons) -> list[str]:
+    """A line for each reason.
+
+    >>> listed({"no test split": {"xnli": {"de": None, "sw": None}, "panx": {}}})
+    ['no test split: xnli (de, sw); panx']
+    """
+    return [
+        f"{why}: " + "; ".join(f"{what} ({', '.join(parts)})" if parts else what for what, parts in of.items())
+        for why, of in reasons.items()
+    ]
+
+
+Entries: TypeAlias = list[tuple[str, Any]]
+"""What a file holds: the id of each example beside its value; the id is "" where the place in the file tells."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file: `read` and `read_labels` take its text and its name for messages, `write*` give the text."""
+
+    suffix: str
+    by_id: bool
+    """Whether examples are told by ids, not by their place in the file."""
+    read: Callable[[str, str], Entries]
+    read_labels: Callable[[str, str], Entries]
+    write: Callable[[Entries], str]
+    write_labels: Callable[[Entries], str]
+
+    def path(self, folder: Path, task: str, language: str) -> Path:
+        """Where the file of a task in a language lies."""
+        return folder / task / f"test-{language}.{self.suffix}"
+
+
+# --- lines, tags, choices: an example is told by its place ---------------------------------------------------------
+
+
+def _lines(text: str, where: str) -> Entries:
+    r"""One label a line; blank lines at the end count for nothing.
+
+    >>> _lines("neutral\n entailment \n", "test-en.tsv")
+    [('', 'neutral'), ('', 'entailment')]
+    """
+    stripped = [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
+    for number, line in enumerate(stripped, start=1):
+        if "\t" in line:
+            hint = "the leaderboard's file has one label a line and nothing else"
+            raise DataError(f"has {line.count(chr(9)) + 1} columns", where=f"{where}:{number}", hint=hint)
+    return [("", line) for line in stripped]
+
+
+def _sentences(text: str, where: str) -> Entries:
+    r"""One tag a line; sentences are parted by blank lines, several in a row as well as one.
+
+    >>> _sentences("B-PER\nO\n\n\nO\n", "test-en.tsv")
+    [('', ['B-PER', 'O']), ('', ['O'])]
+    """
+    sentences: list[list[str]] = [[]]
+    for _, line in _lines(text, where):
+        if line:
+            sentences[-1].append(line)
+        else:
+            sentences.append([])
+    return [("", sentence) for sentence in sentences if sentence]
+
+
+def _choices(text: str, where: str) -> Entries:
+    r"""JSON lines with a `label`, which is compared as text; None where there is none.
+
+    >>> _choices('{"label": 1, "idx": 7}\n{"premise": "p"}', "test-et.jsonl")
+    [('', '1'), ('', None)]
+    """
+    entries: Entries = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            row = _json(_OBJECT, line, f"{where}:{number}", 'each line is a JSON object such as {"label": 0}')
+            label = row.get("label")
+            entries.append(("", None if label is None else str(label)))
+    return entries
+
+
+def _write_lines(entries: Entries) -> str:
+    return "".join(f"{_one_line(value)}\n" for _, value in entries)
+
+
+def _write_tags(entries: Entries) -> str:
+    return "".join("".join(f"{_one_line(tag)}\n" for tag in tags) + "\n" for _, tags in entries)
+
+
+def _write_choices(entries: Entries) -> str:
+    return "".join(json.dumps({"label": value}, ensure_ascii=False) + "\n" for _, value in entries)
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+# --- answers, rankings, pairs: an example is told by its id ---------------------------------------------------------
+
+
+class _Answer(BaseModel):
+    text: str
+
+
+class _Question(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    id: str
+    answers: list[_Answer] = []
+
+
+class _Paragraph(BaseModel):
+    qas: list[_Question]
+
+
+class _Article(BaseModel):
+    paragraphs: list[_Paragraph]
+
+
+class _Squad(BaseModel):
+    data: list[_Article]
+
+
+_LOOSE = ConfigDict(coerce_numbers_to_str=True)
+_OBJECT = TypeAdapter(dict[str, Any])
+_TEXTS = TypeAdapter(dict[str, str], config=_LOOSE)
+_LISTS = TypeAdapter(dict[str, list[str]], config=_LOOSE)
+_SQUAD = TypeAdapter(_Squad)
+
+
+def _json(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Any:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{place}: {first['msg']}" if place else first["msg"], where=where, hint=hint) from None
+
+
+def _answers(text: str, where: str) -> Entries:
+    """{id: answer}.
+
+    >>> _answers('{"q1": "in 1894"}', "test-en.json")
+    [('q1', 'in 1894')]
+    """
+    return list(_json(_TEXTS, text, where, 'predictions are one JSON object, {"id of the question": "answer"}').items())
+
+
+def _questions(text: str, where: str) -> Entries:
+    """The right answers in SQuAD's layout: the texts of each question.
+
+    >>> _questions('{"data": [{"paragraphs": [{"qas": [{"id": 1, "answers": [{"text": "mill"}]}]}]}]}', "test-en.json")
+    [('1', ['mill'])]
+    """
+    found = _json(_SQUAD, text, where, 'labels are in the layout of SQuAD: {"data": [{"paragraphs": ...}]}')
+    asked = (q for article in found.data for paragraph in article.paragraphs for q in paragraph.qas)
+    return [(question.id, [answer.text for answer in question.answers]) for question in asked]
+
+
+def _rankings(text: str, where: str) -> Entries:
+    """{id: [ids]}, the best first."""
+    return list(_json(_LISTS, text, where, 'the file is one JSON object, {"id": ["id", ...]}').items())
+
+
+def _relevant(text: str, where: str) -> Entries:
+    """{id: [relevant ids]}; blanks around these count for nothing, as in the official code.
+
+    >>> _relevant('{"m1": ["Q47 "]}', "test-ar.json")
+    [('m1', ['Q47'])]
+    """
+    return [(key, [id.strip() for id in ids]) for key, ids in _rankings(text, where)]
+
+
+def _pairs(text: str, where: str) -> Entries:
+    r"""`id TAB id` lines: the targets of each source sentence.
+
+    >>> _pairs("de-1\ten-7\nde-2\ten-3\nde-1\ten-8\n", "test-de.tsv")
+    [('de-1', ['en-7', 'en-8']), ('de-2', ['en-3'])]
+    """
+    targets: dict[str, list[str]] = defaultdict(list)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            ids = [id.strip() for id in line.split("\t")]
+            if len(ids) != 2 or not all(ids):
+                raise DataError("is no pair", where=f"{where}:{number}", hint="a line is `id TAB id`")
+            targets[ids[0]].append(ids[1])
+    return list(targets.items())
+
+
+def _write_object(entries: Entries) -> str:
+    return json.dumps(dict(entries), ensure_ascii=False, indent=1) + "\n"
+
+
+def _write_questions(entries: Entries) -> str:
+    """SQuAD's layout, with nothing but what scoring needs."""
+    asked = [
+        {"id": id, "question": "", "answers": [{"text": text, "answer_start": 0} for text in right]}
+        for id, right in entries
+    ]
+    document = {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": "", "qas": asked}]}]}
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+
+
+def _write_pairs(entries: Entries) -> str:
+    return "".join(f"{id}\t{target}\n" for id, targets in entries for target in targets)
+
+
+KINDS: dict[str, Kind] = {
+    "lines": Kind("tsv", False, _lines, _lines, _write_lines, _write_lines),
+    "tags": Kind("tsv", False, _sentences, _sentences, _write_tags, _write_tags),
+    "choices": Kind("jsonl", False, _choices, _choices, _write_choices, _write_choices),
+    "answers": Kind("json", True, _answers, _questions, _write_object, _write_questions),
+    "rankings": Kind("json", True, _rankings, _relevant, _write_object, _write_object),
+    "pairs": Kind("tsv", True, _pairs, _pairs, _write_pairs, _write_pairs),
+}
+"""By the name that a format's `file` gives."""
+
+
+# --- a study's test predictions -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Written:
+    """What was written: one folder for each branch and seed, with `predictions` and, where they are known, `labels`."""
+
+    folders: dict[Path, set[Path]] = field(default_factory=lambda: defaultdict(set))
+    """The files of each folder."""
+    tasks: set[str] = field(default_factory=set)
+    lacks: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    """What is not there, or not whole: why, what (a task), and what of it (languages)."""
+
+    def lines(self) -> list[str]:
+        """What was written, how to score it, what is not there."""
+        said = [f"{home}: {len(files)} files" for home, files in self.folders.items()]
+        shared = {group: len(self.tasks & set(tasks)) for group, tasks in GROUPS.items()}
+        best = max(shared, key=lambda group: shared[group])
+        labelled = [home for home in self.folders if (home / "labels").is_dir()]
+        if labelled and shared[best]:
+            folders = " ".join(f"--{side} {shlex.quote(str(labelled[0] / side))}" for side in ("predictions", "labels"))
+            said.append(f"score it with: xstilts score {folders} --benchmark {best}")
+        return said + listed(self.lacks)
+
+
+def write_study(store: Store, study: Study, folder: Path) -> Written:
+    """Write the test predictions of all finished steps, `folder/<branch>/seed-<n>/{predictions,labels}/`.
+
+    Raises:
+        UserError: no finished step has predictions of a test split, or the folder cannot be written.
+    """
+    written, names = Written(), _folder_names(study.branches)
+    tasks = {line.name: line for line in study.tasks}
+    places: dict[str, list[Path]] = defaultdict(list)
+    for cell in study.cells:
+        if store.done(cell.step):
+            places[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
+        else:
+            written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
+    of = {cell.step: tasks[cell.task] for cell in study.cells}
+    with told(folder):
+        for step, homes in places.items():
+            _write_step(store, step, of[step], homes, written)
+    if not written.folders:
+        hint = "predictions are handed in for test data; the study has scored others or is not finished"
+        raise UserError(f"'{study.name}' has no predictions of a test split", where=str(store.folder), hint=hint)
+    files = set().union(*written.folders.values())
+    for home in written.folders:
+        for old in sorted(home.rglob("test-*.*")):
+            if old not in files:
+                written.lacks["there from before, and not of this study"][str(old)] = {}
+    return written
+
+
+def _write_step(store: Store, step: str, task: TaskLine, homes: Sequence[Path], written: Written) -> None:
+    """Write a step's test predictions into the folders of all branches and seeds that share it."""
+    if task.file not in KINDS:
+        hint = "run the recipe again; what is done is not done again"
+        raise UserError("was made by an earlier xstilts", where=str(store.step(step)), hint=hint)
+    kind, (by_language, limit) = KINDS[task.file], _test_rows(store, step, task)
+    for language, rows in by_language.items():
+        lacks, texts = list[str](), dict[str, str]()
+        if rows:
+            texts, lacks = _texts(kind, rows)
+        else:
+            lacks.append("no test split")
+        if texts and limit is not None:
+            lacks.append(f"not whole, for the recipe's limit is {limit:,} examples")
+        for why in lacks:
+            written.lacks[why][task.name][language] = None
+        for side, text in texts.items():
+            written.tasks.add(task.name)
+            for home in homes:
+                place = kind.path(home / side, task.name, language)
+                write_atomic(place, text)
+                written.folders[home].add(place)
+
+
+def _test_rows(store: Store, step: str, task: TaskLine) -> tuple[dict[str, list[Prediction]], int | None]:
+    """The test predictions of each language, and how many examples the step looked at at most."""
+    path = store.step(step) / "predictions.jsonl"
+    with told(path):
+        rows = read_rows(path, Prediction)
+        limit = json.loads((path.parent / "step.json").read_text(encoding="utf-8"))["scoring"]["limit"]
+    test = [row for row in rows if row.split == "test"]
+    return {language: [row for row in test if row.language == language] for language in task.languages}, limit
+
+
+def _texts(kind: Kind, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:
+    """The files of a task in a language, predictions and, if all are known, labels; and what there is not."""
+    given = [(row.id, row.prediction) for row in rows]
+    right = [(row.id, row.reference) for row in rows]
+    if kind is KINDS["lines"] and not isinstance(rows[0].prediction, str | int):
+        return {}, ["predictions that fit no file of the leaderboard"]
+    if kind.suffix == "json" and len(dict(given)) < len(given):
+        return {}, ["several examples have one id, and the file holds one answer an id"]
+    texts = {"predictions": kind.write(given)}
+    if any(reference is None for _, reference in right):
+        return texts, ["without labels"]
+    return {**texts, "labels": kind.write_labels(right)}, []
+
+
+def _folder_names(branches: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each branch, all different.
+
+    >>> _folder_names(["none", "mnli > squad2", "mnli+0.5xtext", "mnli / squad2"])
+    {'none': 'none', 'mnli > squad2': 'mnli_squad2', 'mnli+0.5xtext': 'mnli+0.5xtext', 'mnli / squad2': 'mnli_squad2-2'}
+    """
+    names: dict[str, str] = {}
+    for branch in branches:
+        safe = re.sub(r"[^a-z0-9.+-]+", "_", branch, flags=re.IGNORECASE)[:100]
+        number = 1
+        while (name := safe if number == 1 else f"{safe}-{number}") in names.values():
+            number += 1
+        names[branch] = name
+    return names

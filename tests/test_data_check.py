@@ -1,0 +1,201 @@
+"""`xstilts data check` and `xstilts tasks`: what is there, what is missing, what is broken, what differs."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import SENTENCES, Said
+from xstilts.data import check as checking
+from xstilts.data.check import check, chosen, folded
+from xstilts.tasks import GROUPS, TASKS
+
+TASK = """\
+pairs:
+  like: xnli
+  languages: [de, en, fr, sw]
+  data: {train: train.tsv, dev: "dev-{lang}.tsv", test: "{lang}.test.tsv"}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with some of a task's files: dev in two languages, test without labels, no training data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "pairs.yaml").write_text(TASK)
+    for name, count, label in (("dev-de", 3, "\tneutral"), ("dev-en", 3, "\tneutral"), ("de.test", 2, "")):
+        (folder / f"{name}.tsv").write_text(
+            "".join(f"{SENTENCES[i]}\t{SENTENCES[i + 1]}{label}\n" for i in range(count))
+        )
+    return folder
+
+
+def rows(said: Said) -> dict[tuple[str, str], Any]:
+    return {(row["split"], row["language"]): row for row in json.loads(said.out)}
+
+
+def lines(data: Path, *names: str) -> dict[str, list[str]]:
+    """The table's lines by split, without task and split."""
+    made = folded(check(chosen(names, [data.parent / "pairs.yaml"]), data, print))
+    return {split: cells for _, split, *cells in made}
+
+
+def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., Said]) -> None:
+    said = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
+    assert (said.code, said.err) == (0, "")
+    found = rows(said)
+    assert len(found) == 1 + 4 + 4
+    digest = hashlib.sha256((data / "dev-de.tsv").read_bytes()).hexdigest()
+    assert found["dev", "de"] == {
+        "task": "pairs", "split": "dev", "language": "de", "official": None, "found": True,
+        "places": ["dev-{lang}.tsv"], "files": [{"path": "dev-de.tsv", "sha256": digest}], "examples": 3,
+        "labels": True, "notes": [], "problems": [], "missing": "",
+    }  # fmt: skip
+    assert (found["test", "de"]["examples"], found["test", "de"]["labels"]) == (2, False)
+    missing = found["dev", "fr"]
+    assert (missing["found"], missing["files"], missing["examples"]) == (False, [], None)
+    assert f"looked for {data.parent}/dev-fr.tsv, {data}/dev-fr.tsv" in missing["missing"]
+
+
+def test_the_table_folds_languages(data: Path, xstilts: Callable[..., Said]) -> None:
+    assert lines(data, "pairs") == {
+        "train": ["0/1", "", "", ""],
+        "dev": ["2/4 only de en", "3 each", "yes", "dev-{lang}.tsv"],
+        "test": ["1/4 only de", "2", "none", "{lang}.test.tsv"],
+    }
+    (data / "dev-fr.tsv").write_text("a\tb\tneutral\n")
+    assert lines(data, "pairs")["dev"][:2] == ["3/4 not sw", "1 to 3"]
+    said = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
+    assert said.code == 0 and "3/4 not sw" in said.out
+
+
+def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "xquad").mkdir()
+    for language, count in (("de", 1_190), ("el", 1_190), ("en", 2)):
+        asked = [
+            {"id": str(i), "question": "wo?", "answers": [{"text": "Ulm", "answer_start": 0}]} for i in range(count)
+        ]
+        document = {"data": [{"paragraphs": [{"context": "Ulm.", "qas": asked}]}]}
+        (tmp_path / f"xquad/xquad.{language}.json").write_text(json.dumps(document))
+    said = xstilts("data", "check", "xquad", "--json", "--data", tmp_path)
+    assert said.code == 0  # another number is told, but it is no error
+    found = rows(said)
+    assert [(found["test", code]["examples"], found["test", code]["official"]) for code in ("de", "en", "fr")[:2]] == [
+        (1_190, 1_190), (2, 1_190),
+    ]  # fmt: skip
+    made = {split: cells for _, split, *cells in folded(check([TASKS["xquad"]], tmp_path, print))}
+    assert made["test"][1] == "1,190 each as official, en 2 of 1,190"
+
+
+def test_what_is_broken_is_said_line_by_line_and_ends_with_2(data: Path, xstilts: Callable[..., Said]) -> None:
+    (data / "dev-en.tsv").write_text("a\tb\tneutral\nc\td\tneutrl\ne\t\tneutral\n")
+    said = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
+    assert said.code == 2
+    assert "3, en BROKEN" in said.out and "2/4 only de en" in said.out
+    assert said.err.splitlines() == [
+        f"error: {data}/dev-en.tsv:2: unknown label 'neutrl' (did you mean 'neutral'?)",
+        f"error: {data}/dev-en.tsv:3: empty hypothesis",
+    ]
+    said = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
+    broken = rows(said)["dev", "en"]
+    assert (said.code, broken["examples"], len(broken["problems"])) == (2, None, 2)
+
+
+def test_a_file_of_which_nothing_is_left_is_broken(data: Path) -> None:
+    (data / "dev-en.tsv").write_text("a\tb\t-\n")
+    (row,) = [row for row in check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, print) if row.problems]
+    assert (row.language, row.problems) == ("en", (f"{data}/dev-en.tsv: no example is left",))
+
+
+def test_odd_examples_are_noted_and_counted(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    answers = (("Ulm", 0), ("Rom", 0), ("ist", 5))
+    asked = [{"id": str(i), "question": "wo?", "answers": [{"text": text, "answer_start": at}]}
+             for i, (text, at) in enumerate(answers)]  # fmt: skip
+    (tmp_path / "squad").mkdir()
+    document = {"data": [{"paragraphs": [{"context": "Ulm ist da.", "qas": asked}]}]}
+    (tmp_path / "squad/train-v1.1.json").write_text(json.dumps(document))
+    said = xstilts("data", "check", "squad1", "--data", tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert "en 3 of 87,599" in " ".join(said.out.split())  # what is left out of training is counted nonetheless
+    notes = [line for line in said.out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 2 and "question 2 (id 1): the answer is not in the context; left out of training" in notes[0]
+
+
+def test_retrieval_counts_what_looks(tmp_path: Path) -> None:
+    (tmp_path / "bucc2018").mkdir()
+    for name, text in (("zh", "z1\teins\nz2\tzwei\n"), ("en", "e1\tone\ne2\ttwo\ne3\tsix\n"), ("gold", "z1\te1\n")):
+        (tmp_path / f"bucc2018/zh-en.dev.{name}").write_text(text)
+    (row,) = [row for row in check([TASKS["bucc2018"]], tmp_path, print) if row.places]
+    assert (row.examples, row.labels, len(row.files)) == (2, True, 3)
+    (tmp_path / "bucc2018/zh-en.dev.gold").unlink()
+    (row,) = [row for row in check([TASKS["bucc2018"]], tmp_path, print) if row.places]
+    assert (row.examples, row.labels, len(row.files)) == (2, False, 2)
+
+
+def test_shared_data_are_read_once(data: Path) -> None:
+    (data / "pairs.yaml").write_text(TASK + TASK.replace("pairs:", "again:"))
+    found = [row for row in check(chosen(["pairs", "again"], [data / "pairs.yaml"]), data, print) if row.places]
+    assert [(row.task, row.split, row.language) for row in found] == [
+        (name, *key) for name in ("pairs", "again") for key in (("dev", "de"), ("dev", "en"), ("test", "de"))
+    ]
+    for one, other in zip(found[:3], found[3:], strict=True):
+        assert one.files is other.files and one.examples == other.examples
+
+
+def test_unknown_tasks_are_all_named_with_the_nearest(xstilts: Callable[..., Said]) -> None:
+    said = xstilts("data", "check", "xnil", "xtrem")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.splitlines() == [
+        "error: unknown task 'xnil' (did you mean 'xnli'?)",
+        "error: unknown task 'xtrem' (did you mean 'xtreme'?)",
+    ]
+
+
+def test_names_are_tasks_or_groups_and_none_are_all_that_are_not_made_up() -> None:
+    assert [task.name for task in chosen(["tatoeba", "xtreme"], [])][:2] == ["tatoeba", GROUPS["xtreme"][0]]
+    names = {task.name for task in chosen([], [])}
+    assert names == TASKS.keys() - {name for name in TASKS if name.startswith("play-")}
+
+
+def test_a_data_folder_that_is_none_is_refused(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    for command in (["data", "check"], ["data", "fetch", "xnli"], ["tasks"]):
+        said = xstilts(*command, "--data", tmp_path / "nowhere")
+        assert (said.code, said.out) == (2, "") and "no such folder" in said.err
+
+
+def test_a_long_check_says_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "SECONDS", -1.0)
+    said: list[str] = []
+    check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, said.append)
+    assert said[0] == "[1/9] pairs train en" and len(said) == 9
+
+
+def test_the_check_does_not_load_torch(data: Path) -> None:
+    command = ["data", "check", "pairs", "--data", str(data), "--use", str(data.parent / "pairs.yaml")]
+    code = f"import sys; sys.argv[1:] = {command!r}; from xstilts.cli import main\n"
+    code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "tokenizers"} & set(said.stderr.split())
+
+
+def test_the_list_of_tasks_fits_a_hundred_columns(data: Path, xstilts: Callable[..., Said]) -> None:
+    said = xstilts("tasks", "--data", data)
+    table = [line for line in said.out.splitlines() if "│" in line]
+    assert len(table) == len(TASKS)  # a line for each
+    assert all(len(line) <= 100 and "…" not in line for line in table)
+    assert "xnli: trains on English MNLI" in said.out
+
+
+def test_the_json_of_the_tasks_says_where_each_file_is_looked_for(data: Path, xstilts: Callable[..., Said]) -> None:
+    (data / "xquad").mkdir()
+    (data / "xquad/xquad.de.json").write_text("[]")
+    listed = {row["task"]: row for row in json.loads(xstilts("tasks", "--json", "--data", data).out)}
+    assert listed.keys() == TASKS.keys()
+    xquad = listed["xquad"]
+    assert ["xquad/xquad.{lang}.json"] in xquad["files"]["test"] and xquad["found"]["test"] == ["de"]

@@ -1,0 +1,273 @@
+"""Neighbours are those of brute force; pairs, their cut and the pooled vectors are the official ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from xstilts import heads, retrieval
+from xstilts.batching import Batch
+from xstilts.formats import Retrieve
+from xstilts.formats.retrieve import Entry
+from xstilts.metrics import METRICS
+from xstilts.metrics.search import pair_scores
+from xstilts.retrieval import Nearest, cut, margins, mine, neighbours
+from xstilts.task import Kept
+
+Vectors = NDArray[np.float32]
+MINED = Retrieve(find="mined")
+
+
+def both_ways(x: Vectors, y: Vectors, k: int) -> tuple[Nearest, Nearest]:
+    at = np.arange(len(x) + len(y))
+    return neighbours(np.concatenate((x, y)), at[: len(x)], at[len(x) :], k)
+
+
+def unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+
+def one_way(x: Vectors, y: Vectors, k: int) -> Nearest:
+    """Brute force, by products as they are; equal ones by number."""
+    products = x @ y.T
+    ids = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    return Nearest(ids, np.take_along_axis(products, ids, 1))
+
+
+def some(n: int, width: int, seed: int, twins: bool = False) -> Vectors:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, width)).astype(np.float32)
+    if twins:  # the same direction again and again, in other lengths
+        vectors = vectors[rng.integers(0, 1 + n // 4, n)] * 2.0 ** rng.integers(-3, 4, (n, 1)).astype(np.float32)
+    return vectors
+
+
+def check_against_brute_force(n: int, m: int, k: int, twins: bool) -> None:
+    x, y = some(n, 24, 1, twins), some(m, 24, 2, twins)
+    exact = [unit(side.astype(np.float64)) for side in (x, y)]
+    for found, (own, other) in zip(both_ways(x, y, k), (exact, exact[::-1]), strict=True):
+        right = one_way(own.round(12), other.round(12), k)
+        assert found.ids_NK.tolist() == right.ids_NK.tolist()
+        assert np.allclose(found.cosines_NK, right.cosines_NK, atol=1e-6)
+
+
+@pytest.mark.parametrize("tile", [(32, 32), (64, 96), (96, 64), (2048, 1024)], ids=str)
+@pytest.mark.parametrize("twins", [False, True], ids=["all differ", "many equal"])
+@pytest.mark.parametrize(("n", "m", "k"), [(1, 1, 4), (3, 70, 4), (131, 200, 4), (200, 97, 20), (64, 64, 64)])
+def test_neighbours_are_those_of_brute_force(
+    n: int, m: int, k: int, twins: bool, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "TILE", tile)
+    check_against_brute_force(n, m, k, twins)
+
+
+@pytest.mark.parametrize("tile", [(512, 512), (2048, 1024)], ids=str)
+def test_so_are_those_of_larger_sides(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "TILE", tile)
+    check_against_brute_force(1300, 2100, 4, twins=True)
+
+
+def test_so_are_those_that_come_ever_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "TILE", (128, 128))
+    turn = np.linspace(3, 0.1, 600)[:, None]
+    x, y = np.ones((150, 2), np.float32), np.hstack((np.cos(turn), np.sin(turn))).astype(np.float32)
+    of_x, of_y = both_ways(x, y, 3)
+    nearest = np.argsort(np.abs(turn[:, 0] - np.pi / 4))[:3]
+    assert (of_x.ids_NK == nearest).all() and (of_y.ids_NK == [0, 1, 2]).all()
+
+
+def test_sides_may_lie_anywhere_among_the_vectors(tmp_path: Path) -> None:
+    vectors = np.memmap(tmp_path / "vectors", np.float32, "w+", shape=(60, 8))
+    vectors[:] = some(60, 8, 0)
+    x, y = np.arange(0, 60, 3), np.array([59, 1, 40, 7, 22])
+    got, want = neighbours(vectors, x, y, 2), both_ways(vectors[x], vectors[y], 2)
+    assert [a.tolist() for side in got for a in side] == [a.tolist() for side in want for a in side]
+
+
+def test_vectors_of_zeros_and_broken_ones_are_at_cosine_zero_from_all() -> None:
+    x = np.array([[0, 0], [np.nan, 1], [np.inf, 1], [3e30, 4e30], [-2, -3]], np.float32)
+    of_x, of_y = both_ways(x, np.array([[1, 1], [0, 0], [0, 2]], np.float32), 2)
+    assert of_x.ids_NK.tolist() == [[0, 1], [0, 1], [0, 1], [0, 1], [1, 2]]
+    assert of_x.cosines_NK[:4].tolist() == [[0, 0]] * 4
+    assert of_y.ids_NK.tolist() == [[0, 1], [0, 1], [0, 1]]
+    assert np.isfinite(mine(of_x, of_y).scores_P).all()
+
+
+def test_many_equal_vectors_are_told_apart_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "TILE", (64, 64))
+    for found in both_ways(np.ones((300, 4), np.float32), np.ones((200, 4), np.float32), 3):
+        assert (found.ids_NK == [0, 1, 2]).all()
+
+
+def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "TILE", (32, 32))
+    told: list[int] = []
+    neighbours(some(90, 4, 0), np.arange(70), np.arange(70, 90), 1, told.append)
+    assert told == [32, 64, 70]
+
+
+def test_pairs_share_no_row_and_each_matching_has_its_rule() -> None:
+    x, y = np.array([[1, 0], [0.9, 0.1]], np.float32), np.array([[1, 0.02], [0, 1], [-1, 0]], np.float32)
+    near = both_ways(x, y, 2)
+    pairs = {
+        way: [(int(a), int(b)) for a, b, _ in zip(*mine(*near, "absolute", way), strict=True)]
+        for way in ("max", "intersect", "fwd", "bwd")
+    }  # fmt: skip
+    assert pairs == {"max": [(0, 0), (1, 1)], "intersect": [(0, 0)], "fwd": [(0, 0), (1, 0)], "bwd": [(0, 0), (1, 1)]}
+
+
+@pytest.mark.parametrize(
+    ("scores", "right", "gold", "expected"),
+    [
+        ([0.9, 0.8, 0.2], [True, True, False], 2, 0.5),
+        ([0.2, 0.8, 0.9], [False, True, True], 2, 0.5),
+        ([0.9, 0.8, 0.2], [True, True, True], 3, 0.2),
+        ([0.9, 0.5, 0.5, 0.1], [True, True, False, False], 2, 0.3),
+        ([0.9, 0.8], [False, False], 2, 0.0),
+        ([], [], 2, 0.0),
+    ],
+    ids=["between two", "unsorted", "all right", "a tie is not torn", "none right", "none found"],
+)
+def test_the_cut_is_midway_after_the_best_f1(
+    scores: list[float], right: list[bool], gold: int, expected: float
+) -> None:
+    assert cut(np.array(scores, np.float32), np.array(right, bool), gold) == pytest.approx(expected)
+
+
+# --- the official code ------------------------------------------------------------------------------------------------
+
+
+def golden(shared: Path, name: str) -> Any:
+    return json.loads((shared / "golden" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def unified(dataset: Any) -> tuple[list[Vectors], list[list[str]]]:
+    """The vectors of both sides at unit length, one for each different sentence, and these."""
+    sides = [dict(zip(dataset[f"{s}_text"], dataset[v], strict=True)) for s, v in (("src", "x"), ("trg", "y"))]
+    return [unit(np.array(list(side.values()), np.float32)) for side in sides], [list(side) for side in sides]
+
+
+def shifted(x: Vectors, y: Vectors, k: int) -> tuple[Nearest, Nearest]:
+    """Neighbours after each side was moved to the other's mean, which the official code can do."""
+    move = x.mean(0) - y.mean(0)
+    return one_way(x - move, y, k), one_way(y + move, x, k)
+
+
+@pytest.mark.real
+def test_mining_is_the_official_one(shared: Path) -> None:
+    data = golden(shared, "bucc2018")
+    seen = 0
+    for case in data["mining_cases"]:
+        params = case["params"]
+        if params["mode"] != "mine" or params["dist"] != "cosine" or params["retrieval"] in ("fwd", "bwd"):
+            continue
+        (x, y), (sources, targets) = unified(data["datasets"][case["dataset"]])
+        near = (shifted if params.get("use_shift_embeds") else both_ways)(x, y, params["neighborhood"])
+        pairs = mine(*near, params["margin"], params["retrieval"])
+        found = {(sources[a], targets[b]): s for a, b, s in zip(*pairs, strict=True) if s > params["threshold"]}
+        assert found == pytest.approx({(a, b): s for s, a, b in case["expected"]}, rel=1e-4), params
+        seen += 1
+    assert seen == 27
+
+
+@pytest.mark.real
+def test_each_sides_best_is_the_official_search(shared: Path) -> None:
+    """The official code breaks off where only one side's proposals are asked for; its `search` has the forward ones."""
+    data = golden(shared, "bucc2018")
+    for case in data["mining_cases"]:
+        dataset, params = data["datasets"][case["dataset"]], case["params"]
+        (x, y), (sources, targets) = unified(dataset)
+        near = both_ways(x, y, params["neighborhood"])
+        if params["mode"] == "search":
+            best = {sources[a]: targets[b] for a, b, _ in zip(*mine(*near, "ratio", "fwd"), strict=True)}
+            for text, found in zip(dataset["src_text"], case["expected"], strict=True):
+                assert best.get(text, found) == found  # a proposal whose score is not above 0 is none
+            back = mine(*near[::-1], "ratio", "fwd")
+            again = mine(*near, "ratio", "bwd")
+            assert (back.x_P.tolist(), back.y_P.tolist()) == (again.y_P.tolist(), again.x_P.tolist())
+        elif params["mode"] == "score":
+            for score, source, target in case["expected"]:
+                a, b = sources.index(source), targets.index(target)
+                means = near[0].cosines_NK[a].mean(), near[1].cosines_NK[b].mean()
+                assert margins(np.array(x[a] @ y[b]), *means, "ratio").item() == pytest.approx(score, rel=1e-4)
+
+
+def lines(examples: list[Entry], outputs: Kept, threshold: float | None) -> set[str]:
+    """What is mined, as the official files have it."""
+    asking = [example for example in examples if MINED.asks(example)]
+    found = zip(asking, MINED.decode(examples, outputs, threshold), strict=True)
+    return {f"{example.id}\t{target}" for example, targets in found for target in targets}
+
+
+@pytest.mark.real
+def test_the_cut_is_the_official_one(shared: Path) -> None:
+    data = golden(shared, "bucc2018")
+    for case in data["threshold_cases"]:
+        dataset = data["datasets"][case["dataset"]]
+        gold: dict[str, list[str]] = {}
+        for line in case["gold"]:
+            source, target = line.split("\t")
+            gold.setdefault(source, []).append(target)
+        examples = [
+            *(
+                Entry(t, None, i, tuple(gold.get(i, ())))
+                for i, t in zip(dataset["src_ids"], dataset["src_text"], strict=True)
+            ),
+            *(Entry(None, t, i) for i, t in zip(dataset["trg_ids"], dataset["trg_text"], strict=True)),
+        ]
+        outputs = Kept(np.arange(len(examples)), np.array(dataset["x"] + dataset["y"], np.float32))
+
+        threshold = MINED.calibrate(examples, outputs)
+        expected = case["expected"]
+        assert threshold == pytest.approx(expected["best-threshold"], rel=1e-4)
+        assert lines(examples, outputs, None) == {
+            f"{source}\t{target}" for source, target, _ in case["candidate2score"]
+        }
+        assert lines(examples, outputs, threshold) == set(case["expected_predictions"])
+        for fixed in case["fixed_threshold"]:
+            assert lines(examples, outputs, fixed["threshold"]) == set(fixed["expected_predictions"])
+        references = [list(example.relevant or ()) for example in examples if MINED.asks(example)]
+        scores = pair_scores(references, MINED.decode(examples, outputs, threshold))
+        assert (scores.f1, scores.precision, scores.recall) == pytest.approx(
+            (expected["F1"], expected["precision"], expected["recall"]), abs=1e-6
+        )
+
+
+@pytest.mark.real
+def test_the_cut_of_made_up_scores_is_the_official_one_and_the_last_may_be_best(shared: Path) -> None:
+    for case in golden(shared, "bucc2018")["threshold_synthetic"]:
+        found = [(f"{source}\t{target}", score) for source, target, score in case["candidate2score"]]
+        right = [pair in case["gold"] for pair, _ in found]
+        threshold = cut(np.array([score for _, score in found]), np.array(right), len(case["gold"]))
+        extracted = {pair for pair, score in found if score >= threshold}
+        if "raises" in case["expected"]:
+            assert extracted == {pair for pair, _ in found}
+        else:
+            assert threshold == pytest.approx(case["expected"]["threshold"], rel=1e-4)
+            assert extracted == set(case["expected"]["extracted"])
+
+
+@pytest.mark.real
+def test_the_nearest_is_the_official_one(shared: Path) -> None:
+    for case in golden(shared, "tatoeba")["similarity_cases"]:
+        source, english = (np.array(case[side], np.float32) for side in ("src", "eng"))
+        found = both_ways(english, source, 1)[0].ids_NK[:, 0].tolist()
+        assert found == case["expected"]["cosine"]["predictions"]
+        accuracy = METRICS["accuracy"].function(case["labels"], found)
+        assert accuracy == pytest.approx(case["expected"]["cosine"]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.real
+def test_the_pooled_vectors_are_the_official_ones(shared: Path) -> None:
+    for case in golden(shared, "pooling")["pool_cases"]:
+        mask_BL = torch.tensor(case["mask"], dtype=torch.bool)
+        none, lengths_B = torch.zeros(0, dtype=torch.int64), mask_BL.sum(1)
+        batch = Batch(len(mask_BL), none, lengths_B, none, none, none, none, torch.arange(len(mask_BL)))
+        for hidden, expected in zip(case["hidden"], case["expected_mean"], strict=True):
+            pooled = heads.MeanPool()(torch.tensor(hidden)[mask_BL], batch)
+            assert torch.allclose(pooled, torch.tensor(expected), atol=1e-6)

@@ -1,0 +1,153 @@
+"""Retrieve: every kind of row is read, every kind of search comes back, and many vectors do not fill memory."""
+
+import json
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Files
+from xstilts import evaluate, heads
+from xstilts.encoder import Encoder
+from xstilts.errors import DataError, UserError
+from xstilts.features import FeatureSet
+from xstilts.formats import Retrieve
+from xstilts.formats.retrieve import Entry
+from xstilts.metrics import METRICS
+from xstilts.task import Kept, Row
+
+MINED, RANKED = Retrieve(find="mined"), Retrieve(find="ranked")
+
+
+def row(**values: object) -> Row:
+    return Row(values, "file", 1)
+
+
+ALIGNED = [Entry(f"query {i}", f"candidate {i}") for i in range(5)]
+POOLED = [
+    *(Entry(f"query {i}", None, f"q{i}", (f"c{i}",) if i < 3 else ()) for i in range(5)),
+    *(Entry(None, f"candidate {i}", f"c{i}") for i in range(3)),
+]
+
+
+def kept(form: Retrieve, examples: list[Entry], encoder: Encoder, vectors: dict[str, Any]) -> Kept:
+    """What the head keeps if each text has this vector."""
+    features = FeatureSet.build(form, examples, encoder.pieces(64))
+    texts = list(chain.from_iterable((e.query, e.candidate) for e in examples))
+    rows = [vectors[text] for text in texts if text is not None]
+    assert len(rows) == len(features.lengths_F)
+    return Kept(features.example_F, np.array(rows, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("form", "examples"),
+    [(Retrieve(), ALIGNED), (MINED, ALIGNED), (MINED, POOLED), (RANKED, ALIGNED), (RANKED, POOLED[:3] + POOLED[5:])],
+    ids=["nearest", "mined, aligned", "mined", "ranked, aligned", "ranked"],
+)
+def test_perfect_vectors_score_100(form: Retrieve, examples: list[Entry], tiny: Encoder) -> None:
+    vectors = {f"{kind} {i}": np.eye(10)[i + (5 if kind == "query" and i > 2 and examples is POOLED else 0)]
+               for i in range(5) for kind in ("query", "candidate")}  # fmt: skip
+    outputs = kept(form, examples, tiny, vectors)
+    threshold = form.calibrate(examples, outputs)
+    predictions = form.decode(examples, outputs, threshold)
+    references = [form.reference(e, i) for i, e in enumerate(examples) if form.asks(e)]
+    assert (threshold is None) == (form.find != "mined")
+    assert {name: METRICS[name].score(references, predictions, "xx") for name in form.measures} == dict.fromkeys(
+        form.measures, 100.0
+    )
+
+
+def test_it_is_the_translations_that_look(tiny: Encoder) -> None:
+    examples = [Retrieve().read(row(source="a", target="b")), Retrieve().read(row(source="c", target="d"))]
+    vectors = {"a": [1, 0.1], "b": [1, 0.1], "c": [0, 1], "d": [1, 0.2]}
+    assert Retrieve().decode(examples, kept(Retrieve(), examples, tiny, vectors), None) == [0, 0]
+
+
+def test_candidates_beyond_the_limit_can_still_be_found() -> None:
+    rest = Retrieve().beyond(ALIGNED[3])
+    assert rest is not None and rest.candidate == "candidate 3" and not Retrieve().asks(rest)
+    assert RANKED.beyond(POOLED[0]) is None and not RANKED.asks(POOLED[-1])
+    examples = [*ALIGNED[:2], rest]
+    passes = Kept(np.array([0, 0, 1, 1, 2]), np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]], np.float32))
+    assert Retrieve().decode(examples, passes, None) == [2, 2]
+    assert RANKED.decode(examples, passes, None) == [["2", "0", "1"]] * 2
+
+
+def test_a_sentence_that_stands_twice_is_mined_once_and_left_out(tiny: Encoder) -> None:
+    examples = [
+        Entry("one", None, "q0", ("c0",)), Entry("twice", None, "q1", ("c1",)), Entry("twice", None, "q2", ()),
+        Entry("three", None, "q3", ()), Entry(None, "eins", "c0"), Entry(None, "zwei", "c1"),
+    ]  # fmt: skip
+    vectors = {"one": [1, 0, 0], "eins": [1, 0, 0], "twice": [0, 1, 0], "zwei": [0, 1, 0], "three": [0, 0.8, 0.6]}
+    outputs = kept(MINED, examples, tiny, vectors)
+    assert MINED.decode(examples, outputs, None) == [["c0"], [], [], []]
+    assert MINED.calibrate(examples, outputs) == pytest.approx(
+        2.4
+    )  # cosine 1 / mean of 1/2 (of two) and 1/3 (of three)
+
+
+def test_without_labels_nothing_is_calibrated(tiny: Encoder) -> None:
+    examples = [Entry("one", None, "q0"), Entry(None, "eins", "c0")]
+    outputs = kept(MINED, examples, tiny, {"one": [1, 0], "eins": [1, 0]})
+    assert MINED.calibrate(examples, outputs) is None and MINED.reference(examples[0], 0) is None
+    assert MINED.decode(examples, outputs, None) == [["c0"]]
+    assert MINED.decode(examples, outputs, 1.5) == [[]]
+
+
+def test_rows_of_three_kinds_are_read_and_others_refused() -> None:
+    assert MINED.read(row(source="s", target="t")) == Entry("t", "s")
+    assert MINED.read(row(query="q", id=7, relevant=[8])) == Entry("q", None, "7", ("8",))
+    assert RANKED.read(row(query="q", id="7")) == Entry("q", None, "7", None)
+    assert RANKED.read(row(candidate="c", id="8")) == Entry(None, "c", "8")
+    with pytest.raises(DataError, match=r"file:1: is no line of aligned text.*`find: mined`"):
+        Retrieve().read(row(query="q", id="7"))
+    for values in ({"query": "q"}, {"id": "7"}, {"query": "q", "candidate": "c", "id": "7"}):
+        with pytest.raises(DataError, match="file:1: needs an id and either a query or a candidate"):
+            MINED.read(row(**values))
+    with pytest.raises(DataError, match="relevant must be a list of ids, got c1"):
+        MINED.read(row(query="q", id="7", relevant="c1"))
+
+
+def test_what_is_found_decides_the_metrics_and_the_kind_of_file() -> None:
+    forms = Retrieve(), MINED, RANKED
+    assert [form.metrics for form in forms] == [("accuracy",), ("pair_f1",), ("map@20",)]
+    assert [form.measures for form in forms] == [("accuracy",), ("pair_f1",), ("map@20", "mrr@20")]
+    assert [form.file for form in forms] == ["lines", "pairs", "rankings"]
+
+
+def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = FeatureSet.build(Retrieve(), ALIGNED, tiny.pieces(64))
+    head = heads.MeanPool()
+    in_memory = evaluate.keep(tiny, head, Retrieve(), features).scores
+    monkeypatch.setattr(evaluate, "IN_MEMORY", 0)
+    mapped = evaluate.keep(tiny, head, Retrieve(), features).scores
+    assert isinstance(mapped, np.memmap) and not isinstance(in_memory, np.memmap)
+    assert np.array_equal(mapped, in_memory) and mapped.filename is None
+    with pytest.raises(UserError, match=r"the disk is full|cannot be read or written"):
+        evaluate._vectors(2**50, 1)
+
+
+def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentences: tuple[str, ...]) -> None:
+    for split in ("dev", "test"):
+        study.write(f"{split}.de", "".join(f"de-{i}\t{text}\n" for i, text in enumerate(sentences[:7])))
+        study.write(f"{split}.en", "".join(f"en-{i}\t{text}\n" for i, text in enumerate(sentences[5:12])))
+        study.write(f"{split}.gold", "de-5\ten-0\nde-6\ten-1\n")
+    data = ", ".join(f"{one}: {{path: {one}.de, pair: {one}.en, gold: {one}.gold}}" for one in ("dev", "test"))
+    shape = f"format: retrieve, languages: [de], data: {{{data}}}, find"
+    tasks = (study.folder / "tasks.yaml").read_text(encoding="utf-8")
+    own = f"mined: {{{shape}: mined}}\nranked: {{{shape}: ranked, metrics: [mrr@20, map@20]}}\n"
+    study.write("tasks.yaml", tasks + own)
+    study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine, mined, ranked]")
+    said = study.run()
+    assert said.code == 0, said.err
+    texts = [path.read_text(encoding="utf-8") for path in study.out.glob("steps/*/predictions.jsonl")]
+    rows = [json.loads(line) for text in texts for line in text.splitlines()]
+    found = {(row["task"], row["split"], row["id"]): row for row in rows if row["task"] != "mine"}
+    assert {key: row["reference"] for key, row in found.items()} == {
+        (task, split, f"de-{i}"): {5: ["en-0"], 6: ["en-1"]}.get(i, [])
+        for task in ("mined", "ranked") for split in ("dev", "test") for i in range(7)
+    }  # fmt: skip
+    assert [found["mined", "test", f"de-{i}"]["prediction"] for i in (5, 6)] == [["en-0"], ["en-1"]]
+    assert all(row["prediction"][0] == row["reference"][0] for (task, _, id), row in found.items()
+               if task == "ranked" and id in ("de-5", "de-6"))  # fmt: skip

@@ -1,0 +1,518 @@
+"""Tests of the leaderboard's files: read, scored as the official evaluation does, written from a study."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from conftest import SENTENCES, Files, Said
+from xstilts import scoring
+from xstilts.errors import UserError
+from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_rows
+from xstilts.store import Store
+from xstilts.submission import KINDS, write_study
+from xstilts.tasks import GROUPS, TASKS
+
+RIGHT: dict[str, list[tuple[str, Any]]] = {
+    "lines": [("", "1"), ("", "0")],
+    "tags": [("", ["NOUN", "VERB"]), ("", ["X"])],
+    "choices": [("", "1"), ("", "0")],
+    "answers": [("q1", ["in 1894", "1894"]), ("q2", ["old mill"])],
+    "rankings": [("m1", ["a"]), ("m2", ["b"])],
+    "pairs": [("de-1", ["en-1"]), ("de-3", ["en-7", "en-8"])],
+}
+GIVEN: dict[str, list[tuple[str, Any]]] = {
+    "lines": [("", "1"), ("", "1")],
+    "tags": [("", ["NOUN", "NOUN"]), ("", ["X"])],
+    "choices": [("", "1"), ("", "1")],
+    "answers": [("q1", "1894"), ("q2", "mill")],
+    "rankings": [("m1", ["x", "a"]), ("m2", ["x", "y"])],
+    "pairs": [("de-1", ["en-1"]), ("de-2", ["en-9"]), ("de-3", ["en-7"])],
+}
+SAMPLES = {
+    "pawsx": ("lines", {"accuracy": 50}, 50),
+    "udpos": ("tags", {"f1": 40, "precision": 50, "recall": 100 / 3}, 40),
+    "xcopa": ("choices", {"accuracy": 50}, 50),
+    "xquad": ("answers", {"exact_match": 50, "f1": 250 / 3}, 200 / 3),
+    "mlqa": ("answers", {"exact_match": 50, "f1": 250 / 3}, 200 / 3),
+    "lareqa": ("rankings", {"map@20": 25}, 25),
+    "mewslix": ("rankings", {"map@20": 25}, 25),
+    "bucc2018": ("pairs", {"f1": 200 / 3, "precision": 200 / 3, "recall": 200 / 3}, 200 / 3),
+    "tatoeba": ("lines", {"accuracy": 50}, 50),
+}
+"""What `GIVEN` scores against `RIGHT`: the kind of file, the numbers of a language, the one that counts."""
+
+
+class Tree:
+    """Two folders in the leaderboard's layout."""
+
+    def __init__(self, folder: Path, call: Callable[..., Said]) -> None:
+        self.predictions, self.labels, self.call = folder / "predictions", folder / "labels", call
+
+    def add(self, task: str, language: str) -> None:
+        """The sample of the task's kind, in the words of a task that knows only labels of its own."""
+        name = TASKS[task].format.file
+        right, given = RIGHT[name], GIVEN[name]
+        if known := getattr(TASKS[task].format, "labels", None):
+            right, given = _worded(right, known), _worded(given, known)
+        self.write("predictions", task, language, KINDS[name].write(given))
+        self.write("labels", task, language, KINDS[name].write_labels(right))
+
+    def write(self, side: str, task: str, language: str, content: str | bytes) -> Path:
+        path = KINDS[TASKS[task].format.file].path(getattr(self, side), task, language)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def score(self, benchmark: str = "xtreme", *more: str) -> Said:
+        folders = ("--predictions", self.predictions, "--labels", self.labels)
+        return self.call("score", *folders, "--benchmark", benchmark, *more)
+
+    def json(self, benchmark: str = "xtreme") -> Any:
+        said = self.score(benchmark, "--json")
+        assert said.code == 0, said.err
+        return json.loads(said.out)
+
+    def refused(self, *pieces: str, benchmark: str = "xtreme") -> None:
+        said = self.score(benchmark)
+        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1), said.err
+        assert [piece for piece in pieces if piece not in said.err] == [], said.err
+
+
+def _worded(entries: list[tuple[str, Any]], known: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """The same in a task's own labels, where it does not know these."""
+
+    def label(word: str) -> str:
+        return word if word in known else known[("0", "1", "NOUN", "VERB", "X").index(word)]
+
+    return [("", [label(tag) for tag in value] if isinstance(value, list) else label(value)) for _, value in entries]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, xstilts: Callable[..., Said]) -> Tree:
+    return Tree(tmp_path, xstilts)
+
+
+def test_every_kind_of_file_is_read_as_it_was_written() -> None:
+    for name, kind in KINDS.items():
+        assert kind.read(kind.write(GIVEN[name]), "given") == GIVEN[name]
+        assert kind.read_labels(kind.write_labels(RIGHT[name]), "right") == RIGHT[name]
+
+
+def test_text_keeps_its_blanks_and_line_separators_but_a_label_stays_on_its_line() -> None:
+    answers = [("q\u2028", " zwei\n\u2028Zeilen\t")]
+    assert KINDS["answers"].read(KINDS["answers"].write(answers), "") == answers
+    assert KINDS["lines"].write([("", "two\nlines")]) == "two lines\n"
+    assert KINDS["lines"].read("a\u2028b\nc", "") == [("", "a\u2028b"), ("", "c")]
+
+
+@pytest.mark.parametrize("task", SAMPLES)
+def test_each_kind_of_task_has_its_official_numbers(tree: Tree, task: str) -> None:
+    kind, numbers, counts = SAMPLES[task]
+    assert TASKS[task].format.file == kind
+    language = TASKS[task].languages[0]
+    tree.add(task, language)
+    benchmark = "xtreme" if task in GROUPS["xtreme"] else "xtreme-r"
+    scored = tree.json(benchmark)["detailed"][task]
+    expected: dict[str, Any] = {name: {language: pytest.approx(value)} for name, value in numbers.items()}
+    expected |= {f"avg_{name}": pytest.approx(value) for name, value in numbers.items()}
+    assert scored == expected | {"avg_metric": pytest.approx(counts)}
+
+
+@pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
+def test_all_tasks_are_averaged_when_every_language_of_every_task_is_there(tree: Tree, benchmark: str) -> None:
+    for task, languages in scoring.benchmark(benchmark):
+        for language in languages:
+            tree.add(task.name, language)
+    scored = tree.json(benchmark)
+    means = {task: scored["detailed"][task]["avg_metric"] for task in GROUPS[benchmark]}
+    assert scored["missing"] == []
+    assert scored["overall"]["all_task"] == pytest.approx(fmean(means.values()))
+    assert scored["overall"]["qa"] == pytest.approx(fmean(means[task] for task in ("xquad", "mlqa", "tydiqa")))
+    families = {"classification", "tagging", "qa", "retrieval"} | (
+        {"multi_choice"} if benchmark == "xtreme-r" else set()
+    )
+    assert scored["overall"].keys() == families | {"all_task"}
+    searched = [value for name, value in means.items() if TASKS[name].format.name == "retrieve"]
+    assert len(searched) == {"xtreme": 2, "xtreme-r": 3}[benchmark]
+    assert scored["overall"]["retrieval"] == pytest.approx(fmean(searched))
+    if benchmark == "xtreme-r":
+        assert scored["overall"]["multi_choice"] == means["xcopa"]
+        assert scored["overall"]["classification"] == pytest.approx(fmean((means["xnli"], means["xcopa"])))
+    (tree.labels / "tatoeba" / "test-ka.tsv").unlink()
+    scored = tree.json(benchmark)
+    assert "all_task" not in scored["overall"]
+    assert scored["missing"] == [{"task": "tatoeba", "languages": ["ka"], "lacks": "labels"}]
+
+
+def test_what_is_missing_is_named_and_counts_nowhere(tree: Tree) -> None:
+    tree.add("pawsx", "en")
+    tree.write("predictions", "pawsx", "de", "1\n0\n")
+    tree.write("labels", "pawsx", "fr", "1\n0\n")
+    scored = tree.json()
+    assert scored["overall"] == {"classification": 50}
+    assert scored["detailed"] == {"pawsx": {"accuracy": {"en": 50}, "avg_accuracy": 50, "avg_metric": 50}}
+    assert {"task": "pawsx", "languages": ["de"], "lacks": "labels"} in scored["missing"]
+    assert {"task": "pawsx", "languages": ["fr"], "lacks": "predictions"} in scored["missing"]
+    assert {"task": "pawsx", "languages": ["es", "ja", "ko", "zh"], "lacks": "files"} in [
+        {**entry, "languages": sorted(entry["languages"])} for entry in scored["missing"]
+    ]
+    assert {entry["task"] for entry in scored["missing"]} == set(GROUPS["xtreme"])
+    said = tree.score()
+    assert "no labels, counted nowhere: pawsx (de)" in said.out and "all tasks" not in said.out
+    assert "no predictions, counted nowhere: pawsx (fr)" in tree.score("xtreme", "--json").err
+
+
+def test_the_table_has_groups_tasks_and_languages(tree: Tree) -> None:
+    tree.add("pawsx", "en")
+    tree.add("xquad", "en")
+    tree.add("xquad", "el")
+    lines = [re.split(r"\s{2,}", line) for line in tree.score().out.splitlines()]
+    assert ["classification", "50.0"] in lines and ["qa", "66.7"] in lines
+    assert ["xquad", "66.7", "-", "50.0", "83.3"] in lines
+    assert ["el Greek", "-", "66.7"] in lines and ["en English", "50.0", "66.7"] in lines
+    assert ["mean", "50.0", "66.7"] in lines
+
+
+def test_blank_lines_carriage_returns_and_a_byte_order_mark_do_not_matter(tree: Tree) -> None:
+    tree.write("labels", "pawsx", "en", b"\xef\xbb\xbf1\r\n0\r\n\r\n")
+    tree.write("predictions", "pawsx", "en", " 1 \n0")
+    tree.write("labels", "udpos", "de", "NOUN\n\n\nVERB\n\n")
+    tree.write("predictions", "udpos", "de", "\nNOUN\r\n\r\nVERB")
+    assert tree.json()["overall"] == {"classification": 100, "tagging": 100}
+
+
+def test_a_question_without_a_prediction_counts_as_wrong_and_is_told(tree: Tree) -> None:
+    tree.add("xquad", "en")
+    tree.write("predictions", "xquad", "en", '{"q1": "1894", "q7": "?", "q8": "?"}')
+    said = tree.score("xtreme", "--json")
+    assert json.loads(said.out)["detailed"]["xquad"]["f1"] == {"en": 50}
+    assert "without a prediction, so counted as wrong; how many, and the first: xquad (en 1: 'q2')\n" in said.err
+    assert "do not have, counted nowhere; how many, and the first: xquad (en 2: 'q7')\n" in said.err
+
+
+def test_a_ranking_that_is_missing_counts_as_wrong(tree: Tree) -> None:
+    tree.add("mewslix", "de")
+    tree.write("predictions", "mewslix", "de", '{"m1": ["a"]}')
+    assert tree.json("xtreme-r")["detailed"]["mewslix"]["map@20"] == {"de": 50}
+
+
+def test_questions_of_one_id_are_each_scored(tree: Tree) -> None:
+    asked = [("q1", ["mill"]), ("q1", ["river"])]
+    tree.write("labels", "tydiqa", "en", KINDS["answers"].write_labels(asked))
+    tree.write("predictions", "tydiqa", "en", '{"q1": "mill"}')
+    assert tree.json()["detailed"]["tydiqa"]["exact_match"] == {"en": 50}
+
+
+SQUAD = '{"data": [{"paragraphs": [{"qas": [{"id": "q1", "answers": %s}]}]}]}'
+BAD = {
+    "other number of lines": ("pawsx", "1\n", None, ["predictions/pawsx/test-", "has 1 lines, but", "has 2"]),
+    "other number of sentences": ("udpos", "NOUN\n", None, ["has 1 sentences, but", "labels/udpos/test-", "has 2"]),
+    "a word without a tag": ("udpos", "NOUN\n\nX\n", None, ["sentence 1 has 1 tags, but in", "it has 2"]),
+    "a blank line": ("pawsx", "\n1\n", None, ["predictions/pawsx/test-de.tsv:1: has no label"]),
+    "several columns": ("pawsx", "a\tb\t1\nc\td\t0\n", None, ["test-de.tsv:1: has 3 columns", "one label a line"]),
+    "a word beside its tag": ("udpos", None, "mill\tNOUN\n", ["labels/udpos", ":1: has 2 columns"]),
+    "an empty file": ("pawsx", "", None, ["has 0 lines, but"]),
+    "empty labels": ("pawsx", None, "", ["labels/pawsx/test-de.tsv: has no labels"]),
+    "tags taken away": ("udpos", None, "The\nmill\n\nstands\n", ["has no labels", "published without them"]),
+    "labels taken away": ("xnli", None, "sentence\nsentence\n", ["has no labels"]),
+    "answers taken away": ("xquad", None, SQUAD % '[{"text": "", "answer_start": 0}]', ["has no labels"]),
+    "no answers": ("mlqa", None, SQUAD % "[]", ["labels/mlqa/test-ar.json: has no labels"]),
+    "choices without a label": ("xcopa", None, '{"premise": "p"}\n{"premise": "q"}\n', ["has no labels"]),
+    "one choice without a label": ("xcopa", None, '{"label": 1}\n{"idx": 1}\n', ["test-et.jsonl:2: has no label"]),
+    "no relevant ids": ("mewslix", None, '{"m1": [], "m2": []}', ["has no labels"]),
+    "no pairs": ("bucc2018", None, "", ["has no labels"]),
+    "no JSON": ("xquad", "q1: mill", None, ["predictions/xquad", "Invalid JSON", '{"id of the question": "answer"}']),
+    "no JSON in a line": ("xcopa", '{"label": 1}\n1\n', None, ["test-et.jsonl:2", "should be an object"]),
+    "not a text": ("xquad", '{"q1": ["mill"]}', None, ["q1: Input should be a valid string"]),
+    "not a ranking": ("mewslix", '{"m1": "a"}', None, ["m1: Input should be a valid array"]),
+    "labels as predictions": ("xquad", SQUAD % "[]", None, ["data: Input", '{"id of the question": "answer"}']),
+    "predictions as labels": ("xquad", None, '{"q1": "mill"}', ["data: Field required", "layout of SQuAD"]),
+    "other ids": ("xquad", '{"x": "mill"}', None, ["no prediction for any of the 2 ids in", "its first is for 'x'"]),
+    "no predictions": ("xquad", "{}", None, ["no prediction for any of the 2 ids in"]),
+    "no pair": ("bucc2018", "de-1\ten-1\nde-2\n", None, ["predictions/bucc2018/test-de.tsv:2: is no pair"]),
+    "not UTF-8": ("pawsx", b"1\n\xe4\n", None, ["predictions/pawsx/test-de.tsv: is not UTF-8 (byte 3)"]),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_file_that_cannot_be_scored_is_named_and_why(tree: Tree, what: str) -> None:
+    task, predictions, labels, pieces = BAD[what]
+    language = TASKS[task].languages[0]
+    tree.add(task, language)
+    for side, content in (("predictions", predictions), ("labels", labels)):
+        if content is not None:
+            tree.write(side, task, language, content)
+    tree.refused(*pieces, benchmark="xtreme" if task in GROUPS["xtreme"] else "xtreme-r")
+
+
+def test_all_bad_files_are_told_at_once(tree: Tree) -> None:
+    for language in ("de", "en", "fr"):
+        tree.add("pawsx", language)
+    for language in ("de", "fr"):
+        tree.write("predictions", "pawsx", language, "1\n")
+    said = tree.score()
+    assert said.code == 2 and said.err.count("error: ") == 2 and "test-de.tsv" in said.err and "test-fr.tsv" in said.err
+
+
+def test_a_wrong_folder_is_told_with_the_right_one(tree: Tree, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    tree.add("xcopa", "et")
+
+    def refused(predictions: Path, labels: Path, *pieces: str, benchmark: str = "xtreme-r") -> None:
+        said = xstilts("score", "--predictions", predictions, "--labels", labels, "--benchmark", benchmark)
+        assert said.code == 2 and [piece for piece in pieces if piece not in said.err] == [], said.err
+
+    both, one = "error: " + str(tmp_path), tree.labels
+    refused(tmp_path / "prediction", one, f"{both}/prediction: no such folder (--predictions)", "mean 'predictions'?")
+    refused(tmp_path, tmp_path, "(--predictions)", f"did you mean {tree.predictions}?", f"mean {tree.labels}?")
+    refused(tmp_path / "predictions/xcopa", one, f"give the folder above it, {tree.predictions}")
+    refused(one, one, "is given for the predictions and for the labels")
+    refused(tree.predictions, one, "it has tasks of --benchmark xtreme-r", benchmark="xtreme")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", one, f"{both}/empty: has no folder of a task of xtreme-r", "such as xnli, ")
+    (tree.predictions / "xcopa/test-et.jsonl").rename(tree.predictions / "xcopa/test-et.json")
+    refused(tree.predictions, one, "no language of any task has a file here and in", "test-")
+    refused(tree.predictions, one, "no benchmark 'xtrem'", "did you mean 'xtreme'?", benchmark="xtrem")
+
+
+def test_what_is_not_of_the_benchmark_is_said(tree: Tree) -> None:
+    tree.add("pawsx", "en")
+    tree.add("panx", "af")
+    tree.add("panx", "az")
+    (tree.predictions / "xlni").mkdir()
+    assert "not of xtreme, so not looked at: panx/test-az.tsv; xlni (did you mean 'xnli'?)" in tree.score().out
+    tree.write("labels", "panx", "az", "B-LOC\n")
+    assert "az" not in tree.json()["detailed"]["panx"]["f1"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("version", ["xtreme", "xtreme-r"])
+def test_whole_submissions_have_the_official_numbers(shared: Path, tree: Tree, version: str) -> None:
+    submissions = json.loads((shared / "golden/submission.json").read_text(encoding="utf-8"))["submissions"]
+    (golden,) = [x for x in submissions if x["version"] == version]
+    for name, text in golden["files"].items():
+        path = tree.predictions.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    scored = tree.json(version)
+    lareqa = {"task": "lareqa", "languages": list(TASKS["lareqa"].languages), "lacks": "files"}
+    assert scored["missing"] == ([lareqa] if version == "xtreme-r" else [])
+    near(scored["overall"], golden["expected_overall_seqeval_0_0_12"])
+    near(scored["detailed"], golden["expected_detailed_seqeval_0_0_12"])
+
+
+def near(ours: Any, official: Any) -> None:
+    if isinstance(official, dict):
+        assert ours.keys() == official.keys()
+        for key, value in official.items():
+            near(ours[key], value)
+    else:
+        assert ours == pytest.approx(official, abs=1e-6)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("task", "key", "least"),
+    [("xnli", "cases", 8), ("pawsx", "cases", 7), ("panx", "cases", 24), ("udpos", "cases", 24), ("xcopa", "cases", 11),
+     ("tatoeba", "accuracy_cases", 7), ("bucc2018", "f1_cases", 4)],
+)  # fmt: skip
+def test_single_files_have_the_official_numbers(shared: Path, tree: Tree, task: str, key: str, least: int) -> None:
+    cases = json.loads((shared / f"golden/{task}.json").read_text(encoding="utf-8"))[key]
+    assert len(cases) >= least
+    language = TASKS[task].languages[0]
+    for case in cases:
+        tree.write("labels", task, language, case["label_text"])
+        tree.write("predictions", task, language, case["prediction_text"])
+        scored = tree.json("xtreme" if task in GROUPS["xtreme"] else "xtreme-r")["detailed"][task]
+        expected = case.get("expected") or case["expected_seqeval_0_0_12"]
+        for name, value in expected.items():
+            assert scored[name] == {language: pytest.approx(value, abs=1e-6)}, case["name"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("task", "least"), [("xquad", 11), ("tydiqa", 9), ("mlqa", 7), ("mewslix", 11)])
+def test_single_files_of_ids_have_the_official_numbers(shared: Path, tree: Tree, task: str, least: int) -> None:
+    cases = json.loads((shared / f"golden/{task}.json").read_text(encoding="utf-8"))["cases"]
+    assert len(cases) >= least
+    for case in cases:
+        tree.write("labels", task, case["language"], json.dumps(case["gold"]))
+        tree.write("predictions", task, case["language"], json.dumps(case["predictions"]))
+    scored = tree.json("xtreme" if task in GROUPS["xtreme"] else "xtreme-r")["detailed"][task]
+    for case in cases:
+        if case["language"] in TASKS[task].languages:
+            for name, value in case["expected"].items():
+                assert scored[name][case["language"]] == pytest.approx(value, abs=1e-6), case["name"]
+
+
+# --- from a study ---------------------------------------------------------------------------------------------------
+
+RECIPE = """\
+name: tiny
+encoder: ENCODER
+seeds: [1, 2]
+settings: {steps: 2, lr: 1e-3, batch: 4, max_length: 32}
+phases:
+  - {name: middle, choices: [[], [mnli]]}
+  - {name: target, each: [xnli, udpos]}
+evaluate: [xnli, udpos, tatoeba]
+languages: [en, de]
+missing: skip
+"""
+
+
+OWN = """\
+mine:
+  format: classify
+  labels: [entailment, neutral, contradiction]
+  languages: [en, de]
+  data: {train: train-en.tsv, dev: "dev-{lang}.tsv"}
+"""
+
+
+@pytest.fixture
+def benchmarked(study: Files, encoder_folder: Path) -> Files:
+    """A study of the benchmark's own tasks; English has no test split in XNLI."""
+    study.write("recipe.yaml", RECIPE.replace("ENCODER", str(encoder_folder)))
+    for folder in ("xnli", "udpos", "tatoeba"):
+        (study.folder / "data" / folder).mkdir(parents=True)
+    labels = ("entailment", "neutral", "contradiction")
+    for name, start in (("train-en", 0), ("dev-en", 3), ("dev-de", 4), ("test-de", 1)):
+        rows = [f"{SENTENCES[start + i % 4]}\t{SENTENCES[i % 7]}\t{labels[i % 3]}\n" for i in range(12)]
+        study.write(f"data/xnli/{name}.tsv", "".join(rows))
+        words = [f"{word}\t{('NOUN', 'VERB', 'X')[len(word) % 3]}\n" for word in " . ".join(SENTENCES[:4]).split()]
+        study.write(f"data/udpos/{name}.tsv", "".join([*words, "\n", *words[start:9], "\n"]))
+    for code, sentences in (("deu", SENTENCES[4:7]), ("eng", SENTENCES[:3])):
+        study.write(f"data/tatoeba/tatoeba.deu-eng.{code}", "\n".join(sentences))
+    assert study.run("--data", study.folder / "data").code == 0
+    return study
+
+
+def test_scoring_what_a_study_wrote_gives_its_own_numbers_back(benchmarked: Files) -> None:
+    said = benchmarked.call("report", benchmarked.out, "--format", "submission")
+    assert said.code == 0, said.err
+    home = benchmarked.out / "submission/tiny"
+    folders = [home / branch / f"seed-{seed}" for branch in ("none", "mnli") for seed in (1, 2)]
+    assert [line.split(": ")[0] for line in said.out.splitlines()[:4]] == list(map(str, folders))
+    assert "no test split: " in said.out and "xnli (en)" in said.out
+    ours = {(row.step, row.task, row.metric): row.value for row in read_rows_of(benchmarked.out) if row.split == "test"}
+    study = Store(benchmarked.out).study(None)
+    assert len(study.cells) == 12
+    for cell in study.cells:
+        folder = home / cell.branch / f"seed-{cell.seed}"
+        scored = scoring.score(folder / "predictions", folder / "labels", scoring.benchmark("xtreme"), "xtreme")
+        metric = TASKS[cell.task].metric
+        assert scored.detailed[cell.task]["avg_metric"] == pytest.approx(ours[cell.step, cell.task, metric], abs=1e-9)
+
+
+def read_rows_of(out: Path) -> list[Score]:
+    return [row for path in out.glob("steps/*/scores.jsonl") for row in read_rows(path, Score)]
+
+
+def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: Files) -> None:
+    to = benchmarked.folder / "hand in"
+    said = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", to)
+    (line,) = [line for line in said.out.splitlines() if line.startswith("score it with: ")]
+    words = shlex.split(line.removeprefix("score it with: "))
+    assert words[:2] == ["xstilts", "score"] and words[-2:] == ["--benchmark", "xtreme"]
+    assert str(to / "none/seed-1/predictions") in words
+    scored = benchmarked.call(*words[1:])
+    assert scored.code == 0 and "tatoeba" in scored.out
+    assert not list(to.rglob(".*"))
+    again = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", to)
+    assert again.out == said.out
+
+
+def test_what_a_submission_lacks_is_named(benchmarked: Files) -> None:
+    store = Store(benchmarked.out)
+    study = store.study(None)
+    (cell,) = [x for x in study.cells if (x.branch, x.seed, x.task) == ("mnli", 2, "xnli")]
+    (store.step(cell.step) / "done.json").unlink()
+    (other,) = [x for x in study.cells if (x.branch, x.seed, x.task) == ("none", 1, "xnli")]
+    path = store.step(other.step) / "predictions.jsonl"
+    rows = [Prediction(**{**vars(row), "reference": None}) for row in read_rows(path, Prediction)]
+    write_rows(path, rows)
+    old = benchmarked.folder / "to/none/seed-1/predictions/pawsx/test-de.tsv"
+    old.parent.mkdir(parents=True)
+    old.write_text("1\n")
+    said = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", benchmarked.folder / "to")
+    assert said.code == 0, said.err
+    assert "not finished or failed: mnli, seed 2 (xnli)" in said.out
+    assert "without labels: xnli (de)" in said.out
+    assert f"there from before, and not of this study: {old}" in said.out
+    assert not (benchmarked.folder / "to/none/seed-1/labels/xnli").exists()
+    assert not (benchmarked.folder / "to/mnli/seed-2/predictions/xnli").exists()
+
+
+def test_a_study_without_test_predictions_is_refused(study: Files) -> None:
+    study.write("tasks.yaml", OWN)
+    study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
+    assert study.run().code == 0
+    said = study.call("report", study.out, "--format", "submission")
+    assert said.code == 2 and "'tiny' has no predictions of a test split" in said.err
+    assert not (study.out / "submission").exists()
+
+
+def test_a_task_of_ones_own_is_written_too(study: Files) -> None:
+    assert study.run().code == 0
+    said = study.call("report", study.out, "--format", "submission")
+    assert said.code == 0 and "score it with" not in said.out
+    home = study.out / "submission/tiny/all/seed-1"
+    assert (home / "predictions/mine/test-de.tsv").read_text(encoding="utf-8").count("\n") == 12
+    assert (home / "labels/pairs/test-de.tsv").read_text(encoding="utf-8") == "0\n1\n2\n"
+    assert study.call("report", study.out, "--to", study.folder).code == 2
+
+
+def studied(folder: Path, file: str, rows: list[tuple[str, Any, Any]], limit: int | None = None) -> tuple[Store, Study]:
+    """A store with one finished step that scored one task in German."""
+    line = TaskLine("made-up", "made-up", "accuracy", ("accuracy",), ("de", "sw"), "en", file=file)
+    made = Study("mini", "tiny", (1,), ("a > b", "a / b"), None, (line,),
+                 tuple(Cell(branch, 1, "made-up", "x") for branch in ("a > b", "a / b")))  # fmt: skip
+    store = Store(folder)
+    store.begin("x")
+    (store.step("x") / "step.json").write_text(json.dumps({"scoring": {"limit": limit}}), encoding="utf-8")
+    predictions = [Prediction("made-up", "de", "test", i, *row) for i, row in enumerate(rows)]
+    write_rows(store.step("x") / "predictions.jsonl", predictions)
+    store.finish("x", {})
+    return store, made
+
+
+@pytest.mark.parametrize("file", KINDS)
+def test_every_kind_of_prediction_is_written_for_every_branch(tmp_path: Path, file: str) -> None:
+    right = dict(RIGHT[file]) if KINDS[file].by_id else RIGHT[file]
+    rows = [
+        (id or str(i), value, right.get(id, []) if isinstance(right, dict) else right[i][1])
+        for i, (id, value) in enumerate(GIVEN[file])
+    ]
+    written = write_study(*studied(tmp_path / "out", file, rows), tmp_path / "to")
+    assert [folder.relative_to(tmp_path / "to").as_posix() for folder in written.folders] == [
+        "a_b/seed-1",
+        "a_b-2/seed-1",
+    ]
+    for folder in written.folders:
+        predictions = KINDS[file].path(folder / "predictions", "made-up", "de").read_text(encoding="utf-8")
+        labels = KINDS[file].path(folder / "labels", "made-up", "de").read_text(encoding="utf-8")
+        assert KINDS[file].read(predictions, "") == GIVEN[file]
+        assert KINDS[file].read_labels(labels, "") == RIGHT[file]
+    assert written.lines()[-1] == "no test split: made-up (sw)"
+
+
+def test_a_limited_study_says_that_its_files_are_not_whole(tmp_path: Path) -> None:
+    written = write_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")], limit=1), tmp_path / "to")
+    assert "not whole, for the recipe's limit is 1 examples: made-up (de)" in written.lines()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "to").write_text("a file")
+    with pytest.raises(UserError, match=r"to/a_b/seed-1.*: cannot be read or written: Not a directory"):
+        write_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")]), tmp_path / "to")
+
+
+def test_two_answers_of_one_id_are_not_written(tmp_path: Path) -> None:
+    store, made = studied(tmp_path / "out", "answers", [("q1", "a", ["a"]), ("q1", "b", ["b"])])
+    with pytest.raises(UserError, match="no predictions of a test split"):
+        write_study(store, made, tmp_path / "to")

@@ -1,0 +1,311 @@
+"""Extractive questions: rows, windows, decoding, the threshold for no answer, the loss."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from xstilts.batching import Batch, collate, generator
+from xstilts.encoder import Encoder
+from xstilts.errors import DataError
+from xstilts.features import FeatureSet
+from xstilts.formats import Span
+from xstilts.formats.span import ELSEWHERE, NOWHERE, Question
+from xstilts.formats.windows import deepest, noted, windows
+from xstilts.heads import SpanEnds
+from xstilts.metrics import METRICS
+from xstilts.task import Kept, Row
+
+PLAIN, OPEN = Span(), Span(no_answer=True)
+
+
+def row(**values: object) -> Row:
+    return Row({"question": "q", "context": "the old mill by the river"} | values, "file", 1)
+
+
+def test_windows_go_on_by_the_stride_and_leave_no_piece_out() -> None:
+    assert windows(384, 384, 128) == [(0, 384)]
+    assert windows(385, 384, 128) == [(0, 384), (128, 385)]
+    assert windows(513, 384, 128) == [(0, 384), (128, 512), (256, 513)]
+    assert windows(7, 3, 128) == [(0, 3), (3, 6), (6, 7)]
+    assert windows(0, 3, 128) == [(0, 0)]
+
+
+def test_a_piece_belongs_to_the_window_that_shows_most_around_it() -> None:
+    for pieces, room, stride in ((50, 20, 7), (50, 7, 7), (10, 20, 7), (41, 20, 10)):
+        parts = windows(pieces, room, stride)
+        expected = [
+            max(
+                (k for k, (a, b) in enumerate(parts) if a <= at < b),
+                key=lambda k: (min(at - parts[k][0], parts[k][1] - 1 - at) + 0.01 * (parts[k][1] - parts[k][0]), -k),
+            )
+            for at in range(pieces)
+        ]
+        assert deepest(parts, pieces).tolist() == expected
+
+
+def slow_best(kept: Kept, form: Span, example: int) -> tuple[float, int, int]:
+    """The best span of an example, one pair at a time."""
+    found = (-np.inf, 0, 0)
+    for e, scores_L2, notes in zip(kept.example_F, kept.scores, kept.notes, strict=True):
+        width = (len(notes) - 1) // 2
+        ranked = [sorted(range(len(scores_L2)), key=lambda i, k=k: -scores_L2[i][k])[: form.n_best] for k in (0, 1)]  # type: ignore[misc]
+        for start in ranked[0] if e == example else ():
+            for end in ranked[1]:
+                a, b = start - notes[0], end - notes[0]
+                if 0 <= a <= b < width and b - a < form.answer_length and notes[1 + a] >= 0:
+                    score = scores_L2[start][0] + scores_L2[end][1]
+                    if score > found[0]:
+                        found = (score, notes[1 + a], notes[1 + width + b])
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_span_is_that_of_a_slow_search(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    form = Span(n_best=5, answer_length=4)
+    example_F = np.sort(rng.integers(0, 8, 20))
+    scores, notes = [], []
+    for _ in example_F:
+        width, at = int(rng.integers(0, 12)), int(rng.integers(1, 4))
+        scores.append(rng.integers(-3, 4, (at + width + 1, 2)) / 2)  # halves, so that many are equal
+        firsts = np.arange(width, dtype=np.int32) * 2
+        notes.append(noted(at, np.stack([firsts, firsts + 1], 1), rng.random(width) < 0.7))
+    kept = Kept(example_F, scores, notes)
+    context = "".join(map(chr, range(97, 122)))
+    expected = [slow_best(kept, form, e) for e in range(8)]
+    found = form.decode([Question(None, "q", context, None)] * 8, kept, None)
+    assert found == [context[a:b] for _, a, b in expected]
+    assert any(found)
+
+
+def windows_of(*differences: float) -> Kept:
+    """One window for each question, in which no answer is so much better than the span "old mill"."""
+    notes = noted(1, np.array([[0, 3], [4, 8]], np.int32), np.array([True, True]))
+    scores = [np.array([[difference, 0.0], [0.0, -9.0], [-9.0, 0.0]]) for difference in differences]
+    return Kept(np.arange(len(scores)), scores, [notes] * len(scores))
+
+
+def old(*answers: str) -> list[Question]:
+    return [Question(None, "q", "old mill", (answer,), 0) for answer in answers]
+
+
+def test_no_answer_is_given_where_it_is_better_than_the_best_span_by_more_than_the_threshold() -> None:
+    kept, examples = windows_of(-1.0, 0.0, 0.5, 2.0), old("a", "b", "c", "d")
+    assert OPEN.decode(examples, kept, None) == ["old mill", "old mill", "", ""]
+    assert OPEN.decode(examples, kept, 0.5) == ["old mill"] * 3 + [""]
+    assert OPEN.decode(examples, kept, -1.5) == [""] * 4
+    assert PLAIN.decode(examples, kept, None) == ["old mill"] * 4
+
+
+def test_no_answer_is_as_good_as_in_its_worst_window() -> None:
+    kept = windows_of(5.0, -1.0)
+    assert OPEN.decode(old("a"), Kept(np.array([0, 0]), kept.scores, kept.notes), None) == ["old mill"]
+
+
+@pytest.mark.parametrize("form", [PLAIN, OPEN])
+def test_where_no_span_can_be_one_the_answer_is_empty(form: Span) -> None:
+    nothing = Kept(np.array([0]), [np.ones((2, 2))], [np.array([1], np.int32)])
+    assert form.decode(old("a"), nothing, None) == [""]
+    assert form.calibrate(old("a"), nothing) in (None, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_is_as_good_as_any(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    differences = (rng.integers(-6, 7, 40) / 2).tolist()
+    answers = rng.choice(["", "old mill", "old", "new"], 40).tolist()
+    kept, examples = windows_of(*differences), old(*answers)
+    references = [OPEN.reference(example, 0) for example in examples]
+
+    def score(threshold: float) -> float:
+        return METRICS["squad2_f1_em"].function(references, OPEN.decode(examples, kept, threshold))
+
+    threshold = OPEN.calibrate(examples, kept)
+    assert threshold is not None and threshold not in differences
+    each = {candidate: score(candidate) for candidate in np.arange(-4.25, 4.5, 0.5).tolist()}
+    assert score(threshold) == pytest.approx(max(each.values()))
+    near = min(abs(candidate) for candidate, value in each.items() if value >= max(each.values()) - 1e-6)
+    assert abs(threshold) <= near + 0.75
+
+
+def test_a_threshold_lies_midway_and_near_0() -> None:
+    assert OPEN.calibrate(old("old mill", ""), windows_of(1.0, 4.0)) == 2.5
+    assert OPEN.calibrate(old("", ""), windows_of(1.0, 4.0)) == 0.0  # 1 below the lowest difference
+    assert OPEN.calibrate(old("old mill"), windows_of(-4.0)) == -3.0
+    assert OPEN.calibrate([Question(None, "q", "c", None)], windows_of(1.0)) is None
+    assert PLAIN.calibrate(old("old mill"), windows_of(1.0)) is None
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_two_ends() -> None:
+    head = SpanEnds(8)
+    rng = torch.Generator().manual_seed(1)
+    lengths = torch.randint(3, 500, (300,), generator=rng)
+    starts = lengths.cumsum(0) - lengths
+    marks_B2 = (torch.rand(300, 2, generator=rng) * lengths[:, None]).long()
+    tokens = int(lengths.sum())
+    batch = Batch(
+        300, torch.zeros(tokens), lengths, torch.zeros(tokens), (marks_B2 + starts[:, None]).flatten(),
+        torch.zeros(600), torch.full((300,), 2), torch.arange(300),
+    )  # fmt: skip
+    hidden_TH = torch.randn(tokens, 8, generator=rng) * 20
+    parts = zip(head(hidden_TH, batch).split(lengths.tolist()), marks_B2, strict=True)
+    expected = torch.stack([cross_entropy(scores_L2.T, marks) for scores_L2, marks in parts]).mean()
+    loss = head.loss(head(hidden_TH, batch), batch)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    slopes = (torch.autograd.grad(value, head.out.weight)[0] for value in (loss, expected))
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head.loss(head(hidden_TH, batch), batch).item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_scores_are_kept_for_each_window(tiny: Encoder) -> None:
+    example = Question(None, "why", "the old mill by the river " * 9, ("mill",), 8)
+    features = FeatureSet.build(PLAIN, [example], tiny.pieces(32))
+    batch = collate(features, range(len(features.lengths_F)), None, generator(0))
+    head = SpanEnds(tiny.config.hidden_size)
+    with torch.inference_mode():
+        kept = head.keep(head(tiny.hidden(batch), batch), batch)
+    assert [scores.shape for scores in kept] == [(length, 2) for length in features.lengths_F]
+
+
+def test_answers_in_both_layouts() -> None:
+    expected = Question("x", "q", "the old mill by the river", ("mill", "the old mill"), 8)
+    squad = [{"text": "mill", "answer_start": 8}, {"text": "the old mill", "answer_start": 0}]
+    assert PLAIN.read(row(id="x", answers=squad)) == expected
+    hub = {"text": ["mill", "the old mill"], "answer_start": [8, 0]}
+    assert PLAIN.read(row(id="x", answers=hub)) == expected
+    assert PLAIN.reference(expected, 3) == ["mill", "the old mill"]
+    assert (PLAIN.id(expected, 3), PLAIN.id(expected._replace(id=None), 3)) == ("x", "3")
+    assert PLAIN.read(row(id=12, answers=squad)).id == "12"
+
+
+STRIPPED = [{"text": "", "answer_start": 0}]
+
+
+def test_labels_that_were_taken_away_are_no_labels() -> None:
+    for form in (PLAIN, OPEN):
+        assert form.reference(form.read(row()), 0) is None
+        assert form.reference(form.read(row(answers=STRIPPED)), 0) is None
+        assert form.flaw(form.read(row(answers=STRIPPED))) is None
+
+
+def test_questions_without_an_answer() -> None:
+    assert OPEN.read(row(answers=[])).answers == OPEN.read(row(answers=STRIPPED, is_impossible=True)).answers == ("",)
+    assert OPEN.read(row(answers={"text": [], "answer_start": []})).answers == ("",)
+    assert OPEN.flaw(OPEN.read(row(answers=[]))) is None
+    assert OPEN.reference(OPEN.read(row(answers=[])), 0) == [""]
+    with pytest.raises(DataError, match=r"file:1: has no answer .*no_answer: true"):
+        PLAIN.read(row(answers=[]))
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("mill", "answers cannot be read: mill"),
+        (["mill"], "answers cannot be read"),
+        ([{"text": None, "answer_start": 0}], "the text of an answer must be text, got None"),
+        ([{"text": "mill", "answer_start": "8"}], "answer_start must be a number of characters, got 8"),
+        ([{"text": "mill", "answer_start": True}], "answer_start must be a number of characters, got True"),
+        ({"text": ["mill"], "answer_start": []}, "answers has 1 texts but 0 starts"),
+    ],
+)
+def test_answers_that_are_refused(answers: object, message: str) -> None:
+    with pytest.raises(DataError, match=f"file:1: {message}"):
+        PLAIN.read(row(answers=answers))
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "place", "flaw"),
+    [
+        ("the", 0, 0, None),
+        ("the", 16, 16, None),
+        ("the", 15, 16, ELSEWHERE),
+        ("the", 3, 0, ELSEWHERE),
+        ("the", 8, 0, ELSEWHERE),
+        ("the", 99, 16, ELSEWHERE),
+        ("the", -1, 0, ELSEWHERE),
+        (" old ", 3, 4, None),
+        (" old ", 4, 4, ELSEWHERE),
+        ("Mill", 8, None, NOWHERE),
+    ],
+)
+def test_an_answer_that_is_elsewhere_is_found_and_one_that_is_nowhere_is_told(
+    text: str, start: int, place: int | None, flaw: object
+) -> None:
+    example = PLAIN.read(row(answers=[{"text": text, "answer_start": start}]))
+    found = example.place()
+    assert (found[0] if found else None) == place and PLAIN.flaw(example) == flaw
+    assert PLAIN.reference(example, 0) == [text]
+
+
+def test_an_answer_without_a_start_is_found() -> None:
+    assert PLAIN.read(row(answers=[{"text": "river"}])).place() == (20, 25)
+    assert PLAIN.read(row(answers={"text": ["river"]})).place() == (20, 25)
+
+
+@pytest.mark.real
+def test_decoding_is_that_of_jiant(shared: Path) -> None:
+    """But for its `get_final_text`, which takes the whole word where it cannot align a piece of one."""
+    cases = json.loads((shared / "golden/squad_decode.json").read_text(encoding="utf-8"))["cases"]
+    seen: Counter[str] = Counter()
+    for case in cases:
+        examples, kept = golden(case)
+        form = Span(
+            no_answer=case["version_2_with_negative"],
+            n_best=case["n_best_size"],
+            answer_length=case["max_answer_length"],
+        )
+        for example, answer in zip(
+            examples, form.decode(examples, kept, case["null_score_diff_threshold"]), strict=True
+        ):
+            expected = case["expected_predictions"][example.id]
+            if answer != expected:
+                assert not case["skip_get_final_text"] and expected in whole_words(answer, example.context)
+            seen["the same" if answer == expected else "whole words"] += 1
+    assert seen == {"the same": 280, "whole words": 35}
+
+
+def whole_words(answer: str, context: str) -> list[str]:
+    """The words of a context that an answer touches, wherever in it the answer stands."""
+    at = [i for i in range(len(context)) if context.startswith(answer, i)]
+    firsts = [context.rfind(" ", 0, i + 1) + 1 for i in at]
+    return [
+        context[a : context.find(" ", i + len(answer)) % (len(context) + 1)] for a, i in zip(firsts, at, strict=True)
+    ]
+
+
+def golden(case: dict[str, Any]) -> tuple[list[Question], Kept]:
+    """The examples of a case, and what a head kept of them; places in words become places in characters."""
+    scores = {one["unique_id"]: np.array([one["start_logits"], one["end_logits"]]).T for one in case["results"]}
+    examples, example_F, scores_F, notes = [], [], [], []
+    for number, one in enumerate(case["examples"]):
+        examples.append(Question(one["qas_id"], "q", " ".join(one["doc_tokens"]), None))
+        for window in one["features"]:
+            words = {int(at): word for at, word in window["token_to_orig_map"].items()}
+            deep = np.array([window["token_is_max_context"][str(at)] for at in words])
+            example_F.append(number)
+            scores_F.append(scores[window["unique_id"]])
+            notes.append(noted(min(words), places(one["doc_tokens"], window["tokens"], words), deep))
+    return examples, Kept(np.array(example_F), scores_F, notes)
+
+
+def places(words: list[str], tokens: list[str], word_of: dict[int, int]) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """First and last + 1 character of a window's context tokens; the window may begin inside of a word."""
+    shown = {at: tokens[at].removeprefix("▁") for at in word_of}
+    spans = []
+    for word in dict.fromkeys(word_of.values()):
+        mine = [shown[at] for at in word_of if word_of[at] == word]
+        first = sum(len(text) + 1 for text in words[:word])
+        if not words[word].startswith("".join(mine)):
+            first += len(words[word]) - sum(map(len, mine))
+        for text in mine:
+            spans.append((first, first + len(text)))
+            first += len(text)
+    assert all(" ".join(words)[a:b] == text for (a, b), text in zip(spans, shown.values(), strict=True))
+    return np.array(spans, np.int32)
