@@ -35,7 +35,7 @@ from xstilts.features import FeatureSet
 from xstilts.plan import Learned, Training
 from xstilts.recipe import NewEncoder
 from xstilts.scratch import create
-from xstilts.task import Source
+from xstilts.source import Source
 from xstilts.tasks import TASKS
 from xstilts.train import CLIP, EPSILON, Learning, Logged, train
 

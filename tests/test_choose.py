@@ -19,7 +19,8 @@ from xstilts.formats.choose import Choice
 from xstilts.formats.classify import truncated
 from xstilts.heads import Pooled
 from xstilts.metrics import METRICS
-from xstilts.task import IGNORED, File, Kept, Row, Source, Task
+from xstilts.source import File, Source
+from xstilts.task import IGNORED, Kept, Row, Task
 
 PLAIN = Choose()
 COPA = Choose(

@@ -7,7 +7,7 @@ import pytest
 
 from xstilts.data.find import digest, find
 from xstilts.errors import MissingData
-from xstilts.task import Source
+from xstilts.source import Source
 
 
 def make(root: Path, *names: str) -> Path:

@@ -14,7 +14,8 @@ import pytest
 from xstilts.data.find import Found
 from xstilts.data.readers import read
 from xstilts.errors import DataError
-from xstilts.task import File, Row
+from xstilts.source import File
+from xstilts.task import Row
 
 NLI = ("premise", "hypothesis", "label")
 

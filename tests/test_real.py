@@ -37,7 +37,7 @@ def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Calla
     assert all(0 <= row.value <= 100 and 0 < row.n <= 50 for row in rows)
     assert scores["udpos", "en", "dev", "token_accuracy"] > 40  # a sixth of all tokens are nouns, the most common tag
     assert scores["udpos", "de", "dev", "token_accuracy"] > 30
-    assert scores["tatoeba", "de", "test", "accuracy"] > 2 * 100 / 50
+    assert scores["tatoeba", "de", "test", "accuracy"] > 1  # of a thousand candidates
     assert {(row.task, row.language) for row in rows} >= {("nli", "de"), ("nli", "sw"), ("tatoeba", "sw")}
     assert "udpos" in said.out and "sw Swahili" in said.out
 

@@ -13,7 +13,8 @@ from xstilts.data.find import Found, find
 from xstilts.data.readers import read
 from xstilts.errors import DataError, MissingData, UserError
 from xstilts.formats import Tag
-from xstilts.task import File, Row, Source
+from xstilts.source import File, Source
+from xstilts.task import Row
 
 NEW = "encoder: {text: play-text, layers: 2"
 TASK = "\nown: {format: classify, labels: [a, b], data: {test: t.tsv}"

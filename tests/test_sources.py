@@ -14,7 +14,8 @@ from xstilts.data.find import find
 from xstilts.data.readers import read
 from xstilts.errors import DataError, UserError
 from xstilts.formats import Classify, Retrieve, Span, Tag
-from xstilts.task import File, Format, Source, Task
+from xstilts.source import File, Source
+from xstilts.task import Format, Task
 from xstilts.tasks import TASKS
 
 RANKED = Retrieve(find="ranked")

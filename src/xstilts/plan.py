@@ -12,7 +12,8 @@ from typing import Any, Literal
 from xstilts.errors import UserError
 from xstilts.recipe import Mixture, NewEncoder, Part, Phase, Recipe, Settings, expanded
 from xstilts.results import Cell, Study, TaskLine
-from xstilts.task import Source, Strict, Task
+from xstilts.source import Source, Strict
+from xstilts.task import Task
 from xstilts.tasks import GROUPS, WIDE
 
 Kind = Literal["create", "train", "evaluate"]

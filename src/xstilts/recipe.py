@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.task import PathText, Strict, Task
+from xstilts.source import PathText, Strict
+from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 
 Count = Annotated[int, Field(ge=1, le=10**9)]

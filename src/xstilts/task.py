@@ -1,20 +1,20 @@
-"""The types that say what a task is: Task, Format, Source, Row, Features; no tensors, nothing on training."""
+"""The types that say what a task is: Task, Format, Row, Features; no tensors, nothing on training."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from xstilts import languages
 from xstilts.errors import nearest
 from xstilts.metrics import METRICS
+from xstilts.source import Source, Strict
 
 Split: TypeAlias = Literal["train", "stop", "dev", "test"]
 """`stop` is what early stopping looks at where that is not the task's own English dev set."""
@@ -29,18 +29,6 @@ IGNORED = -100
 """The target of a marked token that counts in no loss (an example without a label)."""
 
 
-class Strict(BaseModel):
-    """A frozen model that knows no field but its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _path(value: str) -> str:
-    if not value.strip() or "\0" in value:
-        raise ValueError(f"{value!r} is no path")
-    return value
-
-
 def _told_apart(value: tuple[str, ...]) -> tuple[str, ...]:
     for label in value:
         if not label.strip():
@@ -50,7 +38,6 @@ def _told_apart(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-PathText = Annotated[str, AfterValidator(_path)]
 Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_told_apart)]
 
 
@@ -67,89 +54,6 @@ class Row:
     def where(self) -> str:
         """`file:line`, as error messages want it."""
         return f"{self.file}:{self.line}" if isinstance(self.line, int) else f"{self.file}: {self.line}"
-
-
-class File(Strict):
-    """One file of a source, as a pattern relative to the data folder.
-
-    `{lang}` stands for the language's code, `{lang3}` for its ISO 639-3 code, `{language}` and `{Language}` for its
-    name; `*` matches several files, which are read in sorted order. A `.gz` copy is found by itself. `playground:`
-    paths are generated, `hub:OWNER/NAME/PATH` is a file of a data set on the Hugging Face Hub.
-    """
-
-    path: PathText
-    pair: PathText | None = None
-    """The other side: of aligned text (line k belongs to line k), or what the first file's sentences look for."""
-    gold: PathText | None = None
-    """Which lines of the two sides belong together (`id TAB id`), where sentences have ids; may be missing."""
-    columns: tuple[str, ...] | dict[str, str] | None = None
-    """Names of the columns of a file without a header, or {our name: the file's name}."""
-    part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
-    """`2/3` is the second third of the rows."""
-    where: dict[str, str] | None = None
-    """Only rows whose column has this value, or begins with it where it ends in `*`; `{lang}` works here too."""
-    classes: tuple[str, ...] | None = None
-    """Names of the labels (or tags) of a file that numbers them from 0."""
-    broken: Literal["error", "replace"] = "error"
-    """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD in their place and say how many."""
-    folder: str = ""
-    """Folder of the task file that names this file, as the recipe spells it; tells equal paths of two folders apart."""
-    base: Path | None = Field(default=None, exclude=True)
-    """The same folder as a path; the file is looked for there first."""
-
-    @property
-    def own(self) -> bool:
-        """Whether each language has a file, or at least rows, of its own."""
-        asked = (self.path, self.pair or "", *(self.where or {}).values())
-        return self.path.startswith("playground:") or any("{lang" in text.lower() for text in asked)
-
-    @field_validator("part")
-    @classmethod
-    def _within(cls, value: str | None) -> str | None:
-        if value is not None and int(value.split("/")[0]) > int(value.split("/")[1]):
-            raise ValueError(f"there is no part {value}")
-        return value
-
-
-class Source(Strict):
-    """Where rows come from: the first layout whose files are all there; the files of a layout are joined.
-
-    Written as one path, one file, a list (joined), or `{first_of: [...]}`.
-    """
-
-    layouts: tuple[tuple[File, ...], ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, value: Any) -> Any:
-        if isinstance(value, Source) or (isinstance(value, dict) and "layouts" in value):
-            return value
-        if isinstance(value, dict) and set(value) == {"first_of"}:
-            if not isinstance(value["first_of"], list | tuple) or not value["first_of"]:
-                raise ValueError("first_of needs a list of places, at least one")
-            return {"layouts": [_joined(layout) for layout in value["first_of"]]}
-        return {"layouts": [_joined(value)]}
-
-
-def _joined(value: Any) -> list[Any]:
-    files = value if isinstance(value, list | tuple) else [value]
-    if not files:
-        raise ValueError("names no file")
-    return [{"path": file} if isinstance(file, str) else file for file in files]
-
-
-def _files(source: Source | None) -> tuple[File, ...]:
-    return tuple(file for layout in source.layouts for file in layout) if source else ()
-
-
-def _filled(file: File, language: str) -> tuple[str, str, str | None]:
-    """The folder, the path for a language, and the part of a file."""
-    return file.folder, file.path.replace("{lang}", language).removesuffix(".gz"), file.part
-
-
-def _overlap(one: tuple[str, str, str | None], other: tuple[str, str, str | None]) -> bool:
-    """Whether two files have rows in common; different parts of a file have none."""
-    return one[1] == other[1] and (one[2] is None or other[2] is None or one[2] == other[2])
 
 
 @dataclass(frozen=True)
@@ -381,13 +285,13 @@ class Task(Strict):
     @property
     def scored(self) -> tuple[Split, ...]:
         """The splits that are scored: dev and test, without one that the task is trained on in some language."""
-        seen = [_filled(file, code) for file in _files(self.data.get("train")) for code in self.train_languages]
+        train = self.data.get("train")
         splits: tuple[Split, ...] = ("dev", "test")
         return tuple(
-            split for split in splits if split in self.data
-            and not any(_overlap(_filled(file, code), other)
-                        for file in _files(self.data[split]) for code in self.train_languages for other in seen)
-        )  # fmt: skip
+            split
+            for split in splits
+            if split in self.data and not (train and train.overlaps(self.data[split], self.train_languages))
+        )
 
     @property
     def trainable(self) -> bool:

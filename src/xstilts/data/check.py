@@ -12,7 +12,8 @@ from typing import Any, get_args
 from xstilts.data.examples import Batchable, Flaws, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.errors import Collector, MissingData, UserError, nearest
-from xstilts.task import Source, Split, Task
+from xstilts.source import Source
+from xstilts.task import Split, Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 from xstilts.tasks.counts import official
 

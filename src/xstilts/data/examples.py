@@ -12,7 +12,8 @@ from xstilts import playground
 from xstilts.data.find import PLAYGROUND, Found, digest, find
 from xstilts.data.readers import read
 from xstilts.errors import Collector, DataError, UserError
-from xstilts.task import Example, Flaw, Format, Source, Task
+from xstilts.source import Source
+from xstilts.task import Example, Flaw, Format, Task
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""

@@ -9,7 +9,8 @@ from xstilts.data import hub
 from xstilts.data.check import languages, splits
 from xstilts.data.find import filled, look
 from xstilts.errors import Collector
-from xstilts.task import File, Source, Split, Task
+from xstilts.source import File, Source
+from xstilts.task import Split, Task
 
 
 def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ from xstilts.data import hub
 from xstilts.data.hub import HUB
 from xstilts.errors import MissingData, nearest
 from xstilts.languages import LANGUAGES
-from xstilts.task import File, Source
+from xstilts.source import File, Source
 
 PLAYGROUND = "playground:"
 _SHARE = re.compile(r"-\d+-of-0*(\d+)\.")

@@ -2,7 +2,8 @@
 
 from xstilts.formats import Choose
 from xstilts.languages import codes
-from xstilts.task import File, Source, Task
+from xstilts.source import File, Source
+from xstilts.task import Task
 from xstilts.tasks.sources import either, hub
 
 _STORY = Choose(context=("context", "question"), endings=("answer0", "answer1", "answer2", "answer3"))
@@ -21,7 +22,8 @@ COPA_DEV = either("COPA/val.jsonl", "xcopa/val.en.jsonl", "copa_en/val.en.jsonl"
 
 
 def _hellaswag(split: str, name: str) -> Source:
-    return either(f"hellaswag/hellaswag_{name}.jsonl", hub("Rowan/hellaswag/data", split))
+    cleaned = File(path=f"hellaswag/hellaswag_{name}.from_text.jsonl", columns={"ctx_a": "ctx"})
+    return either(f"hellaswag/hellaswag_{name}.jsonl", hub("Rowan/hellaswag/data", split), cleaned)
 
 
 def _sense(split: str) -> Source:

@@ -62,7 +62,7 @@ COUNTS: dict[str, Counts] = {
             "vi 800 zh 1000"
         ),
         "test": _each(
-            "af 425 ar 1680 bg 1116 de 22358 el 456 en 5440 es 3147 et 3760 eu 1799 fa 600 fi 4422 fr 5009 he 491 "
+            "af 425 ar 1680 bg 1116 de 22358 el 456 en 5440 es 3147 et 3760 eu 1799 fa 600 fi 4422 fr 4997 he 491 "
             "hi 2684 hu 449 id 1557 it 3518 ja 2372 kk 1047 ko 4276 mr 47 nl 1471 pt 2681 ru 8976 ta 120 te 146 "
             "th 1000 tl 55 tr 4785 ur 535 vi 800 yo 100 zh 3455"
         ),

@@ -4,7 +4,8 @@ from typing import Any
 
 from xstilts.formats import Classify
 from xstilts.languages import codes
-from xstilts.task import File, Source, Task
+from xstilts.source import File, Source
+from xstilts.task import Task
 from xstilts.tasks.sources import SPLITS, either, hub, joined
 
 NLI = Classify(
@@ -57,7 +58,8 @@ def _pawsx(split: str) -> Source:
 
 def _qqp(split: str) -> Source:
     glue = File(path=f"QQP/{split}.tsv", columns={**_QUORA, "label": "is_duplicate"})
-    return either(glue, hub("nyu-mll/glue/qqp", split, columns=_QUORA))
+    wang = File(path=f"qqp/{split}.tsv", columns=("label", "sentence1", "sentence2", "id"), broken="replace")
+    return either(glue, hub("nyu-mll/glue/qqp", split, columns=_QUORA), wang)
 
 
 MNLI_TRAIN = either(
@@ -82,9 +84,10 @@ CATALOGUE = (
         note="SNLI, MNLI and the three rounds of ANLI joined, under one head; dev has MNLI's matched part",
     ),
     Task(
-        name="mnli", format=NLI, data={"train": MNLI_TRAIN, "dev": MNLI_DEV}, metrics=("accuracy",), batch=24, epochs=2,
+        name="mnli", format=NLI, data={"train": MNLI_TRAIN, "dev": either(MNLI_DEV, "nli_small/mnli.dev.csv")},
+        metrics=("accuracy",), batch=24, epochs=2,
         license="OANC and others (see paper)", url="https://cims.nyu.edu/~sbowman/multinli/",
-        note="dev is the matched part; pairs without agreement (label -) are left out",
+        note="dev is the matched part (the CSV holds both); pairs without agreement (label -) are left out",
     ),
     Task(
         name="snli", format=NLI, data={s: _snli(s) for s in SPLITS}, metrics=("accuracy",), batch=24,
@@ -100,7 +103,7 @@ CATALOGUE = (
         name="qqp", format=SAME, metrics=("accuracy_f1", "accuracy", "positive_f1"), batch=24, epochs=3,
         data={"train": _qqp("train"), "dev": _qqp("dev")},
         license="Quora's terms, not for commercial use", url="https://gluebenchmark.com/tasks",
-        note="GLUE's split; GLUE keeps the labels of its test set to itself",
+        note="GLUE's split, whose test set has no labels; a folder qqp/ is taken for Wang's, balanced, of 10,000",
     ),
     Task(
         name="xnli", format=NLI, data={"train": MNLI_TRAIN, "dev": _xnli("dev"), "test": _xnli("test")},

@@ -2,7 +2,8 @@
 
 from xstilts import playground
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span
-from xstilts.task import Source, Task
+from xstilts.source import Source
+from xstilts.task import Task
 from xstilts.tasks.pairs import NLI
 from xstilts.tasks.questions import ANSWERED, F1_EM
 from xstilts.tasks.tagging import ENTITIES, UPOS

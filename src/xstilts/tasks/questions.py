@@ -2,7 +2,8 @@
 
 from xstilts.formats import Span
 from xstilts.languages import codes
-from xstilts.task import File, Source, Task
+from xstilts.source import File, Source
+from xstilts.task import Task
 from xstilts.tasks.sources import either, hub
 
 ANSWERED = Span()

@@ -3,19 +3,20 @@
 from itertools import product
 from typing import Any
 
-from xstilts.task import File, Source, Split
+from xstilts.source import File, Source
+from xstilts.task import Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
-def either(*places: str | File) -> Source:
+def either(*places: str | File | Source) -> Source:
     """The first of several places for the same rows.
 
     >>> [[file.path for file in layout] for layout in either("a.tsv", "b.tsv").layouts]
     [['a.tsv'], ['b.tsv']]
     """
     files = [File(path=place) if isinstance(place, str) else place for place in places]
-    return Source(layouts=tuple((file,) for file in files))
+    return Source(layouts=tuple(x for file in files for x in ([(file,)] if isinstance(file, File) else file.layouts)))
 
 
 def joined(*sources: Source) -> Source:

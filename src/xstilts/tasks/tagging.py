@@ -2,7 +2,8 @@
 
 from xstilts.formats import Tag
 from xstilts.languages import XTREME, codes
-from xstilts.task import Source, Task
+from xstilts.source import Source
+from xstilts.task import Task
 from xstilts.tasks.sources import SPLITS, either, hub
 
 UPOS = Tag(labels=codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"))

@@ -2,7 +2,8 @@
 
 from xstilts.formats import Mask
 from xstilts.languages import XTREME
-from xstilts.task import Source, Task
+from xstilts.source import Source
+from xstilts.task import Task
 
 CATALOGUE = (
     Task(
