@@ -1,6 +1,7 @@
 """Fixtures that several test files use: a tiny encoder, a tiny study on files of its own, the command line."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +96,16 @@ def xstilts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Said(int(ended.value.code or 0), said.out, said.err)
 
     return call
+
+
+def without_torch(*arguments: object) -> str:
+    """What the command line prints in a process of its own, which must not load torch or the like."""
+    code = f"import sys; sys.argv[1:] = {list(map(str, arguments))!r}; from xstilts.cli import main\n"
+    code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(said.stderr.split())
+    assert "xstilts.cli" in loaded and not {"torch", "transformers", "tokenizers"} & loaded
+    return said.stdout
 
 
 @dataclass(frozen=True)

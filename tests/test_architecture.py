@@ -1,14 +1,13 @@
 """The walls of the house: imports run one way, a task's name stands in one place, torch is loaded late."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import xstilts
+from conftest import without_torch
 from xstilts.tasks import TASKS
 
 ROOT = Path(xstilts.__file__).parent
@@ -71,12 +70,10 @@ def test_every_file_says_what_it_is_for_and_is_no_longer_than_400_lines() -> Non
         ["tasks"],
         ["score", "--predictions", "none", "--labels", "none"],
         ["report", "none", "--format", "submission"],
+        ["data", "fetch", "playground"],
         ["--help"],
     ],
     ids=lambda command: command[0],
 )
 def test_commands_that_need_no_tensors_do_not_load_torch(command: list[str]) -> None:
-    code = f"import sys; sys.argv[1:] = {command!r}; from xstilts.cli import main\n"
-    code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "tokenizers"} & set(said.stderr.split())
+    without_torch(*command)

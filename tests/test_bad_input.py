@@ -81,7 +81,7 @@ def test_a_missing_language_is_skipped_only_if_the_recipe_says_so(study: Files) 
     assert said.code == 2 and "no data for 'sw'" in said.err and "dev-sw.tsv" in said.err and "test-sw.tsv" in said.err
     study.edit("recipe.yaml", "seeds: [1]", "missing: skip\nseeds: [1]")
     said = study.run()
-    assert said.code == 0 and "left out, for there are no files: mine sw" in said.err
+    assert said.code == 0 and "left out, for there are no files: mine en test, mine sw\n" in said.err
 
 
 ROWS = {
@@ -106,6 +106,19 @@ def test_a_scored_split_may_lack_labels(study: Files) -> None:
     study.write("test-de.tsv", "eins\tzwei\n")
     said = study.run()
     assert said.code == 0 and "mine de test: this split has no labels; predicted, not scored" in said.err
+
+
+def test_a_split_that_is_not_there_is_told(study: Files) -> None:
+    (study.folder / "test-de.tsv").unlink()
+    said = study.run()
+    assert said.code == 0 and "left out, for there are no files: mine en test, mine de test\n" in said.err
+
+
+def test_what_is_odd_about_dev_examples_is_told_once(study: Files) -> None:
+    study.edit("tasks.yaml", 'dev: "dev-{lang}.tsv"', 'dev: {path: "dev-{lang}.tsv", broken: replace}')
+    study.write("dev-en.tsv", b"one\xff\ttwo\tneutral\n")
+    said = study.run()
+    assert said.code == 0 and said.err.count("dev-en.tsv:1: is not UTF-8") == 1
 
 
 def test_sides_of_a_translation_differ(study: Files) -> None:
@@ -252,13 +265,18 @@ def test_a_damaged_head_is_not_called_a_full_disk(study: Files) -> None:
     assert said.code == 2 and str(head) in said.err and "full" not in said.err
 
 
-def test_a_loss_that_is_no_number_stops_its_step_only(study: Files) -> None:
+@pytest.mark.parametrize(
+    ("look_every", "what"),
+    [(1, "what comes out for example 0 is not a number after update 1"), (4, "the loss is nan at update 2")],
+)
+def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, look_every: int, what: str) -> None:
+    study.edit("recipe.yaml", "batch: 4", f"batch: 4, eval_every: {look_every}")
     study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[], [mine]], settings: {lr: 1e38}}\n")
     study.edit("recipe.yaml", "steps: 2", "steps: 4")
     for _ in range(2):  # the second run tries the failed step again, and no other
         said = study.run()
         assert said.code == 2
-        assert "the loss is nan at update" in said.err and "of 4" in said.err and "try a lower lr" in said.err
+        assert f"{what} of 4 (try a lower lr" in said.err
         assert "error: 1 steps failed; " in said.err
     assert said.err.startswith("[1/4] middle: mine, seed 1\n")
     assert len(list(study.out.glob("steps/*/done.json"))) == 3

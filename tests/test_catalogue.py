@@ -161,6 +161,28 @@ def test_a_dev_set_that_is_trained_on_is_neither_scored_nor_looked_at(tmp_path: 
     assert TASKS["pawsx"].scored == ("dev", "test")
 
 
+@pytest.mark.parametrize(
+    ("train", "overlaps"),
+    [
+        ("./dev-en.tsv", True),
+        ("FOLDER/dev-en.tsv", True),
+        ("../FOLDERNAME/dev-en.tsv", True),
+        ("d*.tsv", True),
+        ("d*/dev-en.tsv", False),
+        ({"path": "dev-en.tsv", "part": "1/2"}, True),
+        ({"path": "dev-en.tsv", "part": "2/3"}, True),
+        ({"path": "dev-en.tsv", "part": "3/3"}, False),
+    ],
+)
+def test_a_dev_set_is_known_by_any_spelling_and_so_is_a_share_of_it(
+    tmp_path: Path, train: str | dict[str, str], overlaps: bool
+) -> None:
+    spelled = json.dumps(train).replace("FOLDERNAME", tmp_path.name).replace("FOLDER", str(tmp_path))
+    dev = "{path: 'dev-{lang}.tsv', part: 3/5}"
+    task = own(tmp_path, f"mine: {{like: pawsx, data: {{train: {spelled}, dev: {dev}}}}}")["mine"]
+    assert ("dev" in task.scored) != overlaps
+
+
 # --- the languages that XTREME-R adds ---------------------------------------------------------------------------------
 
 

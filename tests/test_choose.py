@@ -164,6 +164,8 @@ def test_the_words_for_a_value_of_a_column() -> None:
 @pytest.mark.parametrize("hidden", [{}, {"label": None}, {"label": ""}, {"label": -1}, {"label": "-1"}])
 def test_a_label_that_was_taken_away_is_no_label(hidden: dict[str, object]) -> None:
     assert read(endings=["a", "b"], **hidden).answer is None
+    spelled = Choose(answers=("-1", "1"))
+    assert spelled.read(row(context="c", endings=["a", "b"], label="-1")).answer == 0
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,8 @@ def test_a_label_that_was_taken_away_is_no_label(hidden: dict[str, object]) -> N
         ({"endings": [{"text": "a"}, {"text": "b"}]}, "an object in endings needs `label` and `text`"),
         ({"endings": [{"label": "A", "text": "a"}] * 2}, "endings are labelled A, A"),
         ({"endings": {"label": ["A", "B"], "text": ["a"]}}, "endings has 2 labels but 1 texts"),
+        ({"endings": {"label": ["A", "B"], "text": 5}}, "endings must be a list"),
+        ({"endings": {"label": ["A", "B"], "text": "ab"}}, "endings must be a list"),
         ({"endings": ["a", "b"], "label": 2}, r"unknown label '2' among 2 endings \(known: 0, 1\)"),
         ({"endings": ["a", "b"], "label": "A"}, r"unknown label 'A' among 2 endings \(known: 0, 1\)"),
     ],

@@ -152,6 +152,10 @@ def test_words_and_tags_that_do_not_match_are_refused() -> None:
         NER.read(row(words=["a"], tags=["B-LCO"]))
     with pytest.raises(DataError, match="must be lists"):
         NER.read(row(words="a b", tags=None))
+    with pytest.raises(DataError, match="file:1: tag 2 of the sentence is empty"):
+        Tag().read(row(words=["a", "b"], tags=["O", " "]))
+    with pytest.raises(DataError, match=r"unknown tag '-1' of 'b' \(known: O\)"):
+        Tag().read(row(words=["a", "b"], tags=["O", "-1"]))
 
 
 def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,14 @@ def test_a_revision_is_a_branch_or_a_commit(cache: Path) -> None:
         find(Source.model_validate("hub:google/xtreme@v2/XQuAD.de/*.parquet"), "de", [])
 
 
+@pytest.mark.parametrize("named", [b"", b"\xff\xfe", b"nothing"])
+def test_a_broken_name_of_a_revision_is_as_if_nothing_were_there(cache: Path, named: bytes) -> None:
+    cached(cache, "de")
+    (cache / "datasets--google--xtreme/refs/main").write_bytes(named)
+    with pytest.raises(MissingData, match="looked for hub:google/xtreme"):
+        find(Source.model_validate(PLACE), "de", [])
+
+
 def test_the_data_folder_goes_before_the_hub_if_it_is_named_before(cache: Path, tmp_path: Path) -> None:
     cached(cache, "de")
     source = Source.model_validate({"first_of": ["xquad/xquad.{lang}.json", PLACE]})

@@ -1,16 +1,18 @@
 """Retrieve: every kind of row is read, every kind of search comes back, and many vectors do not fill memory."""
 
+import copy
 import json
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import Files
 from xstilts import evaluate, heads
 from xstilts.encoder import Encoder
-from xstilts.errors import DataError, UserError
+from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.features import FeatureSet
 from xstilts.formats import Retrieve
 from xstilts.formats.retrieve import Entry
@@ -126,6 +128,16 @@ def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monke
     assert np.array_equal(mapped, in_memory) and mapped.filename is None
     with pytest.raises(UserError, match=r"the disk is full|cannot be read or written"):
         evaluate._vectors(2**50, 1)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_vectors_that_are_no_numbers_are_not_ranked(tiny: Encoder, broken: float) -> None:
+    features = FeatureSet.build(RANKED, POOLED, tiny.pieces(64))
+    encoder = copy.deepcopy(tiny)
+    with torch.no_grad():
+        next(encoder.parameters())[features.ids_T[features.ids_at[3] + 1]] = broken
+    with pytest.raises(StepFailed, match=r"what comes out for example \d is not a number"):
+        evaluate.keep(encoder, heads.MeanPool(), RANKED, features)
 
 
 def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentences: tuple[str, ...]) -> None:

@@ -3,14 +3,16 @@
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 
-from conftest import SENTENCES, Files, Said
+from conftest import SENTENCES, Files, Said, without_torch
 from xstilts import scoring
 from xstilts.errors import UserError
 from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_rows
@@ -236,7 +238,12 @@ BAD = {
     "other ids": ("xquad", '{"x": "mill"}', None, ["no prediction for any of the 2 ids in", "its first is for 'x'"]),
     "no predictions": ("xquad", "{}", None, ["no prediction for any of the 2 ids in"]),
     "no pair": ("bucc2018", "de-1\ten-1\nde-2\n", None, ["predictions/bucc2018/test-de.tsv:2: is no pair"]),
-    "not UTF-8": ("pawsx", b"1\n\xe4\n", None, ["predictions/pawsx/test-de.tsv: is not UTF-8 (byte 3)"]),
+    "not UTF-8": ("pawsx", b"1\n\xe4\n", None, ["predictions/pawsx/test-de.tsv:2: is not UTF-8 at byte 2"]),
+    "an answer twice": ("xquad", '{"q1": "a", "q2": "b", "q2": "c"}', None, ["has 'q2' 2 times", "cannot be known"]),
+    "a ranking twice": ("mewslix", '{"m1": ["a"], "m1": ["b"]}', None, ["test-ar.json: has 'm1' 2 times"]),
+    "a fraction": ("xcopa", '{"label": 1}\n{"label": 0.0}\n', None, ["test-et.jsonl:2: the label is 0.0, neither"]),
+    "a list": ("xcopa", None, '{"label": [1]}\n{"label": 0}\n', ["labels/xcopa/test-et.jsonl:1: the label is [1]"]),
+    "nothing": ("xcopa", '{"label": 1}\n{"label": null}\n', None, ["test-et.jsonl:2: has no label"]),
 }
 
 
@@ -249,6 +256,33 @@ def test_a_file_that_cannot_be_scored_is_named_and_why(tree: Tree, what: str) ->
         if content is not None:
             tree.write(side, task, language, content)
     tree.refused(*pieces, benchmark="xtreme" if task in GROUPS["xtreme"] else "xtreme-r")
+
+
+def test_predictions_that_can_never_be_right_are_told(tree: Tree) -> None:
+    tree.add("pawsx", "de")
+    tree.write("predictions", "pawsx", "de", "0\n[1]\n")
+    tree.add("udpos", "de")
+    tree.write("predictions", "udpos", "de", "NOUN\nNO UN\n\nS\n")
+    tree.add("tatoeba", "de")
+    tree.add("bucc2018", "de")
+    tree.write("predictions", "bucc2018", "de", "en-1\tde-1\n")
+    said = tree.score("xtreme", "--json")
+    unlike, strange = "predictions unlike any label, so counted as wrong; how many, and the first", "so all are wrong"
+    assert f"{unlike}: pawsx (de 1: '[1]'); udpos (de 2: 'NO UN')\n" in said.err
+    assert f"{strange}; how many, and the first: bucc2018 (de 1: 'en-1')\n" in said.err
+    assert json.loads(said.out)["detailed"]["bucc2018"]["f1"] == {"de": 0}
+
+
+def test_a_folder_or_a_broken_link_in_a_files_place_is_told(tree: Tree) -> None:
+    tree.add("pawsx", "en")
+    (tree.predictions / "pawsx/test-de.tsv").mkdir()
+    (tree.labels / "pawsx/test-fr.tsv").symlink_to("test-fr.tsv")
+    said = tree.score()
+    assert (said.code, said.out) == (2, "")
+    assert said.err.splitlines() == [
+        f"error: {tree.predictions}/pawsx/test-de.tsv: is no file, or a link to nowhere",
+        f"error: {tree.labels}/pawsx/test-fr.tsv: is no file, or a link to nowhere",
+    ]
 
 
 def test_all_bad_files_are_told_at_once(tree: Tree) -> None:
@@ -280,12 +314,31 @@ def test_a_wrong_folder_is_told_with_the_right_one(tree: Tree, tmp_path: Path, x
     refused(tree.predictions, one, "no benchmark 'xtrem'", "did you mean 'xtreme'?", benchmark="xtrem")
 
 
+def test_a_path_that_cannot_be_looked_at_is_told(tree: Tree, xstilts: Callable[..., Said]) -> None:
+    tree.add("xcopa", "et")
+    long = "x" * 5000
+    for command in (
+        ["score", "--predictions", long, "--labels", tree.labels],
+        ["report", long],
+        ["report", long, "--format", "submission"],
+        ["tasks", "--data", long],
+    ):
+        said = xstilts(*command)
+        assert (said.code, said.out) == (
+            2,
+            "",
+        ) and f"error: {long}: cannot be read or written: File name too" in said.err
+
+
 def test_what_is_not_of_the_benchmark_is_said(tree: Tree) -> None:
     tree.add("pawsx", "en")
     tree.add("panx", "af")
     tree.add("panx", "az")
-    (tree.predictions / "xlni").mkdir()
-    assert "not of xtreme, so not looked at: panx/test-az.tsv; xlni (did you mean 'xnli'?)" in tree.score().out
+    for folder in ("XNLI", "logs", "xcopa", "xlni"):
+        (tree.predictions / folder).mkdir()
+    (tree.predictions / "pawsx/en.tsv").write_text("1\n")
+    beside = "XNLI (did you mean 'xnli'?); logs; panx/test-az.tsv; pawsx/en.tsv; xcopa; xlni (did you mean 'xnli'?)"
+    assert f"not of xtreme, so not looked at: {beside}\n" in tree.score("xtreme", "--json").err
     tree.write("labels", "panx", "az", "B-LOC\n")
     assert "az" not in tree.json()["detailed"]["panx"]["f1"]
 
@@ -427,6 +480,18 @@ def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: 
     assert again.out == said.out
 
 
+def test_handing_in_and_scoring_load_no_torch_and_print_one_document(benchmarked: Files, tree: Tree) -> None:
+    without_torch("report", benchmarked.out, "--format", "submission")
+    home = benchmarked.out / "submission/tiny/none/seed-1"
+    said = without_torch("score", "--predictions", home / "predictions", "--labels", home / "labels", "--json")
+    assert set(json.loads(said)["detailed"]) == {"xnli", "udpos", "tatoeba"}
+    for task in SAMPLES:
+        tree.add(task, TASKS[task].languages[0])
+    for benchmark in ("xtreme", "xtreme-r"):
+        folders = ("--predictions", tree.predictions, "--labels", tree.labels, "--benchmark", benchmark)
+        assert json.loads(without_torch("score", *folders, "--json")).keys() == {"overall", "detailed", "missing"}
+
+
 def test_what_a_submission_lacks_is_named(benchmarked: Files) -> None:
     store = Store(benchmarked.out)
     study = store.study(None)
@@ -443,7 +508,7 @@ def test_what_a_submission_lacks_is_named(benchmarked: Files) -> None:
     assert said.code == 0, said.err
     assert "not finished or failed: mnli, seed 2 (xnli)" in said.out
     assert "without labels: xnli (de)" in said.out
-    assert f"there from before, and not of this study: {old}" in said.out
+    assert f"there from before, and not written now: {old}" in said.out
     assert not (benchmarked.folder / "to/none/seed-1/labels/xnli").exists()
     assert not (benchmarked.folder / "to/mnli/seed-2/predictions/xnli").exists()
 
@@ -508,8 +573,39 @@ def test_a_limited_study_says_that_its_files_are_not_whole(tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "to").write_text("a file")
-    with pytest.raises(UserError, match=r"to/a_b/seed-1.*: cannot be read or written: Not a directory"):
-        write_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")]), tmp_path / "to")
+    store, made = studied(tmp_path / "out", "lines", [("0", "yes", "no")])
+    with pytest.raises(UserError, match="to: is no folder"):
+        write_study(store, made, tmp_path / "to")
+    with pytest.raises(UserError, match=r"deeper/a_b/seed-1.*: cannot be read or written: Not a directory"):
+        write_study(store, made, tmp_path / "to/deeper")
+
+
+def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_path: Path) -> None:
+    store, made = studied(tmp_path / "out", "", [("0", "yes", "no")])
+    with pytest.raises(UserError, match=r"out: 'mini' was run by an earlier xstilts.*\(run it again\)") as told:
+        write_study(store, made, tmp_path / "to")
+    assert str(told.value).count("\n") == 0 and not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize(("file", "content", "what"), [
+    ("step.json", "{}", "does not say how many"),
+    ("step.json", "[]", "does not say how many"),
+    ("step.json", "{", "does not say how many"),
+    ("step.json", None, "cannot be read or written: No such file"),
+    ("predictions.jsonl", '{"task": "made-up"}\n', "this is no prediction: language: Field required"),
+    ("predictions.jsonl", None, "cannot be read or written: No such file"),
+])  # fmt: skip
+def test_a_broken_step_is_told_and_the_others_are_written(
+    tmp_path: Path, file: str, content: str | None, what: str
+) -> None:
+    store, made = studied(tmp_path / "out", "lines", [("0", "yes", "no")])
+    shutil.copytree(store.step("x"), store.step("y"))
+    path = store.step("x") / file
+    path.unlink() if content is None else path.write_text(content)
+    both = replace(made, cells=(made.cells[0], replace(made.cells[1], step="y")))
+    with pytest.raises(UserError, match=re.escape(file) + "(:1)?: " + re.escape(what)):
+        write_study(store, both, tmp_path / "to")
+    assert [found.name for found in (tmp_path / "to").iterdir()] == ["a_b-2"]
 
 
 def test_two_answers_of_one_id_are_not_written(tmp_path: Path) -> None:

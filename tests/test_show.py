@@ -110,3 +110,6 @@ def test_an_open_format_takes_its_tags_from_the_training_data(study: Files, enco
     study.write("tasks.yaml", "tags: {format: tag, data: {train: tags.tsv, test: tags.tsv}}\n")
     lines = shown(study, "tags", 0, "--encoder", encoder_folder)
     assert any("=A" in line and "=B" in line for line in lines if line.startswith("pieces"))
+    study.write("tasks.yaml", "tags: {format: tag, data: {test: tags.tsv}}\n")
+    said = study.call("show", "tags", "en", 0, "--use", study.folder / "tasks.yaml")
+    assert said.code == 2 and "takes its labels from training data, and has none" in said.err

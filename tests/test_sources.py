@@ -13,7 +13,7 @@ from xstilts.data.examples import locate
 from xstilts.data.find import find
 from xstilts.data.readers import read
 from xstilts.errors import DataError, UserError
-from xstilts.formats import Classify, Retrieve, Span, Tag
+from xstilts.formats import Choose, Classify, Retrieve, Span, Tag
 from xstilts.source import File, Source
 from xstilts.task import Format, Task
 from xstilts.tasks import TASKS
@@ -108,6 +108,35 @@ def test_ones_own_rows_may_stand_in_one_file_or_two(tmp_path: Path) -> None:
         values(tmp_path, {"path": "q.jsonl", "columns": columns})
     with pytest.raises(DataError, match=r"a.jsonl: has no row that looks for anything"):
         values(tmp_path, "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"relevant": "c1"}, "q.jsonl:1: relevant must be a list of ids, got c1"),
+        ({"relevant": 1}, "q.jsonl:1: relevant must be a list of ids, got 1"),
+        ({"relevant": {"c1": 1}}, "q.jsonl:1: relevant must be a list of ids, got {'c1': 1}"),
+        ({"id": True}, "q.jsonl:1: id must be text, got True"),
+        ({"id": "\ud83d"}, "q.jsonl:1: id holds half a character"),
+        ({"query": "\ud83d"}, "q.jsonl:1: query holds half a character"),
+        ({"relevant": ["\ud83d"]}, "q.jsonl:1: relevant holds half a character"),
+    ],
+)  # fmt: skip
+def test_a_query_that_is_no_query_is_refused(tmp_path: Path, query: dict[str, Any], message: str) -> None:
+    (tmp_path / "q.jsonl").write_text(json.dumps({"query": "what?", "id": "q1"} | query))
+    (tmp_path / "c.jsonl").write_text('{"candidate": "that", "id": "c1"}')
+    with pytest.raises(DataError, match=message):
+        values(tmp_path, {"path": "q.jsonl", "pair": "c.jsonl"})
+
+
+def test_a_file_with_candidates_takes_no_part_no_classes_and_nested_columns(tmp_path: Path) -> None:
+    rows = [{"q": {"text": "what?", "n": 1}, "relevant": [7]}, {"candidate": "that", "id": 7}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"path": "a.jsonl", "columns": {"query": "q.text", "id": "q.n"}}
+    assert [row["id"] for row in values(tmp_path, source)] == ["1", "7"]
+    for more in ({"part": "1/2"}, {"classes": ["a"]}, {"columns": ["query"]}):
+        with pytest.raises(DataError, match=f"a.jsonl: .*`{min(more)}`"):
+            values(tmp_path, source | more)
 
 
 def test_queries_have_labels_all_or_none(tmp_path: Path) -> None:
@@ -252,6 +281,42 @@ def test_an_id_given_twice_is_refused_where_it_is_scored(tmp_path: Path) -> None
         examples(tmp_path, Span(), squad(tmp_path, "a", "b", "a"))
     assert len(examples(tmp_path, Span(), "q.json", train=True)[0]) == 3  # TyDiQA's training ids repeat
     assert len(examples(tmp_path, Span(), squad(tmp_path, "a", "b", "c"))[0]) == 3
+
+
+ANSWERED = {"context": "Ulm.", "question": "wo?", "answers": [{"text": "Ulm", "answer_start": 0}]}
+CHOICE = {"context": "a", "endings": ["b", "c"]}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("form", "labelled", "hidden"),
+    [
+        (Span(), ANSWERED, ANSWERED | {"answers": [{"text": "", "answer_start": 0}]}),
+        (Choose(), CHOICE | {"label": 1}, CHOICE | {"label": -1}),
+        (Classify(labels=("x", "y"), texts=("text",)), {"text": "a", "label": "x"}, {"text": "a", "label": -1}),
+        (Tag(), {"words": ["a"], "tags": ["X"]}, {"words": ["a"], "tags": ["-1"]}),
+    ],
+    ids=["span", "choose", "classify", "tag"],
+)  # fmt: skip
+def test_a_label_that_was_taken_away_among_others_is_told_once(
+    tmp_path: Path, form: Format, labelled: dict[str, Any], hidden: dict[str, Any], train: bool
+) -> None:
+    for rows, what in (([labelled, hidden], "has no label, .*a.jsonl:1 has one"),
+                       ([hidden, labelled, labelled], "has a label, .*a.jsonl:1 has none")):  # fmt: skip
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        with pytest.raises(DataError, match=f"a.jsonl:2: {what}") as caught:
+            examples(tmp_path, form, "a.jsonl", train=train)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "a.jsonl").write_text(json.dumps(hidden))
+    read, _ = examples(tmp_path, form, "a.jsonl")
+    assert form.reference(read[0], 0) is None
+
+
+@pytest.mark.parametrize("more", [{"id": "\ud83d"}, {"answers": [{"text": "\ud83d", "answer_start": 0}]}])
+def test_half_a_character_is_refused_wherever_it_stands(tmp_path: Path, more: dict[str, Any]) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(ANSWERED | more))
+    with pytest.raises(DataError, match=f"a.jsonl:1: {min(more)} holds half a character"):
+        values(tmp_path, "a.jsonl", Span())
 
 
 def test_examples_without_ids_are_told_apart_by_their_place(tmp_path: Path) -> None:

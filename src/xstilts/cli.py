@@ -279,11 +279,12 @@ def main() -> None:
             _interrupted()
         raise
     except OSError as error:
+        if error.filename:
+            sys.stderr.write(f"error: {error.filename}: cannot be read or written: {error.strerror}\n")
+            sys.exit(2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            sys.stderr.write(
-                f"error: {error.filename or 'output'}: cannot be read or written: {error.strerror or error}\n"
-            )
+            sys.stderr.write(f"error: output: cannot be written: {error.strerror or error}\n")
         sys.exit(1)
 
 

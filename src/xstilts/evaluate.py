@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xstilts import device
 from xstilts.batching import by_length, collate, generator
 from xstilts.encoder import Encoder
+from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
 from xstilts.heads import Head
 from xstilts.metrics import METRICS
@@ -34,6 +35,9 @@ def keep(
     """Run all forward passes, similar lengths together; what the head kept of each, in the features' order.
 
     The forward pass of a mean-pooling format stops at its layer. Masked text is hidden by a fixed seed.
+
+    Raises:
+        StepFailed: a score or vector is not finite.
     """
     masking = encoder.masking() if format.head.kind == "vocabulary" else None
     layer, passes = None, len(features.lengths_F)
@@ -48,6 +52,9 @@ def keep(
             with device.autocast(encoder.device, precision):
                 outputs = head(encoder.hidden(batch, layer), batch)
             for f, array in zip(batch_F, head.keep(outputs, batch), strict=True):
+                if not np.isfinite(array).all():
+                    what = f"what comes out for example {features.example_F[f]} is not a number"
+                    raise StepFailed(what, hint="the weights are broken, or need precision fp32")
                 scores[int(f)] = array
     return Kept(features.example_F, scores, features.notes)
 

@@ -19,7 +19,7 @@ STOP_EXAMPLES = 500
 
 @dataclass
 class Intake:
-    """The inputs of a plan's steps; `missing` gathers the languages that are left out for want of files."""
+    """The inputs of a plan's steps; `missing` gathers languages, or splits, that are left out for want of files."""
 
     plan: Plan
     data: Path | None
@@ -103,10 +103,10 @@ class Intake:
         for split in task.scored:
             with missing.catch():
                 there[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
-        if not there:
-            if self.plan.recipe.missing == "error":
-                missing.raise_any()
-            note = f"{task.name} {language}"
+        if not there and self.plan.recipe.missing == "error":
+            missing.raise_any()
+        if not there or ("test" in task.scored and "test" not in there):  # dev is published for few languages
+            note = f"{task.name} {language}" + (" test" if there else "")
             if note not in self.missing:
                 self.missing.append(note)
         return there

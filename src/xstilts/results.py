@@ -118,10 +118,14 @@ def _parse(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str) ->
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        what = f"{field}: {first['msg']}" if field else first["msg"]
-        raise UserError(f"this is no {name}: {what}", where=where) from None
+        raise UserError(f"this is no {name}: {first_mistake(error)}", where=where) from None
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first thing that a typed model found wrong: the field, and what."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]
 
 
 def write_rows(path: Path, rows: Iterable[Score] | Iterable[Prediction]) -> None:

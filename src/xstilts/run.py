@@ -92,9 +92,16 @@ class Run:
         if roots:
             with found.catch():
                 self._check_encoder(roots)
+        said: set[str] = set()
+
+        def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
+            if line not in said:
+                said.add(line)
+                self.progress.say(line)
+
         for batchable, needs_labels in self.intake.inputs(pending, found):
             with found.catch():
-                examples = batchable.read(self.progress.say)
+                examples = batchable.read(say)
                 if needs_labels:
                     labelled(batchable, examples)
         found.raise_any()

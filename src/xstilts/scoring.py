@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
+from xstilts.data.lines import lines
 from xstilts.errors import Collector, DataError, UserError, nearest
 from xstilts.languages import LANGUAGES
 from xstilts.metrics import METRICS
@@ -17,7 +20,7 @@ from xstilts.metrics.labels import chunk_scores
 from xstilts.metrics.search import mean_average_precision, mrr, pair_scores
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.report.tables import Entry, Table
-from xstilts.store import told
+from xstilts.store import no_folder, told
 from xstilts.submission import KINDS, Entries, Reasons, listed
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, WIDE
@@ -54,6 +57,8 @@ HEADLINE = ("exact_match", "f1")
 
 SILENT = "without a prediction, so counted as wrong; how many, and the first"
 UNKNOWN = "predictions for what the labels do not have, counted nowhere; how many, and the first"
+UNLIKE = "predictions unlike any label, so counted as wrong; how many, and the first"
+STRANGE = "pairs of which none begins with an id that the labels have, so all are wrong; how many, and the first"
 
 
 @dataclass
@@ -114,18 +119,20 @@ def score(predictions: Path, labels: Path, asked: Asked, name: str) -> Scored:
         by_language: dict[str, Numbers] = {}
         for language in languages:
             given, right = (kind.path(folder, task.name, language) for folder in (predictions, labels))
-            if given.is_file() and right.is_file():
-                with found.catch():
+            with found.catch():
+                there = _there(given), _there(right)
+                if all(there):
                     by_language[language] = _numbers(task, language, given, right, scored.notes)
-            else:
-                lacks = "labels" if given.is_file() else "predictions" if right.is_file() else "files"
-                lacking.setdefault(lacks, []).append(language)
+                else:
+                    lacks = {(True, False): "labels", (False, True): "predictions"}.get(there, "files")
+                    lacking.setdefault(lacks, []).append(language)
         scored.missing += [{"task": task.name, "languages": x, "lacks": lacks} for lacks, x in lacking.items()]
         if by_language:
             scored.detailed[task.name] = _averaged(by_language)
     found.raise_any()
     if not scored.detailed:
-        looked = kind.path(predictions, task.name, languages[0]).relative_to(predictions)
+        task, languages = next(one for one in asked if _holds(predictions, [one[0].name]))
+        looked = KINDS[task.format.file].path(Path(), task.name, languages[0])
         raise UserError(f"no language of any task has a file here and in {labels}", where=str(predictions),
                         hint=f"files are named as {looked}")  # fmt: skip
     scored.overall = _overall(scored, asked)
@@ -208,17 +215,19 @@ def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: 
     _check_labels(right, getattr(task.format, "labels", None), labels)
     if kind is KINDS["pairs"]:
         references, answers = _by_source(right, given)
+        if {id for id, _ in right}.isdisjoint(id for id, _ in given):
+            _tell(notes, STRANGE, task, language, [id for id, _ in given])
     elif kind.by_id:
         _check_ids(right, given, predictions, labels)
         without: list[str] | None = [] if kind is KINDS["rankings"] else None
         answered, known = dict(given), dict(right)
         references, answers = [value for _, value in right], [answered.get(id, without) for id, _ in right]
-        silent, unknown = [id for id, _ in right if id not in answered], [id for id in answered if id not in known]
-        for why, ids in ((SILENT, silent), (UNKNOWN, unknown)):
-            if ids:
-                notes[why][task.name][f"{language} {len(ids):,}: '{ids[0]}'"] = None
+        _tell(notes, SILENT, task, language, [id for id, _ in right if id not in answered])
+        _tell(notes, UNKNOWN, task, language, [id for id in answered if id not in known])
     else:
         references, answers = _by_place(right, given, predictions, labels)
+        likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
+        _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
     official = OFFICIAL.get(task.metric)
     if official:
         return official(references, answers, language)
@@ -226,21 +235,24 @@ def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: 
 
 
 def _text(path: Path) -> str:
-    with told(path):
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 (byte {error.start + 1:,})", where=str(path)) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return "\n".join(line for _, line in lines(str(path)))
+
+
+def _words(values: Sequence[Any]) -> list[str]:
+    """The labels of examples that have one each, or one a word."""
+    return [word for value in values for word in ([value] if isinstance(value, str) else value or [])]
+
+
+def _tell(notes: Reasons, why: str, task: Task, language: str, what: Sequence[str]) -> None:
+    if what:
+        notes[why][task.name][f"{language} {len(what):,}: {what[0]!r}"] = None
 
 
 def _check_labels(right: Entries, known: Sequence[str] | None, path: Path) -> None:
     """See that there are labels: the published test files have none."""
     values = [value for _, value in right]
     if known:
-        words = {word for value in values for word in ([value] if isinstance(value, str) else value or [])}
-        some = bool(words & set(known))
+        some = not set(known).isdisjoint(_words(values))
     else:
         some = any(any(value) if isinstance(value, list) else value not in (None, "") for value in values)
     if not some:
@@ -287,20 +299,27 @@ def _by_source(right: Entries, given: Entries) -> tuple[list[Any], list[Any]]:
 def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchmark: str) -> None:
     found = Collector()
     for option, folder in (("predictions", predictions), ("labels", labels)):
-        if not folder.is_dir():
-            beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-            hint = nearest(folder.name, beside) if beside else ""
-            found.add(f"no such folder (--{option})", where=str(folder), hint=hint)
-        elif not _holds(folder, names):
-            what = f"has no folder of a task of {benchmark} (--{option})"
-            found.add(what, where=str(folder), hint=_instead(folder, option, names))
+        with found.catch(), told(folder):
+            if not folder.is_dir():
+                raise no_folder(folder, f"no such folder (--{option})")
+            if not _holds(folder, names):
+                what = f"has no folder of a task of {benchmark} (--{option})"
+                raise UserError(what, where=str(folder), hint=_instead(folder, option, names))
     if not found.errors and predictions.resolve() == labels.resolve():
         found.add("is given for the predictions and for the labels", where=str(labels), hint="these are two folders")
     found.raise_any()
 
 
+def _there(path: Path) -> bool:
+    """Whether a file is there; something else of its name is a mistake."""
+    with told(path):
+        if not path.is_file() and (path.is_symlink() or path.exists()):
+            raise DataError("is no file, or a link to nowhere", where=str(path))
+        return path.is_file()
+
+
 def _holds(folder: Path, names: Sequence[str]) -> bool:
-    return any((folder / name).is_dir() for name in names)
+    return any(os.path.isdir(folder / name) for name in names)  # noqa: PTH112  (no error where nobody may look)
 
 
 def _instead(folder: Path, option: str, names: Sequence[str]) -> str:
@@ -323,9 +342,10 @@ def _beside(predictions: Path, asked: Asked) -> list[str]:
     extra = []
     for folder in sorted(path for path in predictions.iterdir() if path.is_dir()):
         if folder.name not in known:
-            extra.append(f"{folder.name} ({nearest(folder.name, known)})")
+            close = [] if folder.name in TASKS else get_close_matches(folder.name.lower(), known, 1)
+            extra.append(folder.name + "".join(f" (did you mean '{name}'?)" for name in close))
         else:
             kind, languages = known[folder.name]
             looked = {kind.path(predictions, folder.name, language) for language in languages}
-            extra += [f"{folder.name}/{path.name}" for path in sorted(folder.glob("test-*")) if path not in looked]
+            extra += [f"{folder.name}/{path.name}" for path in sorted(folder.iterdir()) if path not in looked]
     return extra

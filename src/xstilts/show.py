@@ -60,6 +60,9 @@ def lines(
     if language not in known:
         raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
     if task.format.open:
+        if "train" not in task.data:
+            raise UserError(f"the task '{name}' takes its labels from training data, and has none",
+                            hint="give it `labels`, or `data` to train on")  # fmt: skip
         examples = locate(task, task.data["train"], task.train_languages, data, train=True).read()
         task = task.model_copy(update={"format": task.format.closed(examples)})
     rows = locate(task, task.data[split], (language,), data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,7 +45,7 @@ class File(Strict):
     """`2/3` is the second third of the rows."""
     where: dict[str, str] | None = None
     """Only rows whose column has this value, or begins with it where it ends in `*`; `{lang}` works here too."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Names of the labels (or tags) of a file that numbers them from 0."""
     broken: Literal["error", "replace"] = "error"
     """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD in their place and say how many."""
@@ -86,14 +88,35 @@ class Source(Strict):
         return {"layouts": [_joined(value)]}
 
     def overlaps(self, other: Source, codes: Sequence[str]) -> bool:
-        """Whether two sources have rows in common in one of these languages; different parts of a file have none."""
-        mine, theirs = ([row for code in codes for row in source._places(code)] for source in (self, other))
-        return any(a == b and (m is None or n is None or m == n) for a, m in mine for b, n in theirs)
+        """Whether two sources have rows in common in one of these languages; a file's parts may have none."""
+        mine, theirs = ([file for layout in source.layouts for file in layout] for source in (self, other))
+        return any(_overlap(a, b, code) for a in mine for b in theirs for code in codes)
 
-    def _places(self, language: str) -> list[tuple[str, str | None]]:
-        """Path and part of every file."""
-        files = (file for layout in self.layouts for file in layout)
-        return [(file.path.replace("{lang}", language).removesuffix(".gz"), file.part) for file in files]
+
+def _overlap(one: File, other: File, language: str) -> bool:
+    """Whether two files can be the same, in whole or in part."""
+    names, others = _names(one, language), _names(other, language)
+    (first, last), (other_first, other_last) = _share(one), _share(other)
+    return (
+        first < other_last and other_first < last and any(_means(a, b) or _means(b, a) for a in names for b in others)
+    )
+
+
+def _names(file: File, language: str) -> set[str]:
+    """A file's path as it is given, for it may lie in the data folder, and beside the task file."""
+    path = file.path.replace("{lang}", language).removesuffix(".gz")
+    return {str(Path(path))} | ({str((file.base / path).resolve())} if file.base else set())
+
+
+def _means(pattern: str, path: str) -> bool:
+    """Whether a path is meant by a pattern, in which only `*` is special."""
+    return pattern == path or re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
+
+
+def _share(file: File) -> tuple[Fraction, Fraction]:
+    """Where a file's part begins and ends."""
+    number, parts = map(int, (file.part or "1/1").split("/"))
+    return Fraction(number - 1, parts), Fraction(number, parts)
 
 
 def _joined(value: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from xstilts.errors import DataError, UserError
-from xstilts.results import Prediction, Study, TaskLine, read_rows, write_atomic
+from xstilts.errors import Collector, DataError, UserError
+from xstilts.results import Prediction, Study, TaskLine, first_mistake, read_rows, write_atomic
 from xstilts.store import Store, told
 from xstilts.tasks import GROUPS
 
@@ -91,7 +91,7 @@ def _sentences(text: str, where: str) -> Entries:
 
 
 def _choices(text: str, where: str) -> Entries:
-    r"""JSON lines with a `label`, which is compared as text; None where there is none.
+    r"""JSON lines with a `label`, a text or a whole number, which is compared as text; None where there is none.
 
     >>> _choices('{"label": 1, "idx": 7}\n{"premise": "p"}', "test-et.jsonl")
     [('', '1'), ('', None)]
@@ -101,6 +101,9 @@ def _choices(text: str, where: str) -> Entries:
         if line.strip():
             row = _json(_OBJECT, line, f"{where}:{number}", 'each line is a JSON object such as {"label": 0}')
             label = row.get("label")
+            if not isinstance(label, str | int | None) or isinstance(label, bool):
+                what = f"the label is {json.dumps(label)}, neither a text nor a whole number"
+                raise DataError(what, where=f"{where}:{number}")
             entries.append(("", None if label is None else str(label)))
     return entries
 
@@ -158,9 +161,17 @@ def _json(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Any:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{place}: {first['msg']}" if place else first["msg"], where=where, hint=hint) from None
+        raise DataError(first_mistake(error), where=where, hint=hint) from None
+
+
+def _by_id(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Entries:
+    """The entries of a JSON object, no two of which may have one name."""
+    found = _json(adapter, text, where, hint)
+    named = json.loads(text, object_pairs_hook=lambda pairs: Counter(name for name, _ in pairs), parse_int=str)
+    if named.total() > len(found):
+        name, times = named.most_common(1)[0]
+        raise DataError(f"has '{name}' {times} times", where=where, hint="which of them counts cannot be known")
+    return list(found.items())
 
 
 def _answers(text: str, where: str) -> Entries:
@@ -169,7 +180,7 @@ def _answers(text: str, where: str) -> Entries:
     >>> _answers('{"q1": "in 1894"}', "test-en.json")
     [('q1', 'in 1894')]
     """
-    return list(_json(_TEXTS, text, where, 'predictions are one JSON object, {"id of the question": "answer"}').items())
+    return _by_id(_TEXTS, text, where, 'predictions are one JSON object, {"id of the question": "answer"}')
 
 
 def _questions(text: str, where: str) -> Entries:
@@ -185,7 +196,7 @@ def _questions(text: str, where: str) -> Entries:
 
 def _rankings(text: str, where: str) -> Entries:
     """{id: [ids]}, the best first."""
-    return list(_json(_LISTS, text, where, 'the file is one JSON object, {"id": ["id", ...]}').items())
+    return _by_id(_LISTS, text, where, 'the file is one JSON object, {"id": ["id", ...]}')
 
 
 def _relevant(text: str, where: str) -> Entries:
@@ -271,8 +282,14 @@ def write_study(store: Store, study: Study, folder: Path) -> Written:
     """Write the test predictions of all finished steps, `folder/<branch>/seed-<n>/{predictions,labels}/`.
 
     Raises:
-        UserError: no finished step has predictions of a test split, or the folder cannot be written.
+        UserError: no finished step has predictions of a test split, some cannot be read, or the folder cannot be
+            written.
     """
+    if any(task.file not in KINDS for task in study.tasks):
+        what, hint = f"'{study.name}' was run by an earlier xstilts, which kept too little for this", "run it again"
+        raise UserError(what, where=str(store.folder), hint=hint)
+    if folder.exists() and not folder.is_dir():
+        raise UserError("is no folder", where=str(folder), hint="--to names the folder to write into")
     written, names = Written(), _folder_names(study.branches)
     tasks = {line.name: line for line in study.tasks}
     places: dict[str, list[Path]] = defaultdict(list)
@@ -282,9 +299,14 @@ def write_study(store: Store, study: Study, folder: Path) -> Written:
         else:
             written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
     of = {cell.step: tasks[cell.task] for cell in study.cells}
+    found = Collector()
     with told(folder):
         for step, homes in places.items():
-            _write_step(store, step, of[step], homes, written)
+            read: tuple[dict[str, list[Prediction]], int | None] = ({}, None)
+            with found.catch():
+                read = _test_rows(store, step, of[step])
+            _write_step(of[step], *read, homes, written)
+    found.raise_any()
     if not written.folders:
         hint = "predictions are handed in for test data; the study has scored others or is not finished"
         raise UserError(f"'{study.name}' has no predictions of a test split", where=str(store.folder), hint=hint)
@@ -292,16 +314,15 @@ def write_study(store: Store, study: Study, folder: Path) -> Written:
     for home in written.folders:
         for old in sorted(home.rglob("test-*.*")):
             if old not in files:
-                written.lacks["there from before, and not of this study"][str(old)] = {}
+                written.lacks["there from before, and not written now"][str(old)] = {}
     return written
 
 
-def _write_step(store: Store, step: str, task: TaskLine, homes: Sequence[Path], written: Written) -> None:
+def _write_step(
+    task: TaskLine, by_language: dict[str, list[Prediction]], limit: int | None, homes: Sequence[Path], written: Written
+) -> None:
     """Write a step's test predictions into the folders of all branches and seeds that share it."""
-    if task.file not in KINDS:
-        hint = "run the recipe again; what is done is not done again"
-        raise UserError("was made by an earlier xstilts", where=str(store.step(step)), hint=hint)
-    kind, (by_language, limit) = KINDS[task.file], _test_rows(store, step, task)
+    kind = KINDS[task.file]
     for language, rows in by_language.items():
         lacks, texts = list[str](), dict[str, str]()
         if rows:
@@ -323,9 +344,14 @@ def _write_step(store: Store, step: str, task: TaskLine, homes: Sequence[Path], 
 def _test_rows(store: Store, step: str, task: TaskLine) -> tuple[dict[str, list[Prediction]], int | None]:
     """The test predictions of each language, and how many examples the step looked at at most."""
     path = store.step(step) / "predictions.jsonl"
+    about = path.with_name("step.json")
     with told(path):
         rows = read_rows(path, Prediction)
-        limit = json.loads((path.parent / "step.json").read_text(encoding="utf-8"))["scoring"]["limit"]
+        said = about.read_bytes()
+    try:
+        limit = json.loads(said)["scoring"]["limit"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError("does not say how many examples were scored", where=str(about)) from error
     test = [row for row in rows if row.split == "test"]
     return {language: [row for row in test if row.language == language] for language in task.languages}, limit
 

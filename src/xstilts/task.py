@@ -28,6 +28,9 @@ Prediction: TypeAlias = Any
 IGNORED = -100
 """The target of a marked token that counts in no loss (an example without a label)."""
 
+NO_LABEL = "-1"
+"""How the Hub spells a label that was taken away."""
+
 
 def _told_apart(value: tuple[str, ...]) -> tuple[str, ...]:
     for label in value:

@@ -22,6 +22,8 @@ from xstilts.plan import Learned, Training
 
 CLIP = 1.0
 """Norm to which gradients are clipped."""
+MILDER = "try a lower lr, or precision fp32"
+"""What to do about numbers that overflow."""
 EPSILON = 1e-8
 """Adam's; the value that jiant really used."""
 
@@ -113,7 +115,7 @@ def train(
         log: called now and then, and after each look at the dev examples.
 
     Raises:
-        StepFailed: the loss is not a number any more.
+        StepFailed: the loss, or a score of a dev example, is not a number any more.
     """
     where = encoder.device
     device.seed(seed)
@@ -137,7 +139,7 @@ def train(
         if dev is not None and (update % look_every == 0 or update == total):
             meter.flush()
             modules.eval()
-            score = dev()
+            score = _look(dev, update, total)
             modules.train()
             meter.look(score)
             if best.over(score, update):
@@ -146,6 +148,13 @@ def train(
     best.restore()
     modules.eval()
     return Trained(update, best.update or update, best.score, time.perf_counter() - started)
+
+
+def _look(dev: Callable[[], float], update: int, total: int) -> float:
+    try:
+        return dev()
+    except StepFailed as failure:
+        raise StepFailed(f"{failure.what} after update {update:,} of {total:,}", hint=MILDER) from failure
 
 
 def _batches(part: Learning, seed: int, index: int) -> Iterator[Batch]:
@@ -250,7 +259,7 @@ class _Meter:
         if first is not None:
             wrong = update - len(losses) + 1 + first
             raise StepFailed(f"the loss is {losses[first]} at update {wrong:,} of {self.total:,}",
-                             hint="try a lower lr, or precision fp32")  # fmt: skip
+                             hint=MILDER)  # fmt: skip
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
         self._last = Logged(update, self.total, task, sum(losses) / len(losses), lr, now - self._start,

@@ -92,17 +92,29 @@ class Batchable:
         """The examples of some of the files, one at a time; what is wrong with the others goes to `mistakes`."""
         form = self.task.format
         seen: dict[tuple[str, str], str] | None = None if self.train or type(form).id is Format.id else {}
+        labels: dict[bool, str] = {}
         for code, found in files:
             with mistakes.catch():
                 for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=flaws.note):
                     with mistakes.catch():
                         example = form.read(row)
                         if example is not None and flaws.usable(form.flaw(example), row.where, self.train):
-                            if seen is not None and form.asks(example):
-                                _own_id(code, form.id(example, -1), row.where, seen)
+                            if form.asks(example):
+                                _same_labels(form.reference(example, 0) is not None, row.where, labels)
+                                if seen is not None:
+                                    _own_id(code, form.id(example, -1), row.where, seen)
                             yield example
                     if len(mistakes.errors) >= MISTAKES:
                         return
+
+
+def _same_labels(has_one: bool, where: str, first: dict[bool, str]) -> None:
+    """Refuse the first example that has a label where others have none, or the other way round."""
+    if has_one not in first:
+        first[has_one] = where
+        if len(first) > 1:
+            what = f"has {'a' if has_one else 'no'} label, {first[not has_one]} has {'none' if has_one else 'one'}"
+            raise DataError(what, where=where, hint="a split has labels for all rows or for none")
 
 
 def _own_id(code: str, id: str, where: str, seen: dict[tuple[str, str], str]) -> None:
@@ -169,9 +181,9 @@ def labelled(batchable: Batchable, examples: Sequence[Example]) -> None:
     """Refuse a split without labels where labels are needed.
 
     Raises:
-        UserError: no example has a label.
+        UserError: an example has no label.
     """
     form = batchable.task.format
-    if form.head.kind != "mean" and all(form.reference(example, i) is None for i, example in enumerate(examples)):
+    if form.head.kind != "mean" and any(form.reference(example, i) is None for i, example in enumerate(examples)):
         raise UserError("this split has no labels", where=", ".join(batchable.files),
                         hint="test sets are often published without; training needs labels")  # fmt: skip

@@ -52,7 +52,7 @@ def folder(where: Place) -> Path | None:
     if not cached.is_dir():
         return None
     named = cached / "refs" / where.revision
-    commit = named.read_text(encoding="utf-8").strip() if named.is_file() else where.revision
+    commit = named.read_text(encoding="utf-8", errors="replace").strip() if named.is_file() else where.revision
     snapshot = cached / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from xstilts.data.find import Found
 from xstilts.data.lines import Odd, lines
 from xstilts.data.mentions import entity, mentions
-from xstilts.data.records import OBJECTS, document, ending
+from xstilts.data.records import OBJECTS, document, ending, inside, refuse_halves
 from xstilts.errors import DataError
 from xstilts.task import Row
 
@@ -34,6 +34,11 @@ def rows(found: Found, asked: Callable[[Row], bool], odd: Odd | None) -> Iterato
     Raises:
         DataError: a row without its text or id, an id given twice, a right one that is not there, no candidate at all.
     """
+    for name, odd_there in (("part", found.file.part), ("classes", found.file.classes)):
+        if odd_there:
+            raise DataError(f"`{name}` is not for sentences that look for others", where=found.paths[0])
+    if isinstance(found.file.columns, tuple):
+        raise DataError("a list of `columns` is for tables without a header", where=found.paths[0])
     wanted: Wanted = {}
     if ending(found.paths[0]) == ".json" and found.pair:
         made = _questions(found)
@@ -87,6 +92,7 @@ def _check_text(row: Row, kind: str) -> None:
             raise DataError(what, where=row.where)
         if not value.strip():
             raise DataError(f"empty {name}", where=row.where)
+    refuse_halves(row, (kind, "id", "relevant"))
 
 
 def _sentences(found: Found, wanted: Wanted, odd: Odd | None) -> Iterator[Row]:
@@ -190,16 +196,22 @@ def _objects(found: Found, odd: Odd | None) -> Iterator[Row]:
     columns = found.file.columns if isinstance(found.file.columns, dict) else {}
     for path in found.paths:
         for line, value in OBJECTS[ending(path)](path, odd):
-            for made in mentions(value, f"{path}:{line}") if "mentions" in value else (_named(value, columns),):
+            where = Row(value, path, line).where
+            for made in mentions(value, where) if "mentions" in value else (_named(value, columns, where),):
                 yield Row(made, path, line)
     for path in found.pair:
         for line, value in OBJECTS[ending(path)](path, odd):
-            yield Row(entity(value, f"{path}:{line}") if "entity_id" in value else _named(value, columns), path, line)
+            where = Row(value, path, line).where
+            yield Row(entity(value, where) if "entity_id" in value else _named(value, columns, where), path, line)
 
 
-def _named(value: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    made = {**value, **{ours: value[theirs] for ours, theirs in columns.items() if theirs in value}}
-    made["id"] = str(made["id"]) if isinstance(made.get("id"), int) else made.get("id")
-    if made.get("relevant") is not None:
-        made["relevant"] = [str(id) for id in made["relevant"]]
+def _named(value: Mapping[str, Any], columns: Mapping[str, str], where: str) -> dict[str, Any]:
+    found = {ours: inside(value, theirs) for ours, theirs in columns.items()}
+    made = {**value, **{ours: one for ours, one in found.items() if one is not None}}
+    if type(made.get("id")) is int:
+        made["id"] = str(made["id"])
+    if (relevant := made.get("relevant")) is not None:
+        if not isinstance(relevant, list):
+            raise DataError(f"relevant must be a list of ids, got {str(relevant)[:60]}", where=where)
+        made["relevant"] = list(map(str, relevant))
     return made

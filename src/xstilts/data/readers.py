@@ -13,9 +13,9 @@ from typing import Any
 from xstilts.data import conllu, pools, quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
 from xstilts.data.lines import Odd, lines
-from xstilts.data.records import OBJECTS, Record, ending, names
+from xstilts.data.records import OBJECTS, Record, ending, inside, names, refuse_halves
 from xstilts.errors import DataError, nearest
-from xstilts.task import Row
+from xstilts.task import NO_LABEL, Row
 
 
 def read(
@@ -117,7 +117,7 @@ class _Reader:
         return " and ".join(f"{name} = {filled(value, self.language)}" for name, value in where)
 
     def check(self, row: Row) -> None:
-        """Refuse a row without its inputs."""
+        """Refuse a row without its inputs, or with text that UTF-8 cannot hold."""
         for name in self.inputs:
             value = row.values.get(name)
             if value is None:
@@ -125,6 +125,7 @@ class _Reader:
             if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
                 raise DataError(f"empty {name}", where=row.where)
             _check_text(value, name, row, words="words" in self.fields)
+        refuse_halves(row, self.fields)
 
     def check_classes(self, path: str) -> None:
         """Refuse `classes` in another order than the file's own."""
@@ -150,7 +151,7 @@ class _Reader:
         columns = self.found.file.columns
         if not isinstance(columns, dict):
             return record
-        found = {ours: _inside(record, theirs) for ours, theirs in columns.items()}
+        found = {ours: inside(record, theirs) for ours, theirs in columns.items()}
         for name in self.inputs:
             if name in found and found[name] is None:
                 raise DataError(f"has no '{columns[name]}'", where=row.where, hint=nearest(columns[name], record))
@@ -210,18 +211,12 @@ class _Reader:
 
 
 def _check_text(value: Any, name: str, row: Row, *, words: bool) -> None:
-    """Refuse what is no text (a number counts as text; words come as a list), and text that UTF-8 cannot hold."""
+    """Refuse what is no text; a number counts as text, words come as a list."""
     listed = words and isinstance(value, list)
     fits = listed or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
     if not fits or value != value:
         what = f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}"
         raise DataError(what, where=row.where)
-    try:
-        for text in value if listed else (value,):
-            if isinstance(text, str):
-                text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{name} holds half a character (a lone surrogate)", where=row.where) from error
 
 
 def _same_labels(optional: tuple[str, ...], has: tuple[bool, ...], before: tuple[bool, ...] | None, where: str) -> None:
@@ -245,7 +240,7 @@ def _named(number: Any, classes: tuple[str, ...], label: str, row: Row) -> Any:
     if isinstance(number, list):
         return [_named(one, classes, label, row) for one in number]
     text = "" if isinstance(number, bool | float) else str(number)
-    if text == "-1":
+    if text == NO_LABEL:
         return text
     if not text.isdecimal() or int(text) >= len(classes):
         hint = f"`classes` has {len(classes)} names, from 0 to {len(classes) - 1}"
@@ -261,18 +256,6 @@ def _cell(row: Row, column: str) -> str:
     if column not in row.values:
         raise DataError(f"has no '{column}'", where=row.where, hint=nearest(column, row.values))
     return str(row.values[column])
-
-
-def _inside(record: Any, name: str) -> Any:
-    """The value called `name`, or the one that `question.choices.0.text` leads to; None if there is none."""
-    if name in record:
-        return record[name]
-    for step in name.split("."):
-        if isinstance(record, list) and step.isdecimal():
-            record = dict(enumerate(record)).get(int(step))
-        else:
-            record = record.get(step) if isinstance(record, dict) else None
-    return record
 
 
 def _tabbed(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from xstilts.data.lines import Odd, lines, parsed
 from xstilts.errors import DataError
+from xstilts.task import Row
 
 Record: TypeAlias = tuple[int | str, dict[str, Any]]
 """Line number (or row number, or what the record is called where there are no lines) and values."""
@@ -83,6 +84,38 @@ def names(path: str, column: str) -> list[str]:
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # nothing is said, or reading the rows will say what is wrong
     return [str(name) for name in given or ()]
+
+
+def inside(record: Any, name: str) -> Any:
+    """The value called `name`, or the one that `question.choices.0.text` leads to; None if there is none."""
+    if name in record:
+        return record[name]
+    for step in name.split("."):
+        if isinstance(record, list) and step.isdecimal():
+            record = dict(enumerate(record)).get(int(step))
+        else:
+            record = record.get(step) if isinstance(record, dict) else None
+    return record
+
+
+def refuse_halves(row: Row, columns: Sequence[str]) -> None:
+    """Refuse a row with half a character (a lone surrogate), which JSON can spell but UTF-8 cannot.
+
+    Raises:
+        DataError: one of these columns has one, be it inside of lists and objects.
+    """
+    for name in columns:
+        if not _encodes(row.values.get(name)):
+            raise DataError(f"{name} holds half a character (a lone surrogate)", where=row.where)
+
+
+def _encodes(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_encodes, value.values() if isinstance(value, dict) else value))
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 OBJECTS: dict[str, Callable[[str, Odd | None], Iterator[Record]]] = {

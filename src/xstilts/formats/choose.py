@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
 from xstilts.formats.classify import truncated
-from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.task import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Pieces, Row
 
-HIDDEN = ("", "-1")
-"""How labels are spelled that were taken away; -1 is the Hub's way."""
+HIDDEN = ("", NO_LABEL)
+"""How labels are spelled that were taken away."""
 
 
 class Choice(NamedTuple):
@@ -115,8 +115,8 @@ class Choose(Format):
     def _listed(self, value: Any, where: str) -> list[Any]:
         """The endings of one column: as they stand, or in the order of their labels if they have some."""
         column = self.endings[0]
-        if isinstance(value, dict) and isinstance(labels := value.get("label"), list):
-            texts = value.get("text") or []  # the Hub's way to store a list of objects
+        labels, texts = (value.get("label"), value.get("text")) if isinstance(value, dict) else (None, None)
+        if isinstance(labels, list) and isinstance(texts, list):  # the Hub's way to store a list of objects
             if len(labels) != len(texts):
                 raise DataError(f"{column} has {len(labels)} labels but {len(texts)} texts", where=where)
             value = [{"label": label, "text": text} for label, text in zip(labels, texts, strict=True)]
@@ -136,9 +136,9 @@ class Choose(Format):
 
     def _answer(self, row: Row, endings: int) -> int | None:
         value = row.values.get(self.label)
-        if value is None or str(value).strip() in HIDDEN:
+        label = "" if value is None else str(value).strip()
+        if label in HIDDEN and label not in self.answers:
             return None
-        label = str(value).strip()
         known = self.answers[:endings] or tuple(map(str, range(endings)))
         if label not in known:
             what = f"unknown {self.label} '{label}' among {endings} endings"

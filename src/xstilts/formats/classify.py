@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
-from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
+from xstilts.task import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
 
 
 class Labelled(NamedTuple):
@@ -71,7 +71,9 @@ class Classify(Format):
             if label in self.drop:
                 return None
             label = self.spellings.get(label, label)
-            if label not in self.labels:
+            if label == NO_LABEL and label not in self.labels:
+                label = None
+            elif label not in self.labels:
                 raise DataError(f"unknown label '{label}'", where=row.where, hint=nearest(label, self.labels))
         return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
 

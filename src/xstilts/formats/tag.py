@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, nearest
-from xstilts.task import IGNORED, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
+from xstilts.task import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
 
 
 class Tagged(NamedTuple):
@@ -61,25 +61,23 @@ class Tag(Format):
         """Make an example of a sentence.
 
         Raises:
-            DataError: a word is empty, a tag is not one of `labels`, or words and tags differ in number.
+            DataError: a word or a tag is empty, a tag is not one of `labels`, or words and tags differ in number.
         """
         words, tags = row.values["words"], row.values.get("tags")
         if not isinstance(words, list) or not isinstance(tags, list | None):
             raise DataError("words and tags must be lists", where=row.where)
         if not words:
             raise DataError("empty sentence", where=row.where)
-        for number, text in enumerate((*words, *(tags or ()))):
-            if not isinstance(text, str):
-                raise DataError(f"words and tags must be text, not {text!r}", where=row.where)
-            if number < len(words) and not text.strip():
-                raise DataError(f"word {number + 1} of the sentence is empty", where=row.where)
-        if tags is None:
-            return Tagged(tuple(words), None)
-        if len(words) != len(tags):
+        _check_texts("word", words, row.where)
+        _check_texts("tag", tags or (), row.where)
+        if tags is not None and len(words) != len(tags):
             raise DataError(f"{len(words)} words but {len(tags)} tags", where=row.where)
+        if tags is None or (set(tags) == {NO_LABEL} and NO_LABEL not in (self.labels or ())):
+            return Tagged(tuple(words), None)
+        known = self.labels or set(tags) - {NO_LABEL}
         for word, tag in zip(words, tags, strict=True):
-            if self.labels is not None and tag not in self.labels:
-                raise DataError(f"unknown tag '{tag}' of '{word}'", where=row.where, hint=nearest(tag, self.labels))
+            if tag not in known:
+                raise DataError(f"unknown tag '{tag}' of '{word}'", where=row.where, hint=nearest(tag, known))
         return Tagged(tuple(words), tuple(tags))
 
     def features(self, examples: Sequence[Tagged], pieces: Pieces) -> Iterator[Features]:
@@ -113,6 +111,14 @@ class Tag(Format):
     def reference(self, example: Tagged, index: int) -> list[str] | None:
         """The tags."""
         return None if example.tags is None else list(example.tags)
+
+
+def _check_texts(kind: str, texts: Sequence[Any], where: str) -> None:
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"words and tags must be text, not {text!r}", where=where)
+        if not text.strip():
+            raise DataError(f"{kind} {number} of the sentence is empty", where=where)
 
 
 def _window(index: int, ids: list[int], marks: list[int], targets: list[int], pieces: Pieces) -> Features:
