@@ -186,7 +186,10 @@ def test_parquet_counts_rows(tmp_path: Path) -> None:
 def test_aligned_text_keeps_line_with_line(tmp_path: Path) -> None:
     (tmp_path / "t.eng").write_text("one\ntwo\n")
     pairs = values(tmp_path / "t.deu", "eins\nzwei", ("source", "target"), labels=0, pair="t.eng")
-    assert pairs == [{"source": "eins", "target": "one"}, {"source": "zwei", "target": "two"}]
+    assert pairs == [
+        {"source": "eins", "target": "one", "number": 0},
+        {"source": "zwei", "target": "two", "number": 1},
+    ]
 
 
 @pytest.mark.parametrize(("text", "number"), [("eins\n", 1), ("1\n2\n3\n4\n", 4)])

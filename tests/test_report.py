@@ -145,7 +145,7 @@ def test_markdown_and_latex_cells():
     report = build(study(task()), SCORES)
     assert "| mnli | **69.0** ±2.5 (+1.0) |" in render(report, "markdown")
     assert r"mnli & \textbf{69.0} $\pm$2.5 (+1.0) \\" in render(report, "latex")
-    assert "nli: accuracy, mean over 2 languages, 20-100 examples a language" in render(report)
+    assert "nli: mean over 2 languages, 20-100 examples a language" in render(report)
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -3,6 +3,7 @@
 import copy
 import json
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ import torch
 
 from conftest import Files
 from xstilts import evaluate, heads
+from xstilts.data.examples import locate
 from xstilts.encoder import Encoder
 from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.features import FeatureSet
 from xstilts.formats import Retrieve
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
-from xstilts.task import Kept, Row
+from xstilts.source import Source
+from xstilts.task import Kept, Row, Task
 
 MINED, RANKED = Retrieve(find="mined"), Retrieve(find="ranked")
 
@@ -163,3 +166,16 @@ def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentenc
     assert [found["mined", "test", f"de-{i}"]["prediction"] for i in (5, 6)] == [["en-0"], ["en-1"]]
     assert all(row["prediction"][0] == row["reference"][0] for (task, _, id), row in found.items()
                if task == "ranked" and id in ("de-5", "de-6"))  # fmt: skip
+
+
+@pytest.mark.real
+def test_translations_are_taken_in_the_official_order(shared: Path, tmp_path: Path) -> None:
+    case = json.loads((shared / "golden/tatoeba.json").read_text(encoding="utf-8"))["sort_case"]
+    lines = case["english_lines"]
+    (tmp_path / "x").write_text("\n".join(f"sentence {i}" for i in range(len(lines))), encoding="utf-8")
+    (tmp_path / "y").write_text("\n".join(lines), encoding="utf-8")
+    task = Task(name="t", format=Retrieve(), metrics=("accuracy",),
+                data={"test": Source.model_validate({"path": "x", "pair": "y"})})  # fmt: skip
+    found = locate(task, task.data["test"], ("en",), tmp_path).read()
+    assert [str(example.query).strip() for example in found] == case["expected_sorted"]
+    assert [Retrieve().reference(example, i) for i, example in enumerate(found)] == case["labels"]

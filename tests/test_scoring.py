@@ -528,7 +528,7 @@ def test_a_task_of_ones_own_is_written_too(study: Files) -> None:
     assert said.code == 0 and "score it with" not in said.out
     home = study.out / "submission/tiny/all/seed-1"
     assert (home / "predictions/mine/test-de.tsv").read_text(encoding="utf-8").count("\n") == 12
-    assert (home / "labels/pairs/test-de.tsv").read_text(encoding="utf-8") == "0\n1\n2\n"
+    assert (home / "labels/pairs/test-de.tsv").read_text(encoding="utf-8") == "2\n1\n0\n"  # by the English side
     assert study.call("report", study.out, "--to", study.folder).code == 2
 
 

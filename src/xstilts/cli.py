@@ -56,6 +56,8 @@ def check(recipe: RecipeArgument) -> None:
 
     made = lay_out(*read(recipe))
     _print(f"{recipe}: nothing wrong; {made.trainings} trainings, {made.evaluations} evaluations")
+    for note in made.notes:
+        _print(note)
 
 
 @app.command()

@@ -110,6 +110,19 @@ class Plan:
         """Pairs of a task and a language that are scored, after folding."""
         return sum(len(step.scoring.languages) for step in self.steps.values() if step.scoring)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know before it runs: splits that are not scored although the task has them."""
+        said = []
+        for name in dict.fromkeys(cell.task for cell in self.cells):
+            task = self.tasks[name]
+            said += [
+                f"{name}: its {split} data are not scored, for the task is trained on some of them"
+                for split in ("dev", "test")
+                if split in task.data and split not in task.scored
+            ]
+        return said
+
     def study(self) -> Study:
         """What a report needs to know of the plan."""
         branches = list(dict.fromkeys(cell.branch for cell in self.cells))
@@ -187,8 +200,17 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
 def _branch(chosen: Sequence[tuple[Phase, Mixture]]) -> str:
     """Name a branch by its choices in the phases where there is a choice."""
     open_phases = [mixture for phase, mixture in chosen if len(phase.choices or ()) > 1]
-    named = ["+".join(_part_name(part) for part in mixture) for mixture in open_phases if mixture]
+    named = [_mixture_name(mixture) for mixture in open_phases if mixture]
     return " > ".join(named) or (_BASELINE if open_phases else "all")
+
+
+def _mixture_name(mixture: Mixture) -> str:
+    return "+".join(_part_name(part) for part in mixture)
+
+
+def _after(at: _Lineage) -> str:
+    """What the step before has learned, in words."""
+    return f" after {_mixture_name(at.learned)}" if at.learned else ""
 
 
 def _part_name(part: Part) -> str:
@@ -204,7 +226,7 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         )
         raise UserError(f"the task '{name}' {what}", where=f"{recipe.name}: evaluate",
                         hint="give it `data` for one of these, or do not evaluate it")  # fmt: skip
-    settings = last.settings.over(recipe.settings) if last else recipe.settings
+    settings, after = last.settings.over(recipe.settings) if last else recipe.settings, _after(at)
     if last is not None and name in expanded(last.each or ()) and task.trainable:
         at = _train(made, at, last, (Part(task=name),), seed, role="target")
     head = None
@@ -226,7 +248,8 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         limit=settings.limit,
     )
     content = {**scoring.model_dump(mode="json"), "identity": _identity(task, ("dev", "test"), task.metrics)}
-    return _add(made, "evaluate", at.step, seed if at.seeded else None, f"score {name}", content, scoring=scoring)
+    title = f"score {name}{after}"
+    return _add(made, "evaluate", at.step, seed if at.seeded else None, title, content, scoring=scoring)
 
 
 def _same_labels(one: Task, other: Task) -> bool:
@@ -257,7 +280,7 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
         task = tasks[part.task]
         row["task"] = _identity(task, ("train", "stop", "dev"), (task.stop_metric,))
     made.trainings_before_folding += 1
-    title = f"{phase.name}: {'+'.join(_part_name(part) for part in mixture)}"
+    title = f"{phase.name}: {_mixture_name(mixture)}{_after(at)}"
     own_seed = seed if phase.seed is None else phase.seed
     step = _add(made, "train", at.step, own_seed, title, content, training=training)
     return _Lineage(step, mixture, at.seeded or phase.seed is None)

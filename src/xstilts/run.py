@@ -78,6 +78,8 @@ class Run:
             UserError: everything that is wrong with data and encoder.
         """
         found = Collector()
+        for note in self.plan.notes:
+            self.progress.say(note)
         with found.catch():
             device.device()
         for step in self.plan.steps.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,7 +39,7 @@ def lines(
         name: a task.
         language: one of the task's languages.
         index: number of the example in its split, from 0.
-        split: the first of dev, test and train that the task has by default.
+        split: by default the first of dev, test and train that is there.
         data: the data folder.
         encoder: a folder, a Hub id, or a step of a run folder, whose head then predicts.
         use: YAML files with tasks of one's own.
@@ -53,7 +54,7 @@ def lines(
         raise UserError(f"unknown task '{name}'", hint=nearest(name, tasks))
     task = tasks[name]
     if split is None:
-        split = next(s for s in ("dev", "test", "train") if s in task.data)
+        split = _there(task, language, data)
     if split not in task.data:
         raise UserError(f"the task '{name}' has no {split} split", hint=f"it has {', '.join(task.data)}")
     known = task.train_languages if split == "train" else task.all_languages
@@ -78,6 +79,18 @@ def lines(
         yield "pieces      give --encoder to see them"
         return
     yield from _through(task, example, encoder)
+
+
+def _there(task: Task, language: str, data: Path | None) -> Split:
+    """The first split that has files for the language, or that should have some."""
+    kinds: tuple[Split, ...] = ("dev", "test", "train")
+    splits = [split for split in kinds if split in task.data]
+    for split in splits:
+        if language in (task.train_languages if split == "train" else task.all_languages):
+            with suppress(UserError):
+                locate(task, task.data[split], (language,), data)
+                return split
+    return splits[0]
 
 
 def _pick(task: Task, rows: Batchable, language: str, index: int) -> tuple[Row, Example]:

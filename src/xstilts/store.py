@@ -64,7 +64,10 @@ class Store:
             shutil.rmtree(part, ignore_errors=True)
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
-        """Mark a step as finished."""
+        """Mark a step as finished; who may read the folder may read all its files."""
+        for path in self.step(id).rglob("*"):
+            if path.is_file():  # safetensors keeps what it writes to oneself
+                path.chmod(path.stat().st_mode | (self.step(id).stat().st_mode & 0o444))
         write_atomic(self.step(id) / "done.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
     def facts(self, id: str) -> dict[str, Any]:

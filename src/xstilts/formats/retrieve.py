@@ -38,7 +38,7 @@ class Retrieve(Format):
     """
 
     name: ClassVar[str] = "retrieve"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     find: Literal["nearest", "mined", "ranked"] = "nearest"
     """Each query's translation in aligned text (Tatoeba), the pairs of sentences that translate each other where most
@@ -92,7 +92,8 @@ class Retrieve(Format):
         """
         values = row.values
         if "source" in values and "target" in values:
-            return Entry(query=str(values["target"]), candidate=str(values["source"]))
+            number = values.get("number")  # the reader's, unless it is a column of the user's own
+            return Entry(str(values["target"]), str(values["source"]), str(number) if isinstance(number, int) else None)
         if self.find == "nearest":
             hint = "sentences with ids take `find: mined` or `find: ranked`"
             raise DataError("is no line of aligned text", where=row.where, hint=hint)
@@ -142,17 +143,18 @@ class Retrieve(Format):
             return found
         from xstilts.retrieval import neighbours
 
-        of_queries, _ = neighbours(
-            _vectors(kept), sides.query_N, sides.candidate_N, 1 if self.find == "nearest" else TOP
-        )
         if self.find == "nearest":
-            return list(of_queries.ids_NK[:, 0].tolist())
+            numbers_N = np.array([int(id) for id in sides.ids])
+            order_N = numbers_N.argsort()  # of equal ones the first in the file is taken
+            of_queries, _ = neighbours(_vectors(kept), sides.query_N, sides.candidate_N[order_N], 1)
+            return list(numbers_N[order_N][of_queries.ids_NK[:, 0]].tolist())
+        of_queries, _ = neighbours(_vectors(kept), sides.query_N, sides.candidate_N, TOP)
         return [[sides.ids[y] for y in row] for row in of_queries.ids_NK.tolist()]
 
     def reference(self, example: Entry, index: int) -> int | list[str] | None:
         """Line k belongs to line k; elsewhere the relevant ids, None without labels."""
         if example.candidate is not None:
-            return index if self.find == "nearest" else [str(index)]
+            return int(self.id(example, index)) if self.find == "nearest" else [self.id(example, index)]
         return None if example.relevant is None else list(example.relevant)
 
     def calibrate(self, examples: Sequence[Entry], kept: Kept) -> float | None:

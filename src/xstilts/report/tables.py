@@ -72,8 +72,12 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         (f"‡ in no mean, for want of scores in some branch or seed: {_by_task(report.left_out)}", report.left_out),
         (f"not finished or failed, counted nowhere: {_missing(report)}", report.missing),
     ]
-    sizes = [f"{task.name}: {_size(report, task)}" for task in study.tasks if _lines_of(report, task)]
-    return [text for text, holds in explained if holds] + sizes + [f"note: {note}" for note in report.notes]
+    sizes: dict[str, list[str]] = defaultdict(list)
+    for task in study.tasks:
+        if _lines_of(report, task):
+            sizes[_size(report, task)].append(task.name)
+    counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
+    return [text for text, holds in explained if holds] + counted + [f"note: {note}" for note in report.notes]
 
 
 def _lines_of(report: Report, task: TaskLine) -> list[Line]:
@@ -94,7 +98,8 @@ def _overview(report: Report) -> Table:
         columns.append(_entries(overall.get(branch) for branch in study.branches))
     rows = tuple(zip(study.branches, zip(*columns, strict=True), strict=True))
     title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
-    return Table(title, study.encoder, tuple(heads), rows)
+    corner = study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
+    return Table(title, corner, tuple(heads), rows)
 
 
 def _languages(report: Report, task: TaskLine) -> Table:
@@ -184,4 +189,4 @@ def _size(report: Report, task: TaskLine) -> str:
     least, most = min(line.n for line in lines), max(line.n for line in lines)
     count = len(set(_scored(report, task)) - set(report.left_out.get(task.name, ())))
     languages = f"mean over {count} languages, " if count > 1 else ""
-    return f"{task.metric}, {languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
+    return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"

@@ -83,11 +83,15 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     inherited = dict(base.data) if base else {}
     try:
         made = kind.model_validate((_inherited(base.format, shape) if base else {}) | shape)
-        old = base.model_dump(exclude={"format", "data"}) if base else {"metrics": made.metrics}
+        old: dict[str, Any] = base.model_dump(exclude={"format", "data"}) if base else {"metrics": made.metrics}
         if "languages" in fields:
             old["more_languages"] = ()
+        if "data" in fields:
+            old["note"] = ""  # it speaks of other data
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _placed(source, folder, document.path.parent) for split, source in data.items()}
+            if "dev" in own:
+                inherited.pop("stop", None)  # one's own dev set ends the training
             fields["data"] = inherited | own
         return Task.model_validate({**old, **fields, "name": name, "format": made})
     except ValidationError as error:

@@ -1,0 +1,163 @@
+"""The pages for users are true: their YAML loads, their rows can be read, and every word of a recipe stands there."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from conftest import Said
+from xstilts import recipe
+from xstilts.formats import FORMATS, Retrieve, Span
+from xstilts.metrics import METRICS
+from xstilts.plan import plan
+from xstilts.recipe import NewEncoder, Part, Phase, Recipe, Settings
+from xstilts.task import Split, Task
+from xstilts.tasks import TASKS, from_yaml
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/tasks.md", "docs/recipes.md")
+BLOCK = re.compile(r"^(?:`([\w./-]+\.\w+)`[^\n]*\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""A fenced block: the file's name if the line before begins with one, the language, the text."""
+MODELS: dict[str, tuple[type[BaseModel], ...]] = {
+    "A recipe": (Recipe,), "Phases": (Phase, Part), "Settings": (Settings,), "A new encoder": (NewEncoder,),
+    "A task of one's own": (Task,), **{name: (kind,) for name, kind in FORMATS.items()},
+}  # fmt: skip
+
+
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    for found in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
+        yield found[1] or "", found[2], found[3]
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^#+ {title}$(.*?)(?=^#|\Z)", re.sub(r"^# ", "", PAGE, flags=re.MULTILINE), re.M | re.S)
+    assert found, title
+    return found[1]
+
+
+def table(text: str) -> dict[str, str]:
+    """The defaults of the words of a section's tables."""
+    return dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", text, flags=re.MULTILINE))
+
+
+def spelled(field: FieldInfo) -> str:
+    """A default as the page spells it; a dash where there is none."""
+    value: Any = field.default
+    if isinstance(value, BaseModel):
+        value = {}
+    if field.is_required() or value in (None, ""):
+        return "–"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    text = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"`{text}`"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], list[Path]]:
+    """Write what a page shows: its tasks as one `mine.yaml`, its data files; its recipes are returned."""
+
+    def write(page: str) -> list[Path]:
+        tasks, recipes = "", []
+        for name, language, text in blocks(page):
+            if language == "yaml" and "\nevaluate:" in text:
+                recipes.append(tmp_path / f"{len(recipes)}.yaml")
+                recipes[-1].write_text(text, encoding="utf-8")
+            elif language == "yaml":
+                tasks += text
+            elif name:
+                path = tmp_path / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+        if tasks:
+            (tmp_path / "mine.yaml").write_text(tasks, encoding="utf-8")
+        return recipes
+
+    return write
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_yaml_of_a_page_has_no_mistake(
+    page: str, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., Said]
+) -> None:
+    recipes = written(page)
+    tasks = from_yaml(tmp_path / "mine.yaml", TASKS)
+    assert tasks
+    on_dev = [task.name for task in tasks.values() if set(task.scored) != task.data.keys() & {"dev", "test"}]
+    assert on_dev == (["pawsx-mini"] if page == "docs/tasks.md" else []), "else a page shows a task that is not scored"
+    for path in recipes:
+        assert plan(*recipe.read(str(path))).cells
+        assert xstilts("check", path).code == 0
+    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 2}.get(page, 0)
+
+
+def test_the_rows_of_the_page_are_those_of_its_tasks(
+    written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., Said]
+) -> None:
+    written("docs/recipes.md")
+    mine = tmp_path / "mine.yaml"
+    tasks = from_yaml(mine, TASKS)
+    said = xstilts("data", "check", *tasks, "--use", mine, "--json")
+    assert (said.code, said.err) == (0, "")
+    rows = [row for row in json.loads(said.out) if row["found"]]
+    shown = {tmp_path / name for name, _, _ in blocks("docs/recipes.md") if name}
+    assert len(shown) == 13
+    assert {Path(file["path"]) for row in rows for file in row["files"]} == shown
+    assert {row["task"] for row in rows} == tasks.keys()
+    for row in rows:
+        assert row["examples"] >= 2 and row["labels"] is not False and not row["problems"] and not row["notes"], row
+        told = xstilts("show", row["task"], row["language"], 1, "--split", row["split"], "--use", mine)
+        assert (told.code, told.err) == (0, ""), row
+
+
+@pytest.mark.parametrize("title", MODELS)
+def test_every_word_stands_in_the_table_of_its_section_with_its_default(title: str) -> None:
+    fields = {name: field for model in MODELS[title] for name, field in model.model_fields.items()}
+    cells = table(section(title))
+    if title == "A task of one's own":
+        fields.pop("name")
+        assert cells.pop("like") == "–" and cells["metrics"] == "the format's"
+        del fields["metrics"], cells["metrics"]
+    assert cells.keys() == fields.keys()
+    if title != "Settings":  # its defaults come from elsewhere
+        assert cells == {name: spelled(field) for name, field in fields.items()}
+
+
+def test_the_defaults_of_a_training_are_those_of_the_page(tmp_path: Path) -> None:
+    cells = table(section("Settings"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "name: all\nencoder: some/encoder\nevaluate: xnli\n"
+        "phases: [{name: one, choices: [[mnli], [mnli, masked-text]]}, {name: two, each: xnli}]"
+    )
+    trainings = [step.training for step in plan(*recipe.read(str(path))).steps.values() if step.training]
+    assert cells["lr"] == "1e-5; 5e-6 where raw text is in the mixture; 3e-6 in `each`"
+    assert {training.lr for training in trainings} == {1e-5, 5e-6, 3e-6}
+    assert {part.epochs for training in trainings if len(training.parts) == 2 for part in training.parts} == {3}
+    for training in trainings:
+        found = [cells[name].strip("`") for name in ("warmup", "weight_decay", "precision", "patience")]
+        assert found == [str(value) for value in (training.warmup, training.weight_decay, training.precision,
+                                                  training.patience)]  # fmt: skip
+
+
+def test_every_split_stands_in_the_table() -> None:
+    assert tuple(table(section("Splits"))) == get_args(Split)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_metric_of_a_format_stands_in_its_section(name: str) -> None:
+    kind = FORMATS[name]
+    shapes = {
+        Span: [Span(), Span(no_answer=True)],
+        Retrieve: [Retrieve(find=find) for find in ("nearest", "mined", "ranked")],  # type: ignore[arg-type]
+    }.get(kind)
+    metrics = {metric for shape in shapes or [kind.model_construct()] for metric in (*shape.measures, *shape.metrics)}
+    listed = re.search(r"^Metrics: (.*?)\n\n", section(name), re.M | re.S)
+    assert listed
+    assert metrics == set(re.findall(r"`([\w@]+)`", listed[1])) & METRICS.keys()
