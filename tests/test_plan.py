@@ -197,3 +197,13 @@ def test_a_new_encoder_is_a_step_that_all_others_come_from() -> None:
     assert (first.kind, first.seed, first.parent) == ("create", None, None)
     assert all(step.parent is not None for step in others)
     assert made(encoder=shape | {"seed": 2}, phases=[each("udpos")]).steps.keys().isdisjoint(laid_out.steps)
+
+
+def test_a_mixture_that_two_phases_offer_is_named_with_its_phase() -> None:
+    phases = ({"name": "first", "choices": [[], ["snli"]]}, {"name": "second", "choices": [[], ["snli"], ["mnli"]]})
+    recipe = Recipe.model_validate(
+        {"name": "r", "encoder": "e", "phases": phases, "evaluate": ["tatoeba"], "seeds": [1]}
+    )
+    assert plan(recipe, TASKS).study().branches == (
+        "none", "snli in second", "mnli", "snli in first", "snli in first > snli in second", "snli in first > mnli",
+    )  # fmt: skip

@@ -198,9 +198,13 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
 
 
 def _branch(chosen: Sequence[tuple[Phase, Mixture]]) -> str:
-    """Name a branch by its choices in the phases where there is a choice."""
-    open_phases = [mixture for phase, mixture in chosen if len(phase.choices or ()) > 1]
-    named = [_mixture_name(mixture) for mixture in open_phases if mixture]
+    """Name a branch by its choices in the phases where there is a choice, and the phases where that is not enough."""
+    open_phases = [(phase, mixture) for phase, mixture in chosen if len(phase.choices or ()) > 1]
+    named = []
+    for phase, mixture in open_phases:
+        places = sum(mixture in (other.choices or ()) for other, _ in open_phases)
+        if mixture:
+            named.append(_mixture_name(mixture) + (f" in {phase.name}" if places > 1 else ""))
     return " > ".join(named) or (_BASELINE if open_phases else "all")
 
 
