@@ -103,7 +103,7 @@ def run(
     if many:
         _print(f"every language: xstilts report {out} --layout languages")
     if outcome.failed:
-        lines = [f"{made.steps[id].title}, seed {made.steps[id].seed}: {why}" for id, why in outcome.failed.items()]
+        lines = [f"{made.steps[id].name}: {why}" for id, why in outcome.failed.items()]
         after = f"; {len(outcome.skipped)} steps that build on them were left out" if outcome.skipped else ""
         raise UserError("\n".join([f"{len(lines)} steps failed{after}", *lines]))
 

@@ -80,6 +80,11 @@ class Step:
         """The tasks it trains on, none if it is no training."""
         return self.training.parts if self.training else ()
 
+    @property
+    def name(self) -> str:
+        """The title, with the seed where there is one."""
+        return self.title if self.seed is None else f"{self.title}, seed {self.seed}"
+
     def row(self) -> dict[str, Any]:
         """The step as JSON."""
         known = {"id": self.id, "kind": self.kind, "title": self.title, "parent": self.parent, "seed": self.seed}

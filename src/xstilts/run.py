@@ -338,8 +338,7 @@ def _do_all(job: Run) -> None:
         if step.parent in job.outcome.failed or step.parent in job.outcome.skipped:
             job.outcome.skipped.append(step.id)
             continue
-        seed = f", seed {step.seed}" if step.seed is not None else ""
-        job.progress.step(number, len(pending), f"{step.title}{seed}")
+        job.progress.step(number, len(pending), step.name)
         try:
             job.do(step)
         except StepFailed as failure:
