@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xstilts.data.find import digest, find
-from xstilts.errors import MissingData
+from xstilts.errors import Collector, MissingData, Mistakes
 from xstilts.source import Source
 
 
@@ -106,3 +106,18 @@ def test_digest_follows_the_content(tmp_path: Path) -> None:
     assert digest(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     path.write_bytes(b"abc")
     assert digest(path).startswith("ba7816bf")
+
+
+def test_of_many_missing_files_a_task_names_the_first(tmp_path: Path) -> None:
+    missing = Collector()
+    for task, codes in (("xnli", ("ar", "bg", "de", "el")), ("panx", ("af", "ar"))):
+        for code in codes:
+            with missing.catch():
+                find(Source.model_validate("{lang}.tsv"), code, [tmp_path], task=task)
+    with pytest.raises(Mistakes) as said:
+        missing.raise_any()
+    lines = str(said.value).split("\n")
+    assert [line.split(": looked")[0] for line in lines if "looked" in line] == [
+        "xnli: no data for 'ar'", "xnli: no data for 'bg'", "panx: no data for 'af'", "panx: no data for 'ar'",
+    ]  # fmt: skip
+    assert lines[2] == "xnli: and 2 more; `xstilts data check xnli` lists them" and len(lines) == 5

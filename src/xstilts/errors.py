@@ -10,8 +10,12 @@ UserError            one mistake of the user's, shown without a traceback, exit 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+
+FEW = 3
+"""Lines at most about the missing files of one task."""
 
 
 class UserError(Exception):
@@ -44,7 +48,7 @@ class DataError(UserError):
 
 
 class MissingData(UserError):
-    """A file that a task needs and that is in none of the places where it may be."""
+    """A file that a task needs and that is in none of the places where it may be; `where` is the task."""
 
 
 class StepFailed(UserError):
@@ -52,14 +56,27 @@ class StepFailed(UserError):
 
 
 class Mistakes(UserError):
-    """All mistakes found in one go; `str` has one line for each."""
+    """All mistakes found in one go; `str` has one line for each, but names at most a few missing files of a task."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
-        super().__init__("\n".join(str(error) for error in errors))
+        super().__init__("\n".join(_folded(errors)))
         self.errors = tuple(errors)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Mistakes, (self.errors,)
+
+
+def _folded(errors: Sequence[UserError]) -> Iterator[str]:
+    missing = Counter(error.where for error in errors if isinstance(error, MissingData))
+    seen: Counter[str] = Counter()
+    for error in errors:
+        many = isinstance(error, MissingData) and missing[error.where] > FEW
+        seen[error.where] += many
+        if not many or seen[error.where] < FEW:
+            yield str(error)
+        elif seen[error.where] == FEW:
+            more = missing[error.where] - FEW + 1
+            yield f"{error.where}: and {more} more; `xstilts data check {error.where}` lists them"
 
 
 class Collector:

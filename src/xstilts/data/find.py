@@ -63,7 +63,7 @@ def find(source: Source, language: str, roots: Sequence[Path], *, task: str = ""
     if found:
         return found
     places = ", ".join(looked) or ", ".join(paths(source, language))
-    raise MissingData(f"no data for '{language}': looked for {places}, also with .gz",
+    raise MissingData(f"no data for '{language}': looked for {places}, also with .gz", where=task,
                       hint=_hint(source, language, looked, roots, task))  # fmt: skip
 
 
