@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.check import languages
 from xstilts.data.find import look
 from xstilts.errors import UserError
 from xstilts.task import Split, Task
@@ -71,4 +70,4 @@ def summary(row: Mapping[str, Any], *, found: bool) -> list[str]:
 
 def _found(task: Task, split: Split, data: Path | None) -> list[str]:
     roots = [] if data is None else [data]
-    return [code for code in languages(task, split) if look(task.data[split], code, roots)]
+    return [code for code in task.languages_of(split) if look(task.data[split], code, roots)]

@@ -130,6 +130,15 @@ def get(code: str) -> Language:
     raise UserError(f"nothing is known of a language '{code}'", hint=hint(code))
 
 
+def titled(code: str) -> str:
+    """The code, with the language's name if it is known.
+
+    >>> titled("sw"), titled("qaa")
+    ('sw Swahili', 'qaa')
+    """
+    return f"{code} {LANGUAGES[code].name}" if code in LANGUAGES else code
+
+
 def hint(word: str) -> str:
     """The code that a name, a three-letter code or a misspelling probably stands for.
 

@@ -21,6 +21,9 @@ from xstilts.errors import UserError
 
 T = TypeVar("T")
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when there is no room for a file."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -173,7 +176,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             what = f"the disk is full: {len(content):,} bytes could not be written ({error.strerror})"
             hint = "free some space or raise the quota, then run the same command again: finished steps are kept"
             raise UserError(what, where=str(path), hint=hint) from error

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from xstilts.data.lines import lines
 from xstilts.errors import Collector, DataError, UserError, nearest
-from xstilts.languages import LANGUAGES
+from xstilts.languages import titled
 from xstilts.metrics import METRICS
 from xstilts.metrics.answers import SQUAD2, answer_scores, mlqa_rules
 from xstilts.metrics.labels import chunk_scores
@@ -150,7 +150,7 @@ def tables(scored: Scored) -> list[Table]:
         means.append((task, _row([numbers["avg_metric"], *(numbers.get(f"avg_{name}") for name in names)])))
     by_task = {task: _by_language(numbers) for task, numbers in scored.detailed.items()}
     languages = sorted({language for values in by_task.values() for language in values})
-    rows = [(_full(x), _row([values.get(x) for values in by_task.values()])) for x in languages]
+    rows = [(titled(x), _row([values.get(x) for values in by_task.values()])) for x in languages]
     rows.append((MEAN, _row([numbers["avg_metric"] for numbers in scored.detailed.values()])))
     heads = [
         (task, ", ".join(_counting(_names(numbers))).replace("exact_match", "em"))
@@ -179,10 +179,6 @@ def _by_language(numbers: dict[str, Any]) -> Numbers:
 
 def _row(values: Sequence[float | None]) -> tuple[Entry, ...]:
     return tuple(Entry() if value is None else Entry(f"{value:.1f}") for value in values)
-
-
-def _full(language: str) -> str:
-    return f"{language} {LANGUAGES[language].name}" if language in LANGUAGES else language
 
 
 def _averaged(by_language: dict[str, Numbers]) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import numpy as np
 from xstilts.data.examples import Batchable, locate
 from xstilts.data.readers import read
 from xstilts.errors import UserError, nearest
-from xstilts.formats import Choose, Classify, Span
+from xstilts.formats import Span
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
 from xstilts.task import IGNORED, Example, Features, Format, Row, Split, Task
-from xstilts.tasks import TASKS, from_yaml
+from xstilts.tasks import TASKS, with_own
 
 Place: TypeAlias = tuple[str, int, int] | None
 """A text, and the first and last + 1 character of the answer in it."""
@@ -47,9 +47,7 @@ def lines(
     Raises:
         UserError: no such task, language, split, file or example.
     """
-    tasks = dict(TASKS)
-    for path in use:
-        tasks |= from_yaml(path, tasks)
+    tasks = with_own(use)
     if name not in tasks:
         raise UserError(f"unknown task '{name}'", hint=nearest(name, tasks))
     task = tasks[name]
@@ -57,7 +55,7 @@ def lines(
         split = _there(task, language, data)
     if split not in task.data:
         raise UserError(f"the task '{name}' has no {split} split", hint=f"it has {', '.join(task.data)}")
-    known = task.train_languages if split == "train" else task.all_languages
+    known = task.languages_of(split)
     if language not in known:
         raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
     if task.format.open:
@@ -86,7 +84,7 @@ def _there(task: Task, language: str, data: Path | None) -> Split:
     kinds: tuple[Split, ...] = ("dev", "test", "train")
     splits = [split for split in kinds if split in task.data]
     for split in splits:
-        if language in (task.train_languages if split == "train" else task.all_languages):
+        if language in task.languages_of(split):
             with suppress(UserError):
                 locate(task, task.data[split], (language,), data)
                 return split
@@ -167,8 +165,7 @@ def _through(task: Task, example: Example, name: str) -> Iterator[str]:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
     kept = keep(model.eval(), head.eval(), task.format, FeatureSet.build(task.format, [example], pieces))
-    if isinstance(task.format, Classify | Choose | Span):
-        scores = task.format.behind(kept)
+    if scores := task.format.behind(kept):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
     yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.results import Score, Study, read_rows, write_atomic
+from xstilts.results import FULL, Score, Study, read_rows, write_atomic
 
 VERSION = 1
 MARK = "store.json"
@@ -210,10 +209,6 @@ def opened(store: Store) -> Iterator[Store]:
         except OSError as error:
             raise UserError("another run is using this folder", where=str(store.folder)) from error
         yield store
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when there is no room for a file."""
 
 
 def full(error: Exception) -> bool:

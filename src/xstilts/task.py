@@ -199,9 +199,14 @@ class Format(Strict, ABC):
         """What is kept of an example beyond the limit: what others may find; None for nothing."""
         return None
 
+    def called(self, example: Example) -> str | None:
+        """What the data set calls the example; None where it has no name."""
+        return None
+
     def id(self, example: Example, index: int) -> str:
         """What the data set calls the example; its number where it has no name."""
-        return str(index)
+        name = self.called(example)
+        return str(index) if name is None else name
 
     @abstractmethod
     def features(self, examples: Sequence[Example], pieces: Pieces) -> Iterator[Features]:
@@ -210,6 +215,10 @@ class Format(Strict, ABC):
     @abstractmethod
     def decode(self, examples: Sequence[Example], kept: Kept, threshold: float | None) -> list[Prediction]:
         """One prediction for each example that asks, in order, from what the head kept of all forward passes."""
+
+    def behind(self, kept: Kept) -> dict[str, float]:
+        """The scores behind the prediction for a single example, by what they speak for; empty if too many to show."""
+        return {}
 
     @abstractmethod
     def reference(self, example: Example, index: int) -> Prediction | None:
@@ -266,7 +275,7 @@ class Task(Strict):
         if twice := set(self.languages) & set(self.more_languages):
             raise ValueError(f"languages and more_languages both have '{min(twice)}'")
         for split, source in self.data.items():
-            codes = self.all_languages if split in ("dev", "test") else self.train_languages
+            codes = self.languages_of(split)
             if len(codes) > 1 and not all(any(file.own for file in layout) for layout in source.layouts):
                 raise ValueError(f"data.{split} is the same for all {len(codes)} languages; {{lang}} tells them apart")
         return self
@@ -279,6 +288,10 @@ class Task(Strict):
     def stop_metric(self) -> str:
         """What early stopping goes by: the main metric, but its format's on `stop` data, which are another task's."""
         return self.format.metrics[0] if "stop" in self.data else self.metric
+
+    def languages_of(self, split: Split) -> tuple[str, ...]:
+        """The languages that a split is read in."""
+        return self.all_languages if split in ("dev", "test") else self.train_languages
 
     @property
     def all_languages(self) -> tuple[str, ...]:

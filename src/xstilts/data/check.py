@@ -14,7 +14,7 @@ from xstilts.data.find import PLAYGROUND
 from xstilts.errors import Collector, MissingData, UserError, nearest
 from xstilts.source import Source
 from xstilts.task import Split, Task
-from xstilts.tasks import GROUPS, TASKS, from_yaml
+from xstilts.tasks import GROUPS, with_own
 from xstilts.tasks.counts import official
 
 SECONDS = 15.0
@@ -55,9 +55,7 @@ def chosen(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
     Raises:
         UserError: all unknown names, each with the nearest known one.
     """
-    tasks = dict(TASKS)
-    for path in use:
-        tasks |= from_yaml(path, tasks)
+    tasks = with_own(use)
     if not names:
         return [task for task in tasks.values() if not all(map(_generated, task.data.values()))]
     found = Collector()
@@ -81,7 +79,7 @@ def check(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
         data: the data folder.
         say: is told now and then how far the check is.
     """
-    todo = [(task, split, code) for task in tasks for split in splits(task) for code in languages(task, split)]
+    todo = [(task, split, code) for task in tasks for split in splits(task) for code in task.languages_of(split)]
     read: dict[str, Checked] = {}
     told, rows = time.monotonic(), []
     for number, (task, split, code) in enumerate(todo, start=1):
@@ -95,11 +93,6 @@ def check(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
 def splits(task: Task) -> list[Split]:
     """The splits of a task in their usual order."""
     return [split for split in get_args(Split) if split in task.data]
-
-
-def languages(task: Task, split: Split) -> tuple[str, ...]:
-    """The languages that a split of a task is read in."""
-    return task.all_languages if split in ("dev", "test") else task.train_languages
 
 
 def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[str, Checked]) -> Checked:

@@ -13,12 +13,10 @@ from xstilts.data.find import PLAYGROUND, Found, digest, find
 from xstilts.data.readers import read
 from xstilts.errors import Collector, DataError, UserError
 from xstilts.source import Source
-from xstilts.task import Example, Flaw, Format, Task
+from xstilts.task import Example, Flaw, Task
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""
-UNNAMED = "-1"
-"""What a format calls an example without an id when it is asked for number -1."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Batchable:
     def examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, flaws: Flaws) -> Iterator[Example]:
         """The examples of some of the files, one at a time; what is wrong with the others goes to `mistakes`."""
         form = self.task.format
-        seen: dict[tuple[str, str], str] | None = None if self.train or type(form).id is Format.id else {}
+        seen: dict[tuple[str, str], str] = {}
         labels: dict[bool, str] = {}
         for code, found in files:
             with mistakes.catch():
@@ -101,8 +99,8 @@ class Batchable:
                         if example is not None and flaws.usable(form.flaw(example), row.where, self.train):
                             if form.asks(example):
                                 _same_labels(form.reference(example, 0) is not None, row.where, labels)
-                                if seen is not None:
-                                    _own_id(code, form.id(example, -1), row.where, seen)
+                                if not self.train and (id := form.called(example)) is not None:
+                                    _own_id(code, id, row.where, seen)
                             yield example
                     if len(mistakes.errors) >= MISTAKES:
                         return
@@ -120,7 +118,7 @@ def _same_labels(has_one: bool, where: str, first: dict[bool, str]) -> None:
 def _own_id(code: str, id: str, where: str, seen: dict[tuple[str, str], str]) -> None:
     """Refuse an id that another example of the language has: answers are kept by id."""
     first = seen.setdefault((code, id), where)
-    if first != where and id != UNNAMED:
+    if first != where:
         raise DataError(f"the id '{id}' stands in {first} too", where=where, hint="answers are told apart by their ids")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xstilts.data import hub
-from xstilts.data.check import languages, splits
+from xstilts.data.check import splits
 from xstilts.data.find import filled, look
 from xstilts.errors import Collector
 from xstilts.source import File, Source
@@ -40,7 +40,7 @@ def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
 
 def _lacking(task: Task, split: Split, data: Path | None) -> list[tuple[Task, Split, str]]:
     roots = [] if data is None else [data]
-    return [(task, split, code) for code in languages(task, split) if not look(task.data[split], code, roots)]
+    return [(task, split, code) for code in task.languages_of(split) if not look(task.data[split], code, roots)]
 
 
 def _places(task: Task, split: Split, code: str, data: Path | None) -> list[hub.Place]:

@@ -116,9 +116,9 @@ class Retrieve(Format):
         """The candidate of aligned text."""
         return None if example.candidate is None else example._replace(query=None)
 
-    def id(self, example: Entry, index: int) -> str:
-        """Its own, or its number."""
-        return str(index) if example.id is None else example.id
+    def called(self, example: Entry) -> str | None:
+        """The row's id; in aligned text the line's number."""
+        return example.id
 
     def features(self, examples: Sequence[Entry], pieces: Pieces) -> Iterator[Features]:
         """A forward pass for each text, the query's before the candidate's."""

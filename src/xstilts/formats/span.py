@@ -114,9 +114,9 @@ class Span(Format):
         first = example.answers[0]
         return None if place[0] == example.start + len(first) - len(first.lstrip()) else ELSEWHERE
 
-    def id(self, example: Question, index: int) -> str:
-        """The row's id, its number if it has none."""
-        return str(index) if example.id is None else example.id
+    def called(self, example: Question) -> str | None:
+        """The row's id."""
+        return example.id
 
     def features(self, examples: Sequence[Question], pieces: Pieces) -> Iterator[Features]:
         """A forward pass for each window: the question, then some of the context.

@@ -42,7 +42,7 @@ def rows(kind: str, language: str, split: str) -> Iterator[Values]:
         KeyError: no such kind, language or split (a kind may have training data in English only).
     """
     found = KINDS[kind]
-    if split not in found.sizes or language not in (found.train_languages if split == "train" else found.languages):
+    if split not in splits(kind, language):
         raise KeyError(f"{kind}/{language}/{split}")
     stream = f"{SEED} {VERSION} {kind} {split}" + ("" if found.parallel else f" {language}")
     yield from found.make(Random(stream), tongue(language), found.sizes[split])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from xstilts import metrics
-from xstilts.languages import LANGUAGES
+from xstilts.languages import titled
 from xstilts.report.numbers import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
 from xstilts.results import TaskLine
 
@@ -118,8 +118,7 @@ def _languages(report: Report, task: TaskLine) -> Table:
     rows = []
     for name in [*languages, *means]:
         marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
-        full = f"{name} {LANGUAGES[name].name}" if name in LANGUAGES else name
-        rows.append((full + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
+        rows.append((titled(name) + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
     title = f"{task.name}: {_unit(task.metric)}, {where}{_median_over(report)}"
     heads = tuple((branch, "") for branch in study.branches)
     return Table(title, "language", heads, tuple(rows), summaries=len(means))

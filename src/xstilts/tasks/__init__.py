@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,18 @@ WIDE = ("xtreme-r",)
 
 TAKEN = ("none", "all", *GROUPS)
 """Names that no task can have: those of branches without a choice, and of groups."""
+
+
+def with_own(paths: Iterable[Path]) -> dict[str, Task]:
+    """The built-in tasks and those of a user's files, each of which may build on the ones before.
+
+    Raises:
+        UserError: all mistakes of the first file that has any.
+    """
+    tasks = dict(TASKS)
+    for path in paths:
+        tasks |= from_yaml(path, tasks)
+    return tasks
 
 
 def from_yaml(path: Path, known: Mapping[str, Task], *, spelled: str = "") -> dict[str, Task]:
