@@ -87,6 +87,13 @@ def run(
     recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The run folder; what is done there is not done again.")] = Path("runs"),
     data: DataOption = None,
+    checkpoint: Annotated[
+        float,
+        typer.Option(help="Minutes of a training that a kill loses at most.", min=0, metavar="MINUTES"),
+    ] = 10,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
+    ] = None,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
@@ -94,10 +101,13 @@ def run(
     from xstilts.recipe import read
 
     made = lay_out(*read(recipe))
-    from xstilts.run import run as do  # torch from here on
+    from xstilts.run import Resources  # torch from here on
+    from xstilts.run import run as do
 
-    progress = Progress()
-    outcome = do(made, out, data, progress)
+    resources = Resources(minutes=checkpoint) if tokens is None else Resources(minutes=checkpoint, tokens=tokens)
+    outcome = do(made, out, data, Progress(), resources)
+    if os.environ.get("RANK", "0") != "0":
+        return
     many = len(made.study().tasks) > MANY
     _report(out, made.recipe.name, "overview" if many else "default")
     if many:

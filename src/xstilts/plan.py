@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any, Literal
 
 from xstilts.errors import UserError
+from xstilts.mixing import Mixing, Weight
 from xstilts.recipe import Mixture, NewEncoder, Part, Phase, Recipe, Settings, expanded
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.source import Source, Strict
@@ -26,7 +27,7 @@ class Learned(Strict):
     """One task of a training, with the batch, length and epochs that hold for it."""
 
     task: str
-    weight: float
+    weight: Weight
     batch: int
     max_length: int
     epochs: int
@@ -43,6 +44,8 @@ class Training(Strict):
     precision: Literal["fp32", "bf16"]
     eval_every: int | None
     patience: int
+    mixing: Mixing | None = None
+    """None with a single task."""
 
 
 class Scoring(Strict):
@@ -223,7 +226,10 @@ def _after(at: _Lineage) -> str:
 
 
 def _part_name(part: Part) -> str:
-    return part.task if part.weight == 1 else f"{part.weight:g}x{part.task}"
+    if part.weight == 1:
+        return part.task
+    ends = part.weight if isinstance(part.weight, tuple) else (part.weight,)
+    return f"{'..'.join(f'{end:g}' for end in ends)}x{part.task}"
 
 
 def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) -> Step:
@@ -314,6 +320,7 @@ def _decided(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], ro
         precision=settings.precision or "fp32",
         eval_every=settings.eval_every,
         patience=settings.patience or 30,
+        mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
     )
 
 

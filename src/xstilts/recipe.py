@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
+from xstilts.mixing import Mixing
 from xstilts.source import PathText, Strict
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
@@ -38,6 +39,8 @@ class Settings(Strict):
     """Looks without improvement after which a training stops."""
     limit: Count | None = None
     """Examples a language that are scored at most."""
+    mixing: Mixing | None = None
+    """How often each task of a mixture is drawn."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Settings:
@@ -47,18 +50,20 @@ class Settings(Strict):
 
     def over(self, other: Settings) -> Settings:
         """These settings, with what they leave open taken from `other`."""
-        mine = self.model_dump(exclude_none=True)
-        theirs = other.model_dump(exclude_none=True)
+        mine, theirs = ({k: v for k, v in settings if v is not None} for settings in (self, other))
         if mine.keys() & {"epochs", "steps"}:
             theirs = {key: value for key, value in theirs.items() if key not in ("epochs", "steps")}
         return Settings(**(theirs | mine))
 
 
+Factor = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+
+
 class Part(Strict):
-    """A task in a mixture; `weight` multiplies its share."""
+    """A task in a mixture; `weight` multiplies its share, two numbers from the first update to the last."""
 
     task: str
-    weight: float = Field(default=1.0, gt=0, le=10**9, allow_inf_nan=False)
+    weight: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | tuple[Factor, Factor] = 1.0
 
 
 def _as_part(value: Any) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from xstilts import device, encoder, heads
+from xstilts import device, encoder, heads, parallel
+from xstilts.checkpoint import LOG, Checkpoint
 from xstilts.data.examples import Batchable, labelled
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
@@ -20,15 +23,26 @@ from xstilts.evaluate import evaluate
 from xstilts.features import FeatureSet, stored
 from xstilts.heads import Head
 from xstilts.intake import Intake
+from xstilts.meter import Logged
 from xstilts.plan import Plan, Step
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
 from xstilts.store import Store, opened, told, usable
 from xstilts.task import Format, Split
-from xstilts.train import Learning, Logged, train
+from xstilts.train import TOKENS, Learning, train
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; none of it changes a result."""
+
+    minutes: float = 10.0
+    """Between two checkpoints of a training."""
+    tokens: int = TOKENS
+    """That go through forward and backward together; larger batches are split."""
 
 
 @dataclass
@@ -58,6 +72,7 @@ class Run:
     store: Store
     intake: Intake
     progress: Progress
+    resources: Resources = Resources()
     outcome: Outcome = field(default_factory=Outcome)
     _ready: _Ready | None = None
 
@@ -138,11 +153,16 @@ class Run:
 
     def do(self, step: Step) -> None:
         """Do one step and mark it as finished."""
-        folder = self.store.begin(step.id)
-        write_atomic(folder / "step.json", json.dumps(step.row(), indent=1, ensure_ascii=False) + "\n")
+        folder = self.store.step(step.id)
+        if parallel.rank() == 0:
+            self.store.begin(step.id)
+            write_atomic(folder / "step.json", json.dumps(step.row(), indent=1, ensure_ascii=False) + "\n")
+        if step.kind == "train":
+            parallel.said(None)
         started = time.perf_counter()
         facts = {"create": self._create, "train": self._train, "evaluate": self._evaluate}[step.kind](step, folder)
-        self.store.finish(step.id, facts | {"seconds": round(time.perf_counter() - started, 2)})
+        if parallel.rank() == 0:
+            self.store.finish(step.id, facts | {"seconds": round(time.perf_counter() - started, 2)})
         self.outcome.done += 1
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
@@ -160,61 +180,61 @@ class Run:
         device.seed(step.seed)
         inputs = self.intake.encoder_files(step)
         learning, looks = [], []
+        if parallel.rank() == 0:
+            (folder / LOG).touch()
         for part in training.parts:
             task = self.intake.task(part.task)
             rows = self.intake.train_set(task)
             inputs |= rows.files
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
-            learning.append(
-                Learning(part, head, self._features(ready.encoder, task.format, rows, part.max_length), masking)
-            )
+            features = parallel.first(partial(self._features, ready.encoder, task.format, rows, part.max_length))
+            learning.append(Learning(part, head, features, masking))
             stop = self.intake.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
-                looks.append(
-                    (task, head, stop.read(), self._features(ready.encoder, task.format, stop, part.max_length))
-                )
+                features = parallel.first(partial(self._features, ready.encoder, task.format, stop, part.max_length))
+                looks.append((task, head, stop.read(), features))
 
         def dev() -> float:
-            values = [
+            return fmean(
                 evaluate(
-                    ready.encoder,
-                    head,
-                    task.format,
-                    (task.stop_metric,),
-                    examples,
-                    features,
-                    language=task.train_languages[0],
-                    precision=training.precision,
-                    tune=True,
+                    ready.encoder, head, task.format, (task.stop_metric,), examples, features,
+                    language=task.train_languages[0], precision=training.precision, tune=True,
                 ).scores[task.stop_metric]
                 for task, head, examples, features in looks
-            ]
-            return sum(values) / len(values)
+            )  # fmt: skip
 
-        with (folder / "log.jsonl").open("w", encoding="utf-8") as stream:
-
-            def log(line: Logged) -> None:
-                row = {key: value for key, value in dataclasses.asdict(line).items() if value is not None}
-                stream.write(json.dumps(row) + "\n")
-                stream.flush()
-                left = line.seconds / line.step * (line.total - line.step)
-                dev_score = f", dev {line.dev:.1f}" if line.dev is not None else ""
-                speed = f", {line.examples_per_second:,.0f} examples/s" if line.examples_per_second else ""
-                self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev_score}", left)
-
-            trained = train(ready.encoder, learning, training, seed=step.seed, dev=dev if looks else None, log=log)
-        ready.encoder.save(folder / "encoder")
-        for i, learned in enumerate(learning):
-            if learned.masking is None:
-                save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
+        trained = train(
+            ready.encoder, learning, training, seed=step.seed, dev=dev if looks else None,
+            log=partial(self._log, folder / LOG), keeper=Checkpoint(folder, self.resources.minutes, inputs),
+            tokens=self.resources.tokens,
+        )  # fmt: skip
+        if parallel.rank() == 0:
+            ready.encoder.save(folder / "encoder")
+            for i, learned in enumerate(learning):
+                if learned.masking is None:
+                    save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
-        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}")
-        return {"inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best}
+        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{_shares(trained.shares)}")
+        return {
+            "inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best,
+            "shares": trained.shares,
+        }  # fmt: skip
+
+    def _log(self, path: Path, line: Logged) -> None:
+        if parallel.rank() != 0:
+            return
+        row = {key: value for key, value in dataclasses.asdict(line).items() if value is not None}
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        left = line.seconds / line.step * (line.total - line.step)
+        dev = f", dev {line.dev:.1f}" if line.dev is not None else ""
+        speed = f", {line.examples_per_second:,.0f} examples/s" if line.examples_per_second else ""
+        self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev}", left)
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
@@ -267,6 +287,7 @@ class Run:
 
     def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
         pieces = model.pieces(max_length)
+
         return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.read)
 
     def _at(self, step: Step) -> _Ready:
@@ -309,23 +330,34 @@ class Run:
         return _Ready(parent.id, model, made)
 
 
-def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome:
+def _shares(updates: Mapping[str, int]) -> str:
+    """What part of the updates each task had, where there are several."""
+    if len(updates) < 2:
+        return ""
+    return "; " + ", ".join(f"{task} {100 * n / sum(updates.values()):.1f} %" for task, n in updates.items())
+
+
+def run(plan: Plan, out: Path, data: Path | None, progress: Progress, resources: Resources | None = None) -> Outcome:
     """Do what is not done yet.
 
     Everything the user gave is checked before the run folder is made. A step that fails (its loss is not a number) is
-    left out with those that start from it, and the others go on.
+    left out with those that start from it, and the others go on. Under torchrun all processes do each training
+    together, and the first does the rest.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    with told(out, SafetensorError):
-        store = usable(out)
-        job = Run(plan, store, Intake(plan, data), progress)
-        job.check(job.pending())
-        with opened(store):
-            store.sweep()
-            if store.save_study(plan.study()):
-                progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
+    with parallel.joined(), told(out, SafetensorError):
+        store = usable(out) if parallel.rank() == 0 else Store(out)
+        job = Run(plan, store, Intake(plan, data), progress, resources or Resources())
+        if parallel.rank() == 0:
+            job.check(job.pending())
+            with opened(store):
+                store.sweep()
+                if store.save_study(plan.study()):
+                    progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
+                _do_all(job)
+        else:
             _do_all(job)
     if job.intake.missing:
         progress.say(f"left out, for there are no files: {', '.join(job.intake.missing)}")
@@ -333,10 +365,15 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
 
 
 def _do_all(job: Run) -> None:
-    pending = job.pending()  # again, for another run may have done some before this one held the folder
-    for number, step in enumerate(pending, start=1):
-        if step.parent in job.outcome.failed or step.parent in job.outcome.skipped:
-            job.outcome.skipped.append(step.id)
+    # asked again, for another run may have done some before this one held the folder
+    pending = parallel.said([step.id for step in job.pending()] if parallel.rank() == 0 else [])
+    for number, id in enumerate(pending, start=1):
+        step = job.plan.steps[id]
+        if parallel.rank() != 0 and step.kind != "train":
+            continue
+        lost = step.parent in job.outcome.failed or step.parent in job.outcome.skipped
+        if parallel.said(lost) if step.kind == "train" else lost:
+            job.outcome.skipped.append(id)
             continue
         job.progress.step(number, len(pending), step.name)
         try:

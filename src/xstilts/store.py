@@ -17,6 +17,8 @@ from xstilts.results import FULL, Score, Study, read_rows, write_atomic
 
 VERSION = 1
 MARK = "store.json"
+CHECKPOINT = "checkpoint.pt"
+"""The state of a training under way, in its step's folder."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class Store:
         return (self.step(id) / "done.json").is_file()
 
     def begin(self, id: str) -> Path:
-        """An empty folder for a step; what an unfinished try has left is removed."""
+        """A folder for a step; what an unfinished try has left is removed, but for its checkpoint."""
         folder = self.step(id)
-        if folder.exists():
-            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != CHECKPOINT:
+                path.unlink()
         self._undo_after(id)
-        folder.mkdir(parents=True)
         return folder
 
     def _undo_after(self, id: str) -> None:
@@ -58,7 +63,10 @@ class Store:
                 (path.parent / "done.json").unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what killed runs have left of features."""
+        """Remove what killed runs have left of features, and checkpoints of steps that are finished."""
+        for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
+            if self.done(path.parent.name):
+                path.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
@@ -68,6 +76,7 @@ class Store:
             if path.is_file():  # safetensors keeps what it writes to oneself
                 path.chmod(path.stat().st_mode | (self.step(id).stat().st_mode & 0o444))
         write_atomic(self.step(id) / "done.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        (self.step(id) / CHECKPOINT).unlink(missing_ok=True)
 
     def facts(self, id: str) -> dict[str, Any]:
         """What was noted when a step was finished: its inputs with their sha256, seconds, dev score."""
