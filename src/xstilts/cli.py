@@ -94,6 +94,7 @@ def run(
     tokens: Annotated[
         int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
     ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
@@ -104,8 +105,7 @@ def run(
     from xstilts.run import Resources  # torch from here on
     from xstilts.run import run as do
 
-    resources = Resources(minutes=checkpoint) if tokens is None else Resources(minutes=checkpoint, tokens=tokens)
-    outcome = do(made, out, data, Progress(), resources)
+    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile))
     if os.environ.get("RANK", "0") != "0":
         return
     many = len(made.study().tasks) > MANY

@@ -41,8 +41,10 @@ class Resources:
 
     minutes: float = 10.0
     """Between two checkpoints of a training."""
-    tokens: int = TOKENS
-    """That go through forward and backward together; larger batches are split."""
+    tokens: int | None = None
+    """That go through forward and backward together; larger batches are split. None: as many as usual."""
+    compile: bool = False
+    """Whether torch compiles the forward pass of trainings; rounds otherwise than without."""
 
 
 @dataclass
@@ -177,6 +179,8 @@ class Run:
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.training is not None and step.seed is not None
         training, ready = step.training, self._take(step)
+        if self.resources.compile and (why := ready.encoder.compile()):
+            self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
         device.seed(step.seed)
         inputs = self.intake.encoder_files(step)
         learning, looks = [], []
@@ -210,7 +214,7 @@ class Run:
         trained = train(
             ready.encoder, learning, training, seed=step.seed, dev=dev if looks else None,
             log=partial(self._log, folder / LOG), keeper=Checkpoint(folder, self.resources.minutes, inputs),
-            tokens=self.resources.tokens,
+            tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
         if parallel.rank() == 0:
             ready.encoder.save(folder / "encoder")
