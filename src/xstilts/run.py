@@ -16,17 +16,18 @@ from xstilts import device, encoder, heads
 from xstilts.data.examples import Batchable, labelled
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
-from xstilts.evaluate import evaluate
+from xstilts.evaluate import chances, evaluate
 from xstilts.features import FeatureSet, stored
 from xstilts.heads import Head
 from xstilts.intake import Intake
+from xstilts.metrics import at_chance
 from xstilts.plan import Plan, Step
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
 from xstilts.store import Store, opened, told, usable
-from xstilts.task import Format, Split
-from xstilts.train import Learning, Logged, train
+from xstilts.task import Example, Format, Split, Task
+from xstilts.train import Learning, Logged, Trained, train
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
 
@@ -213,8 +214,11 @@ class Run:
                 save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
-        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}")
-        return {"inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best}
+        fate = _fate(trained, looks)
+        chance = f"; that is chance: {fate['dev_chance']:.1f}" if fate.get("at_chance") else ""
+        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}")
+        facts = {"updates": trained.updates, "best_update": trained.best_update, "dev": trained.best}
+        return {"inputs": inputs} | facts | fate
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
@@ -250,11 +254,12 @@ class Run:
                 for i, prediction, reference in answers:
                     id = task.format.id(examples[i], i)
                     predictions.append(Prediction(task.name, language, split, i, id, prediction, reference))
-                n = len(result.indices)
+                n, chance = len(result.indices), chances(task.format, task.metrics, examples, language)
                 scores += [
-                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed)
+                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed,
+                          chance=chance.get(metric))
                     for metric, value in result.scores.items()
-                ]
+                ]  # fmt: skip
                 if not result.scores:
                     self.progress.say(
                         f"{task.name} {language} {split}: this split has no labels; predicted, not scored"
@@ -307,6 +312,16 @@ class Run:
                     raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=again) from error
             made.append(head)
         return _Ready(parent.id, model, made)
+
+
+def _fate(trained: Trained, looks: Sequence[tuple[Task, Head, Sequence[Example], FeatureSet]]) -> dict[str, object]:
+    """What chance is on the dev examples (the mean over tasks, in percent), and whether a training ended there."""
+    told = [chances(t.format, (t.stop_metric,), examples, t.train_languages[0]) for t, _, examples, _ in looks]
+    if trained.best is None or not all(told):
+        return {}
+    values = [value for chance in told for value in chance.values()]
+    sizes = [len(examples) for _, _, examples, _ in looks]
+    return {"dev_chance": sum(values) / len(values), "at_chance": at_chance(trained.best, values, sizes)}
 
 
 def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome:
