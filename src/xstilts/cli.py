@@ -61,16 +61,17 @@ def check(recipe: RecipeArgument) -> None:
 
 
 @app.command()
-def plan(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
-    """Show the steps of a recipe; needs neither data nor weights."""
+def plan(recipe: RecipeArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show the steps of a recipe, and what disk they take; needs neither data nor weights."""
     from rich.table import Table
 
+    from xstilts import disk
     from xstilts.plan import plan as lay_out
     from xstilts.recipe import read
 
     made = lay_out(*read(recipe))
     if as_json:
-        _json(made.to_json())
+        _json(made.to_json() | {"disk": disk.needed(made, data).to_json()})
         return
     table = Table("step", "from", "seed", "what")
     for step in made.steps.values():
@@ -80,6 +81,7 @@ def plan(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
     _print(
         f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} pairs of task and language scored"
     )
+    _print(disk.needed(made, data).line())
 
 
 @app.command()
@@ -147,7 +149,7 @@ def _report(folder: Path, name: str | None, layout: str = "default", format: str
 
     store = existing(folder)
     study = store.study(name)
-    made = build(study, store.scores(study), layout=LAYOUTS[layout])
+    made = build(study, store.scores(study), layout=LAYOUTS[layout], notes=store.notes(study))
     _print(render(made, format, **_screen()))
 
 

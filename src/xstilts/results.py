@@ -44,6 +44,8 @@ class Score:
     seed: int | None
     note: str = ""
     """What a reader must know before believing the number."""
+    chance: float | None = None
+    """What the best answer that looks at nothing gets (see `Format.blind`); None where that is not told."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,7 +18,7 @@ from xstilts.checkpoint import LOG, Checkpoint
 from xstilts.data.examples import Batchable, labelled
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
-from xstilts.evaluate import evaluate
+from xstilts.evaluate import chances, evaluate
 from xstilts.features import FeatureSet, stored
 from xstilts.heads import Head
 from xstilts.intake import Intake
@@ -28,6 +27,7 @@ from xstilts.plan import Plan, Step
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
+from xstilts.stopping import Look, dev_score, fate
 from xstilts.store import Store, opened, told, usable
 from xstilts.task import Format, Split
 from xstilts.train import TOKENS, Learning, train
@@ -200,19 +200,11 @@ class Run:
             if stop is not None:
                 inputs |= stop.files
                 features = parallel.first(partial(self._features, ready.encoder, task.format, stop, part.max_length))
-                looks.append((task, head, stop.read(), features))
-
-        def dev() -> float:
-            return fmean(
-                evaluate(
-                    ready.encoder, head, task.format, (task.stop_metric,), examples, features,
-                    language=task.train_languages[0], precision=training.precision, tune=True,
-                ).scores[task.stop_metric]
-                for task, head, examples, features in looks
-            )  # fmt: skip
+                looks.append(Look(task, head, stop.read(), features))
 
         trained = train(
-            ready.encoder, learning, training, seed=step.seed, dev=dev if looks else None,
+            ready.encoder, learning, training, seed=step.seed,
+            dev=partial(dev_score, looks, ready.encoder, training.precision) if looks else None,
             log=partial(self._log, folder / LOG), keeper=Checkpoint(folder, self.resources.minutes, inputs),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
@@ -223,10 +215,13 @@ class Run:
                     save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
-        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{_shares(trained.shares)}")
+        ended = fate(trained.best, looks)
+        chance = f"; that is chance: {ended['dev_chance']:.1f}" if ended.get("at_chance") else ""
+        shares = _shares(trained.shares)
+        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
         return {
             "inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best,
-            "shares": trained.shares,
+            "shares": trained.shares, **ended,
         }  # fmt: skip
 
     def _log(self, path: Path, line: Logged) -> None:
@@ -274,11 +269,12 @@ class Run:
                 for i, prediction, reference in answers:
                     id = task.format.id(examples[i], i)
                     predictions.append(Prediction(task.name, language, split, i, id, prediction, reference))
-                n = len(result.indices)
+                n, chance = len(result.indices), chances(task.format, task.metrics, examples, language)
                 scores += [
-                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed)
+                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed,
+                          chance=chance.get(metric))
                     for metric, value in result.scores.items()
-                ]
+                ]  # fmt: skip
                 if not result.scores:
                     self.progress.say(
                         f"{task.name} {language} {split}: this split has no labels; predicted, not scored"

@@ -55,11 +55,7 @@ class Store:
     def _undo_after(self, id: str) -> None:
         """Steps of any recipe that started from this one are no longer finished."""
         for path in (self.folder / "steps").glob("*/step.json"):
-            try:
-                after = json.loads(path.read_text(encoding="utf-8"))["parent"] == id
-            except (ValueError, KeyError, TypeError):
-                after = False
-            if after:
+            if self._row(path.parent.name).get("parent") == id:
                 (path.parent / "done.json").unlink(missing_ok=True)
 
     def sweep(self) -> None:
@@ -143,6 +139,29 @@ class Store:
         """The rows of all finished evaluations of a study."""
         ids = dict.fromkeys(cell.step for cell in study.cells)
         return [row for id in ids if self.done(id) for row in self._scores(id)]
+
+    def notes(self, study: Study) -> list[str]:
+        """Trainings that ended at chance before others or another task were built on them."""
+        said: dict[str, None] = {}
+        for cell in study.cells:
+            at = self._row(cell.step).get("parent")
+            while at is not None:
+                row, facts = self._row(at), self.facts(at) if self.done(at) else {}
+                learned = [part["task"] for part in row.get("training", {}).get("parts", ())]
+                if facts.get("at_chance") and cell.task not in learned:
+                    ended = f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
+                    said[f"{row['title']}, seed {row['seed']} ended at chance on its dev set ({ended})"] = None
+                at = row.get("parent")
+        return list(said)
+
+    def _row(self, id: str) -> dict[str, Any]:
+        """What was planned for a step that has begun; empty if it has not, or cannot be read."""
+        try:
+            row: dict[str, Any] = json.loads((self.step(id) / "step.json").read_text(encoding="utf-8"))
+            row.get("parent")
+        except (OSError, ValueError, AttributeError):
+            return {}
+        return row
 
     def _scores(self, id: str) -> list[Score]:
         path = self.step(id) / "scores.jsonl"
