@@ -20,7 +20,7 @@ from xstilts.features import FeatureSet
 from xstilts.formats import Classify, Mask, Tag
 from xstilts.formats.classify import Labelled
 from xstilts.formats.tag import Tagged
-from xstilts.plan import Learned, Training
+from xstilts.step import Learned, Training
 from xstilts.task import IGNORED, Format, HeadSpec
 from xstilts.train import Learning, Logged, Trained, mixture, rate, total_updates, train
 

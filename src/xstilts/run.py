@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from xstilts import device, encoder, heads
+from xstilts import averaging, device, encoder, heads
 from xstilts.data.examples import Batchable, labelled
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
@@ -20,10 +21,11 @@ from xstilts.evaluate import evaluate
 from xstilts.features import FeatureSet, stored
 from xstilts.heads import Head
 from xstilts.intake import Intake
-from xstilts.plan import Plan, Step
+from xstilts.plan import Plan
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
 from xstilts.scratch import create
+from xstilts.step import Step
 from xstilts.store import Store, opened, told, usable
 from xstilts.task import Format, Split
 from xstilts.train import Learning, Logged, train
@@ -65,7 +67,7 @@ class Run:
         """The steps that are not done, and those that start from such a one: these are to be done again."""
         left: dict[str, Step] = {}
         for step in self.plan.steps.values():
-            if step.parent in left or not self.store.done(step.id):
+            if not left.keys().isdisjoint(step.parents) or not self.store.done(step.id):
                 left[step.id] = step
         return list(left.values())
 
@@ -90,7 +92,7 @@ class Run:
                 now |= self.intake.encoder_files(step)
                 with found.catch():
                     self.store.unchanged(step.id, now)
-        roots = [step for step in pending if step.parent is None and step.kind != "create"]
+        roots = [step for step in pending if self.plan.rooted(step)]
         if roots:
             with found.catch():
                 self._check_encoder(roots)
@@ -116,7 +118,7 @@ class Run:
                 where=name,
                 hint="give the data folder with --data or XSTILTS_DATA",
             )
-        self._ready = _Ready(None, encoder.load(name, remote_code=self.plan.recipe.trust_remote_code is not None), [])
+        self._ready = _Ready(None, self._own(roots[0]), [])
         loaded = self._ready.encoder
         if loaded.notes:
             self.progress.say(f"{name}: {loaded.notes}")
@@ -141,7 +143,8 @@ class Run:
         folder = self.store.begin(step.id)
         write_atomic(folder / "step.json", json.dumps(step.row(), indent=1, ensure_ascii=False) + "\n")
         started = time.perf_counter()
-        facts = {"create": self._create, "train": self._train, "evaluate": self._evaluate}[step.kind](step, folder)
+        kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate}
+        facts = kinds[step.kind](step, folder)
         self.store.finish(step.id, facts | {"seconds": round(time.perf_counter() - started, 2)})
         self.outcome.done += 1
 
@@ -157,7 +160,7 @@ class Run:
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.training is not None and step.seed is not None
         training, ready = step.training, self._take(step)
-        device.seed(step.seed)
+        device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.intake.encoder_files(step)
         learning, looks = [], []
         for part in training.parts:
@@ -207,14 +210,35 @@ class Run:
                 self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev_score}", left)
 
             trained = train(ready.encoder, learning, training, seed=step.seed, dev=dev if looks else None, log=log)
-        ready.encoder.save(folder / "encoder")
-        for i, learned in enumerate(learning):
-            if learned.masking is None:
-                save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
+        _save(folder, ready.encoder, learning)
+        if training.snapshots is not None:
+            with trained.mean.in_place():
+                _save(folder / "mean", ready.encoder, learning)
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}")
-        return {"inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best}
+        facts = {"updates": trained.updates, "best_update": trained.best_update, "dev": trained.best}
+        return {"inputs": inputs, **facts, **({"snapshots": trained.mean.count} if training.snapshots else {})}
+
+    def _merge(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.merging is not None
+        self._ready, merging = None, step.merging
+        sources, own = [self.store.step(id) for id in step.parents], folder / "base"
+        if merging.how == "checkpoints":
+            averaging.link(sources[0] / "mean", folder)
+            points = self.store.facts(step.parents[0]).get("snapshots")
+            self.progress.end(f"mean of {points} points of the training")
+            return {"inputs": {}}
+        if merging.how == "vectors":
+            base = self.plan.steps[step.parents[0]].parent
+            if base is None:
+                self._own(step).save(own / "encoder")  # as the others were saved
+            sources.insert(0, self.store.step(base) if base else own)
+        trained = [i for i, name in enumerate(merging.heads) if self.intake.task(name).format.head.trained]
+        averaging.merge(sources, folder, heads=trained, scale=merging.scale)
+        shutil.rmtree(own, ignore_errors=True)
+        self.progress.end(f"{len(step.parents)} encoders made one")
+        return {"inputs": self.intake.encoder_files(step)}
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
@@ -274,14 +298,17 @@ class Run:
         if self._ready is None or self._ready.step != step.parent:
             self._ready = None
             if step.parent is None:
-                recipe = self.plan.recipe
-                loaded = encoder.load(self.intake.encoder_name(step), remote_code=recipe.trust_remote_code is not None)
-                self._ready = _Ready(None, loaded, [])
+                self._ready = _Ready(None, self._own(step), [])
             else:
                 self._ready = self._load(self.plan.steps[step.parent])
         self._ready.encoder.to(device.device()).eval()
         device.spread(self._ready.encoder.config.hidden_size)
         return self._ready
+
+    def _own(self, step: Step) -> Encoder:
+        """The recipe's own encoder."""
+        remote_code = self.plan.recipe.trust_remote_code is not None
+        return encoder.load(self.intake.encoder_name(step), remote_code=remote_code)
 
     def _take(self, step: Step) -> _Ready:
         """The same, to be changed by training."""
@@ -296,8 +323,8 @@ class Run:
         except UserError as error:
             raise UserError(error.what, where=error.where, hint=again) from error
         made = []
-        for i, part in enumerate(parent.parts):
-            spec = self.intake.task(part.task).format.head
+        for i, name in enumerate(parent.heads):
+            spec = self.intake.task(name).format.head
             head = heads.build(spec, model.config, model.vocabulary)
             if spec.trained:
                 path = folder / f"head-{i}.safetensors"
@@ -307,6 +334,14 @@ class Run:
                     raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=again) from error
             made.append(head)
         return _Ready(parent.id, model, made)
+
+
+def _save(folder: Path, model: Encoder, learning: Sequence[Learning]) -> None:
+    """Write an encoder and its heads; a language-model head is part of its encoder."""
+    model.save(folder / "encoder")
+    for i, learned in enumerate(learning):
+        if learned.masking is None:
+            save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
 
 
 def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome:
@@ -335,7 +370,7 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
 def _do_all(job: Run) -> None:
     pending = job.pending()  # again, for another run may have done some before this one held the folder
     for number, step in enumerate(pending, start=1):
-        if step.parent in job.outcome.failed or step.parent in job.outcome.skipped:
+        if {*job.outcome.failed, *job.outcome.skipped} & {*step.parents}:
             job.outcome.skipped.append(step.id)
             continue
         job.progress.step(number, len(pending), step.name)

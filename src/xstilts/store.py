@@ -51,8 +51,9 @@ class Store:
         """Steps of any recipe that started from this one are no longer finished."""
         for path in (self.folder / "steps").glob("*/step.json"):
             try:
-                after = json.loads(path.read_text(encoding="utf-8"))["parent"] == id
-            except (ValueError, KeyError, TypeError):
+                row = json.loads(path.read_text(encoding="utf-8"))
+                after = id in row.get("parents", [row["parent"]])
+            except (ValueError, KeyError, TypeError, AttributeError):
                 after = False
             if after:
                 (path.parent / "done.json").unlink(missing_ok=True)

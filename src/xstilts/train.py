@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from xstilts import device
+from xstilts.averaging import Mean
 from xstilts.batching import CAP, Batch, Masking, collate, generator, shares, shuffled, updates_of
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
 from xstilts.heads import Head
-from xstilts.plan import Learned, Training
+from xstilts.step import Learned, Training
 
 CLIP = 1.0
 """Norm to which gradients are clipped."""
@@ -52,6 +53,8 @@ class Trained:
     best: float | None
     """Dev score of the weights that were kept; None without early stopping."""
     seconds: float
+    mean: Mean
+    """Of the weights at the points that the settings ask for."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def train(
     look_every = training.eval_every or max(1, min(1000, total // 20))
     meter = _Meter(total, max(1, min(100, total // 50)), log)
     best = _Best(modules, training.patience)
+    mean = Mean(modules, training.snapshots, total)
     started = time.perf_counter()
     modules.train()
     update = 0
@@ -136,6 +140,7 @@ def train(
         lr = training.lr * rate(update - 1, total, int(training.warmup * total))
         loss = _update(encoder, part.head, batch, optimizer, lr, training)
         meter.add(update, part.plan.task, loss, lr, batch)
+        mean.after(update)
         if dev is not None and (update % look_every == 0 or update == total):
             meter.flush()
             modules.eval()
@@ -146,8 +151,9 @@ def train(
                 break
     meter.flush()
     best.restore()
+    mean.end()
     modules.eval()
-    return Trained(update, best.update or update, best.score, time.perf_counter() - started)
+    return Trained(update, best.update or update, best.score, time.perf_counter() - started, mean)
 
 
 def _look(dev: Callable[[], float], update: int, total: int) -> float:
