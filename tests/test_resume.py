@@ -29,7 +29,7 @@ from xstilts.formats.classify import Labelled
 from xstilts.formats.span import Question
 from xstilts.formats.tag import Tagged
 from xstilts.meter import Logged
-from xstilts.plan import Learned, Training
+from xstilts.step import Learned, Training
 from xstilts.task import Format
 from xstilts.train import Learning, train
 

@@ -21,7 +21,7 @@ from xstilts.formats.classify import Labelled
 from xstilts.formats.tag import Tagged
 from xstilts.meter import Logged
 from xstilts.mixing import Mixing
-from xstilts.plan import Learned, Training
+from xstilts.step import Learned, Training
 from xstilts.task import IGNORED, Format, HeadSpec
 from xstilts.train import Learning, Trained, order, rate, train
 

@@ -75,7 +75,8 @@ def plan(recipe: RecipeArgument, data: DataOption = None, as_json: JsonOption = 
         return
     table = Table("step", "from", "seed", "what")
     for step in made.steps.values():
-        table.add_row(step.id, step.parent or step.encoder, "" if step.seed is None else str(step.seed), step.title)
+        origin = " ".join(step.parents) or step.encoder
+        table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), step.title)
     _console().print(table)
     folded = made.trainings_before_folding - made.trainings
     _print(

@@ -9,13 +9,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from xstilts.plan import Plan, Step
+from xstilts.plan import Plan
 from xstilts.recipe import NewEncoder
+from xstilts.step import Step
 from xstilts.task import HeadSpec
 
-WEIGHT, CHECKPOINT = 4, 2 * 16
+WEIGHT, CHECKPOINT, MEAN = 4, 2 * 16, 2 * 4
 """Bytes a parameter: of an encoder that is kept in float32; of a checkpoint, which has weights, two moments of Adam's
-and the best weights, and is written beside the one before."""
+and the best weights, and is written beside the one before; of the mean that some trainings have in theirs."""
 LABELS = 2000
 """Tags that a task is taken to have where they are those of its training data (the paper's CCG has 1,363)."""
 NOTES = 2**16
@@ -74,17 +75,28 @@ def needed(plan: Plan, data: Path | None) -> Disk:
     size = _new(name) if isinstance(name, NewEncoder) else _there(name.replace("{data}", str(data or "{data}")))
     said = "a new encoder" if isinstance(name, NewEncoder) else name
     if size is None:
-        return Disk(said, len(kept))
-    whole = [size.parameters + _heads(plan, step, size.width) for step in kept]
-    most = max((count for count, step in zip(whole, kept, strict=True) if step.training), default=0)
-    return Disk(
-        said, len(kept), size.parameters, WEIGHT * sum(whole) + (size.others + NOTES) * len(kept), CHECKPOINT * most
+        return Disk(said, sum(map(copies, kept)))
+    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in kept}
+    under_way = (
+        whole[step.id] * (CHECKPOINT + MEAN * (step.training.snapshots is not None)) for step in kept if step.training
     )
+    weights = sum(whole[step.id] * copies(step) for step in kept)
+    copied = sum(map(copies, kept))
+    return Disk(
+        said, copied, size.parameters, WEIGHT * weights + (size.others + NOTES) * copied, max(under_way, default=0)
+    )
+
+
+def copies(step: Step) -> int:
+    """Encoders that a step keeps: the mean of a training is one more, whose files the step that scores it shares."""
+    if step.merging is not None and step.merging.how == "checkpoints":
+        return 0
+    return 2 if step.training is not None and step.training.snapshots is not None else 1
 
 
 def _heads(plan: Plan, step: Step, width: int) -> int:
     """Parameters of the heads that a training draws."""
-    forms = [plan.tasks[part.task].format for part in step.parts]
+    forms = [plan.tasks[name].format for name in step.heads]
     return sum(_head(form.head, width, LABELS if form.open else form.head.outputs) for form in forms)
 
 

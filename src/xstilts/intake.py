@@ -10,7 +10,8 @@ from xstilts import encoder
 from xstilts.data.examples import Batchable, locate
 from xstilts.errors import Collector, UserError
 from xstilts.metrics import METRICS
-from xstilts.plan import Plan, Step
+from xstilts.plan import Plan
+from xstilts.step import Step
 from xstilts.task import Split, Task
 
 STOP_EXAMPLES = 500
@@ -53,10 +54,8 @@ class Intake:
         return locate(task, task.data["train"], task.train_languages, self.data, train=True)
 
     def encoder_files(self, step: Step) -> dict[str, str]:
-        """The sha256 of the files of the recipe's own encoder, for a step that starts from it and if it is a folder."""
-        if step.parent is not None or step.kind == "create":
-            return {}
-        return encoder.files(self.encoder_name(step))
+        """The sha256 of the files of the recipe's own encoder, for a step that reads it and if it is a folder."""
+        return encoder.files(self.encoder_name(step)) if self.plan.rooted(step) else {}
 
     def inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
         """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""

@@ -78,21 +78,87 @@ Mixture = tuple[Annotated[Part, BeforeValidator(_as_part)], ...]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
+class Merge(Strict):
+    """The encoders that several mixtures have trained, made into one weight by weight, without more training."""
+
+    merge: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
+    how: Literal["mean", "vectors"] = "mean"
+    """`vectors`: the encoder before, plus `scale` x the sum of what each mixture has changed in it."""
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Merge:
+        if (self.scale is not None) != (self.how == "vectors"):
+            raise ValueError("scale goes with `how: vectors`, which needs it")
+        if any(mixture in self.merge[:i] for i, mixture in enumerate(self.merge)):
+            raise ValueError("merge names a mixture twice")
+        return self
+
+
+Choice = Mixture | Merge
+
+
+def called(choice: Choice) -> str:
+    """A choice as titles and reports name it.
+
+    >>> called(Merge.model_validate({"merge": [["mnli"], ["squad1", "siqa"]], "how": "vectors", "scale": 0.4}))
+    '0.4 vectors(mnli, squad1+siqa)'
+    """
+    if isinstance(choice, Merge):
+        scale = "" if choice.scale is None else f"{choice.scale:g} "
+        return f"{scale}{choice.how}({', '.join(map(called, choice.merge))})"
+    return "+".join(map(_called, choice))
+
+
+def _called(part: Part) -> str:
+    if part.weight == 1:
+        return part.task
+    ends = part.weight if isinstance(part.weight, tuple) else (part.weight,)
+    return f"{'..'.join(f'{end:g}' for end in ends)}x{part.task}"
+
+
 class Phase(Strict):
     """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
 
     name: str
-    choices: tuple[Mixture, ...] | None = Field(default=None, min_length=1)
+    choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
     settings: Settings = Settings()
     seed: Seed | None = None
     """One seed for all seeds of the study: the phase is done once and shared."""
+    head_seed: Seed | None = None
+    """What new heads are drawn from, in place of each seed of the study; 0 where runs are averaged."""
+    average: Annotated[tuple[Literal["checkpoints", "runs", "both"], ...], BeforeValidator(_as_list)] = ()
+    """Beside each branch: the mean of the weights along each training, over the seeds, or of the former over these."""
+    snapshots: int = Field(default=10, ge=1, le=10**6)
+    """Evenly spaced points of a training whose weights are averaged."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Phase:
+    def _makes_sense(self) -> Phase:
         if (self.choices is None) == (self.each is None):
             raise ValueError("needs either choices or each")
+        if self.average and self.each is None:
+            raise ValueError("average goes with each")
+        if self.average_runs and self.seed is not None:
+            raise ValueError("runs of one seed cannot be averaged: remove seed or average")
+        if "snapshots" in self.model_fields_set and not self.average_checkpoints:
+            raise ValueError("snapshots goes with `average: checkpoints`")
         return self
+
+    @property
+    def average_checkpoints(self) -> bool:
+        """Whether trainings must keep the mean of their weights."""
+        return bool({"checkpoints", "both"} & set(self.average))
+
+    @property
+    def average_runs(self) -> bool:
+        """Whether trainings of several seeds are averaged."""
+        return bool({"runs", "both"} & set(self.average))
+
+    @property
+    def heads_from(self) -> int | None:
+        """The seed of new heads, if it is not the training's: runs can be averaged only if their heads start alike."""
+        return 0 if self.head_seed is None and self.average_runs else self.head_seed
 
 
 class NewEncoder(Strict):
@@ -202,10 +268,12 @@ def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], foun
         if isinstance(phase, dict):
             named.append((("phases", p, "each"), phase.get("each")))
             choices = phase.get("choices")
-            for c, mixture in enumerate(choices if isinstance(choices, list) else ()):
-                parts = mixture if isinstance(mixture, list) else [mixture]
-                names = [part.get("task") if isinstance(part, dict) else part for part in parts]
-                named.append((("phases", p, "choices", c), names))
+            for c, choice in enumerate(choices if isinstance(choices, list) else ()):
+                merged = choice.get("merge") if isinstance(choice, dict) else None
+                for mixture in merged if isinstance(merged, list) else [choice]:
+                    parts = mixture if isinstance(mixture, list) else [mixture]
+                    names = [part.get("task") if isinstance(part, dict) else part for part in parts]
+                    named.append((("phases", p, "choices", c), names))
     if isinstance(value.get("encoder"), dict):
         named.append((("encoder", "text"), value["encoder"].get("text")))
     for place, names in named:
@@ -228,6 +296,9 @@ def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, 
             if not set(expanded((name,))) & set(evaluated):
                 where = document.where(("phases", p, "each"))
                 found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
+        if phase.average_runs and len(recipe.seeds) == 1:
+            where = document.where(("phases", p, "average"))
+            found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
     if isinstance(recipe.encoder, NewEncoder):
         _check_new(recipe.encoder, [tasks[name] for name in evaluated], tasks, found, document)
 

@@ -30,7 +30,7 @@ class Score:
     """One metric of one step on one language of a task.
 
     `value` is in the metric's unit (percent, but for perplexity), over `n` examples. `seed` is None for an encoder that
-    was never trained with a study's seed; then the row serves every seed.
+    was never trained with a study's seed, or is the mean over all of them; then the row serves every seed.
     """
 
     task: str

@@ -55,8 +55,9 @@ class Store:
     def _undo_after(self, id: str) -> None:
         """Steps of any recipe that started from this one are no longer finished."""
         for path in (self.folder / "steps").glob("*/step.json"):
-            if self._row(path.parent.name).get("parent") == id:
+            if id in self._parents(path.parent.name):
                 (path.parent / "done.json").unlink(missing_ok=True)
+                (path.parent / CHECKPOINT).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what killed runs have left of features, and checkpoints of steps that are finished."""
@@ -144,15 +145,21 @@ class Store:
         """Trainings that ended at chance before others or another task were built on them."""
         said: dict[str, None] = {}
         for cell in study.cells:
-            at = self._row(cell.step).get("parent")
-            while at is not None:
+            before = self._parents(cell.step)
+            while before:
+                at = before.pop()
                 row, facts = self._row(at), self.facts(at) if self.done(at) else {}
                 learned = [part["task"] for part in row.get("training", {}).get("parts", ())]
                 if facts.get("at_chance") and cell.task not in learned:
                     ended = f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
                     said[f"{row['title']}, seed {row['seed']} ended at chance on its dev set ({ended})"] = None
-                at = row.get("parent")
+                before += self._parents(at)
         return list(said)
+
+    def _parents(self, id: str) -> list[str]:
+        """The steps that one starts from."""
+        row = self._row(id)
+        return [parent for parent in row.get("parents", [row.get("parent")]) if parent]
 
     def _row(self, id: str) -> dict[str, Any]:
         """What was planned for a step that has begun; empty if it has not, or cannot be read."""

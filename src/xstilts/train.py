@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xstilts import device, mixing, parallel
+from xstilts.averaging import Mean
 from xstilts.batching import Batch, Masking, Shuffled, collate, generator
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
@@ -20,7 +21,7 @@ from xstilts.heads import Head
 from xstilts.meter import MILDER, Logged, Meter
 from xstilts.mixing import Mixing
 from xstilts.optimizer import Optimizer
-from xstilts.plan import Learned, Training
+from xstilts.step import Learned, Training
 
 TOKENS = 8192
 """Tokens that go through forward and backward together; a batch of more is split, to the same update."""
@@ -47,6 +48,8 @@ class Trained:
     seconds: float
     shares: dict[str, int]
     """Updates by task."""
+    mean: Mean
+    """Of the weights at the points that the settings ask for."""
 
 
 class Keeper(Protocol):
@@ -153,6 +156,7 @@ class _Session:
         self._scale = device.Scale(encoder.device, training.precision)
         self._meter = Meter(self.total, max(1, min(100, self.total // 50)), log, [p.plan.task for p in learning])
         self._best = _Best(self.modules, training.patience)
+        self._mean = Mean(self.modules, training.snapshots, self.total)
 
     # --- one update -----------------------------------------------------------------------------------------------
 
@@ -169,6 +173,9 @@ class _Session:
             self._scale.heed(self.optimizer.step(lr, self._scale.value))
         self.update += 1
         self._meter.add(self.update, i, loss, lr, batch)
+        if self.update in self._mean.points:
+            self.optimizer.flush()
+        self._mean.after(self.update)
 
     def _gradients(self, head: Head, batch: Batch) -> Tensor:
         """Gather the gradients of a batch, in as many parts as it takes; returns this process's share of the loss."""
@@ -230,9 +237,10 @@ class _Session:
         self._meter.flush()
         self.optimizer.flush()
         self._best.restore()
+        self._mean.end()
         self.modules.eval()
         best, meter = self._best, self._meter
-        return Trained(self.update, best.update or self.update, best.score, meter.seconds, meter.shares)
+        return Trained(self.update, best.update or self.update, best.score, meter.seconds, meter.shares, self._mean)
 
     # --- what outlives the process --------------------------------------------------------------------------------
 
@@ -248,6 +256,7 @@ class _Session:
             "shuffled": [one.state_dict() for one in self._shuffled],
             "hidden": [one.bit_generator.state for one in self._hidden],
             "best": self._best.state_dict(),
+            "mean": self._mean.state_dict(),
             "meter": self._meter.state_dict(),
             "random": parallel.gathered(device.random_state(self.encoder.device)),
         }
@@ -264,6 +273,7 @@ class _Session:
         for hidden, saved in zip(self._hidden, state["hidden"], strict=True):
             hidden.bit_generator.state = saved
         self._best.load_state_dict(state["best"])
+        self._mean.load_state_dict(state["mean"])
         self._meter.load_state_dict(state["meter"])
         if len(state["random"]) == parallel.size():
             device.set_random_state(self.encoder.device, state["random"][parallel.rank()])
