@@ -23,7 +23,7 @@ from xstilts.intake import Intake
 from xstilts.plan import Plan, Step
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
-from xstilts.scratch import create
+from xstilts.scratch import create, given
 from xstilts.store import Store, opened, told, usable
 from xstilts.task import Format, Split
 from xstilts.train import Learning, Logged, train
@@ -90,10 +90,10 @@ class Run:
                 now |= self.intake.encoder_files(step)
                 with found.catch():
                     self.store.unchanged(step.id, now)
-        roots = [step for step in pending if step.parent is None and step.kind != "create"]
+        roots = [step for step in pending if step.parent is None]
         if roots:
             with found.catch():
-                self._check_encoder(roots)
+                self._check_encoder(roots[0])
         said: set[str] = set()
 
         def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
@@ -108,14 +108,12 @@ class Run:
                     labelled(batchable, examples)
         found.raise_any()
 
-    def _check_encoder(self, roots: Sequence[Step]) -> None:
-        name = self.intake.encoder_name(roots[0])
-        if "{data}" in name:
-            raise UserError(
-                "the recipe's encoder lies beside the data folder",
-                where=name,
-                hint="give the data folder with --data or XSTILTS_DATA",
-            )
+    def _check_encoder(self, root: Step) -> None:
+        if root.new is not None:
+            if root.new.given is not None:
+                given(self._placed(root))
+            return
+        name = self._placed(root)
         self._ready = _Ready(None, encoder.load(name, remote_code=self.plan.recipe.trust_remote_code is not None), [])
         loaded = self._ready.encoder
         if loaded.notes:
@@ -134,6 +132,14 @@ class Run:
         if deepest > loaded.layers:
             raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
 
+    def _placed(self, step: Step) -> str:
+        """The encoder or tokenizer that a step starts from."""
+        name = self.intake.encoder_name(step)
+        if "{data}" in name:
+            what = "the recipe's encoder lies beside the data folder"
+            raise UserError(what, where=name, hint="give the data folder with --data or XSTILTS_DATA")
+        return name
+
     # --- the steps ------------------------------------------------------------------------------------------------
 
     def do(self, step: Step) -> None:
@@ -147,12 +153,15 @@ class Run:
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.new is not None
-        task = self.plan.tasks[step.new.text]
-        text = self.intake.train_set(task)
-        made = create(step.new, text.read())
+        inputs = self.intake.encoder_files(step)
+        if step.new.given is None:
+            text = self.intake.train_set(self.plan.tasks[step.new.text])
+            made, inputs = create(step.new, text.read()), text.files
+        else:
+            made = create(step.new, tokenizer=given(self._placed(step)))
         made.save(folder / "encoder")
         self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
-        return {"inputs": text.files}
+        return {"inputs": inputs}
 
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.training is not None and step.seed is not None
