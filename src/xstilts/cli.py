@@ -276,6 +276,39 @@ def fetch_data(
     fetch.fetch(check.chosen(names, use or []), folder(data), Progress().say)
 
 
+@app.command()
+def corpus(
+    names: Annotated[
+        list[str], typer.Argument(help="Codes of languages, or the groups xtreme, xtreme-r.", metavar="LANG...")
+    ],
+    out: Annotated[Path, typer.Option(help="Where {lang}.txt is written: DATA/mlm_text.", metavar="DIR")],
+    places: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A dump (.xml.bz2), Parquet, JSON Lines or text; {lang} is the code. The Hub's Wikipedia by default.",
+        ),
+    ] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Which of the Hub's copies of Wikipedia.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Sentences of a language at most, drawn at random.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of the drawing.", min=0)] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read a dump's markup; the number of cores by default.", min=1)
+    ] = os.cpu_count() or 1,
+) -> None:
+    """Make raw text for masked language modelling, a file each language, a sentence a line; finished files stay."""
+    from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, Wish, build, chosen
+    from xstilts.progress import Progress
+
+    if places and snapshot:
+        raise UserError("goes with the Hub's Wikipedia only, not with --from", where="--snapshot")
+    wiki = WIKIPEDIA.replace("{snapshot}", snapshot or SNAPSHOT)
+    wish = Wish(tuple(places or [wiki]), out, limit, seed, workers)
+    for built in build(chosen(names), wish, Progress()):
+        _print(f"{built.path}: {built.sentences:,} sentences{'' if built.new else ', there already'}")
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 output not written, 2 the user's mistake, 130 interrupted."""
     _streams()

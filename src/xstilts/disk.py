@@ -105,8 +105,10 @@ def _head(head: HeadSpec, width: int, outputs: int) -> int:
     return {"pooled": 2 * (width * width + width) + last, "token": last, "span": 2 * width + 2}.get(head.kind, 0)
 
 
-def _new(shape: NewEncoder) -> Size:
-    """A new encoder, with as many pieces as it may have; see `scratch.create`."""
+def _new(shape: NewEncoder) -> Size | None:
+    """A new encoder, with as many pieces as it may have; see `scratch.create`. None if its tokenizer is given."""
+    if shape.given is not None:
+        return None
     h, pieces = shape.hidden, shape.vocabulary
     dense, norm = h * h + h, 2 * h
     words = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the one type

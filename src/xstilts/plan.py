@@ -316,7 +316,7 @@ def _identity(task: Task, splits: Sequence[str], metrics: tuple[str, ...] = ()) 
 
 def _create(made: Plan, shape: NewEncoder) -> Step:
     """The step that makes a new encoder."""
-    text = _identity(made.tasks[shape.text], ("train",))
+    text = _identity(made.tasks[shape.text], ("train",)) if shape.text else {}
     content = {**shape.model_dump(mode="json"), "text": text}
     return _add(made, "create", None, None, "new encoder", content, new=shape)
 

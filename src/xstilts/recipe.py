@@ -161,18 +161,22 @@ class Phase(Strict):
         return 0 if self.head_seed is None and self.average_runs else self.head_seed
 
 
-class NewEncoder(Strict):
-    """An encoder that starts from random weights, with a tokenizer trained on the text of a task."""
+TRAINED = ("bpe", "words")
+"""Tokenizers that are trained; every other name is of one that is given."""
 
-    text: str
+
+class NewEncoder(Strict):
+    """An encoder that starts from random weights, with a tokenizer trained on the text of a task, or a given one."""
+
+    text: str = ""
     """A masked-text task; its training text in all its languages trains the tokenizer."""
     layers: int = Field(default=2, ge=1, le=1000)
     hidden: int = Field(default=64, ge=8, le=10**5)
     heads: int = Field(default=2, ge=1, le=1000)
     vocabulary: int = Field(default=2000, ge=100, le=10**7)
-    """Pieces at most."""
-    tokenizer: Literal["bpe", "words"] = "bpe"
-    """`words` has a piece for each word, for text of few words."""
+    """Pieces at most, of a tokenizer that is trained."""
+    tokenizer: PathText = "bpe"
+    """`words` has a piece for each word, for text of few words; else a folder or Hub id with a fast tokenizer."""
     max_length: int = Field(default=128, ge=16, le=10**6)
     seed: Seed = 1
 
@@ -181,6 +185,19 @@ class NewEncoder(Strict):
         if self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         return self
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> NewEncoder:
+        if self.given is None and not self.text:
+            raise ValueError("needs `text`, a task whose text trains its tokenizer, or a `tokenizer` that is given")
+        if self.given is not None and {"text", "vocabulary"} & self.model_fields_set:
+            raise ValueError(f"has a tokenizer that is given ({self.given}): leave `text` and `vocabulary` out")
+        return self
+
+    @property
+    def given(self) -> str | None:
+        """The tokenizer's folder or Hub id; None if it is trained."""
+        return None if self.tokenizer in TRAINED else self.tokenizer
 
 
 class Recipe(Strict):
@@ -300,6 +317,9 @@ def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, 
             where = document.where(("phases", p, "average"))
             found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
     if isinstance(recipe.encoder, NewEncoder):
+        if recipe.encoder.given is not None:
+            with found.catch():
+                _check_tokenizer(recipe.encoder.given, document.where(("encoder", "tokenizer")))
         _check_new(recipe.encoder, [tasks[name] for name in evaluated], tasks, found, document)
 
 
@@ -330,7 +350,9 @@ def _check_new(
 ) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
     where = document.where(("encoder", "text"))
-    if shape.text not in raw:
+    if shape.given is not None:
+        pass
+    elif shape.text not in raw:
         found.add(f"'{shape.text}' is not a task of raw text", where=where, hint=nearest("", raw))
     elif not raw[shape.text].trainable:
         texts = [name for name, task in raw.items() if task.trainable]
@@ -339,3 +361,18 @@ def _check_new(
         if (task.format.head.layer or 0) > shape.layers:
             what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
             found.add(what, where=document.where(("encoder", "layers")), hint="lower the task's `layer`")
+
+
+def _check_tokenizer(name: str, where: str) -> None:
+    """See without loading it whether a tokenizer can be given; `{data}` in its name is known only to a run."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        raise UserError(f"'{name}' has no fast tokenizer (tokenizer.json)", where=where)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"'{name}' is a file; a tokenizer is a folder with tokenizer.json", where=where)
+    if "{data}" in name or folder.exists():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"there is no folder '{name}'", where=where)
+    if "/" not in name and (hint := nearest(name, TRAINED)).startswith("did you mean"):
+        raise UserError(f"'{name}' is neither a way to train a tokenizer nor a folder", where=where, hint=hint)

@@ -14,6 +14,7 @@ from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.intake import Intake
 from xstilts.plan import Plan
 from xstilts.progress import Progress
+from xstilts.scratch import given
 from xstilts.step import Step
 from xstilts.store import Store, opened, told, usable
 from xstilts.work import Resources, Work
@@ -67,10 +68,10 @@ class Run:
                 now |= self.work.intake.encoder_files(step)
                 with found.catch():
                     self.work.store.unchanged(step.id, now)
-        roots = [step for step in pending if self.work.plan.rooted(step)]
+        roots = [step for step in pending if step.new is not None or self.work.plan.rooted(step)]
         if roots:
             with found.catch():
-                self._check_encoder(roots)
+                self._check_encoder(roots[0])
         said: set[str] = set()
 
         def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
@@ -85,15 +86,13 @@ class Run:
                     labelled(batchable, examples)
         found.raise_any()
 
-    def _check_encoder(self, roots: Sequence[Step]) -> None:
-        name = self.work.intake.encoder_name(roots[0])
-        if "{data}" in name:
-            raise UserError(
-                "the recipe's encoder lies beside the data folder",
-                where=name,
-                hint="give the data folder with --data or XSTILTS_DATA",
-            )
-        loaded = self.work.ready(roots[0])
+    def _check_encoder(self, root: Step) -> None:
+        if root.new is not None:
+            if root.new.given is not None:
+                given(self.work.intake.placed(root))
+            return
+        name = self.work.intake.placed(root)
+        loaded = self.work.ready(root)
         if loaded.notes:
             self.work.progress.say(f"{name}: {loaded.notes}")
         masked = [

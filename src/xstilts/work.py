@@ -27,7 +27,7 @@ from xstilts.meter import Logged
 from xstilts.plan import Plan
 from xstilts.progress import Progress
 from xstilts.results import Prediction, Score, means, write_atomic, write_rows
-from xstilts.scratch import create
+from xstilts.scratch import create, given
 from xstilts.step import Step
 from xstilts.stopping import Look, dev_score, fate
 from xstilts.store import Store
@@ -85,12 +85,15 @@ class Work:
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.new is not None
-        task = self.plan.tasks[step.new.text]
-        text = self.intake.train_set(task)
-        made = create(step.new, text.read())
+        inputs = self.intake.encoder_files(step)
+        if step.new.given is None:
+            text = self.intake.train_set(self.plan.tasks[step.new.text])
+            made, inputs = create(step.new, text.read()), text.files
+        else:
+            made = create(step.new, tokenizer=given(self.intake.placed(step)))
         made.save(folder / "encoder")
         self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
-        return {"inputs": text.files}
+        return {"inputs": inputs}
 
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.training is not None and step.seed is not None
