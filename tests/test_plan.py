@@ -265,3 +265,14 @@ def test_merged_encoders_are_those_of_the_branches_that_train_them() -> None:
     ]
     (untouched,) = [step for step in shared.steps.values() if step.kind == "evaluate" and step.seed is None]
     assert shared.steps[untouched.parents[0]].kind == "merge"
+
+
+def test_a_chain_is_trained_in_its_order_and_shares_its_beginning() -> None:
+    one, two = ({"chain": [["mnli"], [last]]} for last in ("qqp", "siqa"))
+    laid_out = made(phases=[choices(["mnli"], one, two, {"chain": [["qqp"], ["mnli"]]})], seeds=[1])
+    assert [step.title.partition(": ")[2] for step in trainings(laid_out)] == [
+        "mnli", "qqp after mnli", "siqa after mnli", "qqp", "mnli after qqp"
+    ]  # fmt: skip
+    assert list(dict.fromkeys(cell.branch for cell in laid_out.cells)) == [
+        "mnli", "mnli > qqp", "mnli > siqa", "qqp > mnli"
+    ]  # fmt: skip

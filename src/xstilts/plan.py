@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from xstilts.errors import UserError
 from xstilts.mixing import Mixing
-from xstilts.recipe import Choice, Merge, Mixture, NewEncoder, Part, Phase, Recipe, Settings, called, expanded
+from xstilts.recipe import Chain, Choice, Merge, Mixture, NewEncoder, Part, Phase, Recipe, Settings, called, expanded
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.source import Source
 from xstilts.step import Kind, Learned, Merging, Scoring, Step, Training
@@ -162,13 +162,15 @@ def _branch(chosen: Sequence[tuple[Phase, Choice]]) -> str:
 
 
 def _choose(made: Plan, at: _Lineage, phase: Phase, choice: Choice, seed: int) -> _Lineage:
-    """Plan what a branch does in a phase: nothing, a training, or several whose encoders are merged."""
-    if not isinstance(choice, Merge):
-        return _train(made, at, phase, choice, seed, role="intermediate") if choice else at
-    ends = [_train(made, at, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
-    merging = Merging(how=choice.how, scale=choice.scale)
-    step = _merge(made, ends, merging, f"{phase.name}: {called(choice)}{at.after}")
-    return _Lineage(step, (), called(choice), ends[0].seeded)
+    """Plan what a branch does in a phase: nothing, a training or a chain of them, or several that are merged."""
+    if isinstance(choice, Merge):
+        ends = [_train(made, at, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
+        merging = Merging(how=choice.how, scale=choice.scale)
+        step = _merge(made, ends, merging, f"{phase.name}: {called(choice)}{at.after}")
+        return _Lineage(step, (), called(choice), ends[0].seeded)
+    for mixture in choice.chain if isinstance(choice, Chain) else [choice] if choice else ():
+        at = _train(made, at, phase, mixture, seed, role="intermediate")
+    return at
 
 
 def _merge(made: Plan, ends: Sequence[_Lineage], merging: Merging, title: str) -> Step:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
@@ -63,7 +63,13 @@ class Part(Strict):
     """A task in a mixture; `weight` multiplies its share, two numbers from the first update to the last."""
 
     task: str
-    weight: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | tuple[Factor, Factor] = 1.0
+    weight: Factor | tuple[Factor, Factor] = 1.0
+
+    @model_validator(mode="after")
+    def _counts(self) -> Part:
+        if self.weight in (0, (0, 0)):
+            raise ValueError("a weight must be above 0, one of two at least")
+        return self
 
 
 def _as_part(value: Any) -> Any:
@@ -95,7 +101,25 @@ class Merge(Strict):
         return self
 
 
-Choice = Mixture | Merge
+class Chain(Strict):
+    """Mixtures that are trained one after another."""
+
+    chain: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
+
+
+def _kind(value: Any) -> str:
+    """Which kind of choice a user means: only its mistakes are told."""
+    if isinstance(value, Chain | Merge):
+        return type(value).__name__.lower()
+    if not isinstance(value, dict):
+        return "mixture"
+    return "chain" if "chain" in value and "merge" not in value else "merge"
+
+
+Choice = Annotated[
+    Annotated[Mixture, Tag("mixture")] | Annotated[Merge, Tag("merge")] | Annotated[Chain, Tag("chain")],
+    Discriminator(_kind),
+]
 
 
 def called(choice: Choice) -> str:
@@ -104,6 +128,8 @@ def called(choice: Choice) -> str:
     >>> called(Merge.model_validate({"merge": [["mnli"], ["squad1", "siqa"]], "how": "vectors", "scale": 0.4}))
     '0.4 vectors(mnli, squad1+siqa)'
     """
+    if isinstance(choice, Chain):
+        return " > ".join(map(called, choice.chain))
     if isinstance(choice, Merge):
         scale = "" if choice.scale is None else f"{choice.scale:g} "
         return f"{scale}{choice.how}({', '.join(map(called, choice.merge))})"
@@ -286,8 +312,8 @@ def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], foun
             named.append((("phases", p, "each"), phase.get("each")))
             choices = phase.get("choices")
             for c, choice in enumerate(choices if isinstance(choices, list) else ()):
-                merged = choice.get("merge") if isinstance(choice, dict) else None
-                for mixture in merged if isinstance(merged, list) else [choice]:
+                several = choice.get("merge", choice.get("chain")) if isinstance(choice, dict) else None
+                for mixture in several if isinstance(several, list) else [choice]:
                     parts = mixture if isinstance(mixture, list) else [mixture]
                     names = [part.get("task") if isinstance(part, dict) else part for part in parts]
                     named.append((("phases", p, "choices", c), names))
