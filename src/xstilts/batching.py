@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,9 @@ from xstilts.features import FeatureSet
 
 CAP = 2**17
 """Examples of a task that count in the paper's mixing rule: p ~ min(examples, 2^17)."""
+
+ENGLISH = "en"
+"""What texts are in unless something else is said."""
 
 MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
 """Share of the pieces that is hidden; of these, the share shown as the mask token and as a random piece."""
@@ -40,11 +43,15 @@ class Batch:
     """Number of marks of each forward pass."""
     example_B: Tensor
     """Which of the batch's examples a forward pass belongs to, from 0."""
+    language: str = field(default=ENGLISH, kw_only=True)
+    """Of the texts, for encoders that are told."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        tensors = (x.to(device, non_blocking=True) for x in vars(self).values() if isinstance(x, Tensor))
-        return Batch(self.examples, *tensors)
+        moved: dict[str, Any] = {
+            name: x.to(device, non_blocking=True) for name, x in vars(self).items() if isinstance(x, Tensor)
+        }
+        return replace(self, **moved)
 
     @property
     def tokens(self) -> int:
@@ -79,7 +86,11 @@ class Masking:
 
 
 def collate(
-    features: FeatureSet, passes: Sequence[int] | NDArray[np.int64], masking: Masking | None, rng: np.random.Generator
+    features: FeatureSet,
+    passes: Sequence[int] | NDArray[np.int64],
+    masking: Masking | None,
+    rng: np.random.Generator,
+    language: str = ENGLISH,
 ) -> Batch:
     """Make tensors of the given forward passes; with `masking`, the marks are pieces hidden by `rng`."""
     at, marks_at = features.ids_at, features.marks_at
@@ -103,7 +114,8 @@ def collate(
         marks_B = np.histogram(marks, bins=starts)[0]
     example_B = np.unique(np.searchsorted(features.first, np.asarray(passes), side="right"), return_inverse=True)[1]
     arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B.astype(np.int64))
-    return Batch(int(example_B.max()) + 1, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return Batch(int(example_B.max()) + 1, *tensors, language=language)
 
 
 def shuffled(features: FeatureSet, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xstilts import device, encoder, heads
+from xstilts.batching import ENGLISH
 from xstilts.data.examples import Batchable, labelled
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
@@ -120,12 +121,9 @@ class Run:
         loaded = self._ready.encoder
         if loaded.notes:
             self.progress.say(f"{name}: {loaded.notes}")
-        masked = [
-            part.task
-            for step in self.plan.steps.values()
-            for part in step.parts
-            if self.plan.tasks[part.task].format.head.kind == "vocabulary"
-        ]
+        used = [part.task for step in self.plan.steps.values() for part in step.parts]
+        used += [cell.task for cell in self.plan.cells]
+        masked = [name for name in used if self.plan.tasks[name].format.head.kind == "vocabulary"]
         for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
             if masked and lacks is None:
                 raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
@@ -166,9 +164,9 @@ class Run:
             inputs |= rows.files
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
-            learning.append(
-                Learning(part, head, self._features(ready.encoder, task.format, rows, part.max_length), masking)
-            )
+            features = self._features(ready.encoder, task.format, rows, part.max_length)
+            language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
+            learning.append(Learning(part, head, features, masking, language))
             stop = self.intake.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")

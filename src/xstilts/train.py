@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xstilts import device
-from xstilts.batching import CAP, Batch, Masking, collate, generator, shares, shuffled, updates_of
+from xstilts.batching import CAP, ENGLISH, Batch, Masking, collate, generator, shares, shuffled, updates_of
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
@@ -36,6 +36,8 @@ class Learning:
     head: Head
     features: FeatureSet
     masking: Masking | None
+    language: str = ENGLISH
+    """Of the texts, where they are in one."""
 
     @property
     def capped(self) -> int:
@@ -160,7 +162,7 @@ def _look(dev: Callable[[], float], update: int, total: int) -> float:
 def _batches(part: Learning, seed: int, index: int) -> Iterator[Batch]:
     order, hidden = generator(seed, "order", index), generator(seed, "hidden", index)
     for passes in shuffled(part.features, part.plan.batch, order):
-        yield collate(part.features, passes, part.masking, hidden)
+        yield collate(part.features, passes, part.masking, hidden, part.language)
 
 
 def _update(
