@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import transformers
+from torch import Tensor, nn
 
-from xstilts import packing
+from xstilts import heads, packing
 from xstilts.batching import Batch
 from xstilts.encoder import Encoder, load
+from xstilts.formats import Classify
 
 LENGTHS = (9, 3, 30, 1, 17, 28, 12, 2, 5)
 SHAPE = {
@@ -33,8 +35,6 @@ PADDED = {
 
 def family(name: str, tokenizer: Any) -> Encoder:
     """A tiny encoder of a family, random weights."""
-    import transformers
-
     config = getattr(transformers, name.removesuffix("Encoder") + "Config")
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}Model")(config(**SHAPE | {**PACKING, **PADDED}[name]))
@@ -163,8 +163,6 @@ def test_saving_leaves_the_encoder_as_it_was(tiny: Encoder, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["Bert", "DistilBert", "Electra", "ModernBert", "DebertaV2"])
 def test_the_vocabulary_head_of_every_family(name: str, tiny: Encoder, tmp_path: Path) -> None:
-    import transformers
-
     more = {**PACKING, **PADDED}[name] | {"vocab_size": len(tiny.tokenizer)}
     config = getattr(transformers, f"{name}Config")(**SHAPE | more)
     lm = getattr(transformers, f"{name}ForMaskedLM")(config).eval()
@@ -207,3 +205,23 @@ def test_a_new_encoder_depends_on_its_seed_alone(sentences: tuple[str, ...]) -> 
     states = [encoder.state_dict() for encoder in (first, same, other)]
     assert all(states[0][name].equal(states[1][name]) for name in states[0])
     assert not all(states[0][name].equal(states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "rate"),
+    [
+        (transformers.XLMRobertaConfig(hidden_dropout_prob=0.3), 0.3),
+        (transformers.XLMRobertaConfig(classifier_dropout=0.2), 0.2),
+        (transformers.DistilBertConfig(dropout=0.3), 0.3),
+        (transformers.ModernBertConfig(classifier_dropout=0.05), 0.05),
+        (transformers.RemBertConfig(classifier_dropout_prob=0.15), 0.15),
+        (transformers.DebertaV2Config(hidden_dropout_prob=0.3), 0.3),
+        (transformers.MT5Config(classifier_dropout=0.25), 0.25),
+        (transformers.XLMConfig(dropout=0.3), 0.3),
+        (transformers.EuroBertConfig(), 0.1),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_the_dropout_of_a_head_is_what_the_family_calls_so(config: Any, rate: float) -> None:
+    head = heads.build(Classify(labels=("0", "1")).head, config, None)
+    assert {module.p for module in head.modules() if isinstance(module, nn.Dropout)} == {rate}

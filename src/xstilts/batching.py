@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstilts.features import FeatureSet
+
+ENGLISH = "en"
+"""What texts are in unless something else is said."""
 
 MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
 """Share of the pieces that is hidden; of these, the share shown as the mask token and as a random piece."""
@@ -37,11 +40,15 @@ class Batch:
     """Number of marks of each forward pass."""
     example_B: Tensor
     """Which of the batch's examples a forward pass belongs to, from 0 in the order in which they come."""
+    language: str = field(default=ENGLISH, kw_only=True)
+    """Of the texts, for encoders that are told."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        tensors = (x.to(device, non_blocking=True) for x in vars(self).values() if isinstance(x, Tensor))
-        return Batch(self.examples, *tensors)
+        moved: dict[str, Any] = {
+            name: x.to(device, non_blocking=True) for name, x in vars(self).items() if isinstance(x, Tensor)
+        }
+        return replace(self, **moved)
 
     @property
     def tokens(self) -> int:
@@ -56,6 +63,7 @@ class Batch:
         return Batch(
             int(example_B[-1]) + 1, self.ids_T[in_T], self.lengths_B[in_B], self.types_T[in_T],
             self.marks_M[in_M] - in_T.start, self.targets_M[in_M], self.marks_B[in_B], example_B,
+            language=self.language,
         )  # fmt: skip
 
     def examples_between(self, first: int, end: int) -> Batch | None:
@@ -117,7 +125,11 @@ class Masking:
 
 
 def collate(
-    features: FeatureSet, passes: Sequence[int] | NDArray[np.int64], masking: Masking | None, rng: np.random.Generator
+    features: FeatureSet,
+    passes: Sequence[int] | NDArray[np.int64],
+    masking: Masking | None,
+    rng: np.random.Generator,
+    language: str = ENGLISH,
 ) -> Batch:
     """Make tensors of the given forward passes; with `masking`, the marks are pieces hidden by `rng`."""
     at, marks_at = features.ids_at, features.marks_at
@@ -143,7 +155,8 @@ def collate(
     _, seen, which_B = np.unique(owner_B, return_index=True, return_inverse=True)
     example_B = seen.argsort().argsort()[which_B]
     arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B.astype(np.int64))
-    return Batch(int(example_B.max()) + 1, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return Batch(int(example_B.max()) + 1, *tensors, language=language)
 
 
 class Shuffled:

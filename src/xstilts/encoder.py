@@ -7,7 +7,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,12 +18,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xstilts import packing
-from xstilts.batching import Batch, Masking
+from xstilts.batching import ENGLISH, Batch, Masking
 from xstilts.data.find import digest
 from xstilts.errors import UserError, nearest
 from xstilts.features import TokenizerPieces
+from xstilts.lm_head import LanguageModelHead
 
-PROBE_TOLERANCE = 1e-4
+PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
+"""How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""
+PROBE_LENGTHS = (7, 4, 5, 1)
 
 
 class Encoder(nn.Module):
@@ -31,21 +36,29 @@ class Encoder(nn.Module):
         base: the transformers model, without a pooler.
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
         packs: whether batches go through without padding; found out by a probe, never by name.
+        languages: the ids of the languages that the model is told, by code; empty for most models, which find out by
+            themselves. A language that is not there counts as English, as in XTREME's scripts.
         notes: what the checkpoint had that is not used.
     """
 
     def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, notes: str = "", name: str = "") -> None:
         super().__init__()
         self.base, self.tokenizer, self.notes = base, tokenizer, notes
-        self.vocabulary = _LanguageModelHead(lm) if lm is not None else None
+        self.vocabulary = LanguageModelHead(lm) if lm is not None else None
         self.config = base.config
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
+        self.languages = _language_ids(base.config) if "langs" in accepts else {}
         self._offset = 0
         self._compiled: Any = None
-        self.packs = False
-        alone = self._probe(name)
-        self.packs = "position_ids" in accepts and self._can_pack(alone)
+        if base.config._attn_implementation == packing.NAME:  # shared with an encoder that was here before
+            base.set_attn_implementation("sdpa")
+        was_training = base.training
+        base.eval()
+        with torch.inference_mode():
+            self._stops = self._probe(name)
+            self.packs = "position_ids" in accepts and self._can_pack()
+        base.train(was_training)
 
     @property
     def layers(self) -> int:
@@ -65,26 +78,35 @@ class Encoder(nn.Module):
     def hidden(self, batch: Batch, layer: int | None = None) -> Tensor:
         """Hidden states [T, H] of the real tokens, of the last layer or of hidden state `layer` (0: embeddings).
 
-        The forward pass stops at `layer`.
+        The forward pass stops at `layer`, unless the model's layers are of an unusual kind.
         """
         if self.packs:
-            layout = packing.Layout.alike(batch.lengths_B)
-            inputs = {"input_ids": batch.ids_T[None], "position_ids": layout.at_T[None] + self._offset}
-            if self._types:
-                inputs["token_type_ids"] = batch.types_T[None]
-            with packing.packed(layout):
-                return self._run(layer, inputs)[0]
+            return self._packed(batch, packing.Layout.alike(batch.lengths_B), layer)
         layout = packing.Layout.of(batch.lengths_B)
         filler = self.tokenizer.pad_token_id or 0
         ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, filler)
-        inputs = {"input_ids": ids_BL, "attention_mask": layout.real_BL.long()}
+        inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
+        return packing.unpad(self._run(layer, inputs | {"attention_mask": layout.real_BL.long()}), layout)
+
+    def _packed(self, batch: Batch, layout: packing.Layout, layer: int | None = None) -> Tensor:
+        inputs = self._inputs(batch.ids_T[None], batch.types_T[None], batch.language)
+        with packing.packed(layout):
+            return self._run(layer, inputs | {"position_ids": layout.at_T[None] + self._offset})[0]
+
+    def _inputs(self, ids: Tensor, types: Tensor, language: str) -> dict[str, Tensor]:
+        """What the model is told of every token, all of one shape."""
+        inputs = {"input_ids": ids}
         if self._types:
-            inputs["token_type_ids"] = packing.pad(batch.types_T, layout)
-        return packing.unpad(self._run(layer, inputs), layout)
+            inputs["token_type_ids"] = types
+        if self.languages:
+            inputs["langs"] = torch.full_like(ids, self.languages.get(language, self.languages[ENGLISH]))
+        return inputs
 
     def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
         if layer is None or layer == self.layers:
             return torch.as_tensor((self._compiled or self.base)(**inputs).last_hidden_state)
+        if not self._stops:
+            return torch.as_tensor(self.base(**inputs, output_hidden_states=True).hidden_states[layer])
         hook = self._blocks()[layer].register_forward_pre_hook(_stop, with_kwargs=True)
         try:
             self.base(**inputs)
@@ -97,10 +119,8 @@ class Encoder(nn.Module):
     def compile(self) -> str:  # type: ignore[override]
         """Let torch compile the forward pass; where that does not work here, says why, and nothing has changed."""
         self._compiled = torch.compile(self.base.forward, dynamic=True)
-        ids_T, none = self._probe_ids().to(self.device), torch.zeros(0, dtype=torch.long)
-        lengths_B, zeros_B = torch.tensor([7, 4], device=self.device), torch.zeros(2, dtype=torch.long)
         try:
-            batch = Batch(2, ids_T, lengths_B, torch.zeros_like(ids_T), none, none, zeros_B, torch.arange(2))
+            batch = _probe_batch(PROBE_LENGTHS, self.config.vocab_size).to(self.device)
             self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever compilers raise
             self._compiled = None
@@ -113,58 +133,73 @@ class Encoder(nn.Module):
         lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList))
         return next(blocks for blocks in lists if len(blocks) == self.layers)
 
-    def _probe_ids(self) -> Tensor:
-        return torch.arange(11).remainder(max(int(self.config.vocab_size) - 6, 1)) + 5
+    def _can_stop(self, ids: Tensor) -> bool:
+        """Whether what goes into a block is the hidden state that transformers counts by its number."""
+        states = self.base(input_ids=ids[None], output_hidden_states=True).hidden_states
+        self._stops = True
+        try:
+            return all([self._run(k, {"input_ids": ids[None]}).equal(states[k]) for k in {0, self.layers // 2}])
+        except (StopIteration, KeyError, IndexError, AttributeError, AssertionError):
+            return False  # no list of blocks, or blocks that are called in another way
 
-    def _probe(self, name: str) -> Tensor:
-        """Hidden states of two short sequences, one at a time.
+    def _probe(self, name: str) -> bool:
+        """Run the model on a short sequence; whether its forward pass can stop at a layer.
 
         Raises:
             UserError: the model does not turn text into hidden states, or its tokens do not see those after them.
         """
-        if self.base.config._attn_implementation == packing.NAME:  # shared with an encoder that was here before
-            self.base.set_attn_implementation("sdpa")
-        was_training = self.base.training
-        self.base.eval()
+        ids_T = _probe_batch((7,), self.config.vocab_size).ids_T
+        other_T = torch.cat([ids_T[:-1], ids_T[-1:] - 1])
         try:
-            ids_T = self._probe_ids()
-            first, second = ids_T[:7], ids_T[7:]
-            other = torch.cat([first[:-1], first[-1:] - 1])
-            with torch.inference_mode():
-                states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (first, second, other)]
-            causal = self.layers > 0 and states[0][0].equal(states[2][0])
+            states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (ids_T, other_T)]
+            causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
         except Exception as error:  # whatever a model of another kind raises
             said = str(error).strip().split("\n")[0]
             raise UserError(f"cannot be run on text: {type(error).__name__}: {said}", where=name) from error
         if causal:
             hint = "an encoder is needed, not a decoder that continues text"
             raise UserError("attends to the left only", where=name, hint=hint)
-        self.base.train(was_training)
-        return torch.cat(states[:2])
+        return stops
 
-    def _can_pack(self, alone: Tensor) -> bool:
+    def _can_pack(self) -> bool:
         """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
         usual = self.base.config._attn_implementation
-        ids_T, none = self._probe_ids(), torch.zeros(0, dtype=torch.long)
-        zeros_T, zeros_B = torch.zeros_like(ids_T), torch.zeros(2)
-        batch = Batch(2, ids_T, torch.tensor([7, 4]), zeros_T, none, none, zeros_B, torch.arange(2))
-        was_training = self.base.training
-        self.base.eval()
-        with torch.inference_mode():
-            try:
-                packing.register()
-                self.base.set_attn_implementation(packing.NAME)
-                self.packs = True
-                for offset in (0, (getattr(self.config, "pad_token_id", None) or 0) + 1):
-                    self._offset = offset
-                    if (self.hidden(batch) - alone).abs().max() < PROBE_TOLERANCE:
-                        self.base.train(was_training)
-                        return True
-            except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
-                pass  # a model that does not go through the attention interface says so in one of these ways
+        packing.register()
+        try:
+            for offset in dict.fromkeys((self._reserved(), 0, (getattr(self.config, "pad_token_id", None) or 0) + 1)):
+                self._offset = offset
+                windows = self._apart(PROBE_LENGTHS, usual)
+                if windows is None:
+                    continue
+                # what a local layer does not see shows only in a sequence longer than its window
+                longer = min(max(windows, default=0) + PROBE_LENGTHS[0], self.max_length)
+                if not windows or self._apart((longer, *PROBE_LENGTHS[1:]), usual) is not None:
+                    return True
+        except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
+            pass  # a model that does not go through the attention interface says so in one of these ways
         self.base.set_attn_implementation(usual)
-        self.base.train(was_training)
         return False
+
+    def _apart(self, lengths: tuple[int, ...], usual: str) -> set[int] | None:
+        """The windows of a model that keeps packed sequences of these lengths apart; None if it does not.
+
+        Each must come out as it does alone; and the second must not change at all when those around it do, for a leak
+        may be smaller than what two ways of computing the same thing differ by.
+        """
+        batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.alike(torch.tensor(lengths))
+        self.base.set_attn_implementation(usual)
+        alone = torch.cat(
+            [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in torch.split(batch.ids_T, [*lengths])]
+        )
+        self.base.set_attn_implementation(packing.NAME)
+        packed = self._packed(batch, layout)
+        second = slice(lengths[0], lengths[0] + lengths[1])
+        ids_T = batch.ids_T.flip(0)
+        ids_T[second] = batch.ids_T[second]
+        change = self._packed(replace(batch, ids_T=ids_T), layout)[second] - packed[second]
+        scale = packed.abs().max().clamp(min=1)
+        same = (packed - alone).abs().max() < PROBE_TOLERANCE * scale and change.abs().max() < LEAK_TOLERANCE * scale
+        return layout.windows if same else None
 
     def pieces(self, max_length: int) -> TokenizerPieces:
         """The tokenizer at a maximum length, which never exceeds what the encoder has positions for."""
@@ -217,41 +252,18 @@ def _stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoRetu
     raise _Reached(args[0] if args else kwargs["hidden_states"])
 
 
-class _LanguageModelHead(nn.Module):
-    """A masked language model without its encoder: the model's own code, handed hidden states by a stand-in.
-
-    Every family names and shapes its head otherwise; this way none needs a line of its own.
-    """
-
-    def __init__(self, lm: Any) -> None:
-        super().__init__()
-        self._prefix = lm.base_model_prefix
-        self._handed = _Handed()
-        setattr(lm, self._prefix, self._handed)
-        self.lm = lm
-
-    def forward(self, hidden_MH: Tensor) -> Tensor:
-        """[M, V] scores."""
-        self._handed.hidden = hidden_MH[None]
-        ids = torch.zeros(hidden_MH.shape[:1], dtype=torch.long, device=hidden_MH.device)[None]
-        scores_MV: Tensor = self.lm(input_ids=ids).logits[0]
-        return scores_MV
-
-    def save(self, base: nn.Module, folder: Path) -> None:
-        setattr(self.lm, self._prefix, base)
-        try:
-            self.lm.save_pretrained(folder)
-        finally:
-            setattr(self.lm, self._prefix, self._handed)
+def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
+    ids_T = torch.arange(sum(lengths)).remainder(max(vocabulary - 6, 1)) + 5
+    none, passes = torch.zeros(0, dtype=torch.long), len(lengths)
+    return Batch(passes, ids_T, torch.tensor(lengths), torch.zeros_like(ids_T), none, none, torch.zeros(passes),
+                 torch.arange(passes))  # fmt: skip
 
 
-class _Handed(nn.Module):
-    hidden: Tensor
-
-    def forward(self, *_: Any, **__: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutput
-
-        return BaseModelOutput(last_hidden_state=self.hidden)
+def _language_ids(config: Any) -> dict[str, int]:
+    """The ids of the languages that an XLM has embeddings for; English is among them, or stands for the default one."""
+    if not getattr(config, "use_lang_emb", True) or getattr(config, "n_langs", 1) < 2:
+        return {}
+    return {ENGLISH: int(config.lang_id)} | {str(code): int(id) for code, id in getattr(config, "lang2id", {}).items()}
 
 
 def quiet() -> None:
@@ -271,7 +283,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     Raises:
         UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoTokenizer
 
     quiet()
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
@@ -289,7 +301,9 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             _whole(name, [key for key in info["missing_keys"] if key.startswith(prefix)], info["mismatched_keys"])
             base, lm = getattr(lm, lm.base_model_prefix), None if missing else lm
         else:
-            base, info = AutoModel.from_pretrained(place, config=config, **weights)
+            # of an encoder-decoder such as mT5 the encoder alone
+            auto = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
+            base, info = auto.from_pretrained(place, config=config, **weights)
             lm = None
             missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
             _whole(name, missing, info["mismatched_keys"])
@@ -307,11 +321,19 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
-    unused = sorted(info["unexpected_keys"])
-    notes = f"not used: {', '.join(unused)}" if unused else ""
-    made = Encoder(base, tokenizer, lm=lm, notes=notes, name=name)
+    made = Encoder(base, tokenizer, lm=lm, notes=_unused(info["unexpected_keys"]), name=name)
     _fits(name, made)
     return made
+
+
+def _unused(keys: Iterable[str]) -> str:
+    """A line on the weights that a checkpoint has beside the encoder; of many with the same beginning their number."""
+    rest = sorted(keys)
+    counts = Counter(key.partition(".")[0] for key in rest)
+    many = {part: count for part, count in counts.items() if count > 3}
+    said = [f"{part} ({count} weights)" for part, count in many.items()]
+    said += [key for key in rest if key.partition(".")[0] not in many]
+    return f"not used: {', '.join(said)}" if said else ""
 
 
 def _fits(name: str, made: Encoder) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from xstilts import device
-from xstilts.batching import by_length, collate, generator
+from xstilts.batching import ENGLISH, by_length, collate, generator
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
@@ -30,8 +30,9 @@ IN_MEMORY = 2**28
 
 
 def keep(
-    encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Literal["fp32", "bf16"] = "fp32"
-) -> Kept:
+    encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Literal["fp32", "bf16"] = "fp32",
+    language: str = ENGLISH,
+) -> Kept:  # fmt: skip
     """Run all forward passes, similar lengths together; what the head kept of each, in the features' order.
 
     The forward pass of a mean-pooling format stops at its layer. Masked text is hidden by a fixed seed.
@@ -48,7 +49,7 @@ def keep(
     rng = generator(0, "evaluation")
     with torch.inference_mode():
         for batch_F in by_length(features, TOKENS):
-            batch = collate(features, batch_F, masking, rng).to(encoder.device)
+            batch = collate(features, batch_F, masking, rng, language).to(encoder.device)
             with device.autocast(encoder.device, precision):
                 outputs = head(encoder.hidden(batch, layer), batch)
             for f, array in zip(batch_F, head.keep(outputs, batch), strict=True):
@@ -103,13 +104,13 @@ def evaluate(
         metrics: names in `metrics.METRICS`.
         examples: what `features` were made of, in the same order.
         features: forward passes.
-        language: of the examples; some metrics depend on it.
+        language: of the examples; some metrics and encoders depend on it.
         precision: of the forward passes.
         threshold: tuned on other data before; None where there is none.
         tune: tune the threshold on these very examples.
     """
     assert len(examples) == features.examples
-    kept = keep(encoder, head, format, features, precision)
+    kept = keep(encoder, head, format, features, precision, language)
     if tune:
         threshold = format.calibrate(examples, kept)
     predictions = format.decode(examples, kept, threshold)

@@ -17,6 +17,9 @@ from torch.nn.functional import cross_entropy
 from xstilts.batching import Batch
 from xstilts.task import IGNORED, HeadSpec
 
+DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout", "dropout_rate")
+"""What a configuration may call the dropout of a head, or else of hidden states; the first that has a value counts."""
+
 
 class Head(nn.Module, ABC):
     """A head; `outputs` is whatever its `forward` gives."""
@@ -188,11 +191,11 @@ def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None) -> Head:
 
     Args:
         spec: kind and number of outputs.
-        config: the encoder's configuration; gives hidden size and dropout.
+        config: the encoder's configuration; gives hidden size and dropout (`DROPOUT`; 0.1 if it has none).
         vocabulary: the encoder's language-model head, or None if its checkpoint has none.
     """
     hidden = config.hidden_size
-    dropout = getattr(config, "hidden_dropout_prob", getattr(config, "dropout", 0.1))
+    dropout = next((rate for name in DROPOUT if (rate := getattr(config, name, None)) is not None), 0.1)
     makers: dict[str, Callable[[], Head]] = {
         "pooled": lambda: Pooled(hidden, spec.outputs, dropout),
         "token": lambda: PerToken(hidden, spec.outputs, dropout),

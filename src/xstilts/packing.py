@@ -1,17 +1,20 @@
 """Padding-free batches: an attention function that keeps the sequences of one packed row apart.
 
 The model is handed one row of all real tokens, so that everything but attention touches no padding. This function takes
-the row's queries, keys and values apart into sequences, attends within each, and puts the result into a row again.
+the row's queries, keys and values apart into sequences, attends within each, and puts the result into a row again; on a
+GPU, where torch has attention for such rows, it hands them over as they are.
 """
 
 # Shape suffixes: T = real tokens of the batch, B = sequences, L = longest sequence, H = heads, D = a head's width
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,7 +22,6 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "xstilts_packed"
-
 
 ALIKE, FEW = 0.75, 4
 """On a CPU a sequence goes into a grid of its own, with the shorter ones, when it has less than this share of the
@@ -35,6 +37,10 @@ class Layout:
     """Position of each token in its sequence."""
     grids: tuple[Tensor, ...]
     """For each grid, which of its places are real tokens."""
+    cuts: Tensor
+    """[B + 1] int32: where each sequence begins in the row, and where the row ends."""
+    windows: set[int] = field(default_factory=set)
+    """The sliding windows that a model's layers asked for."""
 
     @classmethod
     def of(cls, lengths_B: Tensor) -> Layout:
@@ -64,9 +70,10 @@ class Layout:
             starts_B[rows] = size + longest * torch.arange(len(rows), device=where)
             size += grids[-1].numel()
         starts_T = torch.repeat_interleave(starts_B, lengths_B)
-        before_T = torch.repeat_interleave(lengths_B.cumsum(0) - lengths_B, lengths_B, output_size=len(starts_T))
+        cuts = torch.nn.functional.pad(lengths_B.cumsum(0), (1, 0))
+        before_T = torch.repeat_interleave(cuts[:-1], lengths_B, output_size=len(starts_T))
         at_T = torch.arange(len(starts_T), device=where) - before_T
-        return cls(starts_T + at_T, at_T, tuple(grids))
+        return cls(starts_T + at_T, at_T, tuple(grids), cuts.int())
 
     @property
     def real_BL(self) -> Tensor:
@@ -152,15 +159,28 @@ def attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Tensor, None]:
     """Attend within each sequence of a packed row; returns [1, T, H, D] as transformers' interface asks.
 
     `sliding_window` w lets a token see those with |i - j| < w, as ModernBERT's local layers do.
+
+    Raises:
+        ValueError: the model hands over a number or a tensor of them, such as a bias or a cap, which would count here.
     """
     assert attention_mask is None, "a packed row has no padding to mask"
+    for name, value in more.items():  # positions, switches and nothing at all do no harm
+        if isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point()):
+            raise ValueError(f"attention with {name}")
     layout = _layout.get()
-    queries, keys, values = (_grids(_wide(x[0].transpose(0, 1)), layout) for x in (query_1HTD, key_1HTD, value_1HTD))
+    if sliding_window is not None:
+        layout.windows.add(sliding_window)
+    rows = [x[0].transpose(0, 1) for x in (query_1HTD, key_1HTD, value_1HTD)]
+    where = query_1HTD.device
+    dtype = torch.get_autocast_dtype(where.type) if torch.is_autocast_enabled(where.type) else query_1HTD.dtype
+    if gridless(_kind(where), dtype, query_1HTD.shape[-1], dropout):
+        return _in_one(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
+    queries, keys, values = (_grids(_wide(x), layout) for x in rows)
     outputs = []
     with torch.autocast("cpu", enabled=False):  # which would make it bfloat16 again
         for real_BL, *grids in zip(layout.grids, queries, keys, values, strict=True):
@@ -171,6 +191,55 @@ def attention(
             )  # fmt: skip
             outputs.append(out.transpose(1, 2))
     return _rows(outputs, layout)[None].to(query_1HTD.dtype), None
+
+
+def gridless(kind: str, dtype: torch.dtype, width: int, dropout: float) -> bool:
+    """Whether torch's attention for packed rows can be called, which needs no grid and no mask.
+
+    Args:
+        kind: of the device: `flash` for a GPU that has this attention, else anything.
+        dtype: that attention is computed in.
+        width: of a head.
+        dropout: of attention; a family that trains with it (XLM-R, BERT) goes without grids only when it is evaluated.
+    """
+    narrow = dtype in (torch.bfloat16, torch.float16)
+    return kind == "flash" and narrow and width % 8 == 0 and width <= 256 and not dropout
+
+
+@cache
+def _kind(where: torch.device) -> str:
+    """`flash` for an NVIDIA GPU since Ampere with a torch that has attention for packed rows with windows."""
+    if where.type != "cuda" or torch.version.hip is not None or _torch_varlen() is None:
+        return where.type
+    able = torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(where) >= (8, 0)
+    return "flash" if able else where.type
+
+
+@cache
+def _torch_varlen() -> Callable[..., Any] | None:
+    """The function, which is public; None in versions of torch that have none, or one without windows."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = {"scale", "window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
+    return varlen_attn if known else None
+
+
+def _in_one(
+    rows_THD: Sequence[Tensor], layout: Layout, dtype: torch.dtype, scaling: float | None, sliding_window: int | None
+) -> Tensor:
+    """[T, H, D]: attention within each sequence of queries, keys and values."""
+    varlen = _torch_varlen()
+    assert varlen is not None
+    q, k, v = (x.to(dtype) for x in rows_THD)
+    longest = max(real.shape[1] for real in layout.grids)
+    reach = -1 if sliding_window is None else sliding_window - 1
+    out: Tensor = varlen(
+        q, k, v, layout.cuts, layout.cuts, longest, longest, scale=scaling, window_size=(reach, reach),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+    return out
 
 
 def _wide(x: Tensor) -> Tensor:

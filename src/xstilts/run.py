@@ -95,12 +95,9 @@ class Run:
         loaded = self.work.ready(root)
         if loaded.notes:
             self.work.progress.say(f"{name}: {loaded.notes}")
-        masked = [
-            part.task
-            for step in self.work.plan.steps.values()
-            for part in step.parts
-            if self.work.plan.tasks[part.task].format.head.kind == "vocabulary"
-        ]
+        used = [part.task for step in self.work.plan.steps.values() for part in step.parts]
+        used += [cell.task for cell in self.work.plan.cells]
+        masked = [name for name in used if self.work.plan.tasks[name].format.head.kind == "vocabulary"]
         for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
             if masked and lacks is None:
                 raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)

@@ -76,7 +76,7 @@ def lines(
     if encoder is None:
         yield "pieces      give --encoder to see them"
         return
-    yield from _through(task, example, encoder)
+    yield from _through(task, example, encoder, language)
 
 
 def _there(task: Task, language: str, data: Path | None) -> Split:
@@ -135,7 +135,7 @@ def _short(value: Any, place: Place = None, width: int = 400) -> str:
     return f"{'... ' if start else ''}{text[start : start + width]} ... ({len(text):,} characters)"
 
 
-def _through(task: Task, example: Example, name: str) -> Iterator[str]:
+def _through(task: Task, example: Example, name: str, language: str) -> Iterator[str]:
     """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
     from xstilts import encoder as encoders
     from xstilts.evaluate import keep
@@ -164,7 +164,8 @@ def _through(task: Task, example: Example, name: str) -> Iterator[str]:
     if head is None:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
-    kept = keep(model.eval(), head.eval(), task.format, FeatureSet.build(task.format, [example], pieces))
+    features = FeatureSet.build(task.format, [example], pieces)
+    kept = keep(model.eval(), head.eval(), task.format, features, language=language)
     if scores := task.format.behind(kept):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
     yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"

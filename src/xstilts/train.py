@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xstilts import device, mixing, parallel
 from xstilts.averaging import Mean
-from xstilts.batching import Batch, Masking, Shuffled, collate, generator
+from xstilts.batching import ENGLISH, Batch, Masking, Shuffled, collate, generator
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
@@ -35,6 +35,8 @@ class Learning:
     head: Head
     features: FeatureSet
     masking: Masking | None
+    language: str = ENGLISH
+    """Of the texts, where they are in one."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class _Session:
         """One update: a batch of one task."""
         i = int(self.order_U[self.update])
         part, hidden = self.learning[i], self._hidden[i]
-        batch = collate(part.features, next(self._shuffled[i]), part.masking, hidden)
+        batch = collate(part.features, next(self._shuffled[i]), part.masking, hidden, part.language)
         lr = self.training.lr * rate(self.update, self.total, int(self.training.warmup * self.total))
         self.optimizer.prepare(batch.ids_T)
         with device.exact(self.encoder.device):

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xstilts import averaging, device, encoder, heads, parallel
+from xstilts.batching import ENGLISH
 from xstilts.checkpoint import LOG, Checkpoint
 from xstilts.data.examples import Batchable
 from xstilts.encoder import Encoder
@@ -112,7 +113,8 @@ class Work:
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
             features = parallel.first(partial(self._features, ready.encoder, task.format, rows, part.max_length))
-            learning.append(Learning(part, head, features, masking))
+            language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
+            learning.append(Learning(part, head, features, masking, language))
             stop = self.intake.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")

@@ -1,0 +1,108 @@
+"""Packing: a model is believed only where its probe finds no leak, and a GPU is handed rows that torch can take."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from xstilts import packing
+from xstilts.encoder import Encoder
+
+LENGTHS = (1, 30, 2, 17, 60, 5, 1, 60)
+SHAPE = {
+    "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "max_position_embeddings": 66,
+}  # fmt: skip
+
+
+def modernbert(window: int) -> Any:
+    shape = SHAPE | {"local_attention": window, "global_attn_every_n_layers": 2, "cls_token_id": 0, "sep_token_id": 2}
+    torch.manual_seed(0)
+    return transformers.ModernBertModel(transformers.ModernBertConfig(**shape))
+
+
+def test_a_window_that_is_meant_otherwise_is_found_out_in_a_sequence_longer_than_it(tiny: Encoder) -> None:
+    tokenizer = tiny.tokenizer
+    assert Encoder(modernbert(40), tokenizer).packs
+    model = modernbert(40)
+    for layer in model.layers:
+        if layer.attn.sliding_window is not None:
+            layer.attn.sliding_window += 1
+    assert not Encoder(model, tokenizer).packs
+
+
+def test_a_leak_smaller_than_rounding_is_found_out(tiny: Encoder) -> None:
+    tokenizer = tiny.tokenizer
+    model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**SHAPE))
+    assert Encoder(model, tokenizer).packs
+    leak = model.encoder.layer[1].register_forward_hook(lambda _, __, out: out + 1e-5 * out.roll(1, 1))
+    assert not Encoder(model, tokenizer).packs
+    leak.remove()
+    assert Encoder(model, tokenizer).packs
+
+
+def test_attention_with_what_it_cannot_do_is_refused() -> None:
+    rows = torch.zeros(1, 2, 3, 8)
+    with pytest.raises(ValueError, match="position_bias"):
+        packing.attention(nn.Identity(), rows, rows, rows, None, position_bias=torch.zeros(1, 2, 3, 3))
+    with pytest.raises(ValueError, match="softcap"):
+        packing.attention(nn.Identity(), rows, rows, rows, None, softcap=30.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "width", "dropout", "without"),
+    [
+        ("flash", torch.bfloat16, 64, 0.0, True),
+        ("flash", torch.float16, 256, 0.0, True),
+        ("flash", torch.float32, 64, 0.0, False),
+        ("flash", torch.bfloat16, 64, 0.1, False),
+        ("flash", torch.bfloat16, 12, 0.0, False),
+        ("flash", torch.bfloat16, 264, 0.0, False),
+        ("cuda", torch.bfloat16, 64, 0.0, False),
+        ("cpu", torch.bfloat16, 64, 0.0, False),
+    ],
+)
+def test_when_attention_goes_without_grids(
+    kind: str, dtype: torch.dtype, width: int, dropout: float, without: bool
+) -> None:
+    assert packing.gridless(kind, dtype, width, dropout) is without
+
+
+def test_torch_takes_a_packed_row_as_it_is() -> None:
+    """The shapes and arguments alone, which need no GPU."""
+    layout = packing.Layout.alike(torch.tensor(LENGTHS))
+    layout = replace(layout, cuts=layout.cuts.to("meta"))
+    rows = [torch.zeros(sum(LENGTHS), heads_of, 16, device="meta") for heads_of in (4, 2, 2)]
+    out = packing._in_one(rows, layout, torch.bfloat16, 0.25, 4)
+    assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
+
+
+def test_a_layout_tells_where_the_sequences_of_a_row_begin() -> None:
+    cuts = packing.Layout.alike(torch.tensor(LENGTHS)).cuts
+    assert cuts.tolist() == [0, 1, 31, 33, 50, 110, 115, 116, 176] and cuts.dtype == torch.int32
+    assert packing._kind(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("window", [None, 4])
+def test_attention_without_grids_equals_attention_by_grids(window: int | None) -> None:
+    where = torch.device("cuda")
+    if packing._kind(where) != "flash":
+        pytest.skip("this GPU, or this torch, has no attention for packed rows")
+    layout = packing.Layout.alike(torch.tensor(LENGTHS, device=where))
+    drawn = torch.Generator(where).manual_seed(1)
+    q, k, v = (
+        torch.randn(1, heads_of, sum(LENGTHS), 16, device=where, generator=drawn).requires_grad_()
+        for heads_of in (4, 2, 2)
+    )
+    results = []
+    for kind in (torch.bfloat16, torch.float32):  # in float32 it goes by grids
+        rows = [x.to(kind) for x in (q, k, v)]
+        with packing.packed(layout):
+            out, _ = packing.attention(nn.Identity(), *rows, None, scaling=0.25, sliding_window=window)
+        results.append([out.float(), *torch.autograd.grad(out.float().sin().sum(), (q, k, v))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=3e-2, rtol=3e-2)
