@@ -18,14 +18,11 @@ from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
 from xstilts.heads import Head
+from xstilts.optimizer import Optimizer, word_table
 from xstilts.plan import Learned, Training
 
-CLIP = 1.0
-"""Norm to which gradients are clipped."""
 MILDER = "try a lower lr, or precision fp32"
 """What to do about numbers that overflow."""
-EPSILON = 1e-8
-"""Adam's; the value that jiant really used."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,9 @@ def train(
     device.seed(seed)
     modules = nn.ModuleList([encoder, *(part.head for part in learning)])
     total = total_updates(learning, training)
-    optimizer = _optimizer(modules, training, where)
+    hides = any(part.masking for part in learning)  # the language-model head reads the whole word table
+    optimizer = Optimizer(modules, None if hides else word_table(encoder.base), lr=training.lr,
+                          weight_decay=training.weight_decay, updates=total)  # fmt: skip
     batches = [_batches(part, seed, i) for i, part in enumerate(learning)]
     drawn = generator(seed, "tasks").choice(len(learning), size=total, p=mixture(learning))
     look_every = training.eval_every or max(1, min(1000, total // 20))
@@ -138,6 +137,7 @@ def train(
         meter.add(update, part.plan.task, loss, lr, batch)
         if dev is not None and (update % look_every == 0 or update == total):
             meter.flush()
+            optimizer.flush()
             modules.eval()
             score = _look(dev, update, total)
             modules.train()
@@ -145,6 +145,7 @@ def train(
             if best.over(score, update):
                 break
     meter.flush()
+    optimizer.close()
     best.restore()
     modules.eval()
     return Trained(update, best.update or update, best.score, time.perf_counter() - started)
@@ -163,28 +164,13 @@ def _batches(part: Learning, seed: int, index: int) -> Iterator[Batch]:
         yield collate(part.features, passes, part.masking, hidden)
 
 
-def _update(
-    encoder: Encoder, head: Head, batch: Batch, optimizer: torch.optim.Optimizer, lr: float, training: Training
-) -> Tensor:
+def _update(encoder: Encoder, head: Head, batch: Batch, optimizer: Optimizer, lr: float, training: Training) -> Tensor:
+    optimizer.prepare(batch.ids_T)
     with device.autocast(encoder.device, training.precision):
         loss = head.loss(head(encoder.hidden(batch), batch), batch)
     loss.backward()  # type: ignore[no-untyped-call]
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], CLIP)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.step(lr)
     return loss.detach()
-
-
-def _optimizer(modules: nn.Module, training: Training, where: torch.device) -> torch.optim.Optimizer:
-    """AdamW; biases and the weights of normalisation layers, all that has one dimension, do not decay."""
-    parameters = list(modules.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.lr, eps=EPSILON, fused=where.type in ("cpu", "cuda"))
 
 
 def rate(done: int, total: int, warmup: int) -> float:
