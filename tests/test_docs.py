@@ -14,8 +14,9 @@ from conftest import Said
 from xstilts import recipe
 from xstilts.formats import FORMATS, Retrieve, Span
 from xstilts.metrics import METRICS
+from xstilts.phase import Chain, Merge, Part, Phase, Settings
 from xstilts.plan import plan
-from xstilts.recipe import Chain, Merge, NewEncoder, Part, Phase, Recipe, Settings
+from xstilts.recipe import NewEncoder, Recipe
 from xstilts.task import Format, Split, Task
 from xstilts.tasks import TASKS, from_yaml
 

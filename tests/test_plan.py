@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from xstilts.errors import UserError
+from xstilts.phase import Part, Settings
 from xstilts.plan import Plan, plan
-from xstilts.recipe import Part, Recipe, Settings, expanded
+from xstilts.recipe import Recipe, expanded
 from xstilts.step import Step
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS

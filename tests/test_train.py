@@ -1,7 +1,7 @@
 """The training loop: packed equals padded, seeds decide all, the schedule and the mixture are the paper's."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,29 @@ def test_early_stopping_puts_the_best_weights_back(encoder: Encoder, sentences: 
     assert [line.dev for line in log if line.dev is not None] == [10, 30, 30, 20]
     assert all(a.equal(b) for a, b in zip(state(encoder, part.head), seen[1], strict=True))
     assert not all(a.equal(b) for a, b in zip(seen[1], seen[2], strict=True)) and not encoder.training
+
+
+def test_a_word_table_in_rows_is_trained_stopped_and_put_back_as_a_whole_one(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, looked = [], []
+    for large in (1, 10**9):
+        monkeypatch.setattr("xstilts.optimizer.LARGE", large)
+        encoder, scores = load(str(encoder_folder)), iter([1.0, 2.0, 1.0, 1.0])
+        part = learning(encoder, NER, tagged(sentences))
+        table = encoder.base.get_input_embeddings()
+
+        def dev(table: torch.nn.Embedding = table, scores: Iterator[float] = scores) -> float:
+            looked.append(table.weight.detach().clone())
+            return next(scores)
+
+        done, _ = trained(encoder, [part], steps=40, dev=dev, eval_every=10, weight_decay=0.5)
+        assert done.best_update == 20 and table.weight.equal(looked[-3]) and not table.sparse
+        states.append(state(encoder, part.head))
+    for rows, whole in zip(*states, strict=True):
+        torch.testing.assert_close(rows, whole, atol=1e-5, rtol=0)
+    for rows, whole in zip(looked[:4], looked[4:], strict=True):
+        torch.testing.assert_close(rows, whole, atol=1e-5, rtol=0)
 
 
 def test_the_last_update_is_looked_at_too(encoder: Encoder, sentences: tuple[str, ...]) -> None:

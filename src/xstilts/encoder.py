@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from xstilts import packing
 from xstilts.batching import ENGLISH, Batch, Masking
-from xstilts.data.find import digest
 from xstilts.errors import UserError, nearest
 from xstilts.features import TokenizerPieces
 from xstilts.lm_head import LanguageModelHead
@@ -349,14 +348,6 @@ def _fits(name: str, made: Encoder) -> None:
             where=name,
             hint="is this the tokenizer of another model?",
         )
-
-
-def files(name: str) -> dict[str, str]:
-    """The files of an encoder that is a folder, with their sha256."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return {}
-    return {str(path): digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")}
 
 
 def _whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xstilts import encoder, scratch
+from xstilts import scratch
 from xstilts.data.examples import Batchable, locate
+from xstilts.data.find import digest
 from xstilts.errors import Collector, UserError
 from xstilts.metrics import METRICS
 from xstilts.plan import Plan
@@ -73,7 +74,7 @@ class Intake:
         """
         if step.new is not None:
             return {} if step.new.given is None else scratch.files(self.encoder_name(step))
-        return encoder.files(self.encoder_name(step)) if self.plan.rooted(step) else {}
+        return _files(self.encoder_name(step)) if self.plan.rooted(step) else {}
 
     def inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
         """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
@@ -134,3 +135,11 @@ def _once(batchable: Batchable, needs_labels: bool, seen: set[str]) -> Iterable[
     if key not in seen:
         seen.add(key)
         yield batchable, needs_labels
+
+
+def _files(name: str) -> dict[str, str]:
+    """The files of an encoder that is a folder, with their sha256."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return {}
+    return {str(path): digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")}

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from xstilts.errors import UserError
 from xstilts.mixing import Mixing
-from xstilts.recipe import Chain, Choice, Merge, Mixture, NewEncoder, Part, Phase, Recipe, Settings, called, expanded
+from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, called
+from xstilts.recipe import NewEncoder, Recipe, expanded
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.source import Source
 from xstilts.step import Kind, Learned, Merging, Scoring, Step, Training

@@ -20,7 +20,7 @@ from xstilts.features import FeatureSet
 from xstilts.heads import Head
 from xstilts.meter import MILDER, Logged, Meter
 from xstilts.mixing import Mixing
-from xstilts.optimizer import Optimizer
+from xstilts.optimizer import Optimizer, word_table
 from xstilts.step import Learned, Training
 
 TOKENS = 8192
@@ -150,7 +150,11 @@ class _Session:
         self.total, self.update = len(self.order_U), 0
         self._look_every = training.eval_every or max(1, min(1000, self.total // 20))
         device.seed(seed + parallel.rank())
-        self.optimizer = Optimizer(self.modules, None, training.weight_decay)
+        hides = any(part.masking for part in learning)  # then the language-model head reads the whole word table
+        table = None if hides or parallel.size() > 1 else word_table(encoder.base)
+        self.optimizer = Optimizer(
+            self.modules, table, lr=training.lr, weight_decay=training.weight_decay, updates=self.total
+        )
         self._shuffled = [
             Shuffled(part.features, part.plan.batch, generator(seed, "order", i)) for i, part in enumerate(learning)
         ]
@@ -171,7 +175,7 @@ class _Session:
         self.optimizer.prepare(batch.ids_T)
         with device.exact(self.encoder.device):
             loss = self._gradients(part.head, batch)
-            parallel.sum_gradients(self.optimizer.parameters)
+            parallel.sum_gradients(self.optimizer.dense)
             self._scale.heed(self.optimizer.step(lr, self._scale.value))
         self.update += 1
         self._meter.add(self.update, i, loss, lr, batch)
@@ -237,7 +241,7 @@ class _Session:
     def end(self) -> Trained:
         """Put the best weights back."""
         self._meter.flush()
-        self.optimizer.flush()
+        self.optimizer.close()
         self._best.restore()
         self._mean.end()
         self.modules.eval()

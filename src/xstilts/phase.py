@@ -1,0 +1,183 @@
+"""Phases: what is trained on, in which mixtures and with which settings; the part of a recipe that learns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from xstilts.mixing import Mixing
+from xstilts.source import Strict
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Settings(Strict):
+    """How a phase trains and how much is scored; what is not given comes from the task, then from the phase's role."""
+
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    batch: Count | None = None
+    epochs: Count | None = None
+    steps: int | None = Field(default=None, ge=1, le=10**8)
+    max_length: int | None = Field(default=None, ge=8, le=10**6)
+    warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """Share of the updates in which the learning rate rises."""
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    precision: Literal["fp32", "bf16"] | None = None
+    eval_every: Count | None = None
+    """Updates between two looks at the English dev examples."""
+    patience: Count | None = None
+    """Looks without improvement after which a training stops."""
+    limit: Count | None = None
+    """Examples a language that are scored at most."""
+    mixing: Mixing | None = None
+    """How often each task of a mixture is drawn."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Settings:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give epochs or steps, not both")
+        return self
+
+    def over(self, other: Settings) -> Settings:
+        """These settings, with what they leave open taken from `other`."""
+        mine, theirs = ({k: v for k, v in settings if v is not None} for settings in (self, other))
+        if mine.keys() & {"epochs", "steps"}:
+            theirs = {key: value for key, value in theirs.items() if key not in ("epochs", "steps")}
+        return Settings(**(theirs | mine))
+
+
+Factor = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+
+
+class Part(Strict):
+    """A task in a mixture; `weight` multiplies its share, two numbers from the first update to the last."""
+
+    task: str
+    weight: Factor | tuple[Factor, Factor] = 1.0
+
+    @model_validator(mode="after")
+    def _counts(self) -> Part:
+        if self.weight in (0, (0, 0)):
+            raise ValueError("a weight must be above 0, one of two at least")
+        return self
+
+
+def _as_part(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Mixture = tuple[Annotated[Part, BeforeValidator(_as_part)], ...]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Merge(Strict):
+    """The encoders that several mixtures have trained, made into one weight by weight, without more training."""
+
+    merge: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
+    how: Literal["mean", "vectors"] = "mean"
+    """`vectors`: the encoder before, plus `scale` x the sum of what each mixture has changed in it."""
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Merge:
+        if (self.scale is not None) != (self.how == "vectors"):
+            raise ValueError("scale goes with `how: vectors`, which needs it")
+        if any(mixture in self.merge[:i] for i, mixture in enumerate(self.merge)):
+            raise ValueError("merge names a mixture twice")
+        return self
+
+
+class Chain(Strict):
+    """Mixtures that are trained one after another."""
+
+    chain: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
+
+
+def _kind(value: Any) -> str:
+    """Which kind of choice a user means: only its mistakes are told."""
+    if isinstance(value, Chain | Merge):
+        return type(value).__name__.lower()
+    if not isinstance(value, dict):
+        return "mixture"
+    return "chain" if "chain" in value and "merge" not in value else "merge"
+
+
+Choice = Annotated[
+    Annotated[Mixture, Tag("mixture")] | Annotated[Merge, Tag("merge")] | Annotated[Chain, Tag("chain")],
+    Discriminator(_kind),
+]
+
+
+def called(choice: Choice) -> str:
+    """A choice as titles and reports name it.
+
+    >>> called(Merge.model_validate({"merge": [["mnli"], ["squad1", "siqa"]], "how": "vectors", "scale": 0.4}))
+    '0.4 vectors(mnli, squad1+siqa)'
+    """
+    if isinstance(choice, Chain):
+        return " > ".join(map(called, choice.chain))
+    if isinstance(choice, Merge):
+        scale = "" if choice.scale is None else f"{choice.scale:g} "
+        return f"{scale}{choice.how}({', '.join(map(called, choice.merge))})"
+    return "+".join(map(_called, choice))
+
+
+def _called(part: Part) -> str:
+    if part.weight == 1:
+        return part.task
+    ends = part.weight if isinstance(part.weight, tuple) else (part.weight,)
+    return f"{'..'.join(f'{end:g}' for end in ends)}x{part.task}"
+
+
+class Phase(Strict):
+    """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
+
+    name: str
+    choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
+    each: Names | None = None
+    settings: Settings = Settings()
+    seed: Seed | None = None
+    """One seed for all seeds of the study: the phase is done once and shared."""
+    head_seed: Seed | None = None
+    """What new heads are drawn from, in place of each seed of the study; 0 where runs are averaged."""
+    average: Annotated[tuple[Literal["checkpoints", "runs", "both"], ...], BeforeValidator(_as_list)] = ()
+    """Beside each branch: the mean of the weights along each training, over the seeds, or of the former over these."""
+    snapshots: int = Field(default=10, ge=1, le=10**6)
+    """Evenly spaced points of a training whose weights are averaged."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Phase:
+        if (self.choices is None) == (self.each is None):
+            raise ValueError("needs either choices or each")
+        if self.average and self.each is None:
+            raise ValueError("average goes with each")
+        if self.average_runs and self.seed is not None:
+            raise ValueError("runs of one seed cannot be averaged: remove seed or average")
+        if "snapshots" in self.model_fields_set and not self.average_checkpoints:
+            raise ValueError("snapshots goes with `average: checkpoints`")
+        return self
+
+    @property
+    def average_checkpoints(self) -> bool:
+        """Whether trainings must keep the mean of their weights."""
+        return bool({"checkpoints", "both"} & set(self.average))
+
+    @property
+    def average_runs(self) -> bool:
+        """Whether trainings of several seeds are averaged."""
+        return bool({"runs", "both"} & set(self.average))
+
+    @property
+    def heads_from(self) -> int | None:
+        """The seed of new heads, if it is not the training's: runs can be averaged only if their heads start alike."""
+        return 0 if self.head_seed is None and self.average_runs else self.head_seed
+
+
+TRAINED = ("bpe", "words")
+"""Tokenizers that are trained; every other name is of one that is given."""
