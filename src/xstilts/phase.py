@@ -177,7 +177,3 @@ class Phase(Strict):
     def heads_from(self) -> int | None:
         """The seed of new heads, if it is not the training's: runs can be averaged only if their heads start alike."""
         return 0 if self.head_seed is None and self.average_runs else self.head_seed
-
-
-TRAINED = ("bpe", "words")
-"""Tokenizers that are trained; every other name is of one that is given."""

@@ -17,6 +17,9 @@ from xstilts.source import PathText, Strict
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 
+TRAINED = ("bpe", "words")
+"""Tokenizers that are trained; every other name is of one that is given."""
+
 
 class NewEncoder(Strict):
     """An encoder that starts from random weights, with a tokenizer trained on the text of a task, or a given one."""
