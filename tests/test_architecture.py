@@ -13,7 +13,7 @@ from xstilts.tasks import TASKS
 ROOT = Path(xstilts.__file__).parent
 LAYERS = """
     errors languages metrics source task strict_yaml results playground device retrieval formats tasks data catalogue
-    recipe plan report store submission scoring features packing batching heads encoder scratch train evaluate
+    recipe plan report store submission scoring arrays features packing batching heads encoder scratch train evaluate
     intake progress show run cli
 """.split()
 """Rooms, a file or a folder each, in the order of their imports: each may import only those before it."""

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xstilts import device, encoder, heads
-from xstilts.data.examples import Batchable, labelled
+from xstilts.data.examples import Batchable, check
 from xstilts.encoder import Encoder
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.evaluate import evaluate
@@ -59,6 +59,8 @@ class Run:
     intake: Intake
     progress: Progress
     outcome: Outcome = field(default_factory=Outcome)
+    read: dict[str, list[str]] = field(default_factory=dict)
+    """What `check` has read, and said of it."""
     _ready: _Ready | None = None
 
     def pending(self) -> list[Step]:
@@ -94,7 +96,13 @@ class Run:
         if roots:
             with found.catch():
                 self._check_encoder(roots)
+        self._check_data(pending, found)
+        found.raise_any()
+
+    def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
+        """Read the data that were not read before as they are now; mistakes go to `found`."""
         said: set[str] = set()
+        noted = self.store.read()
 
         def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
             if line not in said:
@@ -103,10 +111,13 @@ class Run:
 
         for batchable, needs_labels in self.intake.inputs(pending, found):
             with found.catch():
-                examples = batchable.read(say)
-                if needs_labels:
-                    labelled(batchable, examples)
-        found.raise_any()
+                key = batchable.key(labels=needs_labels)
+                if key not in noted:
+                    lines: list[str] = []
+                    check(batchable, lines.append, labels=needs_labels)
+                    noted[key] = self.read[key] = lines
+                for line in noted[key]:
+                    say(line)
 
     def _check_encoder(self, roots: Sequence[Step]) -> None:
         name = self.intake.encoder_name(roots[0])
@@ -149,7 +160,7 @@ class Run:
         assert step.new is not None
         task = self.plan.tasks[step.new.text]
         text = self.intake.train_set(task)
-        made = create(step.new, text.read())
+        made = create(step.new, text.stream())
         made.save(folder / "encoder")
         self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
         return {"inputs": text.files}
@@ -267,7 +278,7 @@ class Run:
 
     def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
         pieces = model.pieces(max_length)
-        return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.read)
+        return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.drawn)
 
     def _at(self, step: Step) -> _Ready:
         """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
@@ -324,6 +335,7 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress) -> Outcome
         job.check(job.pending())
         with opened(store):
             store.sweep()
+            store.note_read(job.read)
             if store.save_study(plan.study()):
                 progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
             _do_all(job)

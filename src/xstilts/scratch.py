@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -15,7 +15,7 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In XLM-R's order."""
 
 
-def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
+def create(shape: NewEncoder, texts: Iterable[str]) -> Encoder:
     """An encoder of XLM-R's kind with random weights, without dropout, and a tokenizer of its own.
 
     Args:
@@ -57,7 +57,7 @@ def create(shape: NewEncoder, texts: Sequence[str]) -> Encoder:
     return Encoder(lm.roberta, tokenizer, lm=lm)
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int, kind: Literal["bpe", "words"] = "bpe") -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: Literal["bpe", "words"] = "bpe") -> Tokenizer:
     """A tokenizer with XLM-R's special tokens around one text and around a pair.
 
     Args:
