@@ -30,6 +30,7 @@ from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
 from xstilts.source import Source
 from xstilts.tasks import TASKS
 
+ROOT = Path(__file__).parents[1]
 TASK = TASKS["mnli"]
 BATCH, LENGTH = 32, 128
 MB, MIB = 10**6, 2**20
@@ -116,13 +117,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
-    add("--data", type=Path, required=True, help="a data folder with nli_small/mnli.dev.csv")
+    data = Path(os.environ.get("XSTILTS_DATA", ROOT.parent / "shared" / "data"))
+    add("--data", type=Path, default=data, help="folder that holds nli_small (default: XSTILTS_DATA, ../shared/data)")
+    add("--tokenizer", type=Path, help="folder with tokenizer.json (default: models/mini-xlmr beside the data)")
     add("--examples", type=int, default=392_702, help="(default: %(default)s, as MNLI has)")
     add("--rounds", type=int, default=3, help="(default: %(default)s)")
     add("--folder", type=Path, help="where files are written (default: that of temporary files)")
     add("--write", type=Path, metavar="FILE", help="also put the figures between the markers of this Markdown file")
     args = parser.parse_args()
+    args.tokenizer = args.tokenizer or args.data.parent / "models" / "mini-xlmr"
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         text = f"{measure(args, Path(folder))}\n\n{figures.measured('tokenizers', 'numpy')}"
     print(text)

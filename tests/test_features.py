@@ -1,5 +1,7 @@
 """Features on disk: small, built as a stream on all cores, read where they lie; and what of raw text is drawn."""
 
+import errno
+import resource
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -249,3 +251,16 @@ def test_what_is_odd_about_data_is_said_again_when_they_are_not_read(study: File
         done.unlink()
     again = study.run()
     assert first.code == again.code == 0 and "is not UTF-8" in first.err and "is not UTF-8" in again.err
+
+
+@pytest.mark.parametrize("room", [0, 4, 16])
+def test_a_full_disk_is_told_and_leaves_nothing(room: int, tiny: Encoder, tmp_path: Path) -> None:
+    pairs = [Labelled(("the cat", "a stone " * 9), None)] * 2000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room * 1024, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as raised:
+            stored(tmp_path, NLI, tiny.pieces(64), "", "", lambda: once(pairs))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.errno == errno.EFBIG and not list(tmp_path.iterdir())

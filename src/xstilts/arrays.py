@@ -55,6 +55,8 @@ class Growing:
 
     def close(self) -> None:
         """Finish the file."""
+        if self._stream.closed:  # it could not be opened again
+            return
         try:
             self._stream.seek(0)
             self._header()
