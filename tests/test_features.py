@@ -236,7 +236,7 @@ def test_data_that_were_read_before_are_not_read_again_until_they_change(
     study.edit("train-en.tsv", "neutral", "nonsense")
     said = study.run()
     assert said.code == 2 and "unknown label 'nonsense'" in said.err
-    (study.out / "features" / "read.json").write_text("{")
+    (study.out / "read.json").write_text("{")
     study.edit("train-en.tsv", "nonsense", "neutral")
     read.clear()
     assert study.run().code == 0 and "train-en.tsv" in read

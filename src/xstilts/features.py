@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
@@ -190,7 +191,9 @@ class FeatureSet:
         return cls(*(arrays.mapped(folder / f"{field.name}.npy") for field in fields(cls)))
 
 
-def _blocks(format: Format, examples: Iterable[tuple[Example, int]], pieces: TokenizerPieces) -> Iterator[Block]:
+def _blocks(
+    format: Format, examples: Iterable[tuple[Example, int]], pieces: TokenizerPieces
+) -> Generator[Block, None, None]:
     """The arrays of examples, and of how often each is in an epoch, a chunk at a time.
 
     The chunks are made in threads, of which one assembles while another is inside of the tokenizer. What comes out
@@ -269,7 +272,8 @@ def stored(
     part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
     part.mkdir(parents=True)
     try:
-        arrays.write(part, (field.name for field in fields(FeatureSet)), _blocks(format, read(), pieces))
+        with closing(_blocks(format, read(), pieces)) as blocks:  # its threads end here, whatever happens
+            arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
         if not FeatureSet.load(part).examples:
             raise UserError("no example is left to work on", where=source)
         part.rename(folder)

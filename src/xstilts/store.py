@@ -18,6 +18,7 @@ from xstilts.results import FULL, Score, Study, read_rows, write_atomic
 VERSION = 1
 MARK = "store.json"
 READ = "read.json"
+"""Which data were read without a mistake; may be deleted at any time."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Store:
 
     @property
     def features(self) -> Path:
-        """Where token features are kept, and which data were read; may be deleted at any time."""
+        """Where token features are kept; may be deleted at any time."""
         return self.folder / "features"
 
     def done(self, id: str) -> bool:
@@ -66,7 +67,7 @@ class Store:
     def read(self) -> dict[str, list[str]]:
         """Data that were read without a mistake, told apart by content, and what was said of them."""
         try:
-            noted = json.loads((self.features / READ).read_text(encoding="utf-8"))
+            noted = json.loads((self.folder / READ).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # they are read again
             return {}
         return noted if isinstance(noted, dict) else {}
@@ -74,7 +75,7 @@ class Store:
     def note_read(self, said: Mapping[str, list[str]]) -> None:
         """Note that data were read without a mistake, so that they need not be read again just to be checked."""
         if said:
-            write_atomic(self.features / READ, json.dumps({**self.read(), **said}, indent=1, ensure_ascii=False) + "\n")
+            write_atomic(self.folder / READ, json.dumps({**self.read(), **said}, indent=1, ensure_ascii=False) + "\n")
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
         """Mark a step as finished; who may read the folder may read all its files."""
