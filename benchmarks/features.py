@@ -24,7 +24,7 @@ os.environ["XSTILTS_DEVICE"] = "cpu"
 from tokenizers import Tokenizer
 
 import figures
-from xstilts.batching import collate, generator, shuffled
+from xstilts.batching import Shuffled, collate, generator
 from xstilts.data.examples import Batchable, locate
 from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
 from xstilts.source import Source
@@ -66,7 +66,7 @@ def tokenizer_alone(tokenizer: Tokenizer, rows: Batchable) -> float:
 
 def epoch(features: FeatureSet) -> Iterator[int]:
     """Tokens of each batch of an epoch."""
-    batches = shuffled(features, BATCH, generator(1, "order"))
+    batches = Shuffled(features, BATCH, generator(1, "order"))
     for passes in islice(batches, -(-features.examples // BATCH)):
         yield collate(features, passes, None, generator(1)).tokens
 

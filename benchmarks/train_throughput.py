@@ -32,10 +32,10 @@ from xstilts import batching, device, heads
 from xstilts.data.examples import locate
 from xstilts.encoder import load
 from xstilts.features import FeatureSet
-from xstilts.plan import Learned, Training
 from xstilts.recipe import NewEncoder
 from xstilts.scratch import create
 from xstilts.source import Source
+from xstilts.step import Learned, Training
 from xstilts.tasks import TASKS
 from xstilts.train import CLIP, EPSILON, Learning, Logged, train
 

@@ -1,6 +1,8 @@
 """Fixtures that several test files use: a tiny encoder, a tiny study on files of its own, the command line."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +62,16 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     shape = NewEncoder(text="none", layers=2, hidden=16, heads=2, vocabulary=400, max_length=64)
     create(shape, SENTENCES).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_dropout(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same encoder with dropout, whose random numbers are part of a training's state."""
+    folder = shutil.copytree(encoder_folder, tmp_path_factory.mktemp("models") / "dropout")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 

@@ -13,11 +13,16 @@ from xstilts.tasks import TASKS
 ROOT = Path(xstilts.__file__).parent
 LAYERS = """
     errors languages metrics source task strict_yaml results playground device retrieval formats tasks data catalogue
-    recipe plan report store submission scoring arrays features packing batching heads encoder scratch train evaluate
-    intake progress show run cli
+    mixing recipe step plan disk report store submission scoring arrays features parallel packing batching heads encoder
+    scratch averaging checkpoint meter optimizer train evaluate stopping intake progress corpus show work run cli
 """.split()
 """Rooms, a file or a folder each, in the order of their imports: each may import only those before it."""
-TENSORS = set("retrieval packing batching device heads encoder scratch train evaluate intake run show".split())
+TENSORS = set(
+    """
+    retrieval parallel packing batching device heads encoder scratch averaging checkpoint meter optimizer train evaluate
+    stopping intake work run show
+""".split()
+)
 
 
 def sources() -> Iterator[tuple[str, Path, ast.AST]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from xstilts.batching import Batch, collate, generator, shuffled
+from xstilts.batching import Batch, Shuffled, collate, generator
 from xstilts.data.examples import locate
 from xstilts.encoder import Encoder
 from xstilts.errors import DataError
@@ -122,7 +122,7 @@ def test_endings_without_a_label_count_in_no_loss() -> None:
 def test_a_batch_is_so_many_examples_with_all_their_endings(tiny: Encoder) -> None:
     examples = [Choice("c", ("a", "b", "c", "d")[: 2 + i % 3], i % 2) for i in range(10)]
     features = made(examples, tiny)
-    batches = shuffled(features, 4, generator(1))
+    batches = Shuffled(features, 4, generator(1))
     epoch = [next(batches) for _ in range(3)]
     assert sorted(f for passes in epoch for f in passes) == list(range(len(features.lengths_F)))
     for passes in epoch:

@@ -15,7 +15,7 @@ from xstilts import recipe
 from xstilts.formats import FORMATS, Retrieve, Span
 from xstilts.metrics import METRICS
 from xstilts.plan import plan
-from xstilts.recipe import NewEncoder, Part, Phase, Recipe, Settings
+from xstilts.recipe import Merge, NewEncoder, Part, Phase, Recipe, Settings
 from xstilts.task import Format, Split, Task
 from xstilts.tasks import TASKS, from_yaml
 
@@ -25,7 +25,8 @@ PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/tasks.md", "docs/
 BLOCK = re.compile(r"^(?:`([\w./-]+\.\w+)`[^\n]*\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """A fenced block: the file's name if the line before begins with one, the language, the text."""
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
-    "A recipe": (Recipe,), "Phases": (Phase, Part), "Settings": (Settings,), "A new encoder": (NewEncoder,),
+    "A recipe": (Recipe,), "Phases": (Phase, Part), "Merged encoders": (Merge,),
+    "Settings": (Settings,), "A new encoder": (NewEncoder,),
     "A task of one's own": (Task,), **{name: (kind,) for name, kind in FORMATS.items()},
 }  # fmt: skip
 
@@ -95,7 +96,7 @@ def test_the_yaml_of_a_page_has_no_mistake(
     for path in recipes:
         assert plan(*recipe.read(str(path))).cells
         assert xstilts("check", path).code == 0
-    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 2}.get(page, 0)
+    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 3}.get(page, 0)
 
 
 def test_the_rows_of_the_page_are_those_of_its_tasks(

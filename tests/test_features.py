@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Files
 from xstilts.arrays import Growing, mapped
-from xstilts.batching import collate, generator, shuffled
+from xstilts.batching import Shuffled, collate, generator
 from xstilts.data import examples as reading
 from xstilts.data.draw import BLOCK, times
 from xstilts.data.examples import Batchable, check, locate
@@ -184,7 +184,7 @@ def test_small_languages_are_repeated_and_of_large_ones_only_what_is_drawn_is_ke
     assert len(drawn) == 18 + 6 + 1 and ("yo 0 stone", 2) in drawn
     features = built(tmp_path, tiny, rows)
     assert (features.examples, len(features.lengths_F)) == (26, 25)
-    batches = shuffled(features, 10, generator(1))
+    batches = Shuffled(features, 10, generator(1))
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
     for epoch in epochs:
         assert [len(batch) for batch in epoch] == [10, 10, 6]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.plan import Plan, Step, plan
+from xstilts.plan import Plan, plan
 from xstilts.recipe import Part, Recipe, Settings, expanded
+from xstilts.step import Step
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS
 
@@ -207,3 +208,60 @@ def test_a_mixture_that_two_phases_offer_is_named_with_its_phase() -> None:
     assert plan(recipe, TASKS).study().branches == (
         "none", "snli in second", "mnli", "snli in first", "snli in first > snli in second", "snli in first > mnli",
     )  # fmt: skip
+
+
+def test_averages_stand_beside_each_branch_and_leave_other_steps_as_they_are() -> None:
+    fields = {"evaluate": ["xnli", "tatoeba"], "seeds": [1, 2, 3]}
+    plain = made(phases=[choices([], ["mnli"]), each("xnli")], **fields)
+    laid_out = made(phases=[choices([], ["mnli"]), each("xnli") | {"average": ["runs", "checkpoints"]}], **fields)
+    study = laid_out.study()
+    words = ("", ", checkpoints averaged", ", runs averaged")
+    assert study.branches == tuple(branch + what for branch in ("none", "mnli") for what in words)
+    assert study.baseline == "none" and laid_out.trainings == plain.trainings
+    same = [step for step in plain.steps.values() if step.id in laid_out.steps]
+    assert sum(step.kind == "train" for step in same) == 3  # on MNLI; those on XNLI keep means and share a head
+    settings = {step.training for step in trainings(laid_out) if step.id not in plain.steps}
+    assert {(training.snapshots, training.head_seed) for training in settings if training} == {(10, 0)}
+    of = {branch: {cell.seed: laid_out.steps[cell.step] for cell in laid_out.cells if cell.branch == branch and
+                   cell.task == "xnli"} for branch in study.branches}  # fmt: skip
+    runs = of["mnli, runs averaged"]
+    assert len(set(runs.values())) == 1 and runs[1].seed is None
+    merged = laid_out.steps[runs[1].parents[0]]
+    assert (merged.kind, merged.seed, merged.name) == (
+        "merge", None, "average of seeds 1, 2, 3 of target: xnli after mnli"
+    )  # fmt: skip
+    assert merged.parents == tuple(of["mnli"][seed].parent for seed in (1, 2, 3))
+    for seed, step in of["mnli, checkpoints averaged"].items():
+        mean = laid_out.steps[step.parents[0]]
+        assert (mean.seed, mean.parents) == (seed, of["mnli"][seed].parents) and step.seed == seed
+
+
+def test_both_averages_are_the_mean_over_seeds_of_the_means_along_each() -> None:
+    laid_out = made(phases=[each("xnli") | {"average": "both", "snapshots": 4}], evaluate=["xnli"], seeds=[1, 2])
+    *means, last = [step for step in laid_out.steps.values() if step.kind == "merge"]
+    assert [mean.parents for mean in means] == [(step.id,) for step in trainings(laid_out)]
+    assert last.parents == tuple(mean.id for mean in means) and last.heads == ("xnli",)
+    assert laid_out.study().branches == ("all", "all, checkpoints and runs averaged")
+
+
+def test_merged_encoders_are_those_of_the_branches_that_train_them() -> None:
+    merge = {"merge": [["mnli"], ["squad1", "siqa"]]}
+    vectors = merge | {"how": "vectors", "scale": 0.4}
+    laid_out = made(phases=[choices(["mnli"], ["squad1", "siqa"], merge, vectors)], seeds=[1, 2])
+    assert (laid_out.trainings, laid_out.trainings_before_folding) == (4, 12)
+    assert laid_out.study().branches == (
+        "mnli", "squad1+siqa", "mean(mnli, squad1+siqa)", "0.4 vectors(mnli, squad1+siqa)"
+    )  # fmt: skip
+    merges = [step for step in laid_out.steps.values() if step.kind == "merge"]
+    assert [step.seed for step in merges] == [1, 2, 1, 2] and len({step.id for step in merges}) == 4
+    parents = {step.seed: tuple(s.id for s in trainings(laid_out) if s.seed == step.seed) for step in merges}
+    assert all(step.parents == parents[step.seed] for step in merges)
+    assert [laid_out.rooted(step) for step in merges] == [False, False, True, True]
+    row = merges[0].row()
+    assert row["parent"] == row["parents"][0] and "parents" not in trainings(laid_out)[0].row()
+    shared = made(phases=[choices(merge, name="first", seed=7), choices([], ["udpos"])], seeds=[1, 2])
+    assert [(step.seed, step.title) for step in shared.steps.values() if step.kind == "merge"] == [
+        (7, "first: mean(mnli, squad1+siqa)")
+    ]
+    (untouched,) = [step for step in shared.steps.values() if step.kind == "evaluate" and step.seed is None]
+    assert shared.steps[untouched.parents[0]].kind == "merge"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -134,9 +135,79 @@ def test_csv_and_json_hold_every_number():
     written = json.loads(render(report, "json"))["lines"]
     assert len(read) == len(written) == 8  # two branches: en, sw, mean, zero-shot
     for a, b in zip(read, written, strict=True):
+        b["collapsed"] = " ".join(map(str, b["collapsed"]))
         assert a == {key: "" if value is None else str(value) for key, value in b.items()}
     columns = ["task", "branch", "language", "split", "metric", "median", "min", "max", "seeds", "n", "gain"]
+    columns += ["chance", "collapsed"]
     assert list(read[0]) == columns
+
+
+def with_chance(scores, chance):
+    return [replace(score, chance=chance) for score in scores]
+
+
+COLLAPSED = with_chance(
+    [
+        *rows("none", "en", [80, 80, 80]),
+        *rows("none", "sw", [50, 50, 50]),
+        *rows("mnli", "en", [50, 80, 59]),  # of 100 examples, up to 60 are within noise of 50
+        *rows("mnli", "sw", [50, 50, 49]),
+    ],
+    50,
+)
+
+
+def test_runs_at_chance_in_the_trained_language_are_marked_and_counted_but_stay_in_the_median():
+    report = build(study(task()), COLLAPSED)
+    assert line(report, "mnli", "en").collapsed == line(report, "mnli", "mean").collapsed == (1, 3)
+    assert (line(report, "mnli", "en").median, line(report, "mnli", "en").chance) == (59, 50)
+    assert not [x for x in report.lines if x.branch == "none" and x.collapsed], "Swahili alone at chance"
+    assert line(report, "mnli", "sw").collapsed == ()
+    note = "§ ended at chance: nli: mnli 2 of 3 runs (seeds 1, 3)"
+    for format in ("table", "markdown", "latex"):
+        assert note in render(report, format)
+    assert "| mnli | 54.0§ ±7.5 (-11.0) |" in render(report, "markdown")
+    assert r"mnli & 54.0\S{} $\pm$7.5 (-11.0) \\" in render(report, "latex")
+    assert "59.0§ ±15.0 -21.0\n" in render(report) and "50.0   ±0.5  +0.0\n" in render(report)
+    assert next(row for row in csv.DictReader(io.StringIO(render(report, "csv"))) if row["collapsed"])["collapsed"] == (
+        "1 3"
+    )
+    assert {tuple(row["collapsed"]) for row in json.loads(render(report, "json"))["lines"]} == {(), (1, 3)}
+
+
+def test_only_the_split_that_is_shown_tells_who_ended_at_chance():
+    one = study(task(languages=["en"]), branches=("none",), seeds=(1,))
+    scores = with_chance([*rows("none", "en", [55]), *rows("none", "en", [55], split="test", n=10_000)], 50)
+    assert line(build(one, scores), "none", "en").collapsed == (1,)
+    report = build(one, scores, layout=LAYOUTS["benchmark"])
+    assert line(report, "none", "en").collapsed == ()  # of 10,000 examples, 55 is no accident
+    assert "§" not in render(report)
+
+
+def test_rows_without_chance_and_tasks_trained_elsewhere_are_not_marked():
+    assert not [x for x in build(study(task()), with_chance(COLLAPSED, None)).lines if x.collapsed]
+    assert not [x for x in build(study(task(languages=["sw"])), COLLAPSED).lines if x.collapsed]
+
+
+def test_one_run_for_all_seeds_has_no_seed_to_name():
+    one = study(task(languages=["en"]), branches=("none",), seeds=(1, 2))
+    scores = with_chance([Score("nli", "en", "dev", "accuracy", 50, 100, "nli-none-1", "tiny", None)], 50)
+    report = build(
+        one, scores, notes=["intermediate: qqp, seed 2 ended at chance on its dev set (50.0; chance is 50.0)"]
+    )
+    assert "§ ended at chance: nli: none 1 of 1 run\n" in render(report)
+    assert "note: intermediate: qqp, seed 2 ended at chance" in render(report, width=200)
+
+
+def test_a_branch_of_many_tasks_has_a_short_name_that_is_spelled_out_below():
+    long, other = "a+b+c+d+e+f", "a+b+c+d+e+f+0.1xg"
+    report = build(study(task(), branches=("none", long, other)), [])
+    text = render(report, width=200)
+    assert "\na+4 more+f " in text and "\na+5 more+0.1xg " in text
+    assert f"a+4 more+f: {long}" in text
+    assert {cell.branch for cell in report.missing} == {"none", long, other}
+    alike = render(build(study(task(), branches=("none", long, "a+c+b+d+e+f")), []), width=200)
+    assert f"\n{long} " in alike and "more" not in alike
 
 
 def test_markdown_and_latex_cells():

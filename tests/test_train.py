@@ -1,6 +1,5 @@
 """The training loop: packed equals padded, seeds decide all, the schedule and the mixture are the paper's."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,16 +12,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from xstilts import heads
-from xstilts.batching import CAP, MLM_SHARE, Batch, Masking, collate, generator, shares, shuffled, updates_of
+from xstilts.batching import MLM_SHARE, Batch, Masking, Shuffled, collate, generator
 from xstilts.encoder import Encoder, load
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
 from xstilts.formats import Classify, Mask, Tag
 from xstilts.formats.classify import Labelled
 from xstilts.formats.tag import Tagged
-from xstilts.plan import Learned, Training
+from xstilts.meter import Logged
+from xstilts.mixing import Mixing
+from xstilts.step import Learned, Training
 from xstilts.task import IGNORED, Format, HeadSpec
-from xstilts.train import Learning, Logged, Trained, mixture, rate, total_updates, train
+from xstilts.train import Learning, Trained, order, rate, train
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))
 NER = Tag(labels=("O", "B-LOC", "I-LOC"))
@@ -203,7 +204,7 @@ def test_hidden_pieces_are_drawn_anew_each_epoch(tiny: Encoder, sentences: tuple
 
 def test_every_epoch_has_every_example_once_in_another_order(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     features = FeatureSet.build(NER, [Tagged(("stone",) * 70, None), *tagged(sentences)], tiny.pieces(32))
-    batches = shuffled(features, 8, generator(1))
+    batches = Shuffled(features, 8, generator(1))
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
     for epoch in epochs:
         assert sorted(f for batch in epoch for f in batch) == list(range(len(features.lengths_F)))
@@ -263,33 +264,13 @@ def test_new_heads_are_drawn_from_the_seed(tiny: Encoder) -> None:
     assert not drawn[0]["out.weight"].equal(drawn[2]["out.weight"])
 
 
-SIZES = {"anli_plus": 1104934, "mnli": 392702, "qqp": 363846, "squad_v2": 130319, "squad_v1": 87599,
-         "hellaswag": 39905, "ccg": 38015, "cosmosqa": 25588, "commonsenseqa": 9741}  # fmt: skip
-BATCHES = {"anli_plus": 24, "mnli": 24, "qqp": 24, "squad_v2": 8, "squad_v1": 8,
-           "hellaswag": 24, "ccg": 24, "cosmosqa": 4, "commonsenseqa": 4}  # fmt: skip
-
-
-def test_nine_tasks_together_take_167118_updates() -> None:
-    """Table 4's batch sizes and the three epochs of its last line, over examples counted up to 2^17."""
-    assert sum(updates_of(min(SIZES[name], CAP), BATCHES[name], 3) for name in SIZES) == 167_118
-
-
-@pytest.mark.real
-def test_the_mixture_is_the_papers(shared: Path) -> None:
-    golden = json.loads((shared / "golden/samplers.json").read_text(encoding="utf-8"))
-    assert golden["num_examples"] == SIZES
-    config = {"sampler_type": "TemperatureMultiTaskSampler", "temperature": 1.0, "examples_cap": CAP}
-    (expected,) = [case["expected"] for case in golden["cases"] if case["config"] == config]
-    probabilities = shares(list(SIZES.values()), [1.0] * len(SIZES))
-    assert dict(zip(SIZES, probabilities.tolist(), strict=True)) == pytest.approx(expected, abs=1e-9)
-
-
 def test_updates_follow_the_epochs(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     one, text = learning(tiny, NER, tagged(sentences), batch=8, epochs=2), learning(tiny, Mask(), list(sentences))
     by_epochs = SETTINGS.model_copy(update={"steps": None})
-    assert total_updates([one], SETTINGS) == 4
-    assert total_updates([one], by_epochs) == 2 * 3
-    assert total_updates([one, one], by_epochs) == 12
-    assert mixture([one, text]).tolist() == [0.5, 0.5] and total_updates([one, text], by_epochs) == 12
+    mixed = by_epochs.model_copy(update={"mixing": Mixing()})
+    assert len(order([one], SETTINGS, 1)) == 4
+    assert len(order([one], by_epochs, 1)) == 2 * 3
+    assert len(order([one, one], mixed, 1)) == 12
     heavy = replace(text, plan=text.plan.model_copy(update={"weight": 2.0}))
-    assert total_updates([one, heavy], by_epochs) == 18
+    drawn = np.bincount(order([one, heavy], mixed, 1))
+    assert drawn[0] == 6 and drawn[1] > 6

@@ -1,10 +1,10 @@
-"""Batches: which examples go together, in which order, and the tensors made of them."""
+"""Batches: which examples go together, in which order, the tensors made of them, and how they are split."""
 
 # Shape suffixes: T = tokens, B = forward passes, M = marked positions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstilts.features import FeatureSet
-
-CAP = 2**17
-"""Examples of a task that count in the paper's mixing rule: p ~ min(examples, 2^17)."""
 
 MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
 """Share of the pieces that is hidden; of these, the share shown as the mask token and as a random piece."""
@@ -39,7 +36,7 @@ class Batch:
     marks_B: Tensor
     """Number of marks of each forward pass."""
     example_B: Tensor
-    """Which of the batch's examples a forward pass belongs to, counted from 0 as they come."""
+    """Which of the batch's examples a forward pass belongs to, from 0 in the order in which they come."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -50,6 +47,47 @@ class Batch:
     def tokens(self) -> int:
         """Real tokens."""
         return len(self.ids_T)
+
+    def passes(self, first: int, end: int) -> Batch:
+        """The forward passes from `first` to before `end`, as a batch."""
+        tokens, marks = (np.concatenate([[0], x.cumsum(0)]) for x in (self.lengths_B, self.marks_B))
+        in_T, in_M, in_B = slice(tokens[first], tokens[end]), slice(marks[first], marks[end]), slice(first, end)
+        example_B = self.example_B[in_B] - self.example_B[first]
+        return Batch(
+            int(example_B[-1]) + 1, self.ids_T[in_T], self.lengths_B[in_B], self.types_T[in_T],
+            self.marks_M[in_M] - in_T.start, self.targets_M[in_M], self.marks_B[in_B], example_B,
+        )  # fmt: skip
+
+    def examples_between(self, first: int, end: int) -> Batch | None:
+        """The examples from `first` to before `end`, as a batch; None if there are none."""
+        if first == end:
+            return None
+        if end - first == self.examples:
+            return self
+        edges = torch.searchsorted(self.example_B, torch.tensor([first, end]))
+        return self.passes(*edges.tolist())
+
+    def split(self, tokens: int, *, whole: bool, padded: bool) -> list[Batch]:
+        """Runs of forward passes of at most so many tokens each, one at least.
+
+        Args:
+            tokens: that go through together.
+            whole: whether all forward passes of an example must.
+            padded: whether padding counts too.
+        """
+        example_B, lengths_B = self.example_B.tolist(), self.lengths_B.tolist()
+        cuts, longest, sum_, unit = [0], 0, 0, 0
+        for f, length in enumerate(lengths_B):
+            longest, sum_ = max(longest, length), sum_ + length
+            if not whole or f == 0 or example_B[f] != example_B[f - 1]:
+                unit = f
+            size = (f + 1 - cuts[-1]) * longest if padded else sum_
+            if size > tokens and unit > cuts[-1]:
+                cuts.append(unit)
+                longest, sum_ = max(lengths_B[unit : f + 1]), sum(lengths_B[unit : f + 1])
+        if len(cuts) == 1:
+            return [self]
+        return [self.passes(first, end) for first, end in pairwise([*cuts, len(lengths_B)])]
 
 
 @dataclass(frozen=True)
@@ -117,13 +155,38 @@ def _examples(features: FeatureSet, passes_B: NDArray[Any]) -> NDArray[np.int64]
     return np.cumsum(begins_B) - 1
 
 
-def shuffled(features: FeatureSet, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
+class Shuffled:
     """Forward passes of `batch` examples at a time, for ever; a new order each epoch, whose last batch may be small."""
-    while True:
-        order = rng.permutation(features.examples)
-        for start in range(0, len(order), batch):
-            chosen = features.drawn[order[start : start + batch]]
-            yield [f for example in chosen for f in range(features.first[example], features.first[example + 1])]
+
+    def __init__(self, features: FeatureSet, batch: int, rng: np.random.Generator) -> None:
+        self._features, self._batch, self._rng = features, batch, rng
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self._before, self._at = self._rng.bit_generator.state, 0
+        self._order_E = self._rng.permutation(self._features.examples)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self
+
+    def __next__(self) -> list[int]:
+        """The forward passes of the next batch."""
+        if self._at >= len(self._order_E):
+            self._next_epoch()
+        chosen = self._features.drawn[self._order_E[self._at : self._at + self._batch]]
+        self._at += self._batch
+        first = self._features.first
+        return [f for example in chosen for f in range(first[example], first[example + 1])]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch this is."""
+        return {"before": self._before, "at": self._at}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go where another of the same features was."""
+        self._rng.bit_generator.state = state["before"]
+        self._next_epoch()
+        self._at = state["at"]
 
 
 def by_length(features: FeatureSet, tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -135,21 +198,6 @@ def by_length(features: FeatureSet, tokens: int) -> Iterator[NDArray[np.int64]]:
         fit = max(1, tokens // int(lengths_F[order[start]]))
         yield order[start : start + fit]
         start += fit
-
-
-def updates_of(examples: int, batch: int, epochs: int) -> int:
-    """Updates that a task of so many examples asks for: epochs x ceil(min(examples, 2^17) / batch) in a mixture."""
-    return epochs * -(-examples // batch)
-
-
-def shares(sizes: Sequence[int], weights: Sequence[float]) -> NDArray[np.float64]:
-    """Sampling probabilities of the tasks of a mixture: weight x min(examples, 2^17), made to sum to one (paper, 2.3).
-
-    >>> shares([262144, 131072, 65536], [1, 1, 1]).round(2).tolist()
-    [0.4, 0.4, 0.2]
-    """
-    mass = np.minimum(np.asarray(sizes, float), CAP) * np.asarray(weights, float)
-    return np.asarray(mass / mass.sum())
 
 
 def generator(*seed: Any) -> np.random.Generator:

@@ -61,25 +61,28 @@ def check(recipe: RecipeArgument) -> None:
 
 
 @app.command()
-def plan(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
-    """Show the steps of a recipe; needs neither data nor weights."""
+def plan(recipe: RecipeArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show the steps of a recipe, and what disk they take; needs neither data nor weights."""
     from rich.table import Table
 
+    from xstilts import disk
     from xstilts.plan import plan as lay_out
     from xstilts.recipe import read
 
     made = lay_out(*read(recipe))
     if as_json:
-        _json(made.to_json())
+        _json(made.to_json() | {"disk": disk.needed(made, data).to_json()})
         return
     table = Table("step", "from", "seed", "what")
     for step in made.steps.values():
-        table.add_row(step.id, step.parent or step.encoder, "" if step.seed is None else str(step.seed), step.title)
+        origin = " ".join(step.parents) or step.encoder
+        table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), step.title)
     _console().print(table)
     folded = made.trainings_before_folding - made.trainings
     _print(
         f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} pairs of task and language scored"
     )
+    _print(disk.needed(made, data).line())
 
 
 @app.command()
@@ -87,6 +90,14 @@ def run(
     recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The run folder; what is done there is not done again.")] = Path("runs"),
     data: DataOption = None,
+    checkpoint: Annotated[
+        float,
+        typer.Option(help="Minutes of a training that a kill loses at most.", min=0, metavar="MINUTES"),
+    ] = 10,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
@@ -94,10 +105,12 @@ def run(
     from xstilts.recipe import read
 
     made = lay_out(*read(recipe))
-    from xstilts.run import run as do  # torch from here on
+    from xstilts.run import Resources  # torch from here on
+    from xstilts.run import run as do
 
-    progress = Progress()
-    outcome = do(made, out, data, progress)
+    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile))
+    if os.environ.get("RANK", "0") != "0":
+        return
     many = len(made.study().tasks) > MANY
     _report(out, made.recipe.name, "overview" if many else "default")
     if many:
@@ -137,7 +150,7 @@ def _report(folder: Path, name: str | None, layout: str = "default", format: str
 
     store = existing(folder)
     study = store.study(name)
-    made = build(study, store.scores(study), layout=LAYOUTS[layout])
+    made = build(study, store.scores(study), layout=LAYOUTS[layout], notes=store.notes(study))
     _print(render(made, format, **_screen()))
 
 
@@ -261,6 +274,39 @@ def fetch_data(
     from xstilts.progress import Progress
 
     fetch.fetch(check.chosen(names, use or []), folder(data), Progress().say)
+
+
+@app.command()
+def corpus(
+    names: Annotated[
+        list[str], typer.Argument(help="Codes of languages, or the groups xtreme, xtreme-r.", metavar="LANG...")
+    ],
+    out: Annotated[Path, typer.Option(help="Where {lang}.txt is written: DATA/mlm_text.", metavar="DIR")],
+    places: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A dump (.xml.bz2), Parquet, JSON Lines or text; {lang} is the code. The Hub's Wikipedia by default.",
+        ),
+    ] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Which of the Hub's copies of Wikipedia.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Sentences of a language at most, drawn at random.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of the drawing.", min=0)] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read a dump's markup; the number of cores by default.", min=1)
+    ] = os.cpu_count() or 1,
+) -> None:
+    """Make raw text for masked language modelling, a file each language, a sentence a line; finished files stay."""
+    from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, Wish, build, chosen
+    from xstilts.progress import Progress
+
+    if places and snapshot:
+        raise UserError("goes with the Hub's Wikipedia only, not with --from", where="--snapshot")
+    wiki = WIKIPEDIA.replace("{snapshot}", snapshot or SNAPSHOT)
+    wish = Wish(tuple(places or [wiki]), out, limit, seed, workers)
+    for built in build(chosen(names), wish, Progress()):
+        _print(f"{built.path}: {built.sentences:,} sentences{'' if built.new else ', there already'}")
 
 
 def main() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from xstilts.errors import UserError
 
@@ -19,12 +21,15 @@ THREADS = torch.get_num_threads()
 
 
 def device() -> torch.device:
-    """The accelerator if there is one, else the CPU; `XSTILTS_DEVICE` overrides (cpu, cuda, cuda:1, mps)."""
+    """The accelerator if there is one, else the CPU; `XSTILTS_DEVICE` overrides (cpu, cuda, cuda:1, mps).
+
+    Under torchrun each process has the accelerator of its number.
+    """
     named = os.environ.get("XSTILTS_DEVICE")
     if named:
         return _named(named)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -38,11 +43,80 @@ def _named(name: str) -> torch.device:
     return found
 
 
+def half(where: torch.device) -> torch.dtype:
+    """What stands for `bf16`: bfloat16, or float16 on cards that are too old for it."""
+    if where.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
 def autocast(where: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Forward passes in `precision`; weights and updates stay float32."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(where.type, dtype=torch.bfloat16)
+    return torch.autocast(where.type, dtype=half(where))
+
+
+class Scale:
+    """The factor that keeps float16 gradients from vanishing: halved when they overflow, doubled when they do not for
+    long. It is 1 in other precisions.
+    """  # noqa: D205
+
+    START, PATIENCE = 2.0**16, 2000
+
+    def __init__(self, where: torch.device, precision: Precision) -> None:
+        self._used = precision == "bf16" and half(where) == torch.float16
+        self.value, self._good = self.START if self._used else 1.0, 0
+
+    def heed(self, norm: Tensor) -> None:
+        """Learn from the norm of the gradients of an update, which was left out if it is not finite."""
+        if not self._used:
+            return
+        self._good += 1
+        if not norm.isfinite():
+            self.value, self._good = max(self.value / 2, 1.0), 0
+        elif self._good == self.PATIENCE:
+            self.value, self._good = self.value * 2, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The factor, and for how long it has been good."""
+        return {"value": self.value, "good": self._good}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take both over."""
+        self.value, self._good = state["value"], state["good"]
+
+
+@contextmanager
+def exact(where: torch.device) -> Iterator[None]:
+    """Within this block a CPU adds numbers in one order only, so that equal work gives equal bits."""
+    was = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(was or where.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a safeguard that costs a write of all memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def release(where: torch.device) -> None:
+    """Give back memory that an accelerator keeps for later."""
+    if where.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def random_state(where: torch.device) -> list[Tensor]:
+    """Where the random numbers of CPU and accelerator are."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])]
+
+
+def set_random_state(where: torch.device, state: Sequence[Tensor]) -> None:
+    """Go on with random numbers from there."""
+    torch.set_rng_state(state[0])
+    if where.type == "cuda" and len(state) > 1:
+        torch.cuda.set_rng_state(state[1], where)
 
 
 def spread(hidden: int) -> None:

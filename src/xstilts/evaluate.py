@@ -120,3 +120,20 @@ def evaluate(
     if all(reference is not None for reference in references):
         scores = {name: METRICS[name].score(references, predictions, language) for name in metrics}
     return Evaluated(indices, predictions, references, scores, threshold)
+
+
+def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example], language: str) -> dict[str, float]:
+    """What the best of the answers that look at nothing gets, by metric; empty where there are none, or no labels.
+
+    Args:
+        format: knows such answers; see `Format.blind`.
+        metrics: names in `metrics.METRICS`.
+        examples: of one split.
+        language: of the examples.
+    """
+    references = [format.reference(example, i) for i, example in enumerate(examples) if format.asks(example)]
+    if None in references:
+        return {}
+    blind = list(format.blind(examples))
+    scores = {name: [METRICS[name].score(references, answers, language) for answers in blind] for name in metrics}
+    return {name: max(tried) for name, tried in scores.items() if tried}

@@ -21,6 +21,9 @@ from xstilts.task import IGNORED, HeadSpec
 class Head(nn.Module, ABC):
     """A head; `outputs` is whatever its `forward` gives."""
 
+    competes = False
+    """Whether the forward passes of an example are compared, so that they must go through together."""
+
     @abstractmethod
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """Scores at the marked positions (or vectors), from the hidden states of the real tokens."""
@@ -28,6 +31,10 @@ class Head(nn.Module, ABC):
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy over the counted targets, in nats; a scalar."""
         return cross_entropy(outputs_MC.float(), batch.targets_M, ignore_index=IGNORED)
+
+    def terms(self, batch: Batch) -> int:
+        """Over how many terms the loss of a batch is the mean: what its parts weigh when it is split."""
+        return int((batch.targets_M != IGNORED).sum())
 
     @abstractmethod
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
@@ -47,6 +54,7 @@ class Pooled(Head):
         super().__init__()
         self.pooler, self.dense = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
+        self.competes = outputs == 1
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[M, C] scores."""
@@ -56,11 +64,15 @@ class Pooled(Head):
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """Mean over texts, or over examples where their texts compete, in nats."""
-        if outputs_MC.shape[1] > 1:
+        if not self.competes:
             return super().loss(outputs_MC, batch)
         scores_B = outputs_MC[:, 0]
         right_B, sums_E = batch.targets_M == 1, _log_sum_exp(scores_B, batch.example_B, batch.examples)
         return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
+
+    def terms(self, batch: Batch) -> int:
+        """Texts, or right ones among those that compete."""
+        return int((batch.targets_M == 1).sum()) if self.competes else super().terms(batch)
 
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[C] scores of each text."""
@@ -120,6 +132,10 @@ class SpanEnds(Head):
         row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
         right_B2 = outputs_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
         return (_log_sum_exp(outputs_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
+
+    def terms(self, batch: Batch) -> int:
+        """Forward passes."""
+        return len(batch.lengths_B)
 
     def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[L, 2] scores of each forward pass."""

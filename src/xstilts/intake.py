@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xstilts import encoder
+from xstilts import encoder, scratch
 from xstilts.data.examples import Batchable, locate
 from xstilts.errors import Collector, UserError
 from xstilts.metrics import METRICS
-from xstilts.plan import Plan, Step
+from xstilts.plan import Plan
+from xstilts.step import Step
 from xstilts.task import Split, Task
 
 STOP_EXAMPLES = 500
@@ -40,9 +41,22 @@ class Intake:
         return self._closed[name]
 
     def encoder_name(self, step: Step) -> str:
-        """The recipe's encoder as a folder or Hub id, `{data}` filled in."""
-        name = step.encoder.replace("{data}", str(self.data)) if self.data else step.encoder
+        """The recipe's encoder, or the tokenizer given to a new one, as a folder or Hub id, `{data}` filled in."""
+        name = step.encoder if step.new is None else step.new.given or ""
+        name = name.replace("{data}", str(self.data)) if self.data else name
         return str(Path(name).expanduser()) if name.startswith("~") else name
+
+    def placed(self, step: Step) -> str:
+        """The same, to be loaded now.
+
+        Raises:
+            UserError: it lies beside the data folder, and none was given.
+        """
+        name = self.encoder_name(step)
+        if "{data}" in name:
+            what = "the recipe's encoder lies beside the data folder"
+            raise UserError(what, where=name, hint="give the data folder with --data or XSTILTS_DATA")
+        return name
 
     def train_set(self, task: Task) -> Batchable:
         """The examples that a task is trained on.
@@ -53,10 +67,13 @@ class Intake:
         return locate(task, task.data["train"], task.train_languages, self.data, train=True)
 
     def encoder_files(self, step: Step) -> dict[str, str]:
-        """The sha256 of the files of the recipe's own encoder, for a step that starts from it and if it is a folder."""
-        if step.parent is not None or step.kind == "create":
-            return {}
-        return encoder.files(self.encoder_name(step))
+        """The sha256 of the files of the recipe's own encoder, for a step that reads it and if it is a folder.
+
+        For a step that makes a new encoder those of the tokenizer that is given to it.
+        """
+        if step.new is not None:
+            return {} if step.new.given is None else scratch.files(self.encoder_name(step))
+        return encoder.files(self.encoder_name(step)) if self.plan.rooted(step) else {}
 
     def inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
         """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
@@ -69,7 +86,7 @@ class Intake:
                 stop = self.stop_set(task)
                 if stop is not None:
                     yield from _once(stop, True, seen)
-            if step.new is not None:
+            if step.new is not None and step.new.text:
                 task = self.plan.tasks[step.new.text]
                 with found.catch():
                     yield from _once(self.train_set(task), False, seen)

@@ -4,95 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
 from xstilts.errors import UserError
-from xstilts.recipe import Mixture, NewEncoder, Part, Phase, Recipe, Settings, expanded
+from xstilts.mixing import Mixing
+from xstilts.recipe import Choice, Merge, Mixture, NewEncoder, Part, Phase, Recipe, Settings, called, expanded
 from xstilts.results import Cell, Study, TaskLine
-from xstilts.source import Source, Strict
+from xstilts.source import Source
+from xstilts.step import Kind, Learned, Merging, Scoring, Step, Training
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, WIDE
 
-Kind = Literal["create", "train", "evaluate"]
-
 MULTI_TASK_EPOCHS = 3
 """Table 4's epochs for a mixture."""
-
-
-class Learned(Strict):
-    """One task of a training, with the batch, length and epochs that hold for it."""
-
-    task: str
-    weight: float
-    batch: int
-    max_length: int
-    epochs: int
-
-
-class Training(Strict):
-    """The settings of one training, every one decided."""
-
-    parts: tuple[Learned, ...]
-    lr: float
-    steps: int | None
-    warmup: float
-    weight_decay: float
-    precision: Literal["fp32", "bf16"]
-    eval_every: int | None
-    patience: int
-
-
-class Scoring(Strict):
-    """The settings of one evaluation, every one decided."""
-
-    task: str
-    head: int | None
-    """Which head of the parent training's; None for tasks that need none of these."""
-    languages: tuple[str, ...]
-    max_length: int
-    precision: Literal["fp32", "bf16"]
-    limit: int | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One piece of work. Its id is a hash of all that decides its outcome but the content of the data files.
-
-    `parent` is the step whose encoder it starts from, None for the recipe's own encoder. `seed` is None only for the
-    evaluation of an encoder that no study seed has touched.
-    """
-
-    id: str
-    kind: Kind
-    parent: str | None
-    encoder: str
-    seed: int | None
-    title: str
-    training: Training | None = None
-    scoring: Scoring | None = None
-    new: NewEncoder | None = None
-
-    @property
-    def parts(self) -> tuple[Learned, ...]:
-        """The tasks it trains on, none if it is no training."""
-        return self.training.parts if self.training else ()
-
-    @property
-    def name(self) -> str:
-        """The title, with the seed where there is one."""
-        return self.title if self.seed is None else f"{self.title}, seed {self.seed}"
-
-    def row(self) -> dict[str, Any]:
-        """The step as JSON."""
-        known = {"id": self.id, "kind": self.kind, "title": self.title, "parent": self.parent, "seed": self.seed}
-        for name in ("training", "scoring", "new"):
-            value = getattr(self, name)
-            if value is not None:
-                known[name] = value.model_dump(mode="json")
-        return known
 
 
 @dataclass
@@ -114,6 +41,12 @@ class Plan:
     def evaluations(self) -> int:
         """Pairs of a task and a language that are scored, after folding."""
         return sum(len(step.scoring.languages) for step in self.steps.values() if step.scoring)
+
+    def rooted(self, step: Step) -> bool:
+        """Whether a step reads the recipe's own encoder; vectors start where their parents did."""
+        if step.merging is not None and step.merging.how == "vectors":
+            return self.rooted(self.steps[step.parents[0]])
+        return not step.parents and step.kind != "create"
 
     @property
     def notes(self) -> list[str]:
@@ -137,7 +70,7 @@ class Plan:
             encoder=_encoder_name(self.recipe.encoder),
             seeds=self.recipe.seeds,
             branches=tuple(branches),
-            baseline=_BASELINE if _BASELINE in branches and len(branches) > 1 else None,
+            baseline=next((name for name in (_BASELINE, _ALL) if name in branches and len(branches) > 1), None),
             tasks=tuple(self._line(self.tasks[name]) for name in names),
             cells=tuple(self.cells),
         )
@@ -166,16 +99,27 @@ class Plan:
         }
 
 
-_BASELINE = "none"
+_BASELINE, _ALL = "none", "all"
+_AVERAGES = {"checkpoints": "checkpoints", "runs": "runs", "both": "checkpoints and runs"}
 
 
 @dataclass(frozen=True)
 class _Lineage:
-    """Where a branch has come to: its last step, what that step learned, and whether a study seed had a part in it."""
+    """Where a branch has come to: its last step, what the heads of that step have learned, what to call it.
+
+    `seeded` tells whether one seed of the study had a part in it, `target` whether its task's own training did.
+    """
 
     step: Step | None = None
     learned: Mixture = ()
+    name: str = ""
     seeded: bool = False
+    target: bool = False
+
+    @property
+    def after(self) -> str:
+        """The step before, as a title ends."""
+        return f" after {self.name}" if self.name else ""
 
 
 def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
@@ -186,48 +130,85 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     """
     made = Plan(recipe, tasks)
     root = _create(made, recipe.encoder) if isinstance(recipe.encoder, NewEncoder) else None
-    options = [[(phase, mixture) for mixture in phase.choices or ()] for phase in recipe.phases if phase.each is None]
+    options = [[(phase, choice) for choice in phase.choices or ()] for phase in recipe.phases if phase.each is None]
     last = next((phase for phase in recipe.phases if phase.each is not None), None)
+    names = [name for name in expanded(recipe.evaluate) if scored_languages(tasks[name], recipe)]
     for chosen in product(*options):
+        branch = _branch(chosen)
+        ends: dict[str, dict[int, _Lineage]] = {name: {} for name in names}
         for seed in recipe.seeds:
             at = _Lineage(root)
-            for phase, mixture in chosen:
-                if mixture:
-                    at = _train(made, at, phase, mixture, seed, role="intermediate")
-            for name in expanded(recipe.evaluate):
-                if not scored_languages(tasks[name], recipe):
-                    continue
-                step = _evaluate(made, at, name, seed, last)
-                made.cells.append(Cell(branch=_branch(chosen), seed=seed, task=name, step=step.id))
+            for phase, choice in chosen:
+                at = _choose(made, at, phase, choice, seed)
+            for name in names:
+                ends[name][seed] = end = _target(made, at, name, seed, last)
+                _evaluate(made, end, name, seed, branch, f"score {name}{at.after}")
+        for name in names:
+            for averaged, by_seed in _averages(made, ends[name], last) if last else ():
+                for seed, end in by_seed.items():
+                    _evaluate(made, end, name, seed, branch + averaged, f"score {name}{at.after}{averaged}")
     return made
 
 
-def _branch(chosen: Sequence[tuple[Phase, Mixture]]) -> str:
+def _branch(chosen: Sequence[tuple[Phase, Choice]]) -> str:
     """Name a branch by its choices in the phases where there is a choice, and the phases where that is not enough."""
-    open_phases = [(phase, mixture) for phase, mixture in chosen if len(phase.choices or ()) > 1]
+    open_phases = [(phase, choice) for phase, choice in chosen if len(phase.choices or ()) > 1]
     named = []
-    for phase, mixture in open_phases:
-        places = sum(mixture in (other.choices or ()) for other, _ in open_phases)
-        if mixture:
-            named.append(_mixture_name(mixture) + (f" in {phase.name}" if places > 1 else ""))
-    return " > ".join(named) or (_BASELINE if open_phases else "all")
+    for phase, choice in open_phases:
+        places = sum(choice in (other.choices or ()) for other, _ in open_phases)
+        if choice:
+            named.append(called(choice) + (f" in {phase.name}" if places > 1 else ""))
+    return " > ".join(named) or (_BASELINE if open_phases else _ALL)
 
 
-def _mixture_name(mixture: Mixture) -> str:
-    return "+".join(_part_name(part) for part in mixture)
+def _choose(made: Plan, at: _Lineage, phase: Phase, choice: Choice, seed: int) -> _Lineage:
+    """Plan what a branch does in a phase: nothing, a training, or several whose encoders are merged."""
+    if not isinstance(choice, Merge):
+        return _train(made, at, phase, choice, seed, role="intermediate") if choice else at
+    ends = [_train(made, at, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
+    merging = Merging(how=choice.how, scale=choice.scale)
+    step = _merge(made, ends, merging, f"{phase.name}: {called(choice)}{at.after}")
+    return _Lineage(step, (), called(choice), ends[0].seeded)
 
 
-def _after(at: _Lineage) -> str:
-    """What the step before has learned, in words."""
-    return f" after {_mixture_name(at.learned)}" if at.learned else ""
+def _merge(made: Plan, ends: Sequence[_Lineage], merging: Merging, title: str) -> Step:
+    seeds = {end.step.seed for end in ends if end.step}
+    seed = seeds.pop() if len(seeds) == 1 else None
+    content = merging.model_dump(mode="json", exclude={"heads"})
+    return _add(made, "merge", [end.step for end in ends if end.step], seed, title, content, merging=merging)
 
 
-def _part_name(part: Part) -> str:
-    return part.task if part.weight == 1 else f"{part.weight:g}x{part.task}"
+def _averages(made: Plan, runs: Mapping[int, _Lineage], last: Phase) -> Iterator[tuple[str, Mapping[int, _Lineage]]]:
+    """The averages that the last phase asks for, of a task's runs by seed; what it did not train stays as it is."""
+    means, seeds = runs, f"seeds {', '.join(map(str, runs))}"
+    trained = all(end.target for end in runs.values())
+    if trained and last.average_checkpoints:
+        means = {seed: _average(made, [end], "checkpoints", "checkpoints") for seed, end in runs.items()}
+    for kind, words in _AVERAGES.items():
+        if kind in last.average:
+            of = runs if kind == "runs" else means
+            if trained and kind != "checkpoints":
+                of = dict.fromkeys(runs, _average(made, [*of.values()], "mean", seeds))
+            yield f", {words} averaged", of
 
 
-def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) -> Step:
-    """Plan the scoring of one task, training its head first where the recipe says so."""
+def _average(made: Plan, ends: Sequence[_Lineage], how: Literal["checkpoints", "mean"], of: str) -> _Lineage:
+    first = ends[0]
+    assert first.step is not None, "these are trainings"
+    merging = Merging(how=how, heads=tuple(part.task for part in first.learned))
+    step = _merge(made, ends, merging, f"average of {of} of {first.step.title}")
+    return replace(first, step=step, seeded=first.seeded and step.seed is not None)
+
+
+def _target(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) -> _Lineage:
+    """Plan the training of one task's own where the last phase says so."""
+    if last is None or name not in expanded(last.each or ()) or not made.tasks[name].trainable:
+        return at
+    return replace(_train(made, at, last, (Part(task=name),), seed, role="target"), target=True)
+
+
+def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, branch: str, title: str) -> None:
+    """Plan the scoring of one task, for one cell of the report."""
     task, recipe = made.tasks[name], made.recipe
     if not task.scored:
         what = (
@@ -235,9 +216,8 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         )
         raise UserError(f"the task '{name}' {what}", where=f"{recipe.name}: evaluate",
                         hint="give it `data` for one of these, or do not evaluate it")  # fmt: skip
-    settings, after = last.settings.over(recipe.settings) if last else recipe.settings, _after(at)
-    if last is not None and name in expanded(last.each or ()) and task.trainable:
-        at = _train(made, at, last, (Part(task=name),), seed, role="target")
+    last = recipe.phases[-1]
+    settings = last.settings.over(recipe.settings) if last.each is not None else recipe.settings
     head = None
     if task.format.head.trained:
         fitting = (i for i, part in enumerate(at.learned) if _same_labels(made.tasks[part.task], task))
@@ -257,8 +237,9 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None
         limit=settings.limit,
     )
     content = {**scoring.model_dump(mode="json"), "identity": _identity(task, ("dev", "test"), task.metrics)}
-    title = f"score {name}{after}"
-    return _add(made, "evaluate", at.step, seed if at.seeded else None, title, content, scoring=scoring)
+    own_seed = seed if at.seeded else None
+    step = _add(made, "evaluate", at.step, own_seed, title, content, scoring=scoring)
+    made.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
 
 
 def _same_labels(one: Task, other: Task) -> bool:
@@ -284,15 +265,17 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
             raise UserError(f"nothing can be trained on the task '{part.task}'", where=where,
                             hint="its format finds translations; it is only scored")  # fmt: skip
     training = _decided(phase.settings.over(recipe.settings), mixture, tasks, role)
-    content = training.model_dump(mode="json")
+    snapshots = phase.snapshots if phase.average_checkpoints else None
+    training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})
+    content = training.model_dump(mode="json", exclude_defaults=True)
     for part, row in zip(mixture, content["parts"], strict=True):
         task = tasks[part.task]
         row["task"] = _identity(task, ("train", "stop", "dev"), (task.stop_metric,))
     made.trainings_before_folding += 1
-    title = f"{phase.name}: {_mixture_name(mixture)}{_after(at)}"
+    title = f"{phase.name}: {called(mixture)}{at.after}"
     own_seed = seed if phase.seed is None else phase.seed
     step = _add(made, "train", at.step, own_seed, title, content, training=training)
-    return _Lineage(step, mixture, at.seeded or phase.seed is None)
+    return _Lineage(step, mixture, called(mixture), at.seeded or phase.seed is None)
 
 
 def _decided(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> Training:
@@ -314,6 +297,7 @@ def _decided(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], ro
         precision=settings.precision or "fp32",
         eval_every=settings.eval_every,
         patience=settings.patience or 30,
+        mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
     )
 
 
@@ -332,27 +316,21 @@ def _identity(task: Task, splits: Sequence[str], metrics: tuple[str, ...] = ()) 
 
 def _create(made: Plan, shape: NewEncoder) -> Step:
     """The step that makes a new encoder."""
-    text = _identity(made.tasks[shape.text], ("train",))
+    text = _identity(made.tasks[shape.text], ("train",)) if shape.text else {}
     content = {**shape.model_dump(mode="json"), "text": text}
     return _add(made, "create", None, None, "new encoder", content, new=shape)
 
 
 def _add(
-    made: Plan, kind: Kind, at: Step | None, seed: int | None, title: str, content: dict[str, Any], **rest: Any
-) -> Step:
+    made: Plan, kind: Kind, at: Step | Sequence[Step] | None, seed: int | None, title: str, content: dict[str, Any],
+    **rest: Any,
+) -> Step:  # fmt: skip
     encoder = _encoder_name(made.recipe.encoder)
-    parent = at.id if at else None
-    said = json.dumps([kind, parent or ("" if kind == "create" else encoder), seed, content], sort_keys=True)
-    step = Step(
-        hashlib.sha256(said.encode()).hexdigest()[:12],
-        kind,
-        parent,
-        encoder,
-        seed,
-        title,
-        **rest,
-    )
-    return made.steps.setdefault(step.id, step)
+    parents = tuple(step.id for step in ([at] if isinstance(at, Step) else at or ()))
+    origin = parents if len(parents) > 1 else parents[0] if parents else "" if kind == "create" else encoder
+    said = json.dumps([kind, origin, seed, content], sort_keys=True)
+    id = hashlib.sha256(said.encode()).hexdigest()[:12]
+    return made.steps.setdefault(id, Step(id, kind, parents, encoder, seed, title, **rest))
 
 
 def _encoder_name(encoder: str | NewEncoder) -> str:

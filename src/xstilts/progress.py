@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -15,8 +16,9 @@ class Progress:
     """Says which step is being done, how far it is, and how long it will take."""
 
     def __init__(self, *, live: bool | None = None) -> None:
-        self.live = sys.stderr.isatty() if live is None else live
-        self._console = Console(stderr=True, highlight=False, no_color=not self.live, soft_wrap=True)
+        silent = os.environ.get("RANK", "0") != "0"  # of the processes that train together the first one speaks
+        self.live = (sys.stderr.isatty() if live is None else live) and not silent
+        self._console = Console(stderr=True, quiet=silent, highlight=False, no_color=not self.live, soft_wrap=True)
         self._status = self._console.status("") if self.live else None
         self._title, self._said = "", 0.0
 

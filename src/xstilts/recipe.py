@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
+from xstilts.mixing import Mixing
 from xstilts.source import PathText, Strict
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
@@ -38,6 +39,8 @@ class Settings(Strict):
     """Looks without improvement after which a training stops."""
     limit: Count | None = None
     """Examples a language that are scored at most."""
+    mixing: Mixing | None = None
+    """How often each task of a mixture is drawn."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Settings:
@@ -47,18 +50,20 @@ class Settings(Strict):
 
     def over(self, other: Settings) -> Settings:
         """These settings, with what they leave open taken from `other`."""
-        mine = self.model_dump(exclude_none=True)
-        theirs = other.model_dump(exclude_none=True)
+        mine, theirs = ({k: v for k, v in settings if v is not None} for settings in (self, other))
         if mine.keys() & {"epochs", "steps"}:
             theirs = {key: value for key, value in theirs.items() if key not in ("epochs", "steps")}
         return Settings(**(theirs | mine))
 
 
+Factor = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+
+
 class Part(Strict):
-    """A task in a mixture; `weight` multiplies its share."""
+    """A task in a mixture; `weight` multiplies its share, two numbers from the first update to the last."""
 
     task: str
-    weight: float = Field(default=1.0, gt=0, le=10**9, allow_inf_nan=False)
+    weight: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | tuple[Factor, Factor] = 1.0
 
 
 def _as_part(value: Any) -> Any:
@@ -73,35 +78,105 @@ Mixture = tuple[Annotated[Part, BeforeValidator(_as_part)], ...]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
+class Merge(Strict):
+    """The encoders that several mixtures have trained, made into one weight by weight, without more training."""
+
+    merge: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
+    how: Literal["mean", "vectors"] = "mean"
+    """`vectors`: the encoder before, plus `scale` x the sum of what each mixture has changed in it."""
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Merge:
+        if (self.scale is not None) != (self.how == "vectors"):
+            raise ValueError("scale goes with `how: vectors`, which needs it")
+        if any(mixture in self.merge[:i] for i, mixture in enumerate(self.merge)):
+            raise ValueError("merge names a mixture twice")
+        return self
+
+
+Choice = Mixture | Merge
+
+
+def called(choice: Choice) -> str:
+    """A choice as titles and reports name it.
+
+    >>> called(Merge.model_validate({"merge": [["mnli"], ["squad1", "siqa"]], "how": "vectors", "scale": 0.4}))
+    '0.4 vectors(mnli, squad1+siqa)'
+    """
+    if isinstance(choice, Merge):
+        scale = "" if choice.scale is None else f"{choice.scale:g} "
+        return f"{scale}{choice.how}({', '.join(map(called, choice.merge))})"
+    return "+".join(map(_called, choice))
+
+
+def _called(part: Part) -> str:
+    if part.weight == 1:
+        return part.task
+    ends = part.weight if isinstance(part.weight, tuple) else (part.weight,)
+    return f"{'..'.join(f'{end:g}' for end in ends)}x{part.task}"
+
+
 class Phase(Strict):
     """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
 
     name: str
-    choices: tuple[Mixture, ...] | None = Field(default=None, min_length=1)
+    choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
     settings: Settings = Settings()
     seed: Seed | None = None
     """One seed for all seeds of the study: the phase is done once and shared."""
+    head_seed: Seed | None = None
+    """What new heads are drawn from, in place of each seed of the study; 0 where runs are averaged."""
+    average: Annotated[tuple[Literal["checkpoints", "runs", "both"], ...], BeforeValidator(_as_list)] = ()
+    """Beside each branch: the mean of the weights along each training, over the seeds, or of the former over these."""
+    snapshots: int = Field(default=10, ge=1, le=10**6)
+    """Evenly spaced points of a training whose weights are averaged."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Phase:
+    def _makes_sense(self) -> Phase:
         if (self.choices is None) == (self.each is None):
             raise ValueError("needs either choices or each")
+        if self.average and self.each is None:
+            raise ValueError("average goes with each")
+        if self.average_runs and self.seed is not None:
+            raise ValueError("runs of one seed cannot be averaged: remove seed or average")
+        if "snapshots" in self.model_fields_set and not self.average_checkpoints:
+            raise ValueError("snapshots goes with `average: checkpoints`")
         return self
+
+    @property
+    def average_checkpoints(self) -> bool:
+        """Whether trainings must keep the mean of their weights."""
+        return bool({"checkpoints", "both"} & set(self.average))
+
+    @property
+    def average_runs(self) -> bool:
+        """Whether trainings of several seeds are averaged."""
+        return bool({"runs", "both"} & set(self.average))
+
+    @property
+    def heads_from(self) -> int | None:
+        """The seed of new heads, if it is not the training's: runs can be averaged only if their heads start alike."""
+        return 0 if self.head_seed is None and self.average_runs else self.head_seed
+
+
+TRAINED = ("bpe", "words")
+"""Tokenizers that are trained; every other name is of one that is given."""
 
 
 class NewEncoder(Strict):
-    """An encoder that starts from random weights, with a tokenizer trained on the text of a task."""
+    """An encoder that starts from random weights, with a tokenizer trained on the text of a task, or a given one."""
 
-    text: str
+    text: str = ""
     """A masked-text task; its training text in all its languages trains the tokenizer."""
     layers: int = Field(default=2, ge=1, le=1000)
     hidden: int = Field(default=64, ge=8, le=10**5)
     heads: int = Field(default=2, ge=1, le=1000)
     vocabulary: int = Field(default=2000, ge=100, le=10**7)
-    """Pieces at most."""
-    tokenizer: Literal["bpe", "words"] = "bpe"
-    """`words` has a piece for each word, for text of few words."""
+    """Pieces at most, of a tokenizer that is trained."""
+    tokenizer: PathText = "bpe"
+    """`words` has a piece for each word, for text of few words; else a folder or Hub id with a fast tokenizer."""
     max_length: int = Field(default=128, ge=16, le=10**6)
     seed: Seed = 1
 
@@ -110,6 +185,19 @@ class NewEncoder(Strict):
         if self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
         return self
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> NewEncoder:
+        if self.given is None and not self.text:
+            raise ValueError("needs `text`, a task whose text trains its tokenizer, or a `tokenizer` that is given")
+        if self.given is not None and {"text", "vocabulary"} & self.model_fields_set:
+            raise ValueError(f"has a tokenizer that is given ({self.given}): leave `text` and `vocabulary` out")
+        return self
+
+    @property
+    def given(self) -> str | None:
+        """The tokenizer's folder or Hub id; None if it is trained."""
+        return None if self.tokenizer in TRAINED else self.tokenizer
 
 
 class Recipe(Strict):
@@ -197,10 +285,12 @@ def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], foun
         if isinstance(phase, dict):
             named.append((("phases", p, "each"), phase.get("each")))
             choices = phase.get("choices")
-            for c, mixture in enumerate(choices if isinstance(choices, list) else ()):
-                parts = mixture if isinstance(mixture, list) else [mixture]
-                names = [part.get("task") if isinstance(part, dict) else part for part in parts]
-                named.append((("phases", p, "choices", c), names))
+            for c, choice in enumerate(choices if isinstance(choices, list) else ()):
+                merged = choice.get("merge") if isinstance(choice, dict) else None
+                for mixture in merged if isinstance(merged, list) else [choice]:
+                    parts = mixture if isinstance(mixture, list) else [mixture]
+                    names = [part.get("task") if isinstance(part, dict) else part for part in parts]
+                    named.append((("phases", p, "choices", c), names))
     if isinstance(value.get("encoder"), dict):
         named.append((("encoder", "text"), value["encoder"].get("text")))
     for place, names in named:
@@ -223,7 +313,13 @@ def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, 
             if not set(expanded((name,))) & set(evaluated):
                 where = document.where(("phases", p, "each"))
                 found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
+        if phase.average_runs and len(recipe.seeds) == 1:
+            where = document.where(("phases", p, "average"))
+            found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
     if isinstance(recipe.encoder, NewEncoder):
+        if recipe.encoder.given is not None:
+            with found.catch():
+                _check_tokenizer(recipe.encoder.given, document.where(("encoder", "tokenizer")))
         _check_new(recipe.encoder, [tasks[name] for name in evaluated], tasks, found, document)
 
 
@@ -254,7 +350,9 @@ def _check_new(
 ) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
     where = document.where(("encoder", "text"))
-    if shape.text not in raw:
+    if shape.given is not None:
+        pass
+    elif shape.text not in raw:
         found.add(f"'{shape.text}' is not a task of raw text", where=where, hint=nearest("", raw))
     elif not raw[shape.text].trainable:
         texts = [name for name, task in raw.items() if task.trainable]
@@ -263,3 +361,18 @@ def _check_new(
         if (task.format.head.layer or 0) > shape.layers:
             what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
             found.add(what, where=document.where(("encoder", "layers")), hint="lower the task's `layer`")
+
+
+def _check_tokenizer(name: str, where: str) -> None:
+    """See without loading it whether a tokenizer can be given; `{data}` in its name is known only to a run."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        raise UserError(f"'{name}' has no fast tokenizer (tokenizer.json)", where=where)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"'{name}' is a file; a tokenizer is a folder with tokenizer.json", where=where)
+    if "{data}" in name or folder.exists():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"there is no folder '{name}'", where=where)
+    if "/" not in name and (hint := nearest(name, TRAINED)).startswith("did you mean"):
+        raise UserError(f"'{name}' is neither a way to train a tokenizer nor a folder", where=where, hint=hint)

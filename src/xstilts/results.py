@@ -30,7 +30,7 @@ class Score:
     """One metric of one step on one language of a task.
 
     `value` is in the metric's unit (percent, but for perplexity), over `n` examples. `seed` is None for an encoder that
-    was never trained with a study's seed; then the row serves every seed.
+    was never trained with a study's seed, or is the mean over all of them; then the row serves every seed.
     """
 
     task: str
@@ -44,6 +44,8 @@ class Score:
     seed: int | None
     note: str = ""
     """What a reader must know before believing the number."""
+    chance: float | None = None
+    """What the best answer that looks at nothing gets (see `Format.blind`); None where that is not told."""
 
 
 @dataclass(frozen=True)

@@ -1,70 +1,128 @@
-"""New encoders: random weights of a given shape, and a tokenizer trained on given text."""
+"""New encoders: random weights of a given shape, and a tokenizer trained on given text, or given itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts import device
+from xstilts.data.find import digest
 from xstilts.encoder import Encoder, quiet
+from xstilts.errors import UserError
+from xstilts.features import TokenizerPieces
 from xstilts.recipe import NewEncoder
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In XLM-R's order."""
+NAMED = {
+    "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+    "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
+}  # fmt: skip
+"""What each is for."""
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Where a tokenizer's content may be."""
 
 
-def create(shape: NewEncoder, texts: Iterable[str]) -> Encoder:
-    """An encoder of XLM-R's kind with random weights, without dropout, and a tokenizer of its own.
+def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) -> Encoder:
+    """An encoder of XLM-R's kind with random weights and without dropout.
 
     Args:
         shape: layers, hidden size, heads, vocabulary, longest sequence, seed.
-        texts: what the tokenizer is trained on.
+        texts: what its tokenizer is trained on, if none is given.
+        tokenizer: the tokenizer it is given, as `given` returns it.
     """
-    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
+    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
     quiet()
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=train_tokenizer(texts, shape.vocabulary, shape.tokenizer),
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_max_length=shape.max_length,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    if tokenizer is None:
+        tokenizer = _wrapped(train_tokenizer(texts, shape.vocabulary, shape.tokenizer), NAMED)
+    tokenizer.model_max_length = shape.max_length
     config = XLMRobertaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=max(tokenizer.get_vocab().values()) + 1,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=4 * shape.hidden,
-        max_position_embeddings=shape.max_length + 2,
+        max_position_embeddings=shape.max_length + tokenizer.pad_token_id + 1,  # positions count from there
         type_vocab_size=1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         layer_norm_eps=1e-5,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     device.seed(shape.seed)
     lm = XLMRobertaForMaskedLM(config)
     return Encoder(lm.roberta, tokenizer, lm=lm)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: Literal["bpe", "words"] = "bpe") -> Tokenizer:
+def _wrapped(tokenizer: Tokenizer, named: Mapping[str, str | None], others: Iterable[str] = ()) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        **named,
+        extra_special_tokens=list(others),
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def given(name: str) -> Any:
+    """The tokenizer of a folder or of the Hub (`id` or `id@revision`), to be a new encoder's own.
+
+    Raises:
+        UserError: it cannot be loaded, is not a fast one, lacks a special token, or puts none around a text.
+    """
+    from transformers import AutoTokenizer
+
+    quiet()
+    place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    try:
+        theirs = AutoTokenizer.from_pretrained(place, **({"revision": revision} if revision else {}))
+        backend: Tokenizer = theirs.backend_tokenizer
+    except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        hint = "are its tokenizer.json and tokenizer_config.json whole?" if Path(name).exists() else "not a folder here"
+        raise UserError(f"cannot be loaded as a fast tokenizer: {first}", where=name, hint=hint) from error
+    first, last = theirs.cls_token or theirs.bos_token, theirs.sep_token or theirs.eos_token
+    needed = {"mask": theirs.mask_token, "pad": theirs.pad_token, "cls or bos": first, "sep or eos": last}
+    lacking = [what for what, token in needed.items() if token is None]
+    if lacking:
+        hint = "name it in its tokenizer_config.json; a new encoder has a row for each of its pieces"
+        raise UserError(f"the tokenizer has no {' and no '.join(lacking)} token", where=name, hint=hint)
+    pieces = TokenizerPieces(backend, max_length=16, unk_id=0)
+    if pieces.single([])[1] == 0:
+        raise UserError("the tokenizer puts no token before a text", where=name,
+                        hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
+    named = {"bos_token": theirs.bos_token or first, "cls_token": first, "eos_token": theirs.eos_token or last,
+             "sep_token": last, "pad_token": theirs.pad_token, "unk_token": theirs.unk_token,
+             "mask_token": theirs.mask_token}  # fmt: skip
+    return _wrapped(backend, named, [token for token in theirs.all_special_tokens if token not in named.values()])
+
+
+def files(name: str) -> dict[str, str]:
+    """The files of a tokenizer that are on this machine, with their sha256."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).is_dir():
+        return {str(path): digest(path) for file in FILES if (path := Path(name) / file).is_file()}
+    repo, _, revision = name.partition("@")
+    cached = [try_to_load_from_cache(repo, file, revision=revision or None) for file in FILES]
+    return {path: digest(path) for path in cached if isinstance(path, str)}
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> Tokenizer:
     """A tokenizer with XLM-R's special tokens around one text and around a pair.
 
     Args:
-        texts: what it is trained on.
+        texts: what it is trained on, one at a time.
         vocabulary: pieces at most, special tokens included.
-        kind: byte-pair pieces, or whole `words`, cut where the script changes. (Unigram pieces, as XLM-R has, cannot be
-            trained to the same result twice.)
+        kind: byte-pair pieces (`bpe`), or whole `words`, cut where the script changes. (Unigram pieces, as XLM-R has,
+            cannot be trained to the same result twice.)
     """
     special = list(SPECIAL)
     trainer: trainers.Trainer

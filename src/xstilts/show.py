@@ -224,6 +224,7 @@ def _head(task: Task, step: Path, model: Any, row: dict[str, Any]) -> tuple[Any,
     if not task.format.head.trained:
         return head, ""
     names = [part["task"] for part in (row.get("training") or {}).get("parts", ())]
+    names += (row.get("merging") or {}).get("heads", ())
     heads_of = [(step / f"head-{i}.safetensors", name) for i, name in enumerate(names)]
     for path, name in sorted(heads_of, key=lambda pair: pair[1] != task.name):
         if not path.is_file() or not _alike(task, name):

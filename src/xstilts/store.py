@@ -19,6 +19,8 @@ VERSION = 1
 MARK = "store.json"
 READ = "read.json"
 """Which data were read without a mistake; may be deleted at any time."""
+CHECKPOINT = "checkpoint.pt"
+"""The state of a training under way, in its step's folder."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +43,29 @@ class Store:
         return (self.step(id) / "done.json").is_file()
 
     def begin(self, id: str) -> Path:
-        """An empty folder for a step; what an unfinished try has left is removed."""
+        """A folder for a step; what an unfinished try has left is removed, but for its checkpoint."""
         folder = self.step(id)
-        if folder.exists():
-            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != CHECKPOINT:
+                path.unlink()
         self._undo_after(id)
-        folder.mkdir(parents=True)
         return folder
 
     def _undo_after(self, id: str) -> None:
         """Steps of any recipe that started from this one are no longer finished."""
         for path in (self.folder / "steps").glob("*/step.json"):
-            try:
-                after = json.loads(path.read_text(encoding="utf-8"))["parent"] == id
-            except (ValueError, KeyError, TypeError):
-                after = False
-            if after:
+            if id in self._parents(path.parent.name):
                 (path.parent / "done.json").unlink(missing_ok=True)
+                (path.parent / CHECKPOINT).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what killed runs have left of features."""
+        """Remove what killed runs have left of features, and checkpoints of steps that are finished."""
+        for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
+            if self.done(path.parent.name):
+                path.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
@@ -83,6 +88,7 @@ class Store:
             if path.is_file():  # safetensors keeps what it writes to oneself
                 path.chmod(path.stat().st_mode | (self.step(id).stat().st_mode & 0o444))
         write_atomic(self.step(id) / "done.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        (self.step(id) / CHECKPOINT).unlink(missing_ok=True)
 
     def facts(self, id: str) -> dict[str, Any]:
         """What was noted when a step was finished: its inputs with their sha256, seconds, dev score."""
@@ -149,6 +155,35 @@ class Store:
         """The rows of all finished evaluations of a study."""
         ids = dict.fromkeys(cell.step for cell in study.cells)
         return [row for id in ids if self.done(id) for row in self._scores(id)]
+
+    def notes(self, study: Study) -> list[str]:
+        """Trainings that ended at chance before others or another task were built on them."""
+        said: dict[str, None] = {}
+        for cell in study.cells:
+            before = self._parents(cell.step)
+            while before:
+                at = before.pop()
+                row, facts = self._row(at), self.facts(at) if self.done(at) else {}
+                learned = [part["task"] for part in row.get("training", {}).get("parts", ())]
+                if facts.get("at_chance") and cell.task not in learned:
+                    ended = f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
+                    said[f"{row['title']}, seed {row['seed']} ended at chance on its dev set ({ended})"] = None
+                before += self._parents(at)
+        return list(said)
+
+    def _parents(self, id: str) -> list[str]:
+        """The steps that one starts from."""
+        row = self._row(id)
+        return [parent for parent in row.get("parents", [row.get("parent")]) if parent]
+
+    def _row(self, id: str) -> dict[str, Any]:
+        """What was planned for a step that has begun; empty if it has not, or cannot be read."""
+        try:
+            row: dict[str, Any] = json.loads((self.step(id) / "step.json").read_text(encoding="utf-8"))
+            row.get("parent")
+        except (OSError, ValueError, AttributeError):
+            return {}
+        return row
 
     def _scores(self, id: str) -> list[Score]:
         path = self.step(id) / "scores.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
@@ -27,6 +28,9 @@ Prediction: TypeAlias = Any
 
 IGNORED = -100
 """The target of a marked token that counts in no loss (an example without a label)."""
+
+MOST = 20
+"""Answers that are tried to tell what chance is."""
 
 NO_LABEL = "-1"
 """How the Hub spells a label that was taken away."""
@@ -232,6 +236,14 @@ class Format(Strict, ABC):
     @abstractmethod
     def reference(self, example: Example, index: int) -> Prediction | None:
         """The right prediction, or None for an example without a label."""
+
+    def blind(self, examples: Sequence[Example]) -> Iterator[list[Prediction]]:
+        """Answers to the examples that look at none of them, to tell what chance is: the same one everywhere.
+
+        Every right answer that occurs is tried, of more than `MOST` the most frequent.
+        """
+        right = [self.reference(example, i) for i, example in enumerate(examples) if self.asks(example)]
+        return ([answer] * len(right) for answer, _ in Counter(right).most_common(MOST))
 
     def calibrate(self, examples: Sequence[Example], kept: Kept) -> float | None:
         """A threshold tuned on dev for use on test; None where the format has none."""

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xstilts import device
-from xstilts.batching import CAP, Batch, Masking, collate, generator, shares, shuffled, updates_of
+from xstilts import device, mixing, parallel
+from xstilts.averaging import Mean
+from xstilts.batching import Batch, Masking, Shuffled, collate, generator
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
 from xstilts.heads import Head
-from xstilts.plan import Learned, Training
+from xstilts.meter import MILDER, Logged, Meter
+from xstilts.mixing import Mixing
+from xstilts.optimizer import Optimizer
+from xstilts.step import Learned, Training
 
-CLIP = 1.0
-"""Norm to which gradients are clipped."""
-MILDER = "try a lower lr, or precision fp32"
-"""What to do about numbers that overflow."""
-EPSILON = 1e-8
-"""Adam's; the value that jiant really used."""
+TOKENS = 8192
+"""Tokens that go through forward and backward together; a batch of more is split, to the same update."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class Learning:
     features: FeatureSet
     masking: Masking | None
 
-    @property
-    def capped(self) -> int:
-        """Examples that count in a mixture."""
-        return min(self.features.examples, CAP)
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -52,47 +46,44 @@ class Trained:
     best: float | None
     """Dev score of the weights that were kept; None without early stopping."""
     seconds: float
+    shares: dict[str, int]
+    """Updates by task."""
+    mean: Mean
+    """Of the weights at the points that the settings ask for."""
 
 
-@dataclass(frozen=True)
-class Logged:
-    """A line of the log: the mean loss (nats) since the last one, and the speed over the same updates."""
+class Keeper(Protocol):
+    """Where the state of a training is kept in case it is killed."""
 
-    step: int
-    total: int
-    task: str
-    loss: float
-    lr: float
-    seconds: float
-    examples_per_second: float
-    tokens_per_second: float
-    dev: float | None = None
+    def due(self) -> bool:
+        """Whether it is time to write."""
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Keep this state in place of the one before."""
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The state to go on from, if there is one."""
 
 
-def total_updates(learning: Sequence[Learning], training: Training) -> int:
-    """Updates of a training: as given, or by the epochs of its tasks.
+def order(learning: Sequence[Learning], training: Training, seed: int) -> NDArray[np.int16]:
+    """Which task each update takes its batch from, [U].
 
-    A single task takes epochs x ceil(examples / batch); in a mixture of labelled tasks each counts its examples up to
-    2^17. Text to be masked comes on top, by its share of the sampling.
+    A single task has epochs x ceil(examples / batch) updates; in a mixture each labelled task counts its examples up to
+    the rule's cap, and raw text comes on top. `steps` overrides the number.
     """
-    if training.steps is not None:
-        return training.steps
-    single = len(learning) == 1
-
-    def asked(part: Learning) -> int:
-        examples = part.features.examples if single else part.capped
-        return updates_of(examples, part.plan.batch, part.plan.epochs)
-
-    probability = mixture(learning)
-    labelled = [i for i, part in enumerate(learning) if part.masking is None]
-    if not labelled:
-        return sum(asked(part) for part in learning)
-    return round(sum(asked(learning[i]) for i in labelled) / float(probability[labelled].sum()))
-
-
-def mixture(learning: Sequence[Learning]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The probability of each task at each update."""
-    return shares([part.features.examples for part in learning], [part.plan.weight for part in learning])
+    rule = training.mixing or Mixing(cap=None)
+    asked = [
+        mixing.updates_of(rule.counted(part.features.examples), part.plan.batch, part.plan.epochs) for part in learning
+    ]
+    return mixing.draw(
+        [part.features.examples for part in learning],
+        [part.plan.weight for part in learning],
+        rule,
+        [i for i, part in enumerate(learning) if part.masking is None],
+        asked,
+        training.steps,
+        generator(seed, "tasks"),
+    )
 
 
 def train(
@@ -103,8 +94,13 @@ def train(
     seed: int,
     dev: Callable[[], float] | None,
     log: Callable[[Logged], None],
+    keeper: Keeper | None = None,
+    tokens: int = TOKENS,
 ) -> Trained:
     """Train an encoder and its heads in place; the weights of the best dev score are left in them.
+
+    On a CPU a training that is killed and goes on from its keeper's state ends with the same weights, to the bit, as
+    one that was not.
 
     Args:
         encoder: trained with its language-model head, if some task masks text.
@@ -113,78 +109,181 @@ def train(
         seed: of the order of the examples, the choice of tasks, hidden pieces and dropout.
         dev: percent on the English dev examples, for early stopping; None trains to the end.
         log: called now and then, and after each look at the dev examples.
+        keeper: of the state, if it is to outlive the process.
+        tokens: that go through together; changes memory and speed only.
 
     Raises:
-        StepFailed: the loss, or a score of a dev example, is not a number any more.
+        StepFailed: the loss, or a score of a dev example, is not a number any more; not even one forward pass fits into
+            the accelerator's memory.
     """
-    where = encoder.device
-    device.seed(seed)
-    modules = nn.ModuleList([encoder, *(part.head for part in learning)])
-    total = total_updates(learning, training)
-    optimizer = _optimizer(modules, training, where)
-    batches = [_batches(part, seed, i) for i, part in enumerate(learning)]
-    drawn = generator(seed, "tasks").choice(len(learning), size=total, p=mixture(learning))
-    look_every = training.eval_every or max(1, min(1000, total // 20))
-    meter = _Meter(total, max(1, min(100, total // 50)), log)
-    best = _Best(modules, training.patience)
-    started = time.perf_counter()
-    modules.train()
-    update = 0
-    for update in range(1, total + 1):
-        part = learning[drawn[update - 1]]
-        batch = next(batches[drawn[update - 1]]).to(where)
-        lr = training.lr * rate(update - 1, total, int(training.warmup * total))
-        loss = _update(encoder, part.head, batch, optimizer, lr, training)
-        meter.add(update, part.plan.task, loss, lr, batch)
-        if dev is not None and (update % look_every == 0 or update == total):
-            meter.flush()
-            modules.eval()
-            score = _look(dev, update, total)
-            modules.train()
-            meter.look(score)
-            if best.over(score, update):
-                break
-    meter.flush()
-    best.restore()
-    modules.eval()
-    return Trained(update, best.update or update, best.score, time.perf_counter() - started)
+    session = _Session(encoder, learning, training, seed, log, tokens)
+    state = keeper.load() if keeper else None
+    if state is not None:
+        session.load_state_dict(state)
+    session.modules.train()
+    while session.update < session.total:
+        session.step()
+        if dev is not None and session.looks() and session.stops(dev):
+            break
+        if keeper is not None and parallel.said(keeper.due()):
+            keeper.write(session.state_dict())
+    return session.end()
 
 
-def _look(dev: Callable[[], float], update: int, total: int) -> float:
+class _Session:
+    """A training under way: all that changes while it goes on, and so all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        learning: Sequence[Learning],
+        training: Training,
+        seed: int,
+        log: Callable[[Logged], None],
+        tokens: int,
+    ) -> None:
+        self.encoder, self.learning, self.training, self.tokens = encoder, learning, training, tokens
+        self.modules = nn.ModuleList([encoder, *(part.head for part in learning)])
+        self.order_U = order(learning, training, seed)
+        self.total, self.update = len(self.order_U), 0
+        self._look_every = training.eval_every or max(1, min(1000, self.total // 20))
+        device.seed(seed + parallel.rank())
+        self.optimizer = Optimizer(self.modules, None, training.weight_decay)
+        self._shuffled = [
+            Shuffled(part.features, part.plan.batch, generator(seed, "order", i)) for i, part in enumerate(learning)
+        ]
+        self._hidden = [generator(seed, "hidden", i) for i in range(len(learning))]
+        self._scale = device.Scale(encoder.device, training.precision)
+        self._meter = Meter(self.total, max(1, min(100, self.total // 50)), log, [p.plan.task for p in learning])
+        self._best = _Best(self.modules, training.patience)
+        self._mean = Mean(self.modules, training.snapshots, self.total)
+
+    # --- one update -----------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One update: a batch of one task."""
+        i = int(self.order_U[self.update])
+        part, hidden = self.learning[i], self._hidden[i]
+        batch = collate(part.features, next(self._shuffled[i]), part.masking, hidden)
+        lr = self.training.lr * rate(self.update, self.total, int(self.training.warmup * self.total))
+        self.optimizer.prepare(batch.ids_T)
+        with device.exact(self.encoder.device):
+            loss = self._gradients(part.head, batch)
+            parallel.sum_gradients(self.optimizer.parameters)
+            self._scale.heed(self.optimizer.step(lr, self._scale.value))
+        self.update += 1
+        self._meter.add(self.update, i, loss, lr, batch)
+        if self.update in self._mean.points:
+            self.optimizer.flush()
+        self._mean.after(self.update)
+
+    def _gradients(self, head: Head, batch: Batch) -> Tensor:
+        """Gather the gradients of a batch, in as many parts as it takes; returns this process's share of the loss."""
+        terms, mine = head.terms(batch), batch.examples_between(*parallel.share(batch.examples))
+        while True:
+            parts = mine.split(self.tokens, whole=head.competes, padded=not self.encoder.packs) if mine else []
+            try:
+                return self._backward(head, parts, terms)
+            except torch.OutOfMemoryError as error:
+                self._smaller(parts, error)
+
+    def _backward(self, head: Head, parts: Sequence[Batch], terms: int) -> Tensor:
+        where = self.encoder.device
+        total = torch.zeros((), device=where)
+        for part in parts:
+            share = head.terms(part) / max(terms, 1)
+            if share:
+                part = part.to(where)
+                with device.autocast(where, self.training.precision):
+                    loss = head.loss(head(self.encoder.hidden(part), part), part) * share
+                (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+        return total
+
+    def _smaller(self, parts: Sequence[Batch], error: Exception) -> None:
+        """Halve what goes through together.
+
+        Raises:
+            StepFailed: it is a single forward pass, or an example whose passes must go together.
+        """
+        largest = max(part.tokens for part in parts)
+        if largest > self.tokens:
+            what = f"the accelerator's memory has no room for one example of {largest:,} tokens"
+            raise StepFailed(what, hint="try a shorter max_length, or precision bf16") from error
+        self.modules.zero_grad(set_to_none=True)
+        device.release(self.encoder.device)
+        self.tokens = largest // 2
+
+    # --- early stopping -------------------------------------------------------------------------------------------
+
+    def looks(self) -> bool:
+        """Whether the dev examples are looked at after this update."""
+        return self.update % self._look_every == 0 or self.update == self.total
+
+    def stops(self, dev: Callable[[], float]) -> bool:
+        """Look at the dev examples; whether it is time to stop."""
+        self._meter.flush()
+        self.optimizer.flush()
+        self.modules.eval()
+        score = parallel.said(_attempt(dev, self.update, self.total) if parallel.rank() == 0 else 0.0)
+        if isinstance(score, StepFailed):
+            raise score
+        self.modules.train()
+        self._meter.look(score)
+        return self._best.over(score, self.update)
+
+    def end(self) -> Trained:
+        """Put the best weights back."""
+        self._meter.flush()
+        self.optimizer.flush()
+        self._best.restore()
+        self._mean.end()
+        self.modules.eval()
+        best, meter = self._best, self._meter
+        return Trained(self.update, best.update or self.update, best.score, meter.seconds, meter.shares, self._mean)
+
+    # --- what outlives the process --------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as numbers, texts and tensors."""
+        return {
+            "update": self.update,
+            "tokens": self.tokens,
+            "threads": torch.get_num_threads(),
+            "scale": self._scale.state_dict(),
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shuffled": [one.state_dict() for one in self._shuffled],
+            "hidden": [one.bit_generator.state for one in self._hidden],
+            "best": self._best.state_dict(),
+            "mean": self._mean.state_dict(),
+            "meter": self._meter.state_dict(),
+            "random": parallel.gathered(device.random_state(self.encoder.device)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go where another session of the same training was; it used as many threads."""
+        torch.set_num_threads(state["threads"])
+        self.update, self.tokens = state["update"], state["tokens"]
+        self._scale.load_state_dict(state["scale"])
+        self.modules.load_state_dict(state["modules"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for shuffled, saved in zip(self._shuffled, state["shuffled"], strict=True):
+            shuffled.load_state_dict(saved)
+        for hidden, saved in zip(self._hidden, state["hidden"], strict=True):
+            hidden.bit_generator.state = saved
+        self._best.load_state_dict(state["best"])
+        self._mean.load_state_dict(state["mean"])
+        self._meter.load_state_dict(state["meter"])
+        if len(state["random"]) == parallel.size():
+            device.set_random_state(self.encoder.device, state["random"][parallel.rank()])
+
+
+def _attempt(dev: Callable[[], float], update: int, total: int) -> float | StepFailed:
     try:
         return dev()
     except StepFailed as failure:
-        raise StepFailed(f"{failure.what} after update {update:,} of {total:,}", hint=MILDER) from failure
-
-
-def _batches(part: Learning, seed: int, index: int) -> Iterator[Batch]:
-    order, hidden = generator(seed, "order", index), generator(seed, "hidden", index)
-    for passes in shuffled(part.features, part.plan.batch, order):
-        yield collate(part.features, passes, part.masking, hidden)
-
-
-def _update(
-    encoder: Encoder, head: Head, batch: Batch, optimizer: torch.optim.Optimizer, lr: float, training: Training
-) -> Tensor:
-    with device.autocast(encoder.device, training.precision):
-        loss = head.loss(head(encoder.hidden(batch), batch), batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], CLIP)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
-
-
-def _optimizer(modules: nn.Module, training: Training, where: torch.device) -> torch.optim.Optimizer:
-    """AdamW; biases and the weights of normalisation layers, all that has one dimension, do not decay."""
-    parameters = list(modules.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.lr, eps=EPSILON, fused=where.type in ("cpu", "cuda"))
+        return StepFailed(f"{failure.what} after update {update:,} of {total:,}", hint=MILDER)
 
 
 def rate(done: int, total: int, warmup: int) -> float:
@@ -205,13 +304,13 @@ class _Best:
         self.modules, self.patience = modules, patience
         self.score: float | None = None
         self.update, self.since = 0, 0
-        self._state: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
 
     def over(self, score: float, update: int) -> bool:
         """Note a score; True when it is time to stop."""
         if self.score is None or score > self.score:
             self.score, self.update, self.since = score, update, 0
-            self._state = {
+            self._weights = {
                 name: value.detach().to("cpu", copy=True) for name, value in self.modules.state_dict().items()
             }
         else:
@@ -220,55 +319,12 @@ class _Best:
 
     def restore(self) -> None:
         """Put the best weights back."""
-        if self._state:
-            self.modules.load_state_dict(self._state)
+        if self._weights:
+            self.modules.load_state_dict(self._weights)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score, "update": self.update, "since": self.since, "weights": self._weights}
 
-class _Meter:
-    """Gathers losses and speed, and logs them every so many updates."""
-
-    def __init__(self, total: int, every: int, log: Callable[[Logged], None]) -> None:
-        self.total, self.every, self.log = total, every, log
-        self._start = time.perf_counter()
-        self._last: Logged | None = None
-        self._clear()
-
-    def _clear(self) -> None:
-        self._losses: list[Tensor] = []
-        self._examples = self._tokens = 0
-        self._since = time.perf_counter()
-
-    def add(self, update: int, task: str, loss: Tensor, lr: float, batch: Batch) -> None:
-        self._losses.append(loss)
-        self._examples, self._tokens = self._examples + batch.examples, self._tokens + batch.tokens
-        self._at = (update, task, lr)
-        if len(self._losses) >= self.every:
-            self.flush()
-
-    def flush(self) -> None:
-        """Log what was gathered; the losses come off the device only here.
-
-        Raises:
-            StepFailed: one of the losses is not a number.
-        """
-        if not self._losses:
-            return
-        update, task, lr = self._at
-        losses = torch.stack(self._losses).tolist()
-        first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-        if first is not None:
-            wrong = update - len(losses) + 1 + first
-            raise StepFailed(f"the loss is {losses[first]} at update {wrong:,} of {self.total:,}",
-                             hint=MILDER)  # fmt: skip
-        now = time.perf_counter()
-        seconds = max(now - self._since, 1e-9)
-        self._last = Logged(update, self.total, task, sum(losses) / len(losses), lr, now - self._start,
-                            self._examples / seconds, self._tokens / seconds)  # fmt: skip
-        self.log(self._last)
-        self._clear()
-
-    def look(self, dev: float) -> None:
-        """Log a dev score beside the last loss; the time it took counts in no speed."""
-        assert self._last is not None
-        self.log(replace(self._last, seconds=time.perf_counter() - self._start, dev=dev))
-        self._since = time.perf_counter()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.score, self.update, self.since = state["score"], state["update"], state["since"]
+        self._weights = dict(state["weights"])

@@ -7,9 +7,7 @@ first result was read without regard to quotation marks, is unwrapped twice.
 
 from __future__ import annotations
 
-import zlib
-
-from xstilts.data.lines import opened
+from xstilts.data.lines import UNREADABLE, opened
 
 
 def times(path: str) -> int:
@@ -28,7 +26,7 @@ def times(path: str) -> int:
                             if count == 0:
                                 return 0
                             least = min(least or count, count)
-    except (OSError, EOFError, zlib.error):
+    except UNREADABLE:
         return 0  # reading the rows will say what is wrong
     return least
 

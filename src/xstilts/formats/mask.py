@@ -71,6 +71,10 @@ class Mask(Format):
         """The summed negative log-likelihood (nats) of an example's hidden pieces, and their number."""
         return [(float(total), int(count)) for total, count in kept.scores]
 
+    def blind(self, examples: Sequence[str]) -> Iterator[list[tuple[float, int]]]:
+        """None: likelihoods have no such answer."""
+        return iter(())
+
     def reference(self, example: str, index: int) -> str:
         """The text itself: raw text is its own label."""
         return example

@@ -157,6 +157,10 @@ class Retrieve(Format):
             return int(self.id(example, index)) if self.find == "nearest" else [self.id(example, index)]
         return None if example.relevant is None else list(example.relevant)
 
+    def blind(self, examples: Sequence[Entry]) -> Iterator[list[Any]]:
+        """One candidate for all; nothing for lists of ids, whose chance depends on the candidates."""
+        return iter(()) if self.find != "nearest" else super().blind(examples)
+
     def calibrate(self, examples: Sequence[Entry], kept: Kept) -> float | None:
         """The score from which on to believe mined pairs, so that their F1 is best on these examples."""
         asking = [(i, example) for i, example in enumerate(examples) if self.asks(example)]

@@ -162,6 +162,11 @@ class Span(Format):
         none = {"no answer": float(found.null_E[0])} if self.no_answer else {}
         return {"best span": float(found.score_E[0])} | none
 
+    def blind(self, examples: Sequence[Question]) -> Iterator[list[str]]:
+        """No answer, and the whole context."""
+        yield [""] * len(examples)
+        yield [example.context for example in examples]
+
     def calibrate(self, examples: Sequence[Question], kept: Kept) -> float | None:
         """The threshold with the highest mean of SQuAD 2's F1 and exact match; None without a choice to be made.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -107,6 +108,16 @@ class Tag(Format):
         for example, best in zip(kept.example_F, kept.scores, strict=True):
             tags[example].extend(self._labels[i] for i in best)
         return tags
+
+    def blind(self, examples: Sequence[Tagged]) -> Iterator[list[list[str]]]:
+        """The most frequent tag for every word, and the most frequent of those that make each word a chunk (B-).
+
+        Of equally frequent ones the first in the alphabet.
+        """
+        counts = Counter(sorted(tag for example in examples for tag in example.tags or ()))
+        openers = Counter({tag: count for tag, count in counts.items() if tag[0] in "BES"})
+        for [(tag, _)] in (known.most_common(1) for known in (counts, openers) if known):
+            yield [[tag] * len(example.words) for example in examples]
 
     def reference(self, example: Tagged, index: int) -> list[str] | None:
         """The tags."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from xstilts.errors import UserError, nearest
 from xstilts.metrics import answers, search
+from xstilts.metrics.chance import at_chance
 from xstilts.metrics.labels import (
     accuracy,
     accuracy_f1,
@@ -28,6 +29,7 @@ __all__ = [
     "Metric",
     "accuracy",
     "accuracy_f1",
+    "at_chance",
     "chunk_f1",
     "chunk_scores",
     "get",

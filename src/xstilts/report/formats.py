@@ -72,10 +72,10 @@ def _turned(table: Table) -> Table:
 
 def _aligned(entries: Sequence[Entry]) -> list[Text]:
     """One column's cells, so that values, spreads and gains stand below one another."""
-    value, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
+    value, mark, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
     cells = []
     for entry in entries:
-        text = Text(entry.value.rjust(value), style="bold" if entry.best else "")
+        text = Text(entry.value.rjust(value) + entry.mark.ljust(mark), style="bold" if entry.best else "")
         if spread:
             text.append(" " + entry.spread.rjust(spread), style="not bold")
         if gain:
@@ -84,8 +84,8 @@ def _aligned(entries: Sequence[Entry]) -> list[Text]:
     return cells
 
 
-def _parts(entry: Entry) -> tuple[str, str, str]:
-    return entry.value, entry.spread, entry.gain
+def _parts(entry: Entry) -> tuple[str, str, str, str]:
+    return entry.value, entry.mark, entry.spread, entry.gain
 
 
 def _folds(table: Table, cells: list[list[Text]], width: int) -> Iterator[list[int]]:
@@ -132,7 +132,7 @@ def _markdown(report: Report) -> str:
 def _inline(entry: Entry, bold: str) -> str:
     value = bold.format(entry.value) if entry.best else entry.value
     spread = f" {entry.spread}" if entry.spread else ""
-    return value + spread + (f" ({entry.gain})" if entry.gain else "")
+    return value + entry.mark + spread + (f" ({entry.gain})" if entry.gain else "")
 
 
 _LATEX = {
@@ -144,6 +144,7 @@ _LATEX = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "↓": r"$\downarrow$",
+    "§": r"\S{}",
 }
 
 
@@ -167,7 +168,10 @@ def _latex(report: Report) -> str:
         for i, (label, entries) in enumerate(table.rows):
             if table.summaries and i == apart:
                 lines.append(r"\midrule")
-            cells = [_inline(entry, r"\textbf{{{}}}").replace("±", _LATEX["±"]) for entry in entries]
+            cells = [
+                _inline(entry, r"\textbf{{{}}}").replace("±", _LATEX["±"]).replace("§", _LATEX["§"])
+                for entry in entries
+            ]
             lines.append(" & ".join([_tex(label), *cells]) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
     parts.append("".join(f"% {line}\n" for line in legend(report, tables(report))))
@@ -178,7 +182,9 @@ def _csv(report: Report) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(field.name for field in fields(Line))
-    writer.writerows(asdict(line).values() for line in report.lines)
+    for line in report.lines:
+        seeds = " ".join("all" if seed is None else str(seed) for seed in line.collapsed)
+        writer.writerow((asdict(line) | {"collapsed": seeds}).values())
     return out.getvalue()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal, TypeAlias
 
@@ -44,7 +44,9 @@ class Line:
     """One number of a report: a metric of a branch on one language of a task, or a mean over languages or tasks.
 
     `median`, `min` and `max` are over `seeds` runs, in the metric's unit; `n` is the number of examples, summed in
-    means; `gain` is None for the baseline or where it cannot be told.
+    means; `gain` is None for the baseline or where it cannot be told. `collapsed` are the seeds whose runs ended at
+    chance in the language that the task is trained on (None: a run that serves every seed), told there and in means
+    over languages; elsewhere a score at chance is weak transfer. `chance` is None in means and where it is not known.
     """
 
     task: str
@@ -58,6 +60,8 @@ class Line:
     seeds: int
     n: int
     gain: float | None
+    chance: float | None
+    collapsed: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,21 @@ Series: TypeAlias = dict[int | None, float]
 ByBranch: TypeAlias = dict[str, dict[int | None, Score]]
 
 
-def build(study: Study, scores: Iterable[Score], *, layout: Layout = LAYOUTS["default"]) -> Report:
+def build(
+    study: Study, scores: Iterable[Score], *, layout: Layout = LAYOUTS["default"], notes: Sequence[str] = ()
+) -> Report:
     """Join rows with a study's cells and sum them up; pure. Rows that belong to no cell are passed over.
+
+    Args:
+        study: what was planned.
+        scores: rows of its evaluations.
+        layout: which split to take.
+        notes: what else a reader must know, see `Store.notes`.
 
     Raises:
         UserError: for a metric that is not known.
     """
-    found, notes = _join(study, scores)
+    found, said = _join(study, scores)
     lines: list[Line] = []
     left_out: dict[str, tuple[str, ...]] = {}
     means: dict[str, dict[str, Series]] = {}
@@ -110,7 +122,7 @@ def build(study: Study, scores: Iterable[Score], *, layout: Layout = LAYOUTS["de
         tuple(lines),
         missing=tuple(c for c in study.cells if not done & {(c.task, c.branch, c.seed), (c.task, c.branch, None)}),
         left_out={task: languages for task, languages in left_out.items() if languages},
-        notes=notes,
+        notes=(*said, *notes),
     )
 
 
@@ -150,10 +162,22 @@ def _runs(by_branch: ByBranch) -> set[tuple[str, int | None]]:
 def _language_lines(
     study: Study, task: TaskLine, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
 ) -> list[Line]:
-    lines = [line for x in shown for line in _lines(study, task.name, x, name, {x: shown[x]})]
-    lines += _lines(study, task.name, MEAN, name, whole)
-    foreign = {language: by_branch for language, by_branch in whole.items() if language != task.train_language}
-    return lines + _lines(study, task.name, ZERO_SHOT, name, foreign)
+    trained = task.train_language
+    foreign = {language: by_branch for language, by_branch in whole.items() if language != trained}
+    rows = [*((x, {x: shown[x]}) for x in shown), (MEAN, whole), (ZERO_SHOT, foreign)]
+    collapsed = {branch: _collapsed(by_seed) for branch, by_seed in shown.get(trained, {}).items()}
+    return [
+        replace(line, collapsed=collapsed.get(line.branch, ())) if x in (trained, MEAN, ZERO_SHOT) else line
+        for x, by_language in rows
+        for line in _lines(study, task.name, x, name, by_language)
+    ]
+
+
+def _collapsed(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
+    """The seeds whose scores are at chance."""
+    return tuple(
+        seed for seed, s in by_seed.items() if s.chance is not None and metrics.at_chance(s.value, [s.chance], [s.n])
+    )
 
 
 def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]) -> list[Line]:
@@ -163,7 +187,8 @@ def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str,
     for branch in (branch for branch in study.branches if branch in series):
         samples = [next(iter(by_branch[branch].values())) for by_branch in rows.values()]
         split, n = _joined(sample.split for sample in samples), sum(sample.n for sample in samples)
-        lines.append(_line(study, series, branch, task=task, language=language, split=split, metric=name, n=n))
+        line = _line(study, series, branch, task=task, language=language, split=split, metric=name, n=n)
+        lines.append(replace(line, chance=samples[0].chance) if len(samples) == 1 else line)
     return lines
 
 
@@ -202,6 +227,8 @@ def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **
         seeds=len(values),
         n=n,
         gain=_gain(series, branch, study.baseline),
+        chance=None,
+        collapsed=(),
     )
 
 

@@ -12,16 +12,23 @@ from xstilts.report.numbers import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
 from xstilts.results import TaskLine
 
 MISSING = "-"
+COLLAPSED = "§"
+MANY = 4
+"""Tasks of a mixture beyond which its branch has a short name in tables."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none."""
+    """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none.
+
+    `mark` is COLLAPSED where runs ended at chance.
+    """
 
     value: str = MISSING
     spread: str = ""
     gain: str = ""
     best: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         ("↓ lower is better; there a positive gain is a loss", "↓" in words),
         (f"† no {split} scores, so {_other(split)}: {_by_task(others)}", "†" in words),
         (f"‡ in no mean, for want of scores in some branch or seed: {_by_task(report.left_out)}", report.left_out),
+        (f"{COLLAPSED} ended at chance: {_collapsed(report)}", any(entry.mark for entry in numbers)),
         (f"not finished or failed, counted nowhere: {_missing(report)}", report.missing),
     ]
     sizes: dict[str, list[str]] = defaultdict(list)
@@ -77,7 +85,8 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         if _lines_of(report, task):
             sizes[_size(report, task)].append(task.name)
     counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    return [text for text, holds in explained if holds] + counted + [f"note: {note}" for note in report.notes]
+    spelled = [f"{short}: {branch}" for branch, short in _short(study.branches).items() if short != branch]
+    return [text for text, holds in explained if holds] + spelled + counted + [f"note: {note}" for note in report.notes]
 
 
 def _lines_of(report: Report, task: TaskLine) -> list[Line]:
@@ -96,7 +105,7 @@ def _overview(report: Report) -> Table:
     if overall:
         heads.append((ALL_TASKS, MEAN))
         columns.append(_entries(overall.get(branch) for branch in study.branches))
-    rows = tuple(zip(study.branches, zip(*columns, strict=True), strict=True))
+    rows = tuple(zip(_short(study.branches).values(), zip(*columns, strict=True), strict=True))
     title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
     corner = study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
     return Table(title, corner, tuple(heads), rows)
@@ -120,7 +129,7 @@ def _languages(report: Report, task: TaskLine) -> Table:
         marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
         rows.append((titled(name) + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
     title = f"{task.name}: {_unit(task.metric)}, {where}{_median_over(report)}"
-    heads = tuple((branch, "") for branch in study.branches)
+    heads = tuple((branch, "") for branch in _short(study.branches).values())
     return Table(title, "language", heads, tuple(rows), summaries=len(means))
 
 
@@ -135,7 +144,8 @@ def _entries(lines: Iterable[Line | None]) -> tuple[Entry, ...]:
 def _entry(line: Line, best: str) -> Entry:
     value = f"{line.median:.1f}"
     spread = f"±{(line.max - line.min) / 2:.1f}" if line.seeds > 1 else ""
-    return Entry(value, spread, "" if line.gain is None else f"{line.gain:+z.1f}", value == best)
+    gain = "" if line.gain is None else f"{line.gain:+z.1f}"
+    return Entry(value, spread, gain, value == best, COLLAPSED if line.collapsed else "")
 
 
 def _higher_is_better(lines: Iterable[Line | None]) -> bool:
@@ -177,10 +187,46 @@ def _missing(report: Report) -> str:
     cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for cell in report.missing:
         cells[cell.branch][cell.task].append(str(cell.seed))
+    names = _short(report.study.branches)
     return "; ".join(
-        f"{branch}: " + ", ".join(f"{task} (seed {', '.join(seeds)})" for task, seeds in tasks.items())
+        f"{names[branch]}: " + ", ".join(f"{task} (seed {', '.join(seeds)})" for task, seeds in tasks.items())
         for branch, tasks in cells.items()
     )
+
+
+def _short(branches: Sequence[str]) -> dict[str, str]:
+    """What each branch is called in tables: of many tasks the first and the last, if that tells them apart."""
+    short = {branch: " > ".join(map(_ends, branch.split(" > "))) for branch in branches}
+    return short if len(set(short.values())) == len(short) else {branch: branch for branch in branches}
+
+
+def _ends(mixture: str) -> str:
+    parts = mixture.split("+")
+    return mixture if len(parts) <= MANY else f"{parts[0]}+{len(parts) - 2} more+{parts[-1]}"
+
+
+def _collapsed(report: Report) -> str:
+    """Tasks, their branches, how many runs: `xnli: none 2 of 3 runs (seeds 1, 3)`."""
+    said = []
+    names = _short(report.study.branches)
+    for task in report.study.tasks:
+        runs = [
+            f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"
+            for line in _lines_of(report, task)
+            if line.language == task.train_language and line.collapsed
+        ]
+        if runs:
+            said.append(f"{task.name}: {', '.join(runs)}")
+    return "; ".join(said)
+
+
+def _seeds(seeds: Sequence[int | None]) -> str:
+    known = [str(seed) for seed in seeds if seed is not None]
+    return f" ({'seeds' if len(known) > 1 else 'seed'} {', '.join(known)})" if known else ""
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _size(report: Report, task: TaskLine) -> str:

@@ -1,0 +1,72 @@
+"""Checkpoints: the whole state of a training under way, in one file of its step's folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+
+from xstilts import parallel
+from xstilts.store import CHECKPOINT
+
+VERSION = 1
+LOG = "log.jsonl"
+
+
+class Checkpoint:
+    """The newest state of one training; written every so many minutes, whole or not at all.
+
+    The log is part of the state: a training that goes on from a checkpoint goes on with the log of that moment.
+
+    Args:
+        folder: of the step.
+        minutes: between two writings.
+        inputs: sha256 by file of what the training reads; a checkpoint of other content is of no use.
+    """
+
+    def __init__(self, folder: Path, minutes: float, inputs: Mapping[str, str]) -> None:
+        self.path, self.log, self._seconds = folder / CHECKPOINT, folder / LOG, 60 * minutes
+        self._inputs = sorted(inputs.values())
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last one is old enough."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Take the place of the last one; both are on the disk for a moment. Of several processes the first does it."""
+        self._last = time.monotonic()
+        if parallel.rank() != 0:
+            return
+        whole = {"version": VERSION, "inputs": self._inputs, "log": self.log.read_text(encoding="utf-8"), **state}
+        beside = self.path.with_name(f".{CHECKPOINT}.tmp")
+        try:
+            with beside.open("wb") as file:
+                torch.save(whole, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+        finally:
+            with suppress(OSError):  # it is gone already unless something went wrong
+                beside.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The state to go on from; the log is put back to that moment. None: begin at the beginning."""
+        if not is_zipfile(self.path):  # as torch writes them; cut short by a broken disk it is none
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError):
+            return None
+        if state.get("version") != VERSION or state.get("inputs") != self._inputs:
+            return None
+        if parallel.rank() == 0:
+            self.log.write_text(state["log"], encoding="utf-8")
+        return state

@@ -1,0 +1,231 @@
+"""Builds a folder of raw text, one file a language and one sentence a line, for masked language modelling."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from xstilts import languages
+from xstilts.data import hub
+from xstilts.data.find import digest, filled, find
+from xstilts.errors import Collector, MissingData, UserError
+from xstilts.progress import Progress
+from xstilts.results import first_mistake, write_atomic
+from xstilts.source import Source
+from xstilts.store import told
+
+VERSION = 1
+"""Of how text becomes sentences; another one makes finished languages anew."""
+SNAPSHOT = "20231101"
+"""The newest of the Hub's copies of Wikipedia."""
+WIKIPEDIA = "hub:wikimedia/wikipedia/{snapshot}.{lang}/train-*.parquet"
+"""Where the Hub has it; its codes are those of `languages`."""
+GROUPS = {"xtreme": languages.XTREME, "xtreme-r": languages.XTREME_R}
+PACKAGES = ("icu4py", "mwparserfromhell")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for: `limit` sentences of a language at most, drawn by `seed`; all if it is None."""
+
+    places: tuple[str, ...]
+    out: Path
+    limit: int | None = None
+    seed: int = 1
+    workers: int = 1
+    """Processes that turn wikitext into sentences; their number changes nothing but the time."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A language's file; `new` if it was not there already."""
+
+    language: str
+    path: Path
+    sentences: int
+    new: bool
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Codes of languages, groups replaced by their members, each once.
+
+    Raises:
+        UserError: all names that are neither.
+
+    >>> chosen(["sw", "ceb", "sw"])
+    ['sw', 'ceb']
+    """
+    found = Collector()
+    codes = dict.fromkeys(code for name in names for code in GROUPS.get(name, (name,)))
+    threes = {language.code3 for language in languages.LANGUAGES.values()}
+    for code in codes:
+        if not languages.well_formed(code) or (code in threes and code not in languages.LANGUAGES):
+            found.add(f"'{code}' is no code of a language", hint=languages.hint(code))
+    found.raise_any()
+    return list(codes)
+
+
+def build(codes: Sequence[str], wish: Wish, progress: Progress) -> list[Built]:
+    """Make the file of each language that is not there as it is wished; one that fails does not stop the others.
+
+    Raises:
+        UserError: what is wrong, after all that can be made is made; what is missing here, before anything is.
+    """
+    _check(codes, wish)
+    found, built = Collector(), []
+    for number, code in enumerate(codes, start=1):
+        progress.step(number, len(codes), languages.titled(code))
+        said = "not made"
+        with found.catch(), told(wish.out):
+            built.append(one := _language(code, wish, progress))
+            said = f"{one.sentences:,} sentences" + ("" if one.new else ", there already")
+        progress.end(said)
+    found.raise_any()
+    return built
+
+
+def _check(codes: Sequence[str], wish: Wish) -> None:
+    found = Collector()
+    for package in PACKAGES:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            found.add(f"needs the package {package}", where="corpus", hint='pip install "xstilts[corpus]"')
+    for place in wish.places:
+        if len(codes) > 1 and filled(place, codes[0]) == filled(place, codes[1]):
+            found.add("is one file for several languages", where=place, hint="write {lang} where the code stands")
+        if _remote(place):
+            with found.catch():
+                hub.place(place)
+    found.raise_any()
+    if not any(map(_remote, wish.places)):
+        for code in codes:
+            with found.catch():
+                _files(code, wish.places)
+    found.raise_any()
+
+
+def _remote(place: str) -> bool:
+    return place.startswith(hub.HUB)
+
+
+def _files(code: str, places: Sequence[str]) -> list[str]:
+    try:
+        source = Source.model_validate(list(places))
+    except ValidationError as error:
+        raise UserError(first_mistake(error), where="--from") from error
+    return [path for one in find(source, code, [Path()]) for path in one.paths]
+
+
+def _fetched(code: str, wish: Wish, progress: Progress) -> list[str]:
+    """The files of a language, from the Hub if they are not here.
+
+    Raises:
+        MissingData: they cannot be fetched.
+    """
+    try:
+        return _files(code, wish.places)
+    except MissingData:
+        hub.fetch([hub.place(filled(place, code)) for place in wish.places if _remote(place)], progress.say)
+    try:
+        return _files(code, wish.places)
+    except MissingData as error:
+        hint = "fetch it on another machine and copy the Hub's cache, or give a dump or text with --from"
+        raise MissingData(error.what, where=error.where, hint=hint) from error
+
+
+def _language(code: str, wish: Wish, progress: Progress) -> Built:
+    paths = _fetched(code, wish, progress)
+    target, note = wish.out / f"{code}.txt", wish.out / f"{code}.json"
+    made_from = {
+        "version": VERSION,
+        "sources": [[Path(path).name, digest(path)] for path in paths],
+        "limit": wish.limit,
+        "seed": None if wish.limit is None else wish.seed,
+    }
+    before = _noted(note)
+    if before.get("made_from") == made_from and target.is_file() and target.stat().st_size == before.get("bytes"):
+        return Built(code, target, int(before.get("sentences", 0)), new=False)
+    wish.out.mkdir(parents=True, exist_ok=True)
+    total, started, seen, written = sum(Path(path).stat().st_size for path in paths), time.monotonic(), 0, 0
+
+    def say(done: int, count: int) -> None:
+        nonlocal seen
+        seen = count
+        left = (time.monotonic() - started) / done * (total - done) if done else None
+        progress.at(done >> 20, total >> 20, f"MiB, {count:,} sentences", left)
+
+    from xstilts.corpus.work import cut  # here, because it needs the extra
+
+    with _beside(target) as stream:
+        for sentence in _drawn(cut(paths, code, wish.workers, say), wish):
+            stream.write(sentence.encode() + b"\n")
+            written += 1
+        if not written:
+            raise UserError("holds no sentence", where=", ".join(paths))
+        note.unlink(missing_ok=True)  # else a kill between the two files would leave a note on another text
+    facts = {"language": code, "sentences": written, "of": seen, "bytes": target.stat().st_size}
+    write_atomic(note, json.dumps(facts | {"made_from": made_from}, indent=1, ensure_ascii=False) + "\n")
+    return Built(code, target, written, new=True)
+
+
+def _noted(note: Path) -> dict[str, Any]:
+    """What was noted of a finished language; nothing if there is none or it cannot be read."""
+    try:
+        value = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is whole; what a killed run has left is written over.
+
+    Raises:
+        UserError: another run is writing it.
+    """
+    part = target.with_name(f".{target.name}.part")
+    with part.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(stream.fileno()), part.stat())  # else the other one has just finished
+        except OSError:
+            ours = False
+        if not ours:
+            raise UserError("another run is writing this file", where=str(target))
+        try:
+            stream.truncate(0)
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _drawn(sentences: Iterator[str], wish: Wish) -> Iterator[str]:
+    """The sentences, or as many as the limit says, each as likely as any other, in their order (Vitter's R)."""
+    if wish.limit is None:
+        yield from sentences
+        return
+    kept: list[tuple[int, str]] = []
+    numbers = random.Random(wish.seed)
+    for index, sentence in enumerate(sentences):
+        if index < wish.limit:
+            kept.append((index, sentence))
+        elif (place := numbers.randrange(index + 1)) < wish.limit:
+            kept[place] = (index, sentence)
+    yield from (sentence for _, sentence in sorted(kept))

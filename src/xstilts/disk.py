@@ -1,0 +1,181 @@
+"""What a study keeps on the disk at most: encoders, and the checkpoint of a training under way; loads no weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from xstilts.plan import Plan
+from xstilts.recipe import NewEncoder
+from xstilts.step import Step
+from xstilts.task import HeadSpec
+
+WEIGHT, CHECKPOINT, MEAN = 4, 2 * 16, 2 * 4
+"""Bytes a parameter: of an encoder that is kept in float32; of a checkpoint, which has weights, two moments of Adam's
+and the best weights, and is written beside the one before; of the mean that some trainings have in theirs."""
+LABELS = 2000
+"""Tags that a task is taken to have where they are those of its training data (the paper's CCG has 1,363)."""
+NOTES = 2**16
+"""Bytes of a step's log, of what is noted of it, and of the headers of its weights, at most."""
+PIECE = 100
+"""Bytes of a piece of a new tokenizer in its file, at most."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """An encoder: its parameters with the language-model head, its width, the bytes of its other files."""
+
+    parameters: int
+    width: int
+    others: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What a plan takes at most, in bytes; None where the encoder is not here to be counted.
+
+    Token features, whose size is known only once they are built, and predictions come on top.
+    """
+
+    encoder: str
+    encoders: int
+    parameters: int | None = None
+    kept_bytes: int | None = None
+    checkpoint_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `xstilts plan --json` prints it, under `disk`."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """The same in a line."""
+        kept = f"{self.encoders} encoder{'' if self.encoders == 1 else 's'}"
+        under_way, more = "for the checkpoint of the training under way", "token features and predictions come on top"
+        if self.kept_bytes is None or self.checkpoint_bytes is None:
+            total = WEIGHT * self.encoders + CHECKPOINT * (self.encoders > 0)
+            return (
+                f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
+                f"{kept} of {WEIGHT} kept, {CHECKPOINT} {under_way}; {more}"
+            )
+        each = f" of {_spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
+        return (
+            f"disk: at most {_spelled(self.kept_bytes + self.checkpoint_bytes)}: {kept}{each} kept, "
+            f"{_spelled(self.checkpoint_bytes)} {under_way}; {more}"
+        )
+
+
+def needed(plan: Plan, data: Path | None) -> Disk:
+    """Count what a plan takes, as if none of it were there."""
+    name = plan.recipe.encoder
+    kept = [step for step in plan.steps.values() if step.kind != "evaluate"]
+    size = _new(name) if isinstance(name, NewEncoder) else _there(name.replace("{data}", str(data or "{data}")))
+    said = "a new encoder" if isinstance(name, NewEncoder) else name
+    if size is None:
+        return Disk(said, sum(map(copies, kept)))
+    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in kept}
+    under_way = (
+        whole[step.id] * (CHECKPOINT + MEAN * (step.training.snapshots is not None)) for step in kept if step.training
+    )
+    weights = sum(whole[step.id] * copies(step) for step in kept)
+    copied = sum(map(copies, kept))
+    return Disk(
+        said, copied, size.parameters, WEIGHT * weights + (size.others + NOTES) * copied, max(under_way, default=0)
+    )
+
+
+def copies(step: Step) -> int:
+    """Encoders that a step keeps: the mean of a training is one more, whose files the step that scores it shares."""
+    if step.merging is not None and step.merging.how == "checkpoints":
+        return 0
+    return 2 if step.training is not None and step.training.snapshots is not None else 1
+
+
+def _heads(plan: Plan, step: Step, width: int) -> int:
+    """Parameters of the heads that a training draws."""
+    forms = [plan.tasks[name].format for name in step.heads]
+    return sum(_head(form.head, width, LABELS if form.open else form.head.outputs) for form in forms)
+
+
+def _head(head: HeadSpec, width: int, outputs: int) -> int:
+    last = width * outputs + outputs
+    return {"pooled": 2 * (width * width + width) + last, "token": last, "span": 2 * width + 2}.get(head.kind, 0)
+
+
+def _new(shape: NewEncoder) -> Size | None:
+    """A new encoder, with as many pieces as it may have; see `scratch.create`. None if its tokenizer is given."""
+    if shape.given is not None:
+        return None
+    h, pieces = shape.hidden, shape.vocabulary
+    dense, norm = h * h + h, 2 * h
+    words = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the one type
+    block = 4 * dense + norm + (h * 4 * h + 4 * h) + (4 * h * h + h) + norm
+    head = dense + norm + pieces  # its matrix is the words'
+    return Size(words + shape.layers * block + head, h, PIECE * pieces)
+
+
+def _there(name: str) -> Size | None:
+    """An encoder in a folder or in the Hub's cache; None if it is neither, or cannot be read."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        cached = _cached(name)
+        if cached is None:
+            return None
+        folder = cached
+    weights = sorted(folder.glob("*.safetensors"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        width = next((config[key] for key in ("hidden_size", "dim", "d_model") if key in config), 0)
+        return Size(sum(map(parameters, weights)), int(width), _others(folder)) if weights else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _others(folder: Path) -> int:
+    """Bytes of the tokenizer's files and of the configuration."""
+    return sum(path.stat().st_size for path in folder.glob("*.json"))
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of an encoder of the Hub (`id` or `id@revision`) that was fetched before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    repo, _, revision = name.partition("@")
+    try:
+        found = try_to_load_from_cache(repo, "config.json", revision=revision or None)
+    except HFValidationError:  # a folder that is not there
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def parameters(path: Path) -> int:
+    """How many numbers a safetensors file holds, by its header: 8 bytes of length, then JSON.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path} is no safetensors file")
+        header = json.loads(file.read(length))
+    return sum(prod(_shape(tensor)) for key, tensor in header.items() if key != "__metadata__")
+
+
+def _shape(tensor: dict[str, Any]) -> Sequence[int]:
+    shape: Sequence[int] = tensor["shape"]
+    return shape
+
+
+def _spelled(size: float) -> str:
+    """Bytes in a unit that suits them.
+
+    >>> _spelled(3_140_000_000), _spelled(220_000_000), _spelled(85_000)
+    ('3.1 GB', '0.22 GB', '0.09 MB')
+    """
+    unit, number = ("GB", size / 1e9) if size >= 1e8 else ("MB", size / 1e6)
+    return f"{number:.2f} {unit}" if number < 1 else f"{number:,.1f} {unit}"

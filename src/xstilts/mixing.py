@@ -1,0 +1,124 @@
+"""Mixing: how often each task of a mixture is drawn, how many updates that makes, and in which order."""
+
+# Shape suffixes: U = updates, P = parts of the mixture
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from xstilts.source import Strict
+
+CAP = 2**17
+"""Examples of a task that count in the paper's rule."""
+Weight = float | tuple[float, float]
+"""Multiplies a task's share; two numbers: at the first update and at the last, in a straight line between."""
+
+
+class Mixing(Strict):
+    """A rule for the share of each task: p ~ weight x min(examples, cap)^(1 / temperature).
+
+    As it stands it is the paper's (2.3). Without a cap it is proportional to the examples; without a temperature it is
+    uniform, so that the weights alone decide.
+    """
+
+    temperature: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
+    cap: int | None = Field(default=CAP, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in RULES:
+                raise ValueError(f"'{value}' is none of {', '.join(RULES)}; or give temperature and cap")
+            return RULES[value]
+        return value
+
+    def counted(self, examples: int) -> int:
+        """Examples of a task that count."""
+        return examples if self.cap is None else min(examples, self.cap)
+
+    def masses(self, sizes: Sequence[int]) -> NDArray[np.float64]:
+        """The share of each task before weights, up to a factor."""
+        counted_P = np.array([self.counted(size) for size in sizes], float)
+        power = 0.0 if self.temperature is None else 1 / self.temperature
+        return np.asarray((counted_P / counted_P.max()) ** power)
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "proportional": {"cap": None},
+    "uniform": {"temperature": None},
+}
+"""Names for some rules."""
+
+
+def probabilities(
+    sizes: Sequence[int], weights: Sequence[Weight], rule: Mixing, done: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float64]:
+    """Sampling probabilities [..., P] of the tasks of a mixture.
+
+    Args:
+        sizes: examples of each task.
+        weights: of each task.
+        rule: the paper's, or another.
+        done: share of the training that lies behind, from 0 to 1; a number or an array of any shape.
+
+    >>> probabilities([262144, 131072, 65536], [1, 1, 1], Mixing()).round(2).tolist()
+    [0.4, 0.4, 0.2]
+    >>> probabilities([9, 9], [1, (0, 20)], Mixing(), done=0.1).round(2).tolist()
+    [0.33, 0.67]
+    """
+    start_P, end_P = np.array(
+        [weight if isinstance(weight, tuple) else (weight, weight) for weight in weights], float
+    ).T
+    at = np.minimum(np.asarray(done, float), 1.0)[..., None]
+    mass = rule.masses(sizes) * (start_P + (end_P - start_P) * at)
+    return np.asarray(mass / mass.sum(-1, keepdims=True))
+
+
+def updates_of(examples: int, batch: int, epochs: int) -> int:
+    """Updates that a task of so many examples asks for."""
+    return epochs * -(-examples // batch)
+
+
+def draw(
+    sizes: Sequence[int], weights: Sequence[Weight], rule: Mixing, labelled: Sequence[int], asked: Sequence[int],
+    steps: int | None, rng: np.random.Generator,
+) -> NDArray[np.int16]:  # fmt: skip
+    """Which task each update of a training takes its batch from, [U].
+
+    Without `steps` the labelled tasks together have as many updates as they ask for, epochs x ceil(min(examples, cap) /
+    batch) each, and raw text comes on top by its share of the sampling: tasks are drawn until the labelled ones have
+    had theirs. Raw text alone has what it asks for.
+
+    Args:
+        sizes: examples of each task.
+        weights: of each task.
+        rule: of the shares.
+        labelled: which of the tasks are labelled; the others are raw text.
+        asked: updates that each task asks for.
+        steps: a number of updates, whatever the tasks ask for.
+        rng: decides the order.
+    """
+    some = [part for part in range(len(sizes)) if part in labelled] or list(range(len(sizes)))
+    wanted = sum(asked[part] for part in some)
+    if steps is None:
+        share = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, some].sum(-1).mean()
+        steps = round(wanted / share)
+        most = 2 * steps + 1000  # a share of text that grows to the whole would never end
+    else:
+        most, wanted = steps, steps + 1
+    drawn_U = _drawn(probabilities(sizes, weights, rule, np.arange(most) / steps), rng)
+    had_U = np.isin(drawn_U, some).cumsum()
+    return drawn_U[: np.searchsorted(had_U, wanted) + 1]
+
+
+def _drawn(chances_UP: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:
+    edges_UP = chances_UP.cumsum(-1)
+    edges_UP /= edges_UP[:, -1:]
+    return np.asarray((rng.random(len(edges_UP))[:, None] >= edges_UP).sum(-1), np.int16)

@@ -1,0 +1,95 @@
+"""One training on several devices: the processes that torchrun or accelerate have started, and what they exchange."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import Parameter
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for another, which may be scoring."""
+
+
+def size() -> int:
+    """Number of processes that train together; 1 without torchrun."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within this block the processes that were started together know of each other."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def share(number: int) -> tuple[int, int]:
+    """The first and last + 1 of so many things that are this process's."""
+    return number * rank() // size(), number * (rank() + 1) // size()
+
+
+def sum_gradients(parameters: Iterable[Parameter]) -> None:
+    """Add up the gradients of all processes; a process without one where another has one counts as zeros."""
+    if size() == 1:
+        return
+    every = list(parameters)
+    has_P = torch.tensor([float(p.grad is not None) for p in every], device=every[0].device)
+    distributed.all_reduce(has_P)
+    for parameter, has in zip(every, has_P.tolist(), strict=True):
+        if has:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of all processes' values."""
+    if size() > 1:
+        distributed.all_reduce(value)
+    return value
+
+
+def said(value: T) -> T:
+    """What process 0 says."""
+    if size() == 1:
+        return value
+    box: list[T] = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def first(do: Callable[[], T]) -> T:
+    """Do something in process 0, then in the others, which find what it has left on the disk."""
+    if rank() == 0:
+        made = do()
+        said(None)
+        return made
+    said(None)
+    return do()
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes, by their number."""
+    values = [value]
+    if size() > 1:
+        values = [None] * size()
+        distributed.all_gather_object(values, value)
+    return values

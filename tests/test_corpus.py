@@ -1,0 +1,395 @@
+"""Raw text: a wiki's dump, the Hub's tables and plain files become sentences, a file each language."""
+
+import bz2
+import fcntl
+import gzip
+import json
+import lzma
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from huggingface_hub import constants
+
+from conftest import Said, without_torch
+from xstilts.corpus.articles import read
+from xstilts.corpus.sentences import LONG, sentences
+from xstilts.corpus.wikitext import plain
+from xstilts.languages import XTREME
+
+HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" xml:lang="sw"><siteinfo><namespaces>
+<namespace key="0" /><namespace key="1">Majadiliano</namespace><namespace key="6">Picha</namespace>
+<namespace key="14">Jamii</namespace></namespaces></siteinfo>
+"""
+NAIROBI = """{{Infobox mji|jina=Nairobi|picha={{Picha|a.jpg}}
+|wakazi=4,397,073}}
+[[Picha:Nairobi.jpg|thumb|200px|Mandhari ya [[Nairobi]] mwaka wa 2010.]]
+'''Nairobi''' ({{lang|mas|Enkare}}) ni [[mji mkuu]] wa [[Kenya|nchi ya Kenya]].<ref name="sensa">Sensa ya watu
+mwaka [http://knbs.or.ke 2019] hapa.</ref> Una wakazi milioni&nbsp;nne &amp; zaidi.<ref name="sensa" />
+{| class="wikitable"
+! Mwaka !! Wakazi wa mji huu wote
+|-
+| 1999 || Watu milioni mbili tu {{x}}
+|}
+== Historia ya mji wa Nairobi ==
+* Mji ulianzishwa mwaka wa 1899 na [[:en:Uganda Railway|reli]]. <!-- angalia tena mwaka huu -->
+{{Marejeo ambayo hayakufungwa vizuri kabisa
+[[Jamii:Miji ya Kenya yote mikubwa]]
+[[en:Nairobi is a city there]]"""
+CLEAN = [
+    "Nairobi ni mji mkuu wa nchi ya Kenya.",
+    "Una wakazi milioni nne & zaidi.",
+    "Mji ulianzishwa mwaka wa 1899 na reli.",
+]
+
+
+def page(text: str, ns: int = 0, redirect: str = "", model: str = "wikitext") -> str:
+    return (
+        f"<page><title>T</title><ns>{ns}</ns>{redirect}<revision><id>1</id><model>{model}</model>"
+        f'<text xml:space="preserve">{escape(text)}</text></revision></page>\n'
+    )
+
+
+def article(number: int) -> str:
+    return page(f"Makala ya '''namba''' {number} ni fupi sana. Sentensi yake ya pili ni {number} pia.")
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    """A wiki with an article, a talk page, a redirect, a page of data, and an article again; two streams of bzip2."""
+    first = page(NAIROBI) + page("Haya ni majadiliano ya makala hii.", ns=1)
+    second = page("#REDIRECT [[Nairobi mji mkuu wa Kenya]]", redirect='<redirect title="Nairobi" />')
+    second += page('{"hii": "ni data tu ya makala"}', model="json") + article(7) + "</mediawiki>"
+    path = tmp_path / "swwiki-latest-pages-articles-multistream.xml.bz2"
+    path.write_bytes(bz2.compress((HEAD + first).encode()) + bz2.compress(second.encode()))
+    return path
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_of_a_dump_the_prose_of_its_articles_is_left(dump: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    said = xstilts("corpus", "sw", "--from", dump, "--out", tmp_path / "out", "--workers", 1)
+    assert (said.code, said.out) == (0, f"{tmp_path}/out/sw.txt: 5 sentences\n")
+    last = ["Makala ya namba 7 ni fupi sana.", "Sentensi yake ya pili ni 7 pia."]
+    assert lines(tmp_path / "out/sw.txt") == CLEAN + last
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sw.json", "sw.txt"]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("a '''b''' ''c'' l'autre", "a b c l'autre"),
+        ("[[a|]] [[Star Wars: A]] [[wikt:x|y]] [[de:Mond]] [http://a.b c] http://d.e", " Star Wars: A y  c "),
+        ("[[Bild:a.jpg|mini|links|ein Bild]] [[Category:Towns]]", " "),
+        ("x<sup>2</sup> <math>x^2</math><br/>y <nowiki>[z]</nowiki>", "x2 \n\ny [z]"),
+        ("<div>a {{b|[[c]]}} <table><tr><td>d</td></tr></table></div>", "\na  \n"),
+        ("__NOTOC__-{zh-hans:软件; zh-hant:軟體}-好-{A|zh-cn:服务器;zh-tw:伺服器}-很-{原}-", "软件好服务器很原"),
+        ("北京（{{lang|en|x}}，）是 (;) [ ] ()", "北京是   "),
+        ("&eacute;&#x110000;&#xd800;&#7;&nbsp;", "é&#x110000;\xa0"),
+        ("a\n| b || c\nd }} e\n! f\ng", "a\ng"),
+    ],
+)
+def test_wikitext_leaves_what_is_shown(markup: str, text: str) -> None:
+    assert plain(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "parts"),
+    [
+        ("en", "Mr. Smith saw  3.5 p.m. trains.\tDid “he go?” Yes. “No, he didn’t.”",
+         ["Mr. Smith saw 3.5 p.m. trains.", "Did “he go?”", "“No, he didn’t.”"]),
+        ("zh", "他从北京来到这里。她说：“今天天气很好！”　真的吗？“我不知道是不是。”好。",
+         ["他从北京来到这里。", "她说：“今天天气很好！”", "“我不知道是不是。”"]),
+        ("ja", "今日は天気がいいです。元気？「はい、元気です。」と彼は言った。",
+         ["今日は天気がいいです。", "「はい、元気です。」", "と彼は言った。"]),
+        ("ar", "ذهب الولد إلى المدرسة. هل عاد إلى البيت؟ نعم، عاد مساء اليوم۔ لا",
+         ["ذهب الولد إلى المدرسة.", "هل عاد إلى البيت؟", "نعم، عاد مساء اليوم۔"]),
+        ("hi", "राम कल घर गया। सीता आज आई॥ वह कौन है?", ["राम कल घर गया।", "सीता आज आई॥", "वह कौन है?"]),
+        ("el", "Τι είναι αυτό εδώ; Δεν ξέρω ακόμα.", ["Τι είναι αυτό εδώ;", "Δεν ξέρω ακόμα."]),
+        ("th", "วันนี้อากาศดีมาก ผมไปตลาด", ["วันนี้อากาศดีมาก ผมไปตลาด"]),
+        ("qaa", "Mi lo sa po. 😀😀 Ta ki lo no. So", ["Mi lo sa po.", "😀😀 Ta ki lo no."]),
+    ],
+)  # fmt: skip
+def test_sentences_end_where_their_language_ends_them(code: str, text: str, parts: list[str]) -> None:
+    assert list(sentences(text, code)) == parts
+
+
+def test_a_paragraph_ends_a_sentence_and_a_line_separator_does_not() -> None:
+    text = "One line of text\nand one more line\r\n\n  \nand this\u2028is a third"
+    assert list(sentences(text, "en")) == ["One line of text", "and one more line", "and this is a third"]
+
+
+def test_thai_is_cut_at_blanks_into_parts_that_a_training_can_use() -> None:
+    words = [f"คำที่{i}" * 5 for i in range(100)]
+    parts = list(sentences(" ".join(words), "th"))
+    assert max(map(len, parts)) <= LONG and len(parts) > 5
+    assert " ".join(parts) == " ".join(words)
+    assert list(sentences("word " * 100, "en")) == [("word " * 100).strip()]
+
+
+def hub(cache: Path, language: str, columns: dict[str, list[str]], parts: int = 1) -> None:
+    """The Hub's Wikipedia as its own library keeps it."""
+    folder = cache / "datasets--wikimedia--wikipedia"
+    snapshot = folder / f"snapshots/{'0' * 40}" / f"20231101.{language}"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs/main").write_text("0" * 40)
+    snapshot.mkdir(parents=True)
+    rows = len(next(iter(columns.values()))) // parts
+    for part in range(parts):
+        table = pyarrow.table({name: values[part * rows : (part + 1) * rows] for name, values in columns.items()})
+        pyarrow.parquet.write_table(table, snapshot / f"train-{part:05}-of-{parts:05}.parquet", row_group_size=2)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def test_the_hub_is_read_where_nothing_else_is_named(cache: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    texts = [f"Makala ya namba {i}.\n\nMarejeo\n\nSentensi hii ni ya {i}." for i in range(6)]
+    hub(cache, "sw", {"id": list("abcdef"), "url": ["u"] * 6, "title": ["t"] * 6, "text": texts}, parts=2)
+    hub(cache, "yo", {"id": ["a"], "url": ["u"], "title": ["t"], "text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
+    said = xstilts("corpus", "sw", "yo", "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    made = [line for i in range(6) for line in (f"Makala ya namba {i}.", f"Sentensi hii ni ya {i}.")]
+    assert lines(tmp_path / "out/sw.txt") == made
+    assert lines(tmp_path / "out/yo.txt") == ["Ìlú Èkó jẹ́ ìlú ńlá."]
+
+
+def test_what_the_hub_does_not_give_is_named_and_the_others_are_made(
+    cache: Path, tmp_path: Path, xstilts: Callable[..., Said]
+) -> None:
+    hub(cache, "yo", {"text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
+    hub(cache, "ta", {"id": ["a"], "body": ["b"]})
+    said = xstilts("corpus", "sw", "ta", "yo", "--out", tmp_path / "out")
+    assert (said.code, said.out) == (2, "")
+    missing, column = (line for line in said.err.splitlines() if line.startswith("error: "))
+    assert "no data for 'sw': looked for hub:wikimedia/wikipedia/20231101.sw/train-*.parquet" in missing
+    assert "give a dump or text with --from" in missing
+    assert "has no column `text` of text (its columns: id (string), body (string))" in column
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.txt"))] == ["yo.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.en", "a.txt.gz", "a.txt.bz2", "a.txt.xz", "a.jsonl", "a.ndjson.xz"])
+def test_text_is_a_paragraph_a_line_packed_or_not(name: str, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    paragraphs = ["It is late now. Go home at once.", "", "x", "This is the end."]
+    objects = "".join(json.dumps({"id": 1, "text": one}) + "\n" for one in paragraphs)
+    whole = (objects if "json" in name else "\n".join(paragraphs)).encode()
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.get(name.split(".")[-1], bytes)
+    (tmp_path / name).write_bytes(pack(whole))
+    assert xstilts("corpus", "en", "--from", tmp_path / name, "--out", tmp_path).code == 0
+    assert lines(tmp_path / "en.txt") == ["It is late now.", "Go home at once.", "This is the end."]
+
+
+def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    for code in ("sw", "yo"):
+        (tmp_path / f"{code}.raw").write_text(f"Makala ya {code} ni fupi.\n")
+    said = xstilts("corpus", "sw", "yo", "--from", tmp_path / "{lang}.raw", "--out", tmp_path / "mlm_text")
+    assert said.code == 0, said.err
+    (tmp_path / "t.yaml").write_text("mine: {like: masked-text, languages: [sw, yo], train_languages: [sw, yo]}")
+    told = xstilts("data", "check", "mine", "--use", tmp_path / "t.yaml", "--data", tmp_path, "--json")
+    assert [row["examples"] for row in json.loads(told.out)] == [1, 1]
+
+
+def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    many = [page(NAIROBI)] + [article(i) for i in range(12_000)]
+    dump.write_bytes(bz2.compress((HEAD + "".join(many) + "</mediawiki>").encode()))
+    assert len(list(read(str(dump)))) > 2
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        assert xstilts("corpus", "sw", "--from", dump, "--out", out, "--workers", workers).code == 0
+    assert lines(tmp_path / "1/sw.txt")[:5] == [*CLEAN, "Makala ya namba 0 ni fupi sana.",
+                                                "Sentensi yake ya pili ni 0 pia."]  # fmt: skip
+    assert (tmp_path / "1/sw.txt").read_bytes() == (tmp_path / "2/sw.txt").read_bytes()
+
+
+def test_a_limit_draws_from_the_whole_file_alike_for_a_seed(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    every = [f"This is sentence number {i}." for i in range(1000)]
+    (tmp_path / "a.txt").write_text("\n".join(every))
+
+    def drawn(name: str, seed: int) -> list[str]:
+        out = tmp_path / name
+        assert (
+            xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", out, "--limit", 100, "--seed", seed).code
+            == 0
+        )
+        return lines(out / "en.txt")
+
+    first = drawn("1", 1)
+    assert first == drawn("2", 1) != drawn("3", 2)
+    places = [every.index(line) for line in first]
+    assert places == sorted(set(places)) and len(places) == 100
+    assert 35 < sum(place < 500 for place in places) < 65
+    assert json.loads((tmp_path / "1/en.json").read_text())["of"] == 1000
+
+
+def test_what_is_finished_is_done_again_only_if_source_or_settings_differ(
+    tmp_path: Path, xstilts: Callable[..., Said]
+) -> None:
+    source, out = tmp_path / "a.txt", tmp_path / "out"
+    source.write_text("It is late now.\nIt is not late.\n")
+
+    def call(*more: object) -> str:
+        said = xstilts("corpus", "en", "--from", source, "--out", out, *more)
+        assert said.code == 0, said.err
+        return said.out.partition(": ")[2].strip()
+
+    assert [call(), call(), call("--seed", 5)] == ["2 sentences", *["2 sentences, there already"] * 2]
+    assert [call("--limit", 1), call("--limit", 1)] == ["1 sentences", "1 sentences, there already"]
+    assert [call("--limit", 1, "--seed", 5), call()] == ["1 sentences", "2 sentences"]
+    source.rename(tmp_path / "b.txt")
+    source.write_text("It is late now.\nIt was very late.\n")
+    assert call() == "2 sentences"
+    assert lines(out / "en.txt")[1] == "It was very late."
+    (out / "en.txt").write_text("cut off")
+    assert call() == "2 sentences"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for the run's processes in /proc")
+def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "sw.xml").write_text(HEAD + article(1) + "</mediawiki>")
+    (tmp_path / "yo.xml").write_text(HEAD + "".join(map(article, range(150_000))) + "</mediawiki>")
+    command = ["corpus", "sw", "yo", "--from", f"{tmp_path}/{{lang}}.xml", "--out", f"{tmp_path}/out", "--workers", "2"]
+    code = "from xstilts.cli import main\nif __name__ == '__main__': main()\n"
+    (tmp_path / "call.py").write_text(code)
+    run = subprocess.Popen([sys.executable, tmp_path / "call.py", *command], stderr=subprocess.DEVNULL)
+    part = tmp_path / "out/.yo.txt.part"
+    end = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert part.stat().st_size and not (tmp_path / "out/yo.txt").exists()
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers), "a process was left behind"
+    (tmp_path / "yo.xml").write_text(HEAD + article(2) + "</mediawiki>")
+    said = xstilts(*command)
+    assert said.code == 0, said.err
+    assert [line.partition(": ")[2] for line in said.out.splitlines()] == ["2 sentences, there already", "2 sentences"]
+    assert not part.exists()
+
+
+def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "a.txt").write_text("It is late now.\n")
+    call = ["corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path]
+    with (tmp_path / ".en.txt.part").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        said = xstilts(*call)
+    assert said.code == 2 and f"error: {tmp_path}/en.txt: another run is writing this file" in said.err
+    assert xstilts(*call).code == 0
+
+
+def test_a_long_dump_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    numbers = random.Random(1)
+
+    def peak(pages: int) -> int:
+        path = tmp_path / f"{pages}.xml"
+        with path.open("w") as stream:
+            stream.write(HEAD)
+            for _ in range(pages):
+                stream.write(page(" ".join(str(numbers.random()) for _ in range(500))))
+            stream.write("</mediawiki>")
+        tracemalloc.start()
+        assert sum(len(batch.texts) for batch in read(str(path))) == pages
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(1500) < 1.5 * peak(150)
+
+
+BROKEN = {
+    "cut.xml.bz2": (lambda whole: bz2.compress(whole)[:-20], "is no whole bzip2 file"),
+    "junk.xml.bz2": (lambda whole: b"junk" + whole, "is no bzip2 file"),
+    "cut.xml": (lambda whole: whole[:-5], "is no whole dump: it breaks off after page 3 ("),
+    "empty.xml": (lambda _: b"", "is no whole dump: it breaks off before its first page ("),
+    "page.xml": (lambda _: b"<html><body/></html>", "is no dump of a wiki: it begins with <html>"),
+    "none.xml": (lambda _: HEAD.encode() + b"</mediawiki>", "holds no sentence"),
+    "a.parquet": (lambda whole: whole, "is no whole Parquet file: "),
+    "a.jsonl": (lambda _: b'{"text": "a"}\n{"texts": "b"}\n', ":2: is no JSON object with a text in `text`"),
+    "b.jsonl": (lambda _: b'{"text": "\\ud800 is half of one."}\n', ":1: text holds half a character"),
+    "a.txt": (lambda _: b"It is.\n\xff\n", ":2: is not UTF-8 at byte 7"),
+    "a.csv": (lambda _: b"a,b\n", "is not read as text (.csv)"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_message_and_leaves_nothing(
+    name: str, tmp_path: Path, xstilts: Callable[..., Said]
+) -> None:
+    spoil, message = BROKEN[name]
+    whole = HEAD + "".join(map(article, range(3))) + "</mediawiki>"
+    (tmp_path / name).write_bytes(spoil(whole.encode()))
+    said = xstilts("corpus", "sw", "--from", tmp_path / name, "--out", tmp_path / "out", "--workers", 1)
+    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert (said.code, len(errors)) == (2, 1), said.err
+    assert errors[0].startswith(f"error: {tmp_path / name}") and message in errors[0], errors
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    noise = random.Random(1)
+    pages = [page(" ".join(str(noise.random()) for _ in range(200))) for _ in range(600)]
+    path = tmp_path / "sw.xml.bz2"
+    path.write_bytes(bz2.compress((HEAD + "".join(pages) + "</mediawiki>").encode())[:-1000])
+    said = xstilts("corpus", "sw", "--from", path, "--out", tmp_path / "out", "--workers", 2)
+    assert said.code == 2 and "is no whole bzip2 file: it breaks off after page " in said.err, said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["german"], "'german' is no code of a language (did you mean 'de'?)"),
+        (["jpn", "EN"], "'EN' is no code of a language (did you mean 'en'?)"),
+        (["sw", "--from", "none.txt"], "no data for 'sw': looked for none.txt, also with .gz"),
+        (["sw", "yo", "--from", "a.txt"], "a.txt: is one file for several languages (write {lang} where the code"),
+        (["sw", "--from", "hub:x"], "'hub:x' names no file of a data set on the Hub"),
+        (["sw", "--from", " "], "--from: "),
+        (["sw", "--from", "a.txt", "--snapshot", "20240101"], "--snapshot: goes with the Hub's Wikipedia only"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told_before_anything_is_made(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., Said]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = xstilts("corpus", *arguments, "--out", "out")
+    assert said.code == 2 and message in said.err, said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_group_stands_for_its_languages(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    for code in XTREME:
+        (tmp_path / f"{code}.txt").write_text("One two three four.\n")
+    assert xstilts("corpus", "xtreme", "sw", "--from", tmp_path / "{lang}.txt", "--out", tmp_path / "out").code == 0
+    assert [path.stem for path in sorted((tmp_path / "out").glob("*.txt"))] == sorted(XTREME)
+
+
+@pytest.mark.parametrize("package", ["icu4py", "mwparserfromhell"])
+def test_without_the_extra_the_way_to_get_it_is_said(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., Said]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    said = xstilts("corpus", "sw", "--from", "a.txt", "--out", tmp_path)
+    assert said.code == 2
+    assert said.err == f'error: corpus: needs the package {package} (pip install "xstilts[corpus]")\n'
+
+
+def test_the_command_needs_no_tensors(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("It is late now.\n")
+    assert "1 sentences" in without_torch("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path / "out")

@@ -1,0 +1,73 @@
+"""The disk that a plan says a study takes is what it takes, and never less."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import Files, without_torch
+from xstilts import disk
+from xstilts.encoder import load
+from xstilts.plan import plan
+from xstilts.recipe import NewEncoder, Recipe
+from xstilts.scratch import create
+from xstilts.tasks import TASKS
+
+
+def test_a_new_encoder_has_the_parameters_that_its_shape_says(sentences: tuple[str, ...]) -> None:
+    asked = {"text": "play-text", "layers": 3, "hidden": 24, "heads": 2, "max_length": 40}
+    made = create(NewEncoder.model_validate(asked), sentences)
+    shape = NewEncoder.model_validate(asked | {"vocabulary": len(made.tokenizer)})
+    recipe = Recipe.model_validate({"name": "r", "encoder": shape, "seeds": [1], "evaluate": "play-parallel",
+                                    "phases": [{"name": "text", "choices": [["play-text"]]}]})  # fmt: skip
+    told = disk.needed(plan(recipe, TASKS), None)
+    assert told.parameters == sum(p.numel() for p in made.parameters())
+    assert (told.encoders, told.checkpoint_bytes) == (2, 32 * told.parameters)
+
+
+def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: Files, encoder_folder: Path) -> None:
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
+    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
+    assert said["parameters"] == sum(p.numel() for p in load(str(encoder_folder)).parameters())
+    assert study.run().code == 0
+    steps = {path.parent for path in study.out.glob("steps/*/encoder")}
+    left = sum(path.stat().st_size for step in steps for path in step.rglob("*") if path.is_file())
+    assert said["encoders"] == len(steps) == 2
+    assert left < said["kept_bytes"] < left + 2 * disk.NOTES
+
+
+def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
+    table = without_torch("plan", study.folder / "recipe.yaml")
+    assert "\ndisk: at most 0.64 MB: 1 encoder of 0.15 MB kept, 0.49 MB for" in table, table
+    study.edit("recipe.yaml", "encoder: ", 'encoder: "{data}/nowhere" #')
+    said = study.call("plan", study.folder / "recipe.yaml")
+    assert (said.code, said.err) == (0, "")
+    assert (
+        "disk: at most 36 bytes a parameter of {data}/nowhere, which is not here to be counted: 1 encoder" in said.out
+    )
+    numbers = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)
+    assert numbers["disk"]["kept_bytes"] is None and numbers["trainings"] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{"])
+def test_broken_weights_are_not_counted(study: Files, encoder_folder: Path, content: bytes) -> None:
+    folder = study.folder / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((encoder_folder / "config.json").read_bytes())
+    (folder / "model.safetensors").write_bytes(content)
+    study.edit("recipe.yaml", str(encoder_folder), str(folder))
+    assert "not here to be counted" in study.call("plan", study.folder / "recipe.yaml").out
+
+
+def test_an_encoder_of_the_hub_is_counted_where_it_was_fetched_before(
+    study: Files, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    study.edit("recipe.yaml", str(encoder_folder), "some/encoder")
+    assert "not here to be counted" in study.call("plan", study.folder / "recipe.yaml").out
+    cached = tmp_path / "hub/models--some--encoder"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text("abc")
+    (cached / "snapshots").mkdir()
+    (cached / "snapshots/abc").symlink_to(encoder_folder)
+    assert "1 encoder of 0.15 MB" in study.call("plan", study.folder / "recipe.yaml").out

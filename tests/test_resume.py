@@ -1,0 +1,249 @@
+"""Trainings that are killed, split, or shared out: they end where an undisturbed one does."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import Said
+from xstilts import heads
+from xstilts.batching import collate, generator
+from xstilts.checkpoint import Checkpoint
+from xstilts.encoder import Encoder, load
+from xstilts.errors import StepFailed
+from xstilts.features import FeatureSet
+from xstilts.formats import Choose, Classify, Mask, Span, Tag
+from xstilts.formats.choose import Choice
+from xstilts.formats.classify import Labelled
+from xstilts.formats.span import Question
+from xstilts.formats.tag import Tagged
+from xstilts.meter import Logged
+from xstilts.step import Learned, Training
+from xstilts.task import Format
+from xstilts.train import Learning, train
+
+RECIPE = """\
+name: mixed
+encoder: ENCODER
+seeds: [1]
+use: [tasks.yaml]
+settings: {steps: 200, lr: 1e-3, batch: 8, eval_every: 40, limit: 20}
+phases:
+  - name: all
+    choices: [[play-same, play-ner, play-questions, play-facts, {task: text, weight: [1, 3]}]]
+evaluate: [play-ner]
+languages: [en, qaa]
+"""
+TASKS = 'text: {like: play-text, languages: [en], train_languages: [en], data: {train: "playground:text/dev"}}\n'
+
+
+def call(*arguments: str) -> None:
+    """The command line in a process of its own, which is quickly there."""
+    from xstilts import cli
+
+    sys.argv = ["xstilts", *arguments]
+    with Path(os.devnull).open("w") as nothing:
+        sys.stdout = sys.stderr = nothing
+        cli.main()
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, with_dropout: Path) -> Callable[..., list[str]]:
+    """A study on the playground, with dropout; gives the arguments that run it into a folder."""
+    (tmp_path / "tasks.yaml").write_text(TASKS, encoding="utf-8")
+    (tmp_path / "mixed.yaml").write_text(RECIPE.replace("ENCODER", str(with_dropout)), encoding="utf-8")
+    return lambda out, *more: ["run", str(tmp_path / "mixed.yaml"), "--out", str(tmp_path / out), *more]
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("steps/*/**/*.safetensors")}
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    """The log without the clock."""
+    (path,) = out.glob("steps/*/log.jsonl")
+    clock = ("seconds", "examples_per_second", "tokens_per_second")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in row.items() if key not in clock} for row in rows]
+
+
+def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., Said]) -> None:
+    assert xstilts(*mixed("whole")).code == 0
+    server = get_context("forkserver")
+    server.set_forkserver_preload(["xstilts.run", "transformers.models.xlm_roberta.modeling_xlm_roberta"])
+    killed, chance, reached = 0, random.Random(0), []
+    out = tmp_path / "killed"
+    while killed < 10:
+        seen = [path.stat().st_mtime_ns for path in out.glob("steps/*/checkpoint.pt")]
+        process = server.Process(target=call, args=mixed("killed", "--checkpoint", "0"))
+        process.start()
+        while process.is_alive() and seen == [p.stat().st_mtime_ns for p in out.glob("steps/*/checkpoint.pt")]:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.3))  # anywhere: in an update, a look, a writing
+        assert process.is_alive(), "the training is over before it was killed ten times: make it longer"
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        killed += 1
+        (state,) = (torch.load(path, weights_only=True) for path in out.glob("steps/*/checkpoint.pt"))
+        reached.append(state["update"])
+    assert sorted(set(reached)) == reached and len(reached) == 10, "each try got further"
+    assert xstilts(*mixed("killed")).code == 0
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert log(tmp_path / "killed") == log(tmp_path / "whole")
+    assert not list(out.glob("steps/*/*checkpoint*"))
+
+
+def test_a_checkpoint_of_other_data_is_of_no_use(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("early\n", encoding="utf-8")
+    Checkpoint(tmp_path, 0, {"a": "1", "b": "2"}).write({"update": 7})
+    (tmp_path / "log.jsonl").write_text("early\nlate\n", encoding="utf-8")
+    moved = Checkpoint(tmp_path, 0, {"elsewhere/b": "2", "elsewhere/a": "1"})
+    assert (moved.load() or {})["update"] == 7
+    assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == "early\n"
+    assert Checkpoint(tmp_path, 0, {"a": "1", "b": "3"}).load() is None
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    assert moved.load() is None
+
+
+def test_a_checkpoint_is_due_after_its_minutes(tmp_path: Path) -> None:
+    assert Checkpoint(tmp_path, 0, {}).due() and not Checkpoint(tmp_path, 10, {}).due()
+
+
+# --- batches in parts -----------------------------------------------------------------------------------------------
+
+
+CASES: dict[str, tuple[Format, Callable[[tuple[str, ...]], list[Any]]]] = {
+    "classify": (Classify(labels=("0", "1"), texts=("a", "b")),
+                 lambda s: [Labelled((a, b), str(i % 2)) for i, (a, b) in enumerate(zip(s, s[::-1], strict=True))]),
+    "tag": (Tag(labels=("O", "B-LOC")),
+            lambda s: [Tagged(tuple(t.split()), tuple("O" if len(w) < 5 else "B-LOC" for w in t.split())) for t in s]),
+    "choose": (Choose(), lambda s: [Choice(a, s[i : i + 2 + i % 3], i % 2) for i, a in enumerate(s[:-4])]),
+    "span": (Span(stride=8),
+             lambda s: [Question(str(i), "Who?", " ".join(s[i : i + 9]), (s[i + 3],)) for i in range(8)]),
+    "mask": (Mask(), list),
+}  # fmt: skip
+
+
+def learning(encoder: Encoder, name: str, sentences: tuple[str, ...], batch: int) -> Learning:
+    """A task with a new head of its own."""
+    torch.manual_seed(0)
+    form, examples = CASES[name][0], CASES[name][1](sentences)
+    head = heads.build(form.head, encoder.config, encoder.vocabulary)
+    plan = Learned(task=name, weight=1.0, batch=batch, max_length=32, epochs=1)
+    masking = encoder.masking() if name == "mask" else None
+    return Learning(plan, head, FeatureSet.build(form, examples, encoder.pieces(32)), masking)
+
+
+SETTINGS = Training(
+    parts=(), lr=1e-3, steps=6, warmup=0.25, weight_decay=0.01, precision="fp32", eval_every=None, patience=2
+)
+
+
+def after(encoder: Encoder, part: Learning, **more: Any) -> tuple[dict[str, torch.Tensor], list[Logged]]:
+    """Weights and log of a training."""
+    lines: list[Logged] = []
+    train(encoder, [part], SETTINGS, seed=1, dev=None, log=lines.append, **more)
+    kept = torch.nn.ModuleDict({"encoder": encoder, "head": part.head}).state_dict()
+    if part.plan.task in ("choose", "span"):  # no ending or token gains by a bias: its gradient is rounding, blown up
+        del kept["head.out.bias"]
+    return kept, lines
+
+
+def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_in_parts_makes_the_same_update(
+    name: str, encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, passes = [], []
+    inner = Encoder.hidden
+    monkeypatch.setattr(Encoder, "hidden", lambda self, b, layer=None: (passes.append(b), inner(self, b, layer))[1])
+    for tokens, packs in ((10**6, True), (100, True), (100, False)):
+        encoder = load(str(encoder_folder))
+        if not packs:
+            encoder.packs = False
+            encoder.base.set_attn_implementation("sdpa")
+        passes.clear()
+        results.append(after(encoder, learning(encoder, name, sentences, 7), tokens=tokens))
+        assert (len(passes) == SETTINGS.steps) == (tokens > 100)
+        fits = [b.tokens if packs else len(b.lengths_B) * int(b.lengths_B.max()) for b in passes if b.examples > 1]
+        assert tokens > 100 or max(fits, default=0) <= 100
+    for weights, lines in results[1:]:
+        assert_close(results[0][0], weights)
+        assert [line.loss for line in lines] == pytest.approx([line.loss for line in results[0][1]], rel=1e-4)
+
+
+def test_endings_that_compete_stay_together(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+    part = learning(tiny, "choose", sentences, 8)
+    batch = collate(part.features, range(len(part.features.lengths_F)), None, generator(0))
+    pieces = batch.split(40, whole=True, padded=False)
+    assert len(pieces) > 1 and sum(piece.examples for piece in pieces) == batch.examples
+    assert all(int((piece.targets_M == 1).sum()) == piece.examples for piece in pieces)
+    alone = batch.split(1, whole=False, padded=False)
+    assert len(alone) == len(batch.lengths_B) and torch.cat([one.ids_T for one in alone]).equal(batch.ids_T)
+
+
+class Cramped(Encoder):
+    """An encoder on a machine with room for so many tokens, which says so as an accelerator does."""
+
+    room = 60
+
+    def hidden(self, batch: Any, layer: int | None = None) -> torch.Tensor:
+        if batch.tokens > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return super().hidden(batch, layer)
+
+
+def test_out_of_memory_halves_what_goes_through_together(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
+    roomy, cramped = (load(str(encoder_folder)) for _ in range(2))
+    expected, _ = after(roomy, learning(roomy, "classify", sentences, 7))
+    cramped.__class__ = Cramped
+    got, _ = after(cramped, learning(cramped, "classify", sentences, 7))
+    assert_close(expected, got)
+    cramped.room = 5
+    with pytest.raises(StepFailed, match=r"no room for one example of \d+ tokens.*shorter max_length"):
+        after(cramped, learning(cramped, "classify", sentences, 7))
+
+
+# --- several processes ----------------------------------------------------------------------------------------------
+
+
+def test_two_processes_train_as_one(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "tasks.yaml").write_text(TASKS, encoding="utf-8")
+    recipe = RECIPE.replace("ENCODER", str(encoder_folder)).replace("steps: 200", "steps: 20")
+    recipe = recipe.replace("play-questions, play-facts, ", "")  # whose biases have no gradient but rounding
+    recipe = recipe.replace("phases:", "phases:\n  - {name: first, choices: [[text]], seed: 1}")  # loads what it left
+    (tmp_path / "mixed.yaml").write_text(recipe, encoding="utf-8")
+    arguments = ["run", tmp_path / "mixed.yaml", "--checkpoint", "0", "--out"]
+    alone = xstilts(*arguments, tmp_path / "alone")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    code = "from xstilts.cli import main; main()"
+    both = subprocess.run(
+        [*torchrun, sys.executable, "-c", code, *map(str, arguments), str(tmp_path / "both")],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    one, two = (
+        {path.relative_to(tmp_path / name): load_file(path) for path in (tmp_path / name).rglob("*.safetensors")}
+        for name in ("alone", "both")
+    )
+    assert one.keys() == two.keys() and len(one) == 4
+    for path, tensors in one.items():
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(two[path][name], tensor, atol=1e-5, rtol=0, msg=f"{path} {name}")
+    assert both.stdout.splitlines()[:3] == alone.out.splitlines()[:3]
