@@ -19,6 +19,7 @@ bench: .venv/ready  ## measure, and write docs/benchmarks.md
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/train_throughput.py --rounds 2 --write docs/benchmarks.md
 	$(BIN)/python benchmarks/retrieval.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/features.py --write docs/benchmarks.md
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

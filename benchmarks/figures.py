@@ -8,6 +8,9 @@ import platform
 import re
 import shlex
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +29,28 @@ def measured(*packages: str) -> str:
     )
     where = f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; {versions}."
     return f"Measured {datetime.date.today()} by `{command}` on {where}"
+
+
+@contextmanager
+def watched(peak: list[int]) -> Iterator[None]:
+    """Note the most anonymous memory the process has meanwhile, in bytes; pages of mapped files do not count."""
+
+    def now() -> int:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            peak[0] = max(peak[0], now() - before)
+
+    done, before = threading.Event(), now()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def write(path: Path, name: str, text: str) -> None:

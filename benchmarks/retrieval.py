@@ -12,10 +12,8 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -111,28 +109,6 @@ def by_faiss(vectors_FH: Any, x_N: Any, y_N: Any, k: int) -> None:
         index.search(own, k)
 
 
-@contextmanager
-def watched(peak: list[int]) -> Iterator[None]:
-    """Note the most anonymous memory the process has meanwhile, in bytes; pages of mapped files do not count."""
-
-    def now() -> int:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
-
-    def watch() -> None:
-        while not done.wait(0.1):
-            peak[0] = max(peak[0], now() - before)
-
-    done, before = threading.Event(), now()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def rounds(args: argparse.Namespace) -> str:
     """Our search beside the matrix product and faiss, in turns."""
     import faiss
@@ -190,7 +166,7 @@ def full(args: argparse.Namespace) -> str:
             left = gone / rows * (args.size - rows)
             say(f"{rows:,} rows, {gone:.0f} s, {left:.0f} s left, {peak[0] / GIB:.2f} GiB beyond the map")
 
-        with watched(peak):
+        with figures.watched(peak):
             near, search = timed(neighbours, vectors_FH, x_N, y_N, args.k, progress)
             pairs, mining = timed(mine, *near)
     twins, flop = args.size // 50, 2 * args.size**2 * args.width / 1e9

@@ -171,9 +171,9 @@ def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeyp
 def test_stored_features_are_built_once_and_for_their_content_alone(tiny: Encoder, tmp_path: Path) -> None:
     examples, reads = [Tagged(("one", "wall"), ("O", "O"))], []
 
-    def read() -> list[Any]:
+    def read() -> list[tuple[Any, int]]:
         reads.append(1)
-        return examples
+        return [(example, 1) for example in examples]
 
     keys = [(NER, 16, "a"), (NER, 16, "a"), (NER, 32, "a"), (NER, 16, "b"), (Tag(labels=("O", "B-LOC")), 16, "a")]
     sets = [stored(tmp_path, form, tiny.pieces(length), "tokenizer", source, read) for form, length, source in keys]

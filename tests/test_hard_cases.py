@@ -15,7 +15,6 @@ import pytest
 from conftest import SENTENCES, Files
 from xstilts.encoder import load
 from xstilts.errors import UserError
-from xstilts.features import FeatureSet
 from xstilts.store import Store, opened, told, usable
 
 
@@ -86,12 +85,6 @@ def test_left_over_parts_of_features_are_swept(study: Files) -> None:
     assert study.run().code == 0
     part.mkdir()
     assert study.run().code == 0 and not part.exists()
-
-
-def test_features_are_saved_beside_a_left_over_part(tmp_path: Path) -> None:
-    (tmp_path / f"key.{os.getpid()}.part").mkdir()
-    FeatureSet._gather([], 0).save(tmp_path / "key")
-    assert (tmp_path / "key").is_dir()
 
 
 def test_a_folder_whose_making_was_killed_is_usable(study: Files) -> None:

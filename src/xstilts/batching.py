@@ -133,7 +133,7 @@ def collate(
 ) -> Batch:
     """Make tensors of the given forward passes; with `masking`, the marks are pieces hidden by `rng`."""
     at, marks_at = features.ids_at, features.marks_at
-    lengths = np.array([at[f + 1] - at[f] for f in passes])
+    lengths = np.array([int(at[f + 1]) - int(at[f]) for f in passes])
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([features.ids_T[at[f] : at[f + 1]] for f in passes]).astype(np.int64)
     types = np.zeros(len(ids), np.int64)
@@ -145,18 +145,27 @@ def collate(
             [start + features.marks_M[marks_at[f] : marks_at[f + 1]] for f, start in zip(passes, starts, strict=False)]
         )
         targets = np.concatenate([features.targets_M[marks_at[f] : marks_at[f + 1]] for f in passes]).astype(np.int64)
-        marks_B = np.array([marks_at[f + 1] - marks_at[f] for f in passes])
+        marks_B = np.array([int(marks_at[f + 1]) - int(marks_at[f]) for f in passes])
     else:
         original = ids
         ids, marks = masking.hide(original, rng)
         targets = original[marks]
         marks_B = np.histogram(marks, bins=starts)[0]
-    owner_B = np.searchsorted(features.first, np.asarray(passes), side="right")
-    _, seen, which_B = np.unique(owner_B, return_index=True, return_inverse=True)
-    example_B = seen.argsort().argsort()[which_B]
-    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B.astype(np.int64))
+    example_B = _examples(features, np.asarray(passes, features.first.dtype))
+    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B)
     tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-    return Batch(int(example_B.max()) + 1, *tensors, language=language)
+    return Batch(int(example_B[-1]) + 1, *tensors, language=language)
+
+
+def _examples(features: FeatureSet, passes_B: NDArray[Any]) -> NDArray[np.int64]:
+    """Which of the batch's examples each pass belongs to, if those of an example stand together.
+
+    An example that was drawn twice counts as two. The passes come in the type of `first`, so that this is searched
+    where it lies, on the disk.
+    """
+    number_B = np.searchsorted(features.first, passes_B, side="right") - 1
+    begins_B = (np.diff(number_B, prepend=-1) != 0) | (features.first[number_B] == passes_B)
+    return np.cumsum(begins_B) - 1
 
 
 class Shuffled:
@@ -177,7 +186,7 @@ class Shuffled:
         """The forward passes of the next batch."""
         if self._at >= len(self._order_E):
             self._next_epoch()
-        chosen = self._order_E[self._at : self._at + self._batch]
+        chosen = self._features.drawn[self._order_E[self._at : self._at + self._batch]]
         self._at += self._batch
         first = self._features.first
         return [f for example in chosen for f in range(first[example], first[example + 1])]
@@ -195,10 +204,11 @@ class Shuffled:
 
 def by_length(features: FeatureSet, tokens: int) -> Iterator[NDArray[np.int64]]:
     """All forward passes, longest first, as many at a time as fit `tokens` when padded to the longest."""
-    order = np.argsort(-features.lengths_F, kind="stable")
+    lengths_F = features.lengths_F
+    order = np.argsort(-lengths_F, kind="stable")
     start = 0
     while start < len(order):
-        fit = max(1, tokens // int(features.lengths_F[order[start]]))
+        fit = max(1, tokens // int(lengths_F[order[start]]))
         yield order[start : start + fit]
         start += fit
 

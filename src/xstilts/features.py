@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from xstilts import arrays
 from xstilts.errors import UserError
-from xstilts.task import Example, Features, Format
+from xstilts.task import Example, Format
 
 BLANKS = ("▁", "Ġ")
 """How tokenizers write a blank."""
-CHUNK = 2048
+CHUNK = 512
 """Examples that are tokenized at once; bounds the memory of building."""
+WORDS = 100_000
+"""Words whose pieces are remembered."""
 
 
 class TokenizerPieces:
@@ -62,12 +70,15 @@ class TokenizerPieces:
 
     def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
         """For each word its piece ids (`unk` if it has none) and which of them has its first character."""
-        new = [word for word in dict.fromkeys(words) if word not in self._words]
+        known = self._words  # other threads may fill it, or begin a new one
+        new = [word for word in dict.fromkeys(words) if word not in known]
         encodings = self.tokenizer.encode_batch([" " + word for word in new], add_special_tokens=False)
         for word, encoding in zip(new, encodings, strict=True):
             first = next((i for i, (_, end) in enumerate(encoding.offsets) if end > 1), 0)
-            self._words[word] = (encoding.ids, first) if encoding.ids else ([self.unk_id], 0)
-        return [self._words[word] for word in words]
+            known[word] = (encoding.ids, first) if encoding.ids else ([self.unk_id], 0)
+        if len(known) > WORDS:
+            self._words = {}
+        return [known[word] for word in words]
 
     def single(self, ids: Sequence[int]) -> tuple[list[int], int]:
         """Add the special tokens of one text; also the position of the first piece."""
@@ -120,130 +131,135 @@ def _around(encoding: Any, texts: int) -> list[list[int]]:
     return groups
 
 
+Block: TypeAlias = dict[str, NDArray[Any]]
+"""Some rows of each array of a feature set."""
+
+COUNTS = {"ids_at": "ids_T", "marks_at": "marks_M", "notes_at": "notes_N", "first": "second_F", "drawn": "first"}
+"""Arrays that hold places in another one."""
+
+
 @dataclass(frozen=True)
 class FeatureSet:
-    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M marks, N notes, E examples).
+    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M marks, N notes).
 
     ids_T of pass f is the slice [ids_at[f]:ids_at[f+1]], its marks and targets_M are [marks_at[f]:marks_at[f+1]], its
-    notes_N are [notes_at[f]:notes_at[f+1]]; the passes of example e are first[e]..first[e+1].
+    notes_N are [notes_at[f]:notes_at[f+1]]; the passes of example e are first[e]..first[e+1]. Each array is of the
+    smallest integer type that holds its values, so mind what is computed with them.
     """
 
-    ids_T: NDArray[np.int32]
-    ids_at: NDArray[np.int64]
-    marks_M: NDArray[np.int32]
-    targets_M: NDArray[np.int32]
-    marks_at: NDArray[np.int64]
-    second_F: NDArray[np.int32]
-    notes_N: NDArray[np.int32]
-    notes_at: NDArray[np.int64]
-    first: NDArray[np.int64]
+    ids_T: NDArray[Any]
+    ids_at: NDArray[Any]
+    marks_M: NDArray[Any]
+    targets_M: NDArray[Any]
+    marks_at: NDArray[Any]
+    second_F: NDArray[Any]
+    notes_N: NDArray[Any]
+    notes_at: NDArray[Any]
+    first: NDArray[Any]
+    drawn: NDArray[Any]
+    """The examples of an epoch, each as often as it is seen: once, unless they were drawn from more or fewer."""
 
     @property
     def examples(self) -> int:
-        """Number of examples."""
-        return len(self.first) - 1
+        """Number of examples of an epoch."""
+        return len(self.drawn)
 
     @property
     def lengths_F(self) -> NDArray[np.int64]:
         """Tokens of each forward pass, special tokens included."""
-        return np.diff(self.ids_at)
+        return np.diff(self.ids_at).astype(np.int64)
 
     @property
     def example_F(self) -> NDArray[np.int64]:
         """The example that each forward pass belongs to."""
-        return np.repeat(np.arange(self.examples), np.diff(self.first))
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
     @property
     def notes(self) -> list[NDArray[np.int32]]:
         """The notes of each forward pass."""
-        return np.split(self.notes_N, self.notes_at[1:-1]) if len(self.notes_N) else []
+        return np.split(self.notes_N.astype(np.int32), self.notes_at[1:-1]) if len(self.notes_N) else []
 
     @classmethod
-    def build(cls, format: Format, examples: Sequence[Example], pieces: TokenizerPieces) -> FeatureSet:
-        """Tokenize the examples, a chunk at a time."""
-        rows = (
-            (start + row.example, row)
-            for start in range(0, len(examples), CHUNK)
-            for row in format.features(examples[start : start + CHUNK], pieces)
-        )
-        return cls._gather(rows, len(examples))
-
-    @classmethod
-    def _gather(cls, rows: Iterable[tuple[int, Features]], examples: int) -> FeatureSet:
-        ids, marks, targets, notes = _Flat(), _Flat(), _Flat(), _Flat()
-        second: list[int] = []
-        passes = np.zeros(examples, np.int64)
-        for example, row in rows:
-            ids.add(row.ids)
-            marks.add(row.marks)
-            targets.add(row.targets)
-            notes.add(row.notes)
-            second.append(row.second)
-            passes[example] += 1
-        first = np.concatenate([[0], np.cumsum(passes)])
-        return cls(
-            ids.values(),
-            ids.starts(),
-            marks.values(),
-            targets.values(),
-            marks.starts(),
-            np.array(second, np.int32),
-            notes.values(),
-            notes.starts(),
-            first,
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays into a new folder, which appears only when it is whole."""
-        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")
-        part.mkdir(parents=True)
-        try:
-            for field in fields(self):
-                _write(part / f"{field.name}.npy", getattr(self, field.name))
-            part.rename(folder)
-        except OSError:
-            shutil.rmtree(part, ignore_errors=True)
-            if not folder.exists():  # another process may have been first
-                raise
+    def build(cls, format: Format, examples: Iterable[Example], pieces: TokenizerPieces) -> FeatureSet:
+        """Tokenize the examples, in memory."""
+        blocks = list(_blocks(format, ((example, 1) for example in examples), pieces))
+        return cls(*(np.concatenate([block[field.name] for block in blocks]) for field in fields(cls)))
 
     @classmethod
     def load(cls, folder: Path) -> FeatureSet:
         """Map the arrays of a folder into memory."""
-        return cls(*(np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(cls)))
+        return cls(*(arrays.mapped(folder / f"{field.name}.npy") for field in fields(cls)))
 
 
-def _write(path: Path, array: NDArray[Any]) -> None:
-    """What `np.save` does, which says nothing, though, when a full disk takes only a part of the array."""
-    with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-        stream.write(array.tobytes())
+def _blocks(
+    format: Format, examples: Iterable[tuple[Example, int]], pieces: TokenizerPieces
+) -> Generator[Block, None, None]:
+    """The arrays of examples, and of how often each is in an epoch, a chunk at a time.
+
+    The chunks are made in threads, of which one assembles while another is inside of the tokenizer. What comes out
+    does not depend on their number.
+    """
+    rest, threads = iter(examples), _processors() + 1
+    sizes = dict.fromkeys((field.name for field in fields(FeatureSet)), 0)
+    yield {name: np.zeros(int(name in COUNTS and name != "drawn"), np.int64) for name in sizes}
+    waiting: deque[Future[Block]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while (some := list(islice(rest, CHUNK))) or waiting:
+                if some:
+                    waiting.append(pool.submit(_block, format, some, pieces))
+                if len(waiting) > threads or not some:
+                    block = waiting.popleft().result()
+                    yield {name: array + sizes[COUNTS[name]] if name in COUNTS else array
+                           for name, array in block.items()}  # fmt: skip
+                    sizes = {name: size + len(block[name]) for name, size in sizes.items()}
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-class _Flat:
-    """Ragged integers, gathered into one array without a Python object for each."""
+def _block(format: Format, examples: Sequence[tuple[Example, int]], pieces: TokenizerPieces) -> Block:
+    """The arrays of some examples; places are counted from these."""
+    rows = list(format.features([example for example, _ in examples], pieces))
+    notes = [row.notes for row in rows]
+    passes = np.bincount([row.example for row in rows], minlength=len(examples))
+    times = np.array([number for _, number in examples])
+    return {
+        "ids_T": _flat([row.ids for row in rows]),
+        "ids_at": np.cumsum([len(row.ids) for row in rows]),
+        "marks_M": _flat([row.marks for row in rows]),
+        "targets_M": _flat([row.targets for row in rows]),
+        "marks_at": np.cumsum([len(row.marks) for row in rows]),
+        "second_F": np.array([row.second for row in rows]),
+        "notes_N": np.concatenate(notes).astype(np.int32) if any(map(len, notes)) else np.zeros(0, np.int32),
+        "notes_at": np.cumsum([len(row) for row in notes]),
+        "first": np.cumsum(passes),
+        "drawn": np.repeat(np.arange(len(examples)), times),
+    }
 
-    def __init__(self) -> None:
-        self._rows: list[NDArray[np.int32]] = []
-        self._lengths: list[int] = []
 
-    def add(self, row: Sequence[int] | NDArray[np.int32]) -> None:
-        self._rows.append(np.array(row, np.int32))
-        self._lengths.append(len(row))
+def _flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+    return np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows)))
 
-    def values(self) -> NDArray[np.int32]:
-        return np.concatenate(self._rows) if self._rows else np.zeros(0, np.int32)
 
-    def starts(self) -> NDArray[np.int64]:
-        return np.concatenate([[0], np.cumsum(np.array(self._lengths, np.int64))]).astype(np.int64)
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def stored(
-    store: Path, format: Format, pieces: TokenizerPieces, tokenizer: str, source: str, read: Callable[[], list[Example]]
+    store: Path,
+    format: Format,
+    pieces: TokenizerPieces,
+    tokenizer: str,
+    source: str,
+    read: Callable[[], Iterable[tuple[Example, int]]],
 ) -> FeatureSet:
-    """Features from the store, or built by `read` and put there.
+    """Features from the store, or built of what is read, as a stream, and put there.
 
     The key holds all that the features depend on: the format with its values and version, the tokenizer's digest, the
-    maximum length, and `source`, which tells the content of the rows.
+    maximum length, and `source`, which tells the content of the rows. `read` gives examples, and how often each is in
+    an epoch.
     """
     spec = [format.name, format.version, format.model_dump(mode="json"), tokenizer, pieces.max_length, source]
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
@@ -253,8 +269,17 @@ def stored(
             return FeatureSet.load(folder)
         except (FileNotFoundError, ValueError, EOFError):  # a part of it is gone
             shutil.rmtree(folder)
-    made = FeatureSet.build(format, read(), pieces)
-    if not made.examples:
-        raise UserError("no example is left to work on", where=source)
-    made.save(folder)
+    part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
+    part.mkdir(parents=True)
+    try:
+        with closing(_blocks(format, read(), pieces)) as blocks:  # its threads end here, whatever happens
+            arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
+        if not FeatureSet.load(part).examples:
+            raise UserError("no example is left to work on", where=source)
+        part.rename(folder)
+    except OSError:
+        if not folder.exists():  # another process may have been first
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return FeatureSet.load(folder)

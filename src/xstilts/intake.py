@@ -37,7 +37,7 @@ class Intake:
         if name not in self._closed:
             task = self.plan.tasks[name]
             if task.format.open:
-                task = task.model_copy(update={"format": task.format.closed(self.train_set(task).read())})
+                task = task.model_copy(update={"format": task.format.closed(self.train_set(task).stream())})
             self._closed[name] = task
         return self._closed[name]
 

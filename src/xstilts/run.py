@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from xstilts import device, parallel
-from xstilts.data.examples import labelled
+from xstilts.data.examples import check
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.intake import Intake
 from xstilts.plan import Plan
@@ -38,6 +38,8 @@ class Run:
 
     work: Work
     outcome: Outcome = field(default_factory=Outcome)
+    read: dict[str, list[str]] = field(default_factory=dict)
+    """What `check` has read, and said of it."""
 
     def pending(self) -> list[Step]:
         """The steps that are not done, and those that start from such a one: these are to be done again."""
@@ -72,7 +74,13 @@ class Run:
         if roots:
             with found.catch():
                 self._check_encoder(roots[0])
+        self._check_data(pending, found)
+        found.raise_any()
+
+    def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
+        """Read the data that were not read before as they are now; mistakes go to `found`."""
         said: set[str] = set()
+        noted = self.work.store.read()
 
         def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
             if line not in said:
@@ -81,10 +89,13 @@ class Run:
 
         for batchable, needs_labels in self.work.intake.inputs(pending, found):
             with found.catch():
-                examples = batchable.read(say)
-                if needs_labels:
-                    labelled(batchable, examples)
-        found.raise_any()
+                key = batchable.key(labels=needs_labels)
+                if key not in noted:
+                    lines: list[str] = []
+                    check(batchable, lines.append, labels=needs_labels)
+                    noted[key] = self.read[key] = lines
+                for line in noted[key]:
+                    say(line)
 
     def _check_encoder(self, root: Step) -> None:
         if root.new is not None:
@@ -125,6 +136,7 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress, resources:
             job.check(job.pending())
             with opened(store):
                 store.sweep()
+                store.note_read(job.read)
                 if store.save_study(plan.study()):
                     progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
                 _do_all(job)

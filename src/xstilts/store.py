@@ -17,6 +17,8 @@ from xstilts.results import FULL, Score, Study, read_rows, write_atomic
 
 VERSION = 1
 MARK = "store.json"
+READ = "read.json"
+"""Which data were read without a mistake; may be deleted at any time."""
 CHECKPOINT = "checkpoint.pt"
 """The state of a training under way, in its step's folder."""
 
@@ -66,6 +68,19 @@ class Store:
                 path.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
+
+    def read(self) -> dict[str, list[str]]:
+        """Data that were read without a mistake, told apart by content, and what was said of them."""
+        try:
+            noted = json.loads((self.folder / READ).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # they are read again
+            return {}
+        return noted if isinstance(noted, dict) else {}
+
+    def note_read(self, said: Mapping[str, list[str]]) -> None:
+        """Note that data were read without a mistake, so that they need not be read again just to be checked."""
+        if said:
+            write_atomic(self.folder / READ, json.dumps({**self.read(), **said}, indent=1, ensure_ascii=False) + "\n")
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
         """Mark a step as finished; who may read the folder may read all its files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
@@ -187,7 +187,7 @@ class Format(Strict, ABC):
         """Whether a part of the format, such as its labels, is left to the training data."""
         return False
 
-    def closed(self, examples: Sequence[Example]) -> Self:
+    def closed(self, examples: Iterable[Example]) -> Self:
         """The format with what it leaves open taken from training examples."""
         return self
 
@@ -211,6 +211,15 @@ class Format(Strict, ABC):
         """What the data set calls the example; its number where it has no name."""
         name = self.called(example)
         return str(index) if name is None else name
+
+    @property
+    def draws(self) -> bool:
+        """Whether an epoch of training is drawn from the examples instead of having each of them once."""
+        return False
+
+    def quotas(self, sizes: Sequence[int]) -> list[int]:
+        """How many examples are drawn of each language, of the so many that it has."""
+        return list(sizes)
 
     @abstractmethod
     def features(self, examples: Sequence[Example], pieces: Pieces) -> Iterator[Features]:

@@ -89,7 +89,7 @@ class Work:
         inputs = self.intake.encoder_files(step)
         if step.new.given is None:
             text = self.intake.train_set(self.plan.tasks[step.new.text])
-            made, inputs = create(step.new, text.read()), text.files
+            made, inputs = create(step.new, text.stream()), text.files
         else:
             made = create(step.new, tokenizer=given(self.intake.placed(step)))
         made.save(folder / "encoder")
@@ -229,7 +229,7 @@ class Work:
     def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
         pieces = model.pieces(max_length)
 
-        return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.read)
+        return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.drawn)
 
     def _at(self, step: Step) -> _Ready:
         """The encoder that a step starts from, in evaluation mode; the last one used is kept."""

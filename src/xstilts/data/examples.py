@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import xstilts
 from xstilts import playground
+from xstilts.data.draw import times
 from xstilts.data.find import PLAYGROUND, Found, digest, find
 from xstilts.data.readers import read
 from xstilts.errors import Collector, DataError, UserError
@@ -52,24 +55,49 @@ class Batchable:
         ]
         return json.dumps([rows, self.limit, self.each, self.train], sort_keys=True)
 
+    def key(self, *, labels: bool) -> str:
+        """A hash that tells whether this version would read the same, and say the same of it, again."""
+        text = f"{xstilts.__version__} {self.task.format!r} {self.content} {list(self.files)} {labels}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
     def read(self, say: Callable[[str], None] | None = None) -> list[Example]:
-        """The examples; `say` is told what is odd about some of them.
+        """The examples, all at once; see `stream`."""
+        return list(self.stream(say))
+
+    def stream(self, say: Callable[[str], None] | None = None) -> Iterator[Example]:
+        """The examples, one at a time; `say` is told at the end what is odd about some of them.
 
         Raises:
-            UserError: rows that cannot be read, the first few of them, each with file and line.
+            UserError: at the end, rows that cannot be read, the first few of them, each with file and line.
         """
-        mistakes, flaws = Collector(), Flaws()
-        if self.each:
-            examples = [e for one in self.found for e in self._limited(self.examples((one,), mistakes, flaws))]
-        else:
-            examples = list(self._limited(self.examples(self.found, mistakes, flaws)))
+        mistakes, flaws, none = Collector(), Flaws(), True
+        for files in [(one,) for one in self.found] if self.each else [self.found]:
+            for example in self._limited(self.examples(files, mistakes, flaws)):
+                none = False
+                yield example
         mistakes.raise_any()
         if say:
             for line in flaws.said():
                 say(line)
-        if not examples:
+        if none:
             raise DataError("no example is left", where=", ".join(self.files))
-        return examples
+
+    def drawn(self) -> Iterator[tuple[Example, int]]:
+        """The examples of an epoch, one at a time, and how often each is in it: once, unless the format draws.
+
+        What is drawn is always the same; nothing is kept of the examples that are not. Raises what `stream` does.
+        """
+        form = self.task.format
+        if not self.train or not form.draws:
+            yield from ((example, 1) for example in self.stream())
+            return
+        codes = dict.fromkeys(code for code, _ in self.found)
+        parts = {code: replace(self, found=tuple(one for one in self.found if one[0] == code)) for code in codes}
+        sizes = {code: sum(1 for _ in part.stream()) for code, part in parts.items()}
+        for (code, part), count in zip(parts.items(), form.quotas(list(sizes.values())), strict=True):
+            for example, number in zip(part.stream(), times(sizes[code], count, code), strict=True):
+                if number:
+                    yield example, number
 
     def _limited(self, examples: Iterator[Example]) -> Iterator[Example]:
         """The first examples that ask, as many as the limit says; of the others what these may find."""
@@ -175,13 +203,15 @@ def locate(
     return Batchable(task, tuple(found), limit, each, train)
 
 
-def labelled(batchable: Batchable, examples: Sequence[Example]) -> None:
-    """Refuse a split without labels where labels are needed.
+def check(batchable: Batchable, say: Callable[[str], None], *, labels: bool) -> None:
+    """Read all examples, to keep none; see `Batchable.stream`.
 
     Raises:
-        UserError: an example has no label.
+        UserError: rows that cannot be read, or an example has no label where `labels` are needed.
     """
     form = batchable.task.format
-    if form.head.kind != "mean" and any(form.reference(example, i) is None for i, example in enumerate(examples)):
+    labels = labels and form.head.kind != "mean"
+    lacking = sum(labels and form.reference(example, i) is None for i, example in enumerate(batchable.stream(say)))
+    if lacking:
         raise UserError("this split has no labels", where=", ".join(batchable.files),
                         hint="test sets are often published without; training needs labels")  # fmt: skip

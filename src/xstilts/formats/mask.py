@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+import numpy as np
+from pydantic import Field
+
 from xstilts.task import Features, Format, HeadSpec, Kept, Pieces, Row
 
 
@@ -16,6 +19,10 @@ class Mask(Format):
     measures: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     text: str = "text"
+    alpha: float = Field(default=1.0, ge=0, le=1)
+    """Below 1, an epoch has more of small languages: their share of it is as (their share of all examples) ^ alpha."""
+    sentences: int | None = Field(default=None, ge=1, le=10**9)
+    """Examples of an epoch of all languages together; by default as many as there are."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -35,6 +42,25 @@ class Mask(Format):
     def read(self, row: Row) -> str:
         """The line."""
         return str(row.values[self.text])
+
+    @property
+    def draws(self) -> bool:
+        """Whether an epoch differs from the text as it stands."""
+        return self.alpha != 1 or self.sentences is not None
+
+    def quotas(self, sizes: Sequence[int]) -> list[int]:
+        """How many sentences are drawn of each language, rounded by the largest remainders (Conneau & Lample, 2019).
+
+        >>> Mask(alpha=0.5, sentences=100).quotas([81, 9, 1])
+        [69, 23, 8]
+        """
+        total = sum(sizes) if self.sentences is None else self.sentences
+        mass = np.array(sizes, float) ** self.alpha
+        exact = total * mass / mass.sum()
+        quotas = np.floor(exact).astype(np.int64)
+        most = np.argsort(quotas - exact, kind="stable")[: total - int(quotas.sum())]
+        quotas[most] += 1
+        return [int(quota) for quota in quotas]
 
     def features(self, examples: Sequence[str], pieces: Pieces) -> Iterator[Features]:
         """One forward pass each, cut at the end; marks are drawn later."""

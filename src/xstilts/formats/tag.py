@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, nearest
@@ -48,7 +48,7 @@ class Tag(Format):
         """Whether the tags are to be taken from the training data."""
         return self.labels is None
 
-    def closed(self, examples: Sequence[Tagged]) -> Tag:
+    def closed(self, examples: Iterable[Tagged]) -> Tag:
         """With the tags of these sentences, if it has none of its own."""
         tags = {tag for example in examples for tag in example.tags or ()}
         return self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(tags))})

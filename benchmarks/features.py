@@ -1,0 +1,137 @@
+"""Features of MNLI's size: room on disk, and seconds to build them beside those of the tokenizer alone.
+
+MNLI's dev pairs are repeated to the size of its training set. In each round the tokenizer alone goes through the texts
+(`encode_batch_fast`, its own threads), then the features are built of the file: rows read and checked, tokenized,
+assembled, written. Last, the cached features are opened, and an epoch of batches is made of them. Memory is watched
+meanwhile. Runs on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+os.environ["XSTILTS_DEVICE"] = "cpu"
+
+from tokenizers import Tokenizer
+
+import figures
+from xstilts.batching import Shuffled, collate, generator
+from xstilts.data.examples import Batchable, locate
+from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
+from xstilts.source import Source
+from xstilts.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+TASK = TASKS["mnli"]
+BATCH, LENGTH = 32, 128
+MB, MIB = 10**6, 2**20
+ROOM = 100
+"""Megabytes on disk that are to be kept to."""
+
+
+def say(text: str) -> None:
+    """Print to stderr at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def repeated(data: Path, folder: Path, examples: int) -> Batchable:
+    """A file of so many pairs, found as the task's training data."""
+    rows = locate(TASK, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), data).read()
+    with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(TASK.format.fields)
+        writer.writerows((*row.texts, row.label) for row in islice(cycle(rows), examples))
+    return locate(TASK, Source.model_validate("pairs.csv"), ("en",), folder, train=True)
+
+
+def tokenizer_alone(tokenizer: Tokenizer, rows: Batchable) -> float:
+    """Seconds inside of the tokenizer, for the same texts in equal chunks."""
+    seconds, examples = 0.0, rows.stream()
+    while chunk := list(islice(examples, CHUNK)):
+        for texts in zip(*(example.texts for example in chunk), strict=True):
+            started = time.perf_counter()
+            tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+            seconds += time.perf_counter() - started
+    return seconds
+
+
+def epoch(features: FeatureSet) -> Iterator[int]:
+    """Tokens of each batch of an epoch."""
+    batches = Shuffled(features, BATCH, generator(1, "order"))
+    for passes in islice(batches, -(-features.examples // BATCH)):
+        yield collate(features, passes, None, generator(1)).tokens
+
+
+def measure(args: argparse.Namespace, folder: Path) -> str:
+    """All figures as Markdown."""
+    rows = repeated(args.data, folder, args.examples)
+    tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
+    pieces = TokenizerPieces(tokenizer, max_length=LENGTH, unk_id=0)
+    alone, building, peak, store = [], [], [0], folder
+    for turn in range(args.rounds):
+        alone.append(tokenizer_alone(tokenizer, rows))
+        store, started = folder / str(turn), time.perf_counter()
+        with figures.watched(peak):
+            stored(store, TASK.format, pieces, "", "", rows.drawn)
+        building.append(time.perf_counter() - started)
+        say(f"round {turn + 1}: {alone[-1]:.1f} s alone, {building[-1]:.1f} s to build, {peak[0] / MIB:.0f} MiB")
+    size = sum(path.stat().st_size for path in store.rglob("*.npy")) / MB
+    started = time.perf_counter()
+    assert rows.content  # the key needs the file's sha256
+    hashed = time.perf_counter() - started
+    started = time.perf_counter()
+    features = stored(store, TASK.format, pieces, "", "", rows.drawn)
+    opened, started, growth = time.perf_counter() - started, time.perf_counter(), [0]
+    with figures.watched(growth):
+        tokens = sum(epoch(features))
+    batches = time.perf_counter() - started
+    ratio = median(b / a for a, b in zip(alone, building, strict=True))
+    return "\n".join([
+        f"{features.examples:,} pairs of {tokens / features.examples:.1f} tokens (vocabulary "
+        f"{tokenizer.get_vocab_size():,}, ids of {8 * features.ids_T.itemsize} bits); median of {args.rounds} rounds.",
+        "",
+        "| | | target | |",
+        "|---|---:|---:|---|",
+        f"| MB on disk | {size:.1f} | {ROOM} | {'met' if size <= ROOM else 'missed'} |",
+        f"| seconds of the tokenizer alone | {median(alone):.1f} | | |",
+        f"| seconds to build | {median(building):.1f} | | |",
+        f"| ratio of the two | {ratio:.2f} | | |",
+        f"| peak memory while building, MiB | {peak[0] / MIB:.0f} | | |",
+        f"| seconds to open what is cached | {hashed + opened:.2f} | | |",
+        f"| of which sha256 of the data | {hashed:.2f} | | |",
+        f"| seconds for an epoch of batches of {BATCH} | {batches:.1f} | | |",
+        f"| peak memory meanwhile, MiB | {growth[0] / MIB:.0f} | | |",
+    ])  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    data = Path(os.environ.get("XSTILTS_DATA", ROOT.parent / "shared" / "data"))
+    add("--data", type=Path, default=data, help="folder that holds nli_small (default: XSTILTS_DATA, ../shared/data)")
+    add("--tokenizer", type=Path, help="folder with tokenizer.json (default: models/mini-xlmr beside the data)")
+    add("--examples", type=int, default=392_702, help="(default: %(default)s, as MNLI has)")
+    add("--rounds", type=int, default=3, help="(default: %(default)s)")
+    add("--folder", type=Path, help="where files are written (default: that of temporary files)")
+    add("--write", type=Path, metavar="FILE", help="also put the figures between the markers of this Markdown file")
+    args = parser.parse_args()
+    args.tokenizer = args.tokenizer or args.data.parent / "models" / "mini-xlmr"
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        text = f"{measure(args, Path(folder))}\n\n{figures.measured('tokenizers', 'numpy')}"
+    print(text)
+    if args.write:
+        figures.write(args.write, "features", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Integer arrays that grow in files, in the smallest type that holds their values, and are mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
+"""What values are kept in: the first that holds them all."""
+BLOCK = 2**20
+"""Values that are rewritten at once when a wider type is needed."""
+
+
+class Growing:
+    """A new `.npy` file of one dimension that takes more values at its end; it is whole when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.dtype, self.size = path, np.dtype(TYPES[0]), 0
+        self._least = self._most = 0
+        self._stream = path.open("w+b")
+        self._header()
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Append; all is rewritten if a value does not fit."""
+        if len(values):
+            self._least, self._most = min(self._least, int(values.min())), max(self._most, int(values.max()))
+            fits = (t for t in TYPES if np.iinfo(t).min <= self._least and self._most <= np.iinfo(t).max)
+            if (dtype := np.dtype(next(fits))) != self.dtype:
+                self._widen(dtype)
+            self._write(values)
+
+    def _write(self, values: NDArray[Any]) -> None:
+        self._stream.write(values.astype(self.dtype).tobytes())
+        self.size += len(values)
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        self.close()
+        old = mapped(self.path)
+        self.path.unlink()  # which stays readable while it is mapped
+        self._stream, self.dtype, self.size = self.path.open("w+b"), dtype, 0
+        self._header()
+        for start in range(0, len(old), BLOCK):
+            self._write(old[start : start + BLOCK])
+
+    def _header(self) -> None:
+        """Write what the file holds at its beginning; numpy leaves room there for any size."""
+        shape = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.size,)}
+        np.lib.format.write_array_header_1_0(self._stream, shape)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._stream.closed:  # it could not be opened again
+            return
+        try:
+            self._stream.seek(0)
+            self._header()
+        finally:
+            self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def write(folder: Path, names: Iterable[str], blocks: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+    """Write arrays block by block, each into `NAME.npy`."""
+    with ExitStack() as stack:
+        growing = {name: stack.enter_context(Growing(folder / f"{name}.npy")) for name in names}
+        for block in blocks:
+            for name, values in block.items():
+                growing[name].add(values)
+
+
+def mapped(path: Path) -> NDArray[Any]:
+    """An array of a file, which is read where it is looked at.
+
+    Raises:
+        FileNotFoundError, ValueError, EOFError: there is no whole array in the file.
+    """
+    return np.asarray(np.load(path, mmap_mode="r"))  # slices of a plain array are cheaper than those of a memmap

@@ -1,0 +1,266 @@
+"""Features on disk: small, built as a stream on all cores, read where they lie; and what of raw text is drawn."""
+
+import errno
+import resource
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Files
+from xstilts.arrays import Growing, mapped
+from xstilts.batching import Shuffled, collate, generator
+from xstilts.data import examples as reading
+from xstilts.data.draw import BLOCK, times
+from xstilts.data.examples import Batchable, check, locate
+from xstilts.encoder import Encoder
+from xstilts.errors import DataError, UserError
+from xstilts.features import FeatureSet, stored
+from xstilts.formats import Classify, Mask, Span, Tag
+from xstilts.formats.classify import Labelled
+from xstilts.formats.span import Question
+from xstilts.formats.tag import Tagged
+from xstilts.source import Source
+from xstilts.task import Example, Format, Task
+from xstilts.tasks import TASKS
+
+NLI = Classify(labels=("contradiction", "entailment", "neutral"))
+
+
+def text(folder: Path, sizes: dict[str, int], **fields: Any) -> Batchable:
+    """The training set of a masked-text task: so many lines of each language, all different."""
+    for code, size in sizes.items():
+        (folder / f"{code}.txt").write_text("".join(f"{code} {i} stone\n" for i in range(size)))
+    codes = tuple(sizes)
+    task = Task(name="t", format=Mask(**fields), metrics=("perplexity",), languages=codes, train_languages=codes,
+                data={"train": Source.model_validate("{lang}.txt")})  # fmt: skip
+    return locate(task, task.data["train"], codes, folder, train=True)
+
+
+def built(folder: Path, encoder: Encoder, rows: Batchable) -> FeatureSet:
+    return stored(folder / "features", rows.task.format, encoder.pieces(64), "", rows.content, rows.drawn)
+
+
+def once(examples: list[Any]) -> Iterator[tuple[Example, int]]:
+    return ((example, 1) for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "dtype"),
+    [
+        ([[]], np.uint8),
+        ([[0, 255]], np.uint8),
+        ([[3], [256], [1]], np.uint16),
+        ([[65_535], [], [65_536]], np.uint32),
+        ([[2], [-100]], np.int8),
+        ([[2], [-100], [1_363]], np.int16),
+        ([[70_000], [-100]], np.int32),
+        ([[2**40], [-1]], np.int64),
+    ],
+)
+def test_a_growing_array_takes_the_smallest_type_that_holds_all(
+    blocks: list[list[int]], dtype: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xstilts.arrays.BLOCK", 2)
+    with Growing(tmp_path / "x.npy") as growing:
+        for block in blocks:
+            growing.add(np.array(block, np.int64))
+    array = mapped(tmp_path / "x.npy")
+    assert array.tolist() == [value for block in blocks for value in block] and array.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("form", "examples"),
+    [
+        (NLI, [Labelled(("the cat", "a stone " * (i % 9)), "neutral" if i % 2 else None) for i in range(50)]),
+        (Tag(labels=("A", "B")), [Tagged(("stone", f"w{i}") * (i % 30 + 1), None) for i in range(50)]),
+        (Span(), [Question(f"q{i}", "what", "a stone " * (i % 40 + 1), ("stone",), 2) for i in range(50)]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_features_are_the_same_on_any_number_of_cores_and_on_disk(
+    form: Format, examples: list[Any], tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FeatureSet.build(form, examples, tiny.pieces(32))
+    assert whole.examples == 50
+    monkeypatch.setattr("xstilts.features.CHUNK", 7)
+    for cores in (1, 4):
+        monkeypatch.setattr("xstilts.features._processors", lambda cores=cores: cores)
+        saved = stored(tmp_path / str(cores), form, tiny.pieces(32), "", "", lambda: once(examples))
+        for name, array in vars(whole).items():
+            assert array.tolist() == getattr(saved, name).tolist(), name
+        batches = [collate(features, [5, 3, 4], None, generator(0)) for features in (whole, saved)]
+        assert [[x.tolist() for x in vars(batch).values() if not isinstance(x, int)] for batch in batches[:1]] == [
+            [x.tolist() for x in vars(batch).values() if not isinstance(x, int)] for batch in batches[1:]
+        ]
+    assert [note.tolist() for note in whole.notes] == [note.tolist() for note in saved.notes]
+
+
+def test_a_pair_takes_few_bytes_beside_its_ids(tiny: Encoder, tmp_path: Path) -> None:
+    pairs = [Labelled(("the cat", "a stone"), NLI.labels[i % 3]) for i in range(3000)]
+    saved = stored(tmp_path, NLI, tiny.pieces(64), "", "", lambda: once(pairs))
+    bytes_ = sum(path.stat().st_size for path in tmp_path.rglob("*.npy"))
+    assert saved.ids_T.itemsize == 2 and bytes_ < 2 * len(saved.ids_T) + 16 * len(pairs) + 10 * 128
+
+
+@pytest.mark.parametrize("error", [DataError("has no label", where="a.tsv:7"), KeyboardInterrupt()])
+def test_a_building_that_breaks_off_leaves_nothing(error: BaseException, tiny: Encoder, tmp_path: Path) -> None:
+    def read() -> Iterator[tuple[Example, int]]:
+        yield from once([Labelled(("a", "b"), None)] * 2000)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        stored(tmp_path, NLI, tiny.pieces(64), "", "", read)
+    assert raised.value is error and not list(tmp_path.iterdir())
+
+
+def test_what_a_format_says_of_an_example_comes_out_of_the_threads(tiny: Encoder, tmp_path: Path) -> None:
+    class Refusing(Mask):
+        def features(self, examples: Any, pieces: Any) -> Any:
+            raise UserError("too odd", where="a.txt:1")
+
+    with pytest.raises(UserError, match="too odd"):
+        stored(tmp_path, Refusing(), tiny.pieces(64), "", "", lambda: once(["a"]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_is_read_checked_and_tokenized_without_being_held(
+    tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xstilts.features.CHUNK", 32)
+    line = "Der Hund schläft unter dem alten Tisch, und niemand wusste, wo die Brücke war. " * 4
+    rows = text(tmp_path, {"de": 1})
+    (tmp_path / "de.txt").write_text(f"{line}\n" * 6_000)
+    built(tmp_path / "before", tiny, text(tmp_path, {"en": 3}))  # what is loaded only once
+    tracemalloc.start()
+    try:
+        check(rows, print, labels=True)
+        features = built(tmp_path, tiny, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert features.examples == 6_000
+    assert peak < (tmp_path / "de.txt").stat().st_size / 2, f"{peak:,}"
+
+
+def test_quotas_by_hand() -> None:
+    # masses 81^.5, 9^.5, 1^.5 = 9, 3, 1 of 13: 69.23, 23.08, 7.69 of a hundred, and the last gets what is left
+    assert Mask(alpha=0.5, sentences=100).quotas([81, 9, 1]) == [69, 23, 8]
+    assert Mask(alpha=0.5).quotas([81, 9, 1]) == [63, 21, 7]  # of 91: exactly
+    assert Mask(sentences=10).quotas([81, 9, 10]) == [8, 1, 1]  # 8.1, 0.9, 1.0
+    assert Mask(alpha=0).quotas([5, 1]) == [3, 3]
+    assert Mask(alpha=0.3, sentences=1).quotas([10, 10]) == [1, 0]
+    counts = [6_000_000, 300_000, 7_000]
+    masses = [count**0.3 for count in counts]
+    quotas = Mask(alpha=0.3, sentences=2_000_000).quotas(counts)
+    assert sum(quotas) == 2_000_000
+    for quota, mass in zip(quotas, masses, strict=True):
+        assert abs(quota - 2_000_000 * mass / sum(masses)) < 1
+
+
+def test_draws_take_all_equally_often_and_the_rest_once_more() -> None:
+    drawn = list(times(10, 37, "de"))
+    assert Counter(drawn) == {3: 3, 4: 7}
+    assert drawn == list(times(10, 37, "de")) != list(times(10, 37, "fr"))
+    size = 2 * BLOCK + 7
+    drawn = list(times(size, size // 3, "de"))
+    assert set(drawn) == {0, 1} and sum(drawn) == size // 3
+    for half in (drawn[:BLOCK], drawn[BLOCK : 2 * BLOCK]):
+        assert abs(sum(half) - BLOCK / 3) < 5 * (BLOCK * 2 / 9) ** 0.5  # five standard deviations
+    assert list(times(3, 0, "de")) == [0, 0, 0]
+
+
+def test_small_languages_are_repeated_and_of_large_ones_only_what_is_drawn_is_kept(
+    tiny: Encoder, tmp_path: Path
+) -> None:
+    rows = text(tmp_path, {"de": 81, "sw": 9, "yo": 1}, alpha=0.5, sentences=26)
+    drawn = list(rows.drawn())
+    assert drawn == list(rows.drawn()), "the same is drawn again"
+    assert [sum(n for line, n in drawn if line.startswith(code)) for code in ("de", "sw", "yo")] == [18, 6, 2]
+    assert len(drawn) == 18 + 6 + 1 and ("yo 0 stone", 2) in drawn
+    features = built(tmp_path, tiny, rows)
+    assert (features.examples, len(features.lengths_F)) == (26, 25)
+    batches = Shuffled(features, 10, generator(1))
+    epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
+    for epoch in epochs:
+        assert [len(batch) for batch in epoch] == [10, 10, 6]
+        assert Counter(f for batch in epoch for f in batch) == {**dict.fromkeys(range(24), 1), 24: 2}
+    assert epochs[0] != epochs[1]
+    batch = collate(features, [24, 3, 24, 24], tiny.masking(), generator(1))
+    assert batch.examples == 4 and batch.example_B.tolist() == [0, 1, 2, 3]
+
+
+def test_draws_belong_to_training_and_to_what_features_are_kept_by(tiny: Encoder, tmp_path: Path) -> None:
+    sizes = {"de": 20, "sw": 5}
+    sets = [built(tmp_path, tiny, text(tmp_path, sizes, **fields)).examples for fields in
+            ({}, {"alpha": 0.5}, {"sentences": 7}, {"alpha": 0.5, "sentences": 7})]  # fmt: skip
+    assert sets == [25, 25, 7, 7]
+    assert len([path for path in (tmp_path / "features").iterdir() if path.is_dir()]) == 4
+    training = text(tmp_path, sizes, sentences=7)
+    scoring = locate(training.task, training.task.data["train"], ("de",), tmp_path)
+    assert [n for _, n in scoring.drawn()] == [1] * 20
+
+
+def test_the_catalogues_text_is_drawn_as_in_the_paper() -> None:
+    form = TASKS["masked-text"].format
+    assert isinstance(form, Mask) and (form.alpha, form.sentences) == (0.3, 2_000_000)
+    assert not Mask().draws
+
+
+def test_data_that_were_read_before_are_not_read_again_until_they_change(
+    study: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def watched(found: Any, *arguments: Any, **more: Any) -> Any:
+        read.extend(Path(path).name for path in found.paths)
+        return original(found, *arguments, **more)
+
+    original = reading.read
+    monkeypatch.setattr(reading, "read", watched)
+    assert study.run().code == 0
+    assert "train-en.tsv" in read
+
+    for done in study.out.glob("steps/*/done.json"):
+        done.unlink()
+    read.clear()
+    assert study.run().code == 0
+    assert "train-en.tsv" not in read and read.count("dev-en.tsv") == 2  # to stop by, and to be scored
+
+    for done in study.out.glob("steps/*/done.json"):
+        done.unlink()
+    study.edit("train-en.tsv", "neutral", "nonsense")
+    said = study.run()
+    assert said.code == 2 and "unknown label 'nonsense'" in said.err
+    (study.out / "read.json").write_text("{")
+    study.edit("train-en.tsv", "nonsense", "neutral")
+    read.clear()
+    assert study.run().code == 0 and "train-en.tsv" in read
+
+
+def test_what_is_odd_about_data_is_said_again_when_they_are_not_read(study: Files) -> None:
+    study.edit("tasks.yaml", "train: train-en.tsv", "train: {path: train-en.tsv, broken: replace}")
+    path = study.folder / "train-en.tsv"
+    path.write_bytes(path.read_bytes().replace(b"cat", b"c\xfft"))
+    first = study.run()
+    for done in study.out.glob("steps/*/done.json"):
+        done.unlink()
+    again = study.run()
+    assert first.code == again.code == 0 and "is not UTF-8" in first.err and "is not UTF-8" in again.err
+
+
+@pytest.mark.parametrize("room", [0, 4, 16])
+def test_a_full_disk_is_told_and_leaves_nothing(room: int, tiny: Encoder, tmp_path: Path) -> None:
+    pairs = [Labelled(("the cat", "a stone " * 9), None)] * 2000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room * 1024, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as raised:
+            stored(tmp_path, NLI, tiny.pieces(64), "", "", lambda: once(pairs))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.errno == errno.EFBIG and not list(tmp_path.iterdir())
