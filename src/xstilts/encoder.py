@@ -14,14 +14,17 @@ from typing import Any, NoReturn
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from xstilts import packing
+from xstilts import device, packing
 from xstilts.batching import Batch, Masking
 from xstilts.data.find import digest
 from xstilts.errors import UserError, nearest
 from xstilts.features import TokenizerPieces
 
 PROBE_TOLERANCE = 1e-4
+ROUND = 64
+"""Tokens of a packed row on a CPU are filled up to a multiple of this, for oneDNN compiles kernels for each number."""
 
 
 class Encoder(nn.Module):
@@ -39,6 +42,7 @@ class Encoder(nn.Module):
         self.base, self.tokenizer, self.notes = base, tokenizer, notes
         self.vocabulary = _LanguageModelHead(lm) if lm is not None else None
         self.config = base.config
+        device.hasten(base)
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self._offset = 0
@@ -67,19 +71,24 @@ class Encoder(nn.Module):
         The forward pass stops at `layer`.
         """
         if self.packs:
-            layout = packing.Layout.alike(batch.lengths_B)
-            inputs = {"input_ids": batch.ids_T[None], "position_ids": layout.at_T[None] + self._offset}
+            more = -batch.tokens % ROUND if batch.ids_T.device.type == "cpu" else 0  # a sequence that nobody looks at
+            layout = packing.Layout.alike(pad(batch.lengths_B, (0, 1), value=more) if more else batch.lengths_B)
+            ids_T, at_T = pad(batch.ids_T, (0, more), value=self._filler), pad(layout.at_T[: batch.tokens], (0, more))
+            inputs = {"input_ids": ids_T[None], "position_ids": at_T[None] + self._offset}
             if self._types:
-                inputs["token_type_ids"] = batch.types_T[None]
+                inputs["token_type_ids"] = pad(batch.types_T, (0, more))[None]
             with packing.packed(layout):
-                return self._run(layer, inputs)[0]
+                return self._run(layer, inputs)[0, : batch.tokens]
         layout = packing.Layout.of(batch.lengths_B)
-        filler = self.tokenizer.pad_token_id or 0
-        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, filler)
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._filler)
         inputs = {"input_ids": ids_BL, "attention_mask": layout.real_BL.long()}
         if self._types:
             inputs["token_type_ids"] = packing.pad(batch.types_T, layout)
         return packing.unpad(self._run(layer, inputs), layout)
+
+    @property
+    def _filler(self) -> int:
+        return self.tokenizer.pad_token_id or 0
 
     def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
         if layer is None or layer == self.layers:
