@@ -50,18 +50,19 @@ class Loop:
 
     def __init__(self, folder: Path, size: int) -> None:
         self.encoder, self.size = works.loaded(folder), size
-        self.encoder.base.set_attn_implementation("sdpa")
-        self.encoder.base.eval()
+        works.as_usual(self.encoder).eval()
 
     def keep(self, head: heads.Head, task: Task, features: FeatureSet, precision: Precision) -> Kept:
         """What the head keeps of all forward passes, in order."""
         kept: list[Any] = []
         layer = self.encoder.pooled_layer if task.format.head.kind == "mean" else None
         rng, passes = generator(0, "none"), len(features.lengths_F)
-        with torch.inference_mode(), device.autocast(self.encoder.device, precision):
+        with torch.inference_mode():
             for start in range(0, passes, self.size):
                 batch = collate(features, range(start, min(start + self.size, passes)), None, rng)
-                kept.extend(head.keep(head(self.hidden(batch, layer), batch), batch))
+                with device.autocast(self.encoder.device, precision):
+                    outputs = head(self.hidden(batch, layer), batch)
+                kept.extend(head.keep(outputs, batch))
         return Kept(features.example_F, kept, features.notes)
 
     def hidden(self, batch: Batch, layer: int | None) -> Tensor:
@@ -142,7 +143,7 @@ def main() -> None:
     add("--layers", type=int, default=6, help="of the random encoder (default: %(default)s)")
     add("--hidden", type=int, default=384, help="(default: %(default)s)")
     add("--vocabulary", type=int, default=32_000, help="(default: %(default)s)")
-    add("--limit", type=int, default=300, help="test examples of each language (default: %(default)s)")
+    add("--limit", type=int, default=150, help="test examples of each language (default: %(default)s)")
     add("--batch", type=int, default=32, help="of the loop (default: %(default)s)")
     add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
     args = works.arguments(parser)

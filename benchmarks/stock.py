@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+import works
 from works import Precision
 from xstilts.batching import Batch
 from xstilts.encoder import Encoder
@@ -66,7 +67,7 @@ class Model(nn.Module):
 
     def __init__(self, encoder: Encoder, head: Head, format: str, precision: Precision) -> None:
         super().__init__()
-        self.base, self.head, self.loss, self.bf16 = encoder.base, head, LOSSES[format], precision == "bf16"
+        self.base, self.head, self.loss, self.bf16 = works.as_usual(encoder), head, LOSSES[format], precision == "bf16"
         self.losses: list[Tensor] = []
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -137,7 +138,6 @@ def train(
         settings: learning rate, share of warm-up, weight decay.
         clock: in seconds.
     """
-    encoder.base.set_attn_implementation("sdpa")
     model, watch, (lr, warmup, decay) = Model(encoder, head, format, precision), _Watch(clock), settings
     trainer = Trainer(
         model=model,

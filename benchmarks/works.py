@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from xstilts.data.examples import locate
+from xstilts.device import Linear
 from xstilts.encoder import Encoder, load
 from xstilts.features import FeatureSet
 from xstilts.recipe import NewEncoder
@@ -60,16 +62,16 @@ _NLI, _TEXT, _SQUAD = TASKS["mnli"], TASKS["masked-text"], "squad_v1.1_partial/s
 WORKS = {
     work.name: work
     for work in (
-        Work("nli", "MNLI dev pairs", _NLI, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), 32, 30,
+        Work("nli", "MNLI dev pairs", _NLI, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), 32, 15,
              (*_both(1.7, 1.6), ("bf16", "fp32", 2.5))),
         Work("choose", "HellaSwag dev, four endings", TASKS["hellaswag"], TASKS["hellaswag"].data["dev"], ("en",), 24,
-             4, _both(1.5, 1.5)),
+             3, _both(1.5, 1.5)),
         Work("span", "questions of SQuAD 1.1, all windows", TASKS["squad1"], Source.model_validate(_SQUAD), ("en",), 8,
-             10, _both(1.2, 1.2), 1000),
+             6, _both(1.2, 1.2), 1000),
         Work("tag", "English words with their parts of speech", TASKS["udpos"], TASKS["udpos"].data["train"], ("en",),
-             32, 30, _both(1.5, 1.5)),
+             32, 15, _both(1.5, 1.5)),
         Work("mask", "lines in nine languages", _TEXT, _TEXT.data["train"],
-             ("ar", "de", "en", "fi", "hi", "ja", "ru", "sw", "th"), 8, 40, _both(1.0, 1.0), 300),
+             ("ar", "de", "en", "fi", "hi", "ja", "ru", "sw", "th"), 8, 25, _both(1.0, 1.0), 300),
     )
 }  # fmt: skip
 
@@ -103,6 +105,15 @@ def loaded(folder: Path) -> Encoder:
     encoder = load(str(folder))
     assert encoder.packs, "padding-free batches do not work with this encoder"
     return encoder
+
+
+def as_usual(encoder: Encoder) -> Any:
+    """The encoder's model with transformers' own attention and torch's own linear layers."""
+    for layer in encoder.base.modules():
+        if type(layer) is Linear:
+            layer.__class__ = nn.Linear
+    encoder.base.set_attn_implementation("sdpa")
+    return encoder.base
 
 
 def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
