@@ -15,11 +15,11 @@ check: .venv/ready  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready  ## measure, and write docs/benchmarks.md
+bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md; needs the data folder (XSTILTS_DATA)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
-	$(BIN)/python benchmarks/train_throughput.py --rounds 2 --write docs/benchmarks.md
-	$(BIN)/python benchmarks/retrieval.py --write docs/benchmarks.md
-	$(BIN)/python benchmarks/features.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/train_throughput.py --write docs/benchmarks.md
+	for name in evaluation roofline word_table features retrieval; do \
+	  $(BIN)/python benchmarks/$$name.py --write docs/benchmarks.md || exit 1; done
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -63,3 +63,8 @@ def write(path: Path, name: str, text: str) -> None:
     after = rest.split(end, 1)[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def met(yes: bool) -> str:
+    """What became of a target."""
+    return "met" if yes else "missed"

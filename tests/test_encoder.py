@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from xstilts import heads, packing
+from xstilts import device, heads, packing
 from xstilts.batching import Batch
 from xstilts.encoder import Encoder, load
 from xstilts.formats import Classify
@@ -225,3 +225,29 @@ def test_a_new_encoder_depends_on_its_seed_alone(sentences: tuple[str, ...]) -> 
 def test_the_dropout_of_a_head_is_what_the_family_calls_so(config: Any, rate: float) -> None:
     head = heads.build(Classify(labels=("0", "1")).head, config, None)
     assert {module.p for module in head.modules() if isinstance(module, nn.Dropout)} == {rate}
+
+
+@pytest.mark.parametrize(("rows", "bias"), [(0, True), (1, True), (33, False), (64, True)])
+def test_a_product_and_its_gradients_are_torchs_own(rows: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    given = [torch.randn(*shape, requires_grad=True) for shape in ((rows, 24), (40, 24), (40,))[: 2 + bias]]
+    grad, ways = torch.randn(rows, 40), (torch.nn.functional.linear, device.product)
+    (usual, *their_grads), (ours, *our_grads) = (
+        (way(*given), *torch.autograd.grad(way(*given), given, grad)) for way in ways
+    )
+    torch.testing.assert_close(ours, usual, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(our_grads, their_grads, rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_layer_gets_no_gradient() -> None:
+    inputs, weight = torch.randn(8, 4, requires_grad=True), torch.randn(6, 4)
+    device.product(inputs, weight).sum().backward()
+    assert weight.grad is None
+    torch.testing.assert_close(inputs.grad, weight.sum(0).expand(8, 4))
+
+
+def test_linear_layers_of_an_encoder_go_the_fast_way_and_keep_their_names(tiny: Encoder) -> None:
+    layers = [layer for layer in tiny.base.modules() if isinstance(layer, torch.nn.Linear)]
+    assert layers
+    assert all(type(layer) is device.Linear for layer in layers)
+    assert {name.rpartition(".")[2] for name in tiny.base.state_dict() if ".dense." in name} == {"weight", "bias"}

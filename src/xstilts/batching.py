@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from xstilts.features import FeatureSet
 
@@ -54,6 +55,14 @@ class Batch:
     def tokens(self) -> int:
         """Real tokens."""
         return len(self.ids_T)
+
+    def filled(self, multiple: int, filler: int) -> Batch:
+        """The same with one more sequence of the piece `filler`, so that the tokens are a multiple of some number."""
+        more = -self.tokens % multiple
+        if not more:
+            return self
+        ids_T, types_T = pad(self.ids_T, (0, more), value=filler), pad(self.types_T, (0, more))
+        return replace(self, ids_T=ids_T, types_T=types_T, lengths_B=pad(self.lengths_B, (0, 1), value=more))
 
     def passes(self, first: int, end: int) -> Batch:
         """The forward passes from `first` to before `end`, as a batch."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,15 +16,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from xstilts import packing
+from xstilts import device, folder, packing
 from xstilts.batching import ENGLISH, Batch, Masking
-from xstilts.errors import UserError, nearest
+from xstilts.errors import UserError
 from xstilts.features import TokenizerPieces
 from xstilts.lm_head import LanguageModelHead
 
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
 """How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""
 PROBE_LENGTHS = (7, 4, 5, 1)
+PROBE_TOLERANCE = 1e-4
+ROUND = 64
+"""Tokens of a packed row on a CPU are filled up to a multiple of this, for oneDNN compiles kernels for each number."""
 
 
 class Encoder(nn.Module):
@@ -45,6 +47,7 @@ class Encoder(nn.Module):
         self.base, self.tokenizer, self.notes = base, tokenizer, notes
         self.vocabulary = LanguageModelHead(lm) if lm is not None else None
         self.config = base.config
+        device.hasten(base)
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self.languages = _language_ids(base.config) if "langs" in accepts else {}
@@ -80,17 +83,18 @@ class Encoder(nn.Module):
         The forward pass stops at `layer`, unless the model's layers are of an unusual kind.
         """
         if self.packs:
-            return self._packed(batch, packing.Layout.alike(batch.lengths_B), layer)
+            filled = batch.filled(ROUND, self._filler) if batch.ids_T.device.type == "cpu" else batch
+            return self._packed(filled, packing.Layout.alike(filled.lengths_B), layer)[: batch.tokens]
         layout = packing.Layout.of(batch.lengths_B)
-        filler = self.tokenizer.pad_token_id or 0
-        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, filler)
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._filler)
         inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
         return packing.unpad(self._run(layer, inputs | {"attention_mask": layout.real_BL.long()}), layout)
 
     def _packed(self, batch: Batch, layout: packing.Layout, layer: int | None = None) -> Tensor:
         inputs = self._inputs(batch.ids_T[None], batch.types_T[None], batch.language)
+        at_T = layout.at_T.clamp(max=self.max_length - 1)  # of what only fills up
         with packing.packed(layout):
-            return self._run(layer, inputs | {"position_ids": layout.at_T[None] + self._offset})[0]
+            return self._run(layer, inputs | {"position_ids": at_T[None] + self._offset})[0]
 
     def _inputs(self, ids: Tensor, types: Tensor, language: str) -> dict[str, Tensor]:
         """What the model is told of every token, all of one shape."""
@@ -100,6 +104,10 @@ class Encoder(nn.Module):
         if self.languages:
             inputs["langs"] = torch.full_like(ids, self.languages.get(language, self.languages[ENGLISH]))
         return inputs
+
+    @property
+    def _filler(self) -> int:
+        return self.tokenizer.pad_token_id or 0
 
     def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
         if layer is None or layer == self.layers:
@@ -289,7 +297,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
     weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     weights["ignore_mismatched_sizes"] = True  # not ignored at all, but told apart below
-    check(name)
+    folder.check(name)
     try:
         config = AutoConfig.from_pretrained(place, **common)
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
@@ -359,36 +367,3 @@ def _whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, An
         raise UserError(f"the checkpoint lacks {count} that the encoder needs: {some}", where=name, hint=hint)
     for key, there, needed in sorted(mismatched, key=lambda row: row[0]):
         raise UserError(f"the shape of {key} is {list(there)}, config.json needs {list(needed)}", where=name, hint=hint)
-
-
-def check(name: str) -> None:
-    """See at once, without loading weights, whether a local folder can be an encoder.
-
-    Raises:
-        UserError: a path that is no folder, or a folder without config.json, safetensors weights or a tokenizer.
-    """
-    folder = Path(name)
-    if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            beside = folder.parent
-            names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
-            hint = nearest(folder.name, names) if names else f"relative to {Path.cwd()}" if name[0] == "." else ""
-            raise UserError("no such folder", where=name, hint=hint)
-        return
-    if not folder.is_dir():
-        raise UserError("is a file; an encoder is a folder with config.json", where=name)
-    if not (folder / "config.json").is_file():
-        raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
-    try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin"))
-        raise UserError(
-            "has only pickled weights (.bin), which are never read" if pickled else "has no weights (*.safetensors)",
-            where=name,
-            hint="save the model again with transformers: save_pretrained writes safetensors" if pickled else "",
-        )
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")

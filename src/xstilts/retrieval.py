@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import conv2d
 
-from xstilts.device import device
+from xstilts.device import device, product
 
 TILE = 2048, 1024
 """Rows and columns of similarities that are looked at together; at 8 MiB they stay in a processor's cache."""
@@ -77,7 +76,7 @@ def neighbours(
     for at in range(0, len(x_N), rows):
         x_RH, x_best = x_units.load(at), _Best(rows, min(k, len(y_N)), where)
         for first, block_best in zip(range(0, len(y_N), columns), y_best, strict=True):
-            tile_RC = _similarities(x_RH, y_units.load(first))
+            tile_RC = product(x_RH, y_units.load(first))
             tile_RC[len(x_N) - at :] = tile_RC[:, len(y_N) - first :] = -torch.inf
             tile_RSG, tile_SGC = tile_RC.view(rows, GROUP, -1), tile_RC.view(GROUP, -1, columns)
             x_best.offer(tile_RSG, tile_RSG.amax(1), first)
@@ -109,19 +108,6 @@ class _Units:
         units_RH /= lengths_R1.clamp(min=torch.finfo(torch.float32).tiny)
         units_RH[~lengths_R1[:, 0].isfinite()] = 0
         return units_RH
-
-
-def _similarities(x_RH: Tensor, y_CH: Tensor) -> Tensor:
-    """The matrix product.
-
-    As a convolution of sixteen pictures of one pixel's height it goes to oneDNN, which has AVX-512 kernels for every
-    make of processor; `mm` goes to MKL, which on AMD's has not, and takes twice as long.
-    """
-    if x_RH.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return x_RH @ y_CH.T
-    pictures = x_RH.view(16, 1, -1, x_RH.shape[1]).permute(0, 3, 1, 2)
-    product = conv2d(pictures, y_CH.view(len(y_CH), 1, 1, -1).permute(0, 3, 1, 2))
-    return product.permute(0, 2, 3, 1).reshape(len(x_RH), len(y_CH))
 
 
 class _Best:

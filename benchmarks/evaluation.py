@@ -1,0 +1,178 @@
+"""Evaluation over all languages against a loop over fixed batches in file order, each padded to its longest.
+
+Same model, same head, same precision, one run; the scores of both are compared. Three kinds of work: pairs of XNLI,
+tagged sentences of Universal Dependencies, and the vectors of Tatoeba's sentences, for which the loop asks the model
+for all hidden states, as is usual, and our forward pass stops at the pooled layer. Runs on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import figures
+import works
+from works import PRECISIONS, Precision
+from xstilts import device, evaluate, heads, packing
+from xstilts.batching import Batch, collate, generator
+from xstilts.data.examples import locate
+from xstilts.encoder import Encoder
+from xstilts.errors import UserError
+from xstilts.features import FeatureSet
+from xstilts.languages import codes
+from xstilts.metrics import METRICS
+from xstilts.task import Kept, Task
+from xstilts.tasks import TASKS
+
+TARGET = 3.0
+EVALUATED = {
+    "xnli": TASKS["xnli"],
+    "udpos": TASKS["udpos"],
+    "tatoeba": TASKS["tatoeba"].model_copy(update={"languages": codes("de hi ja ru th vi")}),  # whole pools, any limit
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The test examples of a language and their forward passes."""
+
+    language: str
+    examples: list[Any]
+    features: FeatureSet
+
+
+class Loop:
+    """The usual way: fixed batches in file order, padded to the longest, transformers' own attention."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.encoder, self.size = works.loaded(folder), size
+        works.as_usual(self.encoder).eval()
+
+    def keep(self, head: heads.Head, task: Task, features: FeatureSet, precision: Precision) -> Kept:
+        """What the head keeps of all forward passes, in order."""
+        kept: list[Any] = []
+        layer = self.encoder.pooled_layer if task.format.head.kind == "mean" else None
+        rng, passes = generator(0, "none"), len(features.lengths_F)
+        with torch.inference_mode():
+            for start in range(0, passes, self.size):
+                batch = collate(features, range(start, min(start + self.size, passes)), None, rng)
+                with device.autocast(self.encoder.device, precision):
+                    outputs = head(self.hidden(batch, layer), batch)
+                kept.extend(head.keep(outputs, batch))
+        return Kept(features.example_F, kept, features.notes)
+
+    def hidden(self, batch: Batch, layer: int | None) -> Tensor:
+        """Hidden states of the real tokens."""
+        layout = packing.Layout.of(batch.lengths_B)
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self.encoder.tokenizer.pad_token_id)
+        given = {"input_ids": ids_BL, "attention_mask": layout.real_BL.long()}
+        out = self.encoder.base(**given, output_hidden_states=layer is not None)
+        hidden_BLH = out.last_hidden_state if layer is None else out.hidden_states[layer]
+        return packing.unpad(hidden_BLH, layout)
+
+
+def splits(task: Task, encoder: Encoder, data: Path, limit: int) -> Iterator[Split]:
+    """The languages whose test set is there."""
+    for language in task.languages:
+        try:
+            found = locate(task, task.data["test"], (language,), data, limit)
+        except UserError:
+            continue
+        examples = found.read()
+        features = FeatureSet.build(task.format, examples, encoder.pieces(task.max_length))
+        yield Split(language, examples, features)
+
+
+def score(task: Task, split: Split, kept: Kept) -> float:
+    """The task's main metric, in percent."""
+    form = task.format
+    predictions = form.decode(split.examples, kept, None)
+    asked = [i for i, example in enumerate(split.examples) if form.asks(example)]
+    references = [form.reference(split.examples[i], i) for i in asked]
+    return METRICS[task.metric].score(references, predictions, split.language)
+
+
+def measure(name: str, encoder: Encoder, loop: Loop, args: argparse.Namespace) -> Iterator[str]:
+    """Rows of the table, one for each precision."""
+    task = EVALUATED[name]
+    torch.manual_seed(2)
+    head = heads.build(task.format.head, encoder.config, None).eval()
+    there = list(splits(task, encoder, args.data, args.limit))
+    lengths = [split.features.lengths_F for split in there]
+    tokens, passes = sum(int(n.sum()) for n in lengths), sum(len(n) for n in lengths)
+    padded = sum(int(n[i : i + loop.size].max()) * len(n[i : i + loop.size])
+                 for n in lengths for i in range(0, len(n), loop.size))  # fmt: skip
+    for precision in PRECISIONS:
+
+        def ours(split: Split, precision: Precision = precision) -> Kept:
+            return evaluate.keep(encoder, head, task.format, split.features, precision)
+
+        def usual(split: Split, precision: Precision = precision) -> Kept:
+            return loop.keep(head, task, split.features, precision)
+
+        seconds: dict[Callable[..., Kept], float] = {ours: 0.0, usual: 0.0}
+        gap = 0.0
+        for way in (ours, usual):  # warm
+            way(there[0])
+        for split in there:
+            scores = []
+            for way in (ours, usual):
+                started = args.clock()
+                kept = way(split)
+                seconds[way] += args.clock() - started
+                scores.append(score(task, split, kept))
+            gap = max(gap, abs(scores[0] - scores[1]))
+        ratio = seconds[usual] / seconds[ours]
+        row = (
+            f"| {name}, {precision} | {len(there)} | {passes:,} | {padded / tokens:.2f} x | {seconds[ours]:.1f} "
+            f"| {seconds[usual]:.1f} | {ratio:.2f} | {TARGET:.0f} | {figures.met(ratio >= TARGET)} | {gap:.2f} |"
+        )
+        print(row, file=sys.stderr, flush=True)
+        yield row
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--work", default=",".join(EVALUATED), help="tasks, commas between (default: %(default)s)")
+    add("--layers", type=int, default=6, help="of the random encoder (default: %(default)s)")
+    add("--hidden", type=int, default=384, help="(default: %(default)s)")
+    add("--vocabulary", type=int, default=32_000, help="(default: %(default)s)")
+    add("--limit", type=int, default=150, help="test examples of each language (default: %(default)s)")
+    add("--batch", type=int, default=32, help="of the loop (default: %(default)s)")
+    add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
+    args = works.arguments(parser)
+    args.clock = time.process_time if args.processor else time.perf_counter
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        works.make_encoder(folder, works.texts(args.data), layers=args.layers, hidden=args.hidden,
+                           vocabulary=args.vocabulary)  # fmt: skip
+        encoder, loop = works.loaded(folder), Loop(folder, args.batch)
+    encoder.eval()
+    rows = [row for name in args.work.split(",") for row in measure(name, encoder, loop, args)]
+    text = "\n".join([
+        f"Encoder {args.layers} x {args.hidden}; test sets, {args.limit} examples of each language at most. The loop "
+        f"has batches of {args.batch} in file order, each padded to its longest.",
+        "",
+        "| task | languages | forward passes | with padding | xstilts, s | loop, s | times as fast | target | "
+        "| largest difference of a score |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|---:|",
+        *rows,
+    ])  # fmt: skip
+    print(text)
+    if args.write:
+        figures.write(args.write, "evaluation", f"{text}\n\n{figures.measured('torch', 'transformers')}")
+
+
+if __name__ == "__main__":
+    main()
