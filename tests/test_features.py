@@ -150,7 +150,8 @@ def test_text_is_read_checked_and_tokenized_without_being_held(
 
 def test_quotas_by_hand() -> None:
     # masses 81^.5, 9^.5, 1^.5 = 9, 3, 1 of 13: 69.23, 23.08, 7.69 of a hundred, and the last gets what is left
-    assert Mask(alpha=0.5, sentences=100).quotas([81, 9, 1]) == [69, 23, 8]
+    assert Mask(alpha=0.5, sentences=50).quotas([81, 9, 1]) == [35, 11, 4]  # 34.6, 11.5, 3.8
+    assert Mask(alpha=0.5, sentences=100).quotas([81, 9, 1]) == [63, 21, 7]  # no more than there are
     assert Mask(alpha=0.5).quotas([81, 9, 1]) == [63, 21, 7]  # of 91: exactly
     assert Mask(sentences=10).quotas([81, 9, 10]) == [8, 1, 1]  # 8.1, 0.9, 1.0
     assert Mask(alpha=0).quotas([5, 1]) == [3, 3]

@@ -151,10 +151,11 @@ SETTINGS = Training(
 )
 
 
-def after(encoder: Encoder, part: Learning, **more: Any) -> tuple[dict[str, torch.Tensor], list[Logged]]:
+def after(encoder: Encoder, part: Learning, precision: str = "fp32", **more: Any) -> tuple[dict[str, torch.Tensor], list[Logged]]:
     """Weights and log of a training."""
     lines: list[Logged] = []
-    train(encoder, [part], SETTINGS, seed=1, dev=None, log=lines.append, **more)
+    settings = SETTINGS.model_copy(update={"precision": precision})
+    train(encoder, [part], settings, seed=1, dev=None, log=lines.append, **more)
     kept = torch.nn.ModuleDict({"encoder": encoder, "head": part.head}).state_dict()
     if part.plan.task in ("choose", "span"):  # no ending or token gains by a bias: its gradient is rounding, blown up
         del kept["head.out.bias"]

@@ -22,7 +22,7 @@ class Mask(Format):
     alpha: float = Field(default=1.0, ge=0, le=1)
     """Below 1, an epoch has more of small languages: their share of it is as (their share of all examples) ^ alpha."""
     sentences: int | None = Field(default=None, ge=1, le=10**9)
-    """Examples of an epoch of all languages together; by default as many as there are."""
+    """Examples of an epoch of all languages together, at most; by default as many as there are."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -52,9 +52,9 @@ class Mask(Format):
         """How many sentences are drawn of each language, rounded by the largest remainders (Conneau & Lample, 2019).
 
         >>> Mask(alpha=0.5, sentences=100).quotas([81, 9, 1])
-        [69, 23, 8]
+        [63, 21, 7]
         """
-        total = sum(sizes) if self.sentences is None else self.sentences
+        total = min(sum(sizes), self.sentences or sum(sizes))
         mass = np.array(sizes, float) ** self.alpha
         exact = total * mass / mass.sum()
         quotas = np.floor(exact).astype(np.int64)

@@ -1,0 +1,75 @@
+"""The hardware: float16 where bfloat16 is absent, torch.compile where it works, one order of additions."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from test_resume import after, learning
+from xstilts import device
+from xstilts.batching import collate, generator
+from xstilts.encoder import load
+from xstilts.features import FeatureSet
+from xstilts.formats import Mask
+
+CPU = torch.device("cpu")
+
+
+def test_bf16_is_float16_with_scaled_gradients_where_a_card_has_no_bfloat16(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {}
+    for dtype in (torch.bfloat16, torch.float16):
+        monkeypatch.setattr(device, "half", lambda _, dtype=dtype: dtype)
+        seen: list[torch.dtype] = []
+        encoder = load(str(encoder_folder))
+        encoder.base.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].last_hidden_state.dtype))
+        weights[dtype], lines = after(encoder, learning(encoder, "classify", sentences, 7), precision="bf16")
+        assert device.Scale(CPU, "bf16").value == (1 if dtype == torch.bfloat16 else 2**16)
+        assert all(line.loss < 1 for line in lines)
+        assert all(value.isfinite().all() and value.dtype == torch.float32 for value in weights[dtype].values())
+    moved = [(weights[torch.float16][name] - value).abs().max() for name, value in weights[torch.bfloat16].items()]
+    assert 0 < max(moved) < 0.01, "the same training, rounded otherwise"
+
+
+def test_the_scale_halves_when_gradients_overflow_and_doubles_after_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "half", lambda _: torch.float16)
+    monkeypatch.setattr(device.Scale, "PATIENCE", 3)
+    scale, values = device.Scale(CPU, "bf16"), []
+    for norm in (1.0, torch.inf, 1.0, torch.nan, 1.0, 1.0, 1.0):
+        scale.heed(torch.tensor(norm))
+        values.append(scale.value / scale.START)
+    assert values == [1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.5]
+    other = device.Scale(CPU, "bf16")
+    other.load_state_dict(scale.state_dict())
+    assert other.state_dict() == scale.state_dict()
+
+
+def test_a_compiler_that_does_not_work_is_told_and_done_without(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/g++",))
+    encoder = load(str(encoder_folder))
+    assert "C++" in encoder.compile()
+    assert all(weight.grad is None for weight in encoder.parameters())
+    after(encoder, learning(encoder, "classify", sentences, 7))
+
+
+@pytest.mark.slow
+def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
+    encoder_folder: Path, sentences: tuple[str, ...]
+) -> None:
+    encoder = load(str(encoder_folder))
+    features = FeatureSet.build(Mask(), list(sentences), encoder.pieces(32))
+    results = []
+    for compiled in (False, True):
+        assert not compiled or encoder.compile() == ""
+        for passes in (range(20), range(7)):  # of another shape, too
+            hidden_TH = encoder.hidden(collate(features, passes, None, generator(0)))
+            hidden_TH.square().mean().backward()
+            results.append([hidden_TH.detach(), *(p.grad for p in encoder.base.parameters() if p.grad is not None)])
+            encoder.zero_grad(set_to_none=True)
+    for usual, compiled in zip(results[:2], results[2:], strict=True):
+        torch.testing.assert_close(compiled, usual, atol=1e-5, rtol=1e-4)
