@@ -133,19 +133,25 @@ class Measured:
         return float(np.abs(ours_U - theirs_U).max())
 
 
-def measure(work: Work, folder: Path, args: argparse.Namespace) -> Measured:
-    """Measure memory, then speed."""
+def memory(work: Work, folder: Path) -> dict[Setting, float]:
+    """Peak memory of each setting, in MiB."""
+    peak = {}
+    for setting in SETTINGS:
+        peak[setting] = peak_mib(work, setting, folder)
+        print(f"{work.name}, memory: {', '.join(setting)}: {peak[setting]:,.0f} MiB", file=sys.stderr, flush=True)
+    return peak
+
+
+def measure(work: Work, peak: dict[Setting, float], folder: Path, args: argparse.Namespace) -> Measured:
+    """Measure the speed."""
     updates = max(1, round(work.updates * args.share))
-    peak: dict[Setting, float] = {}
-    for setting in SETTINGS:  # before this process grows: on Linux a child's peak begins at its parent's
-        peak[setting] = 0.0 if args.no_memory else peak_mib(work, setting, folder)
     bench = Bench(work, folder, args.data, args.clock)
     runs: dict[Setting, list[Run]] = {setting: [] for setting in SETTINGS}
     for turn in range(args.rounds + 1):
         for setting in SETTINGS:
             run = bench.run(setting, turn, updates)
-            said = f"{run.examples_per_second:.1f} examples/s, {peak[setting]:,.0f} MiB"
-            print(f"{work.name}, round {turn}: {', '.join(setting)}: {said}", file=sys.stderr, flush=True)
+            said = f"{', '.join(setting)}: {run.examples_per_second:.1f} examples/s"
+            print(f"{work.name}, round {turn}: {said}", file=sys.stderr, flush=True)
             if turn:
                 runs[setting].append(run)
     drawn = [batch.lengths_B for turn in range(args.rounds) for batch in bench.batches(turn + 1, updates)]
@@ -216,7 +222,9 @@ def main() -> None:
         if args.encoder is None:
             works.make_encoder(folder, works.texts(args.data), layers=args.layers, hidden=args.hidden,
                                vocabulary=args.vocabulary)  # fmt: skip
-        text = report([measure(work, folder, args) for work in chosen], args, folder)
+        # memory first, before this process grows: on Linux a child's peak begins at its parent's
+        peaks = [{} if args.no_memory else memory(work, folder) for work in chosen]
+        text = report([measure(*one, folder, args) for one in zip(chosen, peaks, strict=True)], args, folder)
     print(text)
     if args.write:
         said = figures.measured("torch", "transformers", "accelerate")

@@ -13,6 +13,8 @@ from xstilts.features import FeatureSet
 from xstilts.formats import Mask
 
 CPU = torch.device("cpu")
+QUIET = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+"""torch's compiler warns of torch's own code."""
 
 
 def test_bf16_is_float16_with_scaled_gradients_where_a_card_has_no_bfloat16(
@@ -45,6 +47,7 @@ def test_the_scale_halves_when_gradients_overflow_and_doubles_after_long(monkeyp
     assert other.state_dict() == scale.state_dict()
 
 
+@QUIET
 def test_a_compiler_that_does_not_work_is_told_and_done_without(
     encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +60,7 @@ def test_a_compiler_that_does_not_work_is_told_and_done_without(
     after(encoder, learning(encoder, "classify", sentences, 7))
 
 
+@QUIET
 @pytest.mark.slow
 def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
     encoder_folder: Path, sentences: tuple[str, ...]

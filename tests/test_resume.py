@@ -151,7 +151,9 @@ SETTINGS = Training(
 )
 
 
-def after(encoder: Encoder, part: Learning, precision: str = "fp32", **more: Any) -> tuple[dict[str, torch.Tensor], list[Logged]]:
+def after(
+    encoder: Encoder, part: Learning, precision: str = "fp32", **more: Any
+) -> tuple[dict[str, torch.Tensor], list[Logged]]:
     """Weights and log of a training."""
     lines: list[Logged] = []
     settings = SETTINGS.model_copy(update={"precision": precision})
