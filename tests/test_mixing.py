@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from xstilts.errors import UserError
 from xstilts.mixing import CAP, Mixing, draw, probabilities, updates_of
 
 SIZES = {"anli_plus": 1104934, "mnli": 392702, "qqp": 363846, "squad_v2": 130319, "squad_v1": 87599,
@@ -97,7 +98,12 @@ def test_a_seed_decides_the_order() -> None:
 
 def test_a_share_of_text_that_becomes_the_whole_ends() -> None:
     drawn = draw([5, 5], [(1, 0), (0, 1)], Mixing(), [0], [1000, 0], None, rng())
-    assert len(drawn) < 10_000 and (drawn == 0).sum() > 500
+    assert len(drawn) == 2000 and (drawn == 0).sum() == pytest.approx(1000, abs=100)
+
+
+def test_a_share_too_small_to_end_is_refused() -> None:
+    with pytest.raises(UserError, match=r"would take 1e\+11 updates.*raise their weight"):
+        draw([5, 5], [1e-8, 1], Mixing(), [0], [1000, 0], None, rng())
 
 
 def test_a_rule_is_a_name_or_its_numbers() -> None:

@@ -107,18 +107,52 @@ def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]]
 
 def test_a_checkpoint_of_other_data_is_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("early\n", encoding="utf-8")
-    Checkpoint(tmp_path, 0, {"a": "1", "b": "2"}).write({"update": 7})
+    Checkpoint(tmp_path, 0, ["1", "2"]).write({"update": 7})
     (tmp_path / "log.jsonl").write_text("early\nlate\n", encoding="utf-8")
-    moved = Checkpoint(tmp_path, 0, {"elsewhere/b": "2", "elsewhere/a": "1"})
-    assert (moved.load() or {})["update"] == 7
+    same = Checkpoint(tmp_path, 0, ["1", "2"])
+    assert (same.load() or {})["update"] == 7
     assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == "early\n"
-    assert Checkpoint(tmp_path, 0, {"a": "1", "b": "3"}).load() is None
-    (tmp_path / "checkpoint.pt").write_bytes(b"half")
-    assert moved.load() is None
+    assert Checkpoint(tmp_path, 0, ["2", "1"]).load() is None, "two files have changed places"
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    at = whole.index(b"early")
+    for damaged in (b"half", whole[:-40], whole[:at] + b"E" + whole[at + 1 :]):
+        path.write_bytes(damaged)
+        assert same.load() is None
+    torch.save([1, 2], path)
+    assert same.load() is None
 
 
 def test_a_checkpoint_is_due_after_its_minutes(tmp_path: Path) -> None:
-    assert Checkpoint(tmp_path, 0, {}).due() and not Checkpoint(tmp_path, 10, {}).due()
+    assert Checkpoint(tmp_path, 0, []).due() and not Checkpoint(tmp_path, 10, []).due()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").touch()
+    code = """
+import resource, signal, sys, torch
+from pathlib import Path
+from xstilts.checkpoint import Checkpoint
+keeper = Checkpoint(Path(sys.argv[1]), 0, [])
+keeper.write({"update": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    keeper.write({"update": 2, "weights": torch.zeros(10**6)})
+except OSError as error:
+    print(type(error).__name__, keeper.load()["update"])
+"""
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said.stdout == "OSError 1\n" and [path.name for path in tmp_path.glob("*.pt*")] == ["checkpoint.pt"]
+
+
+def test_processes_that_were_never_started_are_told_of(
+    mixed: Callable[..., list[str]], xstilts: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in ("2", "abc"):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        said = xstilts(*mixed("out"))
+        assert said.code == 2 and "WORLD_SIZE" in said.err and "torchrun" in said.err
 
 
 # --- batches in parts -----------------------------------------------------------------------------------------------

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZipFile
 
 import torch
 
 from xstilts import parallel
 from xstilts.store import CHECKPOINT
 
-VERSION = 1
+VERSION = 2
 LOG = "log.jsonl"
 
 
@@ -28,12 +27,13 @@ class Checkpoint:
     Args:
         folder: of the step.
         minutes: between two writings.
-        inputs: sha256 by file of what the training reads; a checkpoint of other content is of no use.
+        origin: sha256 of all that the training starts from, in the order in which it is read, and what it runs on; a
+            checkpoint of another origin is of no use.
     """
 
-    def __init__(self, folder: Path, minutes: float, inputs: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, minutes: float, origin: Sequence[str]) -> None:
         self.path, self.log, self._seconds = folder / CHECKPOINT, folder / LOG, 60 * minutes
-        self._inputs = sorted(inputs.values())
+        self._origin = list(origin)
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -45,7 +45,7 @@ class Checkpoint:
         self._last = time.monotonic()
         if parallel.rank() != 0:
             return
-        whole = {"version": VERSION, "inputs": self._inputs, "log": self.log.read_text(encoding="utf-8"), **state}
+        whole = {"version": VERSION, "origin": self._origin, "log": self.log.read_text(encoding="utf-8"), **state}
         beside = self.path.with_name(f".{CHECKPOINT}.tmp")
         try:
             with beside.open("wb") as file:
@@ -53,19 +53,22 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.path)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from error
         finally:
             with suppress(OSError):  # it is gone already unless something went wrong
                 beside.unlink()
 
     def load(self) -> dict[str, Any] | None:
         """The state to go on from; the log is put back to that moment. None: begin at the beginning."""
-        if not is_zipfile(self.path):  # as torch writes them; cut short by a broken disk it is none
-            return None
         try:
+            with ZipFile(self.path) as file:  # as torch writes them, which does not compare the checksums
+                if file.testzip() is not None:
+                    return None
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, UnpicklingError):
+        except Exception:  # no file, or whatever torch's reader makes of a damaged one
             return None
-        if state.get("version") != VERSION or state.get("inputs") != self._inputs:
+        if not isinstance(state, dict) or (state.get("version"), state.get("origin")) != (VERSION, self._origin):
             return None
         if parallel.rank() == 0:
             self.log.write_text(state["log"], encoding="utf-8")

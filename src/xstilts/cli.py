@@ -101,7 +101,7 @@ def run(
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
-    from xstilts.progress import Progress
+    from xstilts.progress import Progress, second
     from xstilts.recipe import read
 
     made = lay_out(*read(recipe))
@@ -109,7 +109,7 @@ def run(
     from xstilts.run import run as do
 
     outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile))
-    if os.environ.get("RANK", "0") != "0":
+    if second():
         return
     many = len(made.study().tasks) > MANY
     _report(out, made.recipe.name, "overview" if many else "default")

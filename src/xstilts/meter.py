@@ -82,7 +82,8 @@ class Meter:
         if not self._losses:
             return
         update, task, lr = self._at
-        losses = parallel.summed(torch.stack(self._losses)).tolist()
+        where = self._losses[-1].device  # those of a checkpoint are on the CPU
+        losses = parallel.summed(torch.stack([loss.to(where) for loss in self._losses])).tolist()
         first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
         if first is not None:
             wrong = update - len(losses) + 1 + first

@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from xstilts.errors import UserError
 from xstilts.source import Strict
 
 CAP = 2**17
 """Examples of a task that count in the paper's rule."""
+BLOCK = 2**16
+"""Updates that are drawn at once."""
+MOST = 10**8
+"""Updates of a training at most."""
 Weight = float | tuple[float, float]
 """Multiplies a task's share; two numbers: at the first update and at the last, in a straight line between."""
 
@@ -104,18 +109,31 @@ def draw(
         asked: updates that each task asks for.
         steps: a number of updates, whatever the tasks ask for.
         rng: decides the order.
+
+    Raises:
+        UserError: the labelled tasks have so small a share that it would never end.
     """
     some = [part for part in range(len(sizes)) if part in labelled] or list(range(len(sizes)))
-    wanted = sum(asked[part] for part in some)
+    wanted, ends = sum(asked[part] for part in some), steps
     if steps is None:
-        share = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, some].sum(-1).mean()
-        steps = round(wanted / share)
-        most = 2 * steps + 1000  # a share of text that grows to the whole would never end
-    else:
-        most, wanted = steps, steps + 1
-    drawn_U = _drawn(probabilities(sizes, weights, rule, np.arange(most) / steps), rng)
-    had_U = np.isin(drawn_U, some).cumsum()
-    return drawn_U[: np.searchsorted(had_U, wanted) + 1]
+        shares = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, some].sum(-1)
+        expected = wanted / shares.mean()
+        if not expected <= MOST:
+            what = f"the mixture would take {expected:.0e} updates, so small is the share of the labelled tasks"
+            raise UserError(what, hint="raise their weight, or give steps")
+        steps = round(expected)
+        ends = steps if shares[-1] == 0 else None  # or the labelled tasks would never have had theirs
+    drawn: list[NDArray[np.int16]] = []
+    done = had = 0
+    while done < ends if ends is not None else had < wanted:
+        at_U = np.arange(done, done + BLOCK if ends is None else min(done + BLOCK, ends))
+        block_U = _drawn(probabilities(sizes, weights, rule, at_U / steps), rng)
+        had_U = had + np.isin(block_U, some).cumsum()
+        if ends is None:
+            block_U = block_U[: np.searchsorted(had_U, wanted) + 1]
+        drawn.append(block_U)
+        done, had = done + len(block_U), int(had_U[-1])
+    return np.concatenate(drawn)
 
 
 def _drawn(chances_UP: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:

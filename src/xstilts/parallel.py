@@ -10,12 +10,16 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import Parameter
+
+from xstilts import device
+from xstilts.errors import UserError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=7)
-"""How long a process waits for another, which may be scoring."""
+MEETING, PATIENCE = timedelta(minutes=5), timedelta(days=7)
+"""How long a process waits for the others to begin with; and later, when one of them may be scoring."""
 
 
 def size() -> int:
@@ -30,11 +34,25 @@ def rank() -> int:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within this block the processes that were started together know of each other."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Within this block the processes that were started together know of each other.
+
+    Raises:
+        UserError: the environment speaks of several processes, but they cannot be found.
+    """
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         yield
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    where = device.device()
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=MEETING))
+    except (ValueError, RuntimeError) as error:
+        what = f"speaks of several processes, but they cannot be found: {error}"
+        hint = "start the run with torchrun or accelerate launch, or unset WORLD_SIZE"
+        raise UserError(what, where="WORLD_SIZE", hint=hint) from error
+    backend = "nccl" if where.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield
     finally:

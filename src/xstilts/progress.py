@@ -12,11 +12,16 @@ PLAIN_SECONDS = 15.0
 """Time between two plain lines of the same step."""
 
 
+def second() -> bool:
+    """Whether this is one of several processes that train together, and not the first."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and os.environ.get("RANK", "0") not in ("", "0")
+
+
 class Progress:
     """Says which step is being done, how far it is, and how long it will take."""
 
     def __init__(self, *, live: bool | None = None) -> None:
-        silent = os.environ.get("RANK", "0") != "0"  # of the processes that train together the first one speaks
+        silent = second()  # of the processes that train together the first one speaks
         self.live = (sys.stderr.isatty() if live is None else live) and not silent
         self._console = Console(stderr=True, quiet=silent, highlight=False, no_color=not self.live, soft_wrap=True)
         self._status = self._console.status("") if self.live else None

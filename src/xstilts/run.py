@@ -16,7 +16,7 @@ from xstilts.plan import Plan
 from xstilts.progress import Progress
 from xstilts.scratch import given
 from xstilts.step import Step
-from xstilts.store import Store, opened, told, usable
+from xstilts.store import CHECKPOINT, Store, opened, told, usable
 from xstilts.work import Resources, Work
 
 __all__ = ["Outcome", "Resources", "run"]
@@ -77,6 +77,15 @@ class Run:
         self._check_data(pending, found)
         found.raise_any()
 
+    def checked(self) -> None:
+        """Check what is pending, and let the other processes know whether to go on."""
+        good = False
+        try:
+            self.check(self.pending())
+            good = True
+        finally:
+            parallel.said(good)
+
     def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
         """Read the data that were not read before as they are now; mistakes go to `found`."""
         said: set[str] = set()
@@ -133,15 +142,17 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress, resources:
         work = Work(plan, store, Intake(plan, data), progress, resources or Resources())
         job = Run(work)
         if parallel.rank() == 0:
-            job.check(job.pending())
+            job.checked()
             with opened(store):
                 store.sweep()
                 store.note_read(job.read)
                 if store.save_study(plan.study()):
                     progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
                 _do_all(job)
-        else:
+        elif parallel.said(True):
             _do_all(job)
+        else:
+            raise SystemExit(2)  # the first process says why
     if work.intake.missing:
         progress.say(f"left out, for there are no files: {', '.join(work.intake.missing)}")
     return job.outcome
@@ -163,5 +174,6 @@ def _do_all(job: Run) -> None:
             job.work.do(step)
             job.outcome.done += 1
         except StepFailed as failure:
+            (job.work.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
             job.outcome.failed[step.id] = failure
             job.work.progress.end(str(failure))

@@ -42,11 +42,17 @@ class Look:
 
     def scaled(self, points: float) -> float:
         """Points above chance, of 100 between chance and perfection."""
-        return 100 * points / max(100 - self.chance, 1e-9)
+        return 100 * points / (100 - self.chance)
+
+
+def _telling(looks: Sequence[Look]) -> list[Look]:
+    """The looks that can tell better from worse: not those at examples that all have the same answer."""
+    return [look for look in looks if look.chance < 100] or list(looks[:1])
 
 
 def dev_score(looks: Sequence[Look], encoder: Encoder, precision: Precision) -> float:
     """The score of a single task in percent; of several the mean on one scale, where 0 is chance and 100 perfect."""
+    looks = _telling(looks)
     if len(looks) == 1:
         return looks[0].score(encoder, precision)
     return fmean(look.scaled(look.score(encoder, precision) - look.chance) for look in looks)
@@ -56,6 +62,7 @@ def fate(best: float | None, looks: Sequence[Look]) -> dict[str, object]:
     """What chance is for the best dev score, and whether it is no better; empty without early stopping."""
     if best is None:
         return {}
+    looks = _telling(looks)
     if len(looks) == 1:
         chance = looks[0].chance
         return {"dev_chance": chance, "at_chance": at_chance(best, [chance], [len(looks[0].examples)])}

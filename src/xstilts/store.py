@@ -66,6 +66,8 @@ class Store:
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
             if self.done(path.parent.name):
                 path.unlink()
+        for part in (self.folder / "steps").glob(f"*/.{CHECKPOINT}.tmp"):
+            part.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
@@ -83,10 +85,12 @@ class Store:
             write_atomic(self.folder / READ, json.dumps({**self.read(), **said}, indent=1, ensure_ascii=False) + "\n")
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
-        """Mark a step as finished; who may read the folder may read all its files."""
+        """Mark a step as finished, all its files being on the disk; who may read the folder may read these."""
         for path in self.step(id).rglob("*"):
             if path.is_file():  # safetensors keeps what it writes to oneself
                 path.chmod(path.stat().st_mode | (self.step(id).stat().st_mode & 0o444))
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         write_atomic(self.step(id) / "done.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         (self.step(id) / CHECKPOINT).unlink(missing_ok=True)
 

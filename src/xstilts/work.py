@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ from xstilts import averaging, device, encoder, heads, parallel
 from xstilts.batching import ENGLISH
 from xstilts.checkpoint import LOG, Checkpoint
 from xstilts.data.examples import Batchable
+from xstilts.data.find import digest
 from xstilts.encoder import Encoder
-from xstilts.errors import UserError
+from xstilts.errors import DataError, UserError
 from xstilts.evaluate import chances, evaluate
 from xstilts.features import FeatureSet, stored
 from xstilts.heads import Head
@@ -32,7 +33,7 @@ from xstilts.scratch import create, given
 from xstilts.step import Step
 from xstilts.stopping import Look, dev_score, fate
 from xstilts.store import Store
-from xstilts.task import Format, Split
+from xstilts.task import Example, Format, Split
 from xstilts.train import TOKENS, Learning, train
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
@@ -126,7 +127,8 @@ class Work:
         trained = train(
             ready.encoder, learning, training, seed=step.seed,
             dev=partial(dev_score, looks, ready.encoder, training.precision) if looks else None,
-            log=partial(self._log, folder / LOG), keeper=Checkpoint(folder, self.resources.minutes, inputs),
+            log=partial(self._log, folder / LOG),
+            keeper=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs)),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
         if parallel.rank() == 0:
@@ -144,6 +146,11 @@ class Work:
             "inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best,
             "shares": trained.shares, "snapshots": trained.mean.count, **ended,
         }  # fmt: skip
+
+    def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
+        """What a training starts from, and what it runs on."""
+        before = [digest(self.store.step(id) / "done.json") for id in step.parents]
+        return [*before, *inputs.values(), device.device().type, str(parallel.size())]
 
     def _log(self, path: Path, line: Logged) -> None:
         if parallel.rank() != 0:
@@ -227,9 +234,14 @@ class Work:
         return {"inputs": inputs}
 
     def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
-        pieces = model.pieces(max_length)
+        pieces, content = model.pieces(max_length), rows.content
 
-        return stored(self.store.features, format, pieces, model.tokenizer_digest(), rows.content, rows.drawn)
+        def read() -> Iterator[tuple[Example, int]]:
+            yield from rows.drawn()
+            if rows.content != content:
+                raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
+
+        return stored(self.store.features, format, pieces, model.tokenizer_digest(), content, read)
 
     def _at(self, step: Step) -> _Ready:
         """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
