@@ -135,10 +135,10 @@ def product(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Te
     """The product x W' + b, forward and backward; in float32 on a CPU by oneDNN.
 
     That has AVX-512 kernels for every make of processor; torch's own product goes to MKL, which on AMD's has not, and
-    takes twice as long. In bfloat16 torch goes to oneDNN by itself.
+    takes twice as long. In bfloat16 torch goes to oneDNN by itself; its compiler chooses by itself too.
     """
     usual = x_NI.device.type != "cpu" or x_NI.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-    if ONEDNN is None or usual or not len(x_NI):
+    if ONEDNN is None or usual or torch.compiler.is_compiling() or not len(x_NI):
         return linear(x_NI, weight_OI, bias_O)
     made: Tensor = _Product.apply(x_NI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
     return made

@@ -131,7 +131,8 @@ class Encoder(nn.Module):
             self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever compilers raise
             self._compiled = None
-            return str(error).strip().split("\n")[0] or type(error).__name__
+            why = str(getattr(error, "inner_exception", error)).strip()  # the compiler's own, within torch's
+            return why.split("\n")[0] or type(error).__name__
         finally:
             self.zero_grad(set_to_none=True)
         return ""
