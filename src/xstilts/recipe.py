@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.phase import Names, Phase, Seed, Settings
+from xstilts.phase import Chain, Choice, Merge, Names, Part, Phase, Seed, Settings
 from xstilts.source import PathText, Strict
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
@@ -161,8 +161,47 @@ def expanded(names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
 
 
+def unfit(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.Place, str, str]]:
+    """Tasks that cannot be what the recipe asks of them: each with its place, what is wrong, and a hint."""
+    evaluated = expanded(recipe.evaluate)
+    for i, group in enumerate(recipe.evaluate):
+        for name in expanded((group,)):
+            if not tasks[name].scored:
+                lacks = not tasks[name].data.keys() & {"dev", "test"}
+                what = "has neither dev nor test data" if lacks else "is trained on its dev data"
+                hint = "give it `data` for one of these, or do not evaluate it"
+                yield ("evaluate", i), f"the task '{name}' {what}", hint
+    for p, phase in enumerate(recipe.phases):
+        for c, choice in enumerate(phase.choices or ()):
+            yield from (
+                (("phases", p, "choices", c), *wrong) for part in _parts(choice) for wrong in _idle(part, tasks)
+            )
+        for i, group in enumerate(phase.each or ()):
+            own = [name for name in expanded((group,)) if name in evaluated and tasks[name].trainable]
+            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _idle(Part(task=name), tasks))
+
+
+def _parts(choice: Choice) -> Iterator[Part]:
+    several = choice.merge if isinstance(choice, Merge) else choice.chain if isinstance(choice, Chain) else (choice,)
+    for mixture in several:
+        yield from mixture
+
+
+def _idle(part: Part, tasks: Mapping[str, Task]) -> Iterator[tuple[str, str]]:
+    """What keeps a task from being trained on."""
+    if not tasks[part.task].trainable:
+        yield f"the task '{part.task}' has no training data", ""
+    elif tasks[part.task].format.head.kind == "mean":
+        yield (
+            f"nothing can be trained on the task '{part.task}'",
+            "its format finds translations; it is only scored",
+        )
+
+
 def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document) -> None:
     _check_languages(recipe, tasks, found, document)
+    for place, what, hint in unfit(recipe, tasks):
+        found.add(what, where=document.where(place), hint=hint)
     evaluated = expanded(recipe.evaluate)
     for p, phase in enumerate(recipe.phases):
         for name in phase.each or ():
