@@ -154,6 +154,13 @@ Choice = Annotated[
 ]
 
 
+def mixtures(choice: Choice) -> tuple[Mixture, ...]:
+    """What is trained for a choice: nothing, one mixture, or those of a merge or chain."""
+    if isinstance(choice, Merge):
+        return choice.merge
+    return choice.chain if isinstance(choice, Chain) else (choice,) if choice else ()
+
+
 def called(choice: Choice) -> str:
     """A choice as titles and reports name it.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from xstilts.errors import Collector, UserError
 from xstilts.mixing import Mixing
-from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, called
+from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, called, mixtures
 from xstilts.recipe import NewEncoder, Recipe, expanded, unfit
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.source import Source
@@ -172,7 +172,7 @@ def _check_size(recipe: Recipe, names: Sequence[str]) -> None:
     """Refuse what would take too long just to be laid out: choices of many phases multiply."""
     phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
     branches = prod(map(len, phases))
-    trainings = sum(branches // len(choices) * sum(map(_trainings, choices)) for choices in phases)
+    trainings = sum(branches // len(choices) * sum(len(mixtures(choice)) for choice in choices) for choices in phases)
     steps = len(recipe.seeds) * (trainings + branches * len(names) * (2 if recipe.phases[-1].each else 1))
     if max(branches, steps) > MOST:
         raise UserError(
@@ -180,11 +180,6 @@ def _check_size(recipe: Recipe, names: Sequence[str]) -> None:
             where=f"{recipe.name}: phases",
             hint="give fewer choices: those of all phases are multiplied",
         )
-
-
-def _trainings(choice: Choice) -> int:
-    several = choice.merge if isinstance(choice, Merge) else choice.chain if isinstance(choice, Chain) else None
-    return len(several) if several is not None else bool(choice)
 
 
 def _tell_apart(recipe: Recipe, cells: Sequence[Cell], chosen: _Chosen, known: _Known) -> None:
@@ -227,7 +222,7 @@ def _choose(made: Plan, at: _Lineage, phase: Phase, choice: Choice, seed: int) -
         merging = Merging(how=choice.how, scale=choice.scale)
         step = _merge(made, ends, merging, f"{phase.name}: {called(choice)}{at.after}")
         return _Lineage(step, (), called(choice), ends[0].seeded)
-    for mixture in choice.chain if isinstance(choice, Chain) else [choice] if choice else ():
+    for mixture in mixtures(choice):
         at = _train(made, at, phase, mixture, seed, role="intermediate")
     return at
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.phase import Chain, Choice, Merge, Names, Part, Phase, Seed, Settings
+from xstilts.phase import Names, Phase, Seed, Settings, mixtures
 from xstilts.source import PathText, Strict
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
@@ -173,29 +173,19 @@ def unfit(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_ya
                 yield ("evaluate", i), f"the task '{name}' {what}", hint
     for p, phase in enumerate(recipe.phases):
         for c, choice in enumerate(phase.choices or ()):
-            yield from (
-                (("phases", p, "choices", c), *wrong) for part in _parts(choice) for wrong in _idle(part, tasks)
-            )
+            names = [part.task for mixture in mixtures(choice) for part in mixture]
+            yield from ((("phases", p, "choices", c), *wrong) for name in names for wrong in _idle(tasks[name]))
         for i, group in enumerate(phase.each or ()):
             own = [name for name in expanded((group,)) if name in evaluated and tasks[name].trainable]
-            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _idle(Part(task=name), tasks))
+            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _idle(tasks[name]))
 
 
-def _parts(choice: Choice) -> Iterator[Part]:
-    several = choice.merge if isinstance(choice, Merge) else choice.chain if isinstance(choice, Chain) else (choice,)
-    for mixture in several:
-        yield from mixture
-
-
-def _idle(part: Part, tasks: Mapping[str, Task]) -> Iterator[tuple[str, str]]:
+def _idle(task: Task) -> Iterator[tuple[str, str]]:
     """What keeps a task from being trained on."""
-    if not tasks[part.task].trainable:
-        yield f"the task '{part.task}' has no training data", ""
-    elif tasks[part.task].format.head.kind == "mean":
-        yield (
-            f"nothing can be trained on the task '{part.task}'",
-            "its format finds translations; it is only scored",
-        )
+    if not task.trainable:
+        yield f"the task '{task.name}' has no training data", ""
+    elif task.format.head.kind == "mean":
+        yield f"nothing can be trained on the task '{task.name}'", "its format finds translations; it is only scored"
 
 
 def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document) -> None:
