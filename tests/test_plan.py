@@ -155,11 +155,38 @@ def test_branches_are_named_by_their_choices() -> None:
     assert (one.branches, one.baseline) == (("all",), None)
 
 
+def test_no_two_branches_have_one_name() -> None:
+    chain = {"chain": [["mnli"], ["qqp"]]}
+    two = made(phases=[choices(chain, ["mnli"], name="a"), choices([], ["qqp"], name="b")]).study()
+    assert two.branches == ("(mnli > qqp)", "(mnli > qqp) > qqp", "mnli", "mnli > qqp")
+    near = [["mnli", {"task": "qqp", "weight": weight}] for weight in (1000001, 1000002, 1e-7, [0, 0.1])]
+    assert made(phases=[choices(*near)]).study().branches == (
+        "mnli+1000001xqqp", "mnli+1000002xqqp", "mnli+0.0000001xqqp", "mnli+0..0.1xqqp"
+    )  # fmt: skip
+    scales = [{"merge": [["mnli"], ["qqp"]], "how": "vectors", "scale": scale} for scale in (0.30000001, 0.30000002)]
+    assert len(made(phases=[choices(*scales)]).study().branches) == 2
+    odd = named(TASKS["qqp"], "2xqqp")
+    with pytest.raises(UserError, match=r"both be called 'mnli\+2xqqp': choice 1 of middle; choice 2 of middle"):
+        made({"2xqqp": odd}, phases=[choices(["mnli", "2xqqp"], ["mnli", {"task": "qqp", "weight": 2}])])
+
+
+def test_a_weight_that_stays_is_one_number() -> None:
+    one, two = (made(phases=[choices(["mnli", {"task": "qqp", "weight": w}])]) for w in (2, [2, 2]))
+    assert one.steps.keys() == two.steps.keys() and one.cells == two.cells
+
+
+@pytest.mark.parametrize("phases", [17, 5000])
+def test_more_than_can_be_planned_is_refused_at_once(phases: int) -> None:
+    with pytest.raises(UserError, match=r"^r: phases: asks for more than 100,000 trainings and scorings"):
+        made(phases=[choices([], ["mnli"], name=f"p{i}") for i in range(phases)])
+
+
 def test_the_study_tells_the_report_what_it_needs() -> None:
     study = made(phases=[each("xnli")], evaluate=["xnli", "tatoeba"], languages=["de", "en"]).study()
     assert [(line.name, line.languages, line.train_language) for line in study.tasks] == [
         ("xnli", ("de", "en"), "en"), ("tatoeba", ("de",), ""),
     ]  # fmt: skip
+    assert [line.own for line in study.tasks] == [True, False]
     assert type(study).from_json(study.to_json()) == study
 
 
@@ -179,7 +206,7 @@ def test_a_head_serves_every_task_of_the_same_shape() -> None:
 
 
 def test_training_on_a_task_without_training_data_is_refused() -> None:
-    with pytest.raises(UserError, match=r"r: phase middle: the task 'tatoeba' has no training data"):
+    with pytest.raises(UserError, match=r"^r: phases\[0\]\.choices\[0\]: the task 'tatoeba' has no training data$"):
         made(phases=[choices([{"task": "tatoeba"}])])
     assert Part(task="x").weight == 1
 

@@ -52,15 +52,42 @@ WRONG = {
     "a chain of one": ("recipe.yaml", "each: [mine]", "choices: [{chain: [[mine]]}]", ["chain", "2 items, got 1"]),
     "an unknown link": ("recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [mnlo]]}]", ["'mnlo'", "mnli"]),
     "a rule of mixing": ("recipe.yaml", "steps: 2", "steps: 2, mixing: sqare", ["'sqare' is none of paper"]),
+    "a rule nearly": ("recipe.yaml", "steps: 2", "steps: 2, mixing: papr", ["did you mean 'paper'"]),
+    "a temperature": ("recipe.yaml", "steps: 2", "steps: 2, mixing: {temperature: inf}", ["ture: ", "mixing: uniform"]),
     "no temperature": ("recipe.yaml", "steps: 2", "steps: 2, mixing: {temperature: 0}", ["temperature", "0"]),
     "a weight of nothing": ("recipe.yaml", "each: [mine]", "choices: [[{task: mine, weight: [0, 0]}]]", ["weight"]),
+    "three weights": (
+        "recipe.yaml", "each: [mine]", "choices: [[snli, {task: mine, weight: [1, 2, 3]}]]",
+        [":7: phases[0].choices[0][1].weight: ", "a number or two"],
+    ),
+    "weights of 0 at the end": (
+        "recipe.yaml", "each: [mine]", "choices: [[{task: snli, weight: [1, 0]}, {task: mine, weight: [2, 0]}]]",
+        [":7: phases[0].choices[0]: ", "at the last update"],
+    ),
+    "a weight alone": (
+        "recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [{task: mine, weight: [0, 2]}]]}]",
+        [":7: phases[0].choices[0].chain[1]: ", "'mine' stands alone"],
+    ),
+    "chain misspelt": ("recipe.yaml", "each: [mine]", "choices: [{chian: [[mine], [snli]]}]", ["mean 'chain'"]),
+    "beside a chain": (
+        "recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [snli]], how: mean}]",
+        [":7: phases[0].choices[0].how: not a field of Chain"],
+    ),
+    "beside a merge": (
+        "recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], [snli]], hwo: mean}]",
+        [":7: phases[0].choices[0].hwo: not a field of Merge", "mean 'how'"],
+    ),
+    "a part for a choice": ("recipe.yaml", "each: [mine]", "choices: [{task: mine}]", ["choices[0]: ", "in brackets"]),
+    "merge and chain": (
+        "recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], [snli]], chain: [[mine], [snli]]}]", ["not both"]
+    ),
     "nothing to merge": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], []]}]", [":7: ", "1 item, got 0"]),
     "merged twice": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], [mine]]}]", ["choices[0]", "twice"]),
     "scale": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], [snli]], scale: 1}]", ["choices[0]", "scale"]),
     "merged name": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], [mien]]}]", ["task 'mien'", "'mine'"]),
     "head of a merge": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine], [snli]]}]", ["a head for the task"]),
-    "training": ("recipe.yaml", "each: [mine]", "choices: [[found]]", ["nothing can be trained on", "'found'"]),
-    "nothing to score": ("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [masked-text, mine]", ["neither dev"]),
+    "training": ("recipe.yaml", "each: [mine]", "choices: [[found]]", [":7: phases[0]", "trained on the task 'found'"]),
+    "nothing to score": ("recipe.yaml", "evaluate: [pairs,", "evaluate: [masked-text,", [":8: evaluate[0]", "neither"]),
 }  # fmt: skip
 
 

@@ -210,6 +210,27 @@ def test_a_branch_of_many_tasks_has_a_short_name_that_is_spelled_out_below():
     assert f"\n{long} " in alike and "more" not in alike
 
 
+def test_each_mixture_of_a_merge_or_chain_is_shortened_by_itself():
+    few, many = "mean(mnli+qqp+ccg, squad1+hellaswag+siqa)", "(a+b+c+d+e > f) > 0.5 vectors(a, b+c+d+e+f)"
+    text = render(build(study(task(), branches=("none", few, many)), []), width=200)
+    assert f"\n{few} " in text and f"\n{few}: " not in text
+    assert "\n(a+3 more+e > f) > 0.5 vectors(a, b+3 more+f) " in text
+
+
+def test_an_average_of_runs_is_no_single_run():
+    scores = [*SCORES, *(replace(s, step="nli-runs-1", seed=None) for s in rows("runs", "en", [80]))]
+    for branch, words in (("mnli, runs averaged", "no ±: a single run or an average of runs\n"), ("x", "single run\n")):
+        one = study(task(languages=["en"]), branches=("none", branch))
+        one = replace(one, cells=tuple(replace(c, step="nli-runs-1") if c.branch == branch else c for c in one.cells))
+        assert words in render(build(one, scores))
+
+
+def test_notes_and_names_cannot_break_a_latex_file():
+    one = study(replace(task(), note="first\n\\second  line"), branches=("none", "a > b"))
+    text = render(build(one, [], notes=["p\nq: x ended"]), "latex")
+    assert "a $>$ b & " in text and "% note: nli: first \\second line\n% note: p q: x ended\n" in text
+
+
 def test_markdown_and_latex_cells():
     report = build(study(task("my_nli")), [])
     assert "my\\_nli" in render(report, "latex")

@@ -1,5 +1,6 @@
 """Tests of what is written to disk."""
 
+import re
 import resource
 from contextlib import contextmanager
 
@@ -35,6 +36,16 @@ def test_a_broken_line_is_named(tmp_path, broken):
     with path.open("a", encoding="utf-8") as file:
         file.write(broken + "\n")
     with pytest.raises(UserError, match=r"scores\.jsonl:2: this is no score"):
+        read_rows(path, Score)
+
+
+@pytest.mark.parametrize("wrong", ['"value": NaN', '"value": 1e999', '"n": 0', '"chance": -Infinity'])
+def test_a_number_that_no_score_can_be_is_refused(tmp_path, wrong):
+    path, field = tmp_path / "scores.jsonl", wrong.partition(":")[0]
+    row = Score("xnli", "sw", "test", "accuracy", 70.0, 5010, "eval-1", "tiny", 3, chance=33.0)
+    write_rows(path, [row])
+    path.write_text(re.sub(rf"{field}: [^,}}]+", wrong, path.read_text()))
+    with pytest.raises(UserError, match=rf"scores\.jsonl:1: this is no score: {field[1:-1]}"):
         read_rows(path, Score)
 
 

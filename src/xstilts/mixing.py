@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from xstilts.errors import UserError
+from xstilts.errors import UserError, nearest
 from xstilts.source import Strict
 
 CAP = 2**17
@@ -39,8 +39,17 @@ class Mixing(Strict):
     def _named(cls, value: Any) -> Any:
         if isinstance(value, str):
             if value not in RULES:
-                raise ValueError(f"'{value}' is none of {', '.join(RULES)}; or give temperature and cap")
+                hint = nearest(value, RULES)
+                meant = f"; {hint}" if hint.startswith("did you mean") else ""
+                raise ValueError(f"'{value}' is none of {', '.join(RULES)}; or give temperature and cap{meant}")
             return RULES[value]
+        return value
+
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        if str(value).strip().lower().lstrip("+") in ("inf", ".inf", "infinity"):
+            raise ValueError("must be finite; where the weights alone shall decide write `mixing: uniform`")
         return value
 
     def counted(self, examples: int) -> int:

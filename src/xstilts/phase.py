@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from xstilts.errors import nearest
 from xstilts.mixing import Mixing
 from xstilts.source import Strict
 
@@ -57,11 +59,24 @@ class Part(Strict):
     task: str
     weight: Factor | tuple[Factor, Factor] = 1.0
 
-    @model_validator(mode="after")
-    def _counts(self) -> Part:
-        if self.weight in (0, (0, 0)):
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _one_or_two(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and len(value) != 2:
+            raise ValueError("a weight is a number or two")
+        return value
+
+    @field_validator("weight")
+    @classmethod
+    def _counts(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
+        if value in (0, (0, 0)):
             raise ValueError("a weight must be above 0, one of two at least")
-        return self
+        return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The weight at the first update and at the last."""
+        return self.weight if isinstance(self.weight, tuple) else (self.weight, self.weight)
 
 
 def _as_part(value: Any) -> Any:
@@ -72,7 +87,16 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Mixture = tuple[Annotated[Part, BeforeValidator(_as_part)], ...]
+def _can_be_drawn(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    if len(parts) == 1 and parts[0].weight != 1:
+        raise ValueError(f"'{parts[0].task}' stands alone: a weight is for a task beside others")
+    for end, at in enumerate(("first", "last")):
+        if parts and not any(part.ends[end] for part in parts):
+            raise ValueError(f"all weights are 0 at the {at} update: one must be above 0")
+    return parts
+
+
+Mixture = Annotated[tuple[Annotated[Part, BeforeValidator(_as_part)], ...], AfterValidator(_can_be_drawn)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -100,18 +124,41 @@ class Chain(Strict):
 
 
 def _kind(value: Any) -> str:
-    """Which kind of choice a user means: only its mistakes are told."""
+    """Which kind of choice a user means, by the name of its model: only its mistakes are told."""
     if isinstance(value, Chain | Merge):
-        return type(value).__name__.lower()
+        return type(value).__name__
     if not isinstance(value, dict):
-        return "mixture"
-    return "chain" if "chain" in value and "merge" not in value else "merge"
+        return "Mixture"
+    return "Chain" if "chain" in value else "Merge"
+
+
+def _of_one_kind(value: Any) -> Any:
+    kinds = ("merge", "chain")
+    given = [key for key in value if key in kinds] if isinstance(value, dict) else ["mixture"]
+    if len(given) > 1:
+        raise ValueError("give merge or chain, not both")
+    if not given and "task" in value:
+        raise ValueError("a mixture is a list in brackets: write [{task: ...}]")
+    if not given:
+        meant = [hint for key in value if (hint := nearest(key, kinds)).startswith("did you mean")]
+        raise ValueError(
+            f"a choice is a list of tasks in brackets, or has merge or chain; {(*meant, 'it has neither')[0]}"
+        )
+    return value
 
 
 Choice = Annotated[
-    Annotated[Mixture, Tag("mixture")] | Annotated[Merge, Tag("merge")] | Annotated[Chain, Tag("chain")],
+    Annotated[Mixture, Tag("Mixture")] | Annotated[Merge, Tag("Merge")] | Annotated[Chain, Tag("Chain")],
     Discriminator(_kind),
+    BeforeValidator(_of_one_kind),
 ]
+
+
+def mixtures(choice: Choice) -> tuple[Mixture, ...]:
+    """What is trained for a choice: nothing, one mixture, or those of a merge or chain."""
+    if isinstance(choice, Merge):
+        return choice.merge
+    return choice.chain if isinstance(choice, Chain) else (choice,) if choice else ()
 
 
 def called(choice: Choice) -> str:
@@ -123,7 +170,7 @@ def called(choice: Choice) -> str:
     if isinstance(choice, Chain):
         return " > ".join(map(called, choice.chain))
     if isinstance(choice, Merge):
-        scale = "" if choice.scale is None else f"{choice.scale:g} "
+        scale = "" if choice.scale is None else f"{_plain(choice.scale)} "
         return f"{scale}{choice.how}({', '.join(map(called, choice.merge))})"
     return "+".join(map(_called, choice))
 
@@ -131,8 +178,12 @@ def called(choice: Choice) -> str:
 def _called(part: Part) -> str:
     if part.weight == 1:
         return part.task
-    ends = part.weight if isinstance(part.weight, tuple) else (part.weight,)
-    return f"{'..'.join(f'{end:g}' for end in ends)}x{part.task}"
+    return f"{'..'.join(dict.fromkeys(map(_plain, part.ends)))}x{part.task}"
+
+
+def _plain(number: float) -> str:
+    """A number with all its digits and no exponent, so that two numbers never look alike."""
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")
 
 
 class Phase(Strict):

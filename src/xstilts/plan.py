@@ -7,20 +7,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, Literal
+from math import prod
+from typing import Any, Literal, TypeAlias
 
-from xstilts.errors import UserError
+from xstilts.errors import Collector, UserError
 from xstilts.mixing import Mixing
-from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, called
-from xstilts.recipe import NewEncoder, Recipe, expanded
+from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, called, mixtures
+from xstilts.recipe import NewEncoder, Recipe, expanded, unfit
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.source import Source
 from xstilts.step import Kind, Learned, Merging, Scoring, Step, Training
+from xstilts.strict_yaml import spelled
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, WIDE
 
 MULTI_TASK_EPOCHS = 3
 """Table 4's epochs for a mixture."""
+MOST = 100_000
+"""Trainings and scorings that a recipe may ask for, before equal ones are folded."""
 
 
 @dataclass
@@ -87,6 +91,7 @@ class Plan:
             train_language=trained[0] if len(trained) == 1 else "",
             note=task.note,
             file=task.format.file,
+            own=_trains(self, self.recipe.phases[-1], task.name),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -100,6 +105,10 @@ class Plan:
         }
 
 
+_Chosen: TypeAlias = Sequence[tuple[Phase, Choice]]
+"""What a branch does in each phase with choices."""
+_Known: TypeAlias = dict[tuple[str, int, str], tuple[str, _Chosen]]
+"""The step, and the branch that it was planned for, by branch's name, seed, task."""
 _BASELINE, _ALL = "none", "all"
 _AVERAGES = {"checkpoints": "checkpoints", "runs": "runs", "both": "checkpoints and runs"}
 
@@ -127,15 +136,22 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     """Lay out a recipe.
 
     Raises:
-        UserError: an evaluated task needs a head that no phase trains, or a task to train on has no training data.
+        UserError: a task cannot be trained or scored as the recipe says, an evaluated task needs a head that no phase
+            trains, two branches have one name, or there is more to do than a study can be meant to.
     """
     made = Plan(recipe, tasks)
+    found = Collector()
+    for place, what, hint in unfit(recipe, tasks):
+        found.add(what, where=f"{recipe.name}: {spelled(place)}", hint=hint)
+    found.raise_any()
     root = _create(made, recipe.encoder) if isinstance(recipe.encoder, NewEncoder) else None
     options = [[(phase, choice) for choice in phase.choices or ()] for phase in recipe.phases if phase.each is None]
     last = next((phase for phase in recipe.phases if phase.each is not None), None)
     names = [name for name in expanded(recipe.evaluate) if scored_languages(tasks[name], recipe)]
+    _check_size(recipe, names)
+    known: _Known = {}
     for chosen in product(*options):
-        branch = _branch(chosen)
+        branch, told = _branch(chosen), len(made.cells)
         ends: dict[str, dict[int, _Lineage]] = {name: {} for name in names}
         for seed in recipe.seeds:
             at = _Lineage(root)
@@ -148,17 +164,54 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
             for averaged, by_seed in _averages(made, ends[name], last) if last else ():
                 for seed, end in by_seed.items():
                     _evaluate(made, end, name, seed, branch + averaged, f"score {name}{at.after}{averaged}")
+        _tell_apart(recipe, made.cells[told:], chosen, known)
     return made
 
 
-def _branch(chosen: Sequence[tuple[Phase, Choice]]) -> str:
+def _check_size(recipe: Recipe, names: Sequence[str]) -> None:
+    """Refuse what would take too long just to be laid out: choices of many phases multiply."""
+    phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
+    branches = prod(map(len, phases))
+    trainings = sum(branches // len(choices) * sum(len(mixtures(choice)) for choice in choices) for choices in phases)
+    steps = len(recipe.seeds) * (trainings + branches * len(names) * (2 if recipe.phases[-1].each else 1))
+    if max(branches, steps) > MOST:
+        raise UserError(
+            f"asks for more than {MOST:,} trainings and scorings, before equal ones are folded",
+            where=f"{recipe.name}: phases",
+            hint="give fewer choices: those of all phases are multiplied",
+        )
+
+
+def _tell_apart(recipe: Recipe, cells: Sequence[Cell], chosen: _Chosen, known: _Known) -> None:
+    """Note the cells of a branch, and refuse one that another branch has by the same name but from another step."""
+    for cell in cells:
+        step, other = known.setdefault((cell.branch, cell.seed, cell.task), (cell.step, chosen))
+        if step != cell.step:
+            raise UserError(
+                f"two branches would both be called '{cell.branch}': {_numbers(other)}; {_numbers(chosen)}",
+                where=f"{recipe.name}: phases",
+                hint="rename a task or a phase",
+            )
+
+
+def _numbers(chosen: _Chosen) -> str:
+    """A branch by the numbers of its choices, for where names do not tell."""
+    return ", ".join(
+        f"choice {phase.choices.index(choice) + 1} of {phase.name}"
+        for phase, choice in chosen
+        if phase.choices and len(phase.choices) > 1
+    )
+
+
+def _branch(chosen: _Chosen) -> str:
     """Name a branch by its choices in the phases where there is a choice, and the phases where that is not enough."""
     open_phases = [(phase, choice) for phase, choice in chosen if len(phase.choices or ()) > 1]
     named = []
     for phase, choice in open_phases:
         places = sum(choice in (other.choices or ()) for other, _ in open_phases)
         if choice:
-            named.append(called(choice) + (f" in {phase.name}" if places > 1 else ""))
+            name = f"({called(choice)})" if isinstance(choice, Chain) and len(open_phases) > 1 else called(choice)
+            named.append(name + (f" in {phase.name}" if places > 1 else ""))
     return " > ".join(named) or (_BASELINE if open_phases else _ALL)
 
 
@@ -169,7 +222,7 @@ def _choose(made: Plan, at: _Lineage, phase: Phase, choice: Choice, seed: int) -
         merging = Merging(how=choice.how, scale=choice.scale)
         step = _merge(made, ends, merging, f"{phase.name}: {called(choice)}{at.after}")
         return _Lineage(step, (), called(choice), ends[0].seeded)
-    for mixture in choice.chain if isinstance(choice, Chain) else [choice] if choice else ():
+    for mixture in mixtures(choice):
         at = _train(made, at, phase, mixture, seed, role="intermediate")
     return at
 
@@ -205,20 +258,19 @@ def _average(made: Plan, ends: Sequence[_Lineage], how: Literal["checkpoints", "
 
 def _target(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) -> _Lineage:
     """Plan the training of one task's own where the last phase says so."""
-    if last is None or name not in expanded(last.each or ()) or not made.tasks[name].trainable:
+    if last is None or not _trains(made, last, name):
         return at
     return replace(_train(made, at, last, (Part(task=name),), seed, role="target"), target=True)
+
+
+def _trains(made: Plan, last: Phase, name: str) -> bool:
+    """Whether the last phase trains a task on its own data."""
+    return name in expanded(last.each or ()) and made.tasks[name].trainable
 
 
 def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, branch: str, title: str) -> None:
     """Plan the scoring of one task, for one cell of the report."""
     task, recipe = made.tasks[name], made.recipe
-    if not task.scored:
-        what = (
-            "has neither dev nor test data" if not task.data.keys() & {"dev", "test"} else "is trained on its dev data"
-        )
-        raise UserError(f"the task '{name}' {what}", where=f"{recipe.name}: evaluate",
-                        hint="give it `data` for one of these, or do not evaluate it")  # fmt: skip
     last = recipe.phases[-1]
     settings = last.settings.over(recipe.settings) if last.each is not None else recipe.settings
     head = None
@@ -260,13 +312,6 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
 
 def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _Lineage:
     recipe, tasks = made.recipe, made.tasks
-    for part in mixture:
-        where = f"{recipe.name}: phase {phase.name}"
-        if not tasks[part.task].trainable:
-            raise UserError(f"the task '{part.task}' has no training data", where=where)
-        if tasks[part.task].format.head.kind == "mean":
-            raise UserError(f"nothing can be trained on the task '{part.task}'", where=where,
-                            hint="its format finds translations; it is only scored")  # fmt: skip
     training = _decided(phase.settings.over(recipe.settings), mixture, tasks, role)
     snapshots = phase.snapshots if phase.average_checkpoints else None
     training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})

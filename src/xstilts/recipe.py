@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.phase import Names, Phase, Seed, Settings
+from xstilts.phase import Names, Phase, Seed, Settings, mixtures
 from xstilts.source import PathText, Strict
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
@@ -161,8 +161,37 @@ def expanded(names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
 
 
+def unfit(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.Place, str, str]]:
+    """Tasks that cannot be what the recipe asks of them: each with its place, what is wrong, and a hint."""
+    evaluated = expanded(recipe.evaluate)
+    for i, group in enumerate(recipe.evaluate):
+        for name in expanded((group,)):
+            if not tasks[name].scored:
+                lacks = not tasks[name].data.keys() & {"dev", "test"}
+                what = "has neither dev nor test data" if lacks else "is trained on its dev data"
+                hint = "give it `data` for one of these, or do not evaluate it"
+                yield ("evaluate", i), f"the task '{name}' {what}", hint
+    for p, phase in enumerate(recipe.phases):
+        for c, choice in enumerate(phase.choices or ()):
+            names = [part.task for mixture in mixtures(choice) for part in mixture]
+            yield from ((("phases", p, "choices", c), *wrong) for name in names for wrong in _idle(tasks[name]))
+        for i, group in enumerate(phase.each or ()):
+            own = [name for name in expanded((group,)) if name in evaluated and tasks[name].trainable]
+            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _idle(tasks[name]))
+
+
+def _idle(task: Task) -> Iterator[tuple[str, str]]:
+    """What keeps a task from being trained on."""
+    if not task.trainable:
+        yield f"the task '{task.name}' has no training data", ""
+    elif task.format.head.kind == "mean":
+        yield f"nothing can be trained on the task '{task.name}'", "its format finds translations; it is only scored"
+
+
 def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document) -> None:
     _check_languages(recipe, tasks, found, document)
+    for place, what, hint in unfit(recipe, tasks):
+        found.add(what, where=document.where(place), hint=hint)
     evaluated = expanded(recipe.evaluate)
     for p, phase in enumerate(recipe.phases):
         for name in phase.each or ():

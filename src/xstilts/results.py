@@ -12,17 +12,27 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isinf, isnan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, FiniteFloat, TypeAdapter, ValidationError, ValidationInfo
 
+from xstilts import metrics
 from xstilts.errors import UserError
 
 T = TypeVar("T")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for a file."""
+
+
+def _possible(value: float, read: ValidationInfo) -> float:
+    """See that a value can be one of its metric's; only a perplexity grows without end."""
+    metric = metrics.METRICS.get(read.data.get("metric", ""))
+    if isnan(value) or (isinf(value) and (metric is None or metric.percent)):
+        raise ValueError("should be a finite number")
+    return value
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,14 @@ class Score:
     language: str
     split: str
     metric: str
-    value: float
-    n: int
+    value: Annotated[float, AfterValidator(_possible)]
+    n: Annotated[int, Field(ge=1, lt=2**63)]
     step: str
     encoder: str
     seed: int | None
     note: str = ""
     """What a reader must know before believing the number."""
-    chance: float | None = None
+    chance: FiniteFloat | None = None
     """What the best answer that looks at nothing gets (see `Format.blind`); None where that is not told."""
 
 
@@ -90,6 +100,8 @@ class TaskLine:
     note: str = ""
     file: str = ""
     """Which kind of file holds its predictions in the leaderboard's layout."""
+    own: bool = False
+    """Whether the last phase trains it on its own data."""
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,9 @@ class Run:
             self.work.progress.say(note)
         with found.catch():
             device.device()
+        ids = {step.id for step in pending}
         for step in self.work.plan.steps.values():
-            if step not in pending:
+            if step.id not in ids:
                 now: dict[str, str] = {}
                 for batchable, _ in self.work.intake.inputs([step], Collector()):  # files that are gone are not missed
                     now |= batchable.files

@@ -6,11 +6,15 @@ import fcntl
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.results import FULL, Score, Study, read_rows, write_atomic
@@ -21,6 +25,29 @@ READ = "read.json"
 """Which data were read without a mistake; may be deleted at any time."""
 CHECKPOINT = "checkpoint.pt"
 """The state of a training under way, in its step's folder."""
+
+
+class _Part(BaseModel):
+    task: str
+
+
+class _Training(BaseModel):
+    parts: tuple[_Part, ...] = ()
+
+
+class _Begun(BaseModel):
+    """What a store itself must know of `step.json`."""
+
+    title: str = ""
+    seed: int | None = None
+    parent: str | None = None
+    parents: tuple[str, ...] | None = None
+    training: _Training | None = None
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The steps that it starts from."""
+        return tuple(id for id in (self.parents if self.parents is not None else (self.parent,)) if id)
 
 
 @dataclass(frozen=True)
@@ -46,20 +73,29 @@ class Store:
         """A folder for a step; what an unfinished try has left is removed, but for its checkpoint."""
         folder = self.step(id)
         folder.mkdir(parents=True, exist_ok=True)
+        self._undo_after(id)
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != CHECKPOINT:
                 path.unlink()
-        self._undo_after(id)
         return folder
 
     def _undo_after(self, id: str) -> None:
-        """Steps of any recipe that started from this one are no longer finished."""
+        """Steps of any recipe that started from this one, or from such a step, are no longer finished."""
+        after: dict[str, list[str]] = defaultdict(list)
         for path in (self.folder / "steps").glob("*/step.json"):
-            if id in self._parents(path.parent.name):
-                (path.parent / "done.json").unlink(missing_ok=True)
-                (path.parent / CHECKPOINT).unlink(missing_ok=True)
+            for parent in self._row(path.parent.name).before:
+                after[parent].append(path.parent.name)
+        lost = {id: None}
+        ahead = [id]
+        while ahead:
+            children = [child for child in after[ahead.pop()] if child not in lost]
+            lost |= dict.fromkeys(children)
+            ahead += children
+        for step in reversed([*lost][1:]):  # what is finished stands on finished steps at every moment
+            (self.step(step) / "done.json").unlink(missing_ok=True)
+            (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what killed runs have left of features, and checkpoints of steps that are finished."""
@@ -100,7 +136,7 @@ class Store:
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             facts.get("inputs", {}).items()
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise UserError("cannot be read", where=str(path), hint=self._again(id)) from error
         return facts
 
@@ -163,31 +199,38 @@ class Store:
     def notes(self, study: Study) -> list[str]:
         """Trainings that ended at chance before others or another task were built on them."""
         said: dict[str, None] = {}
+        row, ended = cache(self._row), cache(self._ended_at_chance)
+        own = {task.name: task.own for task in study.tasks}
         for cell in study.cells:
-            before = self._parents(cell.step)
+            # a task's own training is no surprise in its scores, whichever of its twins gave the step its name
+            before = [(id, own.get(cell.task, False)) for id in row(cell.step).before]
+            seen = dict.fromkeys(before)
             while before:
-                at = before.pop()
-                row, facts = self._row(at), self.facts(at) if self.done(at) else {}
-                learned = [part["task"] for part in row.get("training", {}).get("parts", ())]
-                if facts.get("at_chance") and cell.task not in learned:
-                    ended = f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
-                    said[f"{row['title']}, seed {row['seed']} ended at chance on its dev set ({ended})"] = None
-                before += self._parents(at)
+                at, is_own = before.pop()
+                learned = [part.task for part in training.parts] if (training := row(at).training) else []
+                if learned and not is_own and cell.task not in learned and ended(at):
+                    said[f"{row(at).title}, seed {row(at).seed} ended at chance on its dev set ({ended(at)})"] = None
+                further = [(id, is_own and not learned) for id in row(at).before]
+                before += [step for step in further if step not in seen]
+                seen |= dict.fromkeys(further)
         return list(said)
 
-    def _parents(self, id: str) -> list[str]:
-        """The steps that one starts from."""
-        row = self._row(id)
-        return [parent for parent in row.get("parents", [row.get("parent")]) if parent]
-
-    def _row(self, id: str) -> dict[str, Any]:
-        """What was planned for a step that has begun; empty if it has not, or cannot be read."""
+    def _ended_at_chance(self, id: str) -> str:
+        """A training's score and what chance is, if it ended there."""
+        facts = self.facts(id) if self.done(id) else {}
+        if not facts.get("at_chance"):
+            return ""
         try:
-            row: dict[str, Any] = json.loads((self.step(id) / "step.json").read_text(encoding="utf-8"))
-            row.get("parent")
-        except (OSError, ValueError, AttributeError):
-            return {}
-        return row
+            return f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError("cannot be read", where=str(self.step(id) / "done.json"), hint=self._again(id)) from error
+
+    def _row(self, id: str) -> _Begun:
+        """What was planned for a step that has begun; nothing if it has not, or cannot be read."""
+        try:
+            return _Begun.model_validate_json((self.step(id) / "step.json").read_bytes())
+        except (OSError, ValueError):
+            return _Begun()
 
     def _scores(self, id: str) -> list[Score]:
         path = self.step(id) / "scores.jsonl"

@@ -137,6 +137,7 @@ def _inline(entry: Entry, bold: str) -> str:
 
 _LATEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
+    **{char: f"${char}$" for char in "<>|"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",

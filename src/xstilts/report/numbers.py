@@ -122,7 +122,7 @@ def build(
         tuple(lines),
         missing=tuple(c for c in study.cells if not done & {(c.task, c.branch, c.seed), (c.task, c.branch, None)}),
         left_out={task: languages for task, languages in left_out.items() if languages},
-        notes=(*said, *notes),
+        notes=tuple(" ".join(note.split()) for note in (*said, *notes)),
     )
 
 

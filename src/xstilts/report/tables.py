@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,9 +66,10 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
     for task in study.tasks:
         if others[task.name] and len(others[task.name]) == len(_scored(report, task)):
             others[task.name] = ("all languages",)
+    averages = " or an average of runs" if any(name.endswith("runs averaged") for name in study.branches) else ""
     explained = [
         ("± half the range over the seeds; values are medians over seeds " + seeds, spread),
-        ("no ±: a single run", spread and not all(entry.spread for entry in numbers)),
+        (f"no ±: a single run{averages}", spread and not all(entry.spread for entry in numbers)),
         (
             f"signed numbers: gain over '{study.baseline}' at the same seed, median over seeds",
             any(entry.gain for entry in numbers),
@@ -195,8 +197,8 @@ def _missing(report: Report) -> str:
 
 
 def _short(branches: Sequence[str]) -> dict[str, str]:
-    """What each branch is called in tables: of many tasks the first and the last, if that tells them apart."""
-    short = {branch: " > ".join(map(_ends, branch.split(" > "))) for branch in branches}
+    """What each branch is called in tables: of a mixture's many tasks the first and last, if that tells them apart."""
+    short = {branch: re.sub(r"[^ ,()]+", lambda mixture: _ends(mixture[0]), branch) for branch in branches}
     return short if len(set(short.values())) == len(short) else {branch: branch for branch in branches}
 
 
