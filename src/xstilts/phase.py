@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from xstilts.mixing import Mixing
 from xstilts.source import Strict
@@ -135,10 +136,16 @@ def _called(part: Part) -> str:
     return f"{'..'.join(f'{end:g}' for end in ends)}x{part.task}"
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9._-])?", value):
+        raise ValueError(f"{value!r} is no name of letters, digits, '.', '_', '-', and blanks inside")
+    return value
+
+
 class Phase(Strict):
     """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
 
-    name: str
+    name: Annotated[str, Field(max_length=100), AfterValidator(_name)]
     choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
     settings: Settings = Settings()
