@@ -252,7 +252,7 @@ def test_languages_that_an_xlm_has_no_embedding_for(wrong: dict[str, Any], tiny:
     load(str(tmp_path))
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | wrong))
-    with pytest.raises(UserError, match="config.json|lang2id"):
+    with pytest.raises(UserError, match=r"config.json|lang2id"):
         load(str(tmp_path))
 
 

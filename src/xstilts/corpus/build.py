@@ -102,13 +102,14 @@ def _check(codes: Sequence[str], wish: Wish) -> None:
         except ImportError:
             found.add(f"needs the package {package}", where="corpus", hint='pip install "xstilts[corpus]"')
     for place in wish.places:
-        if len(codes) > 1 and filled(place, codes[0]) == filled(place, codes[1]):
-            found.add("is one file for several languages", where=place, hint="write {lang} where the code stands")
         with found.catch():
             if _remote(place):
                 hub.place(place)
             else:
                 _readable(place, codes)
+            if len(codes) > 1 and filled(place, codes[0]) == filled(place, codes[1]):
+                hint = "write {lang} where the code stands"
+                raise UserError("is one file for several languages", where=place, hint=hint)
     found.raise_any()
     if not any(map(_remote, wish.places)):
         for code in codes:
