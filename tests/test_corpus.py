@@ -1,10 +1,12 @@
 """Raw text: a wiki's dump, the Hub's tables and plain files become sentences, a file each language."""
 
 import bz2
+import errno
 import fcntl
 import gzip
 import json
 import lzma
+import os
 import random
 import signal
 import subprocess
@@ -284,6 +286,49 @@ def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts
     assert not part.exists()
 
 
+@pytest.mark.parametrize("name", ["en.txt", "en.json"])
+def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "a.txt").write_text("It is late now.\n")
+    (tmp_path / name).write_text("my own")
+    said = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
+    assert said.code == 2 and f"{name}: is there, and en.json does not say that" in said.err, said.err
+    assert (tmp_path / name).read_text() == "my own"
+
+
+def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "a.txt").write_text("It is late now.\n")
+    assert xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path).code == 0
+    (tmp_path / "link.txt").symlink_to(tmp_path / "en.txt")
+    said = xstilts("corpus", "en", "--from", tmp_path / "link.txt", "--out", tmp_path)
+    assert said.code == 2 and "en.txt: is read from, so it cannot be written" in said.err, said.err
+    assert lines(tmp_path / "en.txt") == ["It is late now."]
+
+
+def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    (tmp_path / "a.txt").write_text("It is late now.\n")
+    twice = ["--from", tmp_path / "a.txt", "--from", f"{tmp_path}/./a.txt"]
+    assert xstilts("corpus", "en", *twice, "--out", tmp_path).code == 0
+    assert lines(tmp_path / "en.txt") == ["It is late now."]
+
+
+def test_a_pipe_is_refused(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    said = xstilts("corpus", "en", "--from", tmp_path / "pipe", "--out", tmp_path)
+    assert said.code == 2 and "pipe: is a pipe or the like, which is read only once" in said.err
+
+
+def test_a_file_system_without_locks_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., Said]
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    (tmp_path / "a.txt").write_text("It is late now.\n")
+    said = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
+    assert said.code == 2 and "en.txt: this file system cannot lock files: No locks" in said.err, said.err
+
+
 def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     call = ["corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path]
@@ -314,6 +359,14 @@ def test_a_long_dump_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
     assert peak(1500) < 1.5 * peak(150)
 
 
+def latin() -> bytes:
+    """A table whose text is not UTF-8, though it says so."""
+    whole, stream = pyarrow.array([b"caf\xe9 au lait"]), pyarrow.BufferOutputStream()
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, whole.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"text": text}), stream)
+    return bytes(stream.getvalue())
+
+
 BROKEN = {
     "cut.xml.bz2": (lambda whole: bz2.compress(whole)[:-20], "is no whole bzip2 file"),
     "junk.xml.bz2": (lambda whole: b"junk" + whole, "is no bzip2 file"),
@@ -326,6 +379,10 @@ BROKEN = {
     "b.jsonl": (lambda _: b'{"text": "\\ud800 is half of one."}\n', ":1: text holds half a character"),
     "a.txt": (lambda _: b"It is.\n\xff\n", ":2: is not UTF-8 at byte 7"),
     "a.csv": (lambda _: b"a,b\n", "is not read as text (.csv)"),
+    "a.tar.gz": (lambda _: b"", "is not read as text (.tar)"),
+    "utf7.xml": (lambda whole: b'<?xml version="1.0" encoding="utf-7"?>' + whole, "an encoding that cannot be read"),
+    "none.xml.bz2": (lambda _: bz2.compress(b'<?xml version="1.0" encoding="x-none"?><a/>'), "an encoding that cannot"),
+    "latin.parquet": (lambda _: latin(), "holds text that is not UTF-8"),
 }
 
 
@@ -360,7 +417,8 @@ def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstil
         (["sw", "--from", "none.txt"], "no data for 'sw': looked for none.txt, also with .gz"),
         (["sw", "yo", "--from", "a.txt"], "a.txt: is one file for several languages (write {lang} where the code"),
         (["sw", "--from", "hub:x"], "'hub:x' names no file of a data set on the Hub"),
-        (["sw", "--from", " "], "--from: "),
+        (["sw", "--from", " "], "error: --from: names no file"),
+        (["sw", "--from", "."], "error: .: is a folder"),
         (["sw", "--from", "a.txt", "--snapshot", "20240101"], "--snapshot: goes with the Hub's Wikipedia only"),
     ],
 )

@@ -49,7 +49,24 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
     assert numbers["disk"]["kept_bytes"] is None and numbers["trainings"] == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"12345678", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{"])
+def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files) -> None:
+    study.edit("recipe.yaml", "encoder: ", "encoder: some/encoder #")
+    study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}")
+    said = study.call("plan", study.folder / "recipe.yaml").out
+    assert "at most 48 bytes a parameter of some/encoder" in said and "2 encoders of 4 kept, 40 for" in said, said
+    assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"] == {
+        "encoder": "some/encoder", "encoders": 2, "parameters": None, "kept_bytes": None, "checkpoint_bytes": None,
+        "checkpoint_bytes_a_parameter": 40, "besides": ["token features", "predictions"],
+    }  # fmt: skip
+
+
+SIZES = [f'{{"a": {{"shape": {shape}}}}}'.encode() for shape in ("[-2]", "[2.5]", "[[]]")]
+HEADERS = [len(size).to_bytes(8, "little") + size for size in SIZES]
+
+
+@pytest.mark.parametrize(
+    "content", [*HEADERS, b"", b"12345678", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{"]
+)
 def test_broken_weights_are_not_counted(study: Files, encoder_folder: Path, content: bytes) -> None:
     folder = study.folder / "broken"
     folder.mkdir()

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from conftest import SENTENCES, Files
 from xstilts.encoder import load
@@ -204,6 +207,67 @@ def test_a_tokenizer_with_more_pieces_than_the_encoder(tiny: Any, tmp_path: Path
         load(str(tmp_path))
 
 
+def weights(folder: Path, change: Callable[[str, Any], Any]) -> None:
+    path = folder / "model.safetensors"
+    save_file({name: change(name, value) for name, value in load_file(path).items()}, path, {"format": "pt"})
+
+
+def test_weights_that_are_no_numbers(copy: Path) -> None:
+    weights(copy, lambda name, value: value * np.float32("nan") if "layer.1.output.dense" in name else value)
+    with pytest.raises(UserError, match=r"the weights are broken \(not numbers\)"):
+        load(str(copy))
+
+
+def test_weights_that_are_stored_as_integers(copy: Path) -> None:
+    weights(copy, lambda name, value: value.astype(np.int8) if "query.weight" in name else value)
+    with pytest.raises(UserError, match=r"query.weight is stored as integers \(I8\)"):
+        load(str(copy))
+
+
+def test_a_configuration_of_fewer_layers_than_the_weights_have(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(UserError, match=r"config.json leaves out 16 weights of the encoder: .*layer.1"):
+        load(str(copy))
+
+
+def test_an_encoder_with_too_few_positions(tiny: Any, tmp_path: Path) -> None:
+    save(tmp_path / "seven", "Bert", tiny.tokenizer, max_position_embeddings=7)
+    with pytest.raises(UserError, match="takes no more than 7 tokens"):
+        load(str(tmp_path / "seven"))
+
+
+def test_a_tokenizer_that_puts_nothing_around_a_text(copy: Path) -> None:
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    with pytest.raises(UserError, match="puts no special token around a text"):
+        load(str(copy))
+
+
+@pytest.mark.parametrize("wrong", [{"lang2id": None}, {"lang2id": [1]}, {"lang2id": {"de": "x"}},
+                                   {"lang2id": {"de": 3}}, {"lang2id": {}, "lang_id": 3}])  # fmt: skip
+def test_languages_that_an_xlm_has_no_embedding_for(wrong: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
+    shape = {"emb_dim": 16, "n_layers": 2, "n_heads": 2, "n_langs": 3, "lang2id": {"de": 0, "en": 1}, "lang_id": 1}
+    save(tmp_path, "XLM", tiny.tokenizer, **shape)
+    load(str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | wrong))
+    with pytest.raises(UserError, match=r"config.json|lang2id"):
+        load(str(tmp_path))
+
+
+def test_a_model_that_masks_and_pools_may_lack_its_pooler(tiny: Any, tmp_path: Path) -> None:
+    import transformers
+
+    shape = {"vocab_size": len(tiny.tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BigBirdConfig(**shape, intermediate_size=16, attention_type="original_full")
+    transformers.BigBirdForMaskedLM(config).save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if "pooler" not in name}, path, {"format": "pt"})
+    assert load(str(tmp_path)).vocabulary is not None
+
+
 def test_masked_text_needs_a_mask_token(study: Files, copy: Path) -> None:
     path = copy / "tokenizer_config.json"
     config = {key: value for key, value in json.loads(path.read_text()).items() if key != "mask_token"}
@@ -214,6 +278,8 @@ def test_masked_text_needs_a_mask_token(study: Files, copy: Path) -> None:
     data = '{train: {path: "playground:text/dev", part: 1/2}, dev: {path: "playground:text/dev", part: 2/2}}'
     study.write("tasks.yaml", f"text: {{like: play-text, languages: [en], train_languages: [en], data: {data}}}\n")
     study.refused(f"{copy}: has no mask token, which the task 'text' needs")
+    said = study.call("show", "text", "en", 0, "--use", study.folder / "tasks.yaml", "--encoder", copy)
+    assert said.code == 0 and "prediction  none: the tokenizer has no mask token" in said.out, said.err
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
@@ -284,6 +350,21 @@ def test_the_home_folder_is_known(study: Files, copy: Path, monkeypatch: pytest.
     assert study.run().code == 0
 
 
+def test_a_home_folder_that_is_not_there(study: Files) -> None:
+    study.edit("recipe.yaml", "encoder: ", "encoder: ~nosuchuser/a # ")
+    study.refused("error: ~nosuchuser/a: the home folder of '~nosuchuser' is not known")
+    said = study.call("plan", study.folder / "recipe.yaml")
+    assert said.code == 2 and "the home folder of '~nosuchuser' is not known" in said.err
+    study.edit("recipe.yaml", "encoder: ~nosuchuser/a", "encoder: {tokenizer: ~nosuchuser/a}")
+    study.refused("recipe.yaml:2: encoder.tokenizer: the home folder of '~nosuchuser' is not known")
+
+
+def test_what_a_user_has_named_is_no_markup(study: Files) -> None:
+    study.edit("recipe.yaml", "encoder: ", "encoder: 'some/[red]:smile:[/blue]' # ")
+    said = study.call("plan", study.folder / "recipe.yaml")
+    assert said.code == 0 and said.out.count("some/[red]:smile:[/blue]") > 1, said.out
+
+
 # --- one row followed -------------------------------------------------------------------------------------------------
 
 
@@ -303,3 +384,9 @@ def test_show_with_steps_of_several_kinds(study: Files) -> None:
     said = study.call("show", "pairs", "de", 0, *use, "--encoder", training)
     assert said.code == 0 and "prediction  none: a sentence is found among" in said.out
     assert SENTENCES[6] in said.out  # whose translation comes first in the alphabet
+    for name, content in (("head-0.safetensors", b"12345678"), ("step.json", b'{"kind": "train", "parent": null,')):
+        (training / name).write_bytes(content)
+        said = study.call("show", "mine", "de", 0, *use, "--encoder", training)
+        assert said.code == 2 and f"{training / name}: " in said.err
+    (training / "step.json").write_text('{"kind": "train", "parent": null, "training": "none"}')
+    assert study.call("show", "mine", "de", 0, *use, "--encoder", training).code == 2

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from xstilts import metrics
+from xstilts.errors import StepFailed
 from xstilts.metrics import search
 
 
@@ -22,6 +23,11 @@ def test_a_sentence_ends_a_chunk():
 
 def test_no_chunks_at_all_score_zero():
     assert metrics.chunk_f1([["O", "O"]], [["O", "O"]]) == 0.0
+
+
+def test_text_of_which_nothing_can_be_hidden_has_no_perplexity():
+    with pytest.raises(StepFailed, match="no piece of this text can be hidden"):
+        metrics.perplexity([None], [[0.0, 0]])
 
 
 def test_perplexity_of_a_hopeless_model_is_infinite():

@@ -83,6 +83,7 @@ def test_a_given_tokenizer_that_has_changed_is_noticed(pretraining: Files, own: 
         ({"mask_token": None}, "the tokenizer has no mask token (name it in its tokenizer_config.json"),
         ({"pad_token": None, "cls_token": None}, "the tokenizer has no pad and no cls or bos token"),
         ({"around": False}, "the tokenizer puts no token before a text"),
+        ({"mask_token": "[PAD]"}, "the tokenizer has one token for mask and pad"),
     ],
 )
 def test_a_tokenizer_without_what_training_needs_is_refused_before_anything_is_written(
@@ -90,6 +91,24 @@ def test_a_tokenizer_without_what_training_needs_is_refused_before_anything_is_w
 ) -> None:
     tokenizer(own, **wrong)  # type: ignore[arg-type]
     pretraining.refused(f"error: {own}: {message}")
+
+
+def test_a_tokenizer_with_an_id_far_beyond_its_pieces_is_refused(pretraining: Files, own: Path) -> None:
+    text = (own / "tokenizer.json").read_text()
+    (own / "tokenizer.json").write_text(text.replace('"l": 17', '"l": 2000000000'))
+    pretraining.refused(f"error: {own}: the tokenizer has 18 pieces, but ids up to 2,000,000,000")
+
+
+def test_the_code_of_a_tokenizer_is_not_run(pretraining: Files, own: Path) -> None:
+    (own / "theirs.py").write_text("raise SystemExit('run')\n")
+    config = json.loads((own / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": [None, "theirs.Theirs"]}}
+    (own / "tokenizer_config.json").write_text(json.dumps(config))
+    pretraining.refused(f"error: {own}: ")
+
+
+def test_what_no_tokenizer_of_the_hub_can_be_called_has_no_files() -> None:
+    assert scratch.files("{data}/a/b") == scratch.files("a b") == {}
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_refused(pretraining: Files, own: Path) -> None:

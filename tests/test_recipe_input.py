@@ -37,6 +37,8 @@ WRONG = {
     "name too long": ("recipe.yaml", "name: tiny", "name: " + "a" * 101, [":1: name", "at most 100"]),
     "each": ("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [pairs]", [":7: phases[0].each", "'mine'"]),
     "task without language": ("recipe.yaml", "seeds: [1]", "languages: [en]", [":3: languages", "'pairs' has none"]),
+    "name of a phase": ("recipe.yaml", "name: target", "name: '[b] x'", [":7: phases[0].name: '[b] x' is no name of"]),
+    "blank at an end": ("recipe.yaml", "name: target", "name: 'x '", [":7: phases[0].name: 'x ' is no name of"]),
     "negative seed": ("recipe.yaml", "seeds: [1]", "seeds: [-1]", [":3: seeds[0]", "greater than or equal to 0"]),
     "large seed": ("recipe.yaml", "seeds: [1]", f"seeds: [{2**63}]", [":3: seeds[0]", "less than"]),
     "steps": ("recipe.yaml", "steps: 2", f"steps: {10**9}", [":5: settings.steps", "less than or equal to"]),

@@ -45,7 +45,10 @@ def _json(value: Any) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False, width=_screen()["width"], soft_wrap=not sys.stdout.isatty())
+    # what users have named is no markup
+    return Console(
+        highlight=False, markup=False, emoji=False, width=_screen()["width"], soft_wrap=not sys.stdout.isatty()
+    )
 
 
 @app.command()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from xstilts.plan import Plan
 from xstilts.recipe import NewEncoder
+from xstilts.source import home
 from xstilts.step import Step
 from xstilts.task import HeadSpec
 
@@ -22,7 +23,8 @@ LABELS = 2000
 NOTES = 2**16
 """Bytes of a step's log, of what is noted of it, and of the headers of its weights, at most."""
 PIECE = 100
-"""Bytes of a piece of a new tokenizer in its file, at most."""
+"""Bytes of a byte-pair piece of a new tokenizer in its file, at most."""
+BESIDES = ("token features", "predictions")
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,16 @@ class Size:
 
 @dataclass(frozen=True)
 class Disk:
-    """What a plan takes at most, in bytes; None where the encoder is not here to be counted.
-
-    Token features, whose size is known only once they are built, and predictions come on top.
-    """
+    """What a plan takes at most, in bytes; None where the encoder is not here to be counted."""
 
     encoder: str
     encoders: int
     parameters: int | None = None
     kept_bytes: int | None = None
     checkpoint_bytes: int | None = None
+    checkpoint_bytes_a_parameter: int = 0
+    besides: tuple[str, ...] = BESIDES
+    """What comes on top, for its size is not known before it is there."""
 
     def to_json(self) -> dict[str, Any]:
         """As `xstilts plan --json` prints it, under `disk`."""
@@ -54,12 +56,13 @@ class Disk:
     def line(self) -> str:
         """The same in a line."""
         kept = f"{self.encoders} encoder{'' if self.encoders == 1 else 's'}"
-        under_way, more = "for the checkpoint of the training under way", "token features and predictions come on top"
+        under_way = "for the checkpoint of the training under way"
+        more = f"{', '.join(self.besides[:-1])} and {self.besides[-1]} come on top"
         if self.kept_bytes is None or self.checkpoint_bytes is None:
-            total = WEIGHT * self.encoders + CHECKPOINT * (self.encoders > 0)
+            total = WEIGHT * self.encoders + self.checkpoint_bytes_a_parameter
             return (
                 f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
-                f"{kept} of {WEIGHT} kept, {CHECKPOINT} {under_way}; {more}"
+                f"{kept} of {WEIGHT} kept, {self.checkpoint_bytes_a_parameter} {under_way}; {more}"
             )
         each = f" of {_spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
         return (
@@ -74,16 +77,22 @@ def needed(plan: Plan, data: Path | None) -> Disk:
     kept = [step for step in plan.steps.values() if step.kind != "evaluate"]
     size = _new(name) if isinstance(name, NewEncoder) else _there(name.replace("{data}", str(data or "{data}")))
     said = "a new encoder" if isinstance(name, NewEncoder) else name
+    each = {
+        step.id: CHECKPOINT + MEAN * (step.training.snapshots is not None)
+        for step in kept if step.training is not None
+    }  # fmt: skip
+    words = isinstance(name, NewEncoder) and name.tokenizer == "words"  # which may be of any length
+    counted = Disk(said, sum(map(copies, kept)), checkpoint_bytes_a_parameter=max(each.values(), default=0),
+                   besides=("the tokenizer's words", *BESIDES) if words else BESIDES)  # fmt: skip
     if size is None:
-        return Disk(said, sum(map(copies, kept)))
+        return counted
     whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in kept}
-    under_way = (
-        whole[step.id] * (CHECKPOINT + MEAN * (step.training.snapshots is not None)) for step in kept if step.training
-    )
     weights = sum(whole[step.id] * copies(step) for step in kept)
-    copied = sum(map(copies, kept))
-    return Disk(
-        said, copied, size.parameters, WEIGHT * weights + (size.others + NOTES) * copied, max(under_way, default=0)
+    return replace(
+        counted,
+        parameters=size.parameters,
+        kept_bytes=WEIGHT * weights + (size.others + NOTES) * counted.encoders,
+        checkpoint_bytes=max((whole[id] * bytes for id, bytes in each.items()), default=0),
     )
 
 
@@ -114,23 +123,20 @@ def _new(shape: NewEncoder) -> Size | None:
     words = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the one type
     block = 4 * dense + norm + (h * 4 * h + 4 * h) + (4 * h * h + h) + norm
     head = dense + norm + pieces  # its matrix is the words'
-    return Size(words + shape.layers * block + head, h, PIECE * pieces)
+    return Size(words + shape.layers * block + head, h, PIECE * pieces * (shape.tokenizer != "words"))
 
 
 def _there(name: str) -> Size | None:
     """An encoder in a folder or in the Hub's cache; None if it is neither, or cannot be read."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        cached = _cached(name)
-        if cached is None:
-            return None
-        folder = cached
+    folder = place(home(name))
+    if folder is None:
+        return None
     weights = sorted(folder.glob("*.safetensors"))
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         width = next((config[key] for key in ("hidden_size", "dim", "d_model") if key in config), 0)
         return Size(sum(map(parameters, weights)), int(width), _others(folder)) if weights else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -139,8 +145,10 @@ def _others(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.json"))
 
 
-def _cached(name: str) -> Path | None:
-    """The folder of an encoder of the Hub (`id` or `id@revision`) that was fetched before."""
+def place(name: str) -> Path | None:
+    """The folder of an encoder; of one of the Hub (`id` or `id@revision`) that where it was fetched to before."""
+    if Path(name).is_dir():
+        return Path(name)
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -153,7 +161,16 @@ def _cached(name: str) -> Path | None:
 
 
 def parameters(path: Path) -> int:
-    """How many numbers a safetensors file holds, by its header: 8 bytes of length, then JSON.
+    """How many numbers a safetensors file holds.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    return sum(prod(_shape(tensor)) for tensor in header(path).values())
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Type and shape of each tensor of a safetensors file, by its header: 8 bytes of length, then JSON.
 
     Raises:
         ValueError: it is no such file.
@@ -162,12 +179,14 @@ def parameters(path: Path) -> int:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
             raise ValueError(f"{path} is no safetensors file")
-        header = json.loads(file.read(length))
-    return sum(prod(_shape(tensor)) for key, tensor in header.items() if key != "__metadata__")
+        tensors = json.loads(file.read(length))
+    return {key: tensor for key, tensor in tensors.items() if key != "__metadata__"}
 
 
 def _shape(tensor: dict[str, Any]) -> Sequence[int]:
     shape: Sequence[int] = tensor["shape"]
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{shape} is no shape")
     return shape
 
 

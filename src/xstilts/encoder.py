@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,7 +24,8 @@ from xstilts.lm_head import LanguageModelHead
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
 """How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""
 PROBE_LENGTHS = (7, 4, 5, 1)
-PROBE_TOLERANCE = 1e-4
+SHORTEST = 8
+"""Tokens that an encoder must have positions for; no task is cut shorter."""
 ROUND = 64
 """Tokens of a packed row on a CPU are filled up to a multiple of this, for oneDNN compiles kernels for each number."""
 
@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         device.hasten(base)
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
-        self.languages = _language_ids(base.config) if "langs" in accepts else {}
+        self.languages = _language_ids(base.config, name) if "langs" in accepts else {}
         self._offset = 0
         self._compiled: Any = None
         if base.config._attn_implementation == packing.NAME:  # shared with an encoder that was here before
@@ -111,7 +111,9 @@ class Encoder(nn.Module):
 
     def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
         if layer is None or layer == self.layers:
-            return torch.as_tensor((self._compiled or self.base)(**inputs).last_hidden_state)
+            return torch.as_tensor(
+                ((self._compiled if self.training else None) or self.base)(**inputs).last_hidden_state
+            )
         if not self._stops:
             return torch.as_tensor(self.base(**inputs, output_hidden_states=True).hidden_states[layer])
         hook = self._blocks()[layer].register_forward_pre_hook(_stop, with_kwargs=True)
@@ -125,7 +127,9 @@ class Encoder(nn.Module):
 
     def compile(self) -> str:  # type: ignore[override]
         """Let torch compile the forward pass; where that does not work here, says why, and nothing has changed."""
+        was_training = self.training
         self._compiled = torch.compile(self.base.forward, dynamic=True)
+        self.train()  # as nothing else is compiled
         try:
             batch = _probe_batch(PROBE_LENGTHS, self.config.vocab_size).to(self.device)
             self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
@@ -134,6 +138,7 @@ class Encoder(nn.Module):
             why = str(getattr(error, "inner_exception", error)).strip()  # the compiler's own, within torch's
             return why.split("\n")[0] or type(error).__name__
         finally:
+            self.train(was_training)
             self.zero_grad(set_to_none=True)
         return ""
 
@@ -154,16 +159,19 @@ class Encoder(nn.Module):
         """Run the model on a short sequence; whether its forward pass can stop at a layer.
 
         Raises:
-            UserError: the model does not turn text into hidden states, or its tokens do not see those after them.
+            UserError: the model does not turn text into hidden states, or into such that are no numbers, or its tokens
+                do not see those after them.
         """
-        ids_T = _probe_batch((7,), self.config.vocab_size).ids_T
-        other_T = torch.cat([ids_T[:-1], ids_T[-1:] - 1])
         try:
+            ids_T = _probe_batch((7,), self.config.vocab_size).ids_T
+            other_T = torch.cat([ids_T[:-1], ids_T[-1:] - 1])
             states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (ids_T, other_T)]
             causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
         except Exception as error:  # whatever a model of another kind raises
             said = str(error).strip().split("\n")[0]
             raise UserError(f"cannot be run on text: {type(error).__name__}: {said}", where=name) from error
+        if not all(state.isfinite().all() for state in states):
+            raise UserError("the weights are broken (not numbers)", where=name, hint="copy them anew")
         if causal:
             hint = "an encoder is needed, not a decoder that continues text"
             raise UserError("attends to the left only", where=name, hint=hint)
@@ -267,11 +275,20 @@ def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
                  torch.arange(passes))  # fmt: skip
 
 
-def _language_ids(config: Any) -> dict[str, int]:
-    """The ids of the languages that an XLM has embeddings for; English is among them, or stands for the default one."""
+def _language_ids(config: Any, name: str) -> dict[str, int]:
+    """The ids of the languages that an XLM has embeddings for; English is among them, or stands for the default one.
+
+    Raises:
+        UserError: they are not numbers of embeddings.
+    """
     if not getattr(config, "use_lang_emb", True) or getattr(config, "n_langs", 1) < 2:
         return {}
-    return {ENGLISH: int(config.lang_id)} | {str(code): int(id) for code, id in getattr(config, "lang2id", {}).items()}
+    named = getattr(config, "lang2id", {})
+    ids = {ENGLISH: config.lang_id} | named if isinstance(named, dict) else {}
+    if not ids or not all(type(id) is int and 0 <= id < config.n_langs for id in ids.values()):
+        what = f"config.json needs lang_id, and lang2id with languages and ids, below n_langs ({config.n_langs})"
+        raise UserError(what, where=name)
+    return {str(code): id for code, id in ids.items()}
 
 
 def quiet() -> None:
@@ -306,15 +323,17 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
             prefix = lm.base_model_prefix + "."
             missing = [key for key in info["missing_keys"] if not key.startswith(prefix)]
-            _whole(name, [key for key in info["missing_keys"] if key.startswith(prefix)], info["mismatched_keys"])
+            needed = {*info["missing_keys"]} - {*missing}
             base, lm = getattr(lm, lm.base_model_prefix), None if missing else lm
         else:
             # of an encoder-decoder such as mT5 the encoder alone
             auto = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
             base, info = auto.from_pretrained(place, config=config, **weights)
-            lm = None
-            missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
-            _whole(name, missing, info["mismatched_keys"])
+            lm, prefix, needed = None, base.base_model_prefix + ".", {*info["missing_keys"]}
+        pooler = ("pooler.", f"{prefix}pooler.")
+        folder.check_whole(name, [key for key in needed if not key.startswith(pooler)], info["mismatched_keys"])
+        folder.check_taken(name, (part for part, _ in base.named_children()), prefix, info["unexpected_keys"])
+        folder.check_types(name, (key for key, _ in base.named_parameters()))
     except SafetensorError as error:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
     except UserError:
@@ -329,42 +348,26 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
-    made = Encoder(base, tokenizer, lm=lm, notes=_unused(info["unexpected_keys"]), name=name)
+    made = Encoder(base, tokenizer, lm=lm, notes=folder.unused(info["unexpected_keys"]), name=name)
     _fits(name, made)
     return made
 
 
-def _unused(keys: Iterable[str]) -> str:
-    """A line on the weights that a checkpoint has beside the encoder; of many with the same beginning their number."""
-    rest = sorted(keys)
-    counts = Counter(key.partition(".")[0] for key in rest)
-    many = {part: count for part, count in counts.items() if count > 3}
-    said = [f"{part} ({count} weights)" for part, count in many.items()]
-    said += [key for key in rest if key.partition(".")[0] not in many]
-    return f"not used: {', '.join(said)}" if said else ""
-
-
 def _fits(name: str, made: Encoder) -> None:
-    """Refuse a tokenizer that cannot be used, or that is of another encoder with more pieces."""
+    """Refuse a tokenizer that cannot be used, or is of another encoder with more pieces; and too few positions."""
+    if made.max_length < SHORTEST:
+        raise UserError(f"takes no more than {made.max_length} tokens", where=name, hint=f"{SHORTEST} are needed")
     try:
-        made.pieces(8)
+        around = made.pieces(SHORTEST).single([])[0]
         highest = max(made.tokenizer.get_vocab().values())
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise UserError(f"the tokenizer cannot be used: {error}", where=name) from error
+    if not around:
+        raise UserError("the tokenizer puts no special token around a text", where=name,
+                        hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
     if highest >= made.config.vocab_size:
         raise UserError(
             f"the tokenizer has the id {highest}, the encoder only {made.config.vocab_size} pieces",
             where=name,
             hint="is this the tokenizer of another model?",
         )
-
-
-def _whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
-    """Refuse a checkpoint without all the weights that its config.json tells of."""
-    hint = "are these the weights of another model than config.json tells of?"
-    if missing:
-        some = ", ".join(sorted(missing)[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        count = "a weight" if len(missing) == 1 else f"{len(missing)} weights"
-        raise UserError(f"the checkpoint lacks {count} that the encoder needs: {some}", where=name, hint=hint)
-    for key, there, needed in sorted(mismatched, key=lambda row: row[0]):
-        raise UserError(f"the shape of {key} is {list(there)}, config.json needs {list(needed)}", where=name, hint=hint)

@@ -1,11 +1,19 @@
-"""The folder of an encoder: what can be seen of it before any weight is loaded."""
+"""The folder of an encoder: whether it is whole, by its files and by the names, shapes and types of its weights."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from xstilts import disk
 from xstilts.errors import UserError, nearest
+
+BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
+"""What a checkpoint may have among its weights that none of them is."""
 
 
 def check(name: str) -> None:
@@ -39,3 +47,72 @@ def check(name: str) -> None:
         )
     if not (folder / "tokenizer.json").is_file():
         raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")
+
+
+def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
+    """Refuse a checkpoint without all the weights that its config.json tells of."""
+    hint = "are these the weights of another model than config.json tells of?"
+    if missing:
+        raise UserError(
+            f"the checkpoint lacks {_counted(missing)} that the encoder needs: {_some(sorted(missing))}",
+            where=name,
+            hint=hint,
+        )
+    for key, there, needed in sorted(mismatched, key=lambda row: row[0]):
+        raise UserError(f"the shape of {key} is {list(there)}, config.json needs {list(needed)}", where=name, hint=hint)
+
+
+def check_taken(name: str, parts: Iterable[str], prefix: str, unexpected: Iterable[str]) -> None:
+    """Refuse a checkpoint with weights of the encoder that its config.json leaves out, such as those of more layers.
+
+    Args:
+        name: the encoder.
+        parts: of the model that was made.
+        prefix: before their names in the checkpoint, or nothing is.
+        unexpected: the checkpoint's weights that the model has no place for.
+    """
+    known = {*parts} - {"pooler", "decoder"}
+    own = [key for key in unexpected if {key.partition(".")[0], key.removeprefix(prefix).partition(".")[0]} & known]
+    left = sorted(key for key in own if key.rpartition(".")[2] not in BUFFERS)
+    if left:
+        raise UserError(f"config.json leaves out {_counted(left)} of the encoder: {_some(left)}", where=name,
+                        hint="does it tell of fewer layers than there are?")  # fmt: skip
+
+
+def check_types(name: str, weights: Iterable[str]) -> None:
+    """See that an encoder's weights are stored as fractions; transformers takes integers for the weights themselves.
+
+    Args:
+        name: a folder, or an encoder of the Hub that was fetched.
+        weights: their names in the model, before which a file may have others.
+
+    Raises:
+        UserError: some are stored as integers.
+    """
+    known, folder = set(weights), disk.place(name)
+    for path in sorted(folder.glob("*.safetensors")) if folder else ():
+        types: dict[str, str] = {}
+        with suppress(ValueError, AttributeError, KeyError, TypeError):  # a file that is none of the encoder's
+            types = {key: str(tensor["dtype"]) for key, tensor in disk.header(path).items()}
+        for key, kind in types.items():
+            if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
+                hint = "quantised weights cannot be trained: give the encoder as it was before"
+                raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=hint)
+
+
+def unused(keys: Iterable[str]) -> str:
+    """A line on the weights that a checkpoint has beside the encoder; of many with the same beginning their number."""
+    rest = sorted(keys)
+    counts = Counter(key.partition(".")[0] for key in rest)
+    many = {part: count for part, count in counts.items() if count > 3}
+    said = [f"{part} ({count} weights)" for part, count in many.items()]
+    said += [key for key in rest if key.partition(".")[0] not in many]
+    return f"not used: {', '.join(said)}" if said else ""
+
+
+def _counted(weights: Sequence[str]) -> str:
+    return "a weight" if len(weights) == 1 else f"{len(weights)} weights"
+
+
+def _some(weights: Sequence[str]) -> str:
+    return ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")

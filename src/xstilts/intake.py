@@ -12,6 +12,7 @@ from xstilts.data.find import digest
 from xstilts.errors import Collector, UserError
 from xstilts.metrics import METRICS
 from xstilts.plan import Plan
+from xstilts.source import home
 from xstilts.step import Step
 from xstilts.task import Split, Task
 
@@ -45,7 +46,7 @@ class Intake:
         """The recipe's encoder, or the tokenizer given to a new one, as a folder or Hub id, `{data}` filled in."""
         name = step.encoder if step.new is None else step.new.given or ""
         name = name.replace("{data}", str(self.data)) if self.data else name
-        return str(Path(name).expanduser()) if name.startswith("~") else name
+        return home(name)
 
     def placed(self, step: Step) -> str:
         """The same, to be loaded now.
@@ -55,7 +56,7 @@ class Intake:
         """
         name = self.encoder_name(step)
         if "{data}" in name:
-            what = "the recipe's encoder lies beside the data folder"
+            what = f"the recipe's {'encoder' if step.new is None else 'tokenizer'} lies beside the data folder"
             raise UserError(what, where=name, hint="give the data folder with --data or XSTILTS_DATA")
         return name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -186,10 +187,16 @@ def _plain(number: float) -> str:
     return f"{Decimal(repr(number)):f}".removesuffix(".0")
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9._-])?", value):
+        raise ValueError(f"{value!r} is no name of letters, digits, '.', '_', '-', and blanks inside")
+    return value
+
+
 class Phase(Strict):
     """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
 
-    name: str
+    name: Annotated[str, Field(max_length=100), AfterValidator(_name)]
     choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
     settings: Settings = Settings()

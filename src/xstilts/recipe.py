@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.phase import Names, Phase, Seed, Settings, mixtures
-from xstilts.source import PathText, Strict
+from xstilts.source import PathText, Strict, home
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 
@@ -250,7 +250,10 @@ def _check_new(
 
 def _check_tokenizer(name: str, where: str) -> None:
     """See without loading it whether a tokenizer can be given; `{data}` in its name is known only to a run."""
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(home(name))
+    except UserError as error:
+        raise UserError(error.what, where=where) from error
     if folder.is_dir() and not (folder / "tokenizer.json").is_file():
         raise UserError(f"'{name}' has no fast tokenizer (tokenizer.json)", where=where)
     if folder.exists() and not folder.is_dir():

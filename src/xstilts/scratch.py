@@ -82,9 +82,13 @@ def given(name: str) -> Any:
     quiet()
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
     try:
-        theirs = AutoTokenizer.from_pretrained(place, **({"revision": revision} if revision else {}))
+        theirs = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **({"revision": revision} if revision else {})
+        )
         backend: Tokenizer = theirs.backend_tokenizer
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        if "trust_remote_code" in str(error):
+            raise UserError("the tokenizer is code of its own, which is not run", where=name) from error
         first = str(error).strip().split("\n")[0] or type(error).__name__
         hint = "are its tokenizer.json and tokenizer_config.json whole?" if Path(name).exists() else "not a folder here"
         raise UserError(f"cannot be loaded as a fast tokenizer: {first}", where=name, hint=hint) from error
@@ -98,6 +102,12 @@ def given(name: str) -> Any:
     if pieces.single([])[1] == 0:
         raise UserError("the tokenizer puts no token before a text", where=name,
                         hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
+    vocabulary = theirs.get_vocab()
+    if max(vocabulary.values()) > 2 * len(vocabulary) + 1000:  # each id up to there would get a row
+        what = f"the tokenizer has {len(vocabulary):,} pieces, but ids up to {max(vocabulary.values()):,}"
+        raise UserError(what, where=name, hint="number its pieces anew")
+    if theirs.mask_token == theirs.pad_token:
+        raise UserError("the tokenizer has one token for mask and pad", where=name, hint="name two")
     named = {"bos_token": theirs.bos_token or first, "cls_token": first, "eos_token": theirs.eos_token or last,
              "sep_token": last, "pad_token": theirs.pad_token, "unk_token": theirs.unk_token,
              "mask_token": theirs.mask_token}  # fmt: skip
@@ -107,11 +117,15 @@ def given(name: str) -> Any:
 def files(name: str) -> dict[str, str]:
     """The files of a tokenizer that are on this machine, with their sha256."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     if Path(name).is_dir():
         return {str(path): digest(path) for file in FILES if (path := Path(name) / file).is_file()}
     repo, _, revision = name.partition("@")
-    cached = [try_to_load_from_cache(repo, file, revision=revision or None) for file in FILES]
+    try:
+        cached = [try_to_load_from_cache(repo, file, revision=revision or None) for file in FILES]
+    except HFValidationError:  # no name of the Hub's; whoever loads it says so
+        return {}
     return {path: digest(path) for path in cached if isinstance(path, str)}
 
 

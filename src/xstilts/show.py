@@ -17,6 +17,7 @@ from xstilts.errors import UserError, nearest
 from xstilts.formats import Span
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
+from xstilts.source import home
 from xstilts.task import IGNORED, Example, Features, Format, Row, Split, Task
 from xstilts.tasks import TASKS, with_own
 
@@ -141,10 +142,10 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     from xstilts.evaluate import keep
     from xstilts.features import FeatureSet
 
-    step = Path(name).expanduser()
-    name = str(step) if name.startswith("~") else name
+    name = home(name)
+    step = Path(name)
     trained = (step / "step.json").is_file()
-    row = _row(step) if trained else {}
+    owners = _owners(step) if trained else []
     model = encoders.load(str(step / "encoder") if trained else name)
     pieces = model.pieces(task.max_length)
     for k, one in enumerate(task.format.features([example], pieces)):
@@ -160,7 +161,10 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     if task.format.head.kind == "vocabulary" and model.vocabulary is None:
         yield "prediction  none: the encoder has no language-model head"
         return
-    head, whose = _head(task, step, model, row) if trained or not task.format.head.trained else (None, "")
+    if task.format.head.kind == "vocabulary" and model.tokenizer.mask_token_id is None:
+        yield "prediction  none: the tokenizer has no mask token"
+        return
+    head, whose = _head(task, step, model, owners) if trained or not task.format.head.trained else (None, "")
     if head is None:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
@@ -198,25 +202,28 @@ def _meaning(format: Format, target: int) -> str:
     return str(getattr(format, "labels", ())[target])
 
 
-def _row(step: Path) -> dict[str, Any]:
-    """What a step's step.json says.
+def _owners(step: Path) -> list[str]:
+    """The tasks whose heads a step has, in their order, as its step.json says.
 
     Raises:
         UserError: it cannot be read, or the step has no encoder of its own.
     """
     try:
         row: dict[str, Any] = json.loads((step / "step.json").read_text(encoding="utf-8"))
-        kind, parent = row["kind"], row["parent"]
-    except (ValueError, KeyError, TypeError) as error:
+        kind, parent = row["kind"], row["parent"] and str(row["parent"])
+        names = [str(part["task"]) for part in (row.get("training") or {}).get("parts", ())]
+        names += map(str, (row.get("merging") or {}).get("heads", ()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("cannot be read", where=str(step / "step.json")) from error
     if kind == "evaluate":
         hint = f"give {step.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
         raise UserError("is an evaluation, which has no encoder of its own", where=str(step), hint=hint)
-    return row
+    return names
 
 
-def _head(task: Task, step: Path, model: Any, row: dict[str, Any]) -> tuple[Any, str]:
+def _head(task: Task, step: Path, model: Any, owners: Sequence[str]) -> tuple[Any, str]:
     """The head for a task: the step's own for it, else one of the same shape and whose that is."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from xstilts import heads
@@ -224,13 +231,14 @@ def _head(task: Task, step: Path, model: Any, row: dict[str, Any]) -> tuple[Any,
     head = heads.build(task.format.head, model.config, model.vocabulary)
     if not task.format.head.trained:
         return head, ""
-    names = [part["task"] for part in (row.get("training") or {}).get("parts", ())]
-    names += (row.get("merging") or {}).get("heads", ())
-    heads_of = [(step / f"head-{i}.safetensors", name) for i, name in enumerate(names)]
+    heads_of = [(step / f"head-{i}.safetensors", name) for i, name in enumerate(owners)]
     for path, name in sorted(heads_of, key=lambda pair: pair[1] != task.name):
         if not path.is_file() or not _alike(task, name):
             continue
-        state = load_file(path)
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"the weights cannot be read: {error}", where=str(path)) from error
         mine = head.state_dict()
         if state.keys() == mine.keys() and all(state[key].shape == mine[key].shape for key in mine):
             head.load_state_dict(state)

@@ -10,11 +10,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from xstilts.errors import UserError
+
 
 class Strict(BaseModel):
     """A frozen model that knows no field but its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def home(name: str) -> str:
+    """A path with a leading `~` or `~user` replaced; any other name as it is.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:
+        raise UserError(f"the home folder of '{Path(name).parts[0]}' is not known", where=name) from error
 
 
 def _path(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel
 
@@ -301,11 +302,23 @@ def opened(store: Store) -> Iterator[Store]:
             hint="choose another --out",
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError("another run is using this folder", where=str(store.folder)) from error
+        hold(lock, "another run is using this folder", str(store.folder))
         yield store
+
+
+def hold(file: IO[Any], busy: str, where: str) -> None:
+    """Lock a file until it is closed.
+
+    Raises:
+        UserError: `busy`, if another process holds it; or the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise UserError(busy, where=where) from error
+        what = f"this file system cannot lock files: {error.strerror}"
+        raise UserError(what, where=where, hint="choose another --out") from error
 
 
 def full(error: Exception) -> bool:

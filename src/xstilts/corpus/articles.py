@@ -22,7 +22,9 @@ ROWS = 500
 """Rows of a table that are read at once."""
 COLUMN = "text"
 """Where a table and an object have their text."""
-NO_TEXT = frozenset({".json", ".csv", ".tsv", ".sql", ".zip", ".7z", ".zst", ".html"})
+NO_TEXT = frozenset(
+    {".json", ".csv", ".tsv", ".sql", ".zip", ".7z", ".zst", ".tar", ".tgz", ".rar", ".html", ".htm", ".pdf"}
+)
 """Endings of files that are surely not text a line."""
 SPACES = ("6", "14")
 """Keys of the namespaces of files and categories in a wiki's dump."""
@@ -124,6 +126,8 @@ def _table(path: str) -> Iterator[Batch]:
                 done += len(batch)
                 texts = [text for text in batch.column(0).to_pylist() if text]
                 yield Batch(size * done // file.metadata.num_rows, texts)
+    except UnicodeDecodeError as error:
+        raise DataError("holds text that is not UTF-8", where=path) from error
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"is no whole Parquet file: {error}", where=path) from error
 
@@ -151,6 +155,8 @@ def _pages(path: str, raw: IO[bytes], media: set[str]) -> Iterator[str]:
         raise DataError(f"is no whole dump: it breaks off {after} ({error})", where=path) from error
     except UNREADABLE as error:
         raise broken(path, error, f"page {number:,}" if number else "") from error
+    except (ValueError, LookupError) as error:
+        raise DataError(f"declares an encoding that cannot be read: {error}", where=path) from error
 
 
 def _article(page: ElementTree.Element) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from xstilts.errors import Collector, MissingData, UserError
 from xstilts.progress import Progress
 from xstilts.results import first_mistake, write_atomic
 from xstilts.source import Source
-from xstilts.store import told
+from xstilts.store import hold, told
 
 VERSION = 1
 """Of how text becomes sentences; another one makes finished languages anew."""
@@ -103,17 +102,36 @@ def _check(codes: Sequence[str], wish: Wish) -> None:
         except ImportError:
             found.add(f"needs the package {package}", where="corpus", hint='pip install "xstilts[corpus]"')
     for place in wish.places:
-        if len(codes) > 1 and filled(place, codes[0]) == filled(place, codes[1]):
-            found.add("is one file for several languages", where=place, hint="write {lang} where the code stands")
-        if _remote(place):
-            with found.catch():
+        with found.catch():
+            if _remote(place):
                 hub.place(place)
+            else:
+                _readable(place, codes)
+            if len(codes) > 1 and filled(place, codes[0]) == filled(place, codes[1]):
+                hint = "write {lang} where the code stands"
+                raise UserError("is one file for several languages", where=place, hint=hint)
     found.raise_any()
     if not any(map(_remote, wish.places)):
         for code in codes:
             with found.catch():
                 _files(code, wish.places)
     found.raise_any()
+
+
+def _readable(place: str, codes: Sequence[str]) -> None:
+    """Refuse what is there but is no file that can be read more than once.
+
+    Raises:
+        UserError: an empty name, a folder, a pipe or the like.
+    """
+    if not place.strip():
+        raise UserError("names no file", where="--from")
+    for path in (Path(filled(place, code)) for code in codes):
+        if path.is_dir():
+            raise UserError("is a folder", where=str(path), hint="give its files: FOLDER/*.txt")
+        if path.exists() and not path.is_file():
+            raise UserError("is a pipe or the like, which is read only once", where=str(path),
+                            hint="write it to a file first")  # fmt: skip
 
 
 def _remote(place: str) -> bool:
@@ -125,7 +143,8 @@ def _files(code: str, places: Sequence[str]) -> list[str]:
         source = Source.model_validate(list(places))
     except ValidationError as error:
         raise UserError(first_mistake(error), where="--from") from error
-    return [path for one in find(source, code, [Path()]) for path in one.paths]
+    found = [path for one in find(source, code, [Path()]) for path in one.paths]
+    return list({Path(path).absolute(): path for path in found}.values())  # a file that is named twice is read once
 
 
 def _fetched(code: str, wish: Wish, progress: Progress) -> list[str]:
@@ -155,6 +174,7 @@ def _language(code: str, wish: Wish, progress: Progress) -> Built:
         "seed": None if wish.limit is None else wish.seed,
     }
     before = _noted(note)
+    _ours(code, target, note, before, paths)
     if before.get("made_from") == made_from and target.is_file() and target.stat().st_size == before.get("bytes"):
         return Built(code, target, int(before.get("sentences", 0)), new=False)
     wish.out.mkdir(parents=True, exist_ok=True)
@@ -174,10 +194,26 @@ def _language(code: str, wish: Wish, progress: Progress) -> Built:
             written += 1
         if not written:
             raise UserError("holds no sentence", where=", ".join(paths))
-        note.unlink(missing_ok=True)  # else a kill between the two files would leave a note on another text
+        # a kill between the two files must leave no note on another text, but tell whose the text is
+        write_atomic(note, json.dumps({"language": code}) + "\n")
     facts = {"language": code, "sentences": written, "of": seen, "bytes": target.stat().st_size}
     write_atomic(note, json.dumps(facts | {"made_from": made_from}, indent=1, ensure_ascii=False) + "\n")
     return Built(code, target, written, new=True)
+
+
+def _ours(code: str, target: Path, note: Path, noted: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """See that no file is written over but those of an earlier run.
+
+    Raises:
+        UserError: one is a source, or was not made here.
+    """
+    for path in filter(Path.exists, (target, note, _part(target))):
+        if any(path.samefile(source) for source in paths):
+            raise UserError("is read from, so it cannot be written", where=str(path), hint="choose another --out")
+    for path in (target, note):
+        if os.path.lexists(path) and noted.get("language") != code:
+            what = f"is there, and {note.name} does not say that `xstilts corpus` made it"
+            raise UserError(what, where=str(path), hint="move it away, or choose another --out")
 
 
 def _noted(note: Path) -> dict[str, Any]:
@@ -189,22 +225,27 @@ def _noted(note: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
 @contextmanager
 def _beside(target: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name only when it is whole; what a killed run has left is written over.
 
     Raises:
-        UserError: another run is writing it.
+        UserError: another run is writing it, or the file system has no locks.
     """
-    part = target.with_name(f".{target.name}.part")
+    part = _part(target)
     with part.open("ab") as stream:
+        busy = "another run is writing this file"
+        hold(stream, busy, str(target))
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(stream.fileno()), part.stat())  # else the other one has just finished
-        except OSError:
+            ours = os.path.samestat(os.fstat(stream.fileno()), part.stat())
+        except FileNotFoundError:
             ours = False
-        if not ours:
-            raise UserError("another run is writing this file", where=str(target))
+        if not ours:  # the other one has just finished
+            raise UserError(busy, where=str(target))
         try:
             stream.truncate(0)
             yield stream

@@ -69,6 +69,8 @@ def _parquet(path: str, _: Odd | None) -> Iterator[Record]:
                 for record in batch.to_pylist():
                     number += 1
                     yield number, record
+    except UnicodeDecodeError as error:
+        raise DataError("holds text that is not UTF-8", where=path) from error
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"is not Parquet: {error}", where=path) from error
 

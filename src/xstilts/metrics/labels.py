@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from xstilts.errors import StepFailed
+
 
 def accuracy(references: Sequence[Any], predictions: Sequence[Any]) -> float:
     """Percent of predictions that equal their reference (XNLI, PAWS-X, XCOPA, Tatoeba).
@@ -116,11 +118,15 @@ def perplexity(references: Sequence[Any], predictions: Sequence[tuple[float, int
         references: not looked at; the likelihoods are those of the right tokens already.
         predictions: for each example the sum of the negative log-likelihoods in nats, beside the number of tokens.
 
+    Raises:
+        StepFailed: there are no such tokens.
+
     >>> round(perplexity([], [(math.log(2), 1), (3 * math.log(4), 2)]), 4)  # e^(7 log 2 / 3) = 2^(7/3)
     5.0397
     """
     count = sum(count for _, count in predictions)
-    assert count, "there are no tokens to score"
+    if not count:
+        raise StepFailed("no piece of this text can be hidden", hint="its lines are empty or special tokens only")
     mean = sum(nats for nats, _ in predictions) / count
     return math.exp(mean) if mean < 700 else math.inf  # the largest float is e^709
 
