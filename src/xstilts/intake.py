@@ -16,6 +16,8 @@ from xstilts.source import home
 from xstilts.step import Step
 from xstilts.task import Split, Task
 
+FILES = ("config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json")
+"""What of an encoder on the Hub tells its content."""
 STOP_EXAMPLES = 500
 """Dev examples of each file that early stopping looks at (the paper's first 500)."""
 
@@ -139,8 +141,8 @@ def _once(batchable: Batchable, needs_labels: bool, seen: set[str]) -> Iterable[
 
 
 def _files(name: str) -> dict[str, str]:
-    """The files of an encoder that is a folder, with their sha256."""
+    """The files of an encoder, as far as they are on this machine, with their sha256."""
     folder = Path(name)
     if not folder.is_dir():
-        return {}
+        return scratch.files(name, FILES)
     return {str(path): digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")}

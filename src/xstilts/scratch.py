@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +114,16 @@ def given(name: str) -> Any:
     return _wrapped(backend, named, [token for token in theirs.all_special_tokens if token not in named.values()])
 
 
-def files(name: str) -> dict[str, str]:
-    """The files of a tokenizer that are on this machine, with their sha256."""
+def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
+    """The files of a tokenizer, or of an encoder, that are on this machine, with their sha256."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     if Path(name).is_dir():
-        return {str(path): digest(path) for file in FILES if (path := Path(name) / file).is_file()}
+        return {str(path): digest(path) for file in wanted if (path := Path(name) / file).is_file()}
     repo, _, revision = name.partition("@")
     try:
-        cached = [try_to_load_from_cache(repo, file, revision=revision or None) for file in FILES]
+        cached = [try_to_load_from_cache(repo, file, revision=revision or None) for file in wanted]
     except HFValidationError:  # no name of the Hub's; whoever loads it says so
         return {}
     return {path: digest(path) for path in cached if isinstance(path, str)}
