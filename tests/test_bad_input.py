@@ -278,7 +278,7 @@ def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, look_every: 
         assert said.code == 2
         assert f"{what} of 4 (try a lower lr" in said.err
         assert "error: 1 steps failed; " in said.err
-    assert said.err.startswith("[1/4] middle: mine, seed 1\n")
+    assert said.err.startswith("3 of 7 steps are done already\n[1/4] middle: mine, seed 1\n")
     assert len(list(study.out.glob("steps/*/done.json"))) == 3
 
 

@@ -154,7 +154,7 @@ def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:
     study.edit("recipe.yaml", "name: tiny", "name: longer")
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
     said = study.run()
-    assert said.code == 0 and said.err.startswith("[1/2] target: mine, seed 2\n")
+    assert said.code == 0 and said.err.startswith("3 of 5 steps are done already\n[1/2] target: mine, seed 2\n")
     assert before.items() <= done(study.out).items()
     assert "tiny: mean" in study.call("report", study.out, "--recipe", "tiny").out
     assert "longer: mean" in study.call("report", study.out).out

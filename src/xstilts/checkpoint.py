@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ class Checkpoint:
         minutes: between two writings.
         origin: sha256 of all that the training starts from, in the order in which it is read, and what it runs on; a
             checkpoint of another origin is of no use.
+        say: is told whether a checkpoint that is there is gone on from.
     """
 
-    def __init__(self, folder: Path, minutes: float, origin: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, minutes: float, origin: Sequence[str], say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.path, self.log, self._seconds = folder / CHECKPOINT, folder / LOG, 60 * minutes
-        self._origin = list(origin)
+        self._origin, self._say = list(origin), say
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -61,15 +64,25 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """The state to go on from; the log is put back to that moment. None: begin at the beginning."""
+        if not self.path.exists():
+            return None
+        state = self._sound()
+        if state is None or (state.get("version"), state.get("origin")) != (VERSION, self._origin):
+            why = "is damaged" if state is None else "is of other data, weights or devices, or of another version"
+            self._say(f"the checkpoint {why}: the training begins anew")
+            return None
+        if parallel.rank() == 0:
+            self.log.write_text(state["log"], encoding="utf-8")
+        self._say(f"goes on at update {state['update']:,}")
+        return state
+
+    def _sound(self) -> dict[str, Any] | None:
+        """What the file holds, if it is whole."""
         try:
             with ZipFile(self.path) as file:  # as torch writes them, which does not compare the checksums
                 if file.testzip() is not None:
                     return None
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception:  # no file, or whatever torch's reader makes of a damaged one
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:  # whatever readers make of a damaged file
             return None
-        if not isinstance(state, dict) or (state.get("version"), state.get("origin")) != (VERSION, self._origin):
-            return None
-        if parallel.rank() == 0:
-            self.log.write_text(state["log"], encoding="utf-8")
-        return state
+        return state if isinstance(state, dict) else None

@@ -300,7 +300,7 @@ def corpus(
         int, typer.Option(help="Processes that read a dump's markup; the number of cores by default.", min=1)
     ] = os.cpu_count() or 1,
 ) -> None:
-    """Make raw text for masked language modelling, a file each language, a sentence a line; finished files stay."""
+    """Make raw text for masked language modelling, a file each language; what was made of the same stays."""
     from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, Wish, build, chosen
     from xstilts.progress import Progress
 

@@ -162,6 +162,9 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress, resources:
 def _do_all(job: Run) -> None:
     # asked again, for another run may have done some before this one held the folder
     pending = parallel.said([step.id for step in job.pending()] if parallel.rank() == 0 else [])
+    done = len(job.work.plan.steps) - len(pending)
+    if pending and done:
+        job.work.progress.say(f"{done} of {done + len(pending)} steps are done already")
     for number, id in enumerate(pending, start=1):
         step = job.work.plan.steps[id]
         if parallel.rank() != 0 and step.kind != "train":

@@ -128,7 +128,7 @@ class Work:
             ready.encoder, learning, training, seed=step.seed,
             dev=partial(dev_score, looks, ready.encoder, training.precision) if looks else None,
             log=partial(self._log, folder / LOG),
-            keeper=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs)),
+            keeper=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
         if parallel.rank() == 0:
@@ -139,7 +139,7 @@ class Work:
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         ended = fate(trained.best, looks)
-        chance = f"; that is chance: {ended['dev_chance']:.1f}" if ended.get("at_chance") else ""
+        chance = f", no better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
         return {
