@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from xstilts import folder as folders
 from xstilts.plan import Plan
 from xstilts.recipe import NewEncoder
 from xstilts.source import home
@@ -128,7 +129,7 @@ def _new(shape: NewEncoder) -> Size | None:
 
 def _there(name: str) -> Size | None:
     """An encoder in a folder or in the Hub's cache; None if it is neither, or cannot be read."""
-    folder = place(home(name))
+    folder = folders.place(home(name))
     if folder is None:
         return None
     weights = sorted(folder.glob("*.safetensors"))
@@ -145,42 +146,13 @@ def _others(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.json"))
 
 
-def place(name: str) -> Path | None:
-    """The folder of an encoder; of one of the Hub (`id` or `id@revision`) that where it was fetched to before."""
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    repo, _, revision = name.partition("@")
-    try:
-        found = try_to_load_from_cache(repo, "config.json", revision=revision or None)
-    except HFValidationError:  # a folder that is not there
-        return None
-    return Path(found).parent if isinstance(found, str) else None
-
-
 def parameters(path: Path) -> int:
     """How many numbers a safetensors file holds.
 
     Raises:
         ValueError: it is no such file.
     """
-    return sum(prod(_shape(tensor)) for tensor in header(path).values())
-
-
-def header(path: Path) -> dict[str, Any]:
-    """Type and shape of each tensor of a safetensors file, by its header: 8 bytes of length, then JSON.
-
-    Raises:
-        ValueError: it is no such file.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError(f"{path} is no safetensors file")
-        tensors = json.loads(file.read(length))
-    return {key: tensor for key, tensor in tensors.items() if key != "__metadata__"}
+    return sum(prod(_shape(tensor)) for tensor in folders.header(path).values())
 
 
 def _shape(tensor: dict[str, Any]) -> Sequence[int]:

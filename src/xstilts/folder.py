@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xstilts import disk
 from xstilts.errors import UserError, nearest
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
@@ -89,11 +88,11 @@ def check_types(name: str, weights: Iterable[str]) -> None:
     Raises:
         UserError: some are stored as integers.
     """
-    known, folder = set(weights), disk.place(name)
+    known, folder = set(weights), place(name)
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         types: dict[str, str] = {}
         with suppress(ValueError, AttributeError, KeyError, TypeError):  # a file that is none of the encoder's
-            types = {key: str(tensor["dtype"]) for key, tensor in disk.header(path).items()}
+            types = {key: str(tensor["dtype"]) for key, tensor in header(path).items()}
         for key, kind in types.items():
             if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
                 hint = "quantised weights cannot be trained: give the encoder as it was before"
@@ -116,3 +115,32 @@ def _counted(weights: Sequence[str]) -> str:
 
 def _some(weights: Sequence[str]) -> str:
     return ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
+
+
+def place(name: str) -> Path | None:
+    """The folder of an encoder; of one of the Hub (`id` or `id@revision`) that where it was fetched to before."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    repo, _, revision = name.partition("@")
+    try:
+        found = try_to_load_from_cache(repo, "config.json", revision=revision or None)
+    except HFValidationError:  # a folder that is not there
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Type and shape of each tensor of a safetensors file, by its header: 8 bytes of length, then JSON.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path} is no safetensors file")
+        tensors = json.loads(file.read(length))
+    return {key: tensor for key, tensor in tensors.items() if key != "__metadata__"}
