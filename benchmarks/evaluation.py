@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,14 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--work", default=",".join(EVALUATED), help="tasks, commas between (default: %(default)s)")
-    add("--layers", type=int, default=6, help="of the random encoder (default: %(default)s)")
-    add("--hidden", type=int, default=384, help="(default: %(default)s)")
-    add("--vocabulary", type=int, default=32_000, help="(default: %(default)s)")
     add("--limit", type=int, default=150, help="test examples of each language (default: %(default)s)")
     add("--batch", type=int, default=32, help="of the loop (default: %(default)s)")
-    add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
-    args = works.arguments(parser)
-    args.clock = time.process_time if args.processor else time.perf_counter
+    args = works.arguments(parser, layers=6, hidden=384, vocabulary=32_000)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         works.make_encoder(folder, works.texts(args.data), layers=args.layers, hidden=args.hidden,
@@ -169,9 +163,7 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|---:|---:|---|---:|",
         *rows,
     ])  # fmt: skip
-    print(text)
-    if args.write:
-        figures.write(args.write, "evaluation", f"{text}\n\n{figures.measured('torch', 'transformers')}")
+    figures.publish(args.write, "evaluation", text, "torch", "transformers")
 
 
 if __name__ == "__main__":

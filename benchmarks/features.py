@@ -127,10 +127,8 @@ def main() -> None:
     args = parser.parse_args()
     args.tokenizer = args.tokenizer or args.data.parent / "models" / "mini-xlmr"
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        text = f"{measure(args, Path(folder))}\n\n{figures.measured('tokenizers', 'numpy')}"
-    print(text)
-    if args.write:
-        figures.write(args.write, "features", text)
+        text = measure(args, Path(folder))
+    figures.publish(args.write, "features", text, "tokenizers", "numpy")
 
 
 if __name__ == "__main__":

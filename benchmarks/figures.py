@@ -65,6 +65,14 @@ def write(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
+def publish(path: Path | None, name: str, text: str, *packages: str) -> None:
+    """Print the figures with how they were measured, and write them where asked."""
+    told = f"{text}\n\n{measured(*packages)}"
+    print(told)
+    if path:
+        write(path, name, told)
+
+
 def met(yes: bool) -> str:
     """What became of a target."""
     return "met" if yes else "missed"

@@ -203,10 +203,8 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     packages = ("torch", "numpy") if args.full else ("torch", "numpy", "faiss-cpu")
-    text = f"{full(args) if args.full else rounds(args)}\n\n{figures.measured(*packages)}"
-    print(text)
-    if args.write:
-        figures.write(args.write, "retrieval_full" if args.full else "retrieval", text)
+    text = full(args) if args.full else rounds(args)
+    figures.publish(args.write, "retrieval_full" if args.full else "retrieval", text, *packages)
 
 
 if __name__ == "__main__":

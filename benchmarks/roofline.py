@@ -140,15 +140,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--layers", type=int, default=12, help="of the encoder (default: %(default)s)")
-    add("--hidden", type=int, default=768, help="(default: %(default)s)")
-    add("--vocabulary", type=int, default=8_000, help="pieces; 250,002 is XLM-R's (default: %(default)s)")
     add("--tokens", type=int, default=4096, help="of a batch (default: %(default)s)")
     add("--updates", type=int, default=4, help="of a round, the first of which does not count (default: %(default)s)")
     add("--rounds", type=int, default=2, help="(default: %(default)s)")
-    add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
-    args = works.arguments(parser)
-    args.clock = time.process_time if args.processor else time.perf_counter
+    args = works.arguments(parser, layers=12, hidden=768, vocabulary=8_000)
     rows, profiles = [], []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -180,9 +175,7 @@ def main() -> None:
         "|---|---:|---:|---:|---:|",
         *table,
     ])  # fmt: skip
-    print(text)
-    if args.write:
-        figures.write(args.write, "roofline", f"{text}\n\n{figures.measured('torch', 'transformers')}")
+    figures.publish(args.write, "roofline", text, "torch", "transformers")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import copy
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,17 +200,12 @@ def main() -> None:
     add = parser.add_argument
     add("--work", default=",".join(WORKS), help="kinds of work, commas between (default: %(default)s)")
     add("--encoder", type=Path, help="encoder to train (default: a random one)")
-    add("--layers", type=int, default=6, help="of the random encoder (default: %(default)s)")
-    add("--hidden", type=int, default=384, help="(default: %(default)s)")
-    add("--vocabulary", type=int, default=32_000, help="(default: %(default)s)")
     add("--rounds", type=int, default=2, help="(default: %(default)s)")
     add("--share", type=float, default=1.0, help="of each kind's own number of updates (default: %(default)s)")
     add("--memory-updates", type=int, default=3, help="(default: %(default)s)")
     add("--no-memory", action="store_true", help="leave the memory out")
-    add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
     add("--alone", type=int, help=argparse.SUPPRESS)
-    args = works.arguments(parser)
-    args.clock = time.process_time if args.processor else time.perf_counter
+    args = works.arguments(parser, layers=6, hidden=384, vocabulary=32_000)
     chosen = [WORKS[name] for name in args.work.split(",")]
     if args.alone is not None:
         Bench(chosen[0], args.encoder, args.data, args.clock).run(SETTINGS[args.alone], 1, args.memory_updates)
@@ -225,10 +219,7 @@ def main() -> None:
         # memory first, before this process grows: on Linux a child's peak begins at its parent's
         peaks = [{} if args.no_memory else memory(work, folder) for work in chosen]
         text = report([measure(*one, folder, args) for one in zip(chosen, peaks, strict=True)], args, folder)
-    print(text)
-    if args.write:
-        said = figures.measured("torch", "transformers", "accelerate")
-        figures.write(args.write, "train_throughput", f"{text}\n\n{said}")
+    figures.publish(args.write, "train_throughput", text, "torch", "transformers", "accelerate")
 
 
 if __name__ == "__main__":

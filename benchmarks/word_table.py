@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -90,13 +89,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--layers", type=int, default=12, help="of the encoder (default: %(default)s)")
-    add("--hidden", type=int, default=768, help="(default: %(default)s)")
-    add("--vocabulary", type=int, default=250_002, help="(default: %(default)s)")
     add("--updates", type=int, default=5, help="(default: %(default)s)")
-    add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
-    args = works.arguments(parser)
-    args.clock = time.process_time if args.processor else time.perf_counter
+    args = works.arguments(parser, layers=12, hidden=768, vocabulary=250_002)
     rows = []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -119,9 +113,7 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         *rows,
     ])  # fmt: skip
-    print(text)
-    if args.write:
-        figures.write(args.write, "word_table", f"{text}\n\n{figures.measured('torch', 'transformers')}")
+    figures.publish(args.write, "word_table", text, "torch", "transformers")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,15 +117,21 @@ def as_usual(encoder: Encoder) -> Any:
     return encoder.base
 
 
-def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line, with what all benchmarks on data take."""
+def arguments(parser: argparse.ArgumentParser, *, layers: int, hidden: int, vocabulary: int) -> argparse.Namespace:
+    """The command line, with what all benchmarks of an encoder take: its shape, the data, the clock."""
     root = Path(__file__).resolve().parent.parent
     data = Path(os.environ.get("XSTILTS_DATA", root.parent / "shared" / "data"))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", type=Path, default=data, help="folder (default: XSTILTS_DATA, ../shared/data)")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also put the figures into this Markdown file")
+    add = parser.add_argument
+    add("--layers", type=int, default=layers, help="of the random encoder (default: %(default)s)")
+    add("--hidden", type=int, default=hidden, help="(default: %(default)s)")
+    add("--vocabulary", type=int, default=vocabulary, help="pieces; 250,002 is XLM-R's (default: %(default)s)")
+    add("--processor", action="store_true", help="seconds of the processors, for a machine that others use too")
+    add("--data", type=Path, default=data, help="folder (default: XSTILTS_DATA, ../shared/data)")
+    add("--threads", type=int, help="of torch (default: torch's)")
+    add("--write", type=Path, metavar="FILE", help="also put the figures into this Markdown file")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    args.clock = time.process_time if args.processor else time.perf_counter
     return args

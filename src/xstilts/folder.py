@@ -117,8 +117,11 @@ def _some(weights: Sequence[str]) -> str:
     return ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
 
 
-def place(name: str) -> Path | None:
-    """The folder of an encoder; of one of the Hub (`id` or `id@revision`) that where it was fetched to before."""
+def place(name: str, file: str = "config.json") -> Path | None:
+    """The folder of an encoder or a tokenizer; for one of the Hub (`id` or `id@revision`) where it was fetched to.
+
+    What was fetched is known by `file`, which each of them has.
+    """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import try_to_load_from_cache
@@ -126,8 +129,8 @@ def place(name: str) -> Path | None:
 
     repo, _, revision = name.partition("@")
     try:
-        found = try_to_load_from_cache(repo, "config.json", revision=revision or None)
-    except HFValidationError:  # a folder that is not there
+        found = try_to_load_from_cache(repo, file, revision=revision or None)
+    except HFValidationError:  # a folder that is not there; whoever loads it says so
         return None
     return Path(found).parent if isinstance(found, str) else None
 

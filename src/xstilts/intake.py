@@ -71,7 +71,7 @@ class Intake:
         return locate(task, task.data["train"], task.train_languages, self.data, train=True)
 
     def encoder_files(self, step: Step) -> dict[str, str]:
-        """The sha256 of the files of the recipe's own encoder, for a step that reads it and if it is a folder.
+        """The sha256 of the files of the recipe's own encoder, for a step that reads it.
 
         For a step that makes a new encoder those of the tokenizer that is given to it.
         """

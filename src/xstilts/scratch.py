@@ -13,6 +13,7 @@ from xstilts.data.find import digest
 from xstilts.encoder import Encoder, quiet
 from xstilts.errors import UserError
 from xstilts.features import TokenizerPieces
+from xstilts.folder import place
 from xstilts.recipe import NewEncoder
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -115,18 +116,12 @@ def given(name: str) -> Any:
 
 
 def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
-    """The files of a tokenizer, or of an encoder, that are on this machine, with their sha256."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    """Those of the files of a tokenizer, or of an encoder, that are on this machine, with their sha256.
 
-    if Path(name).is_dir():
-        return {str(path): digest(path) for file in wanted if (path := Path(name) / file).is_file()}
-    repo, _, revision = name.partition("@")
-    try:
-        cached = [try_to_load_from_cache(repo, file, revision=revision or None) for file in wanted]
-    except HFValidationError:  # no name of the Hub's; whoever loads it says so
-        return {}
-    return {path: digest(path) for path in cached if isinstance(path, str)}
+    The first of them is one that all have.
+    """
+    there = place(name, wanted[0])
+    return {str(path): digest(path) for file in wanted if there and (path := there / file).is_file()}
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> Tokenizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xstilts import device, mixing, parallel
 from xstilts.averaging import Mean
 from xstilts.batching import ENGLISH, Batch, Masking, Shuffled, collate, generator
+from xstilts.checkpoint import Checkpoint
 from xstilts.encoder import Encoder
 from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
@@ -54,19 +55,6 @@ class Trained:
     """Of the weights at the points that the settings ask for."""
 
 
-class Keeper(Protocol):
-    """Where the state of a training is kept in case it is killed."""
-
-    def due(self) -> bool:
-        """Whether it is time to write."""
-
-    def write(self, state: Mapping[str, Any]) -> None:
-        """Keep this state in place of the one before."""
-
-    def load(self) -> Mapping[str, Any] | None:
-        """The state to go on from, if there is one."""
-
-
 def order(learning: Sequence[Learning], training: Training, seed: int) -> NDArray[np.int16]:
     """Which task each update takes its batch from, [U].
 
@@ -96,12 +84,12 @@ def train(
     seed: int,
     dev: Callable[[], float] | None,
     log: Callable[[Logged], None],
-    keeper: Keeper | None = None,
+    checkpoint: Checkpoint | None = None,
     tokens: int = TOKENS,
 ) -> Trained:
     """Train an encoder and its heads in place; the weights of the best dev score are left in them.
 
-    On a CPU a training that is killed and goes on from its keeper's state ends with the same weights, to the bit, as
+    On a CPU a training that is killed and goes on from its checkpoint ends with the same weights, to the bit, as
     one that was not.
 
     Args:
@@ -111,7 +99,7 @@ def train(
         seed: of the order of the examples, the choice of tasks, hidden pieces and dropout.
         dev: percent on the English dev examples, for early stopping; None trains to the end.
         log: called now and then, and after each look at the dev examples.
-        keeper: of the state, if it is to outlive the process.
+        checkpoint: of the state, if it is to outlive the process.
         tokens: that go through together; changes memory and speed only.
 
     Raises:
@@ -119,7 +107,7 @@ def train(
             the accelerator's memory.
     """
     session = _Session(encoder, learning, training, seed, log, tokens)
-    state = keeper.load() if keeper else None
+    state = checkpoint.load() if checkpoint else None
     if state is not None:
         session.load_state_dict(state)
     session.modules.train()
@@ -127,8 +115,8 @@ def train(
         session.step()
         if dev is not None and session.looks() and session.stops(dev):
             break
-        if keeper is not None and parallel.said(keeper.due()):
-            keeper.write(session.state_dict())
+        if checkpoint is not None and parallel.said(checkpoint.due()):
+            checkpoint.write(session.state_dict())
     return session.end()
 
 

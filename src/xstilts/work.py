@@ -128,7 +128,7 @@ class Work:
             ready.encoder, learning, training, seed=step.seed,
             dev=partial(dev_score, looks, ready.encoder, training.precision) if looks else None,
             log=partial(self._log, folder / LOG),
-            keeper=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
+            checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
         if parallel.rank() == 0:
