@@ -1,9 +1,9 @@
 """Features of MNLI's size: room on disk, and seconds to build them beside those of the tokenizer alone.
 
-MNLI's dev pairs are repeated to the size of its training set. In each round the tokenizer alone goes through the texts
-(`encode_batch_fast`, its own threads), then the features are built of the file: rows read and checked, tokenized,
-assembled, written. Last, the cached features are opened, and an epoch of batches is made of them. Memory is watched
-meanwhile. Runs on the CPU.
+MNLI's dev pairs are repeated to the size of its training set, with new words among them. In each round the tokenizer
+alone goes through the texts (`encode_batch_fast`, its own threads), then the features are built of the file: rows read
+and checked, tokenized, assembled, written. Last, the cached features are opened, and an epoch of batches is made of
+them. Memory is watched meanwhile. Runs on the CPU.
 """
 
 from __future__ import annotations
@@ -11,22 +11,26 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import string
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
-from itertools import cycle, islice
+from itertools import count, islice
 from pathlib import Path
-from statistics import median
 
 os.environ["XSTILTS_DEVICE"] = "cpu"
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import figures
 from xstilts.batching import Shuffled, collate, generator
 from xstilts.data.examples import Batchable, locate
-from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
+from xstilts.features import CHUNK, FeatureSet, stored
+from xstilts.pieces import TokenizerPieces
 from xstilts.source import Source
 from xstilts.tasks import TASKS
 
@@ -44,23 +48,39 @@ def say(text: str) -> None:
 
 
 def repeated(data: Path, folder: Path, examples: int) -> Batchable:
-    """A file of so many pairs, found as the task's training data."""
+    """A file of so many pairs, found as the task's training data.
+
+    A set that is so much larger has more words too, as about the 0.6th power of its size by Heaps' law: in each
+    repetition the words that occur once have their letters exchanged for others, which gives so many.
+    """
     rows = locate(TASK, Source.model_validate("nli_small/mnli.dev.csv"), ("en",), data).read()
+    counts = Counter(word for row in rows for text in row.texts for word in text.split(" "))
+    once = {word for word, times in counts.items() if times == 1}
+    small, large = string.ascii_lowercase, string.ascii_uppercase
+
+    def texts(turn: int) -> Iterator[list[str]]:
+        far, way = turn % 26, (-1) ** turn  # 26 alphabets, in both directions
+        other = str.maketrans(small + large, "".join((abc[far:] + abc[:far])[::way] for abc in (small, large)))
+        for row in rows:
+            words = ([word.translate(other) if turn and word in once else word for word in text.split(" ")]
+                     for text in row.texts)  # fmt: skip
+            yield [*map(" ".join, words), str(row.label)]
+
     with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(TASK.format.fields)
-        writer.writerows((*row.texts, row.label) for row in islice(cycle(rows), examples))
+        writer.writerows(islice((cells for turn in count() for cells in texts(turn)), examples))
     return locate(TASK, Source.model_validate("pairs.csv"), ("en",), folder, train=True)
 
 
-def tokenizer_alone(tokenizer: Tokenizer, rows: Batchable) -> float:
-    """Seconds inside of the tokenizer, for the same texts in equal chunks."""
-    seconds, examples = 0.0, rows.stream()
+def tokenizer_alone(tokenizer: Tokenizer, rows: Batchable) -> NDArray[np.float64]:
+    """Seconds inside of the tokenizer, for the same texts in equal chunks: those of the clock, of the processors."""
+    seconds, examples = np.zeros(2), rows.stream()
     while chunk := list(islice(examples, CHUNK)):
         for texts in zip(*(example.texts for example in chunk), strict=True):
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-            seconds += time.perf_counter() - started
+            seconds += time.perf_counter() - started, time.process_time() - busy
     return seconds
 
 
@@ -75,15 +95,15 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
     """All figures as Markdown."""
     rows = repeated(args.data, folder, args.examples)
     tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
-    pieces = TokenizerPieces(tokenizer, max_length=LENGTH, unk_id=0)
     alone, building, peak, store = [], [], [0], folder
     for turn in range(args.rounds):
+        pieces = TokenizerPieces(tokenizer, max_length=LENGTH, unk_id=0)  # which has met no word yet
         alone.append(tokenizer_alone(tokenizer, rows))
-        store, started = folder / str(turn), time.perf_counter()
+        store, started, busy = folder / str(turn), time.perf_counter(), time.process_time()
         with figures.watched(peak):
             stored(store, TASK.format, pieces, "", "", rows.drawn)
-        building.append(time.perf_counter() - started)
-        say(f"round {turn + 1}: {alone[-1]:.1f} s alone, {building[-1]:.1f} s to build, {peak[0] / MIB:.0f} MiB")
+        building.append(np.array([time.perf_counter() - started, time.process_time() - busy]))
+        say(f"round {turn + 1}: {alone[-1]} s alone, {building[-1]} s to build, {peak[0] / MIB:.0f} MiB")
     size = sum(path.stat().st_size for path in store.rglob("*.npy")) / MB
     started = time.perf_counter()
     assert rows.content  # the key needs the file's sha256
@@ -94,7 +114,8 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
     with figures.watched(growth):
         tokens = sum(epoch(features))
     batches = time.perf_counter() - started
-    ratio = median(b / a for a, b in zip(alone, building, strict=True))
+    (apart, apart_busy), (whole, whole_busy) = np.median(alone, axis=0), np.median(building, axis=0)
+    ratio, ratio_busy = np.median(np.divide(building, alone), axis=0)
     return "\n".join([
         f"{features.examples:,} pairs of {tokens / features.examples:.1f} tokens (vocabulary "
         f"{tokenizer.get_vocab_size():,}, ids of {8 * features.ids_T.itemsize} bits); median of {args.rounds} rounds.",
@@ -102,9 +123,12 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
         "| | | target | |",
         "|---|---:|---:|---|",
         f"| MB on disk | {size:.1f} | {ROOM} | {'met' if size <= ROOM else 'missed'} |",
-        f"| seconds of the tokenizer alone | {median(alone):.1f} | | |",
-        f"| seconds to build | {median(building):.1f} | | |",
-        f"| ratio of the two | {ratio:.2f} | | |",
+        f"| seconds of the tokenizer alone | {apart:.1f} | | |",
+        f"| seconds to build | {whole:.1f} | | |",
+        f"| ratio of the two | {ratio:.2f} | 1 | {'met' if ratio <= 1 else 'missed'} |",
+        f"| processor seconds of the tokenizer alone | {apart_busy:.1f} | | |",
+        f"| processor seconds to build | {whole_busy:.1f} | | |",
+        f"| ratio of the two | {ratio_busy:.2f} | | |",
         f"| peak memory while building, MiB | {peak[0] / MIB:.0f} | | |",
         f"| seconds to open what is cached | {hashed + opened:.2f} | | |",
         f"| of which sha256 of the data | {hashed:.2f} | | |",

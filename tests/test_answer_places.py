@@ -11,10 +11,11 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts.encoder import Encoder
-from xstilts.features import FeatureSet, TokenizerPieces
+from xstilts.features import FeatureSet
 from xstilts.formats import Span
 from xstilts.formats.span import Question, covering
 from xstilts.metrics import METRICS
+from xstilts.pieces import TokenizerPieces
 from xstilts.task import IGNORED, Features, Kept, Row
 
 OPEN, LONG = Span(no_answer=True), Span(answer_length=10**6)

@@ -10,11 +10,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from xstilts.batching import by_length, collate, generator
 from xstilts.encoder import Encoder
 from xstilts.errors import DataError
-from xstilts.features import CHUNK, FeatureSet, TokenizerPieces, stored
+from xstilts.features import CHUNK, FeatureSet, stored
 from xstilts.formats import FORMATS, Choose, Classify, Mask, Retrieve, Span, Tag
 from xstilts.formats.classify import Labelled, truncated
 from xstilts.formats.tag import Tagged
 from xstilts.metrics import METRICS
+from xstilts.pieces import TokenizerPieces
 from xstilts.task import IGNORED, Format, Kept, Row
 
 NLI = Classify(

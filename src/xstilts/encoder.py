@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from xstilts import device, folder, packing
 from xstilts.batching import ENGLISH, Batch, Masking
 from xstilts.errors import UserError
-from xstilts.features import TokenizerPieces
 from xstilts.lm_head import LanguageModelHead
+from xstilts.pieces import TokenizerPieces
 
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
 """How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""

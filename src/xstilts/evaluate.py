@@ -23,8 +23,8 @@ from xstilts.metrics import METRICS
 from xstilts.store import told
 from xstilts.task import Example, Format, Kept, Prediction
 
-TOKENS = 8192
-"""Token budget of a batch; changes the speed only."""
+TOKENS = 4096
+"""Token budget of a batch; changes the speed only, and larger ones leave the cache of a processor."""
 IN_MEMORY = 2**28
 """Bytes of vectors that are kept in memory; more are mapped from a temporary file."""
 

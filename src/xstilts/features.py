@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
@@ -18,118 +19,14 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from xstilts import arrays
 from xstilts.errors import UserError
+from xstilts.pieces import TokenizerPieces
 from xstilts.task import Example, Format
 
-BLANKS = ("▁", "Ġ")
-"""How tokenizers write a blank."""
 CHUNK = 512
 """Examples that are tokenized at once; bounds the memory of building."""
-WORDS = 100_000
-"""Words whose pieces are remembered."""
-
-
-class TokenizerPieces:
-    """A fast tokenizer with a maximum length; see `task.Pieces`.
-
-    How special tokens stand around one text and around a pair is read off two probes of the tokenizer, so no family
-    needs a rule of its own. Words are read with a space before them, as they stand in a sentence, which gives the same
-    pieces for tokenizers that add such a space by themselves and for those that do not.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, unk_id: int) -> None:
-        self.tokenizer, self.max_length, self.unk_id = tokenizer, max_length, unk_id
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        one, two = tokenizer.encode("a"), tokenizer.encode("a", "a")
-        (self._head, self._tail), (self._before, self._between, self._after) = _around(one, 1), _around(two, 2)
-        self._words: dict[str, tuple[list[int], int]] = {}
-
-    def room(self, texts: int) -> int:
-        """Pieces that fit beside the special tokens of one text or of a pair."""
-        one, two = len(self._head) + len(self._tail), len(self._before) + len(self._between) + len(self._after)
-        return self.max_length - (one if texts == 1 else two)
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Piece ids of each text, without special tokens and without truncation."""
-        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Piece ids of each text as in `encode`, and for each piece the first and last + 1 character it stands for.
-
-        A blank that a tokenizer takes into a piece does not count; a piece of nothing else has an empty span. What it
-        drops (a combining mark, a zero-width blank) counts with the piece before it.
-        """
-        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        signs = {self.tokenizer.token_to_id(sign): sign for sign in BLANKS}
-        return [(one.ids, _own(text, one.ids, one.offsets, signs)) for text, one in zip(texts, encodings, strict=True)]
-
-    def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
-        """For each word its piece ids (`unk` if it has none) and which of them has its first character."""
-        known = self._words  # other threads may fill it, or begin a new one
-        new = [word for word in dict.fromkeys(words) if word not in known]
-        encodings = self.tokenizer.encode_batch([" " + word for word in new], add_special_tokens=False)
-        for word, encoding in zip(new, encodings, strict=True):
-            first = next((i for i, (_, end) in enumerate(encoding.offsets) if end > 1), 0)
-            known[word] = (encoding.ids, first) if encoding.ids else ([self.unk_id], 0)
-        if len(known) > WORDS:
-            self._words = {}
-        return [known[word] for word in words]
-
-    def single(self, ids: Sequence[int]) -> tuple[list[int], int]:
-        """Add the special tokens of one text; also the position of the first piece."""
-        return [*self._head, *ids, *self._tail], len(self._head)
-
-    def pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], int]:
-        """Add the special tokens of a pair; also the position of the second text's first piece."""
-        start = len(self._before) + len(first) + len(self._between)
-        return [*self._before, *first, *self._between, *second, *self._after], start
-
-
-def _own(
-    text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], signs: Mapping[int | None, str]
-) -> list[tuple[int, int]]:
-    """The offsets of a text's pieces without the blanks at their ends, and with the dropped characters that follow.
-
-    Args:
-        text: what was split.
-        ids: its pieces.
-        offsets: first and last + 1 character of each, as the tokenizer has it.
-        signs: the pieces that are a blank. A tokenizer that puts one before a word says that it is the word's first
-            character.
-    """
-    spans = []
-    for i, (first, last) in enumerate(offsets):
-        if ids[i] in signs and text[first:last] != signs[ids[i]]:
-            last = first
-        while first < last and text[last - 1].isspace():
-            last -= 1
-        while first < last and text[first].isspace():
-            first += 1
-        after = offsets[i + 1][0] if i + 1 < len(offsets) else len(text)
-        while first < last < after and not text[last].isspace():
-            last += 1
-        spans.append((first, last))
-    return spans
-
-
-def _around(encoding: Any, texts: int) -> list[list[int]]:
-    """Special tokens before, between and after the texts of a probe."""
-    groups: list[list[int]] = [[]]
-    seen = None
-    for token, sequence in zip(encoding.ids, encoding.sequence_ids, strict=True):
-        if sequence is None:
-            groups[-1].append(token)
-        elif sequence != seen:
-            groups.append([])
-            seen = sequence
-    assert len(groups) == texts + 1, "the tokenizer loses a text"
-    return groups
-
 
 Block: TypeAlias = dict[str, NDArray[Any]]
 """Some rows of each array of a feature set."""
@@ -242,6 +139,18 @@ def _flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     return np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows)))
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for cycles of garbage, which takes a sixth of the time and finds none: rows hold no cycle."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def _processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -272,7 +181,7 @@ def stored(
     part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
     part.mkdir(parents=True)
     try:
-        with closing(_blocks(format, read(), pieces)) as blocks:  # its threads end here, whatever happens
+        with _uncollected(), closing(_blocks(format, read(), pieces)) as blocks:  # its threads end here, come what may
             arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
         if not FeatureSet.load(part).examples:
             raise UserError("no example is left to work on", where=source)

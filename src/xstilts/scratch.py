@@ -12,8 +12,8 @@ from xstilts import device
 from xstilts.data.find import digest
 from xstilts.encoder import Encoder, quiet
 from xstilts.errors import UserError
-from xstilts.features import TokenizerPieces
 from xstilts.folder import place
+from xstilts.pieces import TokenizerPieces
 from xstilts.recipe import NewEncoder
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")

@@ -16,7 +16,7 @@ from xstilts.data.find import PLAYGROUND, Found, digest, find
 from xstilts.data.readers import read
 from xstilts.errors import Collector, DataError, UserError
 from xstilts.source import Source
-from xstilts.task import Example, Flaw, Task
+from xstilts.task import Example, Flaw, Row, Task
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""
@@ -124,9 +124,9 @@ class Batchable:
                 for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=flaws.note):
                     with mistakes.catch():
                         example = form.read(row)
-                        if example is not None and flaws.usable(form.flaw(example), row.where, self.train):
+                        if example is not None and flaws.usable(form.flaw(example), row, self.train):
                             if form.asks(example):
-                                _same_labels(form.reference(example, 0) is not None, row.where, labels)
+                                _same_labels(form.reference(example, 0) is not None, row, labels)
                                 if not self.train and (id := form.called(example)) is not None:
                                     _own_id(code, id, row.where, seen)
                             yield example
@@ -134,10 +134,10 @@ class Batchable:
                         return
 
 
-def _same_labels(has_one: bool, where: str, first: dict[bool, str]) -> None:
+def _same_labels(has_one: bool, row: Row, first: dict[bool, str]) -> None:
     """Refuse the first example that has a label where others have none, or the other way round."""
     if has_one not in first:
-        first[has_one] = where
+        first[has_one] = where = row.where
         if len(first) > 1:
             what = f"has {'a' if has_one else 'no'} label, {first[not has_one]} has {'none' if has_one else 'one'}"
             raise DataError(what, where=where, hint="a split has labels for all rows or for none")
@@ -156,12 +156,12 @@ class Flaws:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, bool, str], tuple[str, int]] = {}
 
-    def usable(self, flaw: Flaw | None, where: str, train: bool) -> bool:
+    def usable(self, flaw: Flaw | None, row: Row, train: bool) -> bool:
         """Whether an example is taken; notes its flaw."""
         if flaw is None:
             return True
         out = train and flaw.fatal
-        self._count((flaw.what, out, ""), where)
+        self._count((flaw.what, out, ""), row.where)
         return not out
 
     def note(self, what: str, where: str) -> None:

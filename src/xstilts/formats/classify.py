@@ -79,7 +79,8 @@ class Classify(Format):
 
     def features(self, examples: Sequence[Labelled], pieces: Pieces) -> Iterator[Features]:
         """One forward pass each; a pair too long loses pieces from the end of its longer text."""
-        columns = [pieces.encode([example.texts[i] for example in examples]) for i in range(len(self.texts))]
+        encoded = pieces.encode([text for example in examples for text in example.texts])
+        columns = [encoded[i :: len(self.texts)] for i in range(len(self.texts))]
         room = pieces.room(len(self.texts))
         for index, (example, *texts) in enumerate(zip(examples, *columns, strict=True)):
             target = IGNORED if example.label is None else self.labels.index(example.label)
