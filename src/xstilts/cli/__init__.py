@@ -1,0 +1,65 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from xstilts.cli import studies, tasks
+from xstilts.errors import UserError
+
+app = typer.Typer(
+    name="xstilts", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="One encoder, English labels, forty languages: intermediate training, zero-shot transfer, XTREME's scores.",
+)  # fmt: skip
+app.add_typer(studies.app)
+app.add_typer(tasks.app)
+
+INTERRUPTED = 130
+"""Exit code after an interrupt."""
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 output not written, 2 the user's mistake, 130 interrupted."""
+    _streams()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        sys.stderr.write("".join(f"error: {line}\n" for line in str(error).split("\n")))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _interrupted()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer has turned the interrupt into this
+            _interrupted()
+        raise
+    except OSError as error:
+        if error.filename:
+            sys.stderr.write(f"error: {error.filename}: cannot be read or written: {error.strerror}\n")
+            sys.exit(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"error: output: cannot be written: {error.strerror or error}\n")
+        sys.exit(1)
+
+
+def _streams() -> None:
+    """Write UTF-8 whatever the locale, and to nowhere where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for good)
+        elif isinstance(getattr(sys, name), io.TextIOWrapper):
+            getattr(sys, name).reconfigure(encoding="utf-8")
+
+
+def _interrupted() -> NoReturn:
+    sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
+    sys.exit(INTERRUPTED)

@@ -1,0 +1,44 @@
+"""What the commands share: options, and how things are printed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with the package.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", envvar="XSTILTS_DATA", help="The folder with the data sets.", metavar="DIR")
+]
+UseOption = Annotated[list[Path] | None, typer.Option(help="YAML files with tasks of one's own.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def say(text: str) -> None:
+    """Print a text, which ends with a line end."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def as_document(value: Any) -> None:
+    """Print one JSON document."""
+    say(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def console() -> Any:
+    """Where tables are drawn."""
+    from rich.console import Console
+
+    # what users have named is no markup
+    return Console(
+        highlight=False, markup=False, emoji=False, width=screen()["width"], soft_wrap=not sys.stdout.isatty()
+    )
+
+
+def screen() -> dict[str, Any]:
+    """How wide tables may be, and whether in colour."""
+    terminal = sys.stdout.isatty()
+    return {"width": shutil.get_terminal_size().columns if terminal else 100, "colour": terminal}

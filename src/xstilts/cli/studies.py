@@ -1,0 +1,133 @@
+"""Commands for studies: check, plan, run, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, as_document, console, say, screen
+from xstilts.errors import UserError
+
+app = typer.Typer()
+
+MANY = 4
+"""Tasks beyond which a run shows the overview only, not a table for each."""
+
+
+@app.command()
+def check(recipe: RecipeArgument) -> None:
+    """Say everything that is wrong with a recipe."""
+    from xstilts.plan import plan as lay_out
+    from xstilts.recipe import read
+
+    made = lay_out(*read(recipe))
+    say(f"{recipe}: nothing wrong; {made.trainings} trainings, {made.evaluations} evaluations")
+    for note in made.notes:
+        say(note)
+
+
+@app.command()
+def plan(recipe: RecipeArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show the steps of a recipe, and what disk they take; needs neither data nor weights."""
+    from rich.table import Table
+
+    from xstilts import disk
+    from xstilts.plan import plan as lay_out
+    from xstilts.recipe import read
+
+    made = lay_out(*read(recipe))
+    if as_json:
+        as_document(made.to_json() | {"disk": disk.needed(made, data).to_json()})
+        return
+    table = Table("step", "from", "seed", "what")
+    for step in made.steps.values():
+        origin = " ".join(step.parents) or step.encoder
+        table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), step.title)
+    console().print(table)
+    folded = made.trainings_before_folding - made.trainings
+    say(
+        f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} pairs of task and language scored"
+    )
+    say(disk.needed(made, data).line())
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(help="The run folder; what is done there is not done again.")] = Path("runs"),
+    data: DataOption = None,
+    checkpoint: Annotated[
+        float,
+        typer.Option(help="Minutes of a training that a kill loses at most.", min=0, metavar="MINUTES"),
+    ] = 10,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
+) -> None:
+    """Do a recipe, or what is left of it, and show the table."""
+    from xstilts.plan import plan as lay_out
+    from xstilts.progress import Progress, second
+    from xstilts.recipe import read
+
+    made = lay_out(*read(recipe))
+    from xstilts.run import Resources  # torch from here on
+    from xstilts.run import run as do
+
+    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile))
+    if second():
+        return
+    many = len(made.study().tasks) > MANY
+    _report(out, made.recipe.name, "overview" if many else "default")
+    if many:
+        say(f"every language: xstilts report {out} --layout languages")
+    if outcome.failed:
+        lines = [f"{made.steps[id].name}: {why}" for id, why in outcome.failed.items()]
+        after = f"; {len(outcome.skipped)} steps that build on them were left out" if outcome.skipped else ""
+        raise UserError("\n".join([f"{len(lines)} steps failed{after}", *lines]))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
+    recipe: Annotated[str | None, typer.Option(help="Which recipe's results; the newest by default.")] = None,
+    layout: Annotated[Literal["default", "overview", "languages", "benchmark"], typer.Option()] = "default",
+    format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Where the format `submission` writes; DIR/submission/RECIPE by default.", metavar="FOLDER"),
+    ] = None,
+) -> None:
+    """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one.
+
+    The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
+    """
+    if format == "submission":
+        _hand_in(folder, recipe, to)
+    elif to is not None:
+        raise UserError("goes with --format submission only", where="--to")
+    else:
+        _report(folder, recipe, layout, format)
+
+
+def _report(folder: Path, name: str | None, layout: str = "default", format: str = "table") -> None:
+    from xstilts.report import LAYOUTS, build, render
+    from xstilts.store import existing
+
+    store = existing(folder)
+    study = store.study(name)
+    made = build(study, store.scores(study), layout=LAYOUTS[layout], notes=store.notes(study))
+    say(render(made, format, **screen()))
+
+
+def _hand_in(folder: Path, name: str | None, to: Path | None) -> None:
+    from xstilts.store import existing
+    from xstilts.submission import write_study
+
+    store = existing(folder)
+    study = store.study(name)
+    written = write_study(store, study, to or folder / "submission" / study.name)
+    for line in written.lines():
+        say(line)
