@@ -16,6 +16,7 @@ from xstilts.data.examples import locate
 from xstilts.errors import UserError
 from xstilts.languages import XTREME, XTREME_R, codes
 from xstilts.recipe import Recipe, read
+from xstilts.step import Training
 from xstilts.task import Split, Task
 from xstilts.tasks import GROUPS, TASKS, WIDE, from_yaml
 from xstilts.tasks.counts import COUNTS, official
@@ -32,7 +33,7 @@ def made(tasks: dict[str, Task] | None = None, **fields: Any) -> planning.Plan:
     return planning.plan(Recipe.model_validate(recipe), TASKS | (tasks or {}))
 
 
-def trainings(laid_out: planning.Plan) -> list[planning.Training]:
+def trainings(laid_out: planning.Plan) -> list[Training]:
     return [step.training for step in laid_out.steps.values() if step.training]
 
 

@@ -19,14 +19,15 @@ def test_a_new_encoder_has_the_parameters_that_its_shape_says(sentences: tuple[s
     made = create(NewEncoder.model_validate(asked), sentences)
     shape = NewEncoder.model_validate(asked | {"vocabulary": len(made.tokenizer)})
     recipe = Recipe.model_validate({"name": "r", "encoder": shape, "seeds": [1], "evaluate": "play-parallel",
+                                    "keep": "all",
                                     "phases": [{"name": "text", "choices": [["play-text"]]}]})  # fmt: skip
-    told = disk.needed(plan(recipe, TASKS), None)
+    (told,) = disk.needed(plan(recipe, TASKS), None)
     assert told.parameters == sum(p.numel() for p in made.parameters())
     assert (told.encoders, told.checkpoint_bytes) == (2, 32 * told.parameters)
 
 
 def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: Files, encoder_folder: Path) -> None:
-    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]\nkeep: all")
     said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
     assert said["parameters"] == sum(p.numel() for p in load(str(encoder_folder)).parameters())
     assert study.run().code == 0
@@ -37,6 +38,9 @@ def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: 
 
 
 def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
+    table = without_torch("plan", study.folder / "recipe.yaml")
+    assert "\ndisk: at most 0.64 MB: 0 encoders kept, 1 more while it is used, 0.49 MB for" in table, table
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1]\nkeep: all")
     table = without_torch("plan", study.folder / "recipe.yaml")
     assert "\ndisk: at most 0.64 MB: 1 encoder of 0.15 MB kept, 0.49 MB for" in table, table
     study.edit("recipe.yaml", "encoder: ", 'encoder: "{data}/nowhere" #')
@@ -51,13 +55,25 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
 
 def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: some/encoder #")
-    study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}")
+    study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}\nkeep: all")
     said = study.call("plan", study.folder / "recipe.yaml").out
     assert "at most 48 bytes a parameter of some/encoder" in said and "2 encoders of 4 kept, 40 for" in said, said
     assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"] == {
-        "encoder": "some/encoder", "encoders": 2, "parameters": None, "kept_bytes": None, "checkpoint_bytes": None,
+        "encoder": "some/encoder", "encoders": 2, "passing": 0, "parameters": None, "kept_bytes": None,
+        "passing_bytes": None, "checkpoint_bytes": None,
         "checkpoint_bytes_a_parameter": 40, "besides": ["token features", "predictions"],
     }  # fmt: skip
+
+
+def test_what_stays_is_what_the_recipe_keeps(study: Files) -> None:
+    """A target after an intermediate training (which is the other branch's target): by default only the first stays."""
+    study.edit("recipe.yaml", "phases:", "phases:\n  - {name: first, choices: [[], [mine]]}")
+    for keep, kept, passing in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
+        study.edit("recipe.yaml", "seeds: [1]", f"seeds: [1]\nkeep: {keep}")
+        said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
+        assert (said["encoders"], said["passing"]) == (kept, passing), keep
+        assert (said["kept_bytes"] > 0, said["passing_bytes"] > 0) == (kept > 0, passing > 0)
+        study.edit("recipe.yaml", f"seeds: [1]\nkeep: {keep}", "seeds: [1]")
 
 
 SIZES = [f'{{"a": {{"shape": {shape}}}}}'.encode() for shape in ("[-2]", "[2.5]", "[[]]")]
@@ -80,7 +96,7 @@ def test_an_encoder_of_the_hub_is_counted_where_it_was_fetched_before(
     study: Files, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    study.edit("recipe.yaml", str(encoder_folder), "some/encoder")
+    study.edit("recipe.yaml", str(encoder_folder), "some/encoder\nkeep: all")
     assert "not here to be counted" in study.call("plan", study.folder / "recipe.yaml").out
     cached = tmp_path / "hub/models--some--encoder"
     (cached / "refs").mkdir(parents=True)

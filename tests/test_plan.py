@@ -304,3 +304,29 @@ def test_a_chain_is_trained_in_its_order_and_shares_its_beginning() -> None:
     assert list(dict.fromkeys(cell.branch for cell in laid_out.cells)) == [
         "mnli", "mnli > qqp", "mnli > siqa", "qqp > mnli"
     ]  # fmt: skip
+
+
+def test_what_was_practised_is_scored_where_it_was_trained_and_is_no_target() -> None:
+    laid_out = made(phases=[choices([], ["mnli", "masked-text"], scored=True), each("xnli")],
+                    evaluate=["xnli", "tatoeba"])  # fmt: skip
+    cells = [(cell.branch, laid_out.steps[cell.step].title) for cell in laid_out.cells if cell.task == "mnli"]
+    assert cells == [("mnli+masked-text", "score mnli after mnli+masked-text")]
+    assert {task.name: task.practised for task in laid_out.study().tasks} == {
+        "xnli": False, "tatoeba": False, "mnli": True,
+    }  # fmt: skip
+
+
+def test_what_is_practised_and_a_target_is_scored_as_a_target_only() -> None:
+    laid_out = made(phases=[choices(["udpos"], scored=True), each("udpos")], evaluate=["udpos"])
+    assert [(cell.branch, cell.task) for cell in laid_out.cells] == [("all", "udpos")]
+
+
+def test_an_encoder_of_several_has_settings_above_the_recipes_and_below_the_phases() -> None:
+    several = {"A": {"encoder": "a/a", "settings": {"lr": 1.0, "batch": 7}}, "B": {"encoder": "b/b"}}
+    laid_out = made(encoder=None, encoders=several, settings={"batch": 9, "warmup": 0.5},
+                    phases=[each("udpos", lr=2.0)], evaluate=["udpos"])  # fmt: skip
+    first, second = (step.training for step in trainings(laid_out))
+    assert first and second
+    assert (first.lr, first.parts[0].batch, first.warmup) == (2.0, 7, 0.5)
+    assert (second.lr, second.parts[0].batch, second.warmup) == (2.0, 9, 0.5)
+    assert [step.title for step in trainings(laid_out)] == ["A: target: udpos", "B: target: udpos"]

@@ -50,6 +50,14 @@ WRONG = {
     "another average": ("recipe.yaml", "[mine]}", "[mine], average: [run]}", ["average[0]", "'checkpoints', 'runs'"]),
     "average of choices": ("recipe.yaml", "each: [mine]", "choices: [[mine]], average: checkpoints", ["with each"]),
     "snapshots": ("recipe.yaml", "[mine]}", "[mine], snapshots: 5}", ["phases[0]", "goes with `average: checkpoints`"]),
+    "no encoder": ("recipe.yaml", "encoder:", "missing: error #", [":1", "needs either encoder or encoders"]),
+    "one of several": ("recipe.yaml", "seeds: [1]", "encoders: {a: {encoder: x/y}}", [":3: encoders", "2 items"]),
+    "what is kept": ("recipe.yaml", "seeds: [1]", "keep: some", [":3: keep", "'all', 'intermediate' or 'none'"]),
+    "each is scored": ("recipe.yaml", "[mine]}", "[mine], scored: true}", ["phases[0]", "goes with choices"]),
+    "no scales": ("recipe.yaml", "seeds: [1]", "scales: mini", [":3: scales", "must be a mapping"]),
+    "no scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: 3}", [":3: scales.mini", "must be a mapping"]),
+    "name of a scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: {name: x}}", [":3: scales.mini.name", "nothing"]),
+    "key of a scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: {seed: [1]}}", ["did you mean 'seeds'?"]),
     "one to merge": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine]]}]", ["merge", "2 items, got 1"]),
     "a chain of one": ("recipe.yaml", "each: [mine]", "choices: [{chain: [[mine]]}]", ["chain", "2 items, got 1"]),
     "an unknown link": ("recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [mnlo]]}]", ["'mnlo'", "mnli"]),
@@ -242,3 +250,18 @@ def test_a_range_that_is_none(span: str) -> None:
     lines = [(1, f"{span}\tab\t{rest}"), (2, f"1\ta\t{rest}"), (3, f"2\tb\t{rest}")]
     with pytest.raises(DataError, match=r"^a:1: "):
         list(conllu.sentences(lines, "de", "a"))
+
+
+def test_a_scale_takes_the_place_of_what_it_names_and_has_a_name_of_its_own(study: Files) -> None:
+    small = "scales:\n  mini:\n    seeds: [4, 5]\n    settings: {steps: 3}"
+    study.edit("recipe.yaml", "seeds: [1]", f"seeds: [1]\n{small}")
+    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--scale", "mini", "--json").out)
+    assert said["recipe"] == "tiny-mini"
+    assert {step["seed"] for step in said["steps"] if "training" in step} == {4, 5}
+    assert {step["training"]["steps"] for step in said["steps"] if "training" in step} == {3}
+    assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["recipe"] == "tiny"
+    wrong = study.call("plan", study.folder / "recipe.yaml", "--scale", "mina")
+    assert wrong.code == 2 and "has no scale 'mina'" in wrong.err and "did you mean 'mini'?" in wrong.err
+    study.edit("recipe.yaml", "steps: 3", "stepz: 3")
+    wrong = study.call("check", study.folder / "recipe.yaml", "--scale", "mini")
+    assert wrong.code == 2 and "recipe.yaml:7: settings.stepz" in wrong.err, wrong.err

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from conftest import Said
+from conftest import Said, without_torch
+from xstilts.phase import Chain
 from xstilts.plan import Plan, plan
-from xstilts.recipe import expanded, read, shipped
+from xstilts.recipe import read, shipped
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 
@@ -25,13 +27,62 @@ def shares_rows(one: Task, other: Task) -> bool:
     return any(one.data["train"].overlaps(other.data[split], sorted(codes)) for split in other.scored)
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_no_recipe_scores_what_it_has_trained_on(name: str) -> None:
-    made = plan(*read(name))
+STUDIES = {
+    "paper-table2": 417, "paper-table3": 270, "task-order": 351, "how-many-tasks": 90, "other-languages": 60,
+    "xtreme-baseline": 54,
+}  # fmt: skip
+"""Trainings of the recipes that also have a scale `mini`."""
+SCALES = [(name, "full") for name in shipped()] + [(name, "mini") for name in STUDIES]
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_no_recipe_scores_what_it_has_trained_on(name: str, scale: str) -> None:
+    made = plan(*read(name, scale))
     trained = {part.task for step in made.steps.values() for part in step.parts}
-    scored = expanded(made.recipe.evaluate)
+    scored = {cell.task for cell in made.cells}
     pairs = [(a, b) for a in trained for b in scored if shares_rows(made.tasks[a], made.tasks[b])]
     assert trained and not pairs
+
+
+@pytest.mark.parametrize(("name", "trainings"), STUDIES.items())
+def test_a_study_has_as_many_trainings_as_it_should_and_a_small_scale(name: str, trainings: int) -> None:
+    assert plan(*read(name)).trainings == trainings
+    small = plan(*read(name, "mini"))
+    assert small.recipe.name == f"{name}-mini"
+    assert {step.encoder for step in small.steps.values()} == {"{data}/../models/mini-xlmr"}
+    assert {step.training.steps for step in small.steps.values() if step.training} == {300}
+    assert {step.scoring.limit for step in small.steps.values() if step.scoring} == {200}
+
+
+def test_the_papers_table_2_is_laid_out_without_data_or_weights(tmp_path: Path) -> None:
+    said = json.loads(without_torch("plan", "paper-table2", "--json", "--data", tmp_path))
+    assert (said["trainings"], said["trainings_before_folding"]) == (417, 477)
+    assert "mnli: training data" in said["absent"] and "tatoeba: all languages" in said["absent"]
+    assert (said["disk"]["encoders"], said["disk"]["passing"], said["done"]) == (57, 1, [])
+
+
+def test_chains_in_every_order_stand_beside_random_ones() -> None:
+    chains = [choice.chain for choice in read("task-order")[0].phases[0].choices or () if isinstance(choice, Chain)]
+    orders = [tuple(mixture[0].task for mixture in chain) for chain in chains]
+    best = set(permutations(("squad1", "mnli", "hellaswag")))
+    assert best < set(orders) and len(set(orders)) == 12
+    assert {len(set(order)) for order in orders} == {3} and {*chain_of(orders)} == set(GROUPS["intermediate"])
+
+
+def chain_of(orders: list[tuple[str, ...]]) -> list[str]:
+    return [name for order in orders for name in order]
+
+
+def test_several_encoders_have_their_own_branches_baselines_and_settings() -> None:
+    study = plan(*read("how-many-tasks")).study()
+    assert study.baseline is None and study.encoder == "XLM-R, mT5" and len(study.branches) == 16
+    assert study.baselines["mT5: squad1+mnli"] == "mT5: none" and "XLM-R: squad1" in study.branches
+    made = plan(*read("xtreme-baseline"))
+    assert made.study().branches == ("mBERT", "XLM", "XLM-R") and made.study().baselines == {}
+    decided = {(step.encoder.rpartition("/")[2], step.training.lr, step.training.parts[0].batch)
+               for step in made.steps.values() if step.training}  # fmt: skip
+    assert decided == {("bert-base-multilingual-cased", 2e-5, 32), ("xlm-mlm-100-1280", 3e-5, 16),
+                       ("xlm-roberta-large", 3e-5, 16)}  # fmt: skip
 
 
 def test_a_stand_in_stops_by_no_example_that_it_trains_on() -> None:

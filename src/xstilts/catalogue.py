@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +71,21 @@ def summary(row: Mapping[str, Any], *, found: bool) -> list[str]:
 def _found(task: Task, split: Split, data: Path | None) -> list[str]:
     roots = [] if data is None else [data]
     return [code for code in task.languages_of(split) if look(task.data[split], code, roots)]
+
+
+def absent(task: Task, languages: Sequence[str], data: Path | None, *, trained: bool) -> list[str]:
+    """What of a task's data is not there, in words: its training data, and languages with neither dev nor test.
+
+    Args:
+        task: the task.
+        languages: those to be scored.
+        data: the data folder.
+        trained: whether it is to be trained on.
+    """
+    said = [f"{task.name}: training data"] if trained and not _found(task, "train", data) else []
+    if task.scored and languages:
+        there = {code for split in task.scored for code in _found(task, split, data)}
+        lost = [code for code in languages if code not in there]
+        if lost:
+            said.append(f"{task.name}: {'all languages' if len(lost) == len(languages) else ', '.join(lost)}")
+    return said

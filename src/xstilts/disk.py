@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -43,8 +43,11 @@ class Disk:
 
     encoder: str
     encoders: int
+    passing: int = 0
+    """Encoders beside those that are kept, for as long as something starts from them; of one worker."""
     parameters: int | None = None
     kept_bytes: int | None = None
+    passing_bytes: int | None = None
     checkpoint_bytes: int | None = None
     checkpoint_bytes_a_parameter: int = 0
     besides: tuple[str, ...] = BESIDES
@@ -59,42 +62,66 @@ class Disk:
         kept = f"{self.encoders} encoder{'' if self.encoders == 1 else 's'}"
         under_way = "for the checkpoint of the training under way"
         more = f"{', '.join(self.besides[:-1])} and {self.besides[-1]} come on top"
-        if self.kept_bytes is None or self.checkpoint_bytes is None:
-            total = WEIGHT * self.encoders + self.checkpoint_bytes_a_parameter
+        now = f"{self.passing} more while {'it is' if self.passing == 1 else 'they are'} used, " if self.passing else ""
+        if self.kept_bytes is None or self.checkpoint_bytes is None or self.passing_bytes is None:
+            total = WEIGHT * (self.encoders + self.passing) + self.checkpoint_bytes_a_parameter
             return (
                 f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
-                f"{kept} of {WEIGHT} kept, {self.checkpoint_bytes_a_parameter} {under_way}; {more}"
+                f"{kept} of {WEIGHT} kept, {now}{self.checkpoint_bytes_a_parameter} {under_way}; {more}"
             )
         each = f" of {_spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
+        total = self.kept_bytes + self.passing_bytes + self.checkpoint_bytes
         return (
-            f"disk: at most {_spelled(self.kept_bytes + self.checkpoint_bytes)}: {kept}{each} kept, "
+            f"disk: at most {_spelled(total)}: {kept}{each} kept, {now}"
             f"{_spelled(self.checkpoint_bytes)} {under_way}; {more}"
         )
 
 
-def needed(plan: Plan, data: Path | None) -> Disk:
-    """Count what a plan takes, as if none of it were there."""
+def needed(plan: Plan, data: Path | None) -> list[Disk]:
+    """Count what a plan takes, as if none of it were there, for each of its encoders."""
+    return [_needed(part, data) for part in plan.parts.values() or [plan]]
+
+
+def _needed(plan: Plan, data: Path | None) -> Disk:
     name = plan.recipe.encoder
-    kept = [step for step in plan.steps.values() if step.kind != "evaluate"]
+    assert name is not None, "a part has one encoder"
+    made = [step for step in plan.steps.values() if step.kind != "evaluate"]
     size = _new(name) if isinstance(name, NewEncoder) else _there(name.replace("{data}", str(data or "{data}")))
     said = "a new encoder" if isinstance(name, NewEncoder) else name
     each = {
         step.id: CHECKPOINT + MEAN * (step.training.snapshots is not None)
-        for step in kept if step.training is not None
+        for step in made if step.training is not None
     }  # fmt: skip
+    kept = {step.id: copies(step) for step in made if plan.keeps(step)}
+    passing = _deepest(plan, {step.id: copies(step) for step in made if step.id not in kept})
     words = isinstance(name, NewEncoder) and name.tokenizer == "words"  # which may be of any length
-    counted = Disk(said, sum(map(copies, kept)), checkpoint_bytes_a_parameter=max(each.values(), default=0),
+    counted = Disk(said, sum(kept.values()), sum(passing.values()),
+                   checkpoint_bytes_a_parameter=max(each.values(), default=0),
                    besides=("the tokenizer's words", *BESIDES) if words else BESIDES)  # fmt: skip
     if size is None:
         return counted
-    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in kept}
-    weights = sum(whole[step.id] * copies(step) for step in kept)
+    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in made}
+
+    def bytes_of(encoders: Mapping[str, int]) -> int:
+        return sum((WEIGHT * whole[id] + size.others + NOTES) * number for id, number in encoders.items())
+
     return replace(
         counted,
         parameters=size.parameters,
-        kept_bytes=WEIGHT * weights + (size.others + NOTES) * counted.encoders,
+        kept_bytes=bytes_of(kept),
+        passing_bytes=bytes_of(passing),
         checkpoint_bytes=max((whole[id] * bytes for id, bytes in each.items()), default=0),
     )
+
+
+def _deepest(plan: Plan, passing: Mapping[str, int]) -> dict[str, int]:
+    """Of encoders that do not stay, those that are there at once at most: the most from a first to a last step."""
+    most: dict[str, dict[str, int]] = {}
+    for step in plan.steps.values():  # parents first
+        before = [most[id] for id in step.parents]
+        joined = {id: number for some in before for id, number in some.items()}
+        most[step.id] = joined | ({step.id: passing[step.id]} if step.id in passing else {})
+    return max(most.values(), key=lambda some: sum(some.values()), default={})
 
 
 def copies(step: Step) -> int:

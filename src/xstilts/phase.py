@@ -193,10 +193,13 @@ def _name(value: str) -> str:
     return value
 
 
+Name = Annotated[str, Field(max_length=100), AfterValidator(_name)]
+
+
 class Phase(Strict):
     """One stage of training: either some mixtures to choose from (each opens a branch), or `each` of some tasks."""
 
-    name: Annotated[str, Field(max_length=100), AfterValidator(_name)]
+    name: Name
     choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
     settings: Settings = Settings()
@@ -204,6 +207,8 @@ class Phase(Strict):
     """One seed for all seeds of the study: the phase is done once and shared."""
     head_seed: Seed | None = None
     """What new heads are drawn from, in place of each seed of the study; 0 where runs are averaged."""
+    scored: bool = False
+    """Whether the tasks that were trained on are scored too, on their own dev data, right after (paper, Table 15)."""
     average: Annotated[tuple[Literal["checkpoints", "runs", "both"], ...], BeforeValidator(_as_list)] = ()
     """Beside each branch: the mean of the weights along each training, over the seeds, or of the former over these."""
     snapshots: int = Field(default=10, ge=1, le=10**6)
@@ -213,6 +218,8 @@ class Phase(Strict):
     def _makes_sense(self) -> Phase:
         if (self.choices is None) == (self.each is None):
             raise ValueError("needs either choices or each")
+        if self.scored and self.choices is None:
+            raise ValueError("scored goes with choices; what is evaluated is scored after each")
         if self.average and self.each is None:
             raise ValueError("average goes with each")
         if self.average_runs and self.seed is not None:

@@ -6,25 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
-from math import prod
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from xstilts.catalogue import absent
+from xstilts.decide import check_size, decided, identity, scored_languages
 from xstilts.errors import Collector, UserError
-from xstilts.mixing import Mixing
-from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, called, mixtures
+from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, called, mixtures
 from xstilts.recipe import NewEncoder, Recipe, expanded, unfit
 from xstilts.results import Cell, Study, TaskLine
-from xstilts.source import Source
-from xstilts.step import Kind, Learned, Merging, Scoring, Step, Training
+from xstilts.step import Kind, Merging, Scoring, Step
 from xstilts.strict_yaml import spelled
 from xstilts.task import Task
-from xstilts.tasks import GROUPS, WIDE
-
-MULTI_TASK_EPOCHS = 3
-"""Table 4's epochs for a mixture."""
-MOST = 100_000
-"""Trainings and scorings that a recipe may ask for, before equal ones are folded."""
 
 
 @dataclass
@@ -36,6 +31,8 @@ class Plan:
     steps: dict[str, Step] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     trainings_before_folding: int = 0
+    parts: dict[str, Plan] = field(default_factory=dict)
+    """The plan of each encoder by itself, where there are several, by its name."""
 
     @property
     def trainings(self) -> int:
@@ -53,6 +50,16 @@ class Plan:
             return self.rooted(self.steps[step.parents[0]])
         return not step.parents and step.kind != "create"
 
+    def keeps(self, step: Step) -> bool:
+        """Whether the encoder of a step stays on the disk once all that starts from it is done."""
+        if self.recipe.keep == "intermediate":
+            return step.id in self._trained_from
+        return self.recipe.keep == "all"
+
+    @cached_property
+    def _trained_from(self) -> set[str]:
+        return {id for step in self.steps.values() if step.kind == "train" for id in step.parents}
+
     @property
     def notes(self) -> list[str]:
         """What a user should know before it runs: splits that are not scored although the task has them."""
@@ -66,19 +73,43 @@ class Plan:
             ]
         return said
 
+    def absent(self, data: Path | None) -> list[str]:
+        """Data that the plan reads and that are not there, in words."""
+        trained = {part.task for step in self.steps.values() for part in step.parts}
+        trained |= {step.new.text for step in self.steps.values() if step.new is not None and step.new.text}
+        scored = {step.scoring.task: step.scoring.languages for step in self.steps.values() if step.scoring}
+        return [
+            line
+            for name in sorted(trained | scored.keys(), key=list(self.tasks).index)
+            for line in absent(self.tasks[name], scored.get(name, ()), data, trained=name in trained)
+        ]
+
     def study(self) -> Study:
         """What a report needs to know of the plan."""
         branches = list(dict.fromkeys(cell.branch for cell in self.cells))
         names = list(dict.fromkeys(cell.task for cell in self.cells))
+        parts = self.parts or {"": self}
         return Study(
             name=self.recipe.name,
-            encoder=_encoder_name(self.recipe.encoder),
+            encoder=", ".join(self.parts) or _encoder_name(self.recipe.encoder),
             seeds=self.recipe.seeds,
             branches=tuple(branches),
-            baseline=next((name for name in (_BASELINE, _ALL) if name in branches and len(branches) > 1), None),
+            baseline=None if self.parts else self._baseline(),
             tasks=tuple(self._line(self.tasks[name]) for name in names),
             cells=tuple(self.cells),
+            baselines={branch: other for name, part in parts.items() for branch, other in part._against(name)},
         )
+
+    def _against(self, encoder: str) -> Iterator[tuple[str, str]]:
+        """Each branch of this encoder, and the one that its gains are measured against."""
+        baseline = self._baseline()
+        for branch in dict.fromkeys(cell.branch for cell in self.cells if baseline):
+            yield _of(encoder, branch), _of(encoder, baseline or "")
+
+    def _baseline(self) -> str | None:
+        """The branch that gains are measured against, if there are others."""
+        branches = {cell.branch for cell in self.cells}
+        return next((name for name in (_BASELINE, _ALL) if name in branches and len(branches) > 1), None)
 
     def _line(self, task: Task) -> TaskLine:
         trained = task.train_languages if task.trainable else ()
@@ -92,6 +123,7 @@ class Plan:
             note=task.note,
             file=task.format.file,
             own=_trains(self, self.recipe.phases[-1], task.name),
+            practised=task.name not in expanded(self.recipe.evaluate),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -144,11 +176,34 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     for place, what, hint in unfit(recipe, tasks):
         found.add(what, where=f"{recipe.name}: {spelled(place)}", hint=hint)
     found.raise_any()
+    check_size(recipe)
+    for name, start in recipe.starts.items():
+        settings = start.settings.over(recipe.settings)
+        own = recipe.model_copy(update={"encoder": start.encoder, "encoders": None, "settings": settings})
+        part = Plan(own, tasks)
+        _lay_out(part)
+        if recipe.encoders is None:
+            return part
+        made.parts[name] = part
+        for id, step in part.steps.items():
+            made.steps.setdefault(id, replace(step, title=_of(name, step.title)))
+        made.cells += [replace(cell, branch=_of(name, cell.branch)) for cell in part.cells]
+        made.trainings_before_folding += part.trainings_before_folding
+    return made
+
+
+def _of(encoder: str, name: str) -> str:
+    """A branch or title of one encoder of several."""
+    return f"{encoder}: {name}" if encoder and name != _ALL else encoder or name
+
+
+def _lay_out(made: Plan) -> None:
+    """Plan what is done with one encoder."""
+    recipe, tasks = made.recipe, made.tasks
     root = _create(made, recipe.encoder) if isinstance(recipe.encoder, NewEncoder) else None
     options = [[(phase, choice) for choice in phase.choices or ()] for phase in recipe.phases if phase.each is None]
     last = next((phase for phase in recipe.phases if phase.each is not None), None)
     names = [name for name in expanded(recipe.evaluate) if scored_languages(tasks[name], recipe)]
-    _check_size(recipe, names)
     known: _Known = {}
     for chosen in product(*options):
         branch, told = _branch(chosen), len(made.cells)
@@ -157,6 +212,10 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
             at = _Lineage(root)
             for phase, choice in chosen:
                 at = _choose(made, at, phase, choice, seed)
+                practised = [part.task for part in at.learned if phase.scored and choice and part.task not in names]
+                for name in practised:
+                    if made.tasks[name].scored and scored_languages(tasks[name], recipe):
+                        _evaluate(made, at, name, seed, branch, f"score {name}{at.after}")
             for name in names:
                 ends[name][seed] = end = _target(made, at, name, seed, last)
                 _evaluate(made, end, name, seed, branch, f"score {name}{at.after}")
@@ -165,21 +224,6 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
                 for seed, end in by_seed.items():
                     _evaluate(made, end, name, seed, branch + averaged, f"score {name}{at.after}{averaged}")
         _tell_apart(recipe, made.cells[told:], chosen, known)
-    return made
-
-
-def _check_size(recipe: Recipe, names: Sequence[str]) -> None:
-    """Refuse what would take too long just to be laid out: choices of many phases multiply."""
-    phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
-    branches = prod(map(len, phases))
-    trainings = sum(branches // len(choices) * sum(len(mixtures(choice)) for choice in choices) for choices in phases)
-    steps = len(recipe.seeds) * (trainings + branches * len(names) * (2 if recipe.phases[-1].each else 1))
-    if max(branches, steps) > MOST:
-        raise UserError(
-            f"asks for more than {MOST:,} trainings and scorings, before equal ones are folded",
-            where=f"{recipe.name}: phases",
-            hint="give fewer choices: those of all phases are multiplied",
-        )
 
 
 def _tell_apart(recipe: Recipe, cells: Sequence[Cell], chosen: _Chosen, known: _Known) -> None:
@@ -291,7 +335,7 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, branch: str, title
         precision=settings.precision or "fp32",
         limit=settings.limit,
     )
-    content = {**scoring.model_dump(mode="json"), "identity": _identity(task, ("dev", "test"), task.metrics)}
+    content = {**scoring.model_dump(mode="json"), "identity": identity(task, ("dev", "test"), task.metrics)}
     own_seed = seed if at.seeded else None
     step = _add(made, "evaluate", at.step, own_seed, title, content, scoring=scoring)
     made.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
@@ -302,23 +346,15 @@ def _same_labels(one: Task, other: Task) -> bool:
     return one.format == other.format and (not one.format.open or one.data.get("train") == other.data.get("train"))
 
 
-def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
-    """The languages of a task that a recipe asks for; those of XTREME-R only by its group or by name."""
-    if recipe.languages is not None:
-        return tuple(code for code in task.all_languages if code in recipe.languages)
-    wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WIDE)
-    return task.all_languages if wide else task.languages
-
-
 def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _Lineage:
     recipe, tasks = made.recipe, made.tasks
-    training = _decided(phase.settings.over(recipe.settings), mixture, tasks, role)
+    training = decided(phase.settings.over(recipe.settings), mixture, tasks, role)
     snapshots = phase.snapshots if phase.average_checkpoints else None
     training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})
     content = training.model_dump(mode="json", exclude_defaults=True)
     for part, row in zip(mixture, content["parts"], strict=True):
         task = tasks[part.task]
-        row["task"] = _identity(task, ("train", "stop", "dev"), (task.stop_metric,))
+        row["task"] = identity(task, ("train", "stop", "dev"), (task.stop_metric,))
     made.trainings_before_folding += 1
     title = f"{phase.name}: {called(mixture)}{at.after}"
     own_seed = seed if phase.seed is None else phase.seed
@@ -326,45 +362,9 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
     return _Lineage(step, mixture, called(mixture), at.seeded or phase.seed is None)
 
 
-def _decided(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> Training:
-    """Fill in what the recipe leaves open: from the task (Tables 4 and 5), then from the phase's role (appendix A)."""
-    masked = any(tasks[part.task].format.head.kind == "vocabulary" for part in mixture)
-    default_lr = 3e-6 if role == "target" else 5e-6 if masked else 1e-5
-    parts = []
-    for part in mixture:
-        task = tasks[part.task]
-        epochs = settings.epochs or (task.epochs if len(mixture) == 1 else MULTI_TASK_EPOCHS)
-        batch, length = settings.batch or task.batch, settings.max_length or task.max_length
-        parts.append(Learned(task=part.task, weight=part.weight, batch=batch, max_length=length, epochs=epochs))
-    return Training(
-        parts=tuple(parts),
-        lr=settings.lr or default_lr,
-        steps=settings.steps,
-        warmup=0.1 if settings.warmup is None else settings.warmup,
-        weight_decay=0.01 if settings.weight_decay is None else settings.weight_decay,
-        precision=settings.precision or "fp32",
-        eval_every=settings.eval_every,
-        patience=settings.patience or 30,
-        mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
-    )
-
-
-def _identity(task: Task, splits: Sequence[str], metrics: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What of a task decides an outcome: its shape and its data, never its name."""
-    sources: dict[str, Source] = {split: task.data[split] for split in splits if split in task.data}
-    if "stop" in sources:
-        sources.pop("dev", None)
-    return {
-        "format": [task.format.name, task.format.version, task.format.model_dump(mode="json")],
-        "data": {split: source.model_dump(mode="json") for split, source in sources.items()},
-        "train_languages": task.train_languages if "train" in sources else (),
-        "metrics": metrics,
-    }
-
-
 def _create(made: Plan, shape: NewEncoder) -> Step:
     """The step that makes a new encoder."""
-    text = _identity(made.tasks[shape.text], ("train",)) if shape.text else {}
+    text = identity(made.tasks[shape.text], ("train",)) if shape.text else {}
     content = {**shape.model_dump(mode="json"), "text": text}
     return _add(made, "create", None, None, "new encoder", content, new=shape)
 
@@ -381,5 +381,5 @@ def _add(
     return made.steps.setdefault(id, Step(id, kind, parents, encoder, seed, title, **rest))
 
 
-def _encoder_name(encoder: str | NewEncoder) -> str:
+def _encoder_name(encoder: str | NewEncoder | None) -> str:
     return encoder if isinstance(encoder, str) else "new"

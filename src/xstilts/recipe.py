@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.phase import Names, Phase, Seed, Settings, mixtures
+from xstilts.phase import Name, Names, Phase, Seed, Settings, mixtures
 from xstilts.source import PathText, Strict, home
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 
+FULL, SCALES = "full", "scales"
 TRAINED = ("bpe", "words")
 """Tokenizers that are trained; every other name is of one that is given."""
 
@@ -56,12 +58,26 @@ class NewEncoder(Strict):
         return None if self.tokenizer in TRAINED else self.tokenizer
 
 
+class Start(Strict):
+    """One of several encoders of a study, with settings that hold for it alone."""
+
+    encoder: PathText | NewEncoder
+    settings: Settings = Settings()
+    """Above the recipe's own, below the phases'."""
+
+
+Keep = Literal["all", "intermediate", "none"]
+"""Which encoders stay on the disk once all that starts from them is done."""
+
+
 class Recipe(Strict):
     """A study: an encoder, phases with choices, seeds, and what is scored at the end."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    encoder: PathText | NewEncoder
+    encoder: PathText | NewEncoder | None = None
     """Hub id (`name@revision`), folder (`{data}` stands for the data folder), or the shape of a new encoder."""
+    encoders: dict[Name, Start] | None = Field(default=None, min_length=2)
+    """Several in its place, by the names that reports give them: each is a study of its own, with its own baseline."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     evaluate: Names
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
@@ -73,6 +89,8 @@ class Recipe(Strict):
     """What to do about languages whose files are not there."""
     use: tuple[PathText, ...] = ()
     """YAML files with tasks of one's own, beside the recipe."""
+    keep: Keep = "intermediate"
+    """Which encoders stay on the disk: all, those that a later training starts from, or none."""
     trust_remote_code: str | None = None
     """Name of the encoder whose own code may be run."""
 
@@ -85,19 +103,34 @@ class Recipe(Strict):
             raise ValueError("two phases have the same name")
         if any(phase.each is not None for phase in self.phases[:-1]):
             raise ValueError("only the last phase can have each")
-        if self.trust_remote_code not in (None, self.encoder):
+        if (self.encoder is None) == (self.encoders is None):
+            raise ValueError("needs either encoder or encoders")
+        if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
             raise ValueError("trust_remote_code must be the name of the encoder")
         return self
+
+    @property
+    def starts(self) -> Mapping[str, Start]:
+        """The encoders that the study starts from, by name; a single one has none."""
+        if self.encoders is not None:
+            return self.encoders
+        assert self.encoder is not None, "one of the two is there"
+        return {"": Start(encoder=self.encoder)}
 
 
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     folder = Path(str(resources.files("xstilts"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.stem.endswith("-tasks")}
+    files = sorted(folder.glob("*.yaml"))  # some hold the tasks of others
+    return {path.stem: path for path in files if "\nphases:" in path.read_text(encoding="utf-8")}
 
 
-def read(name: str) -> tuple[Recipe, dict[str, Task]]:
+def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
     """Read a recipe file, or one shipped in the package, and the tasks it may name.
+
+    Args:
+        name: a file, or a shipped recipe's name.
+        scale: `full`, or one of the recipe's `scales`, whose keys then take the place of the recipe's own.
 
     Raises:
         UserError: all mistakes of the recipe and of the task files it uses.
@@ -108,7 +141,7 @@ def read(name: str) -> tuple[Recipe, dict[str, Task]]:
         if name not in known:
             raise UserError(f"no recipe '{name}'", hint=nearest(name, known))
         path = known[name]
-    document = strict_yaml.load(path)
+    document = _scaled(strict_yaml.load(path), scale)
     found = Collector()
     tasks = dict(TASKS)
     for use in _listed(document.value.get("use")):
@@ -128,9 +161,51 @@ def read(name: str) -> tuple[Recipe, dict[str, Task]]:
     return recipe, tasks
 
 
+def _scaled(document: strict_yaml.Document, scale: str) -> strict_yaml.Document:
+    """The recipe at one of its scales: under a name of its own, with some of its keys in place of the recipe's.
+
+    Raises:
+        UserError: it has no such scale, or `scales` is not what it should be.
+    """
+    value = {key: part for key, part in document.value.items() if key != SCALES}
+    scales = document.value.get(SCALES, {})
+    for name, part in scales.items() if isinstance(scales, dict) else [("", scales)]:
+        if not isinstance(part, dict):
+            where = document.where((SCALES, name) if name else (SCALES,))
+            raise UserError("must be a mapping of names to what they change in the recipe", where=where)
+        for key in part:
+            if key not in Recipe.model_fields or key == "name":
+                hint = nearest(key, [field for field in Recipe.model_fields if field != "name"])
+                raise UserError(
+                    "is nothing that a scale can change", where=document.where((SCALES, name, key)), hint=hint
+                )
+    if scale == FULL:
+        return replace(document, value=value)
+    if scale not in scales:
+        raise UserError(f"has no scale '{scale}'", where=str(document.path), hint=nearest(scale, [FULL, *scales]))
+    own = scales[scale]
+    lines = {place: line for place, line in document.lines.items() if not place or place[0] not in own}
+    lines |= {
+        place[2:]: line for place, line in document.lines.items() if len(place) > 2 and place[:2] == (SCALES, scale)
+    }
+    if {"encoder", "encoders"} & own.keys():
+        value = {key: part for key, part in value.items() if key not in ("encoder", "encoders")}
+    return replace(document, value=value | own | {"name": f"{value.get('name')}-{scale}"}, lines=lines)
+
+
 def _listed(value: Any) -> list[str]:
     """The strings of a list, or of one string; what else is there is for the typed model to refuse."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+
+
+def _written(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.Place, Any]]:
+    """The encoders that a recipe names, each with its place; the document may still have mistakes."""
+    if value.get("encoder") is not None:
+        yield ("encoder",), value["encoder"]
+    several = value.get("encoders")
+    for name, start in several.items() if isinstance(several, dict) else ():
+        if isinstance(start, dict):
+            yield ("encoders", name, "encoder"), start.get("encoder")
 
 
 def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
@@ -147,8 +222,9 @@ def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], foun
                     parts = mixture if isinstance(mixture, list) else [mixture]
                     names = [part.get("task") if isinstance(part, dict) else part for part in parts]
                     named.append((("phases", p, "choices", c), names))
-    if isinstance(value.get("encoder"), dict):
-        named.append((("encoder", "text"), value["encoder"].get("text")))
+    for place, start in _written(value):
+        if isinstance(start, dict):
+            named.append(((*place, "text"), start.get("text")))
     for place, names in named:
         known = [*tasks, *GROUPS] if place[-1] in ("evaluate", "each") else list(tasks)
         for name in _listed(names):
@@ -201,11 +277,13 @@ def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, 
         if phase.average_runs and len(recipe.seeds) == 1:
             where = document.where(("phases", p, "average"))
             found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
-    if isinstance(recipe.encoder, NewEncoder):
-        if recipe.encoder.given is not None:
-            with found.catch():
-                _check_tokenizer(recipe.encoder.given, document.where(("encoder", "tokenizer")))
-        _check_new(recipe.encoder, [tasks[name] for name in evaluated], tasks, found, document)
+    for place, _ in _written(document.value):
+        shape = recipe.starts["" if place == ("encoder",) else str(place[1])].encoder
+        if isinstance(shape, NewEncoder):
+            if shape.given is not None:
+                with found.catch():
+                    _check_tokenizer(shape.given, document.where((*place, "tokenizer")))
+            _check_new(shape, place, [tasks[name] for name in evaluated], tasks, found, document)
 
 
 def _check_languages(
@@ -228,13 +306,14 @@ def _check_languages(
 
 def _check_new(
     shape: NewEncoder,
+    place: strict_yaml.Place,
     evaluated: Sequence[Task],
     tasks: Mapping[str, Task],
     found: Collector,
     document: strict_yaml.Document,
 ) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
-    where = document.where(("encoder", "text"))
+    where = document.where((*place, "text"))
     if shape.given is not None:
         pass
     elif shape.text not in raw:
@@ -245,7 +324,7 @@ def _check_new(
     for task in evaluated:
         if (task.format.head.layer or 0) > shape.layers:
             what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
-            found.add(what, where=document.where(("encoder", "layers")), hint="lower the task's `layer`")
+            found.add(what, where=document.where((*place, "layers")), hint="lower the task's `layer`")
 
 
 def _check_tokenizer(name: str, where: str) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isinf, isnan
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -102,6 +102,8 @@ class TaskLine:
     """Which kind of file holds its predictions in the leaderboard's layout."""
     own: bool = False
     """Whether the last phase trains it on its own data."""
+    practised: bool = False
+    """Whether it is no target: a phase before trains on it, and its own dev data tell how that went."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Study:
     """The branch that gains are measured against."""
     tasks: tuple[TaskLine, ...]
     cells: tuple[Cell, ...]
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """For each branch the one that its gains are measured against, if any; several encoders have several."""
 
     def to_json(self) -> str:
         """One JSON document."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -319,7 +320,7 @@ class Task(Strict):
         """Every language that can be scored."""
         return self.languages + self.more_languages
 
-    @property
+    @cached_property
     def scored(self) -> tuple[Split, ...]:
         """The splits that are scored: dev and test, without one that the task is trained on in some language."""
         train = self.data.get("train")
@@ -329,6 +330,12 @@ class Task(Strict):
             for split in splits
             if split in self.data and not (train and train.overlaps(self.data[split], self.train_languages))
         )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields, which forgets what followed from the old ones."""
+        made = super().model_copy(update=update, deep=deep)
+        vars(made).pop("scored", None)
+        return made
 
     @property
     def trainable(self) -> bool:

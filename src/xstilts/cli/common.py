@@ -11,6 +11,9 @@ from typing import Annotated, Any
 import typer
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with the package.")]
+ScaleOption = Annotated[
+    str, typer.Option("--scale", help="`full`, or one of the recipe's own, such as `mini`.", metavar="NAME")
+]
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="XSTILTS_DATA", help="The folder with the data sets.", metavar="DIR")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, as_document, console, say, screen
+from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, ScaleOption, as_document, console, say, screen
 from xstilts.errors import UserError
 
 app = typer.Typer()
@@ -17,45 +17,65 @@ MANY = 4
 
 
 @app.command()
-def check(recipe: RecipeArgument) -> None:
+def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
     """Say everything that is wrong with a recipe."""
     from xstilts.plan import plan as lay_out
     from xstilts.recipe import read
 
-    made = lay_out(*read(recipe))
+    made = lay_out(*read(recipe, scale))
     say(f"{recipe}: nothing wrong; {made.trainings} trainings, {made.evaluations} evaluations")
     for note in made.notes:
         say(note)
 
 
 @app.command()
-def plan(recipe: RecipeArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show the steps of a recipe, and what disk they take; needs neither data nor weights."""
+def plan(
+    recipe: RecipeArgument,
+    scale: ScaleOption = "full",
+    out: Annotated[Path, typer.Option(help="The run folder, for what is done there.")] = Path("runs"),
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the steps of a recipe, what is done of it, what is not there, and what disk it takes.
+
+    Needs neither data nor weights.
+    """
     from rich.table import Table
 
     from xstilts import disk
     from xstilts.plan import plan as lay_out
     from xstilts.recipe import read
+    from xstilts.store import existing
 
-    made = lay_out(*read(recipe))
+    made = lay_out(*read(recipe, scale))
+    done = [id for id in made.steps if existing(out).done(id)] if out.is_dir() else []
+    absent, disks = made.absent(data), disk.needed(made, data)
     if as_json:
-        as_document(made.to_json() | {"disk": disk.needed(made, data).to_json()})
+        known = [one.to_json() for one in disks]
+        as_document(made.to_json() | {"done": done, "absent": absent, "disk": known[0] if len(known) == 1 else known})
         return
     table = Table("step", "from", "seed", "what")
     for step in made.steps.values():
         origin = " ".join(step.parents) or step.encoder
-        table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), step.title)
+        mark = "done: " if step.id in done else ""
+        table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
     console().print(table)
     folded = made.trainings_before_folding - made.trainings
     say(
         f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} pairs of task and language scored"
     )
-    say(disk.needed(made, data).line())
+    if done:
+        say(f"{len(done)} of {len(made.steps)} steps are done in {out}")
+    for one in disks:
+        say(one.line())
+    if absent:
+        say("not there: " + "; ".join(absent))
 
 
 @app.command()
 def run(
     recipe: RecipeArgument,
+    scale: ScaleOption = "full",
     out: Annotated[Path, typer.Option(help="The run folder; what is done there is not done again.")] = Path("runs"),
     data: DataOption = None,
     checkpoint: Annotated[
@@ -72,7 +92,7 @@ def run(
     from xstilts.progress import Progress, second
     from xstilts.recipe import read
 
-    made = lay_out(*read(recipe))
+    made = lay_out(*read(recipe, scale))
     from xstilts.run import Resources  # torch from here on
     from xstilts.run import run as do
 
