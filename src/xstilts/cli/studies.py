@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -34,11 +34,12 @@ def plan(
     scale: ScaleOption = "full",
     out: Annotated[Path, typer.Option(help="The run folder, for what is done there.")] = Path("runs"),
     data: DataOption = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Measure a few updates of each kind, to say hours.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the steps of a recipe, what is done of it, what is not there, and what disk it takes.
 
-    Needs neither data nor weights.
+    Needs neither data nor weights, but with --probe, which says how long it takes on this machine.
     """
     from rich.table import Table
 
@@ -50,9 +51,11 @@ def plan(
     made = lay_out(*read(recipe, scale))
     done = [id for id in made.steps if existing(out).done(id)] if out.is_dir() else []
     absent, disks = made.absent(data), disk.needed(made, data)
+    hours = _hours(made, data) if probe else None
     if as_json:
         known = [one.to_json() for one in disks]
-        as_document(made.to_json() | {"done": done, "absent": absent, "disk": known[0] if len(known) == 1 else known})
+        more = {"done": done, "absent": absent, "disk": known[0] if len(known) == 1 else known}
+        as_document(made.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
         return
     table = Table("step", "from", "seed", "what")
     for step in made.steps.values():
@@ -66,10 +69,17 @@ def plan(
     )
     if done:
         say(f"{len(done)} of {len(made.steps)} steps are done in {out}")
-    for one in disks:
-        say(one.line())
+    for line in [one.line() for one in disks] + ([*hours.lines()] if hours else []):
+        say(line)
     if absent:
         say("not there: " + "; ".join(absent))
+
+
+def _hours(made: Any, data: Path | None) -> Any:
+    from xstilts.probe import probe  # torch from here on
+    from xstilts.progress import Progress
+
+    return probe(made, data, Progress())
 
 
 @app.command()

@@ -1,0 +1,43 @@
+"""What a plan says of its time is measured on what the plan does, and counts what the plan has."""
+
+import json
+
+from conftest import Files
+from xstilts.probe import Hours, Pace, spread
+
+
+def test_a_plan_says_its_hours_and_leaves_nothing_behind(study: Files) -> None:
+    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)["hours"]
+    pace = {row["what"].split(",")[0]: row for row in said["measured"]}
+    assert set(pace) == {"update of mine", "scoring of pairs", "scoring of mine"}
+    assert all(row["seconds"] > 0 and row["examples"] > 0 for row in pace.values())
+    steps = next(step for step in json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["steps"]
+                 if "training" in step)["training"]["steps"]  # fmt: skip
+    assert said["training"] * 3600 >= steps * pace["update of mine"]["seconds"]
+    scored = sum(row["seconds"] * row["examples"] for what, row in pace.items() if what.startswith("scoring"))
+    assert abs(said["scoring"] * 3600 - scored) < 1e-9
+    assert not study.out.exists()
+
+
+def test_equal_work_is_measured_once(study: Files) -> None:
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
+    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)
+    assert (said["trainings"], len(said["hours"]["measured"])) == (2, 3)
+
+
+def test_what_is_missing_is_told(study: Files) -> None:
+    study.edit("recipe.yaml", "encoder: ", "encoder: ./nowhere #")
+    said = study.call("plan", study.folder / "recipe.yaml", "--probe")
+    assert said.code == 2 and "nowhere" in said.err and "Traceback" not in said.err
+
+
+def test_examples_are_taken_from_all_over_a_file() -> None:
+    assert spread(range(10), 10, 3) == [0, 3, 6] and spread(range(2), 2, 5) == [0, 1] and spread([], 0, 5) == []
+
+
+def test_the_lines_are_for_people() -> None:
+    lines = list(Hours(1.5, 0.25, [Pace("update of mnli, batch 16, fp32", 0.0123, 4000)]).lines())
+    assert lines[0] == "update of mnli, batch 16, fp32: 12.3 ms; 4,000 examples"
+    assert lines[1].startswith(
+        "time: at most 1.8 hours on this machine with one worker: trainings 1.5 hours, scoring 15"
+    )
