@@ -16,7 +16,7 @@ from xstilts.formats import FORMATS, Retrieve, Span
 from xstilts.metrics import METRICS
 from xstilts.phase import Chain, Merge, Part, Phase, Settings
 from xstilts.plan import plan
-from xstilts.recipe import NewEncoder, Recipe
+from xstilts.recipe import NewEncoder, Recipe, Start
 from xstilts.task import Format, Split, Task
 from xstilts.tasks import TASKS, from_yaml
 
@@ -27,7 +27,7 @@ BLOCK = re.compile(r"^(?:`([\w./-]+\.\w+)`[^\n]*\n\n)?```(\w+)\n(.*?)^```$", re.
 """A fenced block: the file's name if the line before begins with one, the language, the text."""
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "A recipe": (Recipe,), "Phases": (Phase, Part), "Merged encoders": (Merge,), "Chains": (Chain,),
-    "Settings": (Settings,), "A new encoder": (NewEncoder,),
+    "Settings": (Settings,), "A new encoder": (NewEncoder,), "Several encoders": (Start,),
     "A task of one's own": (Task,), **{name: (kind,) for name, kind in FORMATS.items()},
 }  # fmt: skip
 
@@ -97,7 +97,7 @@ def test_the_yaml_of_a_page_has_no_mistake(
     for path in recipes:
         assert plan(*recipe.read(str(path))).cells
         assert xstilts("check", path).code == 0
-    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 3}.get(page, 0)
+    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 5}.get(page, 0)
 
 
 def test_the_rows_of_the_page_are_those_of_its_tasks(
