@@ -54,8 +54,9 @@ def rank(
 ) -> None:  # fmt: skip
     """Estimate which intermediate task may help a target, before training any; with a run folder, say how well."""
     from xstilts.progress import Progress
-    from xstilts.rank.ranking import Wish
+    from xstilts.rank.asked import Wish
     from xstilts.rank.ranking import rank as make
+    from xstilts.rank.tables import legend, tables
     from xstilts.report import draw
 
     wish = Wish(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
@@ -63,4 +64,4 @@ def rank(
     if as_json:
         as_document(made.to_json())
     else:
-        say(draw(made.tables(), made.notes, **screen()))
+        say(draw(tables(made), [*made.notes, *legend(made)], **screen()))

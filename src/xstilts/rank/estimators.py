@@ -118,15 +118,15 @@ def told(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
 
     The most is the number of classes less one, or the hidden size where that is less.
     """
-    classes = len(np.unique(labels_N))
-    return h_score(features_NH, labels_N) / min(classes - 1, features_NH.shape[1])
+    most = min(len(np.unique(labels_N)) - 1, int(features_NH.shape[1]))
+    return h_score(features_NH, labels_N) / most
 
 
 def ledoit_wolf(features_NH: NDArray[Any]) -> float:
     """How far Ledoit and Wolf shrink the covariance towards a multiple of the identity: from 0 to 1."""
     centred_NH = np.asarray(features_NH, np.float64) - np.mean(features_NH, 0, np.float64)
     examples, hidden = centred_NH.shape
-    square: float = float(((centred_NH.T @ centred_NH / examples) ** 2).sum())
+    square = float(((centred_NH.T @ centred_NH / examples) ** 2).sum())
     spread = square - float((centred_NH**2).sum() / examples) ** 2 / hidden
     noise = (float(((centred_NH**2).sum(1) ** 2).mean()) - square) / examples
     return 1.0 if spread <= SMALLEST * square else min(1.0, max(0.0, noise / spread))

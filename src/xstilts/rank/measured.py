@@ -22,8 +22,8 @@ class Measured:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The tasks that it scores."""
-        return tuple(task.name for task in self.study.tasks)
+        """The tasks that it scores without an intermediate task too, so that there can be a gain."""
+        return tuple(dict.fromkeys(cell.task for cell in self.study.cells if cell.branch == self.study.baseline))
 
     @property
     def encoder(self) -> str:
