@@ -9,6 +9,7 @@ from pathlib import Path
 from xstilts.catalogue import folder
 from xstilts.data.check import chosen
 from xstilts.errors import Collector, UserError
+from xstilts.folder import check
 from xstilts.rank.look import Sample, sample
 from xstilts.rank.measured import Measured, check_names, measured
 from xstilts.recipe import shipped
@@ -76,18 +77,31 @@ def asked(wish: Wish) -> Asked:
         found.errors += check_names(known, targets, among)
     if len(among) < 2:
         found.add(f"'{''.join(among)}' is the only candidate: there is nothing to rank", where="--among")
-    encoder = wish.encoder or (known.encoder if known else "")
-    if not encoder:
-        found.add("is missing: a folder, or an id of the Hub", where="--encoder")
-    elif "{data}" in encoder and wish.data is None:
-        found.add("lies beside the data folder", where=encoder, hint="give the data folder with --data")
+    encoder = ""
+    with found.catch():
+        encoder = _encoder(wish.encoder or (known.encoder if known else ""), wish.data)
     found.raise_any()
     samples: dict[str, Sample] = {}
     for name in dict.fromkeys([*targets, *among]):
         with found.catch():
             samples[name] = sample(tasks[name], wish.data, wish.limit)
     found.raise_any()
-    return Asked(targets, among, tasks, samples, known, home(encoder.replace("{data}", str(wish.data))))
+    return Asked(targets, among, tasks, samples, known, encoder)
+
+
+def _encoder(name: str, data: Path | None) -> str:
+    """The encoder's folder or Hub id.
+
+    Raises:
+        UserError: none is named, its folder cannot be one, or it lies beside a data folder that is not given.
+    """
+    if not name:
+        raise UserError("is missing: a folder, or an id of the Hub", where="--encoder")
+    if "{data}" in name and data is None:
+        raise UserError("lies beside the data folder", where=name, hint="give the data folder with --data")
+    place = home(name.replace("{data}", str(data)))
+    check(place)
+    return place
 
 
 def _file(path: Path) -> Path:

@@ -114,8 +114,20 @@ def rank(wish: Wish, say: Callable[[str], None]) -> Ranking:
         labelled = [name for name in ask.targets if ask.samples[name].labelled]
         before = {name: found for name in labelled if (found := _fit(name, seen[name], notes))}
         after = _after(ask, [*before], notes, say)
+    lines = _lines(ask, seen, left, after)
+    checks = _checks(ask, lines)
+    notes += _shared(ask)
+    study = ask.known.study if ask.known else None
+    baseline, seeds = (study.baseline, study.seeds) if study else (None, ())
+    return Ranking(ask.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
+
+
+def _lines(
+    ask: Asked, seen: Mapping[str, Seen], left: Mapping[str, float], after: Mapping[tuple[str, str], dict[str, float]]
+) -> list[Line]:
+    """Target by target its candidates, those of the most similar texts first."""
     gains = ask.known.gains() if ask.known else {}
-    lines: list[Line] = []
+    lines = []
     for target in ask.targets:
         scores = {
             name: {"text": 100 * cosine(seen[target].mean_H, seen[name].mean_H)}
@@ -128,11 +140,7 @@ def rank(wish: Wish, say: Callable[[str], None]) -> Ranking:
         for name in sorted(scores, key=lambda name: -scores[name]["text"]):
             own = {method: at[name] for method, at in places.items() if name in at}
             lines.append(Line(target, name, scores[name], own, gains.get((target, name))))
-    checks = _checks(ask, lines)
-    notes += _shared(ask)
-    study = ask.known.study if ask.known else None
-    baseline, seeds = (study.baseline, study.seeds) if study else (None, ())
-    return Ranking(ask.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
+    return lines
 
 
 def _left(name: str, seen: Seen, notes: list[str]) -> float | None:
@@ -186,10 +194,11 @@ def _places(scores: Mapping[str, float]) -> dict[str, int]:
 def _checks(ask: Asked, lines: Sequence[Line]) -> list[Check]:
     """Each method beside the gains: target by target, then the mean over those that have every candidate."""
     checks = []
+    by_name = sorted(lines, key=lambda line: line.candidate)  # in one order for all targets: candidates are permuted
     for method in METHODS:
         whole: list[tuple[list[float], list[float]]] = []
         for target in ask.targets:
-            pairs = [(line.scores[method], line.gain) for line in lines
+            pairs = [(line.scores[method], line.gain) for line in by_name
                      if line.target == target and method in line.scores and line.gain is not None]  # fmt: skip
             both = [score for score, _ in pairs], [gain for _, gain in pairs]
             if found := agree([both[0]], [both[1]]):
