@@ -32,7 +32,7 @@ class _Several(TyperCommand):
 def rank(
     targets: Annotated[
         list[str] | None, typer.Argument(help="Tasks, or groups; with --run by default all of the study.",
-                                         metavar="TARGET...")
+                                         metavar="[TARGET]...")
     ] = None,
     among: Annotated[
         list[str] | None,

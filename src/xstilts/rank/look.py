@@ -46,9 +46,8 @@ class Sample:
         """What was read where there are no training data."""
         if self.split == "train":
             return ""
-        return (
-            f"{self.task.name} has no training data: its texts are those of {self.split} ({self.language}), unlabelled"
-        )
+        where = f"{self.split} ({self.language})"
+        return f"{self.task.name} has no training data: its texts are one side of {where}, without labels"
 
 
 @dataclass(frozen=True)

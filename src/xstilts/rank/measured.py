@@ -80,8 +80,8 @@ def measured(folder: Path, recipe: str | None) -> Measured:
     store = existing(folder)
     study = store.study(recipe)
     if study.baseline is None:
-        what = f"the recipe '{study.name}' has no branch without an intermediate task"
-        raise UserError(f"{what}, so nothing in it is a gain", where=str(folder), hint="another one: --recipe NAME")
+        what = f"the recipe '{study.name}' has no one branch, without an intermediate task, to measure gains against"
+        raise UserError(what, where=str(folder), hint="another recipe of the folder: --recipe NAME")
     return Measured(store, study)
 
 
