@@ -15,13 +15,13 @@ LAYERS = """
     errors languages metrics source task strict_yaml results playground device retrieval formats tasks data catalogue
     mixing phase recipe step decide plan folder disk report store submission scoring arrays pieces features parallel
     packing batching heads lm_head encoder scratch averaging checkpoint meter optimizer train evaluate stopping intake
-    progress corpus show work probe run cli
+    progress corpus show rank work probe run cli
 """.split()
 """Rooms, a file or a folder each, in the order of their imports: each may import only those before it."""
 TENSORS = set(
     """
     retrieval parallel packing batching device heads lm_head encoder scratch averaging checkpoint meter optimizer
-    train evaluate stopping intake work probe run show
+    train evaluate stopping intake work probe run show rank
 """.split()
 )
 

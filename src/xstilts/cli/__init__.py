@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from xstilts.cli import studies, tasks
+from xstilts.cli import ranking, studies, tasks
 from xstilts.errors import UserError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(studies.app)
 app.add_typer(tasks.app)
+app.add_typer(ranking.app)
 
 INTERRUPTED = 130
 """Exit code after an interrupt."""

@@ -1,0 +1,67 @@
+"""The command that ranks intermediate tasks for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from xstilts.cli.common import DataOption, JsonOption, UseOption, as_document, say, screen
+
+app = typer.Typer()
+
+
+class _Several(TyperCommand):
+    """Lets `--among` take all words up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        told: list[str] = []
+        taking = False
+        for word in args:
+            if word.startswith("-"):
+                taking = word.partition("=")[0] == "--among"
+            elif taking and told[-1] != "--among":
+                told.append("--among")
+            told.append(word)
+        return super().parse_args(ctx, told)
+
+
+@app.command(cls=_Several)
+def rank(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="Tasks, or groups; with --run by default all of the study.",
+                                         metavar="[TARGET]...")
+    ] = None,
+    among: Annotated[
+        list[str] | None,
+        typer.Option(help="Candidates, or groups, up to the next option; by default the paper's nine, with --run the "
+                          "study's.", metavar="TASK...")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="A folder or Hub id; with --run by default the study's.", metavar="ENCODER")
+    ] = None,
+    data: DataOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A run folder: its intermediate encoders are looked at too, and its gains.", metavar="DIR"),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Which recipe of the run folder; the newest by default.")] = None,
+    limit: Annotated[int, typer.Option(help="Examples of a task that are looked at, at most.", min=10)] = 1000,
+    as_json: JsonOption = False,
+    use: UseOption = None,
+) -> None:  # fmt: skip
+    """Estimate which intermediate task may help a target, before training any; with a run folder, say how well."""
+    from xstilts.progress import Progress
+    from xstilts.rank.asked import Wish
+    from xstilts.rank.ranking import rank as make
+    from xstilts.rank.tables import legend, tables
+    from xstilts.report import draw
+
+    wish = Wish(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
+    made = make(wish, Progress().say)
+    if as_json:
+        as_document(made.to_json())
+    else:
+        say(draw(tables(made), [*made.notes, *legend(made)], **screen()))

@@ -1,0 +1,227 @@
+"""Rankings: for each target the candidates with their estimates, and how these agree with what a study has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from xstilts.encoder import load
+from xstilts.errors import UserError
+from xstilts.rank.agreement import Agreement, agree
+from xstilts.rank.asked import Asked, Wish, asked
+from xstilts.rank.estimators import cosine, h_score, logme, told
+from xstilts.rank.look import Seen, ready, see
+
+ALL_TARGETS = "mean"
+
+
+class Method(NamedTuple):
+    """A way to estimate; more is ranked first."""
+
+    title: str
+    unit: str
+    digits: int
+
+
+METHODS = {
+    "text": Method("text", "100 cos", 2),
+    "left": Method("left to learn", "%", 1),
+    "logme": Method("LogME", "nats", 4),
+    "h_score": Method("H-score", "", 3),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A candidate for a target: its score by each method that has one, the place that gives it, the measured gain."""
+
+    target: str
+    candidate: str
+    scores: Mapping[str, float]
+    places: Mapping[str, int]
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a method's order agrees with the measured gains; `target` is `mean` for the mean over all of them."""
+
+    target: str
+    method: str
+    n: int
+    spearman: float
+    kendall: float
+    p: float
+    lost: float
+    """Points of gain that are lost by taking the method's first candidate in place of the best."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All lines, target by target, most similar texts first; the checks if gains were measured; what to know."""
+
+    encoder: str
+    lines: tuple[Line, ...]
+    before: Mapping[str, Mapping[str, float]]
+    """For each target LogME and H-score of the encoder before any intermediate training."""
+    baseline: str | None
+    """The branch that gains are measured against; None where none were."""
+    seeds: tuple[int, ...]
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON document."""
+        return {
+            "encoder": self.encoder,
+            "lines": [asdict(line) for line in self.lines],
+            "before": self.before,
+            "baseline": self.baseline,
+            "seeds": self.seeds,
+            "checks": [asdict(check) for check in self.checks],
+            "notes": self.notes,
+        }
+
+
+def rank(wish: Wish, say: Callable[[str], None]) -> Ranking:
+    """Estimate, for each target, which candidates may help it.
+
+    Without any training: the cosine of the two tasks' mean vectors (TextEmb, Vu et al. 2020, "Exploring and Predicting
+    Transferability across NLP Tasks", arXiv:2005.00770; compared with others by Poth et al. 2021, "What to Pre-Train
+    on?", arXiv:2104.08247), and what the encoder's features leave untold of a candidate's own labels. With the encoders
+    of a run folder: LogME and H-score of each, on the target's training labels, before any training on the target.
+
+    Args:
+        wish: what is asked for.
+        say: is told how it goes.
+
+    Raises:
+        UserError: everything that is wrong with the wish, before an encoder is loaded.
+    """
+    ask = asked(wish)
+    base = ready(load(ask.encoder))
+    seen: dict[str, Seen] = {}
+    for name, texts in ask.samples.items():
+        say(f"{name}: {len(texts.examples):,} examples")
+        seen[name] = see(base, texts)
+    notes = [texts.note for texts in ask.samples.values() if texts.note]
+    left = {name: value for name in ask.among if (value := _left(name, seen[name], notes)) is not None}
+    after: dict[tuple[str, str], dict[str, float]] = {}
+    before: dict[str, dict[str, float]] = {}
+    if ask.known:
+        labelled = [name for name in ask.targets if ask.samples[name].labelled]
+        before = {name: found for name in labelled if (found := _fit(name, seen[name], notes))}
+        after = _after(ask, [*before], notes, say)
+    lines = _lines(ask, seen, left, after)
+    checks = _checks(ask, lines)
+    notes += _shared(ask)
+    study = ask.known.study if ask.known else None
+    baseline, seeds = (study.baseline, study.seeds) if study else (None, ())
+    return Ranking(ask.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
+
+
+def _lines(
+    ask: Asked, seen: Mapping[str, Seen], left: Mapping[str, float], after: Mapping[tuple[str, str], dict[str, float]]
+) -> list[Line]:
+    """Target by target its candidates, those of the most similar texts first."""
+    gains = ask.known.gains() if ask.known else {}
+    lines = []
+    for target in ask.targets:
+        scores = {
+            name: {"text": 100 * cosine(seen[target].mean_H, seen[name].mean_H)}
+            | ({"left": left[name]} if name in left else {})
+            | after.get((target, name), {})
+            for name in ask.candidates(target)
+        }
+        places = {method: _places({name: row[method] for name, row in scores.items() if method in row})
+                  for method in METHODS}  # fmt: skip
+        for name in sorted(scores, key=lambda name: -scores[name]["text"]):
+            own = {method: at[name] for method, at in places.items() if name in at}
+            lines.append(Line(target, name, scores[name], own, gains.get((target, name))))
+    return lines
+
+
+def _left(name: str, seen: Seen, notes: list[str]) -> float | None:
+    """Per cent of a candidate's labels that the features do not tell; None without labels."""
+    if not len(seen.labels_N):
+        notes.append(f"{name} has no labels: only its texts are compared")
+        return None
+    try:
+        return 100 * (1 - told(seen.features_NH, seen.labels_N))
+    except UserError as error:
+        notes.append(f"{name}: {error}")
+        return None
+
+
+def _fit(name: str, seen: Seen, notes: list[str]) -> dict[str, float]:
+    """LogME and H-score; nothing where the labels cannot be told apart, which is noted."""
+    try:
+        return {"logme": logme(seen.features_NH, seen.labels_N), "h_score": h_score(seen.features_NH, seen.labels_N)}
+    except UserError as error:
+        notes.append(f"{name}: {error}")
+        return {}
+
+
+def _after(
+    ask: Asked, targets: Sequence[str], notes: list[str], say: Callable[[str], None]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """LogME and H-score on the targets' labels of each candidate's encoders, the mean over their seeds."""
+    assert ask.known is not None
+    result: dict[tuple[str, str], dict[str, float]] = {}
+    for name in ask.among:
+        places = ask.known.encoders(name)
+        if not places:
+            notes.append(f"{name}: the run folder has no encoder that was trained on it, or has it no more")
+        fits: dict[str, list[dict[str, float]]] = {target: [] for target in targets if target != name}
+        for place in places:
+            say(f"{name}: {place}")
+            trained = ready(load(str(place)))
+            for target, rows in fits.items():
+                rows += filter(None, [_fit(f"{target} after {name}", see(trained, ask.samples[target]), notes)])
+        for target, rows in fits.items():
+            if rows:
+                result[target, name] = {method: fmean(row[method] for row in rows) for method in rows[0]}
+    return result
+
+
+def _places(scores: Mapping[str, float]) -> dict[str, int]:
+    """The place of each, 1 for the highest; equal ones share the better."""
+    return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
+
+
+def _checks(ask: Asked, lines: Sequence[Line]) -> list[Check]:
+    """Each method beside the gains: target by target, then the mean over those that have every candidate."""
+    checks = []
+    by_name = sorted(lines, key=lambda line: line.candidate)  # in one order for all targets: candidates are permuted
+    for method in METHODS:
+        whole: list[tuple[list[float], list[float]]] = []
+        for target in ask.targets:
+            pairs = [(line.scores[method], line.gain) for line in by_name
+                     if line.target == target and method in line.scores and line.gain is not None]  # fmt: skip
+            both = [score for score, _ in pairs], [gain for _, gain in pairs]
+            if found := agree([both[0]], [both[1]]):
+                checks.append(_check(target, method, found, [both]))
+                whole += [both] if len(pairs) == len(ask.among) else []
+        if len(whole) > 1 and (found := agree(*zip(*whole, strict=True))):
+            checks.append(_check(ALL_TARGETS, method, found, whole))
+    order = [*ask.targets, ALL_TARGETS]
+    return sorted(checks, key=lambda one: order.index(one.target))
+
+
+def _check(target: str, method: str, found: Agreement, pairs: Sequence[tuple[list[float], list[float]]]) -> Check:
+    lost = fmean(max(gains) - gains[scores.index(max(scores))] for scores, gains in pairs)
+    return Check(target, method, *found, lost)
+
+
+def _shared(ask: Asked) -> list[str]:
+    """Pairs that are trained on the same data, whose texts are alike for that reason."""
+    said = []
+    for target in ask.targets:
+        own = ask.tasks[target].data.get("train")
+        codes = ask.tasks[target].train_languages
+        for name in ask.candidates(target):
+            if own and own.overlaps(ask.tasks[name].data["train"], codes):
+                said.append(f"{name} and {target} are trained on some of the same data")
+    return said
