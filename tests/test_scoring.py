@@ -15,9 +15,10 @@ import pytest
 from conftest import SENTENCES, Files, Said, without_torch
 from xstilts import scoring
 from xstilts.errors import UserError
+from xstilts.hand_in import write_study
 from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_rows
 from xstilts.store import Store
-from xstilts.submission import KINDS, write_study
+from xstilts.submission import KINDS
 from xstilts.tasks import GROUPS, TASKS
 
 RIGHT: dict[str, list[tuple[str, Any]]] = {
