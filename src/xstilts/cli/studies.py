@@ -102,7 +102,7 @@ def report(
         typer.Option(help="Where the format `submission` writes; DIR/submission/RECIPE by default.", metavar="FOLDER"),
     ] = None,
     select: Annotated[
-        Literal["paper", "dev", "english-dev", "oracle"] | None,
+        Literal["paper", "dev", "english-dev"] | None,
         typer.Option(help="The rule by which the format `submission` fills its folder `best`; `paper` by default."),
     ] = None,
 ) -> None:

@@ -79,13 +79,20 @@ def _positive(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
     return _sets(*([{1} if label == "1" else () for label in labels] for labels in (references, predictions)))
 
 
+def _same(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
+    return np.array([[float(bool(a == b)), 1.0] for a, b in zip(references, predictions, strict=True)])
+
+
+def _percent(sums: Array) -> Array:
+    return 100 * _ratio(sums)
+
+
 def _accuracy_positive(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    same = [[float(bool(a == b)), 1.0] for a, b in zip(references, predictions, strict=True)]
-    return np.hstack([_positive(references, predictions), same])
+    return np.hstack([_positive(references, predictions), _same(references, predictions)])
 
 
 def _accuracy_f1(sums: Array) -> Array:
-    return (_f1(sums) + 100 * _ratio(sums[..., 2:])) / 2
+    return (_f1(sums) + _percent(sums[..., 2:])) / 2
 
 
 def _tokens(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
@@ -116,9 +123,10 @@ def _perplexity(sums: Array) -> Array:
 
 
 _PARTS = {
+    "accuracy": Parts(_same, _percent),
     "positive_f1": Parts(_positive, _f1),
     "accuracy_f1": Parts(_accuracy_positive, _accuracy_f1),
-    "token_accuracy": Parts(_tokens, lambda sums: 100 * _ratio(sums)),
+    "token_accuracy": Parts(_tokens, _percent),
     "chunk_f1": Parts(_chunks, _f1),
     "pair_f1": Parts(_sets, _f1),
     "perplexity": Parts(_likelihoods, _perplexity),
@@ -149,8 +157,8 @@ def seeds_drawn(seeds: int) -> Array:
 def interval(values_B: Array) -> tuple[float, float]:
     """The middle 95 % of bootstrap values (percentile method).
 
-    >>> interval(np.arange(201.0))
-    (5.0, 195.0)
+    >>> [round(end) for end in interval(np.arange(201.0))]
+    [5, 195]
     """
     low, high = np.quantile(values_B, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

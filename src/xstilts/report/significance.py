@@ -23,7 +23,7 @@ from xstilts.results import Prediction, Score, Study, TaskLine
 ALPHA = 0.05
 """Corrected p values below it are marked."""
 SURE, THESE_RUNS = "•", "◦"
-"""Marks of such p values: where the interval, which counts the seeds too, leaves out 0, and where it does not."""
+"""Marks of such p values: where the interval, which counts several seeds too, leaves out 0, and where it does not."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Comparison:
     """A branch in one language of a task, or its mean over the languages: its runs, and how it differs.
 
     `median`, `mean`, `deviation` (the sample's, by n - 1), `min` and `max` are over `seeds` runs; `collapsed` as in
-    `numbers.Line`; all in the metric's unit. `difference` is the mean over the seeds of the difference from the
+    `numbers.Line`; all in the metric's unit. `difference` is the mean over `paired` seeds of the difference from the
     baseline at the same seed, `low` and `high` are the ends of its 95 % interval, `p` is the permutation test's and
     `adjusted` the same with Holm's correction. They are None for the baseline and where there is nothing to test.
     """
@@ -49,6 +49,7 @@ class Comparison:
     min: float
     max: float
     collapsed: tuple[int | None, ...]
+    paired: int | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
@@ -60,7 +61,7 @@ class Comparison:
         """Whether it differs from the baseline: `SURE`, `THESE_RUNS`, or neither."""
         if self.adjusted is None or self.low is None or self.high is None or self.adjusted >= ALPHA:
             return ""
-        return SURE if self.low > 0 or self.high < 0 else THESE_RUNS
+        return SURE if (self.low > 0 or self.high < 0) and (self.paired or 0) > 1 else THESE_RUNS
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class _Sheet(NamedTuple):
 class _Found(NamedTuple):
     """What goes into a `Comparison` under these names."""
 
+    paired: int | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
@@ -226,21 +228,21 @@ def _pair(
     }
     steps = dict.fromkeys(row.step for seeds in pairs.values() for both in seeds for row in both)
     found = {step: sheet for step in steps if (sheet := sheets[step, language]) is not None}
-    questions = {sheet.asked for sheet in found.values()}
-    if len(questions) > 1:
+    if len({sheet.asked for sheet in found.values()}) > 1:
         untested["the runs were not asked the same questions"][said] = None
         return {}
-    if not found:
+    for branch, seeds in [*pairs.items()]:
+        if not seeds or not all(row.step in found for both in seeds for row in both):
+            why = "predictions do not give the score" if seeds else "no seed in common with the baseline"
+            untested[why][f"{said} ({branch})"] = None
+            del pairs[branch]
+    if not pairs:
         return {}
     parts_RNK = np.stack([sheet.parts_NK for sheet in found.values()])
     scores_BR = resample.bootstrap(parts_RNK, score)
     place = {step: r for r, step in enumerate(found)}
     result = {}
     for branch, seeds in pairs.items():
-        if not seeds or not all(row.step in place for both in seeds for row in both):
-            why = "no seed in common with the baseline" if not seeds else "predictions do not give the score"
-            untested[why][f"{said} ({branch})"] = None
-            continue
         first_S, second_S = ([place[row.step] for row in side] for side in zip(*seeds, strict=True))
         pair = Pair(parts_RNK[first_S], parts_RNK[second_S])
         result[branch, language] = _Paired(pair, scores_BR[:, second_S] - scores_BR[:, first_S])
@@ -264,4 +266,4 @@ def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _Found:
     low, high = resample.interval((change_BS * resample.seeds_drawn(change_BS.shape[1])).sum(1))
     # so many that the smallest p, times the size of the family, is half of what is marked
     p = resample.permutation(pairs, score, max(resample.SAMPLES, round(2 * family / ALPHA)))
-    return _Found(float(np.mean(seen)), low, high, p)
+    return _Found(change_BS.shape[1], float(np.mean(seen)), low, high, p)

@@ -111,13 +111,13 @@ def _legend(found: Significance) -> list[str]:
             f"interval: {resample.SAMPLES:,} bootstrap samples of seeds and examples, the same ones on both sides",
             tested,
         ),
-        (
-            "p: both sides exchanged at random, example by example, in all seeds at once; corrected by Holm over all",
-            tested,
-        ),
-        ("languages and branches of the task (the p of means: over its branches)", tested),
+        ("p: both sides exchanged at random, example by example, in all seeds at once", tested),
+        ("Holm: corrected over the task's languages and branches; the p of means over its branches", tested),
         (f"{SURE} p < {ALPHA:g}, and the interval leaves out 0", SURE in marks),
-        (f"{THESE_RUNS} p < {ALPHA:g}, but the interval has 0: other seeds may differ otherwise", THESE_RUNS in marks),
+        (
+            f"{THESE_RUNS} p < {ALPHA:g}, but the interval has 0, or there is one seed: others may differ otherwise",
+            THESE_RUNS in marks,
+        ),
         (f"† no {found.split} scores, so the other split: {', '.join(others)}", others),
         ("collapsed: runs that ended at chance: " + "; ".join(f"{x}: {', '.join(y)}" for x, y in down.items()), down),
     ]
