@@ -27,7 +27,7 @@ EXACT = 12
 """Examples that differ, up to which all permutations (2^12) are looked at."""
 LEVEL = 0.95
 _TIE = 1e-9  # what is equal but for rounding is equally extreme
-_AT_ONCE = 20_000_000  # drawn examples that are held in memory
+_AT_ONCE = 5_000_000  # drawn examples that are held in memory
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def bootstrap(parts_RNK: Array, score: Callable[[Array], Array]) -> Array:
     Data sets of one size get the same samples: what is the same example in several languages is drawn in all of them.
     """
     runs, n, k = parts_RNK.shape
-    rng = np.random.default_rng([SEED, n])
+    rng = np.random.default_rng([SEED, 0, n])
     flat = parts_RNK.transpose(1, 0, 2).reshape(n, runs * k)
     scores = []
     for some in _portions(SAMPLES, max(1, _AT_ONCE // n)):
@@ -151,7 +151,7 @@ def bootstrap(parts_RNK: Array, score: Callable[[Array], Array]) -> Array:
 
 def seeds_drawn(seeds: int) -> Array:
     """Weights [B, S] of seeds that are drawn with replacement, the same for all that have so many."""
-    return np.random.default_rng([SEED, seeds]).multinomial(seeds, [1 / seeds] * seeds, SAMPLES) / seeds
+    return np.random.default_rng([SEED, 1, seeds]).multinomial(seeds, [1 / seeds] * seeds, SAMPLES) / seeds
 
 
 def interval(values_B: Array) -> tuple[float, float]:
@@ -208,7 +208,7 @@ def permutation(pairs: Sequence[Pair], score: Callable[[Array], Array], limit: i
     if len(where) <= EXACT:
         every = (np.arange(2 ** len(where))[:, None] >> np.arange(len(where))) & 1
         return float((abs(differences(every.astype(np.float64))) >= seen).mean())
-    rng = np.random.default_rng([SEED, len(where)])
+    rng = np.random.default_rng([SEED, 2, len(where)])
     extreme, drawn = 0, 0
     for some in _portions(limit, min(SAMPLES, max(1, _AT_ONCE // len(where)))):
         bits = np.unpackbits(rng.integers(0, 256, (some, (len(where) + 7) // 8), np.uint8), axis=1)

@@ -62,7 +62,7 @@ def _document(report: Report) -> Document:
         "branches": study.branches,
         "baseline": study.baseline,
         "split": report.layout.split,
-        "lines": [asdict(line) for line in report.lines],
+        "lines": [vars(line) for line in report.lines],
         "missing": [asdict(cell) for cell in report.missing],
         "left_out": report.left_out,
         "notes": report.notes,

@@ -126,7 +126,7 @@ def _spreads(study: Study, task: TaskLine, shown: Shown, whole: Sequence[str]) -
                 seeds=len(values),
                 median=median(values),
                 mean=fmean(values),
-                deviation=stdev(values) if len(values) > 1 else None,
+                deviation=stdev(values) if len(values) > 1 and isfinite(sum(values)) else None,
                 min=min(values),
                 max=max(values),
                 collapsed=collapsed_seeds(trained.get(branch, {})) if language in (MEAN, task.train_language) else (),
