@@ -131,7 +131,7 @@ def test_systems_of_one_kind_are_told_apart_in_one_case_of_twenty():
 def test_runs_that_differ_by_their_seeds_fool_the_test_but_not_the_interval():
     rng = np.random.default_rng(3)
     intervals, tests, both = 0, 0, 0
-    for _ in range(300):
+    for _ in range(100):
         skill = 0.6 + 0.03 * rng.standard_normal((6, 1))  # three runs a side, of one kind
         runs = (rng.random((6, 500)) < skill)[..., None] * np.array([100.0, 0]) + np.array([0, 1.0])
         scores_BR = bootstrap(runs, MEAN)
@@ -140,8 +140,8 @@ def test_runs_that_differ_by_their_seeds_fool_the_test_but_not_the_interval():
         intervals += not low <= 0 <= high
         tests += p < 0.05
         both += p < 0.05 and not low <= 0 <= high
-    assert tests / 300 > 0.2, "it asks whether these runs differ, and they do"
-    assert both / 300 <= intervals / 300 < 0.1
+    assert tests / 100 > 0.15, "it asks whether these runs differ, and they do"
+    assert both <= intervals < 12
 
 
 # --- studies --------------------------------------------------------------------------------------------------------
