@@ -15,9 +15,11 @@ import pytest
 from conftest import SENTENCES, Files, Said, without_torch
 from xstilts import scoring
 from xstilts.errors import UserError
+from xstilts.hand_in import write_study
+from xstilts.report import select
 from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_rows
 from xstilts.store import Store
-from xstilts.submission import KINDS, write_study
+from xstilts.submission import KINDS
 from xstilts.tasks import GROUPS, TASKS
 
 RIGHT: dict[str, list[tuple[str, Any]]] = {
@@ -455,6 +457,13 @@ def test_scoring_what_a_study_wrote_gives_its_own_numbers_back(benchmarked: File
     ours = {(row.step, row.task, row.metric): row.value for row in read_rows_of(benchmarked.out) if row.split == "test"}
     study = Store(benchmarked.out).study(None)
     assert len(study.cells) == 12
+    for task, choice in json.loads((home / "best/selection.json").read_text(encoding="utf-8")).items():
+        assert choice["branch"] == "mnli", "the baseline is no candidate of the paper's"
+        selected = [path for path in sorted((home / "best").rglob("test-*")) if path.parent.name == task]
+        assert selected
+        for path in selected:
+            source = home / "mnli" / f"seed-{choice['seed']}" / path.relative_to(home / "best")
+            assert path.read_bytes() == source.read_bytes()
     for cell in study.cells:
         folder = home / cell.branch / f"seed-{cell.seed}"
         scored = scoring.score(folder / "predictions", folder / "labels", scoring.benchmark("xtreme"), "xtreme")
@@ -478,6 +487,29 @@ def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: 
     assert not list(to.rglob(".*"))
     again = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", to)
     assert again.out == said.out
+    english = benchmarked.call(
+        "report", benchmarked.out, "--format", "submission", "--to", to, "--select", "english-dev"
+    )
+    assert english.code == 0 and "no run is selected: tatoeba" in english.out
+    assert "there from before, and not written now: " in english.out
+
+
+@pytest.mark.parametrize("layout", ["selection", "significance"])
+def test_selected_runs_and_tests_of_a_study_are_shown_in_every_format(benchmarked: Files, layout: str) -> None:
+    said = benchmarked.call("report", benchmarked.out, "--layout", layout)
+    assert said.code == 0 and "xnli" in said.out and "not tested" not in said.out
+    for format in ("markdown", "latex", "csv"):
+        assert "xnli" in benchmarked.call("report", benchmarked.out, "--layout", layout, "--format", format).out
+    lines = json.loads(without_torch("report", benchmarked.out, "--layout", layout, "--format", "json"))["lines"]
+    assert {line["task"] for line in lines} >= {"xnli", "udpos", "tatoeba"}
+    assert benchmarked.call("report", benchmarked.out, "--select", "dev").code == 2
+
+
+def test_predictions_that_are_gone_are_told_when_branches_are_compared(benchmarked: Files) -> None:
+    (path, *_) = benchmarked.out.glob("steps/*/predictions.jsonl")
+    path.unlink()
+    said = benchmarked.call("report", benchmarked.out, "--layout", "significance")
+    assert said.code == 2 and said.err.startswith("error: ") and str(path) in said.err and said.err.count("\n") == 1
 
 
 def test_handing_in_and_scoring_load_no_torch_and_print_one_document(benchmarked: Files, tree: Tree) -> None:
@@ -564,6 +596,45 @@ def test_every_kind_of_prediction_is_written_for_every_branch(tmp_path: Path, fi
         assert KINDS[file].read(predictions, "") == GIVEN[file]
         assert KINDS[file].read_labels(labels, "") == RIGHT[file]
     assert written.lines()[-1] == "no test split: made-up (sw)"
+
+
+@pytest.mark.parametrize("task", SAMPLES)
+def test_right_predictions_of_selected_runs_score_100(tmp_path: Path, task: str) -> None:
+    file, metric = SAMPLES[task][0], TASKS[task].metric
+    language = TASKS[task].languages[0]
+    rows = [
+        Prediction(task, language, "test", i, id or str(i), right[0] if file == "answers" else right, right)
+        for i, (id, right) in enumerate(RIGHT[file])
+    ]
+    line = TaskLine(task, "made-up", metric, (metric,), (language,), "en", file=file)
+    made = Study("mini", "tiny", (7,), ("none", "best"), "none", (line,),
+                 (Cell("none", 7, task, "bad"), Cell("best", 7, task, "good")))  # fmt: skip
+    store = Store(tmp_path / "out")
+    for step, value in (("bad", 0.0), ("good", 100.0)):
+        store.begin(step)
+        (store.step(step) / "step.json").write_text(json.dumps({"scoring": {"limit": None}}), encoding="utf-8")
+        given = rows if step == "good" else [replace(row, prediction=_wrong(row.prediction)) for row in rows]
+        write_rows(store.step(step) / "predictions.jsonl", given)
+        write_rows(
+            store.step(step) / "scores.jsonl", [Score(task, language, "test", metric, value, 2, step, "tiny", 7)]
+        )
+        store.finish(step, {})
+    chosen = select(made, store.scores(made)).of("paper")
+    written = write_study(store, made, tmp_path / "to", chosen)
+    assert sorted(home.relative_to(tmp_path / "to").parts[0] for home in written.folders) == ["best", "best-2", "none"]
+    group = "xtreme" if task in GROUPS["xtreme"] else "xtreme-r"
+    for home, value in ((tmp_path / "to/best", 100), (tmp_path / "to/none/seed-7", 0)):
+        scored = scoring.score(home / "predictions", home / "labels", scoring.benchmark(group), group)
+        assert scored.detailed[task]["avg_metric"] == value
+
+
+def _wrong(value: Any) -> Any:
+    return ["?" for _ in value] if isinstance(value, list) else "0" if value == "1" else "1"
+
+
+def test_what_no_rule_selects_is_told(tmp_path: Path) -> None:
+    written = write_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")]), tmp_path / "to", {})
+    assert "no run is selected: made-up" in written.lines() and not (tmp_path / "to/best").exists()
 
 
 def test_a_limited_study_says_that_its_files_are_not_whole(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from pydantic import BaseModel
 
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.results import FULL, Score, Study, read_rows, write_atomic
+from xstilts.results import FULL, Prediction, Score, Study, read_rows, write_atomic
 
 VERSION = 1
 MARK = "store.json"
@@ -196,6 +196,16 @@ class Store:
         """The rows of all finished evaluations of a study."""
         ids = dict.fromkeys(cell.step for cell in study.cells)
         return [row for id in ids if self.done(id) for row in self._scores(id)]
+
+    def predictions(self, id: str) -> list[Prediction]:
+        """What a finished evaluation answered.
+
+        Raises:
+            UserError: the rows cannot be read.
+        """
+        path = self.step(id) / "predictions.jsonl"
+        with told(path):
+            return read_rows(path, Prediction)
 
     def notes(self, study: Study) -> list[str]:
         """Trainings that ended at chance before others or another task were built on them."""

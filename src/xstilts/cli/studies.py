@@ -123,41 +123,58 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
     recipe: Annotated[str | None, typer.Option(help="Which recipe's results; the newest by default.")] = None,
-    layout: Annotated[Literal["default", "overview", "languages", "benchmark"], typer.Option()] = "default",
+    layout: Annotated[
+        Literal["default", "overview", "languages", "benchmark", "selection", "significance"], typer.Option()
+    ] = "default",
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
     to: Annotated[
         Path | None,
         typer.Option(help="Where the format `submission` writes; DIR/submission/RECIPE by default.", metavar="FOLDER"),
     ] = None,
+    select: Annotated[
+        Literal["paper", "dev", "english-dev"] | None,
+        typer.Option(help="The rule by which the format `submission` fills its folder `best`; `paper` by default."),
+    ] = None,
 ) -> None:
     """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one.
 
+    `selection` shows which runs are selected for each task, `significance` whether branches differ from the baseline.
     The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
     """
     if format == "submission":
-        _hand_in(folder, recipe, to)
-    elif to is not None:
-        raise UserError("goes with --format submission only", where="--to")
+        _hand_in(folder, recipe, to, select or "paper")
+    elif to is not None or select is not None:
+        raise UserError("goes with --format submission only", where="--select" if to is None else "--to")
     else:
         _report(folder, recipe, layout, format)
 
 
 def _report(folder: Path, name: str | None, layout: str = "default", format: str = "table") -> None:
-    from xstilts.report import LAYOUTS, build, render
+    from xstilts.report import LAYOUTS, build, render, select, selected
     from xstilts.store import existing
 
     store = existing(folder)
     study = store.study(name)
-    made = build(study, store.scores(study), layout=LAYOUTS[layout], notes=store.notes(study))
-    say(render(made, format, **screen()))
+    scores = store.scores(study)
+    if layout == "selection":
+        say(render(selected(select(study, scores)), format, **screen()))
+    elif layout == "significance":
+        from xstilts.report.significance import compare  # numpy from here on
+        from xstilts.report.significance_tables import document as tested
+
+        say(render(tested(compare(study, scores, store.predictions)), format, **screen()))
+    else:
+        say(render(build(study, scores, layout=LAYOUTS[layout], notes=store.notes(study)), format, **screen()))
 
 
-def _hand_in(folder: Path, name: str | None, to: Path | None) -> None:
+def _hand_in(folder: Path, name: str | None, to: Path | None, rule: str) -> None:
+    from xstilts.hand_in import write_study
+    from xstilts.report import select
     from xstilts.store import existing
-    from xstilts.submission import write_study
 
     store = existing(folder)
     study = store.study(name)
-    written = write_study(store, study, to or folder / "submission" / study.name)
+    chosen = select(study, store.scores(study)).of(rule)
+    written = write_study(store, study, to or folder / "submission" / study.name, chosen)
     for line in written.lines():
         say(line)

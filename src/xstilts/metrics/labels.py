@@ -94,11 +94,11 @@ def chunk_scores(references: Sequence[Sequence[str]], predictions: Sequence[Sequ
     Overlap(f1=0.0, precision=0.0, recall=0.0)
     """
     _same_sentences(references, predictions)
-    return overlap(set(_chunks(references)), set(_chunks(predictions)))
+    return overlap(set(chunks(references)), set(chunks(predictions)))
 
 
-def _chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]:
-    """Type, first token, last token of each chunk; tokens are counted over all sentences."""
+def chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]:
+    """Type, first token, last token of each chunk; tokens are counted over all sentences, with one more after each."""
     tags = [tag for sentence in sentences for tag in (*sentence, "O")]
     begin, before, type_before = 0, "O", ""
     for i, tag in enumerate(tags):

@@ -2,6 +2,8 @@
 
 from xstilts.report.formats import FORMATS, draw, render
 from xstilts.report.numbers import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
+from xstilts.report.selection import select
+from xstilts.report.selection_tables import document as selected
 
 __all__ = [
     "ALL_TASKS",
@@ -15,4 +17,6 @@ __all__ = [
     "build",
     "draw",
     "render",
+    "select",
+    "selected",
 ]

@@ -1,0 +1,166 @@
+"""Which run is taken for each target task, by several rules: the paper's, and the honest ones beside it.
+
+The paper (Phang et al. 2020, section 3.3, "XTREME Benchmark Results") goes by its Table 2, which has the median over
+the seeds of the mean over the languages' dev scores: it picks the best intermediate-task configuration for each target
+task, and then the best model of its three runs. Nothing of that is zero-shot, and XQuAD, TyDiQA and Tatoeba, which have
+no dev set, are selected on the test sets that they are reported on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal, NamedTuple, TypeAlias
+
+from xstilts.metrics import get
+from xstilts.report.numbers import ALL_TASKS, ByBranch, Found, choose, complete, join, mean_over_languages, runs_of
+from xstilts.results import Score, Study, TaskLine
+
+RuleName: TypeAlias = Literal["paper", "dev", "english-dev", "oracle"]
+BASELINE = "baseline"
+SHARED = "tasks of all rules"
+"""Stands where a task stands, for the mean over the tasks for which every rule selects a run."""
+UNLABELLED, BOUND = "‡", "§"
+"""Marks of rules that need labels of the target languages, and of the test split itself."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a run is selected: by which scores, from which branches."""
+
+    said: str
+    mark: str = ""
+    english: bool = False
+    """By the language that the task is trained on alone, not by the mean over all."""
+    oracle: bool = False
+    """The best of all runs on test; elsewhere the branch with the best median over its seeds, then its best run."""
+    baseline: bool = True
+    """Whether the baseline may be selected."""
+
+
+RULES: dict[RuleName, Rule] = {
+    "english-dev": Rule("by dev scores in the language that the task is trained on", english=True),
+    "dev": Rule("by the mean over all languages' dev scores", UNLABELLED),
+    "paper": Rule("as dev, but the baseline is no candidate (Phang et al. 2020, 3.3)", UNLABELLED, baseline=False),
+    "oracle": Rule("the best run on test", BOUND, oracle=True),
+}
+"""By name."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A score of the run that a rule selects for a task, or a mean of them over tasks.
+
+    `branch` and `seed` say which run. The seed is None for a run that serves every seed, and for the baseline, whose
+    score is the median over its runs; both are empty in means over tasks. It was selected by `selected_by`, the main
+    metric's value on the split `selected_on`; `reused` says that the score that is told is made of the same ones.
+    `score` is the mean over `count` languages of `split`, or over so many tasks.
+    """
+
+    task: str
+    rule: str
+    branch: str
+    seed: int | None
+    selected_on: str
+    selected_by: float | None
+    reused: bool
+    split: str
+    metric: str
+    score: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The selected runs of a study."""
+
+    study: Study
+    choices: tuple[Choice, ...]
+
+    def of(self, rule: str) -> dict[str, Choice]:
+        """The choice of a rule for each task, with the score of its main metric."""
+        main = {task.name: task.metric for task in self.study.tasks}
+        return {x.task: x for x in self.choices if x.rule == rule and main.get(x.task) == x.metric}
+
+
+def select(study: Study, scores: Iterable[Score]) -> Selection:
+    """Select a run for each task by each rule; pure.
+
+    A run is a candidate if it has the scores that it is selected by and those that are told (test, or dev where there
+    is no test). Of equally good ones the first in the study is taken.
+    """
+    found, _ = join(study, scores)
+    choices = [choice for task in study.tasks for choice in _of_task(study, task, found)]
+    return Selection(study, (*choices, *_over_tasks(Selection(study, tuple(choices)))))
+
+
+class _Selected(NamedTuple):
+    branch: str
+    seed: int | None
+    selected_on: str = ""
+    selected_by: float | None = None
+    reused: bool = False
+
+
+def _of_task(study: Study, task: TaskLine, found: Found) -> Iterator[Choice]:
+    """Each rule's choice, with its score in each metric; the baseline's median first."""
+    told = complete(choose(task, task.metric, found, "test"))
+    rows = {name: choose(task, name, found, "test") for name in task.metrics}
+    values = {name: mean_over_languages({x: rows[name][x] for x in told if x in rows[name]}) for name in task.metrics}
+    splits = {x: next(score.split for by_seed in told[x].values() for score in by_seed.values()) for x in told}
+    split = "+".join(sorted({*splits.values()}))
+    if study.baseline in values[task.metric]:
+        for name in task.metrics:
+            score = median(values[name][study.baseline].values())
+            yield Choice(task.name, BASELINE, *_Selected(study.baseline, None), split, name, score, len(told))
+    for rule in RULES:
+        if run := _selected(study, task, found, RULES[rule], told, splits):
+            for name in task.metrics:
+                score = values[name][run.branch][run.seed]
+                yield Choice(task.name, rule, *run, split, name, score, len(told))
+
+
+def _selected(
+    study: Study, task: TaskLine, found: Found, rule: Rule, told: Mapping[str, ByBranch], splits: Mapping[str, str]
+) -> _Selected | None:
+    """The run that a rule selects among those with scores to be told, if it has anything to go by."""
+    dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
+    seen, on = (told, "test") if rule.oracle or not dev else (dev, "dev")
+    if rule.english:
+        seen = {x: rows for x, rows in seen.items() if x == task.train_language}
+    values, runs = mean_over_languages(complete(seen)), {run for rows in told.values() for run in runs_of(rows)}
+    candidates = {
+        branch: by_seed
+        for branch in study.branches
+        if (by_seed := {seed: value for seed, value in values.get(branch, {}).items() if (branch, seed) in runs})
+        and (rule.baseline or branch != study.baseline)
+    }
+    if not candidates:
+        return None
+    sign = 1 if get(task.metric).higher_is_better else -1
+    summary = max if rule.oracle else median
+    good = {branch: [sign * value for value in by_seed.values()] for branch, by_seed in candidates.items()}
+    branch = max(good, key=lambda branch: summary(good[branch]))
+    seed = max(candidates[branch], key=lambda seed: sign * candidates[branch][seed])
+    return _Selected(branch, seed, on, candidates[branch][seed], reused=any(splits.get(x) == on for x in seen))
+
+
+def _over_tasks(selection: Selection) -> Iterator[Choice]:
+    """The mean over all tasks of each rule that has them all; and over those that every rule has, if they are fewer."""
+    by_rule = {rule: chosen for rule in (BASELINE, *RULES) if (chosen := selection.of(rule))}
+    if not all(get(task.metric).percent for task in selection.study.tasks):
+        return
+    tasks = [task.name for task in selection.study.tasks if any(task.name in chosen for chosen in by_rule.values())]
+    shared = [task for task in tasks if all(task in chosen for chosen in by_rule.values())]
+    for name, over in ((ALL_TASKS, tasks), (SHARED, shared)):
+        for rule, chosen in by_rule.items():
+            if len(over) > 1 and all(task in chosen for task in over) and (name == ALL_TASKS or over != tasks):
+                yield _mean(name, rule, [chosen[task] for task in over])
+
+
+def _mean(name: str, rule: str, parts: Sequence[Choice]) -> Choice:
+    reused = any(part.reused for part in parts)
+    split, metric = ("+".join(sorted(words)) for words in ({x.split for x in parts}, {x.metric for x in parts}))
+    nobody = _Selected("", None, reused=reused)
+    return Choice(name, rule, *nobody, split, metric, fmean(x.score for x in parts), len(parts))

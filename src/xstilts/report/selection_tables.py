@@ -1,0 +1,92 @@
+"""The selected runs as tables and rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from xstilts.metrics import get
+from xstilts.report.formats import Document
+from xstilts.report.numbers import ALL_TASKS
+from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, Choice, Selection
+from xstilts.report.tables import Entry, Table, short_names
+
+_REUSED = "†"
+
+
+def document(selection: Selection) -> Document:
+    """What the selected runs score, and which they are; rows with all digits for programs."""
+    study = selection.study
+    facts = {
+        "study": study.name,
+        "encoder": study.encoder,
+        "seeds": study.seeds,
+        "branches": study.branches,
+        "baseline": study.baseline,
+        "lines": [asdict(choice) for choice in selection.choices],
+    }
+    shown = [_scores(selection), _runs(selection)] if selection.choices else []
+    return Document(shown, _legend(selection), Choice, selection.choices, facts)
+
+
+def _rules(selection: Selection) -> list[str]:
+    return [rule for rule in (BASELINE, *RULES) if rule != BASELINE or selection.study.baseline is not None]
+
+
+def _marked(rule: str) -> str:
+    return rule + next((known.mark for name, known in RULES.items() if name == rule), "")
+
+
+def _scores(selection: Selection) -> Table:
+    at = {(x.task, x.metric if x.branch else "", x.rule): x for x in selection.choices}
+    base = {(task, metric): x.score for (task, metric, rule), x in at.items() if rule == BASELINE}
+    lines = {}
+    for task, metric in dict.fromkeys((task, metric) for task, metric, _ in at):
+        unit = f" {metric}{'' if get(metric).higher_is_better else ' ↓'}" if metric else ""
+        entries = [_entry(at.get((task, metric, rule)), base.get((task, metric))) for rule in _rules(selection)]
+        lines[task + unit] = tuple(entries)
+    means = sum(label in (ALL_TASKS, SHARED) for label in lines)
+    heads = tuple((_marked(rule), "") for rule in _rules(selection))
+    splits = "+".join(sorted({x.split for x in selection.choices if x.branch}))
+    title = f"{selection.study.name}: scores of the selected runs, mean over languages, {splits}"
+    return Table(title, "selected by", heads, tuple(lines.items()), summaries=means)
+
+
+def _entry(choice: Choice | None, base: float | None) -> Entry:
+    if choice is None:
+        return Entry()
+    gain = "" if base is None or choice.rule == BASELINE else f"{choice.score - base:+z.1f}"
+    return Entry(f"{choice.score:.1f}", gain=gain, mark=_REUSED if choice.reused and choice.rule != "oracle" else "")
+
+
+def _runs(selection: Selection) -> Table:
+    names, chosen = short_names(selection.study.branches), {rule: selection.of(rule) for rule in RULES}
+
+    def called(choice: Choice | None) -> Entry:
+        if choice is None:
+            return Entry()
+        return Entry(names[choice.branch] + ("" if choice.seed is None else f", {choice.seed}"))
+
+    tasks = [task.name for task in selection.study.tasks if any(task.name in x for x in chosen.values())]
+    lines = [(task, tuple(called(x.get(task)) for x in chosen.values())) for task in tasks]
+    heads = tuple((_marked(rule), "") for rule in RULES)
+    return Table("the selected runs: branch, seed", "task", heads, tuple(lines))
+
+
+def _legend(selection: Selection) -> list[str]:
+    study, choices = selection.study, selection.choices
+    tasks = dict.fromkeys(x.task for x in choices if x.reused and x.branch and x.rule != "oracle")
+    labels = {x.task for x in choices}
+    explained = [
+        (f"baseline: '{study.baseline}', median over its runs, nothing selected", study.baseline is not None),
+        *((f"{rule}: {RULES[rule].said}", True) for rule in RULES),
+        ("each but oracle: the branch with the best median over the seeds, then the best of its runs", True),
+        (f"{UNLABELLED} not zero-shot: takes labels of the target languages", True),
+        (f"{BOUND} an upper bound, no result", True),
+        (f"{_REUSED} selected on the scores that are shown: {', '.join(tasks)}", tasks),
+        (f"{ALL_TASKS}: unweighted mean, for rules that select a run for each", ALL_TASKS in labels),
+        (f"{SHARED}: the mean over those for which every rule selects a run", SHARED in labels),
+        ("signed numbers: gain over the baseline", study.baseline is not None),
+        ("- nothing to select by; no dev split in that language", len(labels) > 0),
+    ]
+    spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]
+    return [text for text, holds in explained if holds] + spelled

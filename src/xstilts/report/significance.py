@@ -1,0 +1,269 @@
+"""Whether branches differ from the baseline: spreads over seeds, intervals and tests over each language's examples.
+
+`docs/statistics.md` says in plain words what each number means, and why it is made so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from math import isclose, isfinite
+from statistics import fmean, median, stdev
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from xstilts.metrics import resample
+from xstilts.metrics.resample import Array, Pair
+from xstilts.report.numbers import MEAN, ByBranch, choose, collapsed_seeds, complete, join
+from xstilts.results import Prediction, Score, Study, TaskLine
+
+ALPHA = 0.05
+"""Corrected p values below it are marked."""
+SURE, THESE_RUNS = "•", "◦"
+"""Marks of such p values: where the interval, which counts several seeds too, leaves out 0, and where it does not."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A branch in one language of a task, or its mean over the languages: its runs, and how it differs.
+
+    `median`, `mean`, `deviation` (the sample's, by n - 1), `min` and `max` are over `seeds` runs; `collapsed` as in
+    `numbers.Line`; all in the metric's unit. `difference` is the mean over `paired` seeds of the difference from the
+    baseline at the same seed, `low` and `high` are the ends of its 95 % interval, `p` is the permutation test's and
+    `adjusted` the same with Holm's correction. They are None for the baseline and where there is nothing to test.
+    """
+
+    task: str
+    branch: str
+    language: str
+    split: str
+    metric: str
+    n: int
+    seeds: int
+    median: float
+    mean: float
+    deviation: float | None
+    min: float
+    max: float
+    collapsed: tuple[int | None, ...]
+    paired: int | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    adjusted: float | None = None
+
+    @property
+    def mark(self) -> str:
+        """Whether it differs from the baseline: `SURE`, `THESE_RUNS`, or neither."""
+        if self.adjusted is None or self.low is None or self.high is None or self.adjusted >= ALPHA:
+            return ""
+        return SURE if (self.low > 0 or self.high < 0) and (self.paired or 0) > 1 else THESE_RUNS
+
+
+@dataclass(frozen=True)
+class Significance:
+    """The comparisons of a study, task by task."""
+
+    study: Study
+    split: str
+    rows: tuple[Comparison, ...]
+    untested: Mapping[str, tuple[str, ...]]
+    """Why some could not be tested, and which."""
+
+
+Predictions: TypeAlias = Callable[[str], Iterable[Prediction]]
+"""The prediction rows of a step."""
+Shown: TypeAlias = dict[str, ByBranch]
+"""The scores of each language of a task."""
+Untested: TypeAlias = dict[str, dict[str, None]]
+Measure: TypeAlias = Callable[[Array], Array]
+"""Sums of what examples add to a score."""
+
+
+def compare(
+    study: Study, scores: Iterable[Score], predictions: Predictions, *, split: Literal["dev", "test"] = "dev"
+) -> Significance:
+    """Compare each branch with the baseline, by the main metric of each task.
+
+    Args:
+        study: what was planned.
+        scores: rows of its evaluations.
+        predictions: gives the rows of a step; asked once for each task and step.
+        split: which one; languages without it are compared on the other, as in other reports.
+    """
+    found, _ = join(study, scores)
+    rows: list[Comparison] = []
+    untested: Untested = defaultdict(dict)
+    for task in study.tasks:
+        shown = choose(task, task.metric, found, split)
+        whole = [*complete(shown)]
+        tests = _tests(study, task, shown, whole, predictions, untested)
+        spreads = _spreads(study, task, shown, whole)
+        found_at = {at: test._asdict() for at, test in tests.items()}
+        rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
+    return Significance(study, split, tuple(rows), {why: tuple(where) for why, where in untested.items()})
+
+
+def _spreads(study: Study, task: TaskLine, shown: Shown, whole: Sequence[str]) -> Iterator[Comparison]:
+    """The runs of each branch in each language, then their means over the languages that all runs have."""
+    trained = shown.get(task.train_language, {})
+    for language, over in [*((x, [x]) for x in shown), *([(MEAN, whole)] if whole else [])]:
+        for branch in (branch for branch in study.branches if branch in shown[over[0]]):
+            by_language = [shown[x][branch] for x in over]
+            values = [fmean(scores[seed].value for scores in by_language) for seed in by_language[0]]
+            samples = [next(iter(scores.values())) for scores in by_language]
+            yield Comparison(
+                task=task.name,
+                branch=branch,
+                language=language,
+                split="+".join(sorted({sample.split for sample in samples})),
+                metric=task.metric,
+                n=sum(sample.n for sample in samples),
+                seeds=len(values),
+                median=median(values),
+                mean=fmean(values),
+                deviation=stdev(values) if len(values) > 1 and isfinite(sum(values)) else None,
+                min=min(values),
+                max=max(values),
+                collapsed=collapsed_seeds(trained.get(branch, {})) if language in (MEAN, task.train_language) else (),
+            )
+
+
+def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
+    """With Holm's correction over all languages and branches of the task; and over its branches, for the means."""
+    done = list(rows)
+    for means in (False, True):
+        family = {i: row.p for i, row in enumerate(rows) if row.p is not None and (row.language == MEAN) == means}
+        for i, adjusted in zip(family, resample.holm([*family.values()]), strict=True):
+            done[i] = replace(rows[i], adjusted=adjusted)
+    return done
+
+
+class _Sheet(NamedTuple):
+    """What a step answered in a language: a fingerprint of the questions, and what each answer adds to the score."""
+
+    asked: bytes
+    parts_NK: Array
+
+
+class _Found(NamedTuple):
+    """What goes into a `Comparison` under these names."""
+
+    paired: int | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+class _Paired(NamedTuple):
+    """A branch beside the baseline in a language: what was seen, and differences in the bootstrap samples."""
+
+    pair: Pair
+    change_BS: Array
+
+
+def _tests(
+    study: Study, task: TaskLine, shown: Shown, whole: Sequence[str], predictions: Predictions, untested: Untested
+) -> dict[tuple[str, str], _Found]:
+    """Difference, interval and p of each branch in each language, and of their means."""
+    if study.baseline is None or len(study.branches) < 2:
+        return {}
+    score = resample.parts(task.metric, "").score
+    sheets = _sheets(task, shown, predictions)
+    paired: dict[tuple[str, str], _Paired] = {}
+    for language, by_branch in shown.items():
+        said = f"{task.name} {language}"
+        paired |= _pair(study, language, by_branch, sheets, score, said, untested)
+    family = sum(language in shown for _, language in paired)
+    result = {at: _test([found], score, family) for at, found in paired.items()}
+    for branch in study.branches:
+        over = [paired[branch, x] for x in whole if (branch, x) in paired]
+        if over and len(over) == len(whole):
+            result[branch, MEAN] = _test(over, score, len(study.branches))
+    return result
+
+
+def _sheets(task: TaskLine, shown: Shown, predictions: Predictions) -> dict[tuple[str, str], _Sheet | None]:
+    """By step and language; None where a split has no labels, or the predictions do not give the step's score."""
+    wanted: dict[str, dict[str, Score]] = defaultdict(dict)
+    for language, by_branch in shown.items():
+        for score in (score for by_seed in by_branch.values() for score in by_seed.values()):
+            wanted[score.step][language] = score
+    sheets: dict[tuple[str, str], _Sheet | None] = {}
+    for step, by_language in wanted.items():
+        rows: dict[str, list[Prediction]] = defaultdict(list)
+        for row in predictions(step):
+            if row.language in by_language and (row.task, row.split) == (task.name, by_language[row.language].split):
+                rows[row.language].append(row)
+        sheets |= {(step, x): _sheet(rows[x], score) for x, score in by_language.items()}
+    return sheets
+
+
+def _sheet(rows: Sequence[Prediction], score: Score) -> _Sheet | None:
+    if not rows or any(row.reference is None for row in rows):
+        return None
+    measure = resample.parts(score.metric, score.language)
+    parts_NK = measure.of([row.reference for row in rows], [row.prediction for row in rows])
+    again = float(measure.score(parts_NK.sum(0)))
+    if not isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) or not isfinite(again):
+        return None
+    asked = repr([(row.index, row.reference) for row in rows])
+    return _Sheet(blake2b(asked.encode("utf-8", "surrogatepass")).digest(), parts_NK)
+
+
+def _pair(
+    study: Study, language: str, by_branch: ByBranch, sheets: Mapping[tuple[str, str], _Sheet | None],
+    score: Measure, said: str, untested: Untested,
+) -> dict[tuple[str, str], _Paired]:  # fmt: skip
+    """Branches that can be compared with the baseline in a language; for the others, why not."""
+    pairs = {
+        branch: _same_seeds(by_branch.get(study.baseline or "", {}), by_branch[branch])
+        for branch in study.branches
+        if branch in by_branch and branch != study.baseline
+    }
+    steps = dict.fromkeys(row.step for seeds in pairs.values() for both in seeds for row in both)
+    found = {step: sheet for step in steps if (sheet := sheets[step, language]) is not None}
+    if len({sheet.asked for sheet in found.values()}) > 1:
+        untested["the runs were not asked the same questions"][said] = None
+        return {}
+    for branch, seeds in [*pairs.items()]:
+        if not seeds or not all(row.step in found for both in seeds for row in both):
+            why = "predictions do not give the score" if seeds else "no seed in common with the baseline"
+            untested[why][f"{said} ({branch})"] = None
+            del pairs[branch]
+    if not pairs:
+        return {}
+    parts_RNK = np.stack([sheet.parts_NK for sheet in found.values()])
+    scores_BR = resample.bootstrap(parts_RNK, score)
+    place = {step: r for r, step in enumerate(found)}
+    result = {}
+    for branch, seeds in pairs.items():
+        first_S, second_S = ([place[row.step] for row in side] for side in zip(*seeds, strict=True))
+        pair = Pair(parts_RNK[first_S], parts_RNK[second_S])
+        result[branch, language] = _Paired(pair, scores_BR[:, second_S] - scores_BR[:, first_S])
+    return result
+
+
+def _same_seeds(first: Mapping[int | None, Score], second: Mapping[int | None, Score]) -> list[tuple[Score, Score]]:
+    """Scores of both at each seed that both have; one without a seed serves every seed."""
+    seeds: list[int | None] = [*sorted(seed for seed in {*first, *second} if seed is not None)] or [None]
+    both = [(first.get(seed, first.get(None)), second.get(seed, second.get(None))) for seed in seeds]
+    return [(a, b) for a, b in both if a is not None and b is not None]
+
+
+def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _Found:
+    """Of the mean over some languages; `family` is the number of p values that will be corrected together."""
+    pairs = [each.pair for each in paired]
+    seen = [score(pair.second_SNK.sum(1)) - score(pair.first_SNK.sum(1)) for pair in pairs]
+    change_BS = np.mean([each.change_BS for each in paired], axis=0)
+    if not np.isfinite(change_BS).all():
+        return _Found()
+    low, high = resample.interval((change_BS * resample.seeds_drawn(change_BS.shape[1])).sum(1))
+    # so many that the smallest p, times the size of the family, is half of what is marked
+    p = resample.permutation(pairs, score, max(resample.SAMPLES, round(2 * family / ALPHA)))
+    return _Found(change_BS.shape[1], float(np.mean(seen)), low, high, p)

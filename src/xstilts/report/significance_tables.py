@@ -1,0 +1,127 @@
+"""The comparisons of branches with the baseline, as tables and rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from xstilts.languages import titled
+from xstilts.metrics import resample
+from xstilts.report.formats import Document
+from xstilts.report.numbers import MEAN
+from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
+from xstilts.report.tables import MISSING, Entry, Table, short_names
+from xstilts.results import TaskLine
+
+
+def document(found: Significance) -> Document:
+    """For each task a table of its branches, and one of its languages; rows with all digits for programs."""
+    study, shown = found.study, list[Table]()
+    for task in study.tasks:
+        rows = [row for row in found.rows if row.task == task.name]
+        if means := [row for row in rows if row.language == MEAN]:
+            shown.append(_branches(found, means))
+        if rows:
+            shown += _languages(found, task, rows)
+    facts = {
+        "study": study.name,
+        "encoder": study.encoder,
+        "seeds": study.seeds,
+        "branches": study.branches,
+        "baseline": study.baseline,
+        "split": found.split,
+        "lines": [asdict(row) for row in found.rows],
+        "untested": found.untested,
+    }
+    return Document(shown, _legend(found), Comparison, found.rows, facts)
+
+
+def _branches(found: Significance, rows: Sequence[Comparison]) -> Table:
+    """Mean over the languages: a row for each branch."""
+    names = short_names(found.study.branches)
+    heads = ["median", "mean", "sd", "min", "max", "runs", "collapsed", "difference", "95 % interval", "p (Holm)"]
+    lines = [
+        (names[row.branch], tuple(map(Entry, [
+            *(_rounded(x) for x in (row.median, row.mean, row.deviation, row.min, row.max)),
+            str(row.seeds), str(len(row.collapsed)), _signed(row.difference) + row.mark, _interval(row), _p(row),
+        ])))
+        for row in rows
+    ]  # fmt: skip
+    first = rows[0]
+    where = f"{first.split}{'' if first.split == found.split else '†'}"
+    title = f"{first.task}: {first.metric}, mean over languages, {where}"
+    return Table(title, "branch", tuple((head, "") for head in heads), tuple(lines))
+
+
+def _languages(found: Significance, task: TaskLine, rows: Sequence[Comparison]) -> Iterator[Table]:
+    """Differences: a row for each language, a column for each branch but the baseline."""
+    names, at = short_names(found.study.branches), {(row.language, row.branch): row for row in rows}
+    branches = [x for x in found.study.branches if x != found.study.baseline and any(row.branch == x for row in rows)]
+    if found.study.baseline is None or not branches:
+        return
+    lines = []
+    for language in dict.fromkeys(row.language for row in rows if row.language != MEAN):
+        entries = [_difference(at.get((language, branch))) for branch in branches]
+        split = next(row.split for row in rows if row.language == language)
+        lines.append((titled(language) + ("" if split == found.split else "†"), tuple(entries)))
+    title = f"{task.name}: {task.metric}, difference from '{found.study.baseline}' in each language"
+    yield Table(
+        title, "language", tuple((names[branch], "95 % interval, p (Holm)") for branch in branches), tuple(lines)
+    )
+
+
+def _difference(row: Comparison | None) -> Entry:
+    if row is None or row.difference is None:
+        return Entry()
+    return Entry(_signed(row.difference), _interval(row), _p(row), mark=row.mark)
+
+
+def _rounded(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+z.1f}"
+
+
+def _interval(row: Comparison) -> str:
+    return MISSING if row.low is None or row.high is None else f"[{row.low:+z.1f}, {row.high:+z.1f}]"
+
+
+def _p(row: Comparison) -> str:
+    if row.adjusted is None:
+        return MISSING
+    return f"{row.adjusted:.3f}" if row.adjusted >= 0.001 else "<0.001"
+
+
+def _legend(found: Significance) -> list[str]:
+    study, rows = found.study, found.rows
+    marks = {row.mark for row in rows}
+    down = defaultdict[str, list[str]](list)
+    for row in rows:
+        if row.language == MEAN and row.collapsed:
+            down[row.task].append(f"{row.branch} {len(row.collapsed)} of {row.seeds}")
+    others = dict.fromkeys(row.task for row in rows if row.split != found.split)
+    tested = any(row.p is not None for row in rows)
+    explained = [
+        ("median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)), rows),
+        (f"difference: from '{study.baseline}' at the same seed, mean over the seeds", tested),
+        (
+            f"interval: {resample.SAMPLES:,} bootstrap samples of seeds and examples, the same ones on both sides",
+            tested,
+        ),
+        ("p: both sides exchanged at random, example by example, in all seeds at once", tested),
+        ("Holm: corrected over the task's languages and branches; the p of means over its branches", tested),
+        (f"{SURE} p < {ALPHA:g}, and the interval leaves out 0", SURE in marks),
+        (
+            f"{THESE_RUNS} p < {ALPHA:g}, but the interval has 0, or there is one seed: others may differ otherwise",
+            THESE_RUNS in marks,
+        ),
+        (f"† no {found.split} scores, so the other split: {', '.join(others)}", others),
+        ("collapsed: runs that ended at chance: " + "; ".join(f"{x}: {', '.join(y)}" for x, y in down.items()), down),
+    ]
+    names = short_names(study.branches)
+    spelled = [f"{short}: {branch}" for branch, short in names.items() if short != branch]
+    untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
+    return [text for text, holds in explained if holds] + spelled + untested

@@ -1,0 +1,172 @@
+"""Tests of selected runs: small studies, chosen by hand."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from xstilts.report import render, select, selected
+from xstilts.report.selection import RULES
+from xstilts.results import Cell, Score, Study, TaskLine
+
+
+def task(name="nli", languages=("en", "sw"), metrics=("accuracy",)):
+    return TaskLine(name, "classify", metrics[0], metrics, tuple(languages), "en")
+
+
+def study(*tasks, branches=("none", "mnli", "squad"), seeds=(1, 2, 3), baseline="none"):
+    cells = [Cell(b, s, t.name, f"{t.name}-{b}-{s}") for b in branches for s in seeds for t in tasks]
+    return Study("mini", "tiny", seeds, branches, baseline, tasks, tuple(cells))
+
+
+def rows(branch, language, split, values, task="nli", metric="accuracy"):
+    """The scores of seeds 1, 2, ... in order."""
+    return [
+        Score(task, language, split, metric, value, 100, f"{task}-{branch}-{seed}", "tiny", seed)
+        for seed, value in enumerate(values, start=1)
+    ]
+
+
+SCORES = [
+    *rows("none", "en", "dev", [90, 90, 90]),
+    *rows("none", "sw", "dev", [50, 50, 50]),
+    *rows("mnli", "en", "dev", [80, 81, 70]),
+    *rows("mnli", "sw", "dev", [64, 65, 80]),  # means 72, 73, 75: median 73
+    *rows("squad", "en", "dev", [85, 60, 60]),
+    *rows("squad", "sw", "dev", [75, 60, 60]),  # means 80, 60, 60: median 60
+    *rows("none", "en", "test", [88, 87, 86]),
+    *rows("none", "sw", "test", [48, 47, 46]),  # means 68, 67, 66
+    *rows("mnli", "en", "test", [80, 80, 70]),
+    *rows("mnli", "sw", "test", [60, 60, 76]),  # means 70, 70, 73
+    *rows("squad", "en", "test", [90, 60, 60]),
+    *rows("squad", "sw", "test", [70, 60, 60]),  # means 80, 60, 60
+]
+
+
+def chosen(selection, rule, task="nli"):
+    found = selection.of(rule)[task]
+    return found.branch, found.seed, found.score
+
+
+def test_the_branch_with_the_best_median_then_its_best_run():
+    selection = select(study(task()), SCORES)
+    assert chosen(selection, "paper") == ("mnli", 3, 73)  # squad has the best single run, but not the best median
+    assert selection.of("paper")["nli"].selected_by == 75
+    assert selection.of("paper")["nli"].selected_on == "dev" and not selection.of("paper")["nli"].reused
+
+
+def test_the_honest_rules_beside_it():
+    selection = select(study(task()), SCORES)
+    assert chosen(selection, "english-dev") == ("none", 1, 68)  # all its runs have 90, so the first
+    assert chosen(selection, "dev") == ("mnli", 3, 73)
+    assert chosen(selection, "oracle") == ("squad", 1, 80)
+    assert chosen(selection, "baseline") == ("none", None, 67)
+
+
+def test_only_the_paper_never_takes_the_baseline():
+    better = [score for score in SCORES if not score.step.startswith("nli-none")]
+    better += [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("none", x, split, [95, 95, 96])]
+    selection = select(study(task()), better)
+    assert chosen(selection, "dev") == chosen(selection, "oracle") == ("none", 3, 96)
+    assert chosen(selection, "paper") == ("mnli", 3, 73)
+
+
+def test_languages_without_dev_take_no_part_in_selecting():
+    one = study(task(languages=["en", "sw", "yo"]))
+    more = [s for b, x in (("none", 0), ("mnli", 0), ("squad", 99)) for s in rows(b, "yo", "test", [x, x, x])]
+    assert chosen(select(one, SCORES + more), "paper") == ("mnli", 3, pytest.approx(146 / 3))
+
+
+def test_a_task_without_dev_is_selected_on_test_and_marked():
+    test = [score for score in SCORES if score.split == "test"]
+    selection = select(study(task()), test)
+    found = selection.of("paper")["nli"]
+    assert (found.branch, found.seed, found.selected_on, found.reused) == ("mnli", 3, "test", True)
+    assert chosen(selection, "english-dev") == ("none", 1, 68) and selection.of("english-dev")["nli"].reused
+    text = render(selected(selection))
+    assert "73.0† +6.0" in text and "† selected on the scores that are shown: nli" in text
+
+
+def test_a_task_without_test_tells_its_dev_scores_and_is_marked():
+    selection = select(study(task()), [score for score in SCORES if score.split == "dev"])
+    assert chosen(selection, "paper") == ("mnli", 3, 75)
+    assert selection.of("paper")["nli"].reused and selection.of("paper")["nli"].split == "dev"
+
+
+def test_without_english_there_is_nothing_to_select_by_and_means_are_over_tasks_of_all_rules():
+    tatoeba = task("pairs", ["sw"])
+    one = study(task(), tatoeba, task("more"))
+    scores = [*SCORES, *(s for b in one.branches for x in ("en", "sw") for s in rows(b, x, "dev", [1, 1, 1], "more"))]
+    scores += [
+        s for b, x in zip(one.branches, (10, 20, 30), strict=True) for s in rows(b, "sw", "test", [x] * 3, "pairs")
+    ]
+    selection = select(one, scores)
+    assert selection.of("english-dev").keys() == {"nli", "more"}
+    assert chosen(selection, "paper", "pairs") == ("squad", 1, 30)
+    means = {(x.task, x.rule): x.score for x in selection.choices if not x.branch}
+    assert means["all tasks", "paper"] == pytest.approx((73 + 30 + 1) / 3)
+    assert ("all tasks", "english-dev") not in means
+    assert means["tasks of all rules", "english-dev"] == pytest.approx((68 + 1) / 2)
+    assert means["tasks of all rules", "paper"] == pytest.approx((73 + 1) / 2)
+    text = render(selected(selection), "markdown")
+    assert "| pairs accuracy | 10.0 | - |" in text and "| all tasks | 26.0 | - |" in text
+
+
+def test_an_unfinished_run_is_no_candidate():
+    scores = [s for s in SCORES if not (s.step == "nli-mnli-3" and s.split == "test")]
+    assert chosen(select(study(task()), scores), "paper") == ("mnli", 2, 70)
+    assert select(study(task()), []).choices == ()
+    assert render(selected(select(study(task()), []))).startswith("baseline: ")
+
+
+def test_less_is_better_where_the_metric_says_so():
+    lm = study(task("lm", ["en"], ["perplexity"]))
+    scores = [
+        s
+        for b, x in zip(lm.branches, (9, 7, 8), strict=True)
+        for s in rows(b, "en", "dev", [x, x - 1], "lm", "perplexity")
+    ]
+    assert chosen(select(lm, scores), "dev", "lm") == chosen(select(lm, scores), "oracle", "lm") == ("mnli", 2, 6)
+    assert "lm perplexity ↓" in render(selected(select(lm, scores)))
+
+
+def test_questions_have_f1_and_exact_match_beside_their_mean():
+    qa = study(task("qa", ["en"], ["f1_em", "f1", "em"]), seeds=(1,), branches=("none", "squad"))
+    values = {"f1_em": (60, 70), "f1": (70, 75), "em": (50, 65)}
+    scores = [
+        s
+        for metric, pair in values.items()
+        for b, x in zip(qa.branches, pair, strict=True)
+        for split in ("dev", "test")
+        for s in rows(b, "en", split, [x], "qa", metric)
+    ]
+    told = {x.metric: x.score for x in select(qa, scores).choices if x.rule == "paper"}
+    assert told == {"f1_em": 70, "f1": 75, "em": 65}
+    assert "qa f1_em" in render(selected(select(qa, scores))) and "qa em" in render(selected(select(qa, scores)))
+
+
+def test_one_run_for_all_seeds_and_a_study_without_a_baseline():
+    one = study(task(), branches=("a", "b"), baseline=None)
+    alike = [
+        Score("nli", x, split, "accuracy", 99, 100, f"nli-b-{seed}", "tiny", None)
+        for x in ("en", "sw")
+        for split in ("dev", "test")
+        for seed in (1, 2, 3)
+    ]
+    scores = [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("a", x, split, [60, 70, 65])] + alike
+    selection = select(one, scores)
+    assert chosen(selection, "paper") == ("b", None, 99)
+    assert {x.rule for x in selection.choices} == {*RULES}
+    assert "baseline: " not in render(selected(selection))
+
+
+def test_rows_hold_every_digit():
+    selection = select(study(task()), SCORES)
+    read = list(csv.DictReader(io.StringIO(render(selected(selection), "csv"))))
+    written = json.loads(render(selected(selection), "json"))["lines"]
+    assert len(read) == len(written) == 5
+    assert read[3] == {key: "" if value is None else str(value) for key, value in written[3].items()}
+    assert (written[3]["rule"], written[3]["branch"], written[3]["seed"]) == ("paper", "mnli", 3)
+    assert "| nli | none, 1 | mnli, 3 | mnli, 3 | squad, 1 |" in render(selected(selection), "markdown")
+    assert r"\begin{tabular}{lrrrrr}" in render(selected(selection), "latex")
