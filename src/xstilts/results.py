@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isinf, isnan
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -116,6 +116,8 @@ class Study:
     """The branch that gains are measured against."""
     tasks: tuple[TaskLine, ...]
     cells: tuple[Cell, ...]
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """What a user's own tasks stand for (see `Task.stands_for`), by their names."""
 
     def to_json(self) -> str:
         """One JSON document."""

@@ -93,7 +93,15 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
     recipe: Annotated[str | None, typer.Option(help="Which recipe's results; the newest by default.")] = None,
-    layout: Annotated[Literal["default", "overview", "languages", "benchmark"], typer.Option()] = "default",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="overview, languages, benchmark, or a table of the paper: table2, table3, table6 to table15."
+        ),
+    ] = "default",
+    beside: Annotated[
+        Literal["paper"] | None, typer.Option(help="Put the published numbers beside ours, and the differences.")
+    ] = None,
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
     to: Annotated[
         Path | None,
@@ -102,6 +110,8 @@ def report(
 ) -> None:
     """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one.
 
+    The paper's tables are filled with the numbers that there are; what a study has not, its tables leave out.
+
     The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
     """
     if format == "submission":
@@ -109,17 +119,19 @@ def report(
     elif to is not None:
         raise UserError("goes with --format submission only", where="--to")
     else:
-        _report(folder, recipe, layout, format)
+        _report(folder, recipe, layout, format, beside is not None)
 
 
-def _report(folder: Path, name: str | None, layout: str = "default", format: str = "table") -> None:
-    from xstilts.report import LAYOUTS, build, render
+def _report(
+    folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
+) -> None:
+    from xstilts.report import render, show
     from xstilts.store import existing
 
     store = existing(folder)
     study = store.study(name)
-    made = build(study, store.scores(study), layout=LAYOUTS[layout], notes=store.notes(study))
-    say(render(made, format, **screen()))
+    shown = show(study, store.scores(study), layout, beside=beside, notes=store.notes(study))
+    say(render(shown, format, **screen()))
 
 
 def _hand_in(folder: Path, name: str | None, to: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Views of score rows: numbers per study, tables of them, formats to print."""
 
 from xstilts.report.formats import FORMATS, draw, render
+from xstilts.report.layouts import NAMES, PAPER, show
 from xstilts.report.numbers import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
 
 __all__ = [
@@ -8,6 +9,8 @@ __all__ = [
     "FORMATS",
     "LAYOUTS",
     "MEAN",
+    "NAMES",
+    "PAPER",
     "ZERO_SHOT",
     "Layout",
     "Line",
@@ -15,4 +18,5 @@ __all__ = [
     "build",
     "draw",
     "render",
+    "show",
 ]

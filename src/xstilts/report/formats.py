@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -19,11 +20,23 @@ from xstilts.report.tables import Entry, Table, legend, tables
 _GAP = 2  # blanks between columns
 
 
-def render(report: Report, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
+@dataclass(frozen=True)
+class Document:
+    """What is written: tables with a legend for readers, rows of one kind with facts about them for programs."""
+
+    tables: Sequence[Table]
+    legend: Sequence[str]
+    kind: type[Any]
+    """The dataclass of the rows."""
+    rows: Sequence[Any]
+    facts: Mapping[str, Any]
+
+
+def render(report: Report | Document, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
     """Write a report as text that ends with a line end.
 
     Args:
-        report: what `build` made.
+        report: what `build` made, or a document of another layout.
         format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
             hold every number, whatever the layout shows.
         width: columns of the terminal; wider tables are turned on their side, or else folded. Only for `table`.
@@ -32,12 +45,29 @@ def render(report: Report, format: str = "table", *, width: int = 100, colour: b
     Raises:
         UserError: for an unknown format.
     """
+    document = _document(report) if isinstance(report, Report) else report
     if format == "table":
-        shown = tables(report)
-        return draw(shown, legend(report, shown), width=width, colour=colour)
+        return draw(document.tables, document.legend, width=width, colour=colour)
     if format not in FORMATS:
         raise UserError(f"there is no report format '{format}'", hint=nearest(format, FORMATS))
-    return _WRITERS[format](report)
+    return _WRITERS[format](document)
+
+
+def _document(report: Report) -> Document:
+    study, shown = report.study, tables(report)
+    facts = {
+        "study": study.name,
+        "encoder": study.encoder,
+        "seeds": study.seeds,
+        "branches": study.branches,
+        "baseline": study.baseline,
+        "split": report.layout.split,
+        "lines": [asdict(line) for line in report.lines],
+        "missing": [asdict(cell) for cell in report.missing],
+        "left_out": report.left_out,
+        "notes": report.notes,
+    }
+    return Document(shown, legend(report, shown), Line, report.lines, facts)
 
 
 def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colour: bool = False) -> str:
@@ -75,13 +105,17 @@ def _aligned(entries: Sequence[Entry]) -> list[Text]:
     value, mark, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
     cells = []
     for entry in entries:
-        text = Text(entry.value.rjust(value) + entry.mark.ljust(mark), style="bold" if entry.best else "")
+        text = Text(entry.value.rjust(value) + entry.mark.ljust(mark), style=_style(entry))
         if spread:
-            text.append(" " + entry.spread.rjust(spread), style="not bold")
+            text.append(" " + entry.spread.rjust(spread), style="not bold not underline")
         if gain:
-            text.append(" " + entry.gain.rjust(gain), style="not bold")
+            text.append(" " + entry.gain.rjust(gain), style="not bold not underline")
         cells.append(text)
     return cells
+
+
+def _style(entry: Entry) -> str:
+    return " ".join(word for word, holds in (("bold", entry.best), ("underline", entry.leads)) if holds)
 
 
 def _parts(entry: Entry) -> tuple[str, str, str, str]:
@@ -108,29 +142,30 @@ def _drawn(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTab
     for i in columns:
         grid.add_column(Text("\n".join(filter(None, table.columns[i]))), justify="right", no_wrap=True)
     for k, (label, _) in enumerate(table.rows):
-        if table.summaries and k == len(table.rows) - table.summaries:
+        if k in table.apart:
             grid.add_row()
         grid.add_row(Text(label), *(cells[i][k] for i in columns))
     return grid
 
 
-def _markdown(report: Report) -> str:
+def _markdown(document: Document) -> str:
     def row(cells: list[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
     parts = []
-    for table in tables(report):
+    for table in document.tables:
         heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
         text = f"**{table.title}**\n\n" + row(heads) + row(["---", *("---:" for _ in table.columns)])
         for label, entries in table.rows:
-            text += row([label, *(_inline(entry, "**{}**") for entry in entries)])
+            text += row([label, *(_inline(entry, "**{}**", "<u>{}</u>") for entry in entries)])
         parts.append(text)
-    parts.append("".join(f"- {line}\n" for line in legend(report, tables(report))))
+    parts.append("".join(f"- {line}\n" for line in document.legend))
     return "\n".join(parts)
 
 
-def _inline(entry: Entry, bold: str) -> str:
-    value = bold.format(entry.value) if entry.best else entry.value
+def _inline(entry: Entry, bold: str, line: str) -> str:
+    value = line.format(entry.value) if entry.leads else entry.value
+    value = bold.format(value) if entry.best else value
     spread = f" {entry.spread}" if entry.spread else ""
     return value + entry.mark + spread + (f" ({entry.gain})" if entry.gain else "")
 
@@ -153,9 +188,9 @@ def _tex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
-def _latex(report: Report) -> str:
+def _latex(document: Document) -> str:
     parts = ["% needs \\usepackage{booktabs}\n"]
-    for table in tables(report):
+    for table in document.tables:
         heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
         lines = [
             r"\begin{table}",
@@ -165,48 +200,38 @@ def _latex(report: Report) -> str:
             " & ".join(map(_tex, heads)) + r" \\",
             r"\midrule",
         ]
-        apart = len(table.rows) - table.summaries
         for i, (label, entries) in enumerate(table.rows):
-            if table.summaries and i == apart:
+            if i in table.apart:
                 lines.append(r"\midrule")
             cells = [
-                _inline(entry, r"\textbf{{{}}}").replace("±", _LATEX["±"]).replace("§", _LATEX["§"])
+                _inline(entry, r"\textbf{{{}}}", r"\underline{{{}}}")
+                .replace("±", _LATEX["±"])
+                .replace("§", _LATEX["§"])
                 for entry in entries
             ]
             lines.append(" & ".join([_tex(label), *cells]) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
-    parts.append("".join(f"% {line}\n" for line in legend(report, tables(report))))
+    parts.append("".join(f"% {line}\n" for line in document.legend))
     return "\n".join(parts)
 
 
-def _csv(report: Report) -> str:
+def _csv(document: Document) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Line))
-    for line in report.lines:
-        seeds = " ".join("all" if seed is None else str(seed) for seed in line.collapsed)
-        writer.writerow((asdict(line) | {"collapsed": seeds}).values())
+    writer.writerow(field.name for field in fields(document.kind))
+    for row in document.rows:
+        cells = asdict(row)
+        if "collapsed" in cells:
+            cells["collapsed"] = " ".join("all" if seed is None else str(seed) for seed in row.collapsed)
+        writer.writerow(cells.values())
     return out.getvalue()
 
 
-def _json(report: Report) -> str:
-    study = report.study
-    document = {
-        "study": study.name,
-        "encoder": study.encoder,
-        "seeds": study.seeds,
-        "branches": study.branches,
-        "baseline": study.baseline,
-        "split": report.layout.split,
-        "lines": [asdict(line) for line in report.lines],
-        "missing": [asdict(cell) for cell in report.missing],
-        "left_out": report.left_out,
-        "notes": report.notes,
-    }
-    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+def _json(document: Document) -> str:
+    return json.dumps(document.facts, ensure_ascii=False, indent=1) + "\n"
 
 
-_WRITERS: dict[str, Callable[[Report], str]] = {"markdown": _markdown, "csv": _csv, "json": _json, "latex": _latex}
+_WRITERS: dict[str, Callable[[Document], str]] = {"markdown": _markdown, "csv": _csv, "json": _json, "latex": _latex}
 
 FORMATS: tuple[str, ...] = ("table", *_WRITERS)
 """Names of the formats that `render` knows."""

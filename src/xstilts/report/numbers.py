@@ -99,7 +99,7 @@ def build(
     Raises:
         UserError: for a metric that is not known.
     """
-    found, said = _join(study, scores)
+    found, said = join(study, scores)
     lines: list[Line] = []
     left_out: dict[str, tuple[str, ...]] = {}
     means: dict[str, dict[str, Series]] = {}
@@ -107,14 +107,14 @@ def build(
     for task in study.tasks:
         for name in task.metrics:
             metrics.get(name)
-            shown = _choose(task, name, found, layout.split)
-            runs = {(branch, seed) for by_branch in shown.values() for branch, seed in _runs(by_branch)}
-            whole = {language: by_branch for language, by_branch in shown.items() if _runs(by_branch) == runs}
+            shown = choose(task, name, found, layout.split)
+            runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
+            whole = {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
             lines += _language_lines(study, task, name, shown, whole)
             if name == task.metric:
                 done |= {(task.name, *run) for run in runs}
                 left_out[task.name] = tuple(language for language in task.languages if language not in whole)
-                means[task.name] = _mean_over_languages(whole)
+                means[task.name] = mean_over_languages(whole)
     lines += _task_mean_lines(study, lines, means)
     return Report(
         study,
@@ -130,7 +130,8 @@ Found: TypeAlias = dict[tuple[str, str, str, str], ByBranch]
 """Rows by task, metric, language, split."""
 
 
-def _join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]]:
+def join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]]:
+    """Rows that belong to a study's cells, by what they are of; and what rows and tasks say of themselves."""
     cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in study.cells:
         cells[cell.step, cell.task].append(cell)
@@ -148,14 +149,15 @@ def _join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]
     return found, (*of_tasks, *of_rows)
 
 
-def _choose(task: TaskLine, name: str, found: Found, split: str) -> dict[str, ByBranch]:
+def choose(task: TaskLine, name: str, found: Found, split: str) -> dict[str, ByBranch]:
     """Rows of each scored language, all of one split: the wanted one if any branch has it."""
     other = "test" if split == "dev" else "dev"
     rows = {x: found.get((task.name, name, x, split)) or found.get((task.name, name, x, other)) for x in task.languages}
     return {language: by_branch for language, by_branch in rows.items() if by_branch}
 
 
-def _runs(by_branch: ByBranch) -> set[tuple[str, int | None]]:
+def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
+    """Branches with their seeds."""
     return {(branch, seed) for branch, by_seed in by_branch.items() for seed in by_seed}
 
 
@@ -165,7 +167,7 @@ def _language_lines(
     trained = task.train_language
     foreign = {language: by_branch for language, by_branch in whole.items() if language != trained}
     rows = [*((x, {x: shown[x]}) for x in shown), (MEAN, whole), (ZERO_SHOT, foreign)]
-    collapsed = {branch: _collapsed(by_seed) for branch, by_seed in shown.get(trained, {}).items()}
+    collapsed = {branch: collapsed_seeds(by_seed) for branch, by_seed in shown.get(trained, {}).items()}
     return [
         replace(line, collapsed=collapsed.get(line.branch, ())) if x in (trained, MEAN, ZERO_SHOT) else line
         for x, by_language in rows
@@ -173,7 +175,7 @@ def _language_lines(
     ]
 
 
-def _collapsed(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
+def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
     """The seeds whose scores are at chance."""
     return tuple(
         seed for seed, s in by_seed.items() if s.chance is not None and metrics.at_chance(s.value, [s.chance], [s.n])
@@ -182,7 +184,7 @@ def _collapsed(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
 
 def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]) -> list[Line]:
     """One line for each branch that has rows: the mean over the languages in `rows`."""
-    series = _mean_over_languages(rows)
+    series = mean_over_languages(rows)
     lines = []
     for branch in (branch for branch in study.branches if branch in series):
         samples = [next(iter(by_branch[branch].values())) for by_branch in rows.values()]
@@ -192,7 +194,7 @@ def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str,
     return lines
 
 
-def _mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
+def mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
     """For each branch the mean over languages, seed by seed; all languages have the same branches and seeds."""
     some = next(iter(rows.values()), {})
     return {

@@ -22,7 +22,7 @@ MANY = 4
 class Entry:
     """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none.
 
-    `mark` is COLLAPSED where runs ended at chance.
+    `mark` is COLLAPSED where runs ended at chance. `best` is shown in bold, `leads` is underlined.
     """
 
     value: str = MISSING
@@ -30,17 +30,27 @@ class Entry:
     gain: str = ""
     best: bool = False
     mark: str = ""
+    leads: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be drawn. A column's head is a name, then a unit; the last `summaries` rows stand apart."""
+    """A table to be drawn. A column's head is a name, then a unit.
+
+    The last `summaries` rows stand apart; so does what begins with each row in `breaks`.
+    """
 
     title: str
     corner: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
     summaries: int = 0
+    breaks: tuple[int, ...] = ()
+
+    @property
+    def apart(self) -> set[int]:
+        """The rows that have a gap before them."""
+        return {*self.breaks, *([len(self.rows) - self.summaries] if self.summaries else [])}
 
 
 def tables(report: Report) -> list[Table]:
@@ -87,7 +97,7 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         if _lines_of(report, task):
             sizes[_size(report, task)].append(task.name)
     counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    spelled = [f"{short}: {branch}" for branch, short in _short(study.branches).items() if short != branch]
+    spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]
     return [text for text, holds in explained if holds] + spelled + counted + [f"note: {note}" for note in report.notes]
 
 
@@ -107,7 +117,7 @@ def _overview(report: Report) -> Table:
     if overall:
         heads.append((ALL_TASKS, MEAN))
         columns.append(_entries(overall.get(branch) for branch in study.branches))
-    rows = tuple(zip(_short(study.branches).values(), zip(*columns, strict=True), strict=True))
+    rows = tuple(zip(short_names(study.branches).values(), zip(*columns, strict=True), strict=True))
     title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
     corner = study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
     return Table(title, corner, tuple(heads), rows)
@@ -131,7 +141,7 @@ def _languages(report: Report, task: TaskLine) -> Table:
         marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
         rows.append((titled(name) + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
     title = f"{task.name}: {_unit(task.metric)}, {where}{_median_over(report)}"
-    heads = tuple((branch, "") for branch in _short(study.branches).values())
+    heads = tuple((branch, "") for branch in short_names(study.branches).values())
     return Table(title, "language", heads, tuple(rows), summaries=len(means))
 
 
@@ -189,14 +199,14 @@ def _missing(report: Report) -> str:
     cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for cell in report.missing:
         cells[cell.branch][cell.task].append(str(cell.seed))
-    names = _short(report.study.branches)
+    names = short_names(report.study.branches)
     return "; ".join(
         f"{names[branch]}: " + ", ".join(f"{task} (seed {', '.join(seeds)})" for task, seeds in tasks.items())
         for branch, tasks in cells.items()
     )
 
 
-def _short(branches: Sequence[str]) -> dict[str, str]:
+def short_names(branches: Sequence[str]) -> dict[str, str]:
     """What each branch is called in tables: of a mixture's many tasks the first and last, if that tells them apart."""
     short = {branch: re.sub(r"[^ ,()]+", lambda mixture: _ends(mixture[0]), branch) for branch in branches}
     return short if len(set(short.values())) == len(short) else {branch: branch for branch in branches}
@@ -210,7 +220,7 @@ def _ends(mixture: str) -> str:
 def _collapsed(report: Report) -> str:
     """Tasks, their branches, how many runs: `xnli: none 2 of 3 runs (seeds 1, 3)`."""
     said = []
-    names = _short(report.study.branches)
+    names = short_names(report.study.branches)
     for task in report.study.tasks:
         runs = [
             f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"

@@ -1,0 +1,55 @@
+"""Every layout of a report by its name, and what it shows of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+
+from xstilts.errors import UserError, nearest
+from xstilts.report.formats import Document
+from xstilts.report.numbers import LAYOUTS, Line, Report, build
+from xstilts.report.tables import legend, tables
+from xstilts.results import Score, Study
+
+PAPER = ("table2", "table3", *(f"table{number}" for number in range(6, 16)), "benchmark")
+"""Layouts that the paper has too, whose numbers can stand beside ours."""
+
+NAMES = tuple(dict.fromkeys((*LAYOUTS, *PAPER)))
+
+
+def show(
+    study: Study, scores: Iterable[Score], layout: str = "default", *, beside: bool = False, notes: Sequence[str] = ()
+) -> Report | Document:
+    """A study in a layout, ready to be rendered.
+
+    Args:
+        study: what was planned.
+        scores: rows of its evaluations.
+        layout: one of NAMES.
+        beside: whether to show the published numbers, for a layout in PAPER.
+        notes: what else a reader must know, see `Store.notes`.
+
+    Raises:
+        UserError: no such layout, the study has nothing to show in it, or nothing is published to stand beside it.
+    """
+    if layout not in NAMES:
+        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, NAMES))
+    if layout not in PAPER and beside:
+        raise UserError(
+            f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(PAPER)}"
+        )
+    if layout not in PAPER:
+        return build(study, scores, layout=LAYOUTS[layout], notes=notes)
+    from xstilts.report import paper_tables  # which reads the catalogue
+    from xstilts.report.sheets import targets
+
+    scores = list(scores)
+    if layout not in LAYOUTS:
+        return paper_tables.document(study, scores, layout, beside=beside, notes=notes)
+    whole = build(study, scores, layout=LAYOUTS[layout], notes=notes)
+    if not targets(study):
+        return whole
+    page = paper_tables.document(study, scores, layout, beside=beside)
+    rest = tables(replace(whole, layout=replace(whole.layout, views=("languages",))))
+    facts = {**page.facts, "lines": [asdict(line) for line in whole.lines], layout: page.facts["lines"]}
+    return Document([*page.tables, *rest], [*page.legend, *legend(whole, rest)], Line, whole.lines, facts)
