@@ -2,9 +2,12 @@
 
 from statistics import fmean
 
+import pytest
+
 from xstilts import paper
+from xstilts.errors import UserError
 from xstilts.paper import AVERAGE, Conflict, Page, Row
-from xstilts.tasks import TASKS
+from xstilts.tasks import GROUPS, TASKS
 
 ROUNDED = 0.05
 """What a number with one digit behind the point can be off."""
@@ -91,3 +94,44 @@ def against_xtreme():
 def test_the_conflicts_are_those_that_are_listed():
     found = [*against_own_row(), *against_means(), *against_languages(), *against_xtreme()]
     assert set(found) == set(paper.conflicts()) and len(found) == len(paper.conflicts())
+
+
+def test_most_of_table_2_is_below_the_tables_by_language():
+    apart = [x for x in paper.conflicts() if x.table == "table2" and x.against.startswith("table")]
+    assert (len(apart), sum(x.other > x.printed for x in apart)) == (187, 180)
+
+
+def test_numbers_stand_where_they_are_printed():
+    table = paper.page("table2")
+    assert table.cells["without MLM", "hellaswag", "xnli"] == (-7.1,)
+    assert table.cells["benchmark", "human", "tydiqa"] == (90.1,) and not table.cells["benchmark", "human", "panx"]
+    assert paper.page("table6").cells["without MLM", "hellaswag", AVERAGE] == (79.8,)
+    assert paper.page("table12").cells["with MLM", "squad2+masked-text", "sw"] == (74.0, 61.5)
+    assert paper.page("table3").cells["sw", "mnli-sw", "tydiqa"] == (13.8, 23.4)
+    assert paper.page("table17", "xtreme").cells["", "MMTE", "zh"] == (28.9,)
+    [number] = [x for x in paper.numbers() if (x.table, x.configuration, x.language) == ("table15", "qqp", "de")]
+    assert (number.task, number.metric, number.value) == ("qqp", "accuracy", 84.6)
+    assert len(paper.numbers()) == 5250
+
+
+def test_rows_are_the_branches_of_the_paper_and_columns_its_languages():
+    nine = GROUPS["intermediate"]
+    rows = ["none", *nine, "multi-task", *(f"{name}+masked-text" for name in nine)]
+    assert {name for block, name in paper.page("table2").rows if block != "benchmark"} == {*rows}
+    for task, page in BY_TASK.items():
+        assert [name for _, name in page.rows] == [name for _, name in paper.page("table6").rows]
+        assert {*page.columns} == {*TASKS[task].languages, AVERAGE}
+
+
+def test_only_what_is_said_to_be_unread_is_empty():
+    for page in BY_TASK.values():
+        empty = [key for key, cell in page.cells.items() if not cell and key[2] not in ("kk", "th", "tl", "yo")]
+        assert bool(empty) == bool(page.unread), (page.name, empty)
+    assert {key[2] for key, cell in BY_TASK["udpos"].cells.items() if key[1] == "none" and not cell} == {
+        *("kk", "th", "tl", "yo")
+    }
+
+
+def test_a_table_that_is_not_here_is_told():
+    with pytest.raises(UserError, match=r"the numbers of 'table66' are not here.*did you mean 'table6'"):
+        paper.page("table66")

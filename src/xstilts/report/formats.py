@@ -62,7 +62,7 @@ def _document(report: Report) -> Document:
         "branches": study.branches,
         "baseline": study.baseline,
         "split": report.layout.split,
-        "lines": [asdict(line) for line in report.lines],
+        "lines": [vars(line) for line in report.lines],
         "missing": [asdict(cell) for cell in report.missing],
         "left_out": report.left_out,
         "notes": report.notes,
@@ -181,7 +181,10 @@ _LATEX = {
     "‡": r"$^\ddagger$",
     "↓": r"$\downarrow$",
     "§": r"\S{}",
+    "•": r"$^\bullet$",
+    "◦": r"$^\circ$",
 }
+_MARKS = str.maketrans({char: _LATEX[char] for char in "±†‡§•◦"})
 
 
 def _tex(text: str) -> str:
@@ -203,12 +206,7 @@ def _latex(document: Document) -> str:
         for i, (label, entries) in enumerate(table.rows):
             if i in table.apart:
                 lines.append(r"\midrule")
-            cells = [
-                _inline(entry, r"\textbf{{{}}}", r"\underline{{{}}}")
-                .replace("±", _LATEX["±"])
-                .replace("§", _LATEX["§"])
-                for entry in entries
-            ]
+            cells = [_inline(entry, r"\textbf{{{}}}", r"\underline{{{}}}").translate(_MARKS) for entry in entries]
             lines.append(" & ".join([_tex(label), *cells]) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
     parts.append("".join(f"% {line}\n" for line in document.legend))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from xstilts.errors import UserError, nearest
 from xstilts.report.formats import Document
@@ -51,5 +51,5 @@ def show(
         return whole
     page = paper_tables.document(study, scores, layout, beside=beside)
     rest = tables(replace(whole, layout=replace(whole.layout, views=("languages",))))
-    facts = {**page.facts, "lines": [asdict(line) for line in whole.lines], layout: page.facts["lines"]}
+    facts = {**page.facts, "lines": [vars(line) for line in whole.lines], layout: page.facts["lines"]}
     return Document([*page.tables, *rest], [*page.legend, *legend(whole, rest)], Line, whole.lines, facts)

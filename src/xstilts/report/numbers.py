@@ -109,7 +109,7 @@ def build(
             metrics.get(name)
             shown = choose(task, name, found, layout.split)
             runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
-            whole = {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
+            whole = complete(shown)
             lines += _language_lines(study, task, name, shown, whole)
             if name == task.metric:
                 done |= {(task.name, *run) for run in runs}
@@ -159,6 +159,12 @@ def choose(task: TaskLine, name: str, found: Found, split: str) -> dict[str, ByB
 def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
     """Branches with their seeds."""
     return {(branch, seed) for branch, by_seed in by_branch.items() for seed in by_seed}
+
+
+def complete(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
+    """Of these languages those that every run has."""
+    runs = {run for by_branch in shown.values() for run in runs_of(by_branch)}
+    return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
 
 
 def _language_lines(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from xstilts import paper
@@ -80,7 +80,7 @@ def document(
         "encoder": study.encoder,
         "seeds": study.seeds,
         "layout": layout,
-        "lines": [asdict(line) for line in lines],
+        "lines": [vars(line) for line in lines],
         "missing": missing,
         "notes": [*(note for sheet in sheets for note in sheet.notes), *notes],
     }

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from xstilts import paper
 from xstilts.paper import AVERAGE, Page, Row
-from xstilts.report.numbers import ByBranch, Found, Series, collapsed_seeds, mean_over_languages, runs_of
+from xstilts.report.numbers import ByBranch, Found, Series, collapsed_seeds, complete, mean_over_languages
 from xstilts.results import Study, TaskLine
 from xstilts.tasks import GROUPS, TASKS
 
@@ -83,6 +83,7 @@ class Numbers:
     found: Found
     split: str
     _kept: dict[tuple[str, str], dict[str, ByBranch]] = field(default_factory=dict)
+    _means: dict[tuple[str, str], dict[str, Series]] = field(default_factory=dict)
 
     def rows(self, task: TaskLine, metric: str) -> Mapping[str, ByBranch]:
         """By language, the scores of each branch and seed."""
@@ -106,16 +107,17 @@ class Numbers:
 
     def languages(self, task: TaskLine) -> tuple[str, ...]:
         """The languages of a task's mean: those that all runs have."""
-        rows = self.rows(task, task.metric)
-        runs = {run for by_branch in rows.values() for run in runs_of(by_branch)}
-        return tuple(language for language, by_branch in rows.items() if runs_of(by_branch) == runs)
+        return tuple(complete(self.rows(task, task.metric)))
 
     def runs(self, task: TaskLine, metric: str, branch: str, language: str = AVERAGE) -> Series:
         """A branch's score in a language, or its mean over them, by seed."""
         rows = self.rows(task, metric)
         if language != AVERAGE:
             return {seed: score.value for seed, score in rows.get(language, {}).get(branch, {}).items()}
-        return mean_over_languages({x: rows[x] for x in self.languages(task) if x in rows}).get(branch, {})
+        if (task.name, metric) not in self._means:
+            whole = {x: rows[x] for x in self.languages(task) if x in rows}
+            self._means[task.name, metric] = mean_over_languages(whole)
+        return self._means[task.name, metric].get(branch, {})
 
     def cell(self, task: TaskLine, branch: str, language: str = AVERAGE) -> Values:
         """Medians over the seeds, of each metric that the paper prints."""
