@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
 
+from conftest import without_torch
 from xstilts import paper
 from xstilts.errors import UserError
 from xstilts.paper import AVERAGE
@@ -14,7 +17,8 @@ from xstilts.plan import plan
 from xstilts.recipe import read
 from xstilts.report import render, show
 from xstilts.report.sheets import configuration, named
-from xstilts.results import Cell, Score, Study, TaskLine
+from xstilts.results import Cell, Score, Study, TaskLine, write_atomic, write_rows
+from xstilts.store import MARK, VERSION, Store
 from xstilts.tasks import GROUPS, TASKS
 
 NINE = "+".join(GROUPS["intermediate"])
@@ -175,7 +179,7 @@ def test_branches_find_their_rows_by_their_tasks():
     assert configuration(made, "nli+0.25xtext") == ("with MLM", "mnli+masked-text")
     assert configuration(made, "1..0.5xnli+text") == ("with MLM", "mnli+masked-text")
     assert configuration(made, "nli-de") == ("without MLM", "mnli-de")
-    for branch in ("mnli+qqp", "mnli > qqp", "mean(mnli, qqp)", "mnli, runs averaged", "text"):
+    for branch in ("mnli+qqp", "mnli > qqp", "mean(mnli, qqp)", "mnli, runs averaged", "text", "all"):
         assert configuration(made, branch) == ("others", branch)
     assert named(("with MLM", "anli-plus+masked-text"), "") == "ANLI+ + MLM"
     assert named(("without MLM", "mnli-de"), "") == "MNLI de"
@@ -242,3 +246,23 @@ def test_what_cannot_be_shown_is_told():
         show(study(["none"], [line("xnli")]), [], "table7")
     with pytest.raises(UserError, match="name intermediate tasks in `evaluate`"):
         show(study(["none"], [line("xnli")]), [], "table15")
+
+
+def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
+    made, store = study(["none", "mnli"], [line("xnli"), line("tatoeba")]), Store(tmp_path)
+    write_atomic(tmp_path / MARK, json.dumps({"version": VERSION}))
+    store.save_study(made)
+    for i, cell in enumerate(made.cells):
+        store.begin(cell.step)
+        write_rows(store.step(cell.step) / "scores.jsonl", rows(cell.task, cell.branch, "sw", [50.0 + i]))
+        store.finish(cell.step, {})
+    text = without_torch("report", tmp_path, "--layout", "table2", "--beside", "paper")
+    assert [x.split() for x in text.splitlines() if x.startswith(("MNLI", "  paper"))][1:3] == [
+        ["MNLI", "+2.0", "+2.0", "+2.0"], ["paper", "-1.2*", "+48.8*", "-"],
+    ]  # fmt: skip
+    assert "\nXLM-R           50.0" not in without_torch("report", tmp_path, "--layout", "benchmark")
+    assert "Table 6: XNLI by language" in without_torch("report", tmp_path, "--layout", "table6", "--format", "latex")
+    said = subprocess.run([sys.executable, "-c", "from xstilts.cli import main; main()", "report", tmp_path, "--layout",
+                           "tabel2"], capture_output=True, text=True, check=False)  # fmt: skip
+    assert said.returncode == 2
+    assert said.stderr == "error: --layout: there is no layout 'tabel2' (did you mean 'table2'?)\n"

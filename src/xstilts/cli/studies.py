@@ -125,12 +125,13 @@ def report(
 def _report(
     folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
 ) -> None:
-    from xstilts.report import render, show
+    from xstilts.report import layouts, render
     from xstilts.store import existing
 
+    layouts.check(layout, beside=beside)
     store = existing(folder)
     study = store.study(name)
-    shown = show(study, store.scores(study), layout, beside=beside, notes=store.notes(study))
+    shown = layouts.show(study, store.scores(study), layout, beside=beside, notes=store.notes(study))
     say(render(shown, format, **screen()))
 
 

@@ -17,6 +17,20 @@ PAPER = ("table2", "table3", *(f"table{number}" for number in range(6, 16)), "be
 NAMES = tuple(dict.fromkeys((*LAYOUTS, *PAPER)))
 
 
+def check(layout: str, *, beside: bool = False) -> None:
+    """See that there is such a layout, with something published where that is wanted.
+
+    Raises:
+        UserError: there is not.
+    """
+    if layout not in NAMES:
+        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, NAMES))
+    if layout not in PAPER and beside:
+        raise UserError(
+            f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(PAPER)}"
+        )
+
+
 def show(
     study: Study, scores: Iterable[Score], layout: str = "default", *, beside: bool = False, notes: Sequence[str] = ()
 ) -> Report | Document:
@@ -30,14 +44,9 @@ def show(
         notes: what else a reader must know, see `Store.notes`.
 
     Raises:
-        UserError: no such layout, the study has nothing to show in it, or nothing is published to stand beside it.
+        UserError: as `check`, or the study has nothing to show in this layout.
     """
-    if layout not in NAMES:
-        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, NAMES))
-    if layout not in PAPER and beside:
-        raise UserError(
-            f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(PAPER)}"
-        )
+    check(layout, beside=beside)
     if layout not in PAPER:
         return build(study, scores, layout=LAYOUTS[layout], notes=notes)
     from xstilts.report import paper_tables  # which reads the catalogue

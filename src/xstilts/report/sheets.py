@@ -15,7 +15,7 @@ from xstilts import paper
 from xstilts.paper import AVERAGE, Page, Row
 from xstilts.report.numbers import ByBranch, Found, Series, collapsed_seeds, complete, mean_over_languages
 from xstilts.results import Study, TaskLine
-from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks import GROUPS, TAKEN, TASKS
 
 BASELINE, BEST = "none", "best"
 WITHOUT, WITH, OTHERS, BENCHMARK = "without MLM", "with MLM", "others", "benchmark"
@@ -154,7 +154,11 @@ def configuration(study: Study, branch: str) -> Row:
     names = {stands_for(study, re.sub(r"^[\d.]+x", "", part)) for part in branch.split("+")}
     raw = {name for name in names if name in TASKS and TASKS[name].format.head.kind == "vocabulary"}
     tasks = names - raw
-    if re.search(r"[ ,()>]", branch) or not (len(tasks) == 1 or tasks == set(GROUPS["intermediate"])):
+    if (
+        branch in TAKEN
+        or re.search(r"[ ,()>]", branch)
+        or not (len(tasks) == 1 or tasks == set(GROUPS["intermediate"]))
+    ):
         return OTHERS, branch
     name = MULTI_TASK if len(tasks) > 1 else min(tasks)
     return (WITH if raw else WITHOUT), "+".join([name, *sorted(raw)])
