@@ -124,7 +124,7 @@ def test_every_word_stands_in_the_table_of_its_section_with_its_default(title: s
     fields = {name: field for model in MODELS[title] for name, field in model.model_fields.items()}
     cells = table(section(title))
     if title == "A task of one's own":
-        fields.pop("name")
+        del fields["name"], fields["like"]
         assert cells.pop("like") == "–" and cells["metrics"] == "the format's"
         del fields["metrics"], cells["metrics"]
     assert cells.keys() == fields.keys()

@@ -39,6 +39,14 @@ def test_a_broken_line_is_named(tmp_path, broken):
         read_rows(path, Score)
 
 
+def test_a_row_broken_in_two_is_none(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    write_rows(path, [Score("xnli", "sw", "test", "accuracy", 70.0, 5010, "eval-1", "tiny", 3)])
+    path.write_text(path.read_text().replace(', "n"', '\n"n"'))  # joined by a comma, the two would be a row again
+    with pytest.raises(UserError, match=r"scores\.jsonl:1: this is no score"):
+        read_rows(path, Score)
+
+
 @pytest.mark.parametrize("wrong", ['"value": NaN', '"value": 1e999', '"n": 0', '"chance": -Infinity'])
 def test_a_number_that_no_score_can_be_is_refused(tmp_path, wrong):
     path, field = tmp_path / "scores.jsonl", wrong.partition(":")[0]

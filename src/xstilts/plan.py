@@ -98,6 +98,7 @@ class Plan:
             tasks=tuple(self._line(self.tasks[name]) for name in names),
             cells=tuple(self.cells),
             baselines={branch: other for name, part in parts.items() for branch, other in part._against(name)},
+            stand_ins={name: task.stands_for for name, task in self.tasks.items() if task.stands_for != name},
         )
 
     def _against(self, encoder: str) -> Iterator[tuple[str, str]]:

@@ -266,6 +266,8 @@ class Task(Strict):
     batch: int = Field(default=32, ge=1, le=10**9)
     epochs: int = Field(default=3, ge=1, le=10**9)
     max_length: int = Field(default=256, ge=8, le=10**6)
+    like: str = ""
+    """The task of the catalogue that it is like, for one of a user's own; read from the word `like` alone."""
     license: str = ""
     url: str = ""
     note: str = ""
@@ -336,6 +338,15 @@ class Task(Strict):
         made = super().model_copy(update=update, deep=deep)
         vars(made).pop("scored", None)
         return made
+
+    @property
+    def stands_for(self) -> str:
+        """The catalogue's name for it: of a user's own task the one it is like, and the language that it is trained in.
+
+        So `mnli-small`, which is `like: mnli`, stands for `mnli`; trained in German, for `mnli-de`.
+        """
+        foreign = self.like and len(self.train_languages) == 1 and self.train_languages != ("en",)
+        return (self.like or self.name) + (f"-{self.train_languages[0]}" if foreign else "")
 
     @property
     def trainable(self) -> bool:

@@ -124,8 +124,15 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
     recipe: Annotated[str | None, typer.Option(help="Which recipe's results; the newest by default.")] = None,
     layout: Annotated[
-        Literal["default", "overview", "languages", "benchmark", "selection", "significance"], typer.Option()
+        str,
+        typer.Option(
+            help="overview, languages, benchmark, selection, significance, or a table of the paper: table2, table3, "
+            "table6 to table15."
+        ),
     ] = "default",
+    beside: Annotated[
+        Literal["paper"] | None, typer.Option(help="Put the published numbers beside ours, and the differences.")
+    ] = None,
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
     to: Annotated[
         Path | None,
@@ -139,6 +146,7 @@ def report(
     """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one.
 
     `selection` shows which runs are selected for each task, `significance` whether branches differ from the baseline.
+    The paper's tables are filled with the numbers that there are; what a study has not, its tables leave out.
     The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
     """
     if format == "submission":
@@ -146,25 +154,27 @@ def report(
     elif to is not None or select is not None:
         raise UserError("goes with --format submission only", where="--select" if to is None else "--to")
     else:
-        _report(folder, recipe, layout, format)
+        _report(folder, recipe, layout, format, beside is not None)
 
 
-def _report(folder: Path, name: str | None, layout: str = "default", format: str = "table") -> None:
-    from xstilts.report import LAYOUTS, build, render, select, selected
+def _report(
+    folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
+) -> None:
+    from xstilts.report import layouts, render
     from xstilts.store import existing
 
+    layouts.check(layout, beside=beside)
     store = existing(folder)
     study = store.study(name)
     scores = store.scores(study)
-    if layout == "selection":
-        say(render(selected(select(study, scores)), format, **screen()))
-    elif layout == "significance":
+    if layout == "significance":
         from xstilts.report.significance import compare  # numpy from here on
         from xstilts.report.significance_tables import document as tested
 
         say(render(tested(compare(study, scores, store.predictions)), format, **screen()))
     else:
-        say(render(build(study, scores, layout=LAYOUTS[layout], notes=store.notes(study)), format, **screen()))
+        shown = layouts.show(study, scores, layout, beside=beside, notes=store.notes(study))
+        say(render(shown, format, **screen()))
 
 
 def _hand_in(folder: Path, name: str | None, to: Path | None, rule: str) -> None:

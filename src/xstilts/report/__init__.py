@@ -1,6 +1,7 @@
 """Views of score rows: numbers per study, tables of them, formats to print."""
 
 from xstilts.report.formats import FORMATS, draw, render
+from xstilts.report.layouts import NAMES, PAPER, show
 from xstilts.report.numbers import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
 from xstilts.report.selection import select
 from xstilts.report.selection_tables import document as selected
@@ -10,6 +11,8 @@ __all__ = [
     "FORMATS",
     "LAYOUTS",
     "MEAN",
+    "NAMES",
+    "PAPER",
     "ZERO_SHOT",
     "Layout",
     "Line",
@@ -19,4 +22,5 @@ __all__ = [
     "render",
     "select",
     "selected",
+    "show",
 ]

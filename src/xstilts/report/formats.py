@@ -105,13 +105,17 @@ def _aligned(entries: Sequence[Entry]) -> list[Text]:
     value, mark, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
     cells = []
     for entry in entries:
-        text = Text(entry.value.rjust(value) + entry.mark.ljust(mark), style="bold" if entry.best else "")
+        text = Text(entry.value.rjust(value) + entry.mark.ljust(mark), style=_style(entry))
         if spread:
-            text.append(" " + entry.spread.rjust(spread), style="not bold")
+            text.append(" " + entry.spread.rjust(spread), style="not bold not underline")
         if gain:
-            text.append(" " + entry.gain.rjust(gain), style="not bold")
+            text.append(" " + entry.gain.rjust(gain), style="not bold not underline")
         cells.append(text)
     return cells
+
+
+def _style(entry: Entry) -> str:
+    return " ".join(word for word, holds in (("bold", entry.best), ("underline", entry.leads)) if holds)
 
 
 def _parts(entry: Entry) -> tuple[str, str, str, str]:
@@ -138,7 +142,7 @@ def _drawn(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTab
     for i in columns:
         grid.add_column(Text("\n".join(filter(None, table.columns[i]))), justify="right", no_wrap=True)
     for k, (label, _) in enumerate(table.rows):
-        if table.summaries and k == len(table.rows) - table.summaries:
+        if k in table.apart:
             grid.add_row()
         grid.add_row(Text(label), *(cells[i][k] for i in columns))
     return grid
@@ -153,14 +157,15 @@ def _markdown(document: Document) -> str:
         heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
         text = f"**{table.title}**\n\n" + row(heads) + row(["---", *("---:" for _ in table.columns)])
         for label, entries in table.rows:
-            text += row([label, *(_inline(entry, "**{}**") for entry in entries)])
+            text += row([label, *(_inline(entry, "**{}**", "<u>{}</u>") for entry in entries)])
         parts.append(text)
     parts.append("".join(f"- {line}\n" for line in document.legend))
     return "\n".join(parts)
 
 
-def _inline(entry: Entry, bold: str) -> str:
-    value = bold.format(entry.value) if entry.best else entry.value
+def _inline(entry: Entry, bold: str, line: str) -> str:
+    value = line.format(entry.value) if entry.leads else entry.value
+    value = bold.format(value) if entry.best else value
     spread = f" {entry.spread}" if entry.spread else ""
     return value + entry.mark + spread + (f" ({entry.gain})" if entry.gain else "")
 
@@ -198,11 +203,10 @@ def _latex(document: Document) -> str:
             " & ".join(map(_tex, heads)) + r" \\",
             r"\midrule",
         ]
-        apart = len(table.rows) - table.summaries
         for i, (label, entries) in enumerate(table.rows):
-            if table.summaries and i == apart:
+            if i in table.apart:
                 lines.append(r"\midrule")
-            cells = [_inline(entry, r"\textbf{{{}}}").translate(_MARKS) for entry in entries]
+            cells = [_inline(entry, r"\textbf{{{}}}", r"\underline{{{}}}").translate(_MARKS) for entry in entries]
             lines.append(" & ".join([_tex(label), *cells]) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
     parts.append("".join(f"% {line}\n" for line in document.legend))

@@ -22,7 +22,7 @@ MANY = 4
 class Entry:
     """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none.
 
-    `mark` is COLLAPSED where runs ended at chance.
+    `mark` is COLLAPSED where runs ended at chance. `best` is shown in bold, `leads` is underlined.
     """
 
     value: str = MISSING
@@ -30,17 +30,27 @@ class Entry:
     gain: str = ""
     best: bool = False
     mark: str = ""
+    leads: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be drawn. A column's head is a name, then a unit; the last `summaries` rows stand apart."""
+    """A table to be drawn. A column's head is a name, then a unit.
+
+    The last `summaries` rows stand apart; so does what begins with each row in `breaks`.
+    """
 
     title: str
     corner: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
     summaries: int = 0
+    breaks: tuple[int, ...] = ()
+
+    @property
+    def apart(self) -> set[int]:
+        """The rows that have a gap before them."""
+        return {*self.breaks, *([len(self.rows) - self.summaries] if self.summaries else [])}
 
 
 def tables(report: Report) -> list[Table]:

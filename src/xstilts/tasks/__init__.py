@@ -85,7 +85,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     found.raise_any()
     base = known[like] if like else None
     kind = type(base.format) if base else FORMATS[form]
-    task_fields = set(Task.model_fields) - {"name", "format"}
+    task_fields = set(Task.model_fields) - {"name", "format", "like"}
     for key in given.keys() - task_fields - kind.model_fields.keys():
         hint = nearest(key, ["like", "format", *task_fields, *kind.model_fields])
         found.add(f"not a field of Task or of its format {kind.name}", where=place(key), hint=hint)
@@ -105,7 +105,8 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
             if "dev" in own:
                 inherited.pop("stop", None)  # one's own dev set ends the training
             fields["data"] = inherited | own
-        return Task.model_validate({**old, **fields, "name": name, "format": made})
+        kin = {"like": base.like or base.name} if base else {}
+        return Task.model_validate({**old, **fields, **kin, "name": name, "format": made})
     except ValidationError as error:
         model = kind if error.title == kind.__name__ else Task
         found.errors.extend(strict_yaml.mistakes(error, model, document, (name,)))

@@ -1,0 +1,188 @@
+"""The numbers that the paper and XTREME's appendix have published, as data, to print beside ours.
+
+The files lie in `published/`: a CSV file for each table, laid out as it is printed, and `index.json`, which says what
+its rows and columns are. A question answering cell holds F1/EM. A cell that is empty here is empty in print, or could
+not be read for certain (`Page.unread`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeAlias
+
+from xstilts.errors import UserError, nearest
+
+AVERAGE = "average"
+"""Stands where a language or a task stands: the mean over them."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One published number, in percent unless its metric says otherwise.
+
+    In Tables 2 and 3 the rows of intermediate tasks are differences from the baseline's.
+
+    `configuration` is a recipe's branch by what it was trained on: `none` for the baseline, a task of the catalogue, a
+    task and the raw text (`mnli+masked-text`), a task with the language that it was translated into (`mnli-de`), all
+    nine (`multi-task`); in XTREME's tables, and in the block `benchmark`, it may be a model instead. `task` and
+    `language` are AVERAGE in means.
+    """
+
+    source: str
+    table: str
+    block: str
+    configuration: str
+    task: str
+    language: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target task: what the paper calls it, the metrics of its cell, the group that the leaderboard counts it to."""
+
+    label: str
+    metrics: tuple[str, ...]
+    group: str
+
+
+Row: TypeAlias = tuple[str, str]
+"""A block of a table, and the configuration."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A published table: its columns, which are languages or tasks, and its rows in the order of print.
+
+    `task` is the one that columns of languages belong to; empty where columns are tasks, or where each row is a task.
+    """
+
+    source: str
+    name: str
+    title: str
+    split: str
+    task: str
+    unread: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    numbers: tuple[Number, ...]
+    cells: Mapping[tuple[str, str, str], tuple[float, ...]]
+    """By block, configuration, column: no number, one, or F1 and EM."""
+
+
+class Conflict(NamedTuple):
+    """Two published numbers that cannot both be right; neither is changed here.
+
+    `printed` is what the table says of this cell, `other` what follows from the numbers that `against` names.
+    """
+
+    source: str
+    table: str
+    block: str
+    configuration: str
+    task: str
+    metric: str
+    printed: float
+    other: float
+    against: str
+
+
+def page(name: str, source: str = "paper") -> Page:
+    """A published table by its name, such as `table6`.
+
+    Raises:
+        UserError: its numbers are not among these.
+    """
+    known = _index()["tables"]
+    if name not in known.get(source, {}):
+        raise UserError(
+            f"the numbers of '{name}' are not here", where=source, hint=nearest(name, known.get(source, {}))
+        )
+    return _page(source, name)
+
+
+def numbers() -> tuple[Number, ...]:
+    """Every published number of both sources."""
+    tables = _index()["tables"]
+    return tuple(x for source, names in tables.items() for name in names for x in _page(source, name).numbers)
+
+
+@cache
+def targets() -> dict[str, Target]:
+    """The nine target tasks by their names in the catalogue, in the paper's order."""
+    return {name: Target(x["label"], tuple(x["metrics"]), x["group"]) for name, x in _index()["targets"].items()}
+
+
+def label(configuration: str) -> str:
+    """What the paper calls a configuration; its own name where the paper has none."""
+    return str(_index()["configurations"].get(configuration, configuration))
+
+
+def languages(task: str, split: str) -> set[str]:
+    """The languages that the paper's mean of a target is over: those of its own table, or all of them on test."""
+    own = next(x for name in _index()["tables"]["paper"] if (x := page(name)).task == task)
+    wanted = [x for x in own.columns if x != AVERAGE]
+    return {x for x in wanted if split == "test" or own.cells[*own.rows[0], x]}
+
+
+@cache
+def conflicts() -> tuple[Conflict, ...]:
+    """Where the published numbers contradict one another."""
+    return tuple(
+        Conflict(source, table, block, name, task, metric, float(printed), float(other), against)
+        for source, table, block, name, task, metric, printed, other, against in _read("conflicts.csv")[1:]
+    )
+
+
+@cache
+def disputed(source: str, name: str) -> frozenset[tuple[str, str, str]]:
+    """The cells of a table, by block, configuration, column, that contradict others; either side of a conflict."""
+    own, found = page(name, source), set()
+    for x in conflicts():
+        column = x.task.removeprefix(own.task).strip() if own.task else x.task
+        if (x.source, x.table) == (source, name):
+            found.add((x.block, x.configuration, column or AVERAGE))
+        elif (x.source, x.against) == (source, name) and x.table == "table2":
+            found.add((x.block, x.configuration, AVERAGE))
+    return frozenset(found)
+
+
+@cache
+def _index() -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((files("xstilts") / "published" / "index.json").read_text(encoding="utf-8"))
+    return index
+
+
+def _read(name: str) -> list[list[str]]:
+    text = (files("xstilts") / "published" / name).read_text(encoding="utf-8")
+    return list(csv.reader(text.splitlines()))
+
+
+@cache
+def _page(source: str, name: str) -> Page:
+    entry = _index()["tables"][source][name]
+    head, *body = _read(f"{source}-{name}.csv")
+    at = head.index("configuration") + 1
+    columns, own = head[at:], entry.get("task", "")
+    rows, found, cells = [], [], {}
+    for line in body:
+        block, configuration = ["", *line[:at]][-2:]
+        rows.append((block, configuration))
+        for column, cell in zip(columns, line[at:], strict=True):
+            if column in targets() or not (own or {*columns} - {*targets(), AVERAGE}):
+                task, language = column, block if entry.get("blocks") == "languages" else AVERAGE
+            else:
+                task, language = own or configuration, column
+            known = targets()[task].metrics if task in targets() else (AVERAGE,)
+            metrics = [block] if entry.get("blocks") == "metrics" else entry.get("metrics", known)
+            values = [(metric, float(value)) for metric, value in zip(metrics, cell.split("/"), strict=False) if value]
+            found += [Number(source, name, block, configuration, task, language, *value) for value in values]
+            cells[block, configuration, column] = tuple(value for _, value in values)
+    words = (entry["title"], entry["split"], own, entry.get("unread", ""))
+    return Page(source, name, *words, tuple(columns), tuple(rows), tuple(found), cells)

@@ -1,0 +1,254 @@
+"""The paper's tables, filled with a study's numbers; `PAGES` names them, `paper_tables` draws them.
+
+A gain is the difference between two medians, as the paper's are: not the median of differences at the same seed, which
+is what the other layouts show.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import fmean, median
+
+from xstilts import paper
+from xstilts.errors import UserError
+from xstilts.languages import titled
+from xstilts.paper import AVERAGE, Page, Row
+from xstilts.report.numbers import Found
+from xstilts.report.sheets import (
+    BASELINE,
+    BENCHMARK,
+    BEST,
+    WITHOUT,
+    Cell,
+    Column,
+    Line,
+    Numbers,
+    Sheet,
+    Values,
+    configuration,
+    named,
+    ordered,
+    printed,
+    stands_for,
+    targets,
+)
+from xstilts.results import Study, TaskLine
+from xstilts.tasks import GROUPS, TASKS
+
+
+def table2(study: Study, found: Found) -> list[Sheet]:
+    """The baseline's scores, every configuration's differences from it; below, the benchmark's test scores."""
+    numbers, page = Numbers(study, found, "dev"), paper.page("table2")
+    columns = _target_columns(numbers)
+    base = [numbers.cell(task, study.baseline or "") for _, task in columns]
+    lines = []
+    for row, branch in ordered(study, page):
+        values = [numbers.cell(task, branch) for _, task in columns]
+        gains = bool(study.baseline) and branch != study.baseline
+        if gains:
+            values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
+        lines.append(_line(numbers, page, row, branch, columns, values, gains))
+    heads = (*(column for column, _ in columns), _AVERAGE)
+    return [
+        Sheet(page.name, f"{page.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
+        _benchmark(study, found, [(("", BASELINE), study.baseline)] if study.baseline else []),
+    ]
+
+
+def benchmark(study: Study, found: Found) -> list[Sheet]:
+    """The benchmark's test scores of every branch, with the leaderboard's groups."""
+    page = paper.page("table2")
+    return [_benchmark(study, found, ordered(study, page), groups=True)]
+
+
+def by_language(name: str, study: Study, found: Found) -> list[Sheet]:
+    """One target, language by language: Tables 6 to 14."""
+    numbers, page = Numbers(study, found, "dev"), paper.page(name)
+    task = targets(study).get(page.task)
+    if task is None:
+        raise UserError(f"the study scores no {paper.targets()[page.task].label}, which is {name}", where=study.name)
+    rows, metrics = numbers.rows(task, task.metric), printed(study, task)
+    codes = [*(x for x in page.columns if x in rows), *(x for x in rows if x not in page.columns)]
+    columns = [Column((code, ""), page.task, code, metrics, numbers.shown(task)) for code in codes]
+    columns.append(Column(("Avg", ""), page.task, AVERAGE, metrics, numbers.shown(task)))
+    lines = []
+    for row, branch in ordered(study, page):
+        cells = [_cell(page, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
+        lines.append(Line(*row, named(row, branch), branch, tuple(cells)))
+    units = "/".join(_UNITS.get(metric, metric) for metric in metrics)
+    return [Sheet(name, f"{page.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))]
+
+
+def table3(study: Study, found: Found) -> list[Sheet]:
+    """Translated intermediate tasks: each target language by itself, English data beside that language's."""
+    numbers, page = Numbers(study, found, "dev"), paper.page("table3")
+    columns, rows = _target_columns(numbers), ordered(study, page)
+    names = {row[1] for row, _ in rows}
+    sheets = []
+    for language in dict.fromkeys(block for block, _ in page.rows):
+        base = [numbers.cell(task, study.baseline or "", language) for _, task in columns]
+        lines = []
+        for (block, name), branch in rows:
+            task, _, other = name.rpartition("-")
+            own = other == language and task in GROUPS["intermediate"]
+            if block in ("", WITHOUT) and (own or (language, name) in page.rows or f"{name}-{language}" in names):
+                values = [numbers.cell(task, branch, language) for _, task in columns]
+                if gains := name != BASELINE:
+                    values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
+                cells = [_cell(page, (language, name), x.task, y) for (x, _), y in zip(columns, values, strict=True)]
+                lines.append(Line(language, name, named((block, name), branch), branch, tuple(cells), gains))
+        heads = tuple(replace(column, language=language) for column, _ in columns)
+        sheets.append(Sheet(page.name, f"{page.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines)))
+    return sheets
+
+
+def table15(study: Study, found: Found) -> list[Sheet]:
+    """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
+    numbers, page = Numbers(study, found, "dev"), paper.page("table15")
+    trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
+    cells: dict[str, dict[str, tuple[TaskLine, str]]] = defaultdict(dict)
+    for task in study.tasks:
+        name = stands_for(study, task.name)
+        base, _, language = (name, "", "en") if name in TASKS else name.rpartition("-")
+        if (WITHOUT, name) in trained:
+            cells[language][base] = task, trained[WITHOUT, name]
+    if not cells:
+        what = "the study scores no intermediate task on its own dev set, which is what table15 shows"
+        raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
+    some = {base: task for by_base in cells.values() for base, (task, _) in by_base.items()}
+    heads = [
+        Column((paper.label(base), _unit(printed(study, some[base]))), base, AVERAGE, printed(study, some[base]), "dev")
+        for base in sorted(some, key=[*GROUPS["intermediate"], *some].index)
+    ]
+    lines = []
+    for language in sorted(cells, key=[*page.columns, *cells].index):
+        row = []
+        for column in heads:
+            there = cells[language].get(column.task)
+            row.append(_cell(page, ("", column.task), language, numbers.cell(*there) if there else ()))
+        label = language if language == "en" else f"Translated to {language}"
+        lines.append(Line("", language, label, "", tuple(row)))
+    return [Sheet(page.name, f"{page.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
+
+
+PAGES: dict[str, Callable[[Study, Found], list[Sheet]]] = {
+    "table2": table2,
+    "table3": table3,
+    **{f"table{number}": partial(by_language, f"table{number}") for number in range(6, 15)},
+    "table15": table15,
+    "benchmark": benchmark,
+}
+"""The layouts by name."""
+
+_UNITS = {"accuracy": "acc.", "chunk_f1": "F1", "pair_f1": "F1"}
+_AVERAGE = Column(("Avg.", ""), AVERAGE, AVERAGE, (AVERAGE,))
+
+
+def _unit(names: Sequence[str]) -> str:
+    return "F1/EM" if len(names) > 1 else _UNITS.get(names[0], names[0])
+
+
+def _corner(study: Study) -> str:
+    return study.encoder.rpartition("/")[2]
+
+
+def _differences(values: Values, base: Values) -> Values:
+    return tuple(value - start for value, start in zip(values, base, strict=True)) if values and base else ()
+
+
+def _average(cells: Sequence[Values]) -> Values:
+    """The leaderboard's mean over tasks; nothing where one is missing."""
+    return (fmean(map(fmean, cells)),) if cells and all(cells) else ()
+
+
+def _cell(page: Page, row: Row, column: str, ours: Values, collapsed: bool = False) -> Cell:
+    return Cell(
+        ours, page.cells.get((*row, column), ()), (*row, column) in paper.disputed(page.source, page.name), collapsed
+    )
+
+
+def _target_columns(numbers: Numbers) -> list[tuple[Column, TaskLine]]:
+    study, columns = numbers.study, []
+    for name, task in targets(study).items():
+        split = numbers.shown(task)
+        head = paper.targets()[name].label + ("†" if split != numbers.split else ""), _unit(printed(study, task))
+        columns.append((Column(head, name, AVERAGE, printed(study, task), split), task))
+    if not columns:
+        hint = f"they are {', '.join(paper.targets())}, or a task that is like one of these"
+        raise UserError("the study scores none of the paper's target tasks", where=study.name, hint=hint)
+    return columns
+
+
+def _line(
+    numbers: Numbers, page: Page, row: Row, branch: str, columns: Sequence[tuple[Column, TaskLine]],
+    values: Sequence[Values], gains: bool = False,
+) -> Line:  # fmt: skip
+    """A row over target tasks, with their average."""
+    cells = [
+        _cell(page, row, column.task, value, numbers.collapsed(task, branch))
+        for (column, task), value in zip(columns, values, strict=True)
+    ]
+    average = _cell(page, row, AVERAGE, _average(values))
+    if len(columns) < len(paper.targets()):
+        average = replace(average, published=())  # of other tasks than ours
+    return Line(*row, named(row, branch), branch, (*cells, average), gains)
+
+
+def _benchmark(study: Study, found: Found, rows: Sequence[tuple[Row, str]], *, groups: bool = False) -> Sheet:
+    """Test scores of branches and of the best models, with what is published of others."""
+    numbers, page = Numbers(study, found, "test"), paper.page("table2")
+    columns = _target_columns(numbers)
+    lines = []
+    for row, branch in rows:
+        shown = (BENCHMARK, BASELINE) if row[1] == BASELINE else row
+        line = _line(numbers, page, shown, branch, columns, [numbers.cell(task, branch) for _, task in columns])
+        if shown == row:  # Table 2 has differences on dev here
+            line = replace(line, cells=tuple(replace(cell, published=(), disputed=False) for cell in line.cells))
+        lines.append(line)
+    values, chosen = _best(study, found, numbers, columns)
+    if any(values):
+        lines.append(_line(numbers, page, (BENCHMARK, BEST), "", columns, values))
+    printed_only = [row for row in page.rows if row[0] == BENCHMARK and row[1] not in (BASELINE, BEST)]
+    lines += [_line(numbers, page, row, "", columns, [()] * len(columns)) for row in printed_only]
+    heads = [*(column for column, _ in columns), _AVERAGE]
+    if groups:
+        lines, heads = _grouped(lines, heads)
+    title = "XTREME benchmark scores, mean over languages, test"
+    return Sheet(page.name, title, _corner(study), tuple(heads), tuple(lines), chosen)
+
+
+def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line], list[Column]]:
+    """Add the means of the leaderboard's groups that have more than one of the columns."""
+    of = {column.task: target.group for column in heads if (target := paper.targets().get(column.task))}
+    names = [name for name, count in Counter(of.values()).items() if count > 1]
+    wider = []
+    for line in lines:
+        means = []
+        for name in names:
+            cells = [
+                (cell, len(x.metrics)) for cell, x in zip(line.cells, heads, strict=True) if of.get(x.task) == name
+            ]
+            printed = [cell.published if len(cell.published) == full else () for cell, full in cells]
+            means.append(Cell(_average([cell.ours for cell, _ in cells]), _average(printed)))
+        wider.append(replace(line, cells=(*line.cells, *means)))
+    return wider, [*heads, *(Column((name, "mean"), name, AVERAGE, (AVERAGE,)) for name in names)]
+
+
+def _best(
+    study: Study, found: Found, test: Numbers, columns: Sequence[tuple[Column, TaskLine]]
+) -> tuple[list[Values], tuple[str, ...]]:
+    """The paper's best models: for each target the branch with the highest median on dev, then the best of its runs."""
+    dev, values, said = Numbers(study, found, "dev"), list[Values](), []
+    for column, task in columns:
+        runs = {x: dev.runs(task, task.metric, x) for x in study.branches if x != study.baseline}
+        branch = max((x for x in runs if runs[x]), key=lambda x: median(runs[x].values()), default="")
+        seed = max(runs.get(branch, {}), key=lambda seed: runs[branch][seed], default=None)
+        series = [test.runs(task, metric, branch) for metric in column.metrics]
+        there = bool(branch) and all(seed in each for each in series)
+        values.append(tuple(each[seed] for each in series) if there else ())
+        if there:
+            said.append(f"{paper.targets()[column.task].label} {branch}{'' if seed is None else f' (seed {seed})'}")
+    return values, (f"best models, chosen on dev, of them the best run: {', '.join(said)}",) if said else ()

@@ -1,0 +1,268 @@
+"""The paper's tables filled with its own numbers, and with those of small made-up studies."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from conftest import without_torch
+from xstilts import paper
+from xstilts.errors import UserError
+from xstilts.paper import AVERAGE
+from xstilts.plan import plan
+from xstilts.recipe import read
+from xstilts.report import render, show
+from xstilts.report.sheets import configuration, named
+from xstilts.results import Cell, Score, Study, TaskLine, write_atomic, write_rows
+from xstilts.store import MARK, VERSION, Store
+from xstilts.tasks import GROUPS, TASKS
+
+NINE = "+".join(GROUPS["intermediate"])
+ON_TEST = ("xquad", "tydiqa", "tatoeba")
+
+
+def line(name: str, languages: Sequence[str] = ()) -> TaskLine:
+    task = TASKS[name]
+    return TaskLine(name, task.format.name, task.metric, task.metrics, tuple(languages) or task.languages, "en")
+
+
+def study(branches: Sequence[str], tasks: Sequence[TaskLine], seeds=(1,), **more) -> Study:
+    cells = [Cell(b, s, t.name, f"{t.name} {b} {s}") for b in branches for s in seeds for t in tasks]
+    return Study("mine", "some/xlm-r", tuple(seeds), tuple(branches), branches[0], tuple(tasks), tuple(cells), **more)
+
+
+def rows(task: str, branch: str, language: str, values: Sequence[float], split="", seed=1, **more) -> Iterator[Score]:
+    """A score for each metric that the paper prints of a task, and their mean if they are two."""
+    known = dict(zip(paper.targets()[task].metrics, values, strict=True)) if task in paper.targets() else {}
+    split = split or ("test" if task in ON_TEST else "dev")
+    for metric, value in {TASKS[task].metric: sum(values) / len(values), **known}.items():
+        yield Score(task, language, split, metric, value, 100, f"{task} {branch} {seed}", "some/xlm-r", seed, **more)
+
+
+def cells(text: str) -> list[list[str]]:
+    """A table in Markdown as words."""
+    return [[x.strip() for x in row.strip("| \n").split("|")] for row in text.split("\n") if row.startswith("| ")]
+
+
+def plain(text: str) -> str:
+    return text.replace("*", "").replace("<u>", "").replace("</u>", "")
+
+
+def test_the_baselines_numbers_by_language_make_table_2s_first_row_but_for_its_average():
+    tasks = [line(name) for name in paper.targets()]
+    scores = [
+        score
+        for number in range(6, 15)
+        for (_, name, language), values in paper.page(f"table{number}").cells.items()
+        if name == "none" and language != AVERAGE and values
+        for score in rows(paper.page(f"table{number}").task, "none", language, values)
+    ]
+    shown = show(study(["none"], tasks), scores, "table2", beside=True)
+    first, published, difference = cells(plain(render(shown, "markdown")))[2:5]
+    assert " ".join(first) == "XLM-R 80.1 86.5 75.6 62.8 76.1/60.0 70.1/51.5 65.6/48.2 71.5 31.0 65.9"
+    assert " ".join(published) == "paper 80.1 86.5 75.7 62.8 76.1/60.0 70.1/51.5 65.6/48.2 71.5 31.0 67.2"
+    assert " ".join(difference) == "difference +0.0 +0.0 -0.1 +0.0 +0.0/+0.0 +0.0/+0.0 +0.0/+0.0 +0.0 +0.0 -1.3"
+    assert "languages of the paper's" not in render(shown), "POS is over 29 languages, as in the paper"
+
+
+def test_table_2s_own_numbers_give_table_2_back():
+    table = paper.page("table2")
+    branches = {name: NINE if name == "multi-task" else name for block, name in table.rows if block != "benchmark"}
+    scores = []
+    for (block, name, task), values in table.cells.items():
+        if block != "benchmark" and task != AVERAGE:
+            start = table.cells["", "none", task] if block else (0.0,) * len(values)
+            moved = [a + b for a, b in zip(values, start, strict=True)]
+            scores += rows(task, branches[name], TASKS[task].languages[0], moved)
+    made = study([*branches.values()], [line(name, TASKS[name].languages) for name in paper.targets()])
+    given = cells(plain(render(show(made, scores, "table2"), "markdown")))[2:22]
+    for (block, name), words in zip(table.rows, given, strict=False):
+        sign = "" if name == "none" else "+"
+        printed = ["/".join(f"{x:{sign}z.1f}" for x in table.cells[block, name, task]) for task in paper.targets()]
+        assert words[:-1] == [named((block, name), name), *printed]
+        average = table.cells[block, name, AVERAGE][0]
+        disputed = (block, name, AVERAGE) in paper.disputed("paper", "table2")
+        assert disputed or abs(float(words[-1]) - average) < 0.11
+
+
+@pytest.mark.parametrize("number", [6, 7, 12, 13])
+def test_each_table_by_language_comes_back_whole(number):
+    page = paper.page(f"table{number}")
+    branches = [NINE if name == "multi-task" else name for _, name in page.rows]
+    scores = [
+        score
+        for (_, name, language), values in page.cells.items()
+        if language != AVERAGE
+        for score in rows(page.task, NINE if name == "multi-task" else name, language, values)
+    ]
+    shown = show(study(branches, [line(page.task)]), scores, page.name, beside=True)
+    table = cells(plain(render(shown, "markdown")))
+    assert [x.split()[0] for x in table[0][1:-1]] == [x for x in page.columns if x != AVERAGE]
+    assert all(words[1:-1] == table[i - 1][1:-1] for i, words in enumerate(table) if words[0] == "paper")
+    far = [
+        words[-1]
+        for words in table
+        if words[0] == "difference" and any(abs(float(x)) > 0.11 for x in words[-1].split("/"))
+    ]
+    assert far == (["+0.5"] if number == 6 else [])  # Multi-task's 78.9
+
+
+def test_a_gain_is_the_difference_of_medians_and_marks_say_what_is_best():
+    made = study(["none", "mnli", "qqp", "mnli+masked-text", "qqp+masked-text"], [line("xnli")], seeds=(1, 2, 3))
+    values = {"none": (70, 60, 50), "mnli": (75, 61, 62), "qqp": (60, 61, 50), "mnli+masked-text": (66, 67, 68),
+              "qqp+masked-text": (50, 50, 50)}  # fmt: skip
+    scores = [
+        x for b, by_seed in values.items() for s, v in enumerate(by_seed, 1) for x in rows("xnli", b, "sw", [v], seed=s)
+    ]
+    text = render(show(made, scores, "table2"), "markdown")
+    assert "| XLM-R | 60.0 | - |" not in text and "| XLM-R | 60.0 | 60.0 |" in text
+    assert "| MNLI | <u>+2.0</u> |" in text and "| QQP | +0.0 |" in text
+    assert "| MNLI + MLM | **<u>+7.0</u>** |" in text and "| QQP + MLM | -10.0 |" in text
+    assert "bold: best of the column; underlined: best without MLM, and with it" in text
+    assert (
+        "targets that the study lacks: PAWS-X" in text
+        and "languages of the paper's that the means are over: XNLI 1 of 15" in text
+    )
+    assert r"\textbf{\underline{+7.0}}" in render(show(made, scores, "table2"), "latex")
+
+
+def test_pos_is_over_the_languages_with_dev_data():
+    scores = [*rows("udpos", "none", "en", [90]), *rows("udpos", "none", "de", [80])]
+    scores += rows("udpos", "none", "yo", [20], split="test")
+    made = study(["none", "mnli"], [line("udpos")])
+    assert "| XLM-R | 85.0 |" in render(show(made, scores, "table2"), "markdown")
+    assert "| XLM-R | 80.0 | 90.0 | 85.0 |" in render(show(made, scores, "table8"), "markdown")
+    bench = render(show(made, scores, "benchmark"), "markdown")
+    assert "| XLM-R | 20.0 |" in bench and "udpos: chunk_f1, test" in bench
+
+
+def test_the_best_models_are_chosen_on_dev_and_shown_on_test():
+    made = study(["none", "mnli", "qqp"], [line("xnli")], seeds=(1, 2, 3))
+    dev = {"none": (90, 90, 90), "mnli": (70, 72, 90), "qqp": (74, 75, 73)}
+    test = {"none": (10, 20, 30), "mnli": (99, 99, 99), "qqp": (40, 50, 60)}
+    scores = [
+        x
+        for split, values in (("dev", dev), ("test", test))
+        for branch, by_seed in values.items()
+        for seed, value in enumerate(by_seed, 1)
+        for x in rows("xnli", branch, "sw", [value], split=split, seed=seed)
+    ]
+    text = plain(render(show(made, scores, "table2", beside=True), "markdown"))
+    at = cells(text).index(["Best models", "50.0", "50.0"])
+    assert cells(text)[at + 1 : at + 3] == [["paper", "80.0", "-"], ["difference", "-30.0", "-"]]
+    assert "of them the best run: XNLI qqp (seed 2)" in text
+    assert "| Human (Hu et al., 2020) | 92.8 | - |" in text and "| XLM-R (Hu et al., 2020) | 79.2 |" in text
+    assert "Human" not in render(show(made, scores, "table2")), "only beside the paper's"
+
+
+def test_the_benchmark_has_the_leaderboards_groups():
+    made = study(["none"], [line("xnli"), line("pawsx"), line("xquad")])
+    scores = [*rows("xnli", "none", "en", [80], "test"), *rows("pawsx", "none", "en", [90], "test")]
+    scores += rows("xquad", "none", "en", [70, 50])
+    head, _, first = cells(render(show(made, scores, "benchmark"), "markdown"))[:3]
+    assert head[1:] == ["XNLI (acc.)", "PAWS-X (acc.)", "XQuAD (F1/EM)", "Avg.", "pairs (mean)"]
+    assert first == ["XLM-R", "80.0", "90.0", "70.0/50.0", "76.7", "85.0"]
+    document = json.loads(render(show(made, scores, "benchmark"), "json"))
+    assert {x["language"] for x in document["lines"]} >= {"en", "mean"} and len(document["benchmark"]) == 6
+
+
+def test_branches_find_their_rows_by_their_tasks():
+    real = plan(*read("multi-task")).study()
+    assert [configuration(real, branch) for branch in real.branches] == [
+        ("", "none"), ("without MLM", "multi-task"), ("with MLM", "multi-task+masked-text"),
+    ]  # fmt: skip
+    made = study(["none"], [], stand_ins={"nli": "mnli", "text": "masked-text", "nli-de": "mnli-de"})
+    assert configuration(made, "nli+0.25xtext") == ("with MLM", "mnli+masked-text")
+    assert configuration(made, "1..0.5xnli+text") == ("with MLM", "mnli+masked-text")
+    assert configuration(made, "nli-de") == ("without MLM", "mnli-de")
+    for branch in ("mnli+qqp", "mnli > qqp", "mean(mnli, qqp)", "mnli, runs averaged", "text", "all"):
+        assert configuration(made, branch) == ("others", branch)
+    assert named(("with MLM", "anli-plus+masked-text"), "") == "ANLI+ + MLM"
+    assert named(("without MLM", "mnli-de"), "") == "MNLI de"
+
+
+def test_rows_that_the_paper_has_not_stand_below():
+    made = study(["none", "mnli > qqp", "nli"], [line("xnli")], stand_ins={"nli": "mnli"})
+    scores = [x for i, b in enumerate(made.branches) for x in rows("xnli", b, "sw", [50.0 + i])]
+    text = render(show(made, scores, "table6"), "markdown")
+    assert [x[0] for x in cells(text)[2:]] == ["XLM-R", "MNLI", "mnli > qqp"]
+    assert "- rows that the paper lacks: mnli > qqp" in text and "- MNLI: nli" in text
+
+
+TRANSLATED = {"mnli-de": "mnli-de", "qqp-de": "qqp-de"}
+
+
+def test_table_3_has_a_part_for_each_target_language():
+    made = study(["none", "mnli", "mnli-de", "qqp"], [line("xnli")], stand_ins=TRANSLATED)
+    scores = [
+        x
+        for i, branch in enumerate(made.branches)
+        for language in ("en", "de", "ru")
+        for x in rows("xnli", branch, language, [80.0 + i])
+    ]
+    shown = show(made, scores, "table3", beside=True)
+    german = [x[:2] for x in cells(plain(render(shown, "markdown"))) if x[0].startswith(("XLM-R", "MNLI"))]
+    assert german == [
+        ["XLM-R", "80.0"], ["MNLI", "+1.0"], ["XLM-R", "80.0"], ["MNLI", "+1.0"], ["MNLI de", "+2.0"],
+        ["XLM-R", "80.0"], ["MNLI", "+1.0"], ["XLM-R", "-"], ["MNLI", "-"],
+    ]  # fmt: skip
+    read_back = list(csv.DictReader(io.StringIO(render(shown, "csv"))))
+    [own] = [x for x in read_back if (x["block"], x["configuration"]) == ("de", "mnli-de") and x["task"] == "xnli"]
+    assert (own["value"], own["published"], own["gain"], own["language"]) == ("2.0", "-0.4", "True", "de")
+
+
+def test_table_15_has_the_intermediate_tasks_own_scores():
+    other = TaskLine("mnli-de", "classify", "accuracy", ("accuracy",), ("de",), "de")
+    made = study(["none", "mnli", "mnli-de", "qqp"], [line("mnli"), other, line("qqp")], stand_ins=TRANSLATED)
+    scores = [*rows("mnli", "mnli", "en", [87]), *rows("mnli", "none", "en", [33]), *rows("qqp", "qqp", "en", [88])]
+    scores.append(Score("mnli-de", "de", "dev", "accuracy", 80, 100, "mnli-de mnli-de 1", "some/xlm-r", 1))
+    text = render(show(made, scores, "table15", beside=True), "markdown")
+    assert [x for x in cells(text) if x[0] in ("en", "Translated to de")] == [
+        ["en", "87.0", "88.0"], ["Translated to de", "80.0", "-"],
+    ]  # fmt: skip
+    assert [x for x in cells(text) if x[0] == "paper"] == [["paper", "87.1", "88.0"], ["paper", "82.2", "84.6"]]
+
+
+def test_what_is_not_finished_is_told_and_runs_at_chance_are_marked():
+    made = study(["none", "mnli", "qqp"], [line("xnli")])
+    scores = [*rows("xnli", "none", "en", [80], chance=33.3), *rows("xnli", "mnli", "en", [33.3], chance=33.3)]
+    text = render(show(made, scores, "table2", notes=["look\nout"]), "markdown")
+    assert "| MNLI | <u>" not in text and "| MNLI | -46.7§ |" in text and "| QQP | - | - |" in text
+    assert "- not finished or failed, counted nowhere: qqp: xnli (seed 1)" in text and "- note: look out" in text
+
+
+def test_what_cannot_be_shown_is_told():
+    with pytest.raises(UserError, match=r"no layout 'table66'.*did you mean 'table6'"):
+        show(study(["none"], []), [], "table66")
+    with pytest.raises(UserError, match="nothing is published in the layout 'overview'"):
+        show(study(["none"], []), [], "overview", beside=True)
+    with pytest.raises(UserError, match="mine: the study scores none of the paper's target tasks"):
+        show(study(["none"], [line("play-nli")]), [], "table2")
+    with pytest.raises(UserError, match="mine: the study scores no PAWS-X, which is table7"):
+        show(study(["none"], [line("xnli")]), [], "table7")
+    with pytest.raises(UserError, match="name intermediate tasks in `evaluate`"):
+        show(study(["none"], [line("xnli")]), [], "table15")
+
+
+def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
+    made, store = study(["none", "mnli"], [line("xnli"), line("tatoeba")]), Store(tmp_path)
+    write_atomic(tmp_path / MARK, json.dumps({"version": VERSION}))
+    store.save_study(made)
+    for i, cell in enumerate(made.cells):
+        store.begin(cell.step)
+        write_rows(store.step(cell.step) / "scores.jsonl", rows(cell.task, cell.branch, "sw", [50.0 + i]))
+        store.finish(cell.step, {})
+    text = without_torch("report", tmp_path, "--layout", "table2", "--beside", "paper")
+    assert [x.split() for x in text.splitlines() if x.startswith(("MNLI", "  paper"))][1:3] == [
+        ["MNLI", "+2.0", "+2.0", "+2.0"], ["paper", "-1.2*", "+48.8*", "-"],
+    ]  # fmt: skip
+    assert "\nXLM-R           50.0" not in without_torch("report", tmp_path, "--layout", "benchmark")
+    assert "Table 6: XNLI by language" in without_torch("report", tmp_path, "--layout", "table6", "--format", "latex")
+    said = subprocess.run([sys.executable, "-c", "from xstilts.cli import main; main()", "report", tmp_path, "--layout",
+                           "tabel2"], capture_output=True, text=True, check=False)  # fmt: skip
+    assert said.returncode == 2
+    assert said.stderr == "error: --layout: there is no layout 'tabel2' (did you mean 'table2'?)\n"
