@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.report import LAYOUTS, Layout, build, render
+from xstilts.report import ALL_TASKS, LAYOUTS, MEAN, Layout, build, render
 from xstilts.results import Cell, Score, Study, TaskLine
 
 
@@ -276,3 +276,27 @@ def test_unknown_names_are_told():
         render(build(study(task()), []), "markdwn")
     with pytest.raises(UserError, match="did you mean 'accuracy'"):
         build(study(task(metric="acuracy")), [])
+
+
+def test_an_intermediate_tasks_own_scores_are_in_no_table_of_targets():
+    practised = replace(task("qqp", ("en",)), practised=True)
+    scores = [*rows("none", "en", (50, 50, 50)), *rows("mnli", "en", (60, 60, 60)),
+              *rows("mnli", "en", (90, 90, 90), task="qqp")]  # fmt: skip
+    whole = study(task("nli", ("en",)), practised)
+    cells = tuple(cell for cell in whole.cells if cell.task == "nli" or cell.branch == "mnli")
+    made = build(replace(whole, cells=cells), scores)
+    text = render(made)
+    assert "qqp" not in text and "the intermediate tasks' own dev scores: --layout table15" in text
+    assert [x.median for x in made.lines if x.task == "qqp" and x.language == MEAN] == [90]
+    assert not [x for x in made.lines if x.task == ALL_TASKS]
+
+
+def test_each_of_several_encoders_has_its_own_baseline():
+    branches = ("A: none", "A: mnli", "B: none", "B: mnli")
+    own = {"A: none": "A: none", "A: mnli": "A: none", "B: none": "B: none", "B: mnli": "B: none"}
+    several = replace(study(task("nli", ("en",)), branches=branches), baseline=None, baselines=own)
+    values = {"A: none": 50, "A: mnli": 60, "B: none": 70, "B: mnli": 71}
+    made = build(several, [row for branch, x in values.items() for row in rows(branch, "en", (x, x, x))])
+    gains = {x.branch: x.gain for x in made.lines if x.language == MEAN}
+    assert gains == {"A: none": None, "A: mnli": 10, "B: none": None, "B: mnli": 1}
+    assert "gain over the same encoder's baseline" in render(made)

@@ -57,20 +57,21 @@ def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, C
         UserError: no finished step has predictions of a test split, some cannot be read, or the folder cannot be
             written.
     """
-    if any(task.file not in KINDS for task in study.tasks):
+    if any(task.file not in KINDS for task in study.targets):
         what, hint = f"'{study.name}' was run by an earlier xstilts, which kept too little for this", "run it again"
         raise UserError(what, where=str(store.folder), hint=hint)
     if folder.exists() and not folder.is_dir():
         raise UserError("is no folder", where=str(folder), hint="--to names the folder to write into")
     written, names = Written(), _folder_names([BEST, *study.branches])
-    tasks = {line.name: line for line in study.tasks}
+    tasks = {line.name: line for line in study.targets}
     places: dict[str, list[Path]] = defaultdict(list)
-    for cell in study.cells:
+    cells = [cell for cell in study.cells if cell.task in tasks]
+    for cell in cells:
         if store.done(cell.step):
             places[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
         else:
             written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
-    of = {cell.step: tasks[cell.task] for cell in study.cells}
+    of = {cell.step: tasks[cell.task] for cell in cells}
     found = Collector()
     with told(folder):
         for step, homes in places.items():
@@ -102,7 +103,7 @@ def _write_best(
     """Copy the files of the selected runs, and say which they are."""
     best = folder / BEST
     taken = {}
-    for task in study.tasks:
+    for task in study.targets:
         choice = chosen.get(task.name)
         if choice is None:
             written.lacks["no run is selected"][task.name] = {}

@@ -124,6 +124,16 @@ class Study:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """What a user's own tasks stand for (see `Task.stands_for`), by their names."""
 
+    @property
+    def targets(self) -> tuple[TaskLine, ...]:
+        """The tasks that the study is about: all but those whose own scores only tell how a phase before went."""
+        return tuple(task for task in self.tasks if not task.practised)
+
+    def against(self, branch: str) -> str | None:
+        """The branch that a branch's gains are measured against: its encoder's baseline; None for that itself."""
+        other = self.baselines.get(branch, self.baseline)
+        return None if other == branch else other
+
     def to_json(self) -> str:
         """One JSON document."""
         return TypeAdapter(Study).dump_json(self, indent=1).decode()

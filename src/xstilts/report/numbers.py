@@ -211,7 +211,7 @@ def mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
 
 def _task_mean_lines(study: Study, lines: Sequence[Line], means: Mapping[str, Mapping[str, Series]]) -> list[Line]:
     """The mean over tasks of the main metrics, for branches that have all tasks that any branch has."""
-    tasks = [task for task in study.tasks if means[task.name]]
+    tasks = [task for task in study.targets if means[task.name]]
     if len(tasks) < 2 or not all(metrics.get(task.metric).percent for task in tasks):
         return []
     series = {branch: _average([means[task.name].get(branch, {}) for task in tasks]) for branch in study.branches}
@@ -234,14 +234,14 @@ def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **
         max=max(values),
         seeds=len(values),
         n=n,
-        gain=_gain(series, branch, study.baseline),
+        gain=_gain(series, branch, study.against(branch)),
         chance=None,
         collapsed=(),
     )
 
 
 def _gain(series: Mapping[str, Series], branch: str, baseline: str | None) -> float | None:
-    if baseline is None or branch == baseline:
+    if baseline is None:
         return None
     pairs = _aligned([series[branch], series.get(baseline, {})]).values()
     return median(a - b for a, b in pairs) if pairs else None

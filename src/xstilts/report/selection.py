@@ -80,7 +80,7 @@ class Selection:
 
     def of(self, rule: str) -> dict[str, Choice]:
         """The choice of a rule for each task, with the score of its main metric."""
-        main = {task.name: task.metric for task in self.study.tasks}
+        main = {task.name: task.metric for task in self.study.targets}
         return {x.task: x for x in self.choices if x.rule == rule and main.get(x.task) == x.metric}
 
 
@@ -91,7 +91,7 @@ def select(study: Study, scores: Iterable[Score]) -> Selection:
     is no test). Of equally good ones the first in the study is taken.
     """
     found, _ = join(study, scores)
-    choices = [choice for task in study.tasks for choice in _of_task(study, task, found)]
+    choices = [choice for task in study.targets for choice in _of_task(study, task, found)]
     return Selection(study, (*choices, *_over_tasks(Selection(study, tuple(choices)))))
 
 
@@ -149,9 +149,9 @@ def _selected(
 def _over_tasks(selection: Selection) -> Iterator[Choice]:
     """The mean over all tasks of each rule that has them all; and over those that every rule has, if they are fewer."""
     by_rule = {rule: chosen for rule in (BASELINE, *RULES) if (chosen := selection.of(rule))}
-    if not all(get(task.metric).percent for task in selection.study.tasks):
+    if not all(get(task.metric).percent for task in selection.study.targets):
         return
-    tasks = [task.name for task in selection.study.tasks if any(task.name in chosen for chosen in by_rule.values())]
+    tasks = [task.name for task in selection.study.targets if any(task.name in chosen for chosen in by_rule.values())]
     shared = [task for task in tasks if all(task in chosen for chosen in by_rule.values())]
     for name, over in ((ALL_TASKS, tasks), (SHARED, shared)):
         for rule, chosen in by_rule.items():

@@ -66,7 +66,7 @@ def _runs(selection: Selection) -> Table:
             return Entry()
         return Entry(names[choice.branch] + ("" if choice.seed is None else f", {choice.seed}"))
 
-    tasks = [task.name for task in selection.study.tasks if any(task.name in x for x in chosen.values())]
+    tasks = [task.name for task in selection.study.targets if any(task.name in x for x in chosen.values())]
     lines = [(task, tuple(called(x.get(task)) for x in chosen.values())) for task in tasks]
     heads = tuple((_marked(rule), "") for rule in RULES)
     return Table("the selected runs: branch, seed", "task", heads, tuple(lines))

@@ -98,7 +98,7 @@ def compare(
     found, _ = join(study, scores)
     rows: list[Comparison] = []
     untested: Untested = defaultdict(dict)
-    for task in study.tasks:
+    for task in study.targets:
         shown = choose(task, task.metric, found, split)
         whole = [*complete(shown)]
         tests = _tests(study, task, shown, whole, predictions, untested)
@@ -171,7 +171,7 @@ def _tests(
     study: Study, task: TaskLine, shown: Shown, whole: Sequence[str], predictions: Predictions, untested: Untested
 ) -> dict[tuple[str, str], _Found]:
     """Difference, interval and p of each branch in each language, and of their means."""
-    if study.baseline is None or len(study.branches) < 2:
+    if not any(map(study.against, study.branches)):
         return {}
     score = resample.parts(task.metric, "").score
     sheets = _sheets(task, shown, predictions)
@@ -222,9 +222,9 @@ def _pair(
 ) -> dict[tuple[str, str], _Paired]:  # fmt: skip
     """Branches that can be compared with the baseline in a language; for the others, why not."""
     pairs = {
-        branch: _same_seeds(by_branch.get(study.baseline or "", {}), by_branch[branch])
+        branch: _same_seeds(by_branch.get(baseline, {}), by_branch[branch])
         for branch in study.branches
-        if branch in by_branch and branch != study.baseline
+        if branch in by_branch and (baseline := study.against(branch)) is not None
     }
     steps = dict.fromkeys(row.step for seeds in pairs.values() for both in seeds for row in both)
     found = {step: sheet for step in steps if (sheet := sheets[step, language]) is not None}

@@ -11,14 +11,14 @@ from xstilts.metrics import resample
 from xstilts.report.formats import Document
 from xstilts.report.numbers import MEAN
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
-from xstilts.report.tables import MISSING, Entry, Table, short_names
+from xstilts.report.tables import MISSING, Entry, Table, baseline, short_names
 from xstilts.results import TaskLine
 
 
 def document(found: Significance) -> Document:
     """For each task a table of its branches, and one of its languages; rows with all digits for programs."""
     study, shown = found.study, list[Table]()
-    for task in study.tasks:
+    for task in study.targets:
         rows = [row for row in found.rows if row.task == task.name]
         if means := [row for row in rows if row.language == MEAN]:
             shown.append(_branches(found, means))
@@ -57,15 +57,16 @@ def _branches(found: Significance, rows: Sequence[Comparison]) -> Table:
 def _languages(found: Significance, task: TaskLine, rows: Sequence[Comparison]) -> Iterator[Table]:
     """Differences: a row for each language, a column for each branch but the baseline."""
     names, at = short_names(found.study.branches), {(row.language, row.branch): row for row in rows}
-    branches = [x for x in found.study.branches if x != found.study.baseline and any(row.branch == x for row in rows)]
-    if found.study.baseline is None or not branches:
+    study = found.study
+    branches = [x for x in study.branches if study.against(x) is not None and any(row.branch == x for row in rows)]
+    if not branches:
         return
     lines = []
     for language in dict.fromkeys(row.language for row in rows if row.language != MEAN):
         entries = [_difference(at.get((language, branch))) for branch in branches]
         split = next(row.split for row in rows if row.language == language)
         lines.append((titled(language) + ("" if split == found.split else "†"), tuple(entries)))
-    title = f"{task.name}: {task.metric}, difference from '{found.study.baseline}' in each language"
+    title = f"{task.name}: {task.metric}, difference from {baseline(study)} in each language"
     yield Table(
         title, "language", tuple((names[branch], "95 % interval, p (Holm)") for branch in branches), tuple(lines)
     )
@@ -106,7 +107,7 @@ def _legend(found: Significance) -> list[str]:
     tested = any(row.p is not None for row in rows)
     explained = [
         ("median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)), rows),
-        (f"difference: from '{study.baseline}' at the same seed, mean over the seeds", tested),
+        (f"difference: from {baseline(study)} at the same seed, mean over the seeds", tested),
         (
             f"interval: {resample.SAMPLES:,} bootstrap samples of seeds and examples, the same ones on both sides",
             tested,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xstilts import metrics
 from xstilts.languages import titled
 from xstilts.report.numbers import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
-from xstilts.results import TaskLine
+from xstilts.results import Study, TaskLine
 
 MISSING = "-"
 COLLAPSED = "§"
@@ -56,10 +56,10 @@ class Table:
 def tables(report: Report) -> list[Table]:
     """The tables that the report's layout asks for; tasks without any score have none of their own."""
     result = []
-    if "overview" in report.layout.views and report.study.tasks:
+    if "overview" in report.layout.views and report.study.targets:
         result.append(_overview(report))
     if "languages" in report.layout.views:
-        result += [_languages(report, task) for task in report.study.tasks if _lines_of(report, task)]
+        result += [_languages(report, task) for task in report.study.targets if _lines_of(report, task)]
     return result
 
 
@@ -72,8 +72,8 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
     labels = [label for table in shown for label, _ in table.rows]
     words = " ".join([*heads, *labels, *(table.title for table in shown)])
     seeds = ", ".join(map(str, study.seeds))
-    others = {task.name: _others(report, task) for task in study.tasks}
-    for task in study.tasks:
+    others = {task.name: _others(report, task) for task in study.targets}
+    for task in study.targets:
         if others[task.name] and len(others[task.name]) == len(_scored(report, task)):
             others[task.name] = ("all languages",)
     averages = " or an average of runs" if any(name.endswith("runs averaged") for name in study.branches) else ""
@@ -81,7 +81,7 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         ("± half the range over the seeds; values are medians over seeds " + seeds, spread),
         (f"no ±: a single run{averages}", spread and not all(entry.spread for entry in numbers)),
         (
-            f"signed numbers: gain over '{study.baseline}' at the same seed, median over seeds",
+            f"signed numbers: gain over {baseline(study)} at the same seed, median over seeds",
             any(entry.gain for entry in numbers),
         ),
         ("zero-shot: the mean without the language that was trained on", ZERO_SHOT in labels),
@@ -91,14 +91,20 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         (f"‡ in no mean, for want of scores in some branch or seed: {_by_task(report.left_out)}", report.left_out),
         (f"{COLLAPSED} ended at chance: {_collapsed(report)}", any(entry.mark for entry in numbers)),
         (f"not finished or failed, counted nowhere: {_missing(report)}", report.missing),
+        ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
     ]
     sizes: dict[str, list[str]] = defaultdict(list)
-    for task in study.tasks:
+    for task in study.targets:
         if _lines_of(report, task):
             sizes[_size(report, task)].append(task.name)
     counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
     spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]
     return [text for text, holds in explained if holds] + spelled + counted + [f"note: {note}" for note in report.notes]
+
+
+def baseline(study: Study) -> str:
+    """What gains are measured against, in words."""
+    return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
 
 
 def _lines_of(report: Report, task: TaskLine) -> list[Line]:
@@ -108,7 +114,7 @@ def _lines_of(report: Report, task: TaskLine) -> list[Line]:
 def _overview(report: Report) -> Table:
     study, split = report.study, report.layout.split
     columns, heads = [], []
-    for task in study.tasks:
+    for task in study.targets:
         lines = {line.branch: line for line in _lines_of(report, task) if line.language == MEAN}
         dagger = "†" if any(line.split != split for line in lines.values()) else ""
         heads.append((task.name + dagger, _unit(task.metric)))
@@ -221,7 +227,7 @@ def _collapsed(report: Report) -> str:
     """Tasks, their branches, how many runs: `xnli: none 2 of 3 runs (seeds 1, 3)`."""
     said = []
     names = short_names(report.study.branches)
-    for task in report.study.tasks:
+    for task in report.study.targets:
         runs = [
             f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"
             for line in _lines_of(report, task)
