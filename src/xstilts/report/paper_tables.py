@@ -71,7 +71,7 @@ def document(
     """
     found, said = join(study, scores)
     sheets = PAGES[layout](study, found)
-    shown = [_table(sheet, beside) for sheet in sheets]
+    shown = [table for sheet in sheets if (table := _table(sheet, beside)).rows]
     lines = [line for sheet in sheets for line in _rows(sheet, beside)]
     missing = _missing(study, found)
     notes = [" ".join(note.split()) for note in (*said, *notes)]
