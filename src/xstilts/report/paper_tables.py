@@ -242,7 +242,8 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
     for name, task in ours.items():
         mine, theirs = set(numbers.languages(task)), paper.languages(name, split)
         if mine and mine != theirs and page.task in ("", name):
-            few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}")
+            more = f" and {len(mine - theirs)} others" if mine - theirs else ""
+            few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}")
     lacking = [label for name, label in labels.items() if name not in ours]
     rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
