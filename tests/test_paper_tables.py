@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -15,11 +16,12 @@ from xstilts.errors import UserError
 from xstilts.paper import AVERAGE
 from xstilts.plan import plan
 from xstilts.recipe import read
-from xstilts.report import render, show
+from xstilts.report import NAMES, PAPER, render, show
+from xstilts.report.pages import PAGES
 from xstilts.report.sheets import configuration, named
 from xstilts.results import Cell, Score, Study, TaskLine, write_atomic, write_rows
 from xstilts.store import MARK, VERSION, Store
-from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks import GROUPS, TASKS, with_own
 
 NINE = "+".join(GROUPS["intermediate"])
 ON_TEST = ("xquad", "tydiqa", "tatoeba")
@@ -185,6 +187,18 @@ def test_branches_find_their_rows_by_their_tasks():
     assert named(("without MLM", "mnli-de"), "") == "MNLI de"
 
 
+def test_a_task_of_ones_own_stands_for_what_it_is_like(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "small: {like: mnli, data: {train: t.jsonl, dev: d.jsonl}}\n"
+        "smaller: {like: small}\n"
+        "german: {like: small, languages: [de], train_languages: [de]}\n"
+        "other: {format: classify, labels: [a, b], data: {train: o.jsonl, dev: p.jsonl}}\n"
+    )
+    tasks = with_own([tmp_path / "mine.yaml"])
+    names = {name: tasks[name].stands_for for name in ("small", "smaller", "german", "other", "mnli", "masked-text")}
+    assert names == {"small": "mnli", "smaller": "mnli", "german": "mnli-de"} | {x: x for x in [*names][3:]}
+
+
 def test_rows_that_the_paper_has_not_stand_below():
     made = study(["none", "mnli > qqp", "nli"], [line("xnli")], stand_ins={"nli": "mnli"})
     scores = [x for i, b in enumerate(made.branches) for x in rows("xnli", b, "sw", [50.0 + i])]
@@ -233,6 +247,23 @@ def test_what_is_not_finished_is_told_and_runs_at_chance_are_marked():
     text = render(show(made, scores, "table2", notes=["look\nout"]), "markdown")
     assert "| MNLI | <u>" not in text and "| MNLI | -46.7§ |" in text and "| QQP | - | - |" in text
     assert "- not finished or failed, counted nowhere: qqp: xnli (seed 1)" in text and "- note: look out" in text
+
+
+def test_every_layout_of_the_paper_has_a_page():
+    assert (*PAGES,) == PAPER and {*PAPER} < {*NAMES}
+
+
+def test_a_lone_baseline_is_no_best_model():
+    text = render(
+        show(replace(study(["none"], [line("xnli")]), baseline=None), rows("xnli", "none", "sw", [50]), "table2")
+    )
+    assert [x.split() for x in text.splitlines() if x.startswith("XLM-R")] == [
+        ["XLM-R", *["50.0"] * 2],
+        ["XLM-R", "-", "-"],
+    ]
+    assert "Best models" not in text and "no MLM" not in text
+    none = study(["mnli"], [line("xnli")])
+    assert "MNLI" in render(show(replace(none, baseline=None), rows("xnli", "mnli", "sw", [50]), "table2"))
 
 
 def test_what_cannot_be_shown_is_told():

@@ -76,7 +76,9 @@ def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colo
     console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
     for table in shown:
         console.print(Text(table.title, style="bold"))
-        panels = min(_panels(table, width), _panels(_turned(table), width), key=lambda drawn: len(drawn) > 1)
+        panels = _panels(table, width)
+        if len(panels) > 1 and len(turned := _panels(_turned(table), width)) == 1:
+            panels = turned
         for panel in panels:
             console.print(panel)
             console.print()

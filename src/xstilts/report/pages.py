@@ -54,7 +54,7 @@ def table2(study: Study, found: Found) -> list[Sheet]:
     heads = (*(column for column, _ in columns), _AVERAGE)
     return [
         Sheet(page.name, f"{page.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
-        _benchmark(study, found, [(("", BASELINE), study.baseline)] if study.baseline else []),
+        _benchmark(study, found, [x for x in ordered(study, page) if x[0][1] == BASELINE]),
     ]
 
 
@@ -243,7 +243,8 @@ def _best(
     """The paper's best models: for each target the branch with the highest median on dev, then the best of its runs."""
     dev, values, said = Numbers(study, found, "dev"), list[Values](), []
     for column, task in columns:
-        runs = {x: dev.runs(task, task.metric, x) for x in study.branches if x != study.baseline}
+        trained = [branch for branch in study.branches if configuration(study, branch)[1] != BASELINE]
+        runs = {branch: dev.runs(task, task.metric, branch) for branch in trained}
         branch = max((x for x in runs if runs[x]), key=lambda x: median(runs[x].values()), default="")
         seed = max(runs.get(branch, {}), key=lambda seed: runs[branch][seed], default=None)
         series = [test.runs(task, metric, branch) for metric in column.metrics]

@@ -71,7 +71,7 @@ def document(
     """
     found, said = join(study, scores)
     sheets = PAGES[layout](study, found)
-    shown = [_table(sheet, beside) for sheet in sheets]
+    shown = [table for sheet in sheets if (table := _table(sheet, beside)).rows]
     lines = [line for sheet in sheets for line in _rows(sheet, beside)]
     missing = _missing(study, found)
     notes = [" ".join(note.split()) for note in (*said, *notes)]
@@ -242,7 +242,8 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
     for name, task in ours.items():
         mine, theirs = set(numbers.languages(task)), paper.languages(name, split)
         if mine and mine != theirs and page.task in ("", name):
-            few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}")
+            more = f" and {len(mine - theirs)} others" if mine - theirs else ""
+            few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}")
     lacking = [label for name, label in labels.items() if name not in ours]
     rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
