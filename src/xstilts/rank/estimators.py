@@ -18,6 +18,8 @@ SMALLEST = 1e-12
 """What counts as nothing beside the largest: eigenvalues of constant features, noise where labels are told exactly."""
 GRID = 200
 """Ratios of the two precisions that are tried before the best of them is refined."""
+SHUFFLES = 5
+"""Times that labels are shuffled to tell what features tell by chance."""
 GOLDEN = (np.sqrt(5) - 1) / 2
 ROUNDS = 60
 """Rounds of the refinement at most."""
@@ -114,12 +116,19 @@ def h_score(features_NH: NDArray[Any], labels_N: NDArray[Any], shrinkage: float 
 
 
 def told(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
-    """The H-score as a share of the most it can be: what part of the labels the features tell linearly, 0 to 1.
+    """What part of the labels the features tell linearly, from 0 for what shuffled labels get to 1 for all.
 
-    The most is the number of classes less one, or the hidden size where that is less.
+    An H-score grows with the classes, and is the higher the fewer examples there are, whatever these say. So that tasks
+    can be compared, that of the same labels shuffled is taken away from it and from the most it can be: the number of
+    classes less one, or the hidden size where that is less.
+
+    Raises:
+        UserError: see `h_score`.
     """
+    rng = np.random.default_rng(0)
+    by_chance = float(np.mean([h_score(features_NH, rng.permutation(labels_N)) for _ in range(SHUFFLES)]))
     most = min(len(np.unique(labels_N)) - 1, int(features_NH.shape[1]))
-    return h_score(features_NH, labels_N) / most
+    return max(0.0, (h_score(features_NH, labels_N) - by_chance) / (most - by_chance))
 
 
 def ledoit_wolf(features_NH: NDArray[Any]) -> float:

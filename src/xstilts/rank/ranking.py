@@ -170,10 +170,10 @@ def _after(
     """LogME and H-score on the targets' labels of each candidate's encoders, the mean over their seeds."""
     assert ask.known is not None
     result: dict[tuple[str, str], dict[str, float]] = {}
-    for name in ask.among:
-        places = ask.known.encoders(name)
-        if not places:
-            notes.append(f"{name}: the run folder has no encoder that was trained on it, or has it no more")
+    encoders = {name: ask.known.encoders(name) for name in ask.among}
+    if lacking := [name for name, places in encoders.items() if not places]:
+        notes.append(f"the run folder has no encoder, or no more, that was trained on {', '.join(lacking)}")
+    for name, places in encoders.items():
         fits: dict[str, list[dict[str, float]]] = {target: [] for target in targets if target != name}
         for place in places:
             say(f"{name}: {place}")

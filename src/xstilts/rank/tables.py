@@ -20,7 +20,8 @@ def _of_target(made: Ranking, target: str) -> Table:
     methods = [name for name in METHODS if any(name in line.scores for line in lines)]
     columns = [(METHODS[name].title, METHODS[name].unit) for name in methods]
     rows = [(line.candidate, _cells(methods, line.scores, line.places)) for line in lines]
-    if before := made.before.get(target):
+    before = {name: score for name, score in made.before.get(target, {}).items() if name in methods}
+    if before:
         rows.append(("(before)", _cells(methods, before, {})))
     if any(line.gain is not None for line in lines):
         columns.append(("gain", "points"))
