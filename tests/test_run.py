@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Files, Said
 from xstilts.results import Prediction, Score, read_rows
-from xstilts.store import Store, opened
+from xstilts.store import Store
 
 PLAY = """\
 name: play
@@ -139,13 +139,6 @@ def test_other_data_under_the_same_name_are_refused(study: Files) -> None:
     said = study.run("--data", study.folder / "two")
     (step,) = steps(study.out, "score mine")
     assert said.code == 2 and f"{study.folder}/two/dev-de.tsv: is not what step {step.name} was made from" in said.err
-
-
-def test_a_second_run_at_the_same_time_is_refused(study: Files) -> None:
-    with opened(Store(study.out)):
-        said = study.run()
-    assert (said.code, said.err) == (2, f"error: {study.out}: another run is using this folder\n")
-    assert study.run().code == 0
 
 
 def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:

@@ -1,6 +1,5 @@
 """The run folder: what is undone with a step, what it says of trainings at chance, rows that are damaged."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,16 @@ from xstilts.results import Cell, Study, TaskLine
 from xstilts.store import CHECKPOINT, Store
 
 
-def step(store: Store, id: str, *parents: str, learned: str = "", **facts: Any) -> None:
-    """A finished step, with a checkpoint as an unfinished one has."""
-    store.begin(id)
+def begin(store: Store, id: str, *parents: str, learned: str = "") -> None:
+    """A step begins."""
     training = {"training": {"parts": [{"task": learned}]}} if learned else {}
     row = {"title": id, "seed": 1, "parent": parents[0] if parents else None, **training}
-    row |= {"parents": parents} if len(parents) > 1 else {}
-    (store.step(id) / "step.json").write_text(json.dumps(row), encoding="utf-8")
+    store.begin(id, row | ({"parents": parents} if len(parents) > 1 else {}))
+
+
+def step(store: Store, id: str, *parents: str, learned: str = "", **facts: Any) -> None:
+    """A finished step, with a checkpoint as an unfinished one has."""
+    begin(store, id, *parents, learned=learned)
     store.finish(id, facts)
     (store.step(id) / CHECKPOINT).touch()
 
@@ -37,7 +39,7 @@ def test_all_that_came_of_a_step_is_undone_with_it(tmp_path: Path) -> None:
     steps = (("a",), ("b", "a"), ("other",), ("merge", "other", "b"), ("score", "merge"), ("apart", "other"))
     for id, *parents in steps:
         step(store, id, *parents)
-    store.begin("a")
+    begin(store, "a")
     assert [id for id in ("other", "apart", "b", "merge", "score") if store.done(id)] == ["other", "apart"]
     left = {path.parent.name for path in tmp_path.glob(f"steps/*/{CHECKPOINT}")}
     assert left == {"a", "other", "apart"}, "a step's own checkpoint is what it goes on from"
@@ -49,7 +51,7 @@ def test_a_step_that_names_itself_as_parent_ends_nothing(tmp_path: Path) -> None
     step(store, "a", "b", learned="x", **AT_CHANCE)
     assert store.notes(study(("y", "b"))) == ["a, seed 1 ended at chance on its dev set (50.0; chance is 50.0)"]
     (store.step("b") / CHECKPOINT).touch()
-    store.begin("b")
+    begin(store, "b", "a", "b")
     assert not store.done("a") and (store.step("b") / CHECKPOINT).exists()
 
 
@@ -82,7 +84,7 @@ def test_a_damaged_row_says_nothing(tmp_path: Path, row: str) -> None:
     step(store, "score", "a")
     (store.step("a") / "step.json").write_text(row, encoding="utf-8")
     assert store.notes(study(("y", "score"))) == []
-    store.begin("a")
+    begin(store, "a")
     assert not store.done("score")
 
 

@@ -66,6 +66,10 @@ def run(
         int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
+    runner: Annotated[Literal["local"], typer.Option(help="Where the steps are done: on this machine.")] = "local",
+    workers: Annotated[
+        int, typer.Option(help="Steps at once, in processes that share the cores or have a GPU each.", min=1)
+    ] = 1,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
@@ -76,7 +80,7 @@ def run(
     from xstilts.run import Resources  # torch from here on
     from xstilts.run import run as do
 
-    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile))
+    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile), workers, runner)
     if second():
         return
     many = len(made.study().tasks) > MANY
