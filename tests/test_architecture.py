@@ -13,9 +13,9 @@ from xstilts.tasks import TASKS
 ROOT = Path(xstilts.__file__).parent
 LAYERS = """
     errors languages metrics source task strict_yaml results playground device retrieval formats tasks data catalogue
-    mixing phase recipe step plan folder disk report locks store submission scoring arrays pieces features parallel
-    packing batching heads lm_head encoder scratch averaging checkpoint meter optimizer train evaluate stopping intake
-    progress corpus show work runners run cli
+    mixing phase recipe step plan folder disk report locks store garbage submission scoring arrays pieces features
+    parallel packing batching heads lm_head encoder scratch averaging checkpoint meter optimizer train evaluate stopping
+    intake progress corpus show work runners run cli
 """.split()
 """Rooms, a file or a folder each, in the order of their imports: each may import only those before it."""
 TENSORS = set(

@@ -78,6 +78,7 @@ class Plan:
             baseline=next((name for name in (_BASELINE, _ALL) if name in branches and len(branches) > 1), None),
             tasks=tuple(self._line(self.tasks[name]) for name in names),
             cells=tuple(self.cells),
+            steps=tuple(self.steps),
         )
 
     def _line(self, task: Task) -> TaskLine:

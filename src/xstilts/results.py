@@ -116,6 +116,8 @@ class Study:
     """The branch that gains are measured against."""
     tasks: tuple[TaskLine, ...]
     cells: tuple[Cell, ...]
+    steps: tuple[str, ...] = ()
+    """All steps of the plan: what the recipe needs of its store."""
 
     def to_json(self) -> str:
         """One JSON document."""

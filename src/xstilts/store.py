@@ -200,13 +200,18 @@ class Store:
         write_atomic(path, content)
         return other
 
+    def recipes(self) -> dict[str, Path]:
+        """The files of its recipes by name, the newest last."""
+        files = [(path.stat().st_mtime, path) for path in (self.folder / "recipes").glob("*.json")]
+        return {path.stem: path for _, path in sorted(files)}
+
     def study(self, name: str | None) -> Study:
         """The study of a recipe: the one named, or the newest.
 
         Raises:
             UserError: no such recipe here, or none at all.
         """
-        files = {p.stem: p for p in sorted((self.folder / "recipes").glob("*.json"), key=lambda p: p.stat().st_mtime)}
+        files = self.recipes()
         if not files:
             raise UserError("holds no recipe's results yet", where=str(self.folder))
         if name is not None and name not in files:
@@ -236,7 +241,7 @@ class Store:
                 at, is_own = before.pop()
                 learned = [part.task for part in training.parts] if (training := row(at).training) else []
                 if learned and not is_own and cell.task not in learned and ended(at):
-                    said[f"{row(at).title}, seed {row(at).seed} ended at chance on its dev set ({ended(at)})"] = None
+                    said[f"{self.title(at)} ended at chance on its dev set ({ended(at)})"] = None
                 further = [(id, is_own and not learned) for id in row(at).before]
                 before += [step for step in further if step not in seen]
                 seen |= dict.fromkeys(further)
@@ -251,6 +256,11 @@ class Store:
             return f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
         except (KeyError, TypeError, ValueError) as error:
             raise UserError("cannot be read", where=str(self.step(id) / "done.json"), hint=self._again(id)) from error
+
+    def title(self, id: str) -> str:
+        """What a step does, in words, with its seed; empty where that is not known."""
+        row = self._row(id) or _Begun()
+        return row.title if row.seed is None else f"{row.title}, seed {row.seed}"
 
     def _row(self, id: str) -> _Begun | None:
         """What was planned for a step that has begun; None if it has not, or cannot be read."""
