@@ -6,7 +6,7 @@ Two measurements, on small studies of the playground, all with one thread a work
    the steps themselves took (`done.json`), for each step; in an empty run folder, and in one that holds thousands of
    other steps. The target is 0.1 s: 1 % of a step of ten seconds.
 2. A study of independent small trainings and their scoring, with one worker and with two, in turns; the time counts
-   from the beginning of the first step to the end of the last, and beside it all of it, with the start of the processes.
+   from the beginning of the first step to the end of the last; beside it all of it, with the start of the processes.
 """
 
 from __future__ import annotations
