@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 from conftest import SENTENCES, Files
 from xstilts.encoder import load
 from xstilts.errors import UserError
-from xstilts.store import Store, opened, told, usable
+from xstilts.store import Store, opened, usable
+from xstilts.system import told
 
 
 def step(out: Path, title: str) -> Path:
@@ -48,7 +49,7 @@ def test_an_evaluation_is_done_again_after_its_training(study: Files) -> None:
 def test_a_training_begun_anew_takes_the_mark_from_what_started_from_it(study: Files) -> None:
     assert study.run().code == 0
     scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
-    Store(study.out).begin(training.name)
+    Store(study.out).begin(training.name, {"title": "target: mine"})
     assert not (scored / "done.json").exists() and (step(study.out, "score pairs") / "done.json").exists()
 
 
@@ -58,11 +59,11 @@ def test_what_another_run_has_done_meanwhile_is_kept(study: Files, monkeypatch: 
     from xstilts import run
 
     @contextmanager
-    def late(store: Store) -> Any:
+    def late(store: Store, say: Any) -> Any:
         monkeypatch.undo()
         assert study.run().code == 0
         before.extend(path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json"))
-        with opened(store):
+        with opened(store, say):
             yield store
 
     before: list[int] = []

@@ -570,8 +570,7 @@ def studied(folder: Path, file: str, rows: list[tuple[str, Any, Any]], limit: in
     made = Study("mini", "tiny", (1,), ("a > b", "a / b"), None, (line,),
                  tuple(Cell(branch, 1, "made-up", "x") for branch in ("a > b", "a / b")))  # fmt: skip
     store = Store(folder)
-    store.begin("x")
-    (store.step("x") / "step.json").write_text(json.dumps({"scoring": {"limit": limit}}), encoding="utf-8")
+    store.begin("x", {"scoring": {"limit": limit}})
     predictions = [Prediction("made-up", "de", "test", i, *row) for i, row in enumerate(rows)]
     write_rows(store.step("x") / "predictions.jsonl", predictions)
     store.finish("x", {})

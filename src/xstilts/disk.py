@@ -69,11 +69,11 @@ class Disk:
                 f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
                 f"{kept} of {WEIGHT} kept, {now}{self.checkpoint_bytes_a_parameter} {under_way}; {more}"
             )
-        each = f" of {_spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
+        each = f" of {spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
         total = self.kept_bytes + self.passing_bytes + self.checkpoint_bytes
         return (
-            f"disk: at most {_spelled(total)}: {kept}{each} kept, {now}"
-            f"{_spelled(self.checkpoint_bytes)} {under_way}; {more}"
+            f"disk: at most {spelled(total)}: {kept}{each} kept, {now}"
+            f"{spelled(self.checkpoint_bytes)} {under_way}; {more}"
         )
 
 
@@ -189,10 +189,10 @@ def _shape(tensor: dict[str, Any]) -> Sequence[int]:
     return shape
 
 
-def _spelled(size: float) -> str:
+def spelled(size: float) -> str:
     """Bytes in a unit that suits them.
 
-    >>> _spelled(3_140_000_000), _spelled(220_000_000), _spelled(85_000)
+    >>> spelled(3_140_000_000), spelled(220_000_000), spelled(85_000)
     ('3.1 GB', '0.22 GB', '0.09 MB')
     """
     unit, number = ("GB", size / 1e9) if size >= 1e8 else ("MB", size / 1e6)

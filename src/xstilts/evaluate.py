@@ -20,7 +20,7 @@ from xstilts.errors import StepFailed
 from xstilts.features import FeatureSet
 from xstilts.heads import Head
 from xstilts.metrics import METRICS
-from xstilts.store import told
+from xstilts.system import told
 from xstilts.task import Example, Format, Kept, Prediction
 
 TOKENS = 4096

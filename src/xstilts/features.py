@@ -156,6 +156,16 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def key(format: Format, pieces: TokenizerPieces, tokenizer: str, source: str) -> str:
+    """The name of a feature set, from all that it depends on.
+
+    That is the format with its values and version, the tokenizer's digest, the maximum length, and `source`, which
+    tells the content of the rows.
+    """
+    spec = [format.name, format.version, format.model_dump(mode="json"), tokenizer, pieces.max_length, source]
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
+
+
 def stored(
     store: Path,
     format: Format,
@@ -166,18 +176,14 @@ def stored(
 ) -> FeatureSet:
     """Features from the store, or built of what is read, as a stream, and put there.
 
-    The key holds all that the features depend on: the format with its values and version, the tokenizer's digest, the
-    maximum length, and `source`, which tells the content of the rows. `read` gives examples, and how often each is in
-    an epoch.
+    Where they are is told by their `key`. `read` gives examples, and how often each is in an epoch.
     """
-    spec = [format.name, format.version, format.model_dump(mode="json"), tokenizer, pieces.max_length, source]
-    key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
-    folder = store / key
+    folder = store / key(format, pieces, tokenizer, source)
     if folder.exists():
         try:
             return FeatureSet.load(folder)
         except (FileNotFoundError, ValueError, EOFError):  # a part of it is gone
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another process may be about it too
     part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
     part.mkdir(parents=True)
     try:

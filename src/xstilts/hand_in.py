@@ -13,8 +13,9 @@ from pathlib import Path
 from xstilts.errors import Collector, UserError
 from xstilts.report.selection import Choice
 from xstilts.results import Prediction, Study, TaskLine, write_atomic
-from xstilts.store import Store, told
+from xstilts.store import Store
 from xstilts.submission import KINDS, Kind, Reasons, listed
+from xstilts.system import told
 from xstilts.tasks import GROUPS
 
 BEST = "best"

@@ -99,6 +99,7 @@ class Plan:
             cells=tuple(self.cells),
             baselines={branch: other for name, part in parts.items() for branch, other in part._against(name)},
             stand_ins={name: task.stands_for for name, task in self.tasks.items() if task.stands_for != name},
+            steps=tuple(self.steps),
         )
 
     def _against(self, encoder: str) -> Iterator[tuple[str, str]]:

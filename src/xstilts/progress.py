@@ -1,4 +1,4 @@
-"""Progress on stderr: a live line on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: live on a terminal, a line for each thing that is done; elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 import time
 
 from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 PLAIN_SECONDS = 15.0
 """Time between two plain lines of the same step."""
@@ -14,7 +17,12 @@ PLAIN_SECONDS = 15.0
 
 def second() -> bool:
     """Whether this is one of several processes that train together, and not the first."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and os.environ.get("RANK", "0") not in ("", "0")
+    return several() and os.environ.get("RANK", "0") not in ("", "0")
+
+
+def several() -> bool:
+    """Whether this is one of several processes that torchrun has started, to train together."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 class Progress:
@@ -55,6 +63,62 @@ class Progress:
     def say(self, text: str) -> None:
         """A line that stays."""
         self._console.print(text, markup=False)
+
+    def lanes(self, number: int) -> Lanes:
+        """The progress of so many steps at once."""
+        return Lanes(self._console, number, live=self.live)
+
+
+class Lane(Progress):
+    """The progress of the steps in one of several places: a line of a live table, or plain lines."""
+
+    def __init__(self, console: Console, *, live: bool) -> None:
+        self.live, self._console, self._status = live, console, None
+        self._title, self._said = "", 0.0
+        self.row = ("", "", "")
+        """What the table shows: the step, how far it is, what time it will take; nothing where none is under way."""
+
+    def step(self, number: int, total: int, title: str) -> None:
+        """Begin step `number` of `total`."""
+        if not self.live:
+            super().step(number, total, title)
+        self._title = f"[{number}/{total}] {title}"
+        self.row = (self._title, "", "")
+
+    def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
+        """The step has come so far; `what` says how it goes."""
+        if not self.live:
+            super().at(done, total, what, seconds_left)
+        self.row = (self._title, f"{done:,}/{total:,} {what}", "" if seconds_left is None else clock(seconds_left))
+
+    def end(self, text: str) -> None:
+        """End the step with one line that stays."""
+        super().end(text)
+        self.row = ("", "", "")
+
+
+class Lanes:
+    """What several workers do at once, as a table that is drawn anew four times a second, or as plain lines."""
+
+    def __init__(self, console: Console, number: int, *, live: bool) -> None:
+        self._lanes = [Lane(console, live=live) for _ in range(number)]
+        self._live = Live(get_renderable=self._table, console=console, transient=True) if live else None
+        if self._live is not None:
+            self._live.start()
+
+    def __getitem__(self, place: int) -> Lane:
+        return self._lanes[place]
+
+    def _table(self) -> Table:
+        table = Table("worker", "step", "how far", "left", box=None, padding=(0, 2, 0, 0))
+        for place, lane in enumerate(self._lanes, start=1):
+            table.add_row(str(place), *map(Text, lane.row))
+        return table
+
+    def close(self) -> None:
+        """Take the table away."""
+        if self._live is not None:
+            self._live.stop()
 
 
 def _plain(text: str) -> str:

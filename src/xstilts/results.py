@@ -124,6 +124,9 @@ class Study:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """What a user's own tasks stand for (see `Task.stands_for`), by their names."""
 
+    steps: tuple[str, ...] = ()
+    """All steps of the plan: what the recipe needs of its store."""
+
     @property
     def targets(self) -> tuple[TaskLine, ...]:
         """The tasks that the study is about: all but those whose own scores only tell how a phase before went."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +15,24 @@ from xstilts.data.examples import check
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.intake import Intake
 from xstilts.plan import Plan
-from xstilts.progress import Progress
+from xstilts.progress import Progress, several
+from xstilts.runners import Ended, Job, Order, Runner, Worker
+from xstilts.runners.agenda import Agenda
+from xstilts.runners.local import Here, Local
 from xstilts.scratch import given
 from xstilts.step import Step
-from xstilts.store import CHECKPOINT, Store, opened, told, usable
+from xstilts.store import Store, opened, usable
+from xstilts.system import told
 from xstilts.work import Resources, Work
 
 __all__ = ["Outcome", "Resources", "run"]
+
+RUNNERS: Mapping[str, Callable[[Job, int, Progress], Runner]] = {"local": Local}
+"""Those that do several steps at once, each told the run, how many workers, and how to show what they do."""
+POLL = 0.5
+"""Seconds after which it is seen again whether another run has done its steps."""
+DEATHS = 2
+"""Workers that may die of the same step; then the step is to blame."""
 
 
 @dataclass
@@ -128,30 +141,50 @@ class Run:
             raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
 
 
-def run(plan: Plan, out: Path, data: Path | None, progress: Progress, resources: Resources | None = None) -> Outcome:
+def run(
+    plan: Plan,
+    out: Path,
+    data: Path | None,
+    progress: Progress,
+    resources: Resources | None = None,
+    workers: int = 1,
+    runner: str = "local",
+) -> Outcome:
     """Do what is not done yet.
 
     Everything the user gave is checked before the run folder is made. A step that fails (its loss is not a number) is
     left out with those that start from it, and the others go on. Under torchrun all processes do each training
-    together, and the first does the rest.
+    together, and the first does the rest. Other runs may use the same folder at the same time: no step is done twice.
+
+    Args:
+        plan: what is to be done.
+        out: the run folder.
+        data: the folder with the data sets.
+        progress: told how it goes.
+        resources: what each worker may use.
+        workers: processes that do one step each at a time; 1 is this process.
+        runner: where these are, one of `RUNNERS`.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
+    if workers > 1 and several():
+        what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
+        raise UserError(what, where="--workers")
     with parallel.joined(), told(out, SafetensorError):
         store = usable(out) if parallel.rank() == 0 else Store(out)
         work = Work(plan, store, Intake(plan, data), progress, resources or Resources())
         job = Run(work)
         if parallel.rank() == 0:
             job.checked()
-            with opened(store):
-                store.sweep()
+            with opened(store, progress.say):
                 store.note_read(job.read)
                 if store.save_study(plan.study()):
                     progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
-                _do_all(job)
+                _do_all(job, runner, workers)
+            parallel.said("")
         elif parallel.said(True):
-            _do_all(job)
+            _follow(work)
         else:
             raise SystemExit(2)  # the first process says why
     if work.intake.missing:
@@ -159,25 +192,117 @@ def run(plan: Plan, out: Path, data: Path | None, progress: Progress, resources:
     return job.outcome
 
 
-def _do_all(job: Run) -> None:
+def _follow(work: Work) -> None:
+    """Take part in the trainings that the first process begins."""
+    while id := parallel.said(""):
+        with suppress(StepFailed):  # which the first process notes
+            work.do(work.plan.steps[id])
+
+
+def _do_all(job: Run, runner: str, workers: int) -> None:
     # asked again, for another run may have done some before this one held the folder
-    pending = parallel.said([step.id for step in job.pending()] if parallel.rank() == 0 else [])
-    done = len(job.work.plan.steps) - len(pending)
+    work, pending = job.work, job.pending()
+    done = len(work.plan.steps) - len(pending)
     if pending and done:
-        job.work.progress.say(f"{done} of {done + len(pending)} steps are done already")
-    for number, id in enumerate(pending, start=1):
-        step = job.work.plan.steps[id]
-        if parallel.rank() != 0 and step.kind != "train":
-            continue
-        lost = bool({*job.outcome.failed, *job.outcome.skipped} & {*step.parents})
-        if parallel.said(lost) if step.kind == "train" else lost:
-            job.outcome.skipped.append(id)
-            continue
-        job.work.progress.step(number, len(pending), step.name)
-        try:
-            job.work.do(step)
-            job.outcome.done += 1
-        except StepFailed as failure:
-            (job.work.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
-            job.outcome.failed[step.id] = failure
-            job.work.progress.end(str(failure))
+        work.progress.say(f"{done} of {done + len(pending)} steps are done already")
+    if not pending:
+        return
+    if (runner, workers) == ("local", 1):
+        here: Runner = Here(Worker(work))
+    else:
+        work.forget()
+        asked = Job(work.plan, work.store.folder.absolute(), work.intake.data, work.resources)
+        here = RUNNERS[runner](asked, min(workers, len(pending)), work.progress)
+    try:
+        _Course(job, here, pending).go()
+    except KeyboardInterrupt:
+        work.progress.say("stopping; once more Ctrl-C stops at once")
+        raise
+    finally:
+        here.stop()
+
+
+class _Course:
+    """The steps of a run on their way through a runner."""
+
+    def __init__(self, job: Run, runner: Runner, pending: Sequence[Step]) -> None:
+        self.store, self.outcome, self.say = job.work.store, job.outcome, job.work.progress.say
+        self.runner, self.total = runner, len(pending)
+        self.steps = {step.id: step for step in pending}
+        self.agenda = Agenda(pending, runner.places)
+        self.under_way: dict[str, int] = {}
+        """Steps and the places where they are done."""
+        self.elsewhere: dict[str, None] = {}
+        """Steps that another run is doing."""
+        self.shared = False
+        self.numbers: dict[str, int] = {}
+        self.deaths: Counter[str] = Counter()
+
+    def go(self) -> None:
+        """Do all that can be done."""
+        while True:
+            self._start()
+            if not self.under_way and not self.elsewhere:
+                return
+            ended = self.runner.wait(POLL if self.elsewhere else None)
+            if ended is not None:
+                place = self.under_way.pop(ended.step)
+                self.agenda.left(place, ended)
+                self._take(ended)
+            self._look_elsewhere()
+
+    def _start(self) -> None:
+        """Begin a step in every free place, while there are any that can be done."""
+        for place in sorted({*range(self.runner.places)} - {*self.under_way.values()}):
+            step = self.agenda.next(place)
+            if step is None:
+                return
+            self.under_way[step.id] = place
+            number = self.numbers.setdefault(step.id, len(self.numbers) + 1)
+            self.runner.start(Order(step.id, place, number, self.total))
+
+    def _take(self, ended: Ended) -> None:
+        """Draw the conclusions from how a step went."""
+        id, step = ended.step, self.steps[ended.step]
+        match ended.how:
+            case "done" | "already":
+                self.outcome.done += ended.how == "done"
+                self.agenda.done(id)
+            case "busy":
+                if not self.shared:
+                    self.say("another run is at work in this folder: what it is doing is waited for")
+                self.shared, self.elsewhere[id] = True, None
+            case "died":
+                self._died(step, ended.text)
+            case "failed":
+                assert isinstance(ended.error, StepFailed)
+                self._failed(id, ended.error)
+            case "refused":
+                assert ended.error is not None
+                raise ended.error
+            case "broken":
+                raise RuntimeError(f"{step.name}, in a worker process:\n{ended.text}")
+
+    def _died(self, step: Step, how: str) -> None:
+        self.deaths[step.id] += 1
+        if self.deaths[step.id] < DEATHS:
+            self.say(f"{step.name}: its worker {how}; the step is tried again")
+            self.agenda.again(step.id)
+            return
+        what = f"its worker {how}, and so did the one before"
+        hint = "if the memory is too small for it, fewer --workers or --tokens may help"
+        self._failed(step.id, StepFailed(what, hint=hint))
+        self.say(f"{step.name}: {self.outcome.failed[step.id]}")
+
+    def _failed(self, id: str, failure: StepFailed) -> None:
+        self.outcome.failed[id] = failure
+        self.outcome.skipped += self.agenda.lost(id)
+
+    def _look_elsewhere(self) -> None:
+        """See what has become of the steps that another run is doing, or was doing when it died."""
+        for id in [*self.elsewhere]:
+            with self.store.claim(id) as free:
+                pass
+            if free:
+                del self.elsewhere[id]
+                self.agenda.again(id)

@@ -20,8 +20,9 @@ from xstilts.metrics.labels import chunk_scores
 from xstilts.metrics.search import mean_average_precision, mrr, pair_scores
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.report.tables import Entry, Table
-from xstilts.store import no_folder, told
+from xstilts.store import no_folder
 from xstilts.submission import KINDS, Entries, Reasons, listed
+from xstilts.system import told
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, WIDE
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import BaseModel
 
+from xstilts import locks
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.results import FULL, Prediction, Score, Study, read_rows, write_atomic
+from xstilts.results import Prediction, Score, Study, read_rows, write_atomic
+from xstilts.system import told
 
 VERSION = 1
 MARK = "store.json"
@@ -56,6 +56,7 @@ class Store:
     """A folder with `steps/<id>/`, `features/`, and what each recipe's report needs in `recipes/<name>.json`."""
 
     folder: Path
+    _before: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def step(self, id: str) -> Path:
         """The folder of a step."""
@@ -70,8 +71,14 @@ class Store:
         """Whether a step is finished; its `done` is written last."""
         return (self.step(id) / "done.json").is_file()
 
-    def begin(self, id: str) -> Path:
-        """A folder for a step; what an unfinished try has left is removed, but for its checkpoint."""
+    def claim(self, id: str, *, wait: bool = False) -> AbstractContextManager[bool]:
+        """Within this block no other process works on the step; false where one does."""
+        return locks.claimed(self.folder / "claims" / id, wait=wait)
+
+    def begin(self, id: str, row: Mapping[str, Any]) -> Path:
+        """A folder for a step that this process has claimed; what an unfinished try has left is removed, but for its
+        checkpoint.
+        """  # noqa: D205
         folder = self.step(id)
         folder.mkdir(parents=True, exist_ok=True)
         self._undo_after(id)
@@ -80,31 +87,51 @@ class Store:
                 shutil.rmtree(path)
             elif path.name != CHECKPOINT:
                 path.unlink()
+        write_atomic(folder / "step.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
         return folder
 
     def _undo_after(self, id: str) -> None:
-        """Steps of any recipe that started from this one, or from such a step, are no longer finished."""
+        """Steps of any recipe that started from this one, or from such a step, are no longer finished.
+
+        One that another process is doing is waited for; meanwhile others may have begun.
+        """
+        seen: set[str] = set()
+        while lost := [step for step in self._after(id) if step not in seen]:
+            for step in reversed(lost):  # what is finished stands on finished steps at every moment
+                with self.claim(step, wait=True):
+                    (self.step(step) / "done.json").unlink(missing_ok=True)
+                    (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
+            seen |= {*lost}
+
+    def _after(self, id: str) -> list[str]:
+        """The steps that have begun from this one, or from such a step; the nearest first."""
         after: dict[str, list[str]] = defaultdict(list)
-        for path in (self.folder / "steps").glob("*/step.json"):
-            for parent in self._row(path.parent.name).before:
-                after[parent].append(path.parent.name)
-        lost = {id: None}
+        for step, before in self.begun().items():
+            for parent in before:
+                after[parent].append(step)
+        found = {id: None}
         ahead = [id]
         while ahead:
-            children = [child for child in after[ahead.pop()] if child not in lost]
-            lost |= dict.fromkeys(children)
+            children = [child for child in after[ahead.pop()] if child not in found]
+            found |= dict.fromkeys(children)
             ahead += children
-        for step in reversed([*lost][1:]):  # what is finished stands on finished steps at every moment
-            (self.step(step) / "done.json").unlink(missing_ok=True)
-            (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
+        return [*found][1:]
+
+    def begun(self) -> Mapping[str, tuple[str, ...]]:
+        """What each step that has begun starts from, which its id tells apart, so it is read but once."""
+        for id in os.listdir(self.folder / "steps"):  # noqa: PTH208  (ten times as fast as paths)
+            if id not in self._before and (row := self._row(id)) is not None:
+                self._before[id] = row.before
+        return self._before
 
     def sweep(self) -> None:
-        """Remove what killed runs have left of features, and checkpoints of steps that are finished."""
+        """Remove what killed runs have left, and checkpoints of steps that are finished; no other run may be there."""
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
             if self.done(path.parent.name):
                 path.unlink()
-        for part in (self.folder / "steps").glob(f"*/.{CHECKPOINT}.tmp"):
-            part.unlink()
+        for pattern in (f"steps/*/.{CHECKPOINT}.tmp", ".*.tmp", "recipes/.*.tmp", "claims/*"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
@@ -174,13 +201,18 @@ class Store:
         write_atomic(path, content)
         return other
 
+    def recipes(self) -> dict[str, Path]:
+        """The files of its recipes by name, the newest last."""
+        files = [(path.stat().st_mtime, path) for path in (self.folder / "recipes").glob("*.json")]
+        return {path.stem: path for _, path in sorted(files)}
+
     def study(self, name: str | None) -> Study:
         """The study of a recipe: the one named, or the newest.
 
         Raises:
             UserError: no such recipe here, or none at all.
         """
-        files = {p.stem: p for p in sorted((self.folder / "recipes").glob("*.json"), key=lambda p: p.stat().st_mtime)}
+        files = self.recipes()
         if not files:
             raise UserError("holds no recipe's results yet", where=str(self.folder))
         if name is not None and name not in files:
@@ -210,7 +242,7 @@ class Store:
     def notes(self, study: Study) -> list[str]:
         """Trainings that ended at chance before others or another task were built on them."""
         said: dict[str, None] = {}
-        row, ended = cache(self._row), cache(self._ended_at_chance)
+        row, ended = cache(lambda id: self._row(id) or _Begun()), cache(self._ended_at_chance)
         own = {task.name: task.own for task in study.tasks}
         for cell in study.cells:
             # a task's own training is no surprise in its scores, whichever of its twins gave the step its name
@@ -220,7 +252,7 @@ class Store:
                 at, is_own = before.pop()
                 learned = [part.task for part in training.parts] if (training := row(at).training) else []
                 if learned and not is_own and cell.task not in learned and ended(at):
-                    said[f"{row(at).title}, seed {row(at).seed} ended at chance on its dev set ({ended(at)})"] = None
+                    said[f"{self.title(at)} ended at chance on its dev set ({ended(at)})"] = None
                 further = [(id, is_own and not learned) for id in row(at).before]
                 before += [step for step in further if step not in seen]
                 seen |= dict.fromkeys(further)
@@ -236,12 +268,17 @@ class Store:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError("cannot be read", where=str(self.step(id) / "done.json"), hint=self._again(id)) from error
 
-    def _row(self, id: str) -> _Begun:
-        """What was planned for a step that has begun; nothing if it has not, or cannot be read."""
+    def title(self, id: str) -> str:
+        """What a step does, in words, with its seed; empty where that is not known."""
+        row = self._row(id) or _Begun()
+        return row.title if row.seed is None else f"{row.title}, seed {row.seed}"
+
+    def _row(self, id: str) -> _Begun | None:
+        """What was planned for a step that has begun; None if it has not, or cannot be read."""
         try:
             return _Begun.model_validate_json((self.step(id) / "step.json").read_bytes())
         except (OSError, ValueError):
-            return _Begun()
+            return None
 
     def _scores(self, id: str) -> list[Score]:
         path = self.step(id) / "scores.jsonl"
@@ -294,66 +331,45 @@ def _begun(entry: Path) -> bool:
 
 
 @contextmanager
-def opened(store: Store) -> Iterator[Store]:
-    """Make the store if it is not there, and hold it against a second run.
+def opened(store: Store, say: Callable[[str], None] = lambda _: None) -> Iterator[Store]:
+    """Make the store if it is not there, and hold it together with other runs; who finds it free sweeps it first.
 
     Raises:
-        UserError: no permission to write, or another run is using it.
+        UserError: no permission to write.
     """
+    with lockfile(store) as lock:
+        where = str(store.folder)
+        if locks.lock(lock, where):
+            store.sweep()
+        elif not locks.lock(lock, where, shared=True):
+            say(f"{where} is being tidied; waits until that is done")
+        locks.lock(lock, where, shared=True, wait=True)
+        yield store
+
+
+@contextmanager
+def alone(store: Store) -> Iterator[Store]:
+    """Hold a store that no run is using, against all runs.
+
+    Raises:
+        UserError: a run is using it, or no permission to write.
+    """
+    with lockfile(store) as lock:
+        locks.hold(lock, "a run is using this folder", str(store.folder))
+        store.sweep()
+        yield store
+
+
+def lockfile(store: Store) -> IO[str]:
+    """The file that stands for the whole store when it is locked; the store is made if it is not there."""
     try:
         (store.folder / "steps").mkdir(parents=True, exist_ok=True)
         if not (store.folder / MARK).is_file():
             write_atomic(store.folder / MARK, json.dumps({"format": "xstilts run folder", "version": VERSION}) + "\n")
-        lock = (store.folder / "lock").open("w")
+        return (store.folder / "lock").open("w")
     except OSError as error:
         raise UserError(
             f"cannot be written: {error.strerror}",
             where=str(error.filename or store.folder),
             hint="choose another --out",
         ) from error
-    with lock:
-        hold(lock, "another run is using this folder", str(store.folder))
-        yield store
-
-
-def hold(file: IO[Any], busy: str, where: str) -> None:
-    """Lock a file until it is closed.
-
-    Raises:
-        UserError: `busy`, if another process holds it; or the file system has no locks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise UserError(busy, where=where) from error
-        what = f"this file system cannot lock files: {error.strerror}"
-        raise UserError(what, where=where, hint="choose another --out") from error
-
-
-def full(error: Exception) -> bool:
-    """Whether it was for want of room that a file could not be written; some libraries tell only in words."""
-    return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
-
-
-@contextmanager
-def told(where: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Tell as a mistake of the user's what the system refuses: no permission, no room, no such file.
-
-    Args:
-        where: what to name where the system names no file.
-        kinds: errors that libraries raise for the same reasons.
-    """
-    try:
-        yield
-    except (UserError, BrokenPipeError):
-        raise
-    except Exception as error:
-        if not isinstance(error, (OSError, *kinds)):
-            raise
-        place = str(getattr(error, "filename", None) or where)
-        if full(error):
-            hint = "make room and run again: finished steps are kept"
-            raise UserError("the disk is full", where=place, hint=hint) from error
-        said = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot be read or written: {said}", where=place) from error

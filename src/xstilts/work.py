@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from xstilts.data.find import digest
 from xstilts.encoder import Encoder
 from xstilts.errors import DataError, UserError
 from xstilts.evaluate import chances, evaluate
-from xstilts.features import FeatureSet, stored
+from xstilts.features import FeatureSet, key, stored
 from xstilts.heads import Head
 from xstilts.intake import Intake
 from xstilts.meter import Logged
 from xstilts.plan import Plan
 from xstilts.progress import Progress
-from xstilts.results import Prediction, Score, means, write_atomic, write_rows
+from xstilts.results import Prediction, Score, means, write_rows
 from xstilts.scratch import create, given
 from xstilts.step import Step
 from xstilts.stopping import Look, dev_score, fate
@@ -70,20 +70,31 @@ class Work:
     progress: Progress
     resources: Resources
     _ready: _Ready | None = None
+    _used: set[str] = field(default_factory=set)
+    """Names of the features that the step has read."""
 
     def do(self, step: Step) -> None:
         """Do one step and mark it as finished."""
         folder = self.store.step(step.id)
         if parallel.rank() == 0:
-            self.store.begin(step.id)
-            write_atomic(folder / "step.json", json.dumps(step.row(), indent=1, ensure_ascii=False) + "\n")
+            self.store.begin(step.id, step.row())
+            self._standing(step)
         if step.kind == "train":
             parallel.said(None)
-        started = time.perf_counter()
+        started, self._used = time.perf_counter(), set()
         kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate}
         facts = kinds[step.kind](step, folder)
         if parallel.rank() == 0:
-            self.store.finish(step.id, facts | {"seconds": round(time.perf_counter() - started, 2)})
+            self._standing(step)
+            facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
+            self.store.finish(step.id, facts)
+
+    def _standing(self, step: Step) -> None:
+        """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
+        for id in step.parents:
+            if not self.store.done(id):
+                what = "is no longer finished, and another step starts from it"
+                raise UserError(what, where=str(self.store.step(id)), hint="run again")
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.new is not None
@@ -241,7 +252,9 @@ class Work:
             if rows.content != content:
                 raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
 
-        return stored(self.store.features, format, pieces, model.tokenizer_digest(), content, read)
+        tokenizer = model.tokenizer_digest()
+        self._used.add(key(format, pieces, tokenizer, content))
+        return stored(self.store.features, format, pieces, tokenizer, content, read)
 
     def _at(self, step: Step) -> _Ready:
         """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
@@ -264,6 +277,10 @@ class Work:
         """Load the recipe's own encoder for a step that starts from it; it is kept for the first to be done."""
         self._ready = _Ready(None, self.own(step), [])
         return self._ready.encoder
+
+    def forget(self) -> None:
+        """Let go of the encoder that is in memory."""
+        self._ready = None
 
     def _take(self, step: Step) -> _Ready:
         """The same, to be changed by training."""

@@ -1,7 +1,8 @@
-"""Commands for studies: check, plan, run, report."""
+"""Commands for studies: check, plan, run, gc, report."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,6 +97,10 @@ def run(
         int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
+    runner: Annotated[Literal["local"], typer.Option(help="Where the steps are done: on this machine.")] = "local",
+    workers: Annotated[
+        int, typer.Option(help="Steps at once, in processes that share the cores or have a GPU each.", min=1)
+    ] = 1,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
@@ -106,7 +111,7 @@ def run(
     from xstilts.run import Resources  # torch from here on
     from xstilts.run import run as do
 
-    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile))
+    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile), workers, runner)
     if second():
         return
     many = len(made.study().tasks) > MANY
@@ -117,6 +122,41 @@ def run(
         lines = [f"{made.steps[id].name}: {why}" for id, why in outcome.failed.items()]
         after = f"; {len(outcome.skipped)} steps that build on them were left out" if outcome.skipped else ""
         raise UserError("\n".join([f"{len(lines)} steps failed{after}", *lines]))
+
+
+@app.command()
+def gc(
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs"),
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Keep only what this recipe needs; may be given several times.")
+    ] = None,
+    forget: Annotated[
+        list[str] | None, typer.Option(help="A recipe whose results may go; may be given several times.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
+) -> None:
+    """List what a run folder holds that none of its recipes needs, and remove it with --yes."""
+    from xstilts import garbage
+    from xstilts.disk import spelled
+    from xstilts.store import alone, existing
+
+    with alone(existing(out)) as store:
+        found = garbage.find(store, only=recipe or (), forget=forget or ())
+        for thing in (*found.steps, *found.features):
+            say(f"{thing.name}  {spelled(thing.bytes):>8}  {thing.title}".rstrip())
+        if not found.steps and not found.features and not found.forgotten:
+            say(f"nothing to remove: all is needed by {', '.join(found.kept)}")
+            return
+        what = f"{len(found.steps)} steps and {len(found.features)} sets of features, {spelled(found.bytes)}"
+        say(f"{what}, that {', '.join(found.kept) or 'no recipe'} does not need")
+        if found.forgotten:
+            say(f"recipes to be forgotten: {', '.join(found.forgotten)}")
+        asks = sys.stdin.isatty() and sys.stdout.isatty()
+        if yes or (asks and typer.confirm("remove this?")):
+            garbage.remove(store, found)
+            say("removed")
+        else:
+            say("nothing was removed" + ("" if asks else ": that takes --yes"))
 
 
 @app.command()

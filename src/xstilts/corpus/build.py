@@ -19,10 +19,11 @@ from xstilts import languages
 from xstilts.data import hub
 from xstilts.data.find import digest, filled, find
 from xstilts.errors import Collector, MissingData, UserError
+from xstilts.locks import hold
 from xstilts.progress import Progress
 from xstilts.results import first_mistake, write_atomic
 from xstilts.source import Source
-from xstilts.store import hold, told
+from xstilts.system import told
 
 VERSION = 1
 """Of how text becomes sentences; another one makes finished languages anew."""
