@@ -177,6 +177,7 @@ settings: {steps: 2, lr: 1e-3, batch: 4, max_length: 32}
 phases:
   - {name: target, each: [mine]}
 evaluate: [pairs, mine]
+keep: all
 """
 
 TASKS = """\

@@ -27,7 +27,7 @@ def test_a_new_encoder_has_the_parameters_that_its_shape_says(sentences: tuple[s
 
 
 def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: Files, encoder_folder: Path) -> None:
-    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]\nkeep: all")
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
     said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
     assert said["parameters"] == sum(p.numel() for p in load(str(encoder_folder)).parameters())
     assert study.run().code == 0
@@ -38,9 +38,10 @@ def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: 
 
 
 def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
+    study.edit("recipe.yaml", "keep: all", "keep: intermediate")
     table = without_torch("plan", study.folder / "recipe.yaml")
     assert "\ndisk: at most 0.64 MB: 0 encoders kept, 1 more while it is used, 0.49 MB for" in table, table
-    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1]\nkeep: all")
+    study.edit("recipe.yaml", "keep: intermediate", "keep: all")
     table = without_torch("plan", study.folder / "recipe.yaml")
     assert "\ndisk: at most 0.64 MB: 1 encoder of 0.15 MB kept, 0.49 MB for" in table, table
     study.edit("recipe.yaml", "encoder: ", 'encoder: "{data}/nowhere" #')
@@ -55,7 +56,7 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
 
 def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: some/encoder #")
-    study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}\nkeep: all")
+    study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}")
     said = study.call("plan", study.folder / "recipe.yaml").out
     assert "at most 48 bytes a parameter of some/encoder" in said and "2 encoders of 4 kept, 40 for" in said, said
     assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"] == {
@@ -69,11 +70,11 @@ def test_what_stays_is_what_the_recipe_keeps(study: Files) -> None:
     """A target after an intermediate training (which is the other branch's target): by default only the first stays."""
     study.edit("recipe.yaml", "phases:", "phases:\n  - {name: first, choices: [[], [mine]]}")
     for keep, kept, passing in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
-        study.edit("recipe.yaml", "seeds: [1]", f"seeds: [1]\nkeep: {keep}")
+        study.edit("recipe.yaml", "keep: all", f"keep: {keep}")
         said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
         assert (said["encoders"], said["passing"]) == (kept, passing), keep
         assert (said["kept_bytes"] > 0, said["passing_bytes"] > 0) == (kept > 0, passing > 0)
-        study.edit("recipe.yaml", f"seeds: [1]\nkeep: {keep}", "seeds: [1]")
+        study.edit("recipe.yaml", f"keep: {keep}", "keep: all")
 
 
 SIZES = [f'{{"a": {{"shape": {shape}}}}}'.encode() for shape in ("[-2]", "[2.5]", "[[]]")]
@@ -96,7 +97,7 @@ def test_an_encoder_of_the_hub_is_counted_where_it_was_fetched_before(
     study: Files, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    study.edit("recipe.yaml", str(encoder_folder), "some/encoder\nkeep: all")
+    study.edit("recipe.yaml", str(encoder_folder), "some/encoder")
     assert "not here to be counted" in study.call("plan", study.folder / "recipe.yaml").out
     cached = tmp_path / "hub/models--some--encoder"
     (cached / "refs").mkdir(parents=True)

@@ -26,8 +26,8 @@ from xstilts.formats.classify import Labelled
 from xstilts.formats.retrieve import Entry
 from xstilts.formats.span import Question
 from xstilts.formats.tag import Tagged
-from xstilts.plan import Learned, Training
 from xstilts.scratch import train_tokenizer
+from xstilts.step import Learned, Training
 from xstilts.task import Format
 from xstilts.train import Learning, train
 

@@ -284,7 +284,7 @@ def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
     write_atomic(tmp_path / MARK, json.dumps({"version": VERSION}))
     store.save_study(made)
     for i, cell in enumerate(made.cells):
-        store.begin(cell.step)
+        store.begin(cell.step, {})
         write_rows(store.step(cell.step) / "scores.jsonl", rows(cell.task, cell.branch, "sw", [50.0 + i]))
         store.finish(cell.step, {})
     text = without_torch("report", tmp_path, "--layout", "table2", "--beside", "paper")

@@ -52,7 +52,7 @@ WRONG = {
     "snapshots": ("recipe.yaml", "[mine]}", "[mine], snapshots: 5}", ["phases[0]", "goes with `average: checkpoints`"]),
     "no encoder": ("recipe.yaml", "encoder:", "missing: error #", [":1", "needs either encoder or encoders"]),
     "one of several": ("recipe.yaml", "seeds: [1]", "encoders: {a: {encoder: x/y}}", [":3: encoders", "2 items"]),
-    "what is kept": ("recipe.yaml", "seeds: [1]", "keep: some", [":3: keep", "'all', 'intermediate' or 'none'"]),
+    "what is kept": ("recipe.yaml", "keep: all", "keep: some", [":9: keep", "'all', 'intermediate' or 'none'"]),
     "each is scored": ("recipe.yaml", "[mine]}", "[mine], scored: true}", ["phases[0]", "goes with choices"]),
     "no scales": ("recipe.yaml", "seeds: [1]", "scales: mini", [":3: scales", "must be a mapping"]),
     "no scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: 3}", [":3: scales.mini", "must be a mapping"]),

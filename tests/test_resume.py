@@ -37,6 +37,7 @@ RECIPE = """\
 name: mixed
 encoder: ENCODER
 seeds: [1]
+keep: all
 use: [tasks.yaml]
 settings: {steps: 200, lr: 1e-3, batch: 8, eval_every: 40, limit: 20}
 phases:

@@ -20,6 +20,7 @@ name: play
 encoder: {text: text, layers: 1, hidden: 16, heads: 2, vocabulary: 300, max_length: 64}
 use: [tasks.yaml]
 seeds: [1]
+keep: all
 settings: {limit: 20, lr: 1e-3, eval_every: 100, steps: 2}
 phases:
   - {name: pretrain, choices: [[text]], seed: 1}

@@ -610,7 +610,7 @@ def test_right_predictions_of_selected_runs_score_100(tmp_path: Path, task: str)
                  (Cell("none", 7, task, "bad"), Cell("best", 7, task, "good")))  # fmt: skip
     store = Store(tmp_path / "out")
     for step, value in (("bad", 0.0), ("good", 100.0)):
-        store.begin(step)
+        store.begin(step, {})
         (store.step(step) / "step.json").write_text(json.dumps({"scoring": {"limit": None}}), encoding="utf-8")
         given = rows if step == "good" else [replace(row, prediction=_wrong(row.prediction)) for row in rows]
         write_rows(store.step(step) / "predictions.jsonl", given)

@@ -54,7 +54,12 @@ class Plan:
         """Whether the encoder of a step stays on the disk once all that starts from it is done."""
         if self.recipe.keep == "intermediate":
             return step.id in self._trained_from
-        return self.recipe.keep == "all"
+        return self.recipe.keep == "all" and step.kind != "evaluate"
+
+    def reads(self, step: Step) -> tuple[str, ...]:
+        """The steps whose encoders a step reads: what it starts from, and what its vectors are counted from."""
+        base = self.steps[step.parents[0]].parent if step.merging and step.merging.how == "vectors" else None
+        return (*step.parents, base) if base else step.parents
 
     @cached_property
     def _trained_from(self) -> set[str]:
@@ -99,7 +104,8 @@ class Plan:
             cells=tuple(self.cells),
             baselines={branch: other for name, part in parts.items() for branch, other in part._against(name)},
             stand_ins={name: task.stands_for for name, task in self.tasks.items() if task.stands_for != name},
-            steps=tuple(self.steps),
+            steps={id: self.reads(step) for id, step in self.steps.items()},
+            kept=tuple(id for id, step in self.steps.items() if self.keeps(step)),
         )
 
     def _against(self, encoder: str) -> Iterator[tuple[str, str]]:

@@ -124,8 +124,10 @@ class Study:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """What a user's own tasks stand for (see `Task.stands_for`), by their names."""
 
-    steps: tuple[str, ...] = ()
-    """All steps of the plan: what the recipe needs of its store."""
+    steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """All steps of the plan, each with those whose encoders it reads: what the recipe needs of its store."""
+    kept: tuple[str, ...] = ()
+    """Steps whose encoders stay on the disk."""
 
     @property
     def targets(self) -> tuple[TaskLine, ...]:

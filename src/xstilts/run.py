@@ -14,6 +14,7 @@ from xstilts import device, parallel
 from xstilts.data.examples import check
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.intake import Intake
+from xstilts.keeping import Keeping
 from xstilts.plan import Plan
 from xstilts.progress import Progress, several
 from xstilts.runners import Ended, Job, Order, Runner, Worker
@@ -55,12 +56,18 @@ class Run:
     """What `check` has read, and said of it."""
 
     def pending(self) -> list[Step]:
-        """The steps that are not done, and those that start from such a one: these are to be done again."""
-        left: dict[str, Step] = {}
-        for step in self.work.plan.steps.values():
-            if not left.keys().isdisjoint(step.parents) or not self.work.store.done(step.id):
-                left[step.id] = step
-        return list(left.values())
+        """The steps that are not done, or start from such a one, and those whose removed encoders are wanted."""
+        plan, store = self.work.plan, self.work.store
+        left: set[str] = set()
+        for step in plan.steps.values():
+            if not left.isdisjoint(step.parents) or not store.finished(step.id):
+                left.add(step.id)
+        for step in reversed(plan.steps.values()):  # encoders that were removed, and are wanted
+            if plan.keeps(step) and not store.there(step.id):
+                left.add(step.id)
+            if step.id in left:
+                left |= {id for id in plan.reads(step) if not store.there(id)}
+        return [step for id, step in plan.steps.items() if id in left]
 
     # --- before anything is written -------------------------------------------------------------------------------
 
@@ -77,7 +84,7 @@ class Run:
             device.device()
         ids = {step.id for step in pending}
         for step in self.work.plan.steps.values():
-            if step.id not in ids:
+            if step.id not in ids and self.work.store.done(step.id):
                 now: dict[str, str] = {}
                 for batchable, _ in self.work.intake.inputs([step], Collector()):  # files that are gone are not missed
                     now |= batchable.files
@@ -85,9 +92,9 @@ class Run:
                 with found.catch():
                     self.work.store.unchanged(step.id, now)
         roots = [step for step in pending if step.new is not None or self.work.plan.rooted(step)]
-        if roots:
+        for root in {step.encoder: step for step in reversed(roots)}.values():  # the first one of each encoder
             with found.catch():
-                self._check_encoder(roots[0])
+                self._check_encoder(root)
         self._check_data(pending, found)
         found.raise_any()
 
@@ -179,9 +186,11 @@ def run(
             job.checked()
             with opened(store, progress.say):
                 store.note_read(job.read)
-                if store.save_study(plan.study()):
+                keeping = Keeping(store)
+                if keeping.note(plan.study()):
                     progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
-                _do_all(job, runner, workers)
+                keeping.tidy(plan.steps)
+                _do_all(job, runner, workers, keeping)
             parallel.said("")
         elif parallel.said(True):
             _follow(work)
@@ -199,7 +208,7 @@ def _follow(work: Work) -> None:
             work.do(work.plan.steps[id])
 
 
-def _do_all(job: Run, runner: str, workers: int) -> None:
+def _do_all(job: Run, runner: str, workers: int, keeping: Keeping) -> None:
     # asked again, for another run may have done some before this one held the folder
     work, pending = job.work, job.pending()
     done = len(work.plan.steps) - len(pending)
@@ -214,7 +223,7 @@ def _do_all(job: Run, runner: str, workers: int) -> None:
         asked = Job(work.plan, work.store.folder.absolute(), work.intake.data, work.resources)
         here = RUNNERS[runner](asked, min(workers, len(pending)), work.progress)
     try:
-        _Course(job, here, pending).go()
+        _Course(job, here, pending, keeping).go()
     except KeyboardInterrupt:
         work.progress.say("stopping; once more Ctrl-C stops at once")
         raise
@@ -225,10 +234,12 @@ def _do_all(job: Run, runner: str, workers: int) -> None:
 class _Course:
     """The steps of a run on their way through a runner."""
 
-    def __init__(self, job: Run, runner: Runner, pending: Sequence[Step]) -> None:
+    def __init__(self, job: Run, runner: Runner, pending: Sequence[Step], keeping: Keeping) -> None:
+        self.keeping, self.reads = keeping, job.work.plan.reads
         self.store, self.outcome, self.say = job.work.store, job.outcome, job.work.progress.say
         self.runner, self.total = runner, len(pending)
         self.steps = {step.id: step for step in pending}
+        self.again = {id for id in self.steps if self.store.finished(id)}
         self.agenda = Agenda(pending, runner.places)
         self.under_way: dict[str, int] = {}
         """Steps and the places where they are done."""
@@ -259,7 +270,7 @@ class _Course:
                 return
             self.under_way[step.id] = place
             number = self.numbers.setdefault(step.id, len(self.numbers) + 1)
-            self.runner.start(Order(step.id, place, number, self.total))
+            self.runner.start(Order(step.id, place, number, self.total, step.id in self.again))
 
     def _take(self, ended: Ended) -> None:
         """Draw the conclusions from how a step went."""
@@ -268,6 +279,7 @@ class _Course:
             case "done" | "already":
                 self.outcome.done += ended.how == "done"
                 self.agenda.done(id)
+                self.keeping.tidy([*self.reads(step), id])
             case "busy":
                 if not self.shared:
                     self.say("another run is at work in this folder: what it is doing is waited for")

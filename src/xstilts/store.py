@@ -24,6 +24,8 @@ VERSION = 1
 MARK = "store.json"
 READ = "read.json"
 """Which data were read without a mistake; may be deleted at any time."""
+DROPPED = "dropped"
+"""Stands in the folder of a finished step whose encoder was removed, until it is trained again."""
 CHECKPOINT = "checkpoint.pt"
 """The state of a training under way, in its step's folder."""
 
@@ -71,21 +73,42 @@ class Store:
         """Whether a step is finished; its `done` is written last."""
         return (self.step(id) / "done.json").is_file()
 
+    def finished(self, id: str) -> bool:
+        """Whether a step was done, be its encoder there or not."""
+        return self.done(id) or (self.step(id) / DROPPED).is_file()
+
+    def there(self, id: str) -> bool:
+        """Whether a step is done, and what it has made has not been removed."""
+        return self.done(id) and not (self.step(id) / DROPPED).is_file()
+
+    def drop(self, id: str) -> None:
+        """Remove the encoder and the heads of a finished step, unless another process works on it."""
+        folder = self.step(id)
+        with self.claim(id) as ours:
+            if ours and self.there(id):
+                write_atomic(folder / DROPPED, "")
+                for path in (folder / "encoder", folder / "mean"):
+                    shutil.rmtree(path, ignore_errors=True)
+                for path in folder.glob("head-*.safetensors"):
+                    path.unlink()
+
     def claim(self, id: str, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Within this block no other process works on the step; false where one does."""
         return locks.claimed(self.folder / "claims" / id, wait=wait)
 
     def begin(self, id: str, row: Mapping[str, Any]) -> Path:
-        """A folder for a step that this process has claimed; what an unfinished try has left is removed, but for its
-        checkpoint.
-        """  # noqa: D205
+        """A folder for a step that this process has claimed, with nothing of an unfinished try but its checkpoint.
+
+        The steps that started from it are undone, unless it is done again only because its encoder was removed.
+        """
         folder = self.step(id)
         folder.mkdir(parents=True, exist_ok=True)
-        self._undo_after(id)
+        if not (folder / DROPPED).is_file():
+            self._undo_after(id)
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != CHECKPOINT:
+            elif path.name not in (CHECKPOINT, DROPPED):
                 path.unlink()
         write_atomic(folder / "step.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
         return folder
@@ -156,6 +179,7 @@ class Store:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         write_atomic(self.step(id) / "done.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        (self.step(id) / DROPPED).unlink(missing_ok=True)
         (self.step(id) / CHECKPOINT).unlink(missing_ok=True)
 
     def facts(self, id: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Work:
     def _standing(self, step: Step) -> None:
         """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
         for id in step.parents:
-            if not self.store.done(id):
+            if not self.store.there(id):
                 what = "is no longer finished, and another step starts from it"
                 raise UserError(what, where=str(self.store.step(id)), hint="run again")
 
@@ -270,7 +270,7 @@ class Work:
 
     def own(self, step: Step) -> Encoder:
         """The recipe's own encoder."""
-        remote_code = self.plan.recipe.trust_remote_code is not None
+        remote_code = self.plan.recipe.trust_remote_code == step.encoder
         return encoder.load(self.intake.encoder_name(step), remote_code=remote_code)
 
     def ready(self, step: Step) -> Encoder:

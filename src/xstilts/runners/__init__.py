@@ -44,6 +44,8 @@ class Order:
     """Which of the runner's places, from 0; a worker that stays there keeps the encoder of its last step in memory."""
     number: int
     total: int
+    again: bool = False
+    """Whether it was done before, and its encoder is wanted that was removed."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Worker:
             with told(work.store.folder, SafetensorError), work.store.claim(step.id) as ours:
                 if not ours:
                     return Ended(step.id, "busy")
-                if work.store.done(step.id):
+                if work.store.there(step.id) or (work.store.finished(step.id) and not order.again):
                     return Ended(step.id, "already")
                 work.progress.step(order.number, order.total, step.name)
                 if step.kind == "train":

@@ -1,0 +1,103 @@
+"""Which encoders stay on the disk, and that nothing but encoders ever goes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Files
+from xstilts.store import Store
+
+TWO = "phases:\n  - {name: first, choices: [[], [mine]], settings: {steps: 3}}"
+
+
+@pytest.fixture
+def two(study: Files) -> Iterator[Files]:
+    """A baseline and a branch after one intermediate training, with a target each."""
+    study.edit("recipe.yaml", "phases:", TWO)
+    yield study
+
+
+def kept(study: Files) -> dict[str, bool]:
+    """Titles of the finished trainings, and whether their encoders are there."""
+    store, titles = Store(study.out), {}
+    for folder in sorted(study.out.glob("steps/*")):
+        if (folder / "log.jsonl").exists():
+            titles[store.title(folder.name)] = (folder / "encoder" / "model.safetensors").is_file()
+            assert store.finished(folder.name) and store.there(folder.name) == titles[store.title(folder.name)]
+            assert bool(list(folder.glob("head-*"))) == titles[store.title(folder.name)]
+    return titles
+
+
+FIRST, PLAIN, AFTER = "first: mine, seed 1", "target: mine, seed 1", "target: mine after mine, seed 1"
+
+
+@pytest.mark.parametrize(
+    ("keep", "there"),
+    [("", {FIRST}), ("keep: none\n", set()), ("keep: all\n", {FIRST, PLAIN, AFTER})],
+)
+def test_what_the_recipe_keeps_stays(two: Files, keep: str, there: set[str]) -> None:
+    two.edit("recipe.yaml", "keep: all\n", keep)
+    assert two.run().code == 0
+    assert {title for title, is_there in kept(two).items() if is_there} == there
+    before = everything(two.out)
+    again = two.run()
+    assert again.code == 0 and everything(two.out).keys() == before.keys()
+
+
+def everything(out: Path) -> dict[str, bytes]:
+    names = ("done.json", "scores.jsonl", "predictions.jsonl", "model.safetensors", "log.jsonl")
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("steps/**/*") if path.name in names}
+
+
+def test_an_encoder_that_is_wanted_after_all_is_trained_again_and_nothing_else_is_done(two: Files) -> None:
+    assert two.run().code == 0
+    whole = everything(two.out)
+    two.edit("recipe.yaml", "keep: all", "keep: none")
+    assert two.run().code == 0
+    assert not any(kept(two).values())
+    two.edit("recipe.yaml", "keep: none", "keep: all")
+    said = two.run()
+    assert "[3/3]" in said.err and "score" not in said.err.replace("scored", ""), said.err
+    now = everything(two.out)
+    assert all(kept(two).values()) and now.keys() == whole.keys()
+    for name, content in whole.items():
+        if not name.endswith(("done.json", "log.jsonl")) or "scores.jsonl" in name:
+            assert now[name] == content, name
+
+
+def test_a_second_recipe_pays_only_for_the_encoder_that_it_starts_from(two: Files) -> None:
+    two.edit("recipe.yaml", "keep: all", "keep: none")
+    assert two.run().code == 0
+    before = everything(two.out)
+    two.edit("recipe.yaml", "name: tiny", "name: more")
+    two.edit("recipe.yaml", "each: [mine]}", "each: [mine], settings: {steps: 4}}")
+    said = two.run()
+    assert "first: mine" in said.err and not any(kept(two).values())
+    same = {name: content for name, content in everything(two.out).items() if name in before}
+    assert {name for name in before if before[name] != same[name]} <= {
+        name for name in before if name.endswith(("done.json", "log.jsonl"))
+    }
+    assert all(same[name] == before[name] for name in before if name.endswith(("scores.jsonl", "predictions.jsonl")))
+
+
+def test_what_one_recipe_keeps_another_does_not_remove(two: Files) -> None:
+    assert two.run().code == 0
+    two.edit("recipe.yaml", "keep: all", "keep: none")
+    two.edit("recipe.yaml", "name: tiny", "name: other")
+    assert two.run().code == 0
+    assert all(kept(two).values())
+
+
+def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> None:
+    two.edit("recipe.yaml", "keep: all", "keep: none")
+    assert two.run().code == 0
+    store = Store(two.out)
+    first = next(path.name for path in two.out.glob("steps/*") if store.title(path.name) == FIRST)
+    store.begin(first, {"title": "first: mine", "seed": 1})  # and then killed
+    assert not store.done(first) and store.finished(first)
+    said = two.run()
+    assert said.code == 0 and "[1/" not in said.err, "nothing needs it, so nothing is done"
+    two.edit("recipe.yaml", "keep: none", "keep: intermediate")
+    said = two.run()
+    assert "[1/1] first: mine" in said.err and store.there(first)
