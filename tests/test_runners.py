@@ -277,7 +277,7 @@ def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
     assert (step := agenda.next(0)) and step.id == "b"
     agenda.left(1, Ended("score", "died"))
     agenda.again("score")
-    assert agenda.lost("b") == ["c", "score-b"]
+    assert agenda.lost("b") == ["c", "score-b"] and agenda.lost("c") == [], "each is lost once"
 
 
 @pytest.mark.slow
