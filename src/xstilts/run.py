@@ -225,7 +225,8 @@ def _do_all(job: Run, runner: str, workers: int, keeping: Keeping) -> None:
     try:
         _Course(job, here, pending, keeping).go()
     except KeyboardInterrupt:
-        work.progress.say("stopping; once more Ctrl-C stops at once")
+        if not isinstance(here, Here):
+            work.progress.say("the workers are stopped; once more Ctrl-C ends them at once")
         raise
     finally:
         here.stop()

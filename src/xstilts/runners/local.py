@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -29,13 +27,24 @@ PATIENCE = 15.0
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
+import os, select, threading
 from multiprocessing.connection import Connection
+
+def watch():
+    gone = select.poll()
+    gone.register({pipe}, 0)
+    gone.poll()
+    os._exit(1)
+
 pipe = Connection({pipe})
 job = pipe.recv_bytes()
+threading.Thread(target=watch, daemon=True).start()
 from xstilts.runners.local import serve
 serve(pipe, job)
 """
-"""What a worker process runs: it takes its job before it imports torch, so that nobody waits for it to be taken."""
+"""What a worker process runs: it takes its job, and looks out for the end of the main process, before it imports torch,
+which takes seconds. When the main process is gone it ends at once, as if killed.
+"""
 ATTEMPTS = 3
 """Processes in a row that may die before they are ready."""
 
@@ -228,18 +237,16 @@ class _Relay(Progress):
 
 
 def serve(pipe: Connection, job: bytes) -> None:
-    """Do the steps that come through a pipe, until its other end is closed or somebody asks to end."""
+    """Do the steps that come through a pipe, until somebody asks to end."""
     signal.signal(signal.SIGTERM, _end)
-    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     try:
         with worker(pickle.loads(job), _Relay(pipe)) as here:
             pipe.send(("ready",))
             while True:
-                pipe.send(("ended", _ended(here, orders.get())))
+                pipe.send(("ended", _ended(here, pipe.recv())))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
-    except (SystemExit, BrokenPipeError):
+    except (SystemExit, EOFError, BrokenPipeError):
         pass
     except BaseException:
         traceback.print_exc()
@@ -253,15 +260,6 @@ def _ended(here: Worker, order: Order) -> Ended:
         return here.do(order)
     except Exception:
         return Ended(order.step, "broken", text=traceback.format_exc())
-
-
-def _listen(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
-    """Take orders while a step is being done; when the main process is gone, end at once, as if killed."""
-    try:
-        while True:
-            orders.put(pipe.recv())
-    except (EOFError, OSError):
-        os._exit(1)
 
 
 def _end(*_: object) -> None:
