@@ -89,6 +89,14 @@ def test_what_one_recipe_keeps_another_does_not_remove(two: Files) -> None:
     assert all(kept(two).values())
 
 
+def test_an_encoder_that_was_not_kept_is_told(two: Files) -> None:
+    two.edit("recipe.yaml", "keep: all", "keep: none")
+    assert two.run().code == 0
+    step = next(path.parent for path in two.out.glob("steps/*/dropped"))
+    said = two.call("show", "mine", "en", 0, "--use", two.folder / "tasks.yaml", "--encoder", step)
+    assert said.code == 2 and f"{step}: the encoder of this step was not kept (run the recipe again" in said.err
+
+
 def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0

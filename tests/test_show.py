@@ -17,6 +17,7 @@ settings: {steps: 2, lr: 1e-3, batch: 2, max_length: 48}
 phases:
   - {name: target, each: [asked, perhaps, picked]}
 evaluate: [asked, perhaps, picked]
+keep: all
 """
 TASKS = """\
 asked: {format: span, stride: 8, max_length: 48, data: {train: asked-train.json, test: asked-test.json}}

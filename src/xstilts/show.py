@@ -18,6 +18,7 @@ from xstilts.formats import Span
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
 from xstilts.source import home
+from xstilts.store import DROPPED
 from xstilts.task import IGNORED, Example, Features, Format, Row, Split, Task
 from xstilts.tasks import TASKS, with_own
 
@@ -145,6 +146,9 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     name = home(name)
     step = Path(name)
     trained = (step / "step.json").is_file()
+    if (step / DROPPED).is_file():
+        hint = "run the recipe again with `keep: all`, or another word of `keep` that keeps it"
+        raise UserError("the encoder of this step was not kept", where=str(step), hint=hint)
     owners = _owners(step) if trained else []
     model = encoders.load(str(step / "encoder") if trained else name)
     pieces = model.pieces(task.max_length)
