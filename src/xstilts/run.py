@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,8 @@ from xstilts.work import Resources, Work
 
 __all__ = ["Outcome", "Resources", "run"]
 
-RUNNERS: Mapping[str, Callable[[Job, int, Progress], Runner]] = {"local": Local}
-"""Those that do several steps at once, each told the run, how many workers, and how to show what they do."""
+Hire = Callable[[Job, int, Progress], Runner]
+"""Makes a runner that does several steps at once: told the run, how many workers at most, how to show what they do."""
 POLL = 0.5
 """Seconds after which it is seen again whether another run has done its steps."""
 DEATHS = 2
@@ -146,8 +146,8 @@ def run(
     data: Path | None,
     progress: Progress,
     resources: Resources | None = None,
-    workers: int = 1,
-    runner: str = "local",
+    workers: int | None = 1,
+    hire: Hire = Local,
 ) -> Outcome:
     """Do what is not done yet.
 
@@ -161,13 +161,13 @@ def run(
         data: the folder with the data sets.
         progress: told how it goes.
         resources: what each worker may use.
-        workers: processes that do one step each at a time; 1 is this process.
-        runner: where these are, one of `RUNNERS`.
+        workers: processes that do one step each at a time; 1 with `Local` is this process, None leaves it to `hire`.
+        hire: makes the runner that has them.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    if workers > 1 and several():
+    if (workers, hire) != (1, Local) and several():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
     with parallel.joined(), told(out, SafetensorError):
@@ -180,7 +180,7 @@ def run(
                 store.note_read(job.read)
                 if store.save_study(plan.study()):
                     progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
-                _do_all(job, runner, workers)
+                _do_all(job, hire, workers)
             parallel.said("")
         elif parallel.said(True):
             _follow(work)
@@ -198,7 +198,7 @@ def _follow(work: Work) -> None:
             work.do(work.plan.steps[id])
 
 
-def _do_all(job: Run, runner: str, workers: int) -> None:
+def _do_all(job: Run, hire: Hire, workers: int | None) -> None:
     # asked again, for another run may have done some before this one held the folder
     work, pending = job.work, job.pending()
     done = len(work.plan.steps) - len(pending)
@@ -206,12 +206,12 @@ def _do_all(job: Run, runner: str, workers: int) -> None:
         work.progress.say(f"{done} of {done + len(pending)} steps are done already")
     if not pending:
         return
-    if (runner, workers) == ("local", 1):
+    if (workers, hire) == (1, Local):
         here: Runner = Here(Worker(work))
     else:
         work.forget()
         asked = Job(work.plan, work.store.folder.absolute(), work.intake.data, work.resources)
-        here = RUNNERS[runner](asked, min(workers, len(pending)), work.progress)
+        here = hire(asked, min(workers or len(pending), len(pending)), work.progress)
     try:
         _Course(job, here, pending).go()
     except KeyboardInterrupt:
@@ -273,6 +273,9 @@ class _Course:
                 self.shared, self.elsewhere[id] = True, None
             case "died":
                 self._died(step, ended.text)
+            case "lost":
+                self.say(f"{step.name}: {ended.text}; the step is tried again")
+                self.elsewhere[id] = None  # for its claim may outlive it
             case "failed":
                 assert isinstance(ended.error, StepFailed)
                 self._failed(id, ended.error)

@@ -56,10 +56,11 @@ class Ended:
     refused   the run must end: `error` is for the user
     broken    a mistake of ours: `text` is the traceback
     died      the worker is gone, `text` says how; the step is to be tried again
+    lost      its whole machine is gone, for which no step is to blame: to be tried again once its claim is free
     """
 
     step: str
-    how: Literal["done", "already", "busy", "failed", "refused", "broken", "died"]
+    how: Literal["done", "already", "busy", "failed", "refused", "broken", "died", "lost"]
     error: UserError | None = None
     text: str = ""
 

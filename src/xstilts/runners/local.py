@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
@@ -204,27 +204,27 @@ def environment(place: int, workers: int) -> Mapping[str, str]:
 # --- the worker's side ------------------------------------------------------------------------------------------------
 
 
-class _Relay(Progress):
+class Relay(Progress):
     """Sends the main process what is to be shown."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self.live, self._pipe = False, pipe
+    def __init__(self, send: Callable[[tuple[object, ...]], None]) -> None:
+        self.live, self._send = False, send
 
     def step(self, number: int, total: int, title: str) -> None:
         """A step begins."""
-        self._pipe.send(("step", number, total, title))
+        self._send(("step", number, total, title))
 
     def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
         """It has come so far."""
-        self._pipe.send(("at", done, total, what, seconds_left))
+        self._send(("at", done, total, what, seconds_left))
 
     def end(self, text: str) -> None:
         """It ends."""
-        self._pipe.send(("end", text))
+        self._send(("end", text))
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._pipe.send(("say", text))
+        self._send(("say", text))
 
 
 def serve(pipe: Connection, job: bytes) -> None:
@@ -233,10 +233,10 @@ def serve(pipe: Connection, job: bytes) -> None:
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     try:
-        with worker(pickle.loads(job), _Relay(pipe)) as here:
+        with worker(pickle.loads(job), Relay(pipe.send)) as here:
             pipe.send(("ready",))
             while True:
-                pipe.send(("ended", _ended(here, orders.get())))
+                pipe.send(("ended", ended(here, orders.get())))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
     except (SystemExit, BrokenPipeError):
@@ -248,7 +248,8 @@ def serve(pipe: Connection, job: bytes) -> None:
         os._exit(1)
 
 
-def _ended(here: Worker, order: Order) -> Ended:
+def ended(here: Worker, order: Order) -> Ended:
+    """Do a step, and tell also of a mistake of ours how it went."""
     try:
         return here.do(order)
     except Exception:
