@@ -56,6 +56,12 @@ class Watched:
         self._seen = marks
         return len(marks)
 
+    def busy(self) -> bool:
+        """Whether a step is under way: its claim is locked, and not just left by a killed worker."""
+        locks = [line.split() for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines()]
+        held = {line[5].rsplit(":", 1)[1] for line in locks if line[1] == "FLOCK"}
+        return any(str(path.stat().st_ino) in held for path in self.out.glob("claims/*") if path.exists())
+
 
 class Study:
     """The study, in a folder of its own."""
@@ -155,7 +161,7 @@ class Hunt:
     def _waited(self, process: subprocess.Popen[str], watched: Watched) -> bool:
         """Let a random time pass, most often from when a step is under way; whether the run still goes on."""
         starting = self.chance.random() < 0.2
-        while not starting and not any(watched.out.glob("claims/*")) and process.poll() is None:
+        while not starting and not watched.busy() and process.poll() is None:
             time.sleep(0.01)
         until = time.monotonic() + self.chance.uniform(0, self.longest)
         while time.monotonic() < until and process.poll() is None:

@@ -1,6 +1,7 @@
 """Studies from beginning to end: run, run again, killed in the middle, reported, looked into."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -139,6 +140,15 @@ def test_other_data_under_the_same_name_are_refused(study: Files) -> None:
     said = study.run("--data", study.folder / "two")
     (step,) = steps(study.out, "score mine")
     assert said.code == 2 and f"{study.folder}/two/dev-de.tsv: is not what step {step.name} was made from" in said.err
+
+
+def test_a_clock_that_jumps_changes_nothing(study: Files) -> None:
+    assert study.run().code == 0
+    for path in study.out.rglob("*"):
+        os.utime(path, (4e9, 4e9) if path.name == "done.json" else (1e9, 1e9))  # in 2096, in 2001
+    before = done(study.out)
+    assert study.run().code == 0
+    assert done(study.out) == before
 
 
 def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:

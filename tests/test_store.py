@@ -1,14 +1,18 @@
 """The run folder: what is undone with a step, what it says of trainings at chance, rows that are damaged."""
 
+import os
 import re
+import threading
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from xstilts.errors import UserError
 from xstilts.results import Cell, Study, TaskLine
-from xstilts.store import CHECKPOINT, Store
+from xstilts.store import CHECKPOINT, Store, alone, opened, usable
 
 
 def begin(store: Store, id: str, *parents: str, learned: str = "") -> None:
@@ -72,6 +76,95 @@ def test_a_tasks_own_training_is_no_note_whoever_named_it(tmp_path: Path) -> Non
         step(store, f"score-{id}", id)
         assert [note.split(",")[0] for note in store.notes(study(("mine", f"score-{id}"), own=("mine",)))] == ["first"]
         assert len(store.notes(study(("mine", f"score-{id}")))) == 2
+
+
+def test_a_step_is_known_once_it_has_begun(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    begin(store, "a")
+    other = Store(tmp_path)
+    step(other, "b", "a")
+    assert store.begun() == {"a": (), "b": ("a",)}, "another run has begun it"
+
+
+def test_only_one_has_a_claim(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claim("a") as ours, Store(tmp_path).claim("a") as theirs, store.claim("b") as other:
+        assert (ours, theirs, other) == (True, False, True)
+    assert not [*(tmp_path / "claims").iterdir()]
+    with store.claim("a") as again:
+        assert again
+
+
+def test_many_claim_in_turn(tmp_path: Path) -> None:
+    """The file of a claim is removed and made again all the time: nobody may hold one that is gone."""
+    inside, most = [0], [0]
+
+    def work() -> None:
+        for _ in range(100):
+            with Store(tmp_path).claim("a", wait=True):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+
+
+def test_who_is_alone_sweeps(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with opened(store):
+        step(store, "a")
+        left = [tmp_path / "features" / "x.part", store.step("a") / CHECKPOINT, tmp_path / "claims" / "a"]
+        left[0].mkdir(parents=True)
+        left[2].parent.mkdir()
+        left[2].touch()
+        with opened(Store(tmp_path)):
+            assert all(path.exists() for path in left), "these may be the other run's"
+        with pytest.raises(UserError, match="a run is using this folder"), alone(Store(tmp_path)):
+            pass
+    with opened(store):
+        assert not any(path.exists() for path in left)
+
+
+def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
+    said: list[str] = []
+    opening = threading.Thread(target=lambda: opened(Store(tmp_path), said.append).__enter__())
+    with alone(Store(tmp_path)):
+        opening.start()
+        opening.join(0.2)
+        assert opening.is_alive() and said == [f"{tmp_path} is being tidied; waits until that is done"]
+    opening.join(10)
+    assert not opening.is_alive()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_that_may_only_be_read(made: bool) -> None:
+    with TemporaryDirectory() as name:  # which others may enter
+        folder = Path(name) / "out"
+        folder.mkdir()
+        if made:
+            with opened(Store(folder)):
+                pass
+        for path in (Path(name), folder):
+            path.chmod(0o555)
+        before = sorted(folder.rglob("*"))
+        root = os.geteuid() == 0
+        try:
+            if root:  # who may write anywhere
+                os.seteuid(65534)
+            with pytest.raises(UserError, match=r"cannot be written: Permission denied \(choose another --out\)"):
+                opened(usable(folder)).__enter__()
+        finally:
+            if root:
+                os.seteuid(0)
+        assert sorted(folder.rglob("*")) == before
+        for path in (Path(name), folder):
+            path.chmod(0o755)
 
 
 @pytest.mark.parametrize("row", [

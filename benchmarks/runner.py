@@ -1,0 +1,134 @@
+"""What a run costs beside its steps, and what a second worker on a second core is worth.
+
+Two measurements, on small studies of the playground, all with one thread a worker:
+
+1. The overhead of a step: the time from the beginning of the first step to the end of the last, less the seconds that
+   the steps themselves took (`done.json`), for each step; in an empty run folder, and in one that holds thousands of
+   other steps. The target is 0.1 s: 1 % of a step of ten seconds.
+2. A study of independent small trainings and their scoring, with one worker and with two, in turns; the time counts
+   from the beginning of the first step to the end of the last; beside it all of it, with the start of the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import figures
+from xstilts.plan import Plan, plan
+from xstilts.progress import Progress
+from xstilts.recipe import read
+from xstilts.run import run
+from xstilts.store import Store, opened
+
+RECIPE = """\
+name: small
+encoder: {text: play-text, tokenizer: words, layers: 2, hidden: 64, heads: 4}
+seeds: SEEDS
+settings: {limit: 50, lr: 1e-3, batch: 16, eval_every: 1000, steps: STEPS}
+phases:
+  - {name: target, each: [play-nli, play-ner, play-same, play-pos]}
+evaluate: [play-nli, play-ner, play-same, play-pos]
+languages: [en, qaa]
+"""
+OVERHEAD, RATIO = 0.1, 0.6
+"""Targets: seconds a step, and two workers' time by one worker's."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """The seconds of a run: all of it, from the first step to the last, and those of the steps themselves."""
+
+    whole: float
+    between: float
+    steps: list[float]
+
+    @property
+    def overhead(self) -> float:
+        """Seconds a step beside its own."""
+        return (self.between - sum(self.steps)) / len(self.steps)
+
+
+def done(made: Plan, out: Path, workers: int = 1) -> Took:
+    """Run a plan."""
+    started = time.perf_counter()
+    run(made, out, None, Progress(live=False), workers=workers)
+    whole = time.perf_counter() - started
+    marks = [Store(out).step(id) / "done.json" for id in made.steps]
+    seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in marks]
+    ends = [path.stat().st_mtime for path in marks]
+    begins = [end - took for end, took in zip(ends, seconds, strict=True)]
+    return Took(whole, max(ends) - min(begins), seconds)
+
+
+def laid_out(folder: Path, seeds: int, steps: int) -> Plan:
+    """The study with so many seeds, and updates a training."""
+    text = RECIPE.replace("SEEDS", str([*range(1, seeds + 1)])).replace("STEPS", str(steps))
+    (folder / "small.yaml").write_text(text, encoding="utf-8")
+    return plan(*read(str(folder / "small.yaml")))
+
+
+def filled(out: Path, number: int) -> Path:
+    """A run folder with so many finished steps of other recipes."""
+    with opened(Store(out)) as store:
+        for i in range(number):
+            store.step(f"other-{i}").mkdir()
+            row = {"title": f"other {i}", "seed": 1, "parent": f"other-{i // 9}" if i else None}
+            (store.step(f"other-{i}") / "step.json").write_text(json.dumps(row), encoding="utf-8")
+            (store.step(f"other-{i}") / "done.json").write_text("{}", encoding="utf-8")
+    return out
+
+
+def main() -> None:
+    """Measure, and print or write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="a file to write the figures into")
+    parser.add_argument("--seeds", type=int, default=6, help="eight steps each")
+    parser.add_argument("--steps", type=int, default=200, help="updates of a training")
+    parser.add_argument("--others", type=int, default=7_000, help="steps that are in the full run folder before")
+    parser.add_argument("--times", type=int, default=3, help="turns of one worker and two")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        short = laid_out(folder, options.seeds, 2)
+        empty = done(short, folder / "empty")
+        full = done(short, filled(folder / "full", options.others))
+        made = laid_out(folder, options.seeds, options.steps)
+        turns = [
+            [done(made, folder / f"{workers}-{turn}", workers) for workers in (1, 2)] for turn in range(options.times)
+        ]
+    ratio = statistics.median(two.between / one.between for one, two in turns)
+    whole = statistics.median(two.whole / one.whole for one, two in turns)
+    ones, twos = ([turn[i] for turn in turns] for i in range(2))
+    overhead = max(empty.overhead, full.overhead)
+
+    def median(took: list[Took], what: str) -> str:
+        return f"{statistics.median(getattr(one, what) for one in took):.1f}"
+
+    text = f"""\
+| seconds a step beside its own, {len(empty.steps)} steps | |
+| --- | --- |
+| in an empty run folder | {empty.overhead:.3f} |
+| in one of {options.others:,} other steps | {full.overhead:.3f} |
+
+Target: at most {OVERHEAD} ({figures.met(overhead <= OVERHEAD)}).
+
+| {len(made.steps)} small steps, {options.times} turns, medians | one worker | two workers | ratio |
+| --- | --- | --- | --- |
+| seconds from the first step to the last | {median(ones, "between")} | {median(twos, "between")} | {ratio:.2f} |
+| seconds with checks and the start of processes | {median(ones, "whole")} | {median(twos, "whole")} | {whole:.2f} |
+
+Target of the first ratio: at most {RATIO} ({figures.met(ratio <= RATIO)})."""
+    figures.publish(options.write, "runner", text, "torch", "transformers")
+
+
+if __name__ == "__main__":
+    main()

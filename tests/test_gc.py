@@ -1,0 +1,130 @@
+"""Garbage: what no recipe of a run folder needs is listed, and removed when that is said."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Files, Said
+from xstilts import garbage
+from xstilts.store import Store, alone, opened
+
+
+def folders(study: Files, kind: str) -> set[str]:
+    return {path.name for path in study.out.glob(f"{kind}/*")}
+
+
+def plan(study: Files, recipe: str) -> set[str]:
+    said = study.call("plan", study.folder / recipe, "--json")
+    return {step["id"] for step in json.loads(said.out)["steps"]}
+
+
+@pytest.fixture
+def two(study: Files) -> Files:
+    """Two recipes under one folder: the second has another seed, and reads the text with another length."""
+    assert study.run().code == 0
+    text = (study.folder / "recipe.yaml").read_text(encoding="utf-8")
+    study.write("more.yaml", text.replace("name: tiny", "name: more").replace("max_length: 32", "max_length: 24"))
+    assert study.call("run", study.folder / "more.yaml", "--out", study.out).code == 0
+    return study
+
+
+def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[..., Said]) -> None:
+    tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
+    features = folders(two, "features")
+    said = xstilts("gc", "--out", two.out)
+    assert (said.code, said.out) == (0, "nothing to remove: all is needed by tiny, more\n")
+    listed = xstilts("gc", "--out", two.out, "--forget", "more")
+    assert {line.split()[0] for line in listed.out.splitlines() if "MB  " in line} == more - tiny
+    assert "nothing was removed: that takes --yes" in listed.out and folders(two, "steps") == tiny | more
+    table = two.call("report", two.out, "--recipe", "tiny").out
+    assert xstilts("gc", "--out", two.out, "--recipe", "tiny", "--yes").out.endswith("removed\n")
+    assert folders(two, "steps") == tiny and folders(two, "recipes") == {"tiny.json"}
+    assert folders(two, "features") < features
+    assert two.call("report", two.out).out == table
+    assert "[1/" not in two.run().err, "all of it is still done"
+    assert two.call("run", two.folder / "more.yaml", "--out", two.out).code == 0
+    assert folders(two, "steps") == tiny | more and folders(two, "features") == features
+
+
+def test_the_steps_of_an_unfinished_recipe_stay(study: Files) -> None:
+    assert study.run().code == 0
+    before = folders(study, "steps")
+    for path in study.out.glob("steps/*/scores.jsonl"):
+        shutil.rmtree(path.parent)  # as if the run had been killed after the training
+    shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), study.out / "steps" / "other")
+    said = study.call("gc", "--out", study.out, "--yes")
+    assert said.code == 0 and "1 steps and 0 sets of features" in said.out
+    assert len(folders(study, "steps")) == 1 and folders(study, "steps") < before
+
+
+def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
+    assert study.run().code == 0
+    path = study.out / "recipes" / "tiny.json"
+    old = json.loads(path.read_text(encoding="utf-8"))
+    del old["steps"]
+    path.write_text(json.dumps(old), encoding="utf-8")
+    said = study.call("gc", "--out", study.out)
+    assert said.out == "nothing to remove: all is needed by tiny\n", "what has begun tells what it starts from"
+    shutil.rmtree(next(study.out.glob("steps/*/scores.jsonl")).parent)
+    said = study.call("gc", "--out", study.out)
+    assert said.code == 2 and "does not tell what it needs (run it again, or --forget tiny)" in said.err
+
+
+def test_a_run_is_not_disturbed(study: Files) -> None:
+    assert study.run().code == 0
+    with opened(Store(study.out)):
+        said = study.call("gc", "--out", study.out, "--forget", "tiny", "--yes")
+    assert (said.code, said.err) == (2, f"error: {study.out}: a run is using this folder\n")
+    assert len(folders(study, "steps")) == 3
+
+
+def test_names_that_are_none(study: Files) -> None:
+    assert study.run().code == 0
+    said = study.call("gc", "--out", study.out, "--forget", "tyni", "--recipe", "none")
+    assert said.code == 2 and said.err.count("error: ") == 2
+    assert "holds no recipe 'tyni' (known: tiny)" in said.err
+    shutil.rmtree(study.out / "recipes")
+    assert "holds no recipe's results yet" in study.call("gc", "--out", study.out, "--yes").err
+
+
+@pytest.mark.parametrize("mark", [None, '{"version": 0}', '{"version": 99}'])
+def test_what_is_no_run_folder_of_this_version_is_not_touched(study: Files, mark: str | None) -> None:
+    study.write("steps", "")
+    if mark:
+        study.write("store.json", mark)
+    before = {path: path.stat().st_mtime_ns for path in study.folder.iterdir()}
+    said = study.call("gc", "--out", study.folder, "--yes")
+    expected = f"is a run folder of format version {json.loads(mark)['version']}" if mark else "is not a run folder"
+    assert said.code == 2 and expected in said.err
+    assert {path: path.stat().st_mtime_ns for path in study.folder.iterdir()} == before
+
+
+def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with alone(Store(two.out)) as store:
+        found = garbage.find(store, forget=["more"])
+        monkeypatch.setattr(garbage.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            garbage.remove(store, found)
+        assert {id for id in tiny | more if store.done(id)} == tiny
+        monkeypatch.undo()
+        garbage.remove(store, garbage.find(store))
+    assert folders(two, "steps") == tiny
+
+
+def test_links_between_folders_count_once(tmp_path: Path) -> None:
+    (tmp_path / "steps" / "a").mkdir(parents=True)
+    (tmp_path / "steps" / "b").mkdir()
+    (tmp_path / "steps" / "a" / "weights").write_bytes(bytes(1000))
+    (tmp_path / "steps" / "b" / "weights").hardlink_to(tmp_path / "steps" / "a" / "weights")
+    study = {"name": "s", "encoder": "e", "seeds": [], "branches": [], "baseline": None, "tasks": [], "cells": []}
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "s.json").write_text(json.dumps(study), encoding="utf-8")
+    assert [thing.bytes for thing in garbage.find(Store(tmp_path)).steps] == [1000, 0]

@@ -1,0 +1,289 @@
+"""Several workers, and several runs at once: the numbers of one, nothing lost and nothing done twice."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Files
+from xstilts import run
+from xstilts.errors import UserError
+from xstilts.plan import plan
+from xstilts.progress import Progress
+from xstilts.recipe import read
+from xstilts.runners import Ended, Job, Order, Resources
+from xstilts.runners.agenda import Agenda
+from xstilts.runners.local import Local, environment
+from xstilts.step import Step
+from xstilts.store import Store
+
+KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+COMMAND = [sys.executable, "-c", "import sys; from xstilts.cli import main; sys.argv[0] = 'xstilts'; main()"]
+
+
+@pytest.fixture
+def several(study: Files) -> Files:
+    """A study of two branches and two seeds: six trainings, and as many scorings."""
+    study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
+    study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[], [mine]], settings: {steps: 4}}\n")
+    return study
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Score rows and weights."""
+    paths = [*out.glob("steps/*/scores.jsonl"), *out.glob("steps/*/**/*.safetensors")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def whole(several: Files) -> dict[str, bytes]:
+    """What an undisturbed run in this process leaves."""
+    assert several.call("run", several.folder / "recipe.yaml", "--out", several.folder / "whole").code == 0
+    return results(several.folder / "whole")
+
+
+def begun(study: Files, out: Path, *more: str) -> subprocess.Popen[str]:
+    """A run in a process group of its own."""
+    arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(out), *more]
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def until(what: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "this takes too long"
+        time.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def ends(*said: str) -> list[str]:
+    """The steps that were done, as the lines that end them tell."""
+    return [match[1] for text in said for match in re.finditer(r"^\[\d+/\d+\] ([^\n]*?): (?!mine)", text, re.MULTILINE)]
+
+
+# --- several workers --------------------------------------------------------------------------------------------------
+
+
+def test_two_workers_do_what_one_does(several: Files, whole: dict[str, bytes]) -> None:
+    said = several.run("--workers", 2)
+    assert said.code == 0 and results(several.out) == whole
+    names = ends(said.err)
+    assert len(names) == len(set(names)) == len([*several.out.glob("steps/*/done.json")])
+    assert not [*several.out.rglob("*.tmp")] and not [*several.out.glob("claims/*")]
+    again = several.run("--workers", 2)
+    assert (again.code, again.out) == (0, said.out) and "[1/" not in again.err
+
+
+def test_kills_of_a_worker_and_of_the_main_process(several: Files) -> None:
+    several.edit("recipe.yaml", "settings: {steps: 2", "settings: {steps: 60")
+    several.edit("recipe.yaml", "seeds: [1, 2]", "seeds: [1]")
+    assert several.call("run", several.folder / "recipe.yaml", "--out", several.folder / "whole").code == 0
+    process = begun(several, several.out, "--workers", "2", "--checkpoint", "0")
+    assert process.stderr
+    until(lambda: [*several.out.glob("claims/*")])
+    for pid in workers(process):  # one of them is at work
+        os.kill(pid, signal.SIGKILL)
+    assert any("was killed by signal 9" in line for line in process.stderr)
+    left = workers(process)
+    process.kill()
+    process.stderr.close()
+    assert process.wait() == -signal.SIGKILL
+    until(lambda: all(map(gone, left)))
+    done = {path: path.stat().st_mtime_ns for path in several.out.glob("steps/*/done.json")}
+    said = several.run("--workers", "2")
+    assert said.code == 0 and results(several.out) == results(several.folder / "whole")
+    assert done.items() <= {path: path.stat().st_mtime_ns for path in several.out.glob("steps/*/done.json")}.items()
+
+
+def test_an_interrupt_ends_the_workers_too(several: Files) -> None:
+    several.edit("recipe.yaml", "steps: 2", "steps: 2000")
+    process = begun(several, several.out, "--workers", "2", "--checkpoint", "0")
+    until(lambda: [*several.out.glob("steps/*/checkpoint.pt")])
+    left = workers(process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.endswith("interrupted; the same command goes on where this one stopped\n")
+    assert len(left) == 2 and all(map(gone, left))
+    assert [*several.out.glob("steps/*/checkpoint.pt")] and not [*several.out.glob("claims/*")]
+
+
+def test_torchrun_and_workers_do_not_go_together(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = study.run("--workers", 2)
+    assert said.code == 2 and said.err.startswith("error: --workers: several workers do several steps at once")
+
+
+def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xstilts.device.THREADS", 8)
+    assert [environment(place, 3)["OMP_NUM_THREADS"] for place in range(3)] == ["2"] * 3
+    assert environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [environment(place, 3)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert [environment(place, 3)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["5", "7", "5"]
+    monkeypatch.setenv("XSTILTS_DEVICE", "cpu")
+    assert "CUDA_VISIBLE_DEVICES" not in environment(0, 3)
+
+
+class Told:
+    """A runner that does nothing, and says of trainings what it was told to."""
+
+    places = 2
+
+    def __init__(self, says: Callable[[str], Ended]) -> None:
+        self._says, self._orders = says, list[Order]()
+
+    def __call__(self, job: Job, workers: int, progress: Progress) -> "Told":
+        self._plan = job.plan
+        return self
+
+    def start(self, order: Order) -> None:
+        self._orders.append(order)
+
+    def wait(self, seconds: float | None = None) -> Ended | None:
+        id = self._orders.pop(0).step
+        return self._says(id) if self._plan.steps[id].kind == "train" else Ended(id, "done")
+
+    def stop(self) -> None:
+        self._orders.clear()
+
+
+def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(lambda id: Ended(id, "died", text="was killed by signal 9"))
+    monkeypatch.setitem(run.RUNNERS, "local", told)  # type: ignore[arg-type]
+    said = study.run("--workers", 2)
+    assert said.code == 2
+    assert said.err.count("its worker was killed by signal 9; the step is tried again") == 1
+    assert "error: 1 steps failed; 1 steps that build on them were left out\n" in said.err
+    assert "error: target: mine, seed 1: its worker was killed by signal 9, and so did the one before" in said.err
+
+
+def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(lambda id: Ended(id, "refused", UserError("the disk is full", where="out")))
+    monkeypatch.setitem(run.RUNNERS, "local", told)  # type: ignore[arg-type]
+    said = study.run("--workers", 2)
+    assert said.code == 2 and said.err.endswith("error: out: the disk is full\n")
+
+
+def test_workers_that_cannot_start(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xstilts.runners.local.PROGRAM", "raise SystemExit(7)")
+    said = study.run("--workers", 2)
+    assert said.code == 2 and "no worker process can be started: the last one ended with exit code 7" in said.err
+
+
+def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
+    made = plan(*read(str(study.folder / "recipe.yaml")))
+    (study.out / "steps").mkdir(parents=True)
+    runner = Local(Job(made, study.out, None, Resources()), 1, Progress(live=False))
+    try:
+        runner.start(Order("no such step", 0, 1, 1))
+        ended = runner.wait()
+    finally:
+        runner.stop()
+    assert ended and ended.how == "broken" and "KeyError: 'no such step'" in ended.text
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_at_once_share_the_work(several: Files, whole: dict[str, bytes]) -> None:
+    both = [begun(several, several.out) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert results(several.out) == whole
+    names = ends(*said)
+    assert len(names) == len(set(names)) == len([*several.out.glob("steps/*/done.json")])
+
+
+def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
+    assert study.run().code == 0
+    (path,) = study.out.glob("steps/*/log.jsonl")
+    (path.parent / "done.json").unlink()
+    code = "import sys, time; from xstilts.store import *; store = Store(Path(sys.argv[1]))\n"
+    code += "with opened(store), store.claim(sys.argv[2]): print('mine', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(study.out), path.parent.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout and other.stdout.readline() == "mine\n"
+        threading.Timer(3, other.kill).start()
+        said = study.run()
+    assert other.returncode == -signal.SIGKILL
+    assert said.code == 0 and said.err.count("another run is at work in this folder") == 1
+    assert len([*study.out.glob("steps/*/done.json")]) == 3
+
+
+def test_steps_after_one_that_is_redone_are_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for id, parent in (("a", None), ("b", "a")):
+        store.begin(id, {"parent": parent})
+        store.finish(id, {})
+    (store.step("a") / "done.json").unlink()
+    with store.claim("b") as ours:
+        assert ours
+        redoing = threading.Thread(target=store.begin, args=("a", {"parent": None}))
+        redoing.start()
+        redoing.join(0.3)
+        assert redoing.is_alive() and store.done("b")
+    redoing.join(10)
+    assert not redoing.is_alive() and not store.done("b")
+
+
+# --- the order --------------------------------------------------------------------------------------------------------
+
+
+def made(id: str, *parents: str, kind: str = "train") -> Step:
+    return Step(id, kind, parents, "e", 1, id)  # type: ignore[arg-type]
+
+
+def test_one_place_goes_by_the_plan() -> None:
+    steps = [made("a"), made("b", "a"), made("c", "a"), made("d", "b", kind="evaluate")]
+    agenda, order = Agenda(steps, 1), []
+    while step := agenda.next(0):
+        order.append(step.id)
+        agenda.left(0, Ended(step.id, "done"))
+        agenda.done(step.id)
+    assert order == ["a", "b", "c", "d"]
+
+
+def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
+    steps = [made("score", kind="evaluate"), made("lone"), made("a"), made("b", "a"), made("c", "b"),
+             made("score-a", "a", kind="evaluate"), made("score-b", "b", kind="evaluate")]  # fmt: skip
+    agenda = Agenda(steps, 2)
+    first, second = agenda.next(0), agenda.next(1)
+    assert first and second and (first.id, second.id) == ("a", "score")
+    agenda.left(0, Ended("a", "done"))
+    agenda.done("a")
+    assert (step := agenda.next(0)) and step.id == "score-a", "it scores what it has in memory before that is trained"
+    agenda.left(0, Ended("score-a", "done"))
+    assert (step := agenda.next(0)) and step.id == "b"
+    agenda.left(1, Ended("score", "died"))
+    agenda.again("score")
+    assert agenda.lost("b") == ["c", "score-b"]
+
+
+@pytest.mark.slow
+def test_five_kills_at_random_moments() -> None:
+    said = subprocess.run(
+        [sys.executable, KILLS, "--times", "5", "--longest", "2"], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert "no step done twice" in said.stdout
