@@ -6,6 +6,8 @@ import logging
 import os
 import queue
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -16,16 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
-
 from xstilts.errors import UserError
 from xstilts.progress import Progress
 from xstilts.runners import Ended, Job, Order, worker
 from xstilts.runners.local import ATTEMPTS, PATIENCE, Relay, ended
 
-ANSWER = 5.0
-"""Seconds in which a cluster must answer."""
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""What keeps Ray from reporting home, and from a warning about GPUs that are not asked for."""
+os.environ.update({**SILENT, **os.environ})
+if (
+    Path.home() / ".ray" / "auth_token"
+).is_file():  # `ray start` asks for it then, but who joins must say that he has it
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+import ray  # noqa: E402  (it reads these when it is imported)
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError  # noqa: E402
+
+ANSWER, JOIN = 5.0, 30.0
+"""Seconds in which a cluster's port must answer, and in which it must be joined."""
+PROBE = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level=40)"
+"""Joins a cluster in a process of its own: Ray tries long and prints much where that fails."""
 TOGETHER = 0.2
 """Seconds for which what a worker says is gathered before it is sent."""
 CROWDED = 30.0
@@ -33,8 +45,6 @@ CROWDED = 30.0
 STORE_BYTES = 80 * 2**20
 """Ray's memory for objects on this machine; nearly nothing goes through it."""
 SHARED = "it must lie on a file system that all nodes share"
-SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""What keeps Ray from reporting home, and from a warning about GPUs that are not asked for."""
 
 
 class Cluster:
@@ -66,15 +76,13 @@ class Cluster:
         return Ray(job, room, workers, progress)
 
     def _join(self, address: str) -> Room:
-        for name, value in SILENT.items():
-            os.environ.setdefault(name, value)
         # what Ray tells of its nodes goes to stdout, where the tables go; what matters of it is said by the runner
         ray._private.worker._worker_logs_enabled = False
         here = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == "local" else {}
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            raise UserError(" ".join(str(error).split()), where=f"Ray at {address}") from error
+            raise UserError(" ".join(str(error).split()), where="Ray") from error
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if self._gpus is None:
             on_cpu = os.environ.get("XSTILTS_DEVICE", "").startswith("cpu")
@@ -83,19 +91,27 @@ class Cluster:
 
 
 def _answers(address: str) -> None:
-    """See that something answers at an address; Ray itself would try for minutes."""
-    if address == "auto":
-        return
+    """See that a cluster answers at an address, and lets us in."""
     where = f"--address {address}"
     host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
-        hint = "HOST:PORT, as `ray start --head` prints it; the port is 6379 if not given there"
-        raise UserError("is not the address of a Ray cluster", where=where, hint=hint)
+    if address != "auto":
+        if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
+            hint = "HOST:PORT, as `ray start --head` prints it; the port is 6379 if not given there"
+            raise UserError("is not the address of a Ray cluster", where=where, hint=hint)
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER).close()
+        except OSError as error:
+            what, hint = f"nothing answers there: {error.strerror or error}", "start a cluster with `ray start --head`"
+            raise UserError(what, where=where, hint=hint) from error
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWER).close()
-    except OSError as error:
-        what = f"no Ray cluster answers there: {error.strerror or error}"
-        raise UserError(what, where=where, hint="start one with `ray start --head`, see docs/running.md") from error
+        probe = subprocess.run([sys.executable, "-c", PROBE, address], capture_output=True, text=True, timeout=JOIN)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"no Ray cluster answers there in {JOIN:.0f} s", where=where) from error
+    if "InvalidAuthToken" in probe.stderr:
+        hint = "copy ~/.ray/auth_token from a machine of the cluster, and unset RAY_AUTH_MODE"
+        raise UserError("the cluster asks for a token", where=where, hint=hint)
+    if probe.returncode:
+        raise UserError(" ".join(probe.stderr.rsplit("Error: ", 1)[-1].split()), where=where)
 
 
 @dataclass(frozen=True)
