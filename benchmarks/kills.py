@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=200, help="kills")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--longest", type=float, default=4.0, help="seconds from one kill to the next at most")
+    parser.add_argument("--longest", type=float, default=10.0, help="seconds from one kill to the next at most")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:

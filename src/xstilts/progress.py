@@ -110,7 +110,9 @@ class Lanes:
         return self._lanes[place]
 
     def _table(self) -> Table:
-        table = Table("worker", "step", "how far", "left", box=None, padding=(0, 2, 0, 0))
+        table = Table("worker", box=None, padding=(0, 2, 0, 0), expand=True)
+        for name, share in (("step", 4), ("how far", 3), ("left", 1)):  # which stay where they are
+            table.add_column(name, ratio=share, no_wrap=True, overflow="ellipsis")
         for place, lane in enumerate(self._lanes, start=1):
             table.add_row(str(place), *map(Text, lane.row))
         return table

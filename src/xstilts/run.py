@@ -147,7 +147,7 @@ def run(
     progress: Progress,
     resources: Resources | None = None,
     workers: int | None = 1,
-    hire: Hire = Local,
+    hire: Hire | None = None,
 ) -> Outcome:
     """Do what is not done yet.
 
@@ -161,13 +161,13 @@ def run(
         data: the folder with the data sets.
         progress: told how it goes.
         resources: what each worker may use.
-        workers: processes that do one step each at a time; 1 with `Local` is this process, None leaves it to `hire`.
-        hire: makes the runner that has them.
+        workers: processes that do one step each at a time; None leaves it to `hire`.
+        hire: makes the runner that has them; None for this machine, where one worker is this process.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    if (workers, hire) != (1, Local) and several():
+    if (workers, hire) != (1, None) and several():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
     with parallel.joined(), told(out, SafetensorError):
@@ -198,7 +198,7 @@ def _follow(work: Work) -> None:
             work.do(work.plan.steps[id])
 
 
-def _do_all(job: Run, hire: Hire, workers: int | None) -> None:
+def _do_all(job: Run, hire: Hire | None, workers: int | None) -> None:
     # asked again, for another run may have done some before this one held the folder
     work, pending = job.work, job.pending()
     done = len(work.plan.steps) - len(pending)
@@ -206,16 +206,17 @@ def _do_all(job: Run, hire: Hire, workers: int | None) -> None:
         work.progress.say(f"{done} of {done + len(pending)} steps are done already")
     if not pending:
         return
-    if (workers, hire) == (1, Local):
+    if (workers, hire) == (1, None):
         here: Runner = Here(Worker(work))
     else:
         work.forget()
         asked = Job(work.plan, work.store.folder.absolute(), work.intake.data, work.resources)
-        here = hire(asked, min(workers or len(pending), len(pending)), work.progress)
+        here = (hire or Local)(asked, min(workers or len(pending), len(pending)), work.progress)
     try:
         _Course(job, here, pending).go()
     except KeyboardInterrupt:
-        work.progress.say("stopping; once more Ctrl-C stops at once")
+        if not isinstance(here, Here):
+            work.progress.say("the workers are stopped; once more Ctrl-C ends them at once")
         raise
     finally:
         here.stop()
@@ -241,7 +242,7 @@ class _Course:
         """Do all that can be done."""
         while True:
             self._start()
-            if not self.under_way and not self.elsewhere:
+            if not (self.under_way or self.elsewhere or self.agenda.waits):
                 return
             ended = self.runner.wait(POLL if self.elsewhere else None)
             if ended is not None:
@@ -252,7 +253,7 @@ class _Course:
 
     def _start(self) -> None:
         """Begin a step in every free place, while there are any that can be done."""
-        for place in sorted({*range(self.runner.places)} - {*self.under_way.values()}):
+        for place in self.runner.free:
             step = self.agenda.next(place)
             if step is None:
                 return

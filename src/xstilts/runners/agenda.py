@@ -32,8 +32,14 @@ class Agenda:
         for step in reversed(pending):
             self._unlocks[step.id] = sum(1 + self._unlocks[child] for child in self._children[step.id])
         self._ready = dict.fromkeys(id for id, missing in self._missing.items() if not missing)
+        self._lost: set[str] = set()
         self._held: list[str | None] = [None] * places
         """The step whose encoder each place holds, empty for the recipe's own; None for no encoder."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are steps that can be done now."""
+        return bool(self._ready)
 
     def next(self, place: int) -> Step | None:
         """Take the step that a place should do now; None if none can be done yet."""
@@ -50,7 +56,8 @@ class Agenda:
             return (number,)
         needs = step.parent or ""
         here = self._held[place] == needs and step.kind in ("train", "evaluate")
-        return (not here, here and step.kind == "train", needs in self._held, -self._unlocks[step.id], number)
+        elsewhere = needs in self._held
+        return (not here, here and step.kind == "train", -self._unlocks[step.id], elsewhere, number)
 
     def again(self, id: str) -> None:
         """A step that was taken is to be done after all."""
@@ -72,13 +79,11 @@ class Agenda:
             self._held[place] = None
 
     def lost(self, id: str) -> list[str]:
-        """A step has failed; the steps that start from it, or from such a step, are lost with it."""
+        """A step has failed; gives the steps that are lost with it, for they start from it, or from such a step."""
         found = {id: None}
-        for step in self._steps:  # parents come first
-            if (
-                step not in found
-                and self._steps[step].parents
-                and not found.keys().isdisjoint(self._steps[step].parents)
-            ):
-                found[step] = None
-        return [*found][1:]
+        for step in self._steps.values():  # parents come first
+            if not found.keys().isdisjoint(step.parents):
+                found[step.id] = None
+        new = [step for step in found if step != id and step not in self._lost]
+        self._lost |= {*new}
+        return new

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -29,13 +27,24 @@ PATIENCE = 15.0
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
+import os, select, threading
 from multiprocessing.connection import Connection
+
+def watch():
+    gone = select.poll()
+    gone.register({pipe}, 0)
+    gone.poll()
+    os._exit(1)
+
 pipe = Connection({pipe})
 job = pipe.recv_bytes()
+threading.Thread(target=watch, daemon=True).start()
 from xstilts.runners.local import serve
 serve(pipe, job)
 """
-"""What a worker process runs: it takes its job before it imports torch, so that nobody waits for it to be taken."""
+"""What a worker process runs: it takes its job, and looks out for the end of the main process, before it imports torch,
+which takes seconds. When the main process is gone it ends at once, as if killed.
+"""
 ATTEMPTS = 3
 """Processes in a row that may die before they are ready."""
 
@@ -48,6 +57,11 @@ class Here:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._order: Order | None = None
+
+    @property
+    def free(self) -> list[int]:
+        """This process, if it has no step."""
+        return [] if self._order else [0]
 
     def start(self, order: Order) -> None:
         """Take a step; it is done while it is waited for."""
@@ -105,6 +119,11 @@ class Local:
     def places(self) -> int:
         """The number of processes."""
         return len(self._environments)
+
+    @property
+    def free(self) -> list[int]:
+        """Those without a step."""
+        return [place for place, at in enumerate(self._open) if at.step is None]
 
     def _begun(self, place: int) -> _Place:
         mine, its = Pipe()
@@ -228,18 +247,16 @@ class Relay(Progress):
 
 
 def serve(pipe: Connection, job: bytes) -> None:
-    """Do the steps that come through a pipe, until its other end is closed or somebody asks to end."""
+    """Do the steps that come through a pipe, until somebody asks to end."""
     signal.signal(signal.SIGTERM, _end)
-    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     try:
         with worker(pickle.loads(job), Relay(pipe.send)) as here:
             pipe.send(("ready",))
             while True:
-                pipe.send(("ended", ended(here, orders.get())))
+                pipe.send(("ended", ended(here, pipe.recv())))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
-    except (SystemExit, BrokenPipeError):
+    except (SystemExit, EOFError, BrokenPipeError):
         pass
     except BaseException:
         traceback.print_exc()
@@ -254,15 +271,6 @@ def ended(here: Worker, order: Order) -> Ended:
         return here.do(order)
     except Exception:
         return Ended(order.step, "broken", text=traceback.format_exc())
-
-
-def _listen(pipe: Connection, orders: queue.SimpleQueue[Order]) -> None:
-    """Take orders while a step is being done; when the main process is gone, end at once, as if killed."""
-    try:
-        while True:
-            orders.put(pipe.recv())
-    except (EOFError, OSError):
-        os._exit(1)
 
 
 def _end(*_: object) -> None:

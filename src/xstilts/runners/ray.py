@@ -71,8 +71,9 @@ class Cluster:
             self._room = self._join("local")
         room = self._room
         workers = min(self._workers or room.workers, most)
-        each = f"{room.gpus:g} GPU and {room.cpus} cores" if room.gpus else f"{room.cpus} cores"
-        progress.say(f"Ray: {workers} workers with {each} each; room for {room.workers} on {room.nodes} nodes")
+        each = (f"{room.gpus:g} GPU and " if room.gpus else "") + _many(room.cpus, "core")
+        where = f"room for {room.workers} on {_many(room.nodes, 'node')}"
+        progress.say(f"Ray: {_many(workers, 'worker')} with {each} each; {where}")
         return Ray(job, room, workers, progress)
 
     def _join(self, address: str) -> Room:
@@ -88,6 +89,10 @@ class Cluster:
             on_cpu = os.environ.get("XSTILTS_DEVICE", "").startswith("cpu")
             self._gpus = 0 if on_cpu else min(1, sum(node.get("GPU", 0) for node in nodes))
         return room(nodes, self._gpus, self._workers)
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}" + "s" * (number != 1)
 
 
 def _answers(address: str) -> None:
@@ -174,8 +179,6 @@ class _Place:
 class Ray:
     """Steps are done by workers on the nodes of a cluster; for one that dies another is begun where there is room.
 
-    A step whose place has no worker yet goes to another worker that has nothing to do: they change places.
-
     Args:
         job: the run.
         room: what each worker has.
@@ -189,8 +192,6 @@ class Ray:
         os.close(number)
         self._site = _Site(job, Path.cwd(), Path(sign), {} if room.gpus else {"CUDA_VISIBLE_DEVICES": ""})
         self._kind = ray.remote(_Remote).options(num_cpus=room.cpus, num_gpus=room.gpus, scheduling_strategy="SPREAD")
-        self._waiting: dict[int, Order] = {}
-        """Orders that no worker has got yet, by their place."""
         self._failures, self._heard_last = 0, time.monotonic()
         self._at: list[_Place] = []
         for _ in range(workers):
@@ -205,33 +206,26 @@ class Ray:
         actor = self._kind.remote(self._site)
         return _Place(actor, actor.hear.remote())
 
-    def start(self, order: Order) -> None:
-        """Send a step to the worker of its place, or of another one."""
-        self._waiting[order.place] = order
-        self._send()
+    @property
+    def free(self) -> list[int]:
+        """Those that have begun, and have no step."""
+        return [place for place, at in enumerate(self._at) if at.ready and at.step is None]
 
-    def _send(self) -> None:
-        for place, order in [*self._waiting.items()]:
-            if not self._at[place].ready:
-                free = [i for i, at in enumerate(self._at) if at.ready and at.step is None and i not in self._waiting]
-                if not free:
-                    continue
-                self._at[place], self._at[free[0]] = self._at[free[0]], self._at[place]
-            at = self._at[place]
-            at.step, at.said = order.step, at.actor.hear.remote(order)
-            del self._waiting[place]
+    def start(self, order: Order) -> None:
+        """Send a step to the worker of its place."""
+        at = self._at[order.place]
+        at.step, at.said = order.step, at.actor.hear.remote(order)
 
     def wait(self, seconds: float | None = None) -> Ended | None:
         """The next step that has ended; meanwhile it is shown how far they are."""
-        until = None if seconds is None else time.monotonic() + seconds
+        until, free = None if seconds is None else time.monotonic() + seconds, self.free
         while True:
-            self._send()
             left = CROWDED if until is None else min(CROWDED, max(0.0, until - time.monotonic()))
             saying = {at.said: place for place, at in enumerate(self._at) if at.said is not None}
             if not saying:
                 time.sleep(left)
             for said in ray.wait([*saying], timeout=left)[0] if saying else ():
-                if ended := self._heard(saying[said]):
+                if (ended := self._heard(saying[said])) or self.free != free:
                     return ended
             if until is not None and time.monotonic() >= until:
                 return None
