@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import Files, Said
+from xstilts import __version__
 from xstilts.errors import UserError
 
 if importlib.util.find_spec("ray") is None:
@@ -154,7 +156,7 @@ def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     job = Job(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())
-    site = _Site(job, tmp_path, tmp_path / "runs/.ray-1.tmp", {})
+    site = _Site(job, __version__, tmp_path, tmp_path / "runs/.ray-1.tmp", {})
     (tmp_path / "runs").mkdir()
     with pytest.raises(UserError, match="runs: this run's folder is not to be seen there"):
         site.enter()
@@ -163,3 +165,5 @@ def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatc
         site.enter()
     (tmp_path / "data").mkdir()
     site.enter()
+    with pytest.raises(UserError, match="is installed there"):
+        replace(site, version="0.0.1").enter()

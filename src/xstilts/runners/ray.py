@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xstilts
 from xstilts.errors import UserError
 from xstilts.progress import Progress
 from xstilts.runners import Ended, Job, Order, worker
@@ -187,12 +188,13 @@ class Ray:
     """
 
     def __init__(self, job: Job, room: Room, workers: int, progress: Progress) -> None:
-        self._lanes, self._say = progress.lanes(workers), progress.say
         number, sign = tempfile.mkstemp(prefix=".ray-", suffix=".tmp", dir=job.out)
         os.close(number)
-        self._site = _Site(job, Path.cwd(), Path(sign), {} if room.gpus else {"CUDA_VISIBLE_DEVICES": ""})
+        environment = {} if room.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        self._site = _Site(job, xstilts.__version__, Path.cwd(), Path(sign), environment)
+        self._lanes, self._say = progress.lanes(workers), progress.say
         self._kind = ray.remote(_Remote).options(num_cpus=room.cpus, num_gpus=room.gpus, scheduling_strategy="SPREAD")
-        self._failures, self._heard_last = 0, time.monotonic()
+        self._failures, self._none_since = 0, time.monotonic()
         self._at: list[_Place] = []
         for _ in range(workers):
             self._at.append(self._begun())
@@ -234,9 +236,9 @@ class Ray:
     def _crowded(self) -> None:
         """Say once when there is no worker for long."""
         if any(at.ready for at in self._at):
-            self._heard_last = time.monotonic()
-        elif time.monotonic() - self._heard_last > CROWDED:
-            self._heard_last = float("inf")
+            self._none_since = time.monotonic()
+        elif time.monotonic() - self._none_since > CROWDED:
+            self._none_since = float("inf")
             self._say("the cluster has no room for a worker now; this run waits until it has (`ray status` shows why)")
 
     def _heard(self, place: int) -> Ended | None:
@@ -306,6 +308,8 @@ class _Site:
     """A run, and how a worker makes sure that it is at the place where the main process is."""
 
     job: Job
+    version: str
+    """The main process's version of this package."""
     here: Path
     """The main process's working directory, from which names of files start."""
     sign: Path
@@ -313,7 +317,7 @@ class _Site:
     environment: Mapping[str, str]
 
     def enter(self) -> None:
-        """See that the folders are to be seen here.
+        """See that the package is the same, and that the folders are to be seen here.
 
         Raises:
             UserError: they are not.
@@ -322,6 +326,9 @@ class _Site:
         with suppress(OSError):
             os.chdir(self.here)
         host, out, data = socket.gethostname(), self.job.out, self.job.data
+        if self.version != xstilts.__version__:
+            what = f"xstilts {xstilts.__version__} is installed there, {self.version} where the run was started"
+            raise UserError(what, where=f"node {host}", hint="install the same version on every node")
         if not self.sign.is_file():
             raise UserError("this run's folder is not to be seen there", where=f"node {host}: {out}", hint=SHARED)
         if data is not None and not data.is_dir():
