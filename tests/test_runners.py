@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from conftest import Files
-from xstilts import run
 from xstilts.errors import UserError
 from xstilts.plan import plan
 from xstilts.progress import Progress
@@ -150,6 +149,10 @@ class Told:
 
     places = 2
 
+    @property
+    def free(self) -> list[int]:
+        return [place for place in range(2) if place not in [order.place for order in self._orders]]
+
     def __init__(self, says: Callable[[str], Ended]) -> None:
         self._says, self._orders = says, list[Order]()
 
@@ -170,7 +173,7 @@ class Told:
 
 def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(lambda id: Ended(id, "died", text="was killed by signal 9"))
-    monkeypatch.setitem(run.RUNNERS, "local", told)  # type: ignore[arg-type]
+    monkeypatch.setattr("xstilts.run.Local", told)
     said = study.run("--workers", 2)
     assert said.code == 2
     assert said.err.count("its worker was killed by signal 9; the step is tried again") == 1
@@ -180,7 +183,7 @@ def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: p
 
 def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(lambda id: Ended(id, "refused", UserError("the disk is full", where="out")))
-    monkeypatch.setitem(run.RUNNERS, "local", told)  # type: ignore[arg-type]
+    monkeypatch.setattr("xstilts.run.Local", told)
     said = study.run("--workers", 2)
     assert said.code == 2 and said.err.endswith("error: out: the disk is full\n")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,8 @@ from xstilts.work import Resources, Work
 
 __all__ = ["Outcome", "Resources", "run"]
 
-RUNNERS: Mapping[str, Callable[[Job, int, Progress], Runner]] = {"local": Local}
-"""Those that do several steps at once, each told the run, how many workers, and how to show what they do."""
+Hire = Callable[[Job, int, Progress], Runner]
+"""Makes a runner that does several steps at once: told the run, how many workers at most, how to show what they do."""
 POLL = 0.5
 """Seconds after which it is seen again whether another run has done its steps."""
 DEATHS = 2
@@ -154,8 +154,8 @@ def run(
     data: Path | None,
     progress: Progress,
     resources: Resources | None = None,
-    workers: int = 1,
-    runner: str = "local",
+    workers: int | None = 1,
+    hire: Hire | None = None,
 ) -> Outcome:
     """Do what is not done yet.
 
@@ -169,13 +169,13 @@ def run(
         data: the folder with the data sets.
         progress: told how it goes.
         resources: what each worker may use.
-        workers: processes that do one step each at a time; 1 is this process.
-        runner: where these are, one of `RUNNERS`.
+        workers: processes that do one step each at a time; None leaves it to `hire`.
+        hire: makes the runner that has them; None for this machine, where one worker is this process.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    if workers > 1 and several():
+    if (workers, hire) != (1, None) and several():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
     with parallel.joined(), told(out, SafetensorError):
@@ -190,7 +190,7 @@ def run(
                 if keeping.note(plan.study()):
                     progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
                 keeping.tidy(plan.steps)
-                _do_all(job, runner, workers, keeping)
+                _do_all(job, hire, workers, keeping)
             parallel.said("")
         elif parallel.said(True):
             _follow(work)
@@ -208,7 +208,7 @@ def _follow(work: Work) -> None:
             work.do(work.plan.steps[id])
 
 
-def _do_all(job: Run, runner: str, workers: int, keeping: Keeping) -> None:
+def _do_all(job: Run, hire: Hire | None, workers: int | None, keeping: Keeping) -> None:
     # asked again, for another run may have done some before this one held the folder
     work, pending = job.work, job.pending()
     done = len(work.plan.steps) - len(pending)
@@ -216,12 +216,12 @@ def _do_all(job: Run, runner: str, workers: int, keeping: Keeping) -> None:
         work.progress.say(f"{done} of {done + len(pending)} steps are done already")
     if not pending:
         return
-    if (runner, workers) == ("local", 1):
+    if (workers, hire) == (1, None):
         here: Runner = Here(Worker(work))
     else:
         work.forget()
         asked = Job(work.plan, work.store.folder.absolute(), work.intake.data, work.resources)
-        here = RUNNERS[runner](asked, min(workers, len(pending)), work.progress)
+        here = (hire or Local)(asked, min(workers or len(pending), len(pending)), work.progress)
     try:
         _Course(job, here, pending, keeping).go()
     except KeyboardInterrupt:
@@ -254,7 +254,7 @@ class _Course:
         """Do all that can be done."""
         while True:
             self._start()
-            if not self.under_way and not self.elsewhere:
+            if not (self.under_way or self.elsewhere or self.agenda.waits):
                 return
             ended = self.runner.wait(POLL if self.elsewhere else None)
             if ended is not None:
@@ -265,7 +265,7 @@ class _Course:
 
     def _start(self) -> None:
         """Begin a step in every free place, while there are any that can be done."""
-        for place in sorted({*range(self.runner.places)} - {*self.under_way.values()}):
+        for place in self.runner.free:
             step = self.agenda.next(place)
             if step is None:
                 return
@@ -287,6 +287,9 @@ class _Course:
                 self.shared, self.elsewhere[id] = True, None
             case "died":
                 self._died(step, ended.text)
+            case "lost":
+                self.say(f"{step.name}: {ended.text}; the step is tried again")
+                self.elsewhere[id] = None  # for its claim may outlive it
             case "failed":
                 assert isinstance(ended.error, StepFailed)
                 self._failed(id, ended.error)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, ScaleOption, as_document, console, say, screen
 from xstilts.errors import UserError
+
+if TYPE_CHECKING:
+    from xstilts.runners.ray import Cluster
 
 app = typer.Typer()
 
@@ -97,10 +101,22 @@ def run(
         int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
-    runner: Annotated[Literal["local"], typer.Option(help="Where the steps are done: on this machine.")] = "local",
+    runner: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where the steps are done: on this machine, or on a cluster.")
+    ] = "local",
     workers: Annotated[
-        int, typer.Option(help="Steps at once, in processes that share the cores or have a GPU each.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Steps at once, each with a GPU or its share of the cores; 1, with ray all there is room for.", min=1
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster; without it, ray starts one here.", metavar="HOST:PORT"),
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="With ray, of each worker: 1, a part of one such as 0.5, or 0.", min=0, max=1)
+    ] = None,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
     from xstilts.plan import plan as lay_out
@@ -111,7 +127,13 @@ def run(
     from xstilts.run import Resources  # torch from here on
     from xstilts.run import run as do
 
-    outcome = do(made, out, data, Progress(), Resources(checkpoint, tokens, compile), workers, runner)
+    resources = Resources(checkpoint, tokens, compile)
+    if runner == "ray":
+        outcome = do(made, out, data, Progress(), resources, workers, _cluster(address, workers, gpus))
+    elif gpus is not None:
+        raise UserError("goes with --runner ray only", where="--gpus")
+    else:
+        outcome = do(made, out, data, Progress(), resources, workers or 1)
     if second():
         return
     many = len(made.study().tasks) > MANY
@@ -122,6 +144,14 @@ def run(
         lines = [f"{made.steps[id].name}: {why}" for id, why in outcome.failed.items()]
         after = f"; {len(outcome.skipped)} steps that build on them were left out" if outcome.skipped else ""
         raise UserError("\n".join([f"{len(lines)} steps failed{after}", *lines]))
+
+
+def _cluster(address: str | None, workers: int | None, gpus: float | None) -> Cluster:
+    if find_spec("ray") is None:
+        raise UserError("Ray is not installed", where="--runner ray", hint="pip install 'xstilts[ray]'")
+    from xstilts.runners.ray import Cluster
+
+    return Cluster(address, workers, gpus)
 
 
 @app.command()

@@ -59,10 +59,11 @@ class Ended:
     refused   the run must end: `error` is for the user
     broken    a mistake of ours: `text` is the traceback
     died      the worker is gone, `text` says how; the step is to be tried again
+    lost      its whole machine is gone, for which no step is to blame: to be tried again once its claim is free
     """
 
     step: str
-    how: Literal["done", "already", "busy", "failed", "refused", "broken", "died"]
+    how: Literal["done", "already", "busy", "failed", "refused", "broken", "died", "lost"]
     error: UserError | None = None
     text: str = ""
 
@@ -74,11 +75,15 @@ class Runner(Protocol):
     def places(self) -> int:
         """How many steps may be under way."""
 
+    @property
+    def free(self) -> list[int]:
+        """The places where a step may begin now."""
+
     def start(self, order: Order) -> None:
-        """Begin a step in a place where none is under way."""
+        """Begin a step in a free place."""
 
     def wait(self, seconds: float | None = None) -> Ended | None:
-        """The next step that has ended; None after so many seconds, or if none is under way."""
+        """The next step that has ended; None after so many seconds, or where other places have become free."""
 
     def stop(self) -> None:
         """End all workers, also in the middle of a step; their checkpoints stay. A second interrupt ends them at once.

@@ -36,6 +36,11 @@ class Agenda:
         self._held: list[str | None] = [None] * places
         """The step whose encoder each place holds, empty for the recipe's own; None for no encoder."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether there are steps that can be done now."""
+        return bool(self._ready)
+
     def next(self, place: int) -> Step | None:
         """Take the step that a place should do now; None if none can be done yet."""
         if not self._ready:

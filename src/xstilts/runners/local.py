@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
@@ -57,6 +57,11 @@ class Here:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._order: Order | None = None
+
+    @property
+    def free(self) -> list[int]:
+        """This process, if it has no step."""
+        return [] if self._order else [0]
 
     def start(self, order: Order) -> None:
         """Take a step; it is done while it is waited for."""
@@ -114,6 +119,11 @@ class Local:
     def places(self) -> int:
         """The number of processes."""
         return len(self._environments)
+
+    @property
+    def free(self) -> list[int]:
+        """Those without a step."""
+        return [place for place, at in enumerate(self._open) if at.step is None]
 
     def _begun(self, place: int) -> _Place:
         mine, its = Pipe()
@@ -213,37 +223,37 @@ def environment(place: int, workers: int) -> Mapping[str, str]:
 # --- the worker's side ------------------------------------------------------------------------------------------------
 
 
-class _Relay(Progress):
+class Relay(Progress):
     """Sends the main process what is to be shown."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self.live, self._pipe = False, pipe
+    def __init__(self, send: Callable[[tuple[object, ...]], None]) -> None:
+        self.live, self._send = False, send
 
     def step(self, number: int, total: int, title: str) -> None:
         """A step begins."""
-        self._pipe.send(("step", number, total, title))
+        self._send(("step", number, total, title))
 
     def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
         """It has come so far."""
-        self._pipe.send(("at", done, total, what, seconds_left))
+        self._send(("at", done, total, what, seconds_left))
 
     def end(self, text: str) -> None:
         """It ends."""
-        self._pipe.send(("end", text))
+        self._send(("end", text))
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._pipe.send(("say", text))
+        self._send(("say", text))
 
 
 def serve(pipe: Connection, job: bytes) -> None:
     """Do the steps that come through a pipe, until somebody asks to end."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        with worker(pickle.loads(job), _Relay(pipe)) as here:
+        with worker(pickle.loads(job), Relay(pipe.send)) as here:
             pipe.send(("ready",))
             while True:
-                pipe.send(("ended", _ended(here, pipe.recv())))
+                pipe.send(("ended", ended(here, pipe.recv())))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
     except (SystemExit, EOFError, BrokenPipeError):
@@ -255,7 +265,8 @@ def serve(pipe: Connection, job: bytes) -> None:
         os._exit(1)
 
 
-def _ended(here: Worker, order: Order) -> Ended:
+def ended(here: Worker, order: Order) -> Ended:
+    """Do a step, and tell also of a mistake of ours how it went."""
     try:
         return here.do(order)
     except Exception:
