@@ -35,7 +35,7 @@ if (
 import ray  # noqa: E402  (it reads these when it is imported)
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError  # noqa: E402
 
-ANSWER, JOIN = 5.0, 30.0
+ANSWER, JOIN = 5.0, 60.0
 """Seconds in which a cluster's port must answer, and in which it must be joined."""
 PROBE = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level=40)"
 """Joins a cluster in a process of its own: Ray tries long and prints much where that fails."""
