@@ -112,7 +112,7 @@ def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: sub
     assert len(ended) == len({*ended}) and not [*study.out.glob("claims/*")] and not [*study.out.glob(".ray-*")]
 
 
-def test_what_a_cluster_does_not_have_is_refused_before_anything_is_written(study: Files) -> None:
+def test_what_a_cluster_does_not_have_is_refused(study: Files) -> None:
     running = begun(study, "--gpus", "0.5")
     out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (2, "")

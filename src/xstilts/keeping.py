@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xstilts import locks
 from xstilts.results import Study
 from xstilts.store import Store
 
-RECIPES = "recipes"
-"""Claimed while a recipe is noted, or its needs are read, so that nothing goes that a run has just asked for."""
+LOCK = ".recipes.lock"
+"""Held while a recipe is noted, or its needs are read, so that nothing goes that a run has just asked for."""
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Keeping:
 
     def note(self, study: Study) -> bool:
         """Save what a recipe needs; see `Store.save_study`."""
-        with self.store.claim(RECIPES, wait=True):
+        with locks.claimed(self.store.folder / LOCK, wait=True):
             return self.store.save_study(study)
 
     def tidy(self, ids: Iterable[str]) -> None:
@@ -30,7 +31,7 @@ class Keeping:
         there = [id for id in ids if self.store.there(id) and (self.store.step(id) / "encoder").is_dir()]
         if not there:
             return
-        with self.store.claim(RECIPES, wait=True):
+        with locks.claimed(self.store.folder / LOCK, wait=True):
             studies = self.studies()
             for id in there:
                 if not any(self.needs(study, id) for study in studies):
