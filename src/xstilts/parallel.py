@@ -55,6 +55,7 @@ def joined() -> Iterator[None]:
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield
+        distributed.barrier()  # one that leaves while others still send to it may be aborted by their threads
     finally:
         distributed.destroy_process_group()
 
