@@ -371,3 +371,10 @@ def _fits(name: str, made: Encoder) -> None:
             where=name,
             hint="is this the tokenizer of another model?",
         )
+
+
+def ready(encoder: Encoder) -> Encoder:
+    """An encoder on the device, in evaluation mode."""
+    encoder.to(device.device()).eval()
+    device.spread(encoder.config.hidden_size)
+    return encoder

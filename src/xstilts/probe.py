@@ -11,20 +11,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xstilts import device, evaluate, heads, mixing
-from xstilts.batching import ENGLISH, generator
+from xstilts import device, evaluate, heads
+from xstilts.batching import ENGLISH
 from xstilts.data.examples import Batchable
-from xstilts.encoder import Encoder, load
+from xstilts.encoder import Encoder, load, ready
 from xstilts.features import FeatureSet
 from xstilts.intake import Intake
 from xstilts.meter import Logged
-from xstilts.mixing import Mixing
 from xstilts.plan import Plan
 from xstilts.progress import Progress
 from xstilts.step import Learned, Scoring, Step, Training
 from xstilts.store import Store
 from xstilts.task import Example, Format
-from xstilts.train import Learning, train
+from xstilts.train import Learning, look_every, schedule, train
 from xstilts.work import Resources, Work
 
 UPDATES, FIRST = 4, 2
@@ -104,26 +103,19 @@ class _Probe:
         if root.new is not None:
             self.work.do(root)
         own = load(str(self.work.store.step(root.id) / "encoder")) if root.new is not None else self.work.own(root)
-        device.spread(own.config.hidden_size)
-        return own.to(device.device())
+        return ready(own)
 
     # --- trainings ------------------------------------------------------------------------------------------------
 
     def trained(self, step: Step, training: Training) -> float:
         """Seconds of a training."""
         paces = [self.update(part, training) for part in training.parts]
-        rule = training.mixing or Mixing(cap=None)
-        asked = [mixing.updates_of(rule.counted(pace.examples), part.batch, part.epochs)
-                 for pace, part in zip(paces, training.parts, strict=True)]  # fmt: skip
-        order_U = mixing.draw(
-            [pace.examples for pace in paces], [part.weight for part in training.parts], rule,
-            [i for i, part in enumerate(training.parts) if self.form(part).head.kind != "vocabulary"],
-            asked, training.steps, generator(step.seed or 0, "tasks"),
-        )  # fmt: skip
+        labelled = [i for i, part in enumerate(training.parts) if self.form(part).head.kind != "vocabulary"]
+        order_U = schedule(training.parts, [pace.examples for pace in paces], labelled, training, step.seed or 0)
         counts, total = Counter(order_U.tolist()), len(order_U)
-        every = training.eval_every or max(1, min(1000, total // 20))
         looking = sum(self.look(part, training) for part in training.parts)
-        return sum(paces[i].seconds * count for i, count in counts.items()) + looking * -(-total // every)
+        looks = -(-total // look_every(training, total))
+        return sum(paces[i].seconds * count for i, count in counts.items()) + looking * looks
 
     def form(self, part: Learned) -> Format:
         return self.work.intake.task(part.task).format

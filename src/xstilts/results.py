@@ -139,6 +139,11 @@ class Study:
         other = self.baselines.get(branch, self.baseline)
         return None if other == branch else other
 
+    def facts(self) -> dict[str, Any]:
+        """What every report in JSON says of its study."""
+        names = ("encoder", "seeds", "branches", "baseline")
+        return {"study": self.name, **{name: getattr(self, name) for name in names}}
+
     def to_json(self) -> str:
         """One JSON document."""
         return TypeAdapter(Study).dump_json(self, indent=1).decode()

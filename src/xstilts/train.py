@@ -56,24 +56,38 @@ class Trained:
 
 
 def order(learning: Sequence[Learning], training: Training, seed: int) -> NDArray[np.int16]:
-    """Which task each update takes its batch from, [U].
+    """Which task each update takes its batch from, [U]; see `schedule`."""
+    labelled = [i for i, part in enumerate(learning) if part.masking is None]
+    sizes = [part.features.examples for part in learning]
+    return schedule([part.plan for part in learning], sizes, labelled, training, seed)
+
+
+def schedule(
+    parts: Sequence[Learned], sizes: Sequence[int], labelled: Sequence[int], training: Training, seed: int
+) -> NDArray[np.int16]:
+    """Which task each update of a training takes its batch from, [U].
 
     A single task has epochs x ceil(examples / batch) updates; in a mixture each labelled task counts its examples up to
     the rule's cap, and raw text comes on top. `steps` overrides the number.
+
+    Args:
+        parts: the tasks.
+        sizes: examples of each.
+        labelled: which of the tasks are labelled; the others are raw text.
+        training: the settings.
+        seed: of the choice of tasks.
     """
     rule = training.mixing or Mixing(cap=None)
     asked = [
-        mixing.updates_of(rule.counted(part.features.examples), part.plan.batch, part.plan.epochs) for part in learning
+        mixing.updates_of(rule.counted(size), part.batch, part.epochs) for size, part in zip(sizes, parts, strict=True)
     ]
-    return mixing.draw(
-        [part.features.examples for part in learning],
-        [part.plan.weight for part in learning],
-        rule,
-        [i for i, part in enumerate(learning) if part.masking is None],
-        asked,
-        training.steps,
-        generator(seed, "tasks"),
-    )
+    weights = [part.weight for part in parts]
+    return mixing.draw(sizes, weights, rule, labelled, asked, training.steps, generator(seed, "tasks"))
+
+
+def look_every(training: Training, updates: int) -> int:
+    """Updates from one look at the dev examples to the next, of so many in all."""
+    return training.eval_every or max(1, min(1000, updates // 20))
 
 
 def train(
@@ -136,7 +150,7 @@ class _Session:
         self.modules = nn.ModuleList([encoder, *(part.head for part in learning)])
         self.order_U = order(learning, training, seed)
         self.total, self.update = len(self.order_U), 0
-        self._look_every = training.eval_every or max(1, min(1000, self.total // 20))
+        self._look_every = look_every(training, self.total)
         device.seed(seed + parallel.rank())
         hides = any(part.masking for part in learning)  # then the language-model head reads the whole word table
         table = None if hides or parallel.size() > 1 else word_table(encoder.base)

@@ -264,8 +264,7 @@ class Work:
                 self._ready = _Ready(None, self.own(step), [])
             else:
                 self._ready = self._load(self.plan.steps[step.parent])
-        self._ready.encoder.to(device.device()).eval()
-        device.spread(self._ready.encoder.config.hidden_size)
+        encoder.ready(self._ready.encoder)
         return self._ready
 
     def own(self, step: Step) -> Encoder:

@@ -54,7 +54,8 @@ def plan(
     from xstilts.store import existing
 
     made = lay_out(*read(recipe, scale))
-    done = [id for id in made.steps if existing(out).done(id)] if out.is_dir() else []
+    store = existing(out) if out.is_dir() else None
+    done = [id for id in made.steps if store.done(id)] if store else []
     absent, disks = made.absent(data), disk.needed(made, data)
     hours = _hours(made, data) if probe else None
     if as_json:

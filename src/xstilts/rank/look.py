@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xstilts import device
 from xstilts.batching import ENGLISH, by_length, collate, generator
 from xstilts.data.examples import locate
 from xstilts.data.find import look
@@ -136,13 +135,6 @@ def see(encoder: Encoder, texts: Sample) -> Seen:
     counted_M = features.targets_M != IGNORED
     share_F = (1 / np.diff(features.first))[features.example_F] / features.examples
     return Seen(share_F @ mean_FH, marked_MH[counted_M], features.targets_M[counted_M].astype(np.int64))
-
-
-def ready(encoder: Encoder) -> Encoder:
-    """An encoder on the device, in evaluation mode."""
-    encoder.to(device.device()).eval()
-    device.spread(encoder.config.hidden_size)
-    return encoder
 
 
 def _answers(features: FeatureSet) -> FeatureSet:

@@ -56,11 +56,7 @@ def render(report: Report | Document, format: str = "table", *, width: int = 100
 def _document(report: Report) -> Document:
     study, shown = report.study, tables(report)
     facts = {
-        "study": study.name,
-        "encoder": study.encoder,
-        "seeds": study.seeds,
-        "branches": study.branches,
-        "baseline": study.baseline,
+        **study.facts(),
         "split": report.layout.split,
         "lines": [vars(line) for line in report.lines],
         "missing": [asdict(cell) for cell in report.missing],

@@ -25,11 +25,7 @@ def document(found: Significance) -> Document:
         if rows:
             shown += _languages(found, task, rows)
     facts = {
-        "study": study.name,
-        "encoder": study.encoder,
-        "seeds": study.seeds,
-        "branches": study.branches,
-        "baseline": study.baseline,
+        **study.facts(),
         "split": found.split,
         "lines": [asdict(row) for row in found.rows],
         "untested": found.untested,
