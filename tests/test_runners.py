@@ -257,9 +257,13 @@ def made(id: str, *parents: str, kind: str = "train") -> Step:
     return Step(id, kind, parents, "e", 1, id)  # type: ignore[arg-type]
 
 
+def parents(step: Step) -> tuple[str, ...]:
+    return step.parents
+
+
 def test_one_place_goes_by_the_plan() -> None:
     steps = [made("a"), made("b", "a"), made("c", "a"), made("d", "b", kind="evaluate")]
-    agenda, order = Agenda(steps, 1), []
+    agenda, order = Agenda(steps, 1, parents), []
     while step := agenda.next(0):
         order.append(step.id)
         agenda.left(0, Ended(step.id, "done"))
@@ -270,7 +274,7 @@ def test_one_place_goes_by_the_plan() -> None:
 def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
     steps = [made("score", kind="evaluate"), made("lone"), made("a"), made("b", "a"), made("c", "b"),
              made("score-a", "a", kind="evaluate"), made("score-b", "b", kind="evaluate")]  # fmt: skip
-    agenda = Agenda(steps, 2)
+    agenda = Agenda(steps, 2, parents)
     first, second = agenda.next(0), agenda.next(1)
     assert first and second and (first.id, second.id) == ("a", "score")
     agenda.left(0, Ended("a", "done"))
@@ -281,6 +285,16 @@ def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
     agenda.left(1, Ended("score", "died"))
     agenda.again("score")
     assert agenda.lost("b") == ["c", "score-b"] and agenda.lost("c") == [], "each is lost once"
+
+
+def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
+    reads = {"base": (), "other": (), "merged": ("mine", "other", "base")}  # mine is there, base is made once more
+    agenda = Agenda([made("base"), made("other"), made("merged", "mine", "other")], 2, lambda step: reads[step.id])
+    assert [step and step.id for step in (agenda.next(0), agenda.next(1))] == ["base", "other"]
+    agenda.done("other")
+    assert agenda.next(1) is None
+    agenda.done("base")
+    assert (step := agenda.next(0)) and step.id == "merged"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Tests of selected runs: small studies, chosen by hand."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -70,6 +71,17 @@ def test_only_the_paper_never_takes_the_baseline():
     selection = select(study(task()), better)
     assert chosen(selection, "dev") == chosen(selection, "oracle") == ("none", 3, 96)
     assert chosen(selection, "paper") == ("mnli", 3, 73)
+
+
+def test_the_paper_takes_no_encoders_baseline() -> None:
+    """`none` and `squad` are two encoders as they are, `mnli` comes after the first; the second is best on dev."""
+    against = {"none": "none", "mnli": "none", "squad": "squad"}
+    two = dataclasses.replace(study(task(), baseline=None), baselines=against)
+    best = [s for s in SCORES if s.step[4:9] != "squad"]
+    best += [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("squad", x, split, [95, 95, 96])]
+    assert two.starts == ("none", "squad")
+    assert chosen(select(two, best), "dev") == ("squad", 3, 96)
+    assert chosen(select(two, best), "paper") == ("mnli", 3, 73)
 
 
 def test_languages_without_dev_take_no_part_in_selecting():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -134,6 +135,11 @@ class Study:
         """The tasks that the study is about: all but those whose own scores only tell how a phase before went."""
         return tuple(task for task in self.tasks if not task.practised)
 
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The branches that gains are measured against: one for each encoder that has such a branch."""
+        return tuple(branch for branch in self.branches if branch in {self.baseline, *self.baselines.values()})
+
     def against(self, branch: str) -> str | None:
         """The branch that a branch's gains are measured against: its encoder's baseline; None for that itself."""
         other = self.baselines.get(branch, self.baseline)
@@ -218,7 +224,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         UserError: when the disk is full; nothing is left behind.
     """
     content = data.encode() if isinstance(data, str) else data
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # two machines may write it at once
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:

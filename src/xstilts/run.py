@@ -241,7 +241,7 @@ class _Course:
         self.runner, self.total = runner, len(pending)
         self.steps = {step.id: step for step in pending}
         self.again = {id for id in self.steps if self.store.finished(id)}
-        self.agenda = Agenda(pending, runner.places)
+        self.agenda = Agenda(pending, runner.places, self.reads)
         self.under_way: dict[str, int] = {}
         """Steps and the places where they are done."""
         self.elsewhere: dict[str, None] = {}

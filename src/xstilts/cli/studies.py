@@ -51,10 +51,10 @@ def plan(
     from xstilts import disk
     from xstilts.plan import plan as lay_out
     from xstilts.recipe import read
-    from xstilts.store import existing
+    from xstilts.store import MARK, existing
 
     made = lay_out(*read(recipe, scale))
-    store = existing(out) if out.is_dir() else None
+    store = existing(out) if (out / MARK).is_file() else None  # plans need no run folder
     done = [id for id in made.steps if store.done(id)] if store else []
     absent, disks = made.absent(data), disk.needed(made, data)
     hours = _hours(made, data) if probe else None

@@ -10,13 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import fmean, median
+from statistics import fmean
 
 from xstilts import paper
 from xstilts.errors import UserError
 from xstilts.languages import titled
 from xstilts.paper import AVERAGE, Page, Row
 from xstilts.report.numbers import Found
+from xstilts.report.selection import select_from
 from xstilts.report.sheets import (
     BASELINE,
     BENCHMARK,
@@ -240,16 +241,15 @@ def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line]
 def _best(
     study: Study, found: Found, test: Numbers, columns: Sequence[tuple[Column, TaskLine]]
 ) -> tuple[list[Values], tuple[str, ...]]:
-    """The paper's best models: for each target the branch with the highest median on dev, then the best of its runs."""
-    dev, values, said = Numbers(study, found, "dev"), list[Values](), []
+    """The paper's best models: of each target the run that the paper's rule selects, and which they are."""
+    selected, values, said = select_from(study, found).of("paper"), list[Values](), []
     for column, task in columns:
-        trained = [branch for branch in study.branches if configuration(study, branch)[1] != BASELINE]
-        runs = {branch: dev.runs(task, task.metric, branch) for branch in trained}
-        branch = max((x for x in runs if runs[x]), key=lambda x: median(runs[x].values()), default="")
-        seed = max(runs.get(branch, {}), key=lambda seed: runs[branch][seed], default=None)
-        series = [test.runs(task, metric, branch) for metric in column.metrics]
-        there = bool(branch) and all(seed in each for each in series)
-        values.append(tuple(each[seed] for each in series) if there else ())
-        if there:
-            said.append(f"{paper.targets()[column.task].label} {branch}{'' if seed is None else f' (seed {seed})'}")
+        choice = selected.get(task.name)
+        series = [test.runs(task, metric, choice.branch) for metric in column.metrics] if choice else []
+        if choice is None or not all(choice.seed in each for each in series):
+            values.append(())
+            continue
+        values.append(tuple(each[choice.seed] for each in series))
+        run = "" if choice.seed is None else f" (seed {choice.seed})"
+        said.append(f"{paper.targets()[column.task].label} {choice.branch}{run}")
     return values, (f"best models, chosen on dev, of them the best run: {', '.join(said)}",) if said else ()

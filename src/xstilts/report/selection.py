@@ -90,7 +90,11 @@ def select(study: Study, scores: Iterable[Score]) -> Selection:
     A run is a candidate if it has the scores that it is selected by and those that are told (test, or dev where there
     is no test). Of equally good ones the first in the study is taken.
     """
-    found, _ = join(study, scores)
+    return select_from(study, join(study, scores)[0])
+
+
+def select_from(study: Study, found: Found) -> Selection:
+    """As `select`, with rows that are joined already."""
     choices = [choice for task in study.targets for choice in _of_task(study, task, found)]
     return Selection(study, (*choices, *_over_tasks(Selection(study, tuple(choices)))))
 
@@ -110,15 +114,15 @@ def _of_task(study: Study, task: TaskLine, found: Found) -> Iterator[Choice]:
     values = {name: mean_over_languages({x: rows[name][x] for x in told if x in rows[name]}) for name in task.metrics}
     splits = {x: next(score.split for by_seed in told[x].values() for score in by_seed.values()) for x in told}
     split = "+".join(sorted({*splits.values()}))
-    if study.baseline in values[task.metric]:
-        for name in task.metrics:
-            score = median(values[name][study.baseline].values())
-            yield Choice(task.name, BASELINE, *_Selected(study.baseline, None), split, name, score, len(told))
+    for name in task.metrics:
+        if study.baseline in values[name]:
+            middle = median(values[name][study.baseline].values())
+            yield Choice(task.name, BASELINE, *_Selected(study.baseline, None), split, name, middle, len(told))
     for rule in RULES:
         if run := _selected(study, task, found, RULES[rule], told, splits):
             for name in task.metrics:
-                score = values[name][run.branch][run.seed]
-                yield Choice(task.name, rule, *run, split, name, score, len(told))
+                if (score := values[name].get(run.branch, {}).get(run.seed)) is not None:
+                    yield Choice(task.name, rule, *run, split, name, score, len(told))
 
 
 def _selected(
@@ -134,7 +138,7 @@ def _selected(
         branch: by_seed
         for branch in study.branches
         if (by_seed := {seed: value for seed, value in values.get(branch, {}).items() if (branch, seed) in runs})
-        and (rule.baseline or branch != study.baseline)
+        and (rule.baseline or branch not in study.starts)
     }
     if not candidates:
         return None

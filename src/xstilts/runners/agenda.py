@@ -1,9 +1,9 @@
-"""Which step comes next, and where: those whose parents are done, where their encoder still is in memory."""
+"""Which step comes next, and where: those that read only what is done, where their encoder still is in memory."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xstilts.runners import Ended
 from xstilts.step import Step
@@ -16,15 +16,17 @@ class Agenda:
     has left in memory, scoring before training, for training changes it; then what most other steps wait for.
 
     Args:
-        pending: the steps that are not done, each after those that it starts from.
+        pending: the steps that are not done, each after those that it reads.
         places: in how many places steps are done.
+        reads: gives the steps whose encoders a step reads, such as `Plan.reads`.
     """
 
-    def __init__(self, pending: Sequence[Step], places: int) -> None:
+    def __init__(self, pending: Sequence[Step], places: int, reads: Callable[[Step], Sequence[str]]) -> None:
         self._steps = {step.id: step for step in pending}
+        self._reads = {step.id: {*reads(step)} for step in pending}
         self._number = {id: number for number, id in enumerate(self._steps)}
         self._children: dict[str, list[str]] = defaultdict(list)
-        self._missing = {step.id: {*step.parents} & self._steps.keys() for step in pending}
+        self._missing = {id: read & self._steps.keys() for id, read in self._reads.items()}
         for step in pending:
             for parent in self._missing[step.id]:
                 self._children[parent].append(step.id)
@@ -79,11 +81,11 @@ class Agenda:
             self._held[place] = None
 
     def lost(self, id: str) -> list[str]:
-        """A step has failed; gives the steps that are lost with it, for they start from it, or from such a step."""
+        """A step has failed; gives the steps that are lost with it, for they read it, or such a step."""
         found = {id: None}
-        for step in self._steps.values():  # parents come first
-            if not found.keys().isdisjoint(step.parents):
-                found[step.id] = None
+        for later, read in self._reads.items():  # what is read comes first
+            if not found.keys().isdisjoint(read):
+                found[later] = None
         new = [step for step in found if step != id and step not in self._lost]
         self._lost |= {*new}
         return new
