@@ -2,9 +2,12 @@
 
 import errno
 import resource
+import threading
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,20 @@ def test_a_building_that_breaks_off_leaves_nothing(error: BaseException, tiny: E
     with pytest.raises(type(error)) as raised:
         stored(tmp_path, NLI, tiny.pieces(64), "", "", read)
     assert raised.value is error and not list(tmp_path.iterdir())
+
+
+def test_what_two_want_at_once_is_built_once(tiny: Encoder, tmp_path: Path) -> None:
+    readings: list[int] = []
+
+    def read() -> Iterator[tuple[Example, int]]:
+        readings.append(threading.get_ident())
+        time.sleep(0.3)  # in which the other one asks
+        yield from once([Labelled(("the cat", "a stone"), NLI.labels[0])] * 3)
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(stored, tmp_path, NLI, tiny.pieces(64), "", "", read) for _ in range(2)]
+        assert [found.result().examples for found in both] == [3, 3]
+    assert len(readings) == 1 and len([*tmp_path.iterdir()]) == 1
 
 
 def test_what_a_format_says_of_an_example_comes_out_of_the_threads(tiny: Encoder, tmp_path: Path) -> None:

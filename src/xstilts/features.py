@@ -20,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from xstilts import arrays
+from xstilts import arrays, locks
 from xstilts.errors import UserError
 from xstilts.pieces import TokenizerPieces
 from xstilts.task import Example, Format
@@ -176,25 +176,36 @@ def stored(
 ) -> FeatureSet:
     """Features from the store, or built of what is read, as a stream, and put there.
 
-    Where they are is told by their `key`. `read` gives examples, and how often each is in an epoch.
+    Where they are is told by their `key`; of several processes that want them one builds, the others wait for it.
+    `read` gives examples, and how often each is in an epoch.
     """
     folder = store / key(format, pieces, tokenizer, source)
-    if folder.exists():
+    if (there := _there(folder)) is not None:
+        return there
+    store.mkdir(parents=True, exist_ok=True)
+    with locks.claimed(folder.with_suffix(".lock"), wait=True):
+        if (there := _there(folder)) is not None:
+            return there
+        shutil.rmtree(folder, ignore_errors=True)  # a part of it may be gone
+        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
+        part.mkdir()
         try:
-            return FeatureSet.load(folder)
-        except (FileNotFoundError, ValueError, EOFError):  # a part of it is gone
-            shutil.rmtree(folder, ignore_errors=True)  # another process may be about it too
-    part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
-    part.mkdir(parents=True)
+            with (
+                _uncollected(),
+                closing(_blocks(format, read(), pieces)) as blocks,
+            ):  # its threads end here, come what may
+                arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
+            if not FeatureSet.load(part).examples:
+                raise UserError("no example is left to work on", where=source)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return FeatureSet.load(folder)
+
+
+def _there(folder: Path) -> FeatureSet | None:
+    """Stored features, if they are there and whole."""
     try:
-        with _uncollected(), closing(_blocks(format, read(), pieces)) as blocks:  # its threads end here, come what may
-            arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
-        if not FeatureSet.load(part).examples:
-            raise UserError("no example is left to work on", where=source)
-        part.rename(folder)
-    except OSError:
-        if not folder.exists():  # another process may have been first
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return FeatureSet.load(folder)
+        return FeatureSet.load(folder)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None

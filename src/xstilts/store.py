@@ -152,7 +152,7 @@ class Store:
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
             if self.done(path.parent.name):
                 path.unlink()
-        for pattern in (f"steps/*/.{CHECKPOINT}.tmp", ".*.tmp", "recipes/.*.tmp", "claims/*"):
+        for pattern in (f"steps/*/.{CHECKPOINT}.tmp", ".*.tmp", "recipes/.*.tmp", "claims/*", "features/*.lock"):
             for path in self.folder.glob(pattern):
                 path.unlink()
         for part in self.features.glob("*.part"):
