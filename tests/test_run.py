@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import Files, Said
 from xstilts.results import Prediction, Score, read_rows
@@ -116,6 +117,19 @@ def test_a_killed_run_goes_on_where_it_stopped(study: Files) -> None:
     assert len({path.parent for path in before if path.name == "done.json"}) < 7
     assert study.run().out == expected
     assert before.items() <= done(study.out).items()
+
+
+def test_scoring_that_has_no_room_fails_alone(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accelerator's own error; no such machine is needed to see what becomes of it."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("xstilts.work.evaluate", full)
+    said = study.run()
+    assert said.code == 2 and "Traceback" not in said.err
+    assert "the accelerator's memory is full" in said.err and "fewer --tokens" in said.err
+    assert len([*study.out.glob("steps/*/done.json")]) == 1, "the training is there"
 
 
 def test_changed_data_are_refused(study: Files) -> None:

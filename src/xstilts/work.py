@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -20,7 +21,7 @@ from xstilts.checkpoint import LOG, Checkpoint
 from xstilts.data.examples import Batchable
 from xstilts.data.find import digest
 from xstilts.encoder import Encoder
-from xstilts.errors import DataError, UserError
+from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.evaluate import chances, evaluate
 from xstilts.features import FeatureSet, key, stored
 from xstilts.heads import Head
@@ -83,7 +84,11 @@ class Work:
             parallel.said(None)
         started, self._used = time.perf_counter(), set()
         kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate}
-        facts = kinds[step.kind](step, folder)
+        try:
+            facts = kinds[step.kind](step, folder)
+        except torch.OutOfMemoryError as error:
+            what = "the accelerator's memory is full"
+            raise StepFailed(what, hint="fewer --tokens, precision bf16, or fewer workers on it") from error
         if parallel.rank() == 0:
             self._standing(step)
             facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
@@ -91,7 +96,7 @@ class Work:
 
     def _standing(self, step: Step) -> None:
         """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
-        for id in step.parents:
+        for id in self.plan.reads(step):
             if not self.store.there(id):
                 what = "is no longer finished, and another step starts from it"
                 raise UserError(what, where=str(self.store.step(id)), hint="run again")
