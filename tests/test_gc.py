@@ -54,10 +54,30 @@ def test_the_steps_of_an_unfinished_recipe_stay(study: Files) -> None:
     before = folders(study, "steps")
     for path in study.out.glob("steps/*/scores.jsonl"):
         shutil.rmtree(path.parent)  # as if the run had been killed after the training
-    shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), study.out / "steps" / "other")
+    shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), study.out / "steps" / "0123456789ab")
     said = study.call("gc", "--out", study.out, "--yes")
     assert said.code == 0 and "1 steps and 0 sets of features" in said.out
     assert len(folders(study, "steps")) == 1 and folders(study, "steps") < before
+
+
+def test_only_what_looks_like_ours_goes_and_of_a_link_the_link(study: Files) -> None:
+    assert study.run().code == 0
+    moved, linked = study.folder / "elsewhere", study.out / "steps" / "0123456789ab"
+    shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), moved)
+    linked.symlink_to(moved)
+    for folder in ("steps/my notes", "features/mine", "claims/mine"):
+        (study.out / folder).mkdir(parents=True)
+    said = study.call("gc", "--out", study.out, "--yes")
+    assert (said.code, said.out.splitlines()[0].split()[0]) == (0, linked.name), said.err
+    assert not linked.is_symlink() and (moved / "done.json").is_file()
+    assert all((study.out / folder).is_dir() for folder in ("steps/my notes", "features/mine", "claims/mine"))
+
+
+def test_a_step_that_says_nonsense_of_its_features_tells_nothing(study: Files) -> None:
+    assert study.run().code == 0
+    path = next(study.out.glob("steps/*/done.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"features": [{}]}), encoding="utf-8")
+    assert study.call("gc", "--out", study.out).out.startswith("nothing to remove")
 
 
 def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
@@ -120,10 +140,10 @@ def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: p
 
 
 def test_links_between_folders_count_once(tmp_path: Path) -> None:
-    (tmp_path / "steps" / "a").mkdir(parents=True)
-    (tmp_path / "steps" / "b").mkdir()
-    (tmp_path / "steps" / "a" / "weights").write_bytes(bytes(1000))
-    (tmp_path / "steps" / "b" / "weights").hardlink_to(tmp_path / "steps" / "a" / "weights")
+    (tmp_path / "steps" / ("a" * 12)).mkdir(parents=True)
+    (tmp_path / "steps" / ("b" * 12)).mkdir()
+    (tmp_path / "steps" / ("a" * 12) / "weights").write_bytes(bytes(1000))
+    (tmp_path / "steps" / ("b" * 12) / "weights").hardlink_to(tmp_path / "steps" / ("a" * 12) / "weights")
     study = {"name": "s", "encoder": "e", "seeds": [], "branches": [], "baseline": None, "tasks": [], "cells": []}
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "s.json").write_text(json.dumps(study), encoding="utf-8")

@@ -121,6 +121,18 @@ def test_scores_that_are_gone(study: Files) -> None:
     assert said.code == 2 and f"{path}: is gone (delete the folder {path.parent} and run again)" in said.err
 
 
+def test_a_mark_nested_too_deep(study: Files) -> None:
+    assert study.run().code == 0
+    path = study.write("out/store.json", b"[" * 5000 + b"]" * 5000)
+    for command in (
+        ["report", study.out],
+        ["gc", "--out", study.out],
+        ["plan", study.folder / "recipe.yaml", "--out", study.out],
+    ):
+        said = study.call(*command)
+        assert (said.code, said.err) == (2, f"error: {path}: cannot be read\n")
+
+
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]"])
 def test_a_broken_study(study: Files, content: bytes) -> None:
     assert study.run().code == 0

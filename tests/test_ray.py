@@ -145,6 +145,8 @@ def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
 def test_gpus_are_for_ray(study: Files) -> None:
     said: Said = study.run("--gpus", "1")
     assert (said.code, said.err) == (2, "error: --gpus: goes with --runner ray only\n")
+    said = study.run("--address", "somewhere:6379")
+    assert (said.code, said.err) == (2, "error: --address: goes with --runner ray only\n")
 
 
 def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

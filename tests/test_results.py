@@ -3,6 +3,7 @@
 import re
 import resource
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,14 @@ def test_a_study_comes_back():
     assert Study.from_json(study.to_json()) == study
     with pytest.raises(UserError, match=r"study\.json: this is no study: name"):
         Study.from_json("{}", where="study.json")
+    for wrong, said in (
+        (replace(study, cells=(Cell("qqp", 1, "xnli", "eval-1"),)), "there is no branch 'qqp'"),
+        (replace(study, cells=(Cell("none", 3, "xnli", "eval-1"),)), "there is no seed 3"),
+        (replace(study, baseline="nothing"), "there is no branch 'nothing'"),
+        (replace(study, tasks=(replace(task, metric="f1"),)), "xnli has no f1"),
+    ):
+        with pytest.raises(UserError, match=rf"study\.json: this is no study: {said}"):
+            Study.from_json(wrong.to_json(), where="study.json")
 
 
 @contextmanager

@@ -182,3 +182,6 @@ def test_rows_hold_every_digit():
     assert (written[3]["rule"], written[3]["branch"], written[3]["seed"]) == ("paper", "mnli", 3)
     assert "| nli | none, 1 | mnli, 3 | mnli, 3 | squad, 1 |" in render(selected(selection), "markdown")
     assert r"\begin{tabular}{lrrrrr}" in render(selected(selection), "latex")
+    odd = [dataclasses.replace(score, step=score.step.replace("mnli", "m_nli & co")) for score in SCORES]
+    latex = render(selected(select(study(task(), branches=("none", "m_nli & co", "squad")), odd)), "latex")
+    assert r"nli & none, 1 & m\_nli \& co, 3 & m\_nli \& co, 3 & squad, 1 \\" in latex

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.store import Store
+
+_OURS = re.compile(r"[0-9a-f]{12}|[0-9a-f]{24}")
+"""Names of steps, and of features."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,13 @@ def remove(store: Store, garbage: Garbage) -> None:
     """Remove it; at every moment what is marked as done is whole, and a second try removes the rest."""
     for name in garbage.forgotten:
         store.recipes()[name].unlink()
-    for step in garbage.steps:
+    things = (*garbage.steps, *garbage.features)
+    for link in (thing.path for thing in things if thing.path.is_symlink()):  # what it leads to is not ours
+        link.unlink()
+    for step in (step for step in garbage.steps if step.path.exists()):
         (step.path / "done.json").unlink(missing_ok=True)
-    for thing in (*garbage.steps, *garbage.features):
-        shutil.rmtree(thing.path)
+    for folder in (thing.path for thing in things if thing.path.exists()):
+        shutil.rmtree(folder)
 
 
 def _check_names(store: Store, recipes: Iterable[str], names: Sequence[str]) -> None:
@@ -122,16 +129,20 @@ def _features(store: Store, id: str) -> list[str] | None:
         names = store.facts(id).get("features") if store.done(id) else None
     except UserError:
         return None
-    return names if isinstance(names, list) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def _folders(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    """The folders of a place that have names as ours have; others are not looked at."""
+    found = place.iterdir() if place.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and _OURS.fullmatch(path.name))
 
 
 def _size(folder: Path, seen: set[tuple[int, int]]) -> int:
-    """Bytes of the files in a folder; what has several names counts once."""
+    """Bytes of the files in a folder, none for a link to one; what has several names counts once."""
     total = 0
+    if folder.is_symlink():
+        return total
     for where, _, names in os.walk(folder):
         for name in names:
             stat = (Path(where) / name).lstat()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xstilts.errors import Collector, UserError
 from xstilts.report.selection import Choice
-from xstilts.results import Prediction, Study, TaskLine, write_atomic
+from xstilts.results import Prediction, Study, TaskLine, read_json, write_atomic
 from xstilts.store import Store
 from xstilts.submission import KINDS, Kind, Reasons, listed
 from xstilts.system import told
@@ -148,10 +148,9 @@ def _test_rows(store: Store, step: str, task: TaskLine) -> tuple[dict[str, list[
     """The test predictions of each language, and how many examples the step looked at at most."""
     rows = store.predictions(step)
     about = store.step(step) / "step.json"
-    with told(about):
-        said = about.read_bytes()
     try:
-        limit = json.loads(said)["scoring"]["limit"]
+        with told(about):
+            limit = read_json(about)["scoring"]["limit"]
     except (ValueError, LookupError, TypeError) as error:
         raise UserError("does not say how many examples were scored", where=str(about)) from error
     test = [row for row in rows if row.split == "test"]

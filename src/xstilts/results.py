@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -161,7 +161,22 @@ class Study:
         Raises:
             UserError: if it is no study.
         """
-        return _parse(TypeAdapter(Study), "study", text, where)
+        study = _parse(TypeAdapter(Study), "study", text, where)
+        if unknown := study._unknown():
+            raise UserError(f"this is no study: {unknown}", where=where)
+        return study
+
+    def _unknown(self) -> str:
+        """The first name that one part of the study has of another, and the other has not."""
+        parts: dict[str, Collection[object]] = {
+            "branch": {*self.branches, None}, "seed": self.seeds, "task": {task.name for task in self.tasks}
+        }  # fmt: skip
+        asked: list[tuple[str, object]] = [("branch", self.baseline)]
+        asked += [("branch", branch) for pair in self.baselines.items() for branch in pair]
+        asked += [(part, getattr(cell, part)) for cell in self.cells for part in parts]
+        wrong = [f"there is no {part} {name!r}" for part, name in asked if name not in parts[part]]
+        wrong += [f"{task.name} has no {task.metric}" for task in self.tasks if task.metric not in task.metrics]
+        return next(iter(wrong), "")
 
 
 def _parse(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str) -> T:
@@ -176,6 +191,18 @@ def first_mistake(error: ValidationError) -> str:
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {first['msg']}" if field else first["msg"]
+
+
+def read_json(path: Path) -> Any:
+    """The document in a JSON file.
+
+    Raises:
+        ValueError: the file holds none, or one that is nested too deep.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("is nested too deep") from error
 
 
 def write_rows(path: Path, rows: Iterable[Score] | Iterable[Prediction]) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from xstilts import locks
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.results import Prediction, Score, Study, read_rows, write_atomic
+from xstilts.results import Prediction, Score, Study, read_json, read_rows, write_atomic
 from xstilts.system import told
 
 VERSION = 1
@@ -154,14 +154,15 @@ class Store:
                 path.unlink()
         for pattern in (f"steps/*/.{CHECKPOINT}.tmp", ".*.tmp", "recipes/.*.tmp", "claims/*", "features/*.lock"):
             for path in self.folder.glob(pattern):
-                path.unlink()
+                if not path.is_dir():  # which is not ours
+                    path.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
     def read(self) -> dict[str, list[str]]:
         """Data that were read without a mistake, told apart by content, and what was said of them."""
         try:
-            noted = json.loads((self.folder / READ).read_text(encoding="utf-8"))
+            noted = read_json(self.folder / READ)
         except (OSError, ValueError):  # they are read again
             return {}
         return noted if isinstance(noted, dict) else {}
@@ -186,9 +187,9 @@ class Store:
         """What was noted when a step was finished: its inputs with their sha256, seconds, dev score."""
         path = self.step(id) / "done.json"
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            facts: dict[str, Any] = read_json(path)
             facts.get("inputs", {}).items()
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError) as error:
             raise UserError("cannot be read", where=str(path), hint=self._again(id)) from error
         return facts
 
@@ -319,12 +320,12 @@ def existing(folder: Path) -> Store:
         UserError: no such folder, not a store, or one of another version.
     """
     if not folder.is_dir():
-        raise no_folder(folder, "no such run folder")
+        raise no_folder(folder, "is no folder" if folder.exists() else "no such run folder")
     mark = folder / MARK
     if not mark.is_file():
         raise UserError(f"is not a run folder of xstilts (it has no {MARK})", where=str(folder))
     try:
-        version = json.loads(mark.read_text(encoding="utf-8"))["version"]
+        version = read_json(mark)["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("cannot be read", where=str(mark)) from error
     if version != VERSION:

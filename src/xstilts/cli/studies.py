@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,8 +132,8 @@ def run(
     resources = Resources(checkpoint, tokens, compile)
     if runner == "ray":
         outcome = do(made, out, data, Progress(), resources, workers, _cluster(address, workers, gpus))
-    elif gpus is not None:
-        raise UserError("goes with --runner ray only", where="--gpus")
+    elif gpus is not None or address not in (None, os.environ.get("RAY_ADDRESS")):
+        raise UserError("goes with --runner ray only", where="--address" if gpus is None else "--gpus")
     else:
         outcome = do(made, out, data, Progress(), resources, workers or 1)
     if second():
@@ -221,6 +222,9 @@ def report(
     The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
     """
     if format == "submission":
+        for option, is_given in (("--layout", layout != "default"), ("--beside", beside is not None)):
+            if is_given:
+                raise UserError("does not go with --format submission", where=option)
         _hand_in(folder, recipe, to, select or "paper")
     elif to is not None or select is not None:
         raise UserError("goes with --format submission only", where="--select" if to is None else "--to")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from xstilts import metrics
 from xstilts.errors import UserError, nearest
 from xstilts.report.numbers import MEAN, build
-from xstilts.results import Study
+from xstilts.results import Study, read_json
 from xstilts.store import Store, existing
 
 
@@ -62,7 +61,7 @@ class Measured:
     def _parent(self, step: str) -> str | None:
         path = self.store.step(step) / "step.json"
         try:
-            parent = json.loads(path.read_text(encoding="utf-8"))["parent"]
+            parent = read_json(path)["parent"]
         except FileNotFoundError:  # not begun yet
             return None
         except (ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rich.console import Console
@@ -182,11 +182,15 @@ _LATEX = {
     "•": r"$^\bullet$",
     "◦": r"$^\circ$",
 }
-_MARKS = str.maketrans({char: _LATEX[char] for char in "±†‡§•◦"})
 
 
 def _tex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
+
+
+def _tex_entry(entry: Entry) -> Entry:
+    value, spread, gain, mark = map(_tex, (entry.value, entry.spread, entry.gain, entry.mark))
+    return replace(entry, value=value, spread=spread, gain=gain, mark=mark)
 
 
 def _latex(document: Document) -> str:
@@ -204,7 +208,7 @@ def _latex(document: Document) -> str:
         for i, (label, entries) in enumerate(table.rows):
             if i in table.apart:
                 lines.append(r"\midrule")
-            cells = [_inline(entry, r"\textbf{{{}}}", r"\underline{{{}}}").translate(_MARKS) for entry in entries]
+            cells = [_inline(_tex_entry(entry), r"\textbf{{{}}}", r"\underline{{{}}}") for entry in entries]
             lines.append(" & ".join([_tex(label), *cells]) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
     parts.append("".join(f"% {line}\n" for line in document.legend))
