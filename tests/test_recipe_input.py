@@ -54,6 +54,49 @@ WRONG = {
     "one of several": ("recipe.yaml", "seeds: [1]", "encoders: {a: {encoder: x/y}}", [":3: encoders", "2 items"]),
     "what is kept": ("recipe.yaml", "keep: all", "keep: some", [":9: keep", "'all', 'intermediate' or 'none'"]),
     "each is scored": ("recipe.yaml", "[mine]}", "[mine], scored: true}", ["phases[0]", "goes with choices"]),
+    "encoder and encoders": (
+        "recipe.yaml", "seeds: [1]", "encoders: {a: {encoder: x/y}, b: {encoder: x/z}}",
+        [":3: encoders: encoder and encoders are both there"],
+    ),
+    "a seed twice": ("recipe.yaml", "seeds: [1]", "seeds:\n  - 7\n  - 8\n  - 7", [":6: seeds[2]: seeds names 7 twice"]),
+    "a phase twice": (
+        "recipe.yaml", "phases:", "phases:\n  - {name: target, choices: [[mine]]}",
+        [":8: phases[1].name: two phases are called 'target'"],
+    ),
+    "each before the last": (
+        "recipe.yaml", "phases:", "phases:\n  - {name: first, each: [mine]}", [":7: phases[0].each: only the last"]
+    ),
+    "an empty task file": ("recipe.yaml", "use: [tasks.yaml]", 'use: [tasks.yaml, ""]', [":4: use[1]: '' is no path"]),
+    "NUL in a task file": ("recipe.yaml", "use: [tasks.yaml]", 'use: ["a\\0b"]', [":4: use[0]: 'a\\x00b' is no path"]),
+    "code of another": ("recipe.yaml", "seeds: [1]", "trust_remote_code: x/y", [":3: trust_remote_code: must be the"]),
+    "nothing twice": ("recipe.yaml", "each: [mine]", "choices: [[],\n    []]", [":8: phases[0].choices[1]: ", "twice"]),
+    "a choice twice": (
+        "recipe.yaml", "each: [mine]", "choices: [[mine, snli],\n    [snli],\n    [{task: mine}, snli]]",
+        [":9: phases[0].choices[2]: choices names 'mine+snli' twice"],
+    ),
+    "a task twice": (
+        "recipe.yaml", "each: [mine]", "choices: [[mine,\n    {task: mine, weight: 2}]]",
+        [":8: phases[0].choices[0][1]: the mixture names 'mine' twice"],
+    ),
+    "a weight that vanishes": (
+        "recipe.yaml", "each: [mine]", "choices: [[snli, {task: mine, weight: [0, 1e-320]}]]",
+        ["weight: a weight must be from 1e-9 to 1e9, got 1e-320"],
+    ),
+    "head of nothing": ("recipe.yaml", "each: [mine]", "each: [pairs]", ["recipe.yaml:8: evaluate: nothing in the"]),
+    "too many branches": (
+        "recipe.yaml", "phases:", "phases:" + "".join(f"\n  - {{name: {i}, choices: [[], [snli]]}}" for i in range(17)),
+        ["recipe.yaml:6: phases: asks for more than 100,000"],
+    ),
+    "the scale full": ("recipe.yaml", "seeds: [1]", "scales: {full: {}}", [":3: scales.full", "without a scale"]),
+    "a scale of no name": ("recipe.yaml", "seeds: [1]", "scales: {'': {}}", [":3: scales.: '' is no name of letters"]),
+    "a scale's own name": ("recipe.yaml", "seeds: [1]", "scales: {a/b: {}}", [":3: scales.a/b: 'a/b' is no name of"]),
+    "a scale's seeds": ("recipe.yaml", "seeds: [1]", "scales: {mini: {seeds: [x]}}", [":3: scales.mini.seeds[0]: "]),
+    "what a scale keeps": ("recipe.yaml", "seeds: [1]", "scales: {mini: {keep: it}}", ["scales.mini.keep", "'all'"]),
+    "a scale's task": ("recipe.yaml", "seeds: [1]", "scales: {s: {evaluate: mien}}", ["s.evaluate: ", "mean 'mine'?"]),
+    "a task of the full": (
+        "recipe.yaml", "seeds: [1]", "scales: {mini: {evaluate: pairs}}",
+        [":7: phases[0].each: 'mine' is not evaluated, at the scale 'mini' (name it"],
+    ),
     "no scales": ("recipe.yaml", "seeds: [1]", "scales: mini", [":3: scales", "must be a mapping"]),
     "no scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: 3}", [":3: scales.mini", "must be a mapping"]),
     "name of a scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: {name: x}}", [":3: scales.mini.name", "nothing"]),
@@ -264,4 +307,4 @@ def test_a_scale_takes_the_place_of_what_it_names_and_has_a_name_of_its_own(stud
     assert wrong.code == 2 and "has no scale 'mina'" in wrong.err and "did you mean 'mini'?" in wrong.err
     study.edit("recipe.yaml", "steps: 3", "stepz: 3")
     wrong = study.call("check", study.folder / "recipe.yaml", "--scale", "mini")
-    assert wrong.code == 2 and "recipe.yaml:7: settings.stepz" in wrong.err, wrong.err
+    assert wrong.code == 2 and "recipe.yaml:7: scales.mini.settings.stepz: " in wrong.err, wrong.err

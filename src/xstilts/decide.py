@@ -79,6 +79,6 @@ def check_size(recipe: Recipe) -> None:
     if max(branches, steps) > MOST:
         raise UserError(
             f"asks for more than {MOST:,} trainings and scorings, before equal ones are folded",
-            where=f"{recipe.name}: phases",
+            where=recipe.where("phases"),
             hint="give fewer choices: those of all phases are multiplied",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable, Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from xstilts.errors import nearest
 from xstilts.mixing import Mixing
 from xstilts.source import Strict
+from xstilts.strict_yaml import Misplaced
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -51,7 +53,9 @@ class Settings(Strict):
         return Settings(**(theirs | mine))
 
 
-Factor = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+LEAST, MOST = 1e-9, 1e9
+"""Bounds of what is multiplied; titles write it with all its digits."""
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Part(Strict):
@@ -72,6 +76,9 @@ class Part(Strict):
     def _counts(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
         if value in (0, (0, 0)):
             raise ValueError("a weight must be above 0, one of two at least")
+        for weight in value if isinstance(value, tuple) else (value,):
+            if weight and not LEAST <= weight <= MOST:
+                raise ValueError(f"a weight must be from 1e-9 to 1e9, got {weight}")
         return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
 
     @property
@@ -89,12 +96,25 @@ def _as_list(value: Any) -> Any:
 
 
 def _can_be_drawn(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    names = [part.task for part in parts]
+    for i in repeated(names):
+        raise Misplaced(f"the mixture names '{names[i]}' twice", i)
     if len(parts) == 1 and parts[0].weight != 1:
         raise ValueError(f"'{parts[0].task}' stands alone: a weight is for a task beside others")
     for end, at in enumerate(("first", "last")):
         if parts and not any(part.ends[end] for part in parts):
             raise ValueError(f"all weights are 0 at the {at} update: one must be above 0")
     return parts
+
+
+def repeated(values: Iterable[Hashable]) -> list[int]:
+    """Positions of the values that stand before, too.
+
+    >>> repeated(["a", "b", "a"])
+    [2]
+    """
+    first: dict[Hashable, int] = {}
+    return [i for i, value in enumerate(values) if first.setdefault(value, i) != i]
 
 
 Mixture = Annotated[tuple[Annotated[Part, BeforeValidator(_as_part)], ...], AfterValidator(_can_be_drawn)]
@@ -107,14 +127,14 @@ class Merge(Strict):
     merge: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
     how: Literal["mean", "vectors"] = "mean"
     """`vectors`: the encoder before, plus `scale` x the sum of what each mixture has changed in it."""
-    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    scale: float | None = Field(default=None, ge=LEAST, le=MOST, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Merge:
         if (self.scale is not None) != (self.how == "vectors"):
             raise ValueError("scale goes with `how: vectors`, which needs it")
-        if any(mixture in self.merge[:i] for i, mixture in enumerate(self.merge)):
-            raise ValueError("merge names a mixture twice")
+        for i in repeated(self.merge):
+            raise Misplaced(f"merge names {_quoted(self.merge[i])} twice", "merge", i)
         return self
 
 
@@ -176,6 +196,10 @@ def called(choice: Choice) -> str:
     return "+".join(map(_called, choice))
 
 
+def _quoted(choice: Choice) -> str:
+    return f"'{called(choice)}'" if choice else "[]"
+
+
 def _called(part: Part) -> str:
     if part.weight == 1:
         return part.task
@@ -218,6 +242,9 @@ class Phase(Strict):
     def _makes_sense(self) -> Phase:
         if (self.choices is None) == (self.each is None):
             raise ValueError("needs either choices or each")
+        choices = self.choices or ()
+        for i in repeated(choices):
+            raise Misplaced(f"choices names {_quoted(choices[i])} twice", "choices", i)
         if self.scored and self.choices is None:
             raise ValueError("scored goes with choices; what is evaluated is scored after each")
         if self.average and self.each is None:

@@ -18,7 +18,6 @@ from xstilts.phase import Chain, Choice, Merge, Mixture, Part, Phase, called, mi
 from xstilts.recipe import NewEncoder, Recipe, expanded, unfit
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.step import Kind, Merging, Scoring, Step
-from xstilts.strict_yaml import spelled
 from xstilts.task import Task
 
 
@@ -182,7 +181,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     made = Plan(recipe, tasks)
     found = Collector()
     for place, what, hint in unfit(recipe, tasks):
-        found.add(what, where=f"{recipe.name}: {spelled(place)}", hint=hint)
+        found.add(what, where=recipe.where(*place), hint=hint)
     found.raise_any()
     check_size(recipe)
     for name, start in recipe.starts.items():
@@ -241,7 +240,7 @@ def _tell_apart(recipe: Recipe, cells: Sequence[Cell], chosen: _Chosen, known: _
         if step != cell.step:
             raise UserError(
                 f"two branches would both be called '{cell.branch}': {_numbers(other)}; {_numbers(chosen)}",
-                where=f"{recipe.name}: phases",
+                where=recipe.where("phases"),
                 hint="rename a task or a phase",
             )
 
@@ -332,7 +331,7 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, branch: str, title
         if head is None:
             raise UserError(
                 f"nothing in the recipe trains a head for the task '{name}'",
-                where=recipe.name,
+                where=recipe.where("evaluate"),
                 hint="name it in the last phase's `each`, or train on a task with the same labels",
             )
     scoring = Scoring(

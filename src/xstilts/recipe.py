@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from xstilts import strict_yaml
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.phase import Name, Names, Phase, Seed, Settings, mixtures
+from xstilts.phase import Name, Names, Phase, Seed, Settings, mixtures, repeated
 from xstilts.source import PathText, Strict, home
+from xstilts.strict_yaml import Misplaced
 from xstilts.task import Task
 from xstilts.tasks import GROUPS, TASKS, from_yaml
 
@@ -93,21 +96,28 @@ class Recipe(Strict):
     """Which encoders stay on the disk: all, those that a later training starts from, or none."""
     trust_remote_code: str | None = None
     """Name of the encoder whose own code may be run."""
+    _document: strict_yaml.Document | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds names a seed twice")
-        names = [phase.name for phase in self.phases]
-        if len(set(names)) != len(names):
-            raise ValueError("two phases have the same name")
-        if any(phase.each is not None for phase in self.phases[:-1]):
-            raise ValueError("only the last phase can have each")
-        if (self.encoder is None) == (self.encoders is None):
+        for i in repeated(self.seeds):
+            raise Misplaced(f"seeds names {self.seeds[i]} twice", "seeds", i)
+        for i in repeated(phase.name for phase in self.phases):
+            raise Misplaced(f"two phases are called '{self.phases[i].name}'", "phases", i, "name")
+        for i, phase in enumerate(self.phases[:-1]):
+            if phase.each is not None:
+                raise Misplaced("only the last phase can have each", "phases", i, "each")
+        if self.encoder is None and self.encoders is None:
             raise ValueError("needs either encoder or encoders")
+        if self.encoder is not None and self.encoders is not None:
+            raise Misplaced("encoder and encoders are both there: remove one", "encoders")
         if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
-            raise ValueError("trust_remote_code must be the name of the encoder")
+            raise Misplaced("must be the name of the encoder", "trust_remote_code")
         return self
+
+    def where(self, *place: str | int) -> str:
+        """A place in the recipe, as error messages want it: with file and line if it was read from a file."""
+        return self._document.where(place) if self._document else f"{self.name}: {strict_yaml.spelled(place)}"
 
     @property
     def starts(self) -> Mapping[str, Start]:
@@ -133,7 +143,7 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
         scale: `full`, or one of the recipe's `scales`, whose keys then take the place of the recipe's own.
 
     Raises:
-        UserError: all mistakes of the recipe and of the task files it uses.
+        UserError: all mistakes of the recipe and of the task files it uses; at `full` those of its scales, too.
     """
     path = Path(name)
     if not path.suffix and not os.path.lexists(path):
@@ -141,56 +151,97 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
         if name not in known:
             raise UserError(f"no recipe '{name}'", hint=nearest(name, known))
         path = known[name]
-    document = _scaled(strict_yaml.load(path), scale)
-    found = Collector()
-    tasks = dict(TASKS)
-    for use in _listed(document.value.get("use")):
+    document, found = strict_yaml.load(path), Collector()
+    scales = _scales(document, found)
+    if scale not in (FULL, *scales):
+        if not found.errors:
+            found.add(f"has no scale '{scale}'", where=str(path), hint=nearest(scale, [FULL, *scales]))
+        found.raise_any()
+    load = cache(partial(_own_tasks, path.parent))
+    with found.catch():
+        recipe, tasks = _read(_scaled(document, scale, scales), load)
+        _check_tokenizers(recipe, found)  # those of another scale may lie on another machine
+    told = set(map(str, found.errors))
+    for other in scales if scale == FULL else ():
+        own = Collector()
+        with own.catch():
+            _read(_scaled(document, other, scales), load)
+        for error in own.errors:
+            clear = str(error) in told or f": {SCALES}.{other}" in error.where
+            what = error.what if clear else f"{error.what}, at the scale '{other}'"
+            found.add(what, where=error.where, hint=error.hint)
+    found.raise_any()
+    return (recipe if scale == FULL else recipe.model_copy(update={"name": f"{recipe.name}-{scale}"})), tasks
+
+
+def _scales(document: strict_yaml.Document, found: Collector) -> dict[str, dict[str, Any]]:
+    """What each scale of a recipe changes, by name; notes what is wrong with the scales as such."""
+    scales = document.value.get(SCALES, {})
+    kept = {}
+    for name, part in scales.items() if isinstance(scales, dict) else ():
+        where = document.where((SCALES, name))
+        if name == FULL:
+            found.add("is what the recipe is without a scale", where=where, hint="give the scale another name")
+        elif not re.fullmatch(r"[A-Za-z0-9._-]{1,50}", name):
+            found.add(f"{name!r} is no name of letters, digits, '.', '_', '-', 50 at most", where=where)
+        elif not isinstance(part, dict):
+            found.add("must be a mapping: what changes in the recipe", where=where)
+        else:
+            kept[name] = {key: value for key, value in part.items() if key != "name"}
+            if "name" in part:
+                found.add("is nothing that a scale can change", where=document.where((SCALES, name, "name")))
+    if not isinstance(scales, dict):
+        found.add("must be a mapping of names to what they change in the recipe", where=document.where((SCALES,)))
+    return kept
+
+
+def _scaled(document: strict_yaml.Document, scale: str, scales: Mapping[str, dict[str, Any]]) -> strict_yaml.Document:
+    """The recipe at one of its scales: some of its keys in place of the recipe's."""
+    own = scales.get(scale, {})
+    gone = {SCALES, *own} | ({"encoder", "encoders"} if {"encoder", "encoders"} & own.keys() else set())
+    value = {key: part for key, part in document.value.items() if key not in gone}
+    return replace(document, value=value | own, moved=dict.fromkeys(own, (SCALES, scale)))
+
+
+def _own_tasks(folder: Path, uses: tuple[str, ...]) -> dict[str, Task]:
+    """The built-in tasks and those of task files beside a recipe.
+
+    Raises:
+        UserError: all mistakes of the files.
+    """
+    tasks, found = dict(TASKS), Collector()
+    for use in uses:
         with found.catch():
-            tasks |= from_yaml(path.parent / use, tasks, spelled=use)
-    if not found.errors:  # else a name may be unknown only because its file is broken
+            tasks |= from_yaml(folder / use, tasks, spelled=use)
+    found.raise_any()
+    return tasks
+
+
+def _read(
+    document: strict_yaml.Document, load: Callable[[tuple[str, ...]], dict[str, Task]]
+) -> tuple[Recipe, dict[str, Task]]:
+    """The recipe of a document, and the tasks that it may name.
+
+    Raises:
+        UserError: all mistakes of the recipe and of the task files it uses.
+    """
+    found, tasks = Collector(), dict[str, Task]()
+    uses = _listed(document.value.get("use"))
+    paths = tuple(use for use in uses if use.strip() and "\0" not in use)  # the typed model refuses the others
+    with found.catch():
+        tasks = load(paths)
+    if not found.errors and len(paths) == len(uses):  # else a name may be unknown only because its file is broken
         _check_names(document, tasks, found)
-    recipe = None
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as error:
         found.errors.extend(strict_yaml.mistakes(error, Recipe, document))
-    if recipe is not None and not found.errors:
-        _check_meaning(recipe, tasks, found, document)
+    else:
+        recipe._document = document
+        if not found.errors:
+            _check_meaning(recipe, tasks, found)
     found.raise_any()
-    assert recipe is not None
     return recipe, tasks
-
-
-def _scaled(document: strict_yaml.Document, scale: str) -> strict_yaml.Document:
-    """The recipe at one of its scales: under a name of its own, with some of its keys in place of the recipe's.
-
-    Raises:
-        UserError: it has no such scale, or `scales` is not what it should be.
-    """
-    value = {key: part for key, part in document.value.items() if key != SCALES}
-    scales = document.value.get(SCALES, {})
-    for name, part in scales.items() if isinstance(scales, dict) else [("", scales)]:
-        if not isinstance(part, dict):
-            where = document.where((SCALES, name) if name else (SCALES,))
-            raise UserError("must be a mapping of names to what they change in the recipe", where=where)
-        for key in part:
-            if key not in Recipe.model_fields or key == "name":
-                hint = nearest(key, [field for field in Recipe.model_fields if field != "name"])
-                raise UserError(
-                    "is nothing that a scale can change", where=document.where((SCALES, name, key)), hint=hint
-                )
-    if scale == FULL:
-        return replace(document, value=value)
-    if scale not in scales:
-        raise UserError(f"has no scale '{scale}'", where=str(document.path), hint=nearest(scale, [FULL, *scales]))
-    own = scales[scale]
-    lines = {place: line for place, line in document.lines.items() if not place or place[0] not in own}
-    lines |= {
-        place[2:]: line for place, line in document.lines.items() if len(place) > 2 and place[:2] == (SCALES, scale)
-    }
-    if {"encoder", "encoders"} & own.keys():
-        value = {key: part for key, part in value.items() if key not in ("encoder", "encoders")}
-    return replace(document, value=value | own | {"name": f"{value.get('name')}-{scale}"}, lines=lines)
 
 
 def _listed(value: Any) -> list[str]:
@@ -264,56 +315,51 @@ def _idle(task: Task) -> Iterator[tuple[str, str]]:
         yield f"nothing can be trained on the task '{task.name}'", "its format finds translations; it is only scored"
 
 
-def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document) -> None:
-    _check_languages(recipe, tasks, found, document)
+def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    _check_languages(recipe, tasks, found)
     for place, what, hint in unfit(recipe, tasks):
-        found.add(what, where=document.where(place), hint=hint)
+        found.add(what, where=recipe.where(*place), hint=hint)
     evaluated = expanded(recipe.evaluate)
     for p, phase in enumerate(recipe.phases):
         for name in phase.each or ():
             if not set(expanded((name,))) & set(evaluated):
-                where = document.where(("phases", p, "each"))
+                where = recipe.where("phases", p, "each")
                 found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
         if phase.average_runs and len(recipe.seeds) == 1:
-            where = document.where(("phases", p, "average"))
+            where = recipe.where("phases", p, "average")
             found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
-    for place, _ in _written(document.value):
-        shape = recipe.starts["" if place == ("encoder",) else str(place[1])].encoder
-        if isinstance(shape, NewEncoder):
-            if shape.given is not None:
-                with found.catch():
-                    _check_tokenizer(shape.given, document.where((*place, "tokenizer")))
-            _check_new(shape, place, [tasks[name] for name in evaluated], tasks, found, document)
+    for place, shape in _shapes(recipe):
+        _check_new(shape, place, recipe, tasks, found)
 
 
-def _check_languages(
-    recipe: Recipe, tasks: Mapping[str, Task], found: Collector, document: strict_yaml.Document
-) -> None:
+def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.Place, NewEncoder]]:
+    """The new encoders of a recipe, each with its place."""
+    for name, start in recipe.starts.items():
+        if isinstance(start.encoder, NewEncoder):
+            yield (("encoders", name, "encoder") if recipe.encoders else ("encoder",)), start.encoder
+
+
+def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
     evaluated = expanded(recipe.evaluate)
     known = {code for name in evaluated for code in tasks[name].all_languages}
     wanted = recipe.languages or ()
     for i, language in enumerate(wanted):
         if language not in known:
-            where = document.where(("languages", i))
+            where = recipe.where("languages", i)
             found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))
     if not wanted or found.errors:
         return
     for name in evaluated:
         if not set(wanted) & set(tasks[name].all_languages):
             hint = f"add one of {', '.join(tasks[name].all_languages)}, or do not evaluate it"
-            found.add(f"the evaluated task '{name}' has none of these", where=document.where(("languages",)), hint=hint)
+            found.add(f"the evaluated task '{name}' has none of these", where=recipe.where("languages"), hint=hint)
 
 
 def _check_new(
-    shape: NewEncoder,
-    place: strict_yaml.Place,
-    evaluated: Sequence[Task],
-    tasks: Mapping[str, Task],
-    found: Collector,
-    document: strict_yaml.Document,
+    shape: NewEncoder, place: strict_yaml.Place, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
 ) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
-    where = document.where((*place, "text"))
+    where = recipe.where(*place, "text")
     if shape.given is not None:
         pass
     elif shape.text not in raw:
@@ -321,10 +367,17 @@ def _check_new(
     elif not raw[shape.text].trainable:
         texts = [name for name, task in raw.items() if task.trainable]
         found.add(f"'{shape.text}' has no training data", where=where, hint=nearest("", texts))
-    for task in evaluated:
+    for task in (tasks[name] for name in expanded(recipe.evaluate)):
         if (task.format.head.layer or 0) > shape.layers:
             what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
-            found.add(what, where=document.where((*place, "layers")), hint="lower the task's `layer`")
+            found.add(what, where=recipe.where(*place, "layers"), hint="lower the task's `layer`")
+
+
+def _check_tokenizers(recipe: Recipe, found: Collector) -> None:
+    for place, shape in _shapes(recipe):
+        if shape.given is not None:
+            with found.catch():
+                _check_tokenizer(shape.given, recipe.where(*place, "tokenizer"))
 
 
 def _check_tokenizer(name: str, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
@@ -34,6 +34,14 @@ _KINDS = {
 _NEEDED = {error: kind for kind, errors in _KINDS.items() for error in errors}
 
 
+class Misplaced(ValueError):
+    """What a validator raises about a part of its value: the message, and the way from the value to the part."""
+
+    def __init__(self, what: str, *place: str | int) -> None:
+        super().__init__(what)
+        self.place = place
+
+
 @dataclass(frozen=True)
 class Document:
     """A YAML file: its value (nested dict, list, str and None) and the line of every part of it."""
@@ -41,16 +49,22 @@ class Document:
     path: Path
     value: dict[str, Any]
     lines: dict[Place, int]
+    moved: Mapping[str, Place] = field(default_factory=dict)
+    """Where a key of the value stands in the file, if not at the top."""
 
     def line(self, place: Place) -> int:
         """The line of a key or list item, or of the nearest parent that is there."""
+        place = self._in_file(place)
         while place not in self.lines:
             place = place[:-1]
         return self.lines[place]
 
     def where(self, place: Place) -> str:
         """File, line and place, as error messages want them: `recipe.yaml:4: phases[0].choices`."""
-        return f"{self.path}:{self.line(place)}" + (f": {spelled(place)}" if place else "")
+        return f"{self.path}:{self.line(place)}" + (f": {spelled(self._in_file(place))}" if place else "")
+
+    def _in_file(self, place: Place) -> Place:
+        return (*self.moved.get(str(place[0]), ()), *place) if place else ()
 
 
 def spelled(place: Place) -> str:
@@ -247,6 +261,8 @@ def _follow(
             place, value = (*place, step), value[step]
     if details["type"] == "missing":
         place = (*place, details["loc"][-1])
+    if isinstance(error := details.get("ctx", {}).get("error"), Misplaced):
+        place = (*place, *error.place)
     return place, [kind for kind in _branches(around) if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
