@@ -235,8 +235,8 @@ def test_table_15_has_the_intermediate_tasks_own_scores():
     scores = [*rows("mnli", "mnli", "en", [87]), *rows("mnli", "none", "en", [33]), *rows("qqp", "qqp", "en", [88])]
     scores.append(Score("mnli-de", "de", "dev", "accuracy", 80, 100, "mnli-de mnli-de 1", "some/xlm-r", 1))
     text = render(show(made, scores, "table15", beside=True), "markdown")
-    assert [x for x in cells(text) if x[0] in ("en", "Translated to de")] == [
-        ["en", "87.0", "88.0"], ["Translated to de", "80.0", "-"],
+    assert [x for x in cells(text) if x[0] in ("In English", "Translated to de")] == [
+        ["In English", "87.0", "88.0"], ["Translated to de", "80.0", "-"],
     ]  # fmt: skip
     assert [x for x in cells(text) if x[0] == "paper"] == [["paper", "87.1", "88.0"], ["paper", "82.2", "84.6"]]
 
@@ -267,7 +267,7 @@ def test_a_lone_baseline_is_no_best_model():
 
 
 def test_what_cannot_be_shown_is_told():
-    with pytest.raises(UserError, match=r"no layout 'table66'.*did you mean 'table6'"):
+    with pytest.raises(UserError, match=r"no layout 'table66' \(known: default, .*table6, "):
         show(study(["none"], []), [], "table66")
     with pytest.raises(UserError, match="nothing is published in the layout 'overview'"):
         show(study(["none"], []), [], "overview", beside=True)

@@ -67,7 +67,7 @@ class Disk:
             total = WEIGHT * (self.encoders + self.passing) + self.checkpoint_bytes_a_parameter
             return (
                 f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
-                f"{kept} of {WEIGHT} kept, {now}{self.checkpoint_bytes_a_parameter} {under_way}; {more}"
+                f"{kept} kept, {now}{WEIGHT} bytes each, and {self.checkpoint_bytes_a_parameter} {under_way}; {more}"
             )
         each = f" of {spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
         total = self.kept_bytes + self.passing_bytes + self.checkpoint_bytes

@@ -95,7 +95,7 @@ def _note_old(written: Written) -> None:
     for home in written.folders:
         for old in sorted(home.rglob("test-*.*")):
             if old not in files:
-                written.lacks["there from before, and not written now"][str(old)] = {}
+                written.lacks["there from before, and not written now"].setdefault(str(old.parent), {})[old.name] = None
 
 
 def _write_best(

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from xstilts.phase import Name, Names, Phase, Seed, Settings, mixtures, repeated
 from xstilts.source import PathText, Strict, home
 from xstilts.strict_yaml import Misplaced
 from xstilts.task import Task
-from xstilts.tasks import GROUPS, TASKS, from_yaml
+from xstilts.tasks import GROUPS, RECIPES, TASKS, from_yaml, task_file
 
 FULL, SCALES = "full", "scales"
 TRAINED = ("bpe", "words")
@@ -130,8 +129,7 @@ class Recipe(Strict):
 
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
-    folder = Path(str(resources.files("xstilts"))) / "recipes"
-    files = sorted(folder.glob("*.yaml"))  # some hold the tasks of others
+    files = sorted(RECIPES.glob("*.yaml"))  # some hold the tasks of others
     return {path.stem: path for path in files if "\nphases:" in path.read_text(encoding="utf-8")}
 
 
@@ -212,7 +210,7 @@ def _own_tasks(folder: Path, uses: tuple[str, ...]) -> dict[str, Task]:
     tasks, found = dict(TASKS), Collector()
     for use in uses:
         with found.catch():
-            tasks |= from_yaml(folder / use, tasks, spelled=use)
+            tasks |= from_yaml(task_file(folder, use), tasks, spelled=use)
     found.raise_any()
     return tasks
 

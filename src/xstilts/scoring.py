@@ -20,7 +20,6 @@ from xstilts.metrics.labels import chunk_scores
 from xstilts.metrics.search import mean_average_precision, mrr, pair_scores
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.report.tables import Entry, Table
-from xstilts.store import no_folder
 from xstilts.submission import KINDS, Entries, Reasons, listed
 from xstilts.system import told
 from xstilts.task import Task
@@ -293,12 +292,17 @@ def _by_source(right: Entries, given: Entries) -> tuple[list[Any], list[Any]]:
 # --- the folders ------------------------------------------------------------------------------------------------------
 
 
+def _no_folder(folder: Path, what: str) -> UserError:
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    return UserError(what, where=str(folder), hint=nearest(folder.name, beside))
+
+
 def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchmark: str) -> None:
     found = Collector()
     for option, folder in (("predictions", predictions), ("labels", labels)):
         with found.catch(), told(folder):
             if not folder.is_dir():
-                raise no_folder(folder, f"no such folder (--{option})")
+                raise _no_folder(folder, f"no such folder (--{option})")
             if not _holds(folder, names):
                 what = f"has no folder of a task of {benchmark} (--{option})"
                 raise UserError(what, where=str(folder), hint=_instead(folder, option, names))

@@ -320,7 +320,9 @@ def existing(folder: Path) -> Store:
         UserError: no such folder, not a store, or one of another version.
     """
     if not folder.is_dir():
-        raise no_folder(folder, "is no folder" if folder.exists() else "no such run folder")
+        beside = [mark.parent.name for mark in folder.parent.glob(f"*/{MARK}")]
+        what = "is no folder" if folder.exists() else "no such run folder"
+        raise UserError(what, where=str(folder), hint=nearest(folder.name, beside))
     mark = folder / MARK
     if not mark.is_file():
         raise UserError(f"is not a run folder of xstilts (it has no {MARK})", where=str(folder))
@@ -331,12 +333,6 @@ def existing(folder: Path) -> Store:
     if version != VERSION:
         raise UserError(f"is a run folder of format version {version}; this xstilts reads {VERSION}", where=str(folder))
     return Store(folder)
-
-
-def no_folder(folder: Path, what: str) -> UserError:
-    """What to raise where a folder is not there: it names the nearest of those beside it."""
-    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-    return UserError(what, where=str(folder), hint=nearest(folder.name, beside))
 
 
 def usable(folder: Path) -> Store:

@@ -155,7 +155,7 @@ class Work:
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         ended = fate(trained.best, looks)
-        chance = f", no better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
+        chance = f", not clearly better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
         return {
@@ -176,7 +176,8 @@ class Work:
             stream.write(json.dumps(row) + "\n")
         left = line.seconds / line.step * (line.total - line.step)
         dev = f", dev {line.dev:.1f}" if line.dev is not None else ""
-        speed = f", {line.examples_per_second:,.0f} examples/s" if line.examples_per_second else ""
+        pace = line.examples_per_second
+        speed = f", {pace:,.{0 if pace >= 10 else 1}f} examples/s" if pace else ""
         self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev}", left)
 
     def _merge(self, step: Step, folder: Path) -> dict[str, object]:

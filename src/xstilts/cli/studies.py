@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+LISTED = 100
+"""Steps beyond which a plan does not list them."""
 MANY = 4
 """Tasks beyond which a run shows the overview only, not a table for each."""
 
@@ -69,17 +71,23 @@ def plan(
         origin = " ".join(step.parents) or step.encoder
         mark = "done: " if step.id in done else ""
         table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
-    console().print(table)
+    if len(made.steps) <= LISTED:
+        console().print(table)
+    else:
+        say(f"{len(made.steps):,} steps, listed with --json")
     folded = made.trainings_before_folding - made.trainings
-    say(
-        f"{made.trainings} trainings ({folded} equal ones folded), {made.evaluations} pairs of task and language scored"
-    )
+    scored = f"{'at most ' if absent else ''}{made.evaluations:,} pairs of task and language scored"
+    say(f"{made.trainings:,} trainings ({folded} equal ones folded), {scored}")
     if done:
-        say(f"{len(done)} of {len(made.steps)} steps are done in {out}")
-    for line in [one.line() for one in disks] + ([*hours.lines()] if hours else []):
+        say(f"done in {out}: {len(done):,} of {len(made.steps):,} steps")
+    for name, one in zip(made.parts or [""], disks, strict=True):
+        say(f"{name}: {one.line()}" if name else one.line())
+    for line in hours.lines() if hours else ():
         say(line)
-    if absent:
-        say("not there: " + "; ".join(absent))
+    if absent and data is None:
+        say("not there without --data: " + ", ".join(dict.fromkeys(line.partition(":")[0] for line in absent)))
+    elif absent:
+        say("\n  ".join(["not there:", *absent]))
 
 
 def _hours(made: Any, data: Path | None) -> Any:
@@ -174,13 +182,13 @@ def gc(
 
     with alone(existing(out)) as store:
         found = garbage.find(store, only=recipe or (), forget=forget or ())
-        for thing in (*found.steps, *found.features):
-            say(f"{thing.name}  {spelled(thing.bytes):>8}  {thing.title}".rstrip())
+        for step in found.steps:
+            say(f"{step.name}  {spelled(step.bytes):>8}  {step.title}".rstrip())
         if not found.steps and not found.features and not found.forgotten:
             say(f"nothing to remove: all is needed by {', '.join(found.kept)}")
             return
         what = f"{len(found.steps)} steps and {len(found.features)} sets of features, {spelled(found.bytes)}"
-        say(f"{what}, that {', '.join(found.kept) or 'no recipe'} does not need")
+        say(f"{what}, not needed by {', '.join(found.kept) or 'any recipe'}")
         if found.forgotten:
             say(f"recipes to be forgotten: {', '.join(found.forgotten)}")
         asks = sys.stdin.isatty() and sys.stdout.isatty()

@@ -12,7 +12,6 @@ from xstilts.errors import Collector, UserError
 from xstilts.folder import check
 from xstilts.rank.look import Sample, sample
 from xstilts.rank.measured import Measured, check_names, measured
-from xstilts.recipe import shipped
 from xstilts.source import home
 from xstilts.task import Task
 from xstilts.tasks import with_own
@@ -58,14 +57,13 @@ def asked(wish: Wish) -> Asked:
     known = measured(wish.run, wish.recipe) if wish.run else None
     if wish.recipe and known is None:
         raise UserError("goes with --run only", where="--recipe")
-    use = [_file(path) for path in wish.use]
-    tasks = with_own(use)
+    tasks = with_own(wish.use)
     found = Collector()
     with found.catch():
-        targets = _names(wish.targets, use, [*known.targets] if known else [], "a target is missing")
+        targets = _names(wish.targets, wish.use, [*known.targets] if known else [], "a target is missing")
     with found.catch():
         single = [name for name in known.study.branches if name in tasks] if known else [DEFAULT]
-        among = _names(wish.among, use, single, "no branch of the study trains on one known task alone")
+        among = _names(wish.among, wish.use, single, "no branch of the study trains on one known task alone")
     found.raise_any()
     given = known is None or bool(wish.targets and wish.among)
     for name in among:
@@ -102,12 +100,6 @@ def _encoder(name: str, data: Path | None) -> str:
     place = home(name.replace("{data}", str(data)))
     check(place)
     return place
-
-
-def _file(path: Path) -> Path:
-    """A file with tasks: the user's, or one that comes with the package's recipes."""
-    beside = next(iter(shipped().values())).with_name(path.name)
-    return beside if path == Path(path.name) and not path.exists() and beside.exists() else path
 
 
 def _names(given: Sequence[str], use: Sequence[Path], default: Sequence[str], nothing: str) -> list[str]:

@@ -130,7 +130,7 @@ def table15(study: Study, found: Found) -> list[Sheet]:
         for column in heads:
             there = cells[language].get(column.task)
             row.append(_cell(page, ("", column.task), language, numbers.cell(*there) if there else ()))
-        label = language if language == "en" else f"Translated to {language}"
+        label = "In English" if language == "en" else f"Translated to {language}"
         lines.append(Line("", language, label, "", tuple(row)))
     return [Sheet(page.name, f"{page.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
 

@@ -244,7 +244,7 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
         if mine and mine != theirs and page.task in ("", name):
             more = f" and {len(mine - theirs)} others" if mine - theirs else ""
             few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}")
-    lacking = [label for name, label in labels.items() if name not in ours]
+    lacking = [label for name, label in labels.items() if name not in ours and page.name != "table15"]
     rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
     own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.connection import wait as ready
 
@@ -252,6 +253,9 @@ def serve(pipe: Connection, job: bytes) -> None:
     try:
         with worker(pickle.loads(job), Relay(pipe.send)) as here:
             pipe.send(("ready",))
+            if not pipe.poll():  # the first steps are others'
+                for name in ("torch._dynamo", "transformers.modeling_utils"):  # a step's first seconds go into these
+                    import_module(name)
             while True:
                 pipe.send(("ended", ended(here, pipe.recv())))
     except UserError as error:

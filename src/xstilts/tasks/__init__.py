@@ -33,15 +33,25 @@ TAKEN = ("none", "all", *GROUPS)
 """Names that no task can have: those of branches without a choice, and of groups."""
 
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""Where the recipes lie that come with the package, and the task files that they use."""
+
+
+def task_file(folder: Path, use: str) -> Path:
+    """A file with tasks: one in a folder, or else one that comes with the package."""
+    path, ours = folder / use, RECIPES / use
+    return ours if use == ours.name and ours.is_file() and not path.exists() else path
+
+
 def with_own(paths: Iterable[Path]) -> dict[str, Task]:
-    """The built-in tasks and those of a user's files, each of which may build on the ones before.
+    """The built-in tasks and those of a user's files or the package's, each of which may build on those before.
 
     Raises:
         UserError: all mistakes of the first file that has any.
     """
     tasks = dict(TASKS)
     for path in paths:
-        tasks |= from_yaml(path, tasks)
+        tasks |= from_yaml(task_file(Path(), str(path)), tasks)
     return tasks
 
 
