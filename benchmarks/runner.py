@@ -141,10 +141,10 @@ Target: at most {OVERHEAD} ({figures.met(overhead <= OVERHEAD)}).
 
 | {len(made.steps) - 1} small steps, {options.times} turns, medians | one worker | two workers | ratio |
 | --- | --- | --- | --- |
-| seconds from the first training to the last step | {median(ones, "between")} | {median(twos, "between")} | {ratio:.2f} |
-| seconds with checks and the start of processes | {median(ones, "whole")} | {median(twos, "whole")} | {whole:.2f} |
+| seconds, first training to last step | {median(ones, "between")} | {median(twos, "between")} | {ratio:.2f} |
+| with checks and the start of processes | {median(ones, "whole")} | {median(twos, "whole")} | {whole:.2f} |
 
-Target of the first ratio: at most {RATIO} ({figures.met(ratio <= RATIO)}). Two processes that only count: {cores:.2f}."""
+Target of the first ratio: at most {RATIO} ({figures.met(ratio <= RATIO)}); of processes that only count {cores:.2f}."""
     figures.publish(options.write, "runner", text, "torch", "transformers")
 
 
