@@ -220,7 +220,9 @@ def test_an_out_folder_that_cannot_be_written(study: Files, place: str) -> None:
 
 
 def test_a_report_of_a_folder_that_is_none(study: Files) -> None:
+    (study.folder / "oot").mkdir()  # no run folder
     study.out.mkdir()
+    study.write("out/store.json", "{}")
     said = study.call("report", study.folder / "uot")
     assert (said.code, said.err) == (2, f"error: {study.folder}/uot: no such run folder (did you mean 'out'?)\n")
 

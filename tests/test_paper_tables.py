@@ -267,7 +267,7 @@ def test_a_lone_baseline_is_no_best_model():
 
 
 def test_what_cannot_be_shown_is_told():
-    with pytest.raises(UserError, match=r"no layout 'table66' \(known: default, .*table6, "):
+    with pytest.raises(UserError, match=r"no layout 'table66'.*did you mean 'table6'"):
         show(study(["none"], []), [], "table66")
     with pytest.raises(UserError, match="nothing is published in the layout 'overview'"):
         show(study(["none"], []), [], "overview", beside=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xstilts.errors import UserError
+from xstilts.errors import UserError, nearest
 from xstilts.report import selection_tables
 from xstilts.report.formats import Document
 from xstilts.report.numbers import LAYOUTS, Line, Report, build
@@ -26,7 +26,7 @@ def check(layout: str, *, beside: bool = False) -> None:
         UserError: there is not.
     """
     if layout not in NAMES:
-        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=f"known: {', '.join(NAMES)}")
+        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, NAMES))
     if layout not in PAPER and beside:
         raise UserError(
             f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(PAPER)}"
