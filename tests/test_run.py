@@ -119,6 +119,14 @@ def test_a_killed_run_goes_on_where_it_stopped(study: Files) -> None:
     assert before.items() <= done(study.out).items()
 
 
+def test_a_report_before_anything_is_scored(study: Files) -> None:
+    assert study.run().code == 0
+    for path in study.out.glob("steps/*/scores.jsonl"):
+        (path.parent / "done.json").unlink()
+    assert study.call("report", study.out).out == "tiny: nothing is scored yet; done: 1 of 3 steps\n"
+    assert study.call("report", study.out, "--format", "csv").out.count("\n") == 1
+
+
 def test_scoring_that_has_no_room_fails_alone(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accelerator's own error; no such machine is needed to see what becomes of it."""
 

@@ -250,7 +250,10 @@ def _report(
     store = existing(folder)
     study = store.study(name)
     scores = store.scores(study)
-    if layout == "significance":
+    if not scores and format == "table":
+        done = sum(map(store.finished, study.steps))
+        say(f"{study.name}: nothing is scored yet; done: {done} of {len(study.steps)} steps")
+    elif layout == "significance":
         from xstilts.report.significance import compare  # numpy from here on
         from xstilts.report.significance_tables import document as tested
 
