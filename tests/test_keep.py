@@ -97,6 +97,16 @@ def test_an_encoder_that_was_not_kept_is_told(two: Files) -> None:
     assert said.code == 2 and f"{step}: the encoder of this step was not kept (run the recipe again" in said.err
 
 
+def test_an_encoder_that_a_kill_has_left_half_removed_goes(two: Files) -> None:
+    two.edit("recipe.yaml", "keep: all", "keep: none")
+    assert two.run().code == 0
+    step = next(path.parent for path in two.out.glob("steps/*/dropped"))
+    (step / "encoder").mkdir()
+    (step / "encoder" / "model.safetensors").touch()
+    said = two.run()
+    assert said.code == 0 and "[1/" not in said.err and not (step / "encoder").exists()
+
+
 def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0

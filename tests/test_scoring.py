@@ -540,7 +540,7 @@ def test_what_a_submission_lacks_is_named(benchmarked: Files) -> None:
     assert said.code == 0, said.err
     assert "not finished or failed: mnli, seed 2 (xnli)" in said.out
     assert "without labels: xnli (de)" in said.out
-    assert f"there from before, and not written now: {old}" in said.out
+    assert f"there from before, and not written now: {old.parent} (test-de.tsv)" in said.out
     assert not (benchmarked.folder / "to/none/seed-1/labels/xnli").exists()
     assert not (benchmarked.folder / "to/mnli/seed-2/predictions/xnli").exists()
 

@@ -28,7 +28,7 @@ class Keeping:
 
     def tidy(self, ids: Iterable[str]) -> None:
         """Remove the encoders of those of these steps that no recipe keeps or still reads."""
-        there = [id for id in ids if self.store.there(id) and (self.store.step(id) / "encoder").is_dir()]
+        there = [id for id in ids if self.store.finished(id) and (self.store.step(id) / "encoder").is_dir()]
         if not there:
             return
         with locks.claimed(self.store.folder / LOCK, wait=True):

@@ -85,12 +85,12 @@ class Store:
         """Remove the encoder and the heads of a finished step, unless another process works on it."""
         folder = self.step(id)
         with self.claim(id) as ours:
-            if ours and self.there(id):
+            if ours and self.finished(id):
                 write_atomic(folder / DROPPED, "")
-                for path in (folder / "encoder", folder / "mean"):
-                    shutil.rmtree(path, ignore_errors=True)
                 for path in folder.glob("head-*.safetensors"):
                     path.unlink()
+                for path in (folder / "mean", folder / "encoder"):  # which goes last: what is killed here is done again
+                    shutil.rmtree(path, ignore_errors=True)
 
     def claim(self, id: str, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Within this block no other process works on the step; false where one does."""
