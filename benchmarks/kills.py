@@ -221,8 +221,8 @@ def main() -> None:
     print(
         f"{hunt.workers} workers and {hunt.mains} main processes killed in {rounds} studies of {len(whole)} results: "
         f"no step done twice, score rows and weights equal to the uninterrupted run's. Workers outlived a main process "
-        f"by {hunt.slowest:.1f} s at most; {hunt.blamed} runs gave up, for two workers had died of a step or three before "
-        "they were ready, and were started again."
+        f"by {hunt.slowest:.1f} s at most; {hunt.blamed} runs gave up, for two workers had died of a step, or three "
+        "before they were ready, and were started again."
     )
 
 
