@@ -41,6 +41,8 @@ phases:
 evaluate: [play-nli, play-ner, play-same, play-pos]
 languages: [en, qaa]
 """
+FAR = 50_000_000
+"""How far a process counts."""
 OVERHEAD, RATIO = 0.1, 0.6
 """Targets: seconds a step, and two workers' time by one worker's."""
 
@@ -82,15 +84,15 @@ def laid_out(folder: Path, seeds: int, steps: int) -> Plan:
 
 def counted() -> float:
     """The time of two processes that count at once, by that of one that counts as far twice."""
-    alone = [sys.executable, "-c", "for _ in range(2): any(i < 0 for i in range(50_000_000))"]
-    half = [*alone[:2], alone[2].replace("2", "1", 1)]
-    seconds = []
-    for commands in ([alone], [half, half]):
+
+    def seconds(*ends: int) -> float:
         started = time.perf_counter()
-        for process in [subprocess.Popen(command) for command in commands]:
+        counting = [subprocess.Popen([sys.executable, "-c", f"any(i < 0 for i in range({end}))"]) for end in ends]
+        for process in counting:
             process.wait()
-        seconds.append(time.perf_counter() - started)
-    return seconds[1] / seconds[0]
+        return time.perf_counter() - started
+
+    return seconds(FAR, FAR) / seconds(2 * FAR)
 
 
 def filled(out: Path, number: int) -> Path:

@@ -190,10 +190,8 @@ def stored(
         part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
         part.mkdir()
         try:
-            with (
-                _uncollected(),
-                closing(_blocks(format, read(), pieces)) as blocks,
-            ):  # its threads end here, come what may
+            # the threads that build blocks end here, come what may
+            with _uncollected(), closing(_blocks(format, read(), pieces)) as blocks:
                 arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
             if not FeatureSet.load(part).examples:
                 raise UserError("no example is left to work on", where=source)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import UserError, nearest
+from xstilts.results import read_json
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
 """What a checkpoint may have among its weights that none of them is."""
@@ -34,8 +35,8 @@ def check(name: str) -> None:
     if not (folder / "config.json").is_file():
         raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        read_json(folder / "config.json")
+    except ValueError as error:
         raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin"))

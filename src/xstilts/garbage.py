@@ -86,13 +86,14 @@ def remove(store: Store, garbage: Garbage) -> None:
     """Remove it; at every moment what is marked as done is whole, and a second try removes the rest."""
     for name in garbage.forgotten:
         store.recipes()[name].unlink()
-    things = (*garbage.steps, *garbage.features)
-    for link in (thing.path for thing in things if thing.path.is_symlink()):  # what it leads to is not ours
-        link.unlink()
-    for step in (step for step in garbage.steps if step.path.exists()):
-        (step.path / "done.json").unlink(missing_ok=True)
-    for folder in (thing.path for thing in things if thing.path.exists()):
-        shutil.rmtree(folder)
+    for step in garbage.steps:
+        if not step.path.is_symlink():
+            (step.path / "done.json").unlink(missing_ok=True)
+    for thing in (*garbage.steps, *garbage.features):
+        if thing.path.is_symlink():  # what it leads to is not ours
+            thing.path.unlink()
+        else:
+            shutil.rmtree(thing.path)
 
 
 def _check_names(store: Store, recipes: Iterable[str], names: Sequence[str]) -> None:
@@ -140,9 +141,9 @@ def _folders(place: Path) -> list[Path]:
 
 def _size(folder: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes of the files in a folder, none for a link to one; what has several names counts once."""
-    total = 0
     if folder.is_symlink():
-        return total
+        return 0
+    total = 0
     for where, _, names in os.walk(folder):
         for name in names:
             stat = (Path(where) / name).lstat()

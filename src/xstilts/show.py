@@ -17,6 +17,7 @@ from xstilts.errors import UserError, nearest
 from xstilts.formats import Span
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
+from xstilts.results import read_json
 from xstilts.source import home
 from xstilts.store import DROPPED
 from xstilts.task import IGNORED, Example, Features, Format, Row, Split, Task
@@ -213,11 +214,11 @@ def _owners(step: Path) -> list[str]:
         UserError: it cannot be read, or the step has no encoder of its own.
     """
     try:
-        row: dict[str, Any] = json.loads((step / "step.json").read_text(encoding="utf-8"))
+        row: dict[str, Any] = read_json(step / "step.json")
         kind, parent = row["kind"], row["parent"] and str(row["parent"])
         names = [str(part["task"]) for part in (row.get("training") or {}).get("parts", ())]
         names += map(str, (row.get("merging") or {}).get("heads", ()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError("cannot be read", where=str(step / "step.json")) from error
     if kind == "evaluate":
         hint = f"give {step.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"

@@ -66,12 +66,12 @@ def plan(
         more = {"done": done, "absent": absent, "disk": known[0] if len(known) == 1 else known}
         as_document(made.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
         return
-    table = Table("step", "from", "seed", "what")
-    for step in made.steps.values():
-        origin = " ".join(step.parents) or step.encoder
-        mark = "done: " if step.id in done else ""
-        table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
     if len(made.steps) <= LISTED:
+        table = Table("step", "from", "seed", "what")
+        for step in made.steps.values():
+            origin = " ".join(step.parents) or step.encoder
+            mark = "done: " if step.id in done else ""
+            table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
         console().print(table)
     else:
         say(f"{len(made.steps):,} steps, listed with --json")

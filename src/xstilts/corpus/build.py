@@ -21,7 +21,7 @@ from xstilts.data.find import digest, filled, find
 from xstilts.errors import Collector, MissingData, UserError
 from xstilts.locks import hold
 from xstilts.progress import Progress
-from xstilts.results import first_mistake, write_atomic
+from xstilts.results import first_mistake, read_json, write_atomic
 from xstilts.source import Source
 from xstilts.system import told
 
@@ -220,7 +220,7 @@ def _ours(code: str, target: Path, note: Path, noted: Mapping[str, Any], paths: 
 def _noted(note: Path) -> dict[str, Any]:
     """What was noted of a finished language; nothing if there is none or it cannot be read."""
     try:
-        value = json.loads(note.read_text(encoding="utf-8"))
+        value = read_json(note)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -134,11 +134,12 @@ def _selected(
     if rule.english:
         seen = {x: rows for x, rows in seen.items() if x == task.train_language}
     values, runs = mean_over_languages(complete(seen)), {run for rows in told.values() for run in runs_of(rows)}
+    barred = () if rule.baseline else study.starts
     candidates = {
         branch: by_seed
         for branch in study.branches
         if (by_seed := {seed: value for seed, value in values.get(branch, {}).items() if (branch, seed) in runs})
-        and (rule.baseline or branch not in study.starts)
+        and branch not in barred
     }
     if not candidates:
         return None
