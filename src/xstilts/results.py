@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -144,6 +144,14 @@ class Study:
         """The branch that a branch's gains are measured against: its encoder's baseline; None for that itself."""
         other = self.baselines.get(branch, self.baseline)
         return None if other == branch else other
+
+    def without(self, done: Set[tuple[str, str, int | None]]) -> tuple[Cell, ...]:
+        """The cells whose task, branch and seed are not among `done`; a seed of None there is every seed."""
+        return tuple(
+            cell
+            for cell in self.cells
+            if not done & {(cell.task, cell.branch, cell.seed), (cell.task, cell.branch, None)}
+        )
 
     def facts(self) -> dict[str, Any]:
         """What every report in JSON says of its study."""

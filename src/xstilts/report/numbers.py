@@ -120,7 +120,7 @@ def build(
         study,
         layout,
         tuple(lines),
-        missing=tuple(c for c in study.cells if not done & {(c.task, c.branch, c.seed), (c.task, c.branch, None)}),
+        missing=study.without(done),
         left_out={task: languages for task, languages in left_out.items() if languages},
         notes=tuple(" ".join(note.split()) for note in (*said, *notes)),
     )

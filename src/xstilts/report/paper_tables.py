@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -10,7 +9,7 @@ from statistics import fmean
 from xstilts import paper
 from xstilts.paper import AVERAGE
 from xstilts.report.formats import Document
-from xstilts.report.numbers import Found, join
+from xstilts.report.numbers import Found, join, runs_of
 from xstilts.report.pages import PAGES
 from xstilts.report.sheets import (
     BASELINE,
@@ -25,7 +24,7 @@ from xstilts.report.sheets import (
     Values,
     targets,
 )
-from xstilts.report.tables import COLLAPSED, MISSING, Entry, Table
+from xstilts.report.tables import COLLAPSED, MISSING, Entry, Table, lacking
 from xstilts.results import Score, Study
 
 DISPUTED = "*"
@@ -73,7 +72,8 @@ def document(
     sheets = PAGES[layout](study, found)
     shown = [table for sheet in sheets if (table := _table(sheet, beside)).rows]
     lines = [line for sheet in sheets for line in _rows(sheet, beside)]
-    missing = _missing(study, found)
+    done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
+    missing = study.without(done)
     notes = [" ".join(note.split()) for note in (*said, *notes)]
     facts = {
         "study": study.name,
@@ -81,7 +81,7 @@ def document(
         "seeds": study.seeds,
         "layout": layout,
         "lines": [vars(line) for line in lines],
-        "missing": missing,
+        "missing": [vars(cell) for cell in missing],
         "notes": [*(note for sheet in sheets for note in sheet.notes), *notes],
     }
     if beside:
@@ -92,8 +92,7 @@ def document(
         *(f"note: {note}" for note in notes),
     ]
     if missing:
-        cells = "; ".join(f"{branch}: {', '.join(tasks)}" for branch, tasks in missing.items())
-        words.insert(0, f"not finished or failed, counted nowhere: {cells}")
+        words.insert(0, f"not finished or failed, counted nowhere: {lacking(study, missing)}")
     return Document(shown, words, PaperLine, lines, facts)
 
 
@@ -181,23 +180,6 @@ def _rows(sheet: Sheet, beside: bool) -> Iterator[PaperLine]:
                         published=printed,
                         difference=None if value is None or printed is None else value - printed,
                     )
-
-
-def _missing(study: Study, found: Found) -> dict[str, list[str]]:
-    """Branches with their tasks, and the seeds, that have no score at all."""
-    done = {
-        (task, branch, seed)
-        for (task, *_), by_branch in found.items()
-        for branch, by_seed in by_branch.items()
-        for seed in by_seed
-    }
-    lost: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for cell in study.cells:
-        if not {(cell.task, cell.branch, cell.seed), (cell.task, cell.branch, None)} & done:
-            lost[cell.branch][cell.task].append(str(cell.seed))
-    return {
-        branch: [f"{task} (seed {', '.join(seeds)})" for task, seeds in tasks.items()] for branch, tasks in lost.items()
-    }
 
 
 def _legend(study: Study, sheets: Sequence[Sheet], beside: bool) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xstilts import metrics
 from xstilts.languages import titled
 from xstilts.report.numbers import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
-from xstilts.results import Study, TaskLine
+from xstilts.results import Cell, Study, TaskLine
 
 MISSING = "-"
 COLLAPSED = "§"
@@ -90,7 +90,7 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         (f"† no {split} scores, so {_other(split)}: {_by_task(others)}", "†" in words),
         (f"‡ in no mean, for want of scores in some branch or seed: {_by_task(report.left_out)}", report.left_out),
         (f"{COLLAPSED} ended at chance: {_collapsed(report)}", any(entry.mark for entry in numbers)),
-        (f"not finished or failed, counted nowhere: {_missing(report)}", report.missing),
+        (f"not finished or failed, counted nowhere: {lacking(study, report.missing)}", report.missing),
         ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
     ]
     sizes: dict[str, list[str]] = defaultdict(list)
@@ -200,16 +200,26 @@ def _by_task(languages: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{task} ({', '.join(found)})" for task, found in languages.items() if found)
 
 
-def _missing(report: Report) -> str:
-    """Branches, their tasks, seeds: `mnli: panx (1, 2), udpos (3)`."""
-    cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for cell in report.missing:
-        cells[cell.branch][cell.task].append(str(cell.seed))
-    names = short_names(report.study.branches)
-    return "; ".join(
-        f"{names[branch]}: " + ", ".join(f"{task} (seed {', '.join(seeds)})" for task, seeds in tasks.items())
-        for branch, tasks in cells.items()
-    )
+def lacking(study: Study, missing: Iterable[Cell]) -> str:
+    """Tasks, their branches and seeds that have no score: `xnli, panx: all; udpos: mnli, qqp (seeds 1, 2)`."""
+    lost = _runs(missing)
+    names, whole = short_names(study.branches), _runs(study.cells)
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for task, branches in lost.items():
+        told = []
+        for branch, seeds in branches.items():
+            some = f" (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})" if seeds != whole[task][branch] else ""
+            told.append(names[branch] + some)
+        tasks["all" if branches == whole[task] else ", ".join(told)].append(task)
+    return "; ".join(f"{', '.join(named)}: {told}" for told, named in tasks.items())
+
+
+def _runs(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:
+    """The seeds of each task and branch."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        found[cell.task][cell.branch].append(str(cell.seed))
+    return found
 
 
 def short_names(branches: Sequence[str]) -> dict[str, str]:
