@@ -136,7 +136,8 @@ def test_pos_is_over_the_languages_with_dev_data():
     scores = [*rows("udpos", "none", "en", [90]), *rows("udpos", "none", "de", [80])]
     scores += rows("udpos", "none", "yo", [20], split="test")
     made = study(["none", "mnli"], [line("udpos")])
-    assert "| XLM-R | 85.0 |" in render(show(made, scores, "table2"), "markdown")
+    text = render(show(made, scores, "table2"), "markdown")
+    assert "| XLM-R | 85.0 |" in text and "the means are over: POS 2 of 29, POS 1 of 33 on test\n" in text
     assert "| XLM-R | 80.0 | 90.0 | 85.0 |" in render(show(made, scores, "table8"), "markdown")
     bench = render(show(made, scores, "benchmark"), "markdown")
     assert "| XLM-R | 20.0 |" in bench and "udpos: chunk_f1, test" in bench

@@ -217,15 +217,18 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
     page, ours = paper.page(sheets[0].name), targets(study)
     lines = [line for sheet in sheets for line in sheet.lines]
     there = {(line.block, line.configuration) for line in lines}
-    split = "test" if {block for block, _ in there} >= {BENCHMARK} and len(sheets) == 1 else page.split
-    numbers, labels = Numbers(study, found, split), {name: target.label for name, target in paper.targets().items()}
+    benchmark = any(block == BENCHMARK for block, _ in there)
+    splits = ("test",) if benchmark and len(sheets) == 1 else (page.split, *["test"] * benchmark)
+    labels, few = {name: target.label for name, target in paper.targets().items()}, []
     of_tasks = AVERAGE not in page.columns or not page.task
-    few = []
-    for name, task in ours.items():
-        mine, theirs = set(numbers.languages(task)), paper.languages(name, split)
-        if mine and mine != theirs and page.task in ("", name):
-            more = f" and {len(mine - theirs)} others" if mine - theirs else ""
-            few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}")
+    for split in splits:
+        numbers = Numbers(study, found, split)
+        for name, task in ours.items():
+            mine, theirs = set(numbers.languages(task)), paper.languages(name, split)
+            if mine and mine != theirs and page.task in ("", name):
+                on = f" on {split}" if split != splits[0] else ""
+                more = f" and {len(mine - theirs)} others" if mine - theirs else ""
+                few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}{on}")
     lacking = [label for name, label in labels.items() if name not in ours and page.name != "table15"]
     rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
