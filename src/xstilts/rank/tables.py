@@ -25,7 +25,7 @@ def _of_target(made: Ranking, target: str) -> Table:
         rows.append(("(before)", _cells(methods, before, {})))
     if any(line.gain is not None for line in lines):
         columns.append(("gain", "points"))
-        gains = [MISSING if line.gain is None else f"{line.gain:+.1f}" for line in lines] + [""] * bool(before)
+        gains = [MISSING if line.gain is None else f"{line.gain:+z.1f}" for line in lines] + [""] * bool(before)
         rows = [(name, [*cells, Entry(gain)]) for (name, cells), gain in zip(rows, gains, strict=True)]
     drawn = tuple((name, tuple(cells)) for name, cells in rows)
     return Table(f"{target}: which task may help", "candidate", tuple(columns), drawn, summaries=bool(before))
@@ -44,7 +44,7 @@ def _cells(methods: Sequence[str], scores: Mapping[str, float], places: Mapping[
 def _agreement(made: Ranking) -> Table:
     rows = []
     for one in made.checks:
-        cells = f"{one.n}", f"{one.spearman:+.2f}", f"{one.kendall:+.2f}", f"{one.p:.3f}", f"{one.lost:.1f}"
+        cells = f"{one.n}", f"{one.spearman:+z.2f}", f"{one.kendall:+z.2f}", f"{one.p:.3f}", f"{one.lost:.1f}"
         rows.append((f"{one.target}: {METHODS[one.method].title}", tuple(map(Entry, cells))))
     columns = (("n", ""), ("Spearman", ""), ("Kendall", ""), ("p", ""), ("lost", "points"))
     last = sum(one.target == ALL_TARGETS for one in made.checks)
@@ -61,8 +61,8 @@ def legend(made: Ranking) -> list[str]:
     if made.baseline is None:
         return [*said, "both are hints: --run DIR shows them beside gains that were measured"]
     said.append(
-        f"gain: over '{made.baseline}', points of the target's main metric, mean over languages, median over seeds "
-        f"{', '.join(map(str, made.seeds))}"
+        f"gain: over '{made.baseline}' at the same seed, median over seeds {', '.join(map(str, made.seeds))}; points of "
+        "the target's main metric, mean over languages"
     )
     if made.before:
         said.append("LogME, H-score: of the target's training labels, by the features of the encoder after the "
