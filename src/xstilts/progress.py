@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
+
+T = TypeVar("T")
 
 PLAIN_SECONDS = 15.0
 """Time between two plain lines of the same step."""
@@ -23,6 +28,12 @@ def second() -> bool:
 def several() -> bool:
     """Whether this is one of several processes that torchrun has started, to train together."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def each(things: Sequence[T], doing: str) -> Iterable[T]:
+    """The same things; on a terminal a bar shows how many of them are behind, until all are."""
+    console = Console(stderr=True)
+    return track(things, doing, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Progress:

@@ -254,10 +254,12 @@ def _report(
         done = sum(map(store.finished, study.steps))
         say(f"{study.name}: nothing is scored yet; done: {done} of {len(study.steps)} steps")
     elif layout == "significance":
+        from xstilts.progress import each
         from xstilts.report.significance import compare  # numpy from here on
         from xstilts.report.significance_tables import document as tested
 
-        say(render(tested(compare(study, scores, store.predictions)), format, **screen()))
+        found = compare(study, scores, store.predictions, watched=lambda tasks: each(tasks, "comparing, task by task"))
+        say(render(tested(found), format, **screen()))
     else:
         shown = layouts.show(study, scores, layout, beside=beside, notes=store.notes(study))
         say(render(shown, format, **screen()))

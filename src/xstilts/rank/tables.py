@@ -61,8 +61,8 @@ def legend(made: Ranking) -> list[str]:
     if made.baseline is None:
         return [*said, "both are hints: --run DIR shows them beside gains that were measured"]
     said.append(
-        f"gain: over '{made.baseline}' at the same seed, median over seeds {', '.join(map(str, made.seeds))}; points of "
-        "the target's main metric, mean over languages"
+        f"gain: over '{made.baseline}' at the same seed, median over seeds {', '.join(map(str, made.seeds))}; points "
+        "of the target's main metric, mean over languages"
     )
     if made.before:
         said.append("LogME, H-score: of the target's training labels, by the features of the encoder after the "

@@ -85,8 +85,9 @@ Measure: TypeAlias = Callable[[Array], Array]
 
 
 def compare(
-    study: Study, scores: Iterable[Score], predictions: Predictions, *, split: Literal["dev", "test"] = "dev"
-) -> Significance:
+    study: Study, scores: Iterable[Score], predictions: Predictions, *,
+    split: Literal["dev", "test"] = "dev", watched: Callable[[Sequence[TaskLine]], Iterable[TaskLine]] = iter,
+) -> Significance:  # fmt: skip
     """Compare each branch with the baseline, by the main metric of each task.
 
     Args:
@@ -94,11 +95,12 @@ def compare(
         scores: rows of its evaluations.
         predictions: gives the rows of a step; asked once for each task and step.
         split: which one; languages without it are compared on the other, as in other reports.
+        watched: gives the tasks one by one; may show how far it is, as a large study takes a minute.
     """
     found, _ = join(study, scores)
     rows: list[Comparison] = []
     untested: Untested = defaultdict(dict)
-    for task in study.targets:
+    for task in watched(study.targets):
         shown = choose(task, task.metric, found, split)
         whole = [*complete(shown)]
         tests = _tests(study, task, shown, whole, predictions, untested)

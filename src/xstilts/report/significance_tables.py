@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from xstilts.languages import titled
@@ -94,11 +93,10 @@ def _p(row: Comparison) -> str:
 
 def _legend(found: Significance) -> list[str]:
     study, rows = found.study, found.rows
+    names = short_names(study.branches)
     marks = {row.mark for row in rows}
-    down = defaultdict[str, list[str]](list)
-    for row in rows:
-        if row.language == MEAN and row.collapsed:
-            down[row.task].append(f"{row.branch} {len(row.collapsed)} of {row.seeds}")
+    means = {task.name: [x for x in rows if (x.task, x.language) == (task.name, MEAN)] for task in study.targets}
+    down = [f"{task}: {runs}" for task, of_task in means.items() if (runs := _down(of_task, names))]
     others = dict.fromkeys(row.task for row in rows if row.split != found.split)
     tested = any(row.p is not None for row in rows)
     explained = [
@@ -116,9 +114,15 @@ def _legend(found: Significance) -> list[str]:
             THESE_RUNS in marks,
         ),
         (f"† no {found.split} scores, so the other split: {', '.join(others)}", others),
-        ("collapsed: runs that ended at chance: " + "; ".join(f"{x}: {', '.join(y)}" for x, y in down.items()), down),
+        ("collapsed: runs that ended at chance: " + "; ".join(down), down),
     ]
-    names = short_names(study.branches)
     spelled = [f"{short}: {branch}" for branch, short in names.items() if short != branch]
     untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
     return [text for text, holds in explained if holds] + spelled + untested
+
+
+def _down(means: Sequence[Comparison], names: Mapping[str, str]) -> str:
+    """Which branches' runs ended at chance, and how many of them."""
+    if all(len(row.collapsed) == row.seeds for row in means):
+        return "all" if means else ""
+    return ", ".join(f"{names[row.branch]} {len(row.collapsed)} of {row.seeds}" for row in means if row.collapsed)
