@@ -276,7 +276,7 @@ class Work:
     def own(self, step: Step) -> Encoder:
         """The recipe's own encoder."""
         remote_code = self.plan.recipe.trust_remote_code == step.encoder
-        return encoder.load(self.intake.encoder_name(step), remote_code=remote_code)
+        return encoder.load(self.intake.placed(step), remote_code=remote_code)
 
     def ready(self, step: Step) -> Encoder:
         """Load the recipe's own encoder for a step that starts from it; it is kept for the first to be done."""
