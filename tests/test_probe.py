@@ -29,6 +29,8 @@ def test_what_is_missing_is_told(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: ./nowhere #")
     said = study.call("plan", study.folder / "recipe.yaml", "--probe")
     assert said.code == 2 and "nowhere" in said.err and "Traceback" not in said.err
+    said = study.call("plan", "paper-table2", "--scale", "mini", "--probe")
+    assert said.code == 2 and "give the data folder with --data" in said.err
 
 
 def test_examples_are_taken_from_all_over_a_file() -> None:
