@@ -106,6 +106,44 @@ def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]]
     assert not list(out.glob("steps/*/*checkpoint*"))
 
 
+def test_who_asks_to_end_waits_for_a_checkpoint(
+    tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., Said]
+) -> None:
+    assert xstilts(*mixed("whole")).code == 0
+    out, reached = tmp_path / "ended", [0]
+    for ask, code in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
+        size = sum(path.stat().st_size for path in out.glob("steps/*/log.jsonl"))
+        process = get_context("forkserver").Process(target=call, args=mixed("ended"))
+        process.start()
+        while process.is_alive() and not any(f.stat().st_size > size for f in out.glob("steps/*/log.jsonl")):
+            time.sleep(0.005)
+        assert process.pid is not None
+        os.kill(process.pid, ask)
+        process.join()
+        assert process.exitcode == code
+        (state,) = (torch.load(path, weights_only=True) for path in out.glob("steps/*/checkpoint.pt"))
+        reached.append(state["update"])
+    assert sorted(set(reached)) == reached and len(reached) == 3, "each try got further"
+    said = xstilts(*mixed("ended"))
+    assert said.code == 0 and f"goes on at update {reached[-1]}" in said.err
+    assert weights(out) == weights(tmp_path / "whole") and log(out) == log(tmp_path / "whole")
+
+
+def test_who_asks_twice_does_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").touch()
+    keeper, before = Checkpoint(tmp_path, 10, []), [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), keeper.before_an_end():
+        signal.raise_signal(signal.SIGINT)
+        assert keeper.due()
+        keeper.write({"update": 1})
+    assert keeper.load() == {"version": 2, "origin": [], "log": "", "update": 1}
+    with pytest.raises(KeyboardInterrupt), keeper.before_an_end():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second was held back too")
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_a_checkpoint_of_other_data_is_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("early\n", encoding="utf-8")
     Checkpoint(tmp_path, 0, ["1", "2"]).write({"update": 7})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from zipfile import ZipFile
 
@@ -17,10 +20,12 @@ from xstilts.store import CHECKPOINT
 
 VERSION = 2
 LOG = "log.jsonl"
+ENDS = (signal.SIGINT, signal.SIGTERM)
+"""Signals by which somebody asks to end."""
 
 
 class Checkpoint:
-    """The newest state of one training; written every so many minutes, whole or not at all.
+    """The newest state of one training; written every so many minutes and before an end, whole or not at all.
 
     The log is part of the state: a training that goes on from a checkpoint goes on with the log of that moment.
 
@@ -38,16 +43,52 @@ class Checkpoint:
         self.path, self.log, self._seconds = folder / CHECKPOINT, folder / LOG, 60 * minutes
         self._origin, self._say = list(origin), say
         self._last = time.monotonic()
+        self._asked: int | None = None
+
+    @contextmanager
+    def before_an_end(self) -> Iterator[None]:
+        """Whoever asks to end meanwhile has to wait until the state is written; who asks twice has not.
+
+        Processes that train together are not held: their signals do not come after the same update.
+        """
+        alone = parallel.size() == 1 and threading.current_thread() is threading.main_thread()
+        before = {number: signal.getsignal(number) for number in ENDS if alone}
+        before = {number: act for number, act in before.items() if act not in (None, signal.SIG_IGN)}
+
+        def release() -> None:
+            for number, act in before.items():
+                signal.signal(number, act)
+
+        def hold(number: int, _: FrameType | None) -> None:
+            self._asked = number
+            release()
+
+        for number in before:
+            signal.signal(number, hold)
+        try:
+            yield
+        finally:
+            release()
+            self._end()
+
+    def _end(self) -> None:
+        """Pass on what was held back."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            signal.raise_signal(asked)
 
     def due(self) -> bool:
-        """Whether the last one is old enough."""
-        return time.monotonic() - self._last >= self._seconds
+        """Whether the last one is old enough, or somebody asks to end."""
+        return self._asked is not None or time.monotonic() - self._last >= self._seconds
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Take the place of the last one; both are on the disk for a moment. Of several processes the first does it."""
         self._last = time.monotonic()
-        if parallel.rank() != 0:
-            return
+        if parallel.rank() == 0:
+            self._write(state)
+        self._end()
+
+    def _write(self, state: Mapping[str, Any]) -> None:
         whole = {"version": VERSION, "origin": self._origin, "log": self.log.read_text(encoding="utf-8"), **state}
         beside = self.path.with_name(f".{CHECKPOINT}.tmp")
         try:

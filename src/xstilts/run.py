@@ -226,7 +226,7 @@ def _do_all(job: Run, hire: Hire | None, workers: int | None, keeping: Keeping) 
         _Course(job, here, pending, keeping).go()
     except KeyboardInterrupt:
         if not isinstance(here, Here):
-            work.progress.say("the workers are stopped; once more Ctrl-C ends them at once")
+            work.progress.say("the workers are asked to end; once more Ctrl-C ends them at once")
         raise
     finally:
         here.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +126,13 @@ def train(
     if state is not None:
         session.load_state_dict(state)
     session.modules.train()
-    while session.update < session.total:
-        session.step()
-        if dev is not None and session.looks() and session.stops(dev):
-            break
-        if checkpoint is not None and parallel.said(checkpoint.due()):
-            checkpoint.write(session.state_dict())
+    with checkpoint.before_an_end() if checkpoint else nullcontext():
+        while session.update < session.total:
+            session.step()
+            if dev is not None and session.looks() and session.stops(dev):
+                break
+            if checkpoint is not None and parallel.said(checkpoint.due()):
+                checkpoint.write(session.state_dict())
     return session.end()
 
 

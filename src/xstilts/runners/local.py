@@ -23,8 +23,8 @@ from xstilts.errors import UserError
 from xstilts.progress import Progress
 from xstilts.runners import Ended, Job, Order, Worker, worker
 
-PATIENCE = 15.0
-"""Seconds that workers have to end by themselves once they are asked to."""
+PATIENCE = 60.0
+"""Seconds that workers have to end by themselves once they are asked to; trainings write a checkpoint before."""
 PROGRAM = """
 import sys
 sys.path[:] = {path!r}
