@@ -106,6 +106,8 @@ def test_names_that_are_none(study: Files) -> None:
     said = study.call("gc", "--out", study.out, "--forget", "tyni", "--recipe", "none")
     assert said.code == 2 and said.err.count("error: ") == 2
     assert "holds no recipe 'tyni' (known: tiny)" in said.err
+    both = study.call("gc", "--out", study.out, "--forget", "tiny", "--recipe", "tiny", "--yes")
+    assert both.code == 2 and "--forget: 'tiny' cannot be kept and forgotten" in both.err
     shutil.rmtree(study.out / "recipes")
     assert "holds no recipe's results yet" in study.call("gc", "--out", study.out, "--yes").err
 

@@ -48,7 +48,9 @@ def test_a_row_broken_in_two_is_none(tmp_path):
         read_rows(path, Score)
 
 
-@pytest.mark.parametrize("wrong", ['"value": NaN', '"value": 1e999', '"n": 0', '"chance": -Infinity'])
+@pytest.mark.parametrize(
+    "wrong", ['"value": NaN', '"value": 1e999', '"value": 150', '"value": "70"', '"n": 0', '"chance": -Infinity']
+)
 def test_a_number_that_no_score_can_be_is_refused(tmp_path, wrong):
     path, field = tmp_path / "scores.jsonl", wrong.partition(":")[0]
     row = Score("xnli", "sw", "test", "accuracy", 70.0, 5010, "eval-1", "tiny", 3, chance=33.0)

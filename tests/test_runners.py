@@ -14,6 +14,7 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
+from xstilts.keeping import Keeping
 from xstilts.plan import plan
 from xstilts.progress import Progress
 from xstilts.recipe import read
@@ -21,7 +22,7 @@ from xstilts.runners import Ended, Job, Order, Resources
 from xstilts.runners.agenda import Agenda
 from xstilts.runners.local import Local, environment
 from xstilts.step import Step
-from xstilts.store import Store
+from xstilts.store import Store, opened
 
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 COMMAND = [sys.executable, "-c", "import sys; from xstilts.cli import main; sys.argv[0] = 'xstilts'; main()"]
@@ -216,6 +217,26 @@ def test_two_runs_at_once_share_the_work(several: Files, whole: dict[str, bytes]
     assert results(several.out) == whole
     names = ends(*said)
     assert len(names) == len(set(names)) == len([*several.out.glob("steps/*/done.json")])
+
+
+def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: Files) -> None:
+    study.edit("recipe.yaml", "keep: all", "keep: none")
+    first = plan(*read(str(study.folder / "recipe.yaml")))
+    study.edit("recipe.yaml", "steps: 2", "steps: 3")
+    other = plan(*read(str(study.folder / "recipe.yaml")))
+    (training,) = (step.id for step in first.steps.values() if step.kind == "train")
+    with opened(Store(study.out)) as store:
+        (store.begin(training, {}) / "encoder").mkdir()
+        store.finish(training, {})
+        with Keeping(store).noted(first.study()):
+            with Keeping(store).noted(other.study()) as replaced:
+                Keeping(store).tidy([training])
+                assert replaced and store.there(training), "the first run has yet to score it"
+            Keeping(store).tidy([training])
+            assert store.there(training)
+        Keeping(store).tidy([training])
+        assert not store.there(training)
+    assert [path.name for path in study.out.glob("recipes/*")] == ["tiny.json"]
 
 
 def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:

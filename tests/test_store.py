@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Files
 from xstilts.errors import UserError
 from xstilts.results import Cell, Study, TaskLine
 from xstilts.store import CHECKPOINT, Store, alone, opened, usable
@@ -191,3 +192,23 @@ def test_damaged_facts_are_told(tmp_path: Path, facts: str) -> None:
     (store.step("a") / "done.json").write_text(facts, encoding="utf-8")
     with pytest.raises(UserError, match=re.escape("a/done.json: cannot be read (delete the folder")):
         store.notes(study(("y", "score")))
+
+
+def test_predictions_that_are_not_those_of_the_scores_are_told(study: Files) -> None:
+    assert study.run().code == 0
+    store = Store(study.out)
+    (cell,) = (cell for cell in store.study(None).cells if cell.task == "mine")
+    path = store.step(cell.step) / "predictions.jsonl"
+    rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    (last,) = (i for i, row in enumerate(rows) if '"de", "split": "test", "index": 11' in row)
+    wrong = {"11 rows of mine de test, 11": [*rows[:last], *rows[last + 1 :]],
+             "13 rows of mine de test, 12": [*rows, rows[last]]}  # fmt: skip
+    for what, changed in wrong.items():
+        path.write_text("".join(changed), encoding="utf-8")
+        said = study.call("report", study.out, "--format", "submission")
+        hint = f"(delete the folder {path.parent} and run again)"
+        assert (said.code, said.err) == (2, f"error: {path}: has {what} of them different, for 12 examples {hint}\n")
+    scores = path.with_name("scores.jsonl")
+    scores.write_text(scores.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    said = study.call("report", study.out)
+    assert said.code == 2 and f"{scores}: has two rows of one score (delete the folder" in said.err

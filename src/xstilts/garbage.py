@@ -60,7 +60,7 @@ def find(store: Store, *, only: Sequence[str] = (), forget: Sequence[str] = ()) 
         UserError: there is no recipe of such a name, or one that does not tell what it needs.
     """
     recipes = store.recipes()
-    _check_names(store, recipes, [*only, *forget])
+    _check_names(store, recipes, only, forget)
     kept = tuple(name for name in recipes if (not only or name in only) and name not in forget)
     needed = _needed(store, kept)
     there = [path.name for path in _folders(store.folder / "steps")]
@@ -96,11 +96,13 @@ def remove(store: Store, garbage: Garbage) -> None:
             shutil.rmtree(thing.path)
 
 
-def _check_names(store: Store, recipes: Iterable[str], names: Sequence[str]) -> None:
+def _check_names(store: Store, recipes: Iterable[str], only: Sequence[str], forget: Sequence[str]) -> None:
     found = Collector()
-    for name in names:
+    for name in dict.fromkeys((*only, *forget)):
         if name not in recipes:
             found.add(f"holds no recipe '{name}'", where=str(store.folder), hint=nearest(name, recipes))
+        elif name in forget and name in only:
+            found.add(f"'{name}' cannot be kept and forgotten", where="--forget")
     found.raise_any()
     if not recipes:
         store.study(None)  # which says so

@@ -161,7 +161,7 @@ def _texts(kind: Kind, rows: Sequence[Prediction]) -> tuple[dict[str, str], list
     """The files of a task in a language, predictions and, if all are known, labels; and what there is not."""
     given = [(row.id, row.prediction) for row in rows]
     right = [(row.id, row.reference) for row in rows]
-    if kind is KINDS["lines"] and not isinstance(rows[0].prediction, str | int):
+    if kind is KINDS["lines"] and not all(isinstance(value, str | int) for _, value in given):
         return {}, ["predictions that fit no file of the leaderboard"]
     if kind.suffix == "json" and len(dict(given)) < len(given):
         return {}, ["several examples have one id, and the file holds one answer an id"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from xstilts import locks
-from xstilts.results import Study
-from xstilts.store import Store
+from xstilts.results import Study, read_study, write_atomic
+from xstilts.store import RUNNING, Store
 
 LOCK = ".recipes.lock"
 """Held while a recipe is noted, or its needs are read, so that nothing goes that a run has just asked for."""
@@ -21,10 +23,18 @@ class Keeping:
     store: Store
     _studies: dict[tuple[Path, int], Study] = field(default_factory=dict)
 
-    def note(self, study: Study) -> bool:
-        """Save what a recipe needs; see `Store.save_study`."""
+    @contextmanager
+    def noted(self, study: Study) -> Iterator[bool]:
+        """Save what a recipe needs, see `Store.save_study`; within this block also if a recipe takes the name over."""
         with locks.claimed(self.store.folder / LOCK, wait=True):
-            return self.store.save_study(study)
+            replaced = self.store.save_study(study)
+            running = self.store.folder / "recipes" / f"{study.name}.{uuid4().hex[:8]}{RUNNING}"
+            write_atomic(running, study.to_json())
+        try:
+            yield replaced
+        finally:
+            with suppress(OSError), locks.claimed(self.store.folder / LOCK, wait=True):
+                running.unlink()
 
     def tidy(self, ids: Iterable[str]) -> None:
         """Remove the encoders of those of these steps that no recipe keeps or still reads."""
@@ -44,6 +54,7 @@ class Keeping:
 
     def studies(self) -> list[Study]:
         """What the store's recipes need; each file is read again only when it has changed."""
-        files = [(path, path.stat().st_mtime_ns) for path in self.store.recipes().values()]
-        self._studies = {at: self._studies.get(at) or self.store.study(at[0].stem) for at in files}
+        paths = [*self.store.recipes().values(), *self.store.folder.glob(f"recipes/*{RUNNING}")]
+        files = [(path, path.stat().st_mtime_ns) for path in paths]
+        self._studies = {at: self._studies.get(at) or read_study(at[0]) for at in files}
         return [*self._studies.values()]

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from math import isinf, isnan
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, FiniteFloat, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import AfterValidator, Field, FiniteFloat, Strict, TypeAdapter, ValidationError, ValidationInfo
 
 from xstilts import metrics
 from xstilts.errors import UserError
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for a file."""
+_ROUNDING = 1e-6
 
 
 def _possible(value: float, read: ValidationInfo) -> float:
@@ -34,6 +36,8 @@ def _possible(value: float, read: ValidationInfo) -> float:
     metric = metrics.METRICS.get(read.data.get("metric", ""))
     if isnan(value) or (isinf(value) and (metric is None or metric.percent)):
         raise ValueError("should be a finite number")
+    if metric is not None and metric.percent and not -_ROUNDING <= value <= 100 + _ROUNDING:
+        raise ValueError("should be a percentage, from 0 to 100")
     return value
 
 
@@ -49,8 +53,8 @@ class Score:
     language: str
     split: str
     metric: str
-    value: Annotated[float, AfterValidator(_possible)]
-    n: Annotated[int, Field(ge=1, lt=2**63)]
+    value: Annotated[float, Strict(), AfterValidator(_possible)]
+    n: Annotated[int, Strict(), Field(ge=1, lt=2**63)]
     step: str
     encoder: str
     seed: int | None
@@ -201,6 +205,19 @@ def first_mistake(error: ValidationError) -> str:
     return f"{field}: {first['msg']}" if field else first["msg"]
 
 
+def read_study(path: Path) -> Study:
+    """What a recipe needs, as `Store.save_study` has written it.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return Study.from_json(path.read_bytes(), where=str(path))
+    except UserError as error:
+        hint = "run the recipe again to write it anew, or delete it"
+        raise UserError(error.what, where=error.where, hint=hint) from error
+
+
 def read_json(path: Path) -> Any:
     """The document in a JSON file.
 
@@ -232,6 +249,18 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
         if len(rows) == len(lines):
             return rows
     return [_parse(one, kind.__name__.lower(), line, f"{path}:{i}") for i, line in lines.items()]
+
+
+def missing_or_twice(rows: Sequence[Prediction], scores: Sequence[Score]) -> str:
+    """What an evaluation's predictions lack of what its scores are over, or have twice; empty if they are whole."""
+    there = Counter((row.task, row.language, row.split) for row in rows)
+    different = Counter(at[:3] for at in {(row.task, row.language, row.split, row.index) for row in rows})
+    for score in scores:
+        key = score.task, score.language, score.split
+        if not there[key] == different[key] == score.n:
+            rows_of = f"{there[key]:,} rows of {' '.join(key)}, {different[key]:,} of them different"
+            return f"has {rows_of}, for {score.n:,} examples"
+    return ""
 
 
 @cache

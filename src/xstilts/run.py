@@ -187,10 +187,13 @@ def run(
             with opened(store, progress.say):
                 store.note_read(job.read)
                 keeping = Keeping(store)
-                if keeping.note(plan.study()):
-                    progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
-                keeping.tidy(plan.steps)
-                _do_all(job, hire, workers, keeping)
+                with keeping.noted(plan.study()) as replaced:
+                    if replaced:
+                        progress.say(
+                            f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'"
+                        )
+                    keeping.tidy(plan.steps)
+                    _do_all(job, hire, workers, keeping)
             parallel.said("")
         elif parallel.said(True):
             _follow(work)

@@ -17,8 +17,7 @@ from pydantic import BaseModel
 
 from xstilts import locks
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.results import Prediction, Score, Study, read_json, read_rows, write_atomic
-from xstilts.system import told
+from xstilts.results import Prediction, Score, Study, missing_or_twice, read_json, read_rows, read_study, write_atomic
 
 VERSION = 1
 MARK = "store.json"
@@ -26,6 +25,8 @@ READ = "read.json"
 """Which data were read without a mistake; may be deleted at any time."""
 DROPPED = "dropped"
 """Stands in the folder of a finished step whose encoder was removed, until it is trained again."""
+RUNNING = ".running"
+"""Ends the name of a file that says what a run needs, while it goes on."""
 CHECKPOINT = "checkpoint.pt"
 """The state of a training under way, in its step's folder."""
 
@@ -152,7 +153,8 @@ class Store:
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
             if self.done(path.parent.name):
                 path.unlink()
-        for pattern in (f"steps/*/.{CHECKPOINT}.tmp", ".*.tmp", "recipes/.*.tmp", "claims/*", "features/*.lock"):
+        left = f"steps/*/.{CHECKPOINT}.tmp .*.tmp recipes/.*.tmp recipes/*{RUNNING} claims/* features/*.lock"
+        for pattern in left.split():
             for path in self.folder.glob(pattern):
                 if not path.is_dir():  # which is not ours
                     path.unlink()
@@ -242,12 +244,7 @@ class Store:
             raise UserError("holds no recipe's results yet", where=str(self.folder))
         if name is not None and name not in files:
             raise UserError(f"holds no results of a recipe '{name}'", where=str(self.folder), hint=nearest(name, files))
-        path = files[name or list(files)[-1]]
-        try:
-            return Study.from_json(path.read_bytes(), where=str(path))
-        except UserError as error:
-            hint = "run the recipe again to write it anew, or delete it"
-            raise UserError(error.what, where=error.where, hint=hint) from error
+        return read_study(files[name or list(files)[-1]])
 
     def scores(self, study: Study) -> list[Score]:
         """The rows of all finished evaluations of a study."""
@@ -258,11 +255,13 @@ class Store:
         """What a finished evaluation answered.
 
         Raises:
-            UserError: the rows cannot be read.
+            UserError: the rows cannot be read, or are not those that its scores are over.
         """
         path = self.step(id) / "predictions.jsonl"
-        with told(path):
-            return read_rows(path, Prediction)
+        rows = self._rows(id, path, Prediction)
+        if wrong := missing_or_twice(rows, self._scores(id)):
+            raise UserError(wrong, where=str(path), hint=self._again(id))
+        return rows
 
     def notes(self, study: Study) -> list[str]:
         """Trainings that ended at chance before others or another task were built on them."""
@@ -307,10 +306,17 @@ class Store:
 
     def _scores(self, id: str) -> list[Score]:
         path = self.step(id) / "scores.jsonl"
+        rows = self._rows(id, path, Score)
+        if len({(row.task, row.language, row.split, row.metric) for row in rows}) < len(rows):
+            raise UserError("has two rows of one score", where=str(path), hint=self._again(id))
+        return rows
+
+    def _rows(self, id: str, path: Path, kind: type[Any]) -> list[Any]:
         try:
-            return read_rows(path, Score)
-        except FileNotFoundError as error:
-            raise UserError("is gone", where=str(path), hint=self._again(id)) from error
+            return read_rows(path, kind)
+        except (FileNotFoundError, UserError) as error:
+            what, where = (error.what, error.where) if isinstance(error, UserError) else ("is gone", str(path))
+            raise UserError(what, where=where, hint=self._again(id)) from error
 
 
 def existing(folder: Path) -> Store:
@@ -389,8 +395,5 @@ def lockfile(store: Store) -> IO[str]:
             write_atomic(store.folder / MARK, json.dumps({"format": "xstilts run folder", "version": VERSION}) + "\n")
         return (store.folder / "lock").open("w")
     except OSError as error:
-        raise UserError(
-            f"cannot be written: {error.strerror}",
-            where=str(error.filename or store.folder),
-            hint="choose another --out",
-        ) from error
+        where = str(error.filename or store.folder)
+        raise UserError(f"cannot be written: {error.strerror}", where=where, hint="choose another --out") from error

@@ -210,7 +210,10 @@ def _sheet(rows: Sequence[Prediction], score: Score) -> _Sheet | None:
     if not rows or any(row.reference is None for row in rows):
         return None
     measure = resample.parts(score.metric, score.language)
-    parts_NK = measure.of([row.reference for row in rows], [row.prediction for row in rows])
+    try:
+        parts_NK = measure.of([row.reference for row in rows], [row.prediction for row in rows])
+    except (TypeError, ValueError, LookupError, AttributeError):  # somebody has changed the file
+        return None
     again = float(measure.score(parts_NK.sum(0)))
     if not isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) or not isfinite(again):
         return None
