@@ -242,6 +242,23 @@ def test_table_15_has_the_intermediate_tasks_own_scores():
     assert [x for x in cells(text) if x[0] == "paper"] == [["paper", "87.1", "88.0"], ["paper", "82.2", "84.6"]]
 
 
+def test_table_15_speaks_of_its_own_tasks_alone():
+    noted = replace(line("xnli"), note="of another table")
+    made = study(["none", "mnli"], [line("mnli"), noted])
+    scores = [*rows("mnli", "mnli", "en", [87]), *rows("xnli", "mnli", "de", [80]), *rows("xnli", "none", "de", [80])]
+    text = render(show(made, scores, "table15"), "markdown")
+    assert "another table" not in text and "the means are over" not in text
+    assert "rows that the study lacks: 2 of 3" in text
+    assert "another table" in render(show(made, scores, "table2"), "markdown")
+
+
+def test_other_encoders_are_not_called_as_the_papers_and_equals_are_not_marked():
+    made = replace(study(["none", "mnli"], [line("xnli")]), encoder="some/mbert")
+    scores = [*rows("xnli", "none", "en", [80]), *rows("xnli", "mnli", "en", [80])]
+    text = render(show(made, scores, "table2"), "markdown")
+    assert "| baseline | 80.0 |" in text and "| MNLI | +0.0 |" in text and "row 'baseline': scores" in text
+
+
 def test_what_is_not_finished_is_told_and_runs_at_chance_are_marked():
     made = study(["none", "mnli", "qqp"], [line("xnli")])
     scores = [*rows("xnli", "none", "en", [80], chance=33.3), *rows("xnli", "mnli", "en", [33.3], chance=33.3)]

@@ -22,6 +22,7 @@ from xstilts.report.sheets import (
     Numbers,
     Sheet,
     Values,
+    stands_for,
     targets,
 )
 from xstilts.report.tables import COLLAPSED, MISSING, Entry, Table, lacking
@@ -74,7 +75,8 @@ def document(
     lines = [line for sheet in sheets for line in _rows(sheet, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
     missing = study.without(done)
-    notes = [" ".join(note.split()) for note in (*said, *notes)]
+    about = [note for note in said if not note.startswith(_not_shown(study, sheets))]
+    notes = [" ".join(note.split()) for note in (*about, *notes)]
     facts = {
         "study": study.name,
         "encoder": study.encoder,
@@ -96,6 +98,13 @@ def document(
     return Document(shown, words, PaperLine, lines, facts)
 
 
+def _not_shown(study: Study, sheets: Sequence[Sheet]) -> tuple[str, ...]:
+    """How the notes begin of tasks that have no column."""
+    shown = {column.task for sheet in sheets for column in sheet.columns}
+    names = {task.name: stands_for(study, task.name) for task in study.tasks}
+    return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
+
+
 def _table(sheet: Sheet, beside: bool) -> Table:
     best, leads = _marks(sheet) if sheet.compared else (set(), set())
     rows: list[tuple[str, tuple[Entry, ...]]] = []
@@ -110,12 +119,17 @@ def _table(sheet: Sheet, beside: bool) -> Table:
         if _ours(line):
             own = [_entry(x.ours, line.gains, COLLAPSED if x.collapsed else "") for x in line.cells]
             marked = [replace(x, best=(i, k) in best, leads=(i, k) in leads) for k, x in enumerate(own)]
-            rows.append((line.label, tuple(marked)))
+            rows.append((_start(sheet) if line.configuration == BASELINE else line.label, tuple(marked)))
         if beside and any(cell.published for cell in line.cells):
             rows.append((PUBLISHED if _ours(line) else line.label, tuple(printed)))
             if _ours(line):
                 rows.append((DIFFERENCE, tuple(_entry(_less(x), signed=True) for x in line.cells)))
     return Table(_titled(sheet), sheet.corner, tuple(x.head for x in sheet.columns), tuple(rows), breaks=tuple(breaks))
+
+
+def _start(sheet: Sheet) -> str:
+    """What the row of the encoder alone is called: as in the paper, if it is the paper's kind of encoder."""
+    return paper.label(BASELINE) if "xlm-r" in sheet.corner.lower() else "baseline"
 
 
 def _titled(sheet: Sheet) -> str:
@@ -155,8 +169,8 @@ def _marks(sheet: Sheet) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
 
 
 def _highest(ranks: Mapping[int, float]) -> list[int]:
-    """Where the highest rank stands; nowhere, if there is nothing to compare."""
-    return [i for i, rank in ranks.items() if rank == max(ranks.values())] if len(ranks) > 1 else []
+    """Where the highest rank stands; nowhere, if there is nothing to compare, or all are equal."""
+    return [i for i, rank in ranks.items() if rank == max(ranks.values())] if len({*ranks.values()}) > 1 else []
 
 
 def _rows(sheet: Sheet, beside: bool) -> Iterator[PaperLine]:
@@ -192,7 +206,7 @@ def _legend(study: Study, sheets: Sequence[Sheet], beside: bool) -> list[str]:
     blocks = {line.block for line in lines} & {WITHOUT, WITH}
     explained = [
         (f"medians over seeds {', '.join(map(str, study.seeds))}, each by itself", len(study.seeds) > 1),
-        (f"row '{paper.label(BASELINE)}': scores; others: differences from it", any(x.gains for x in lines)),
+        (f"row '{_start(sheets[0])}': scores; others: differences from it", any(x.gains for x in lines)),
         (
             "bold: best of the column" + ("; underlined: best without MLM, and with it" if blocks else ""),
             any(sheet.compared and sum(map(_ours, sheet.lines)) > 1 for sheet in sheets),
@@ -217,6 +231,8 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
     page, ours = paper.page(sheets[0].name), targets(study)
     lines = [line for sheet in sheets for line in sheet.lines]
     there = {(line.block, line.configuration) for line in lines}
+    if by_task := page.name == "table15":  # its rows are columns here
+        ours, there = {}, {("", column.task) for sheet in sheets for column in sheet.columns}
     benchmark = any(block == BENCHMARK for block, _ in there)
     splits = ("test",) if benchmark and len(sheets) == 1 else (page.split, *["test"] * benchmark)
     labels, few = {name: target.label for name, target in paper.targets().items()}, []
@@ -229,7 +245,7 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
                 on = f" on {split}" if split != splits[0] else ""
                 more = f" and {len(mine - theirs)} others" if mine - theirs else ""
                 few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}{on}")
-    lacking = [label for name, label in labels.items() if name not in ours and page.name != "table15"]
+    lacking = [label for name, label in labels.items() if name not in ours and not by_task]
     rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
     own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}
