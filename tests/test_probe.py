@@ -41,5 +41,5 @@ def test_the_lines_are_for_people() -> None:
     lines = list(Hours(1.5, 0.25, [Pace("update of mnli, batch 16, fp32", 0.0123, 4000)]).lines())
     assert lines[0] == "update of mnli, batch 16, fp32: 12.3 ms; 4,000 examples"
     assert lines[1].startswith(
-        "time: at most 1.8 hours on this machine with one worker: trainings 1.5 hours, scoring 15"
+        "time: about 1.8 hours on this machine with one worker, less where trainings stop early: trainings 1.5 hours, "
     )

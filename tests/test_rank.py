@@ -383,3 +383,24 @@ def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., Sai
             shutil.rmtree(step / "encoder")
     said = xstilts("rank", "play-nli", "--run", copied, "--limit", "50")
     assert said.code == 0 and "the run folder has no encoder, or no more, that was trained on play-pos" in said.out
+
+
+def test_tasks_that_the_study_has_trained_on_other_data_are_told(
+    study: Path, xstilts: Callable[..., Said], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("play-same: {like: play-same, data: {train: pairs.jsonl}}\n", encoding="utf-8")
+    rows = [{"sentence1": "It rains.", "sentence2": f"It rained {i} days.", "label": str(i % 2)} for i in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    said = xstilts("rank", "play-nli", "--run", study, "--limit", "50", "--use", other)
+    assert said.code == 2 and said.err.count("error: ") == 1
+    assert "the study has trained 'play-same' on other data (give the recipe's own tasks with --use" in said.err
+
+
+def test_what_a_recipe_brings_in_is_asked_for(study: Path, xstilts: Callable[..., Said], tmp_path: Path) -> None:
+    copied = shutil.copytree(study, tmp_path / "copy")
+    recipe = copied / "recipes" / "small.json"
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("play-same", "mnli"), encoding="utf-8")
+    said = xstilts("rank", "play-nli", "--run", copied, "--data", tmp_path)
+    assert said.code == 2 and "mnli: no data for 'en'" in said.err and said.err.count("error: ") == 2
+    assert "--use: is not given (name the files with which the study's recipe brings in tasks)" in said.err

@@ -74,7 +74,7 @@ def _found(task: Task, split: Split, data: Path | None) -> list[str]:
 
 
 def absent(task: Task, languages: Sequence[str], data: Path | None, *, trained: bool) -> list[str]:
-    """What of a task's data is not there, in words: its training data, and languages with neither dev nor test.
+    """What of a task's data is not there, in words: its training data, languages with neither dev nor test, or one.
 
     Args:
         task: the task.
@@ -84,8 +84,16 @@ def absent(task: Task, languages: Sequence[str], data: Path | None, *, trained: 
     """
     said = [f"{task.name}: training data"] if trained and not _found(task, "train", data) else []
     if task.scored and languages:
-        there = {code for split in task.scored for code in _found(task, split, data)}
-        lost = [code for code in languages if code not in there]
+        found = {split: _found(task, split, data) for split in task.scored}
+        lost = [code for code in languages if not any(code in there for there in found.values())]
         if lost:
-            said.append(f"{task.name}: {'all languages' if len(lost) == len(languages) else ', '.join(lost)}")
+            said.append(f"{task.name}: {_codes(lost, languages)}")
+        for split, there in found.items():
+            wanted = [code for code in languages if code in task.languages_of(split) and code not in lost]
+            if less := [code for code in wanted if code not in there]:
+                said.append(f"{task.name}: {split} of {_codes(less, wanted)}")
     return said
+
+
+def _codes(some: Sequence[str], all_of: Sequence[str]) -> str:
+    return "all languages" if len(some) == len(all_of) else ", ".join(some)

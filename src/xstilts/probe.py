@@ -60,8 +60,9 @@ class Hours:
             yield f"{pace.what}: {1000 * pace.seconds:,.1f} ms; {pace.examples:,} examples"
         total = self.training + self.scoring
         yield (
-            f"time: at most {_hours(total)} on this machine with one worker: trainings {_hours(self.training)}, "
-            f"scoring {_hours(self.scoring)}; reading data and searching for translations come on top"
+            f"time: about {_hours(total)} on this machine with one worker, less where trainings stop early: trainings "
+            f"{_hours(self.training)}, scoring {_hours(self.scoring)}; reading data, the beginning of each step and "
+            "searching for translations come on top"
         )
 
 
@@ -208,9 +209,11 @@ def _first(rows: Batchable, size: int) -> list[Example]:
 
 
 def _hours(hours: float) -> str:
-    """Hours, or minutes where it is less than one.
+    """Hours, minutes where it is less than one, seconds where it is less than two minutes.
 
-    >>> _hours(2.345), _hours(0.25)
-    ('2.3 hours', '15 minutes')
+    >>> _hours(2.345), _hours(0.25), _hours(0.02)
+    ('2.3 hours', '15 minutes', '72 seconds')
     """
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    if hours >= 1:
+        return f"{hours:,.1f} hours"
+    return f"{60 * hours:.0f} minutes" if hours >= 2 / 60 else f"{3600 * hours:.0f} seconds"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xstilts.catalogue import folder
 from xstilts.data.check import chosen
+from xstilts.data.examples import locate
 from xstilts.errors import Collector, UserError
 from xstilts.folder import check
 from xstilts.rank.look import Sample, sample
@@ -83,8 +84,21 @@ def asked(wish: Wish) -> Asked:
     for name in dict.fromkeys([*targets, *among]):
         with found.catch():
             samples[name] = sample(tasks[name], wish.data, wish.limit)
+    if found.errors and known and not wish.use:
+        found.add("is not given", where="--use", hint="name the files with which the study's recipe brings in tasks")
+    found.raise_any()
+    if known:
+        found.errors += [one for name in among for one in _other_data(known, tasks[name], samples[name], wish.data)]
     found.raise_any()
     return Asked(targets, among, tasks, samples, known, encoder)
+
+
+def _other_data(known: Measured, task: Task, sample: Sample, data: Path | None) -> Iterator[UserError]:
+    """A candidate of whose name the study has a task with other training data."""
+    files = locate(task, task.data["train"], (sample.language,), data, train=True).files
+    if not known.read(task.name, files):
+        hint = "give the recipe's own tasks with --use, and its data folder with --data"
+        yield UserError(f"the study has trained '{task.name}' on other data", where=next(iter(files)), hint=hint)
 
 
 def _encoder(name: str, data: Path | None) -> str:

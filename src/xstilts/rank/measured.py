@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,11 @@ class Measured:
                     steps[step] = None
         folders = [self.store.step(step) / "encoder" for step in steps]
         return [folder for folder in folders if (folder / "config.json").is_file()]
+
+    def read(self, branch: str, files: Mapping[str, str]) -> bool:
+        """Whether a branch's intermediate trainings have read files of these sha256, as far as it is known."""
+        read = [{*self.store.facts(folder.parent.name).get("inputs", {}).values()} for folder in self.encoders(branch)]
+        return all({*files.values()} <= sha256 for sha256 in read if sha256)
 
     def gains(self) -> dict[tuple[str, str], float]:
         """What each branch gains over the baseline, by task and branch; more is better.
