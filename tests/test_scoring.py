@@ -266,6 +266,7 @@ def test_predictions_that_can_never_be_right_are_told(tree: Tree) -> None:
     tree.add("udpos", "de")
     tree.write("predictions", "udpos", "de", "NOUN\nNO UN\n\nS\n")
     tree.add("tatoeba", "de")
+    tree.write("predictions", "tatoeba", "de", "1\n99\n")  # the number of another sentence, which is just wrong
     tree.add("bucc2018", "de")
     tree.write("predictions", "bucc2018", "de", "en-1\tde-1\n")
     said = tree.score("xtreme", "--json")
@@ -573,6 +574,8 @@ def studied(folder: Path, file: str, rows: list[tuple[str, Any, Any]], limit: in
     store.begin("x", {"scoring": {"limit": limit}})
     predictions = [Prediction("made-up", "de", "test", i, *row) for i, row in enumerate(rows)]
     write_rows(store.step("x") / "predictions.jsonl", predictions)
+    scores = [Score("made-up", "de", "test", "accuracy", 50, len(rows), "x", "tiny", 1)] if rows else []
+    write_rows(store.step("x") / "scores.jsonl", scores)
     store.finish("x", {})
     return store, made
 
@@ -663,7 +666,7 @@ def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_p
     ("step.json", "{", "does not say how many"),
     ("step.json", None, "cannot be read or written: No such file"),
     ("predictions.jsonl", '{"task": "made-up"}\n', "this is no prediction: language: Field required"),
-    ("predictions.jsonl", None, "cannot be read or written: No such file"),
+    ("predictions.jsonl", None, "is gone (delete the folder"),
 ])  # fmt: skip
 def test_a_broken_step_is_told_and_the_others_are_written(
     tmp_path: Path, file: str, content: str | None, what: str

@@ -10,7 +10,7 @@ import pytest
 
 from xstilts.metrics import METRICS
 from xstilts.metrics.resample import Pair, bootstrap, holm, interval, parts, permutation, seeds_drawn
-from xstilts.report import render
+from xstilts.report import render, select, selection_tables
 from xstilts.report.significance import SURE, THESE_RUNS, compare
 from xstilts.report.significance_tables import document
 from xstilts.results import Cell, Prediction, Score, Study, TaskLine
@@ -258,6 +258,18 @@ def test_runs_that_differ_by_their_seeds_are_marked_as_these_runs_only():
     assert one.low > 0 and one.paired == 1 and one.mark == THESE_RUNS, "a single seed cannot tell"
     text = render(document(found))
     assert f"{SURE} p < 0.05, and the interval leaves out 0" in text and THESE_RUNS not in text
+
+
+def test_languages_in_no_mean_are_told():
+    cut = {key: given for key, given in ANSWERS.items() if key != ("mnli", 2, "sw")}
+    study, scores, rows = studied(cut)
+    assert "in no mean, for want of scores in some branch or seed: nli (sw)" in render(
+        document(compare(study, scores, rows.__getitem__)), "markdown"
+    )
+    assert "in no mean" in render(selection_tables.document(select(study, scores)), "markdown")
+    whole, scores, rows = studied(ANSWERS)
+    assert "in no mean" not in render(document(compare(whole, scores, rows.__getitem__)), "markdown")
+    assert "in no mean" not in render(selection_tables.document(select(whole, scores)), "markdown")
 
 
 def test_the_tables_in_every_format():

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from xstilts.data.lines import lines
 from xstilts.errors import Collector, DataError, UserError, nearest
+from xstilts.formats import Retrieve
 from xstilts.languages import titled
 from xstilts.metrics import METRICS
 from xstilts.metrics.answers import SQUAD2, answer_scores, mlqa_rules
@@ -222,8 +223,9 @@ def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: 
         _tell(notes, UNKNOWN, task, language, [id for id in answered if id not in known])
     else:
         references, answers = _by_place(right, given, predictions, labels)
-        likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
-        _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
+        if not isinstance(task.format, Retrieve):  # where an answer is the number of a sentence, and may be any
+            likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
+            _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
     official = OFFICIAL.get(task.metric)
     if official:
         return official(references, answers, language)

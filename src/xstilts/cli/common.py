@@ -10,7 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with the package.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of one that comes with the package: quickstart, paper-table2, others in "
+        "docs/studies.md."
+    ),
+]
 ScaleOption = Annotated[
     str, typer.Option("--scale", help="`full`, or one of the recipe's own, such as `mini`.", metavar="NAME")
 ]

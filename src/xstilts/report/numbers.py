@@ -167,6 +167,13 @@ def complete(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
     return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
 
 
+def in_no_mean(task: TaskLine, found: Found, split: str) -> tuple[str, ...]:
+    """The languages of a task that some branch or seed lacks; see `choose` for the split."""
+    shown = choose(task, task.metric, found, split)
+    whole = complete(shown)
+    return tuple(language for language in shown if language not in whole)
+
+
 def _language_lines(
     study: Study, task: TaskLine, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
 ) -> list[Line]:

@@ -9,12 +9,22 @@ no dev set, are selected on the test sets that they are reported on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Literal, NamedTuple, TypeAlias
 
 from xstilts.metrics import get
-from xstilts.report.numbers import ALL_TASKS, ByBranch, Found, choose, complete, join, mean_over_languages, runs_of
+from xstilts.report.numbers import (
+    ALL_TASKS,
+    ByBranch,
+    Found,
+    choose,
+    complete,
+    in_no_mean,
+    join,
+    mean_over_languages,
+    runs_of,
+)
 from xstilts.results import Score, Study, TaskLine
 
 RuleName: TypeAlias = Literal["paper", "dev", "english-dev", "oracle"]
@@ -77,6 +87,8 @@ class Selection:
 
     study: Study
     choices: tuple[Choice, ...]
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each task the languages that are in no mean."""
 
     def of(self, rule: str) -> dict[str, Choice]:
         """The choice of a rule for each task, with the score of its main metric."""
@@ -96,7 +108,8 @@ def select(study: Study, scores: Iterable[Score]) -> Selection:
 def select_from(study: Study, found: Found) -> Selection:
     """As `select`, with rows that are joined already."""
     choices = [choice for task in study.targets for choice in _of_task(study, task, found)]
-    return Selection(study, (*choices, *_over_tasks(Selection(study, tuple(choices)))))
+    left_out = {task.name: in_no_mean(task, found, "test") for task in study.targets}
+    return Selection(study, (*choices, *_over_tasks(Selection(study, tuple(choices)))), left_out)
 
 
 class _Selected(NamedTuple):

@@ -8,7 +8,7 @@ from xstilts.metrics import get
 from xstilts.report.formats import Document
 from xstilts.report.numbers import ALL_TASKS
 from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, Choice, Selection
-from xstilts.report.tables import Entry, Table, short_names
+from xstilts.report.tables import Entry, Table, in_no_mean, short_names
 
 _REUSED = "†"
 
@@ -82,6 +82,7 @@ def _legend(selection: Selection) -> list[str]:
         (f"{ALL_TASKS}: unweighted mean, for rules that select a run for each", ALL_TASKS in labels),
         (f"{SHARED}: the mean over those for which every rule selects a run", SHARED in labels),
         ("signed numbers: gain over the baseline", study.baseline is not None),
+        (in_no_mean(selection.left_out), in_no_mean(selection.left_out)),
         ("- nothing to select by; no dev split in that language", len(labels) > 0),
     ]
     spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]

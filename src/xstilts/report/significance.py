@@ -17,7 +17,7 @@ import numpy as np
 
 from xstilts.metrics import resample
 from xstilts.metrics.resample import Array, Pair
-from xstilts.report.numbers import MEAN, ByBranch, choose, collapsed_seeds, complete, join
+from xstilts.report.numbers import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
 from xstilts.results import Prediction, Score, Study, TaskLine
 
 ALPHA = 0.05
@@ -73,6 +73,8 @@ class Significance:
     rows: tuple[Comparison, ...]
     untested: Mapping[str, tuple[str, ...]]
     """Why some could not be tested, and which."""
+    left_out: Mapping[str, tuple[str, ...]]
+    """For each task the languages that are in no mean."""
 
 
 Predictions: TypeAlias = Callable[[str], Iterable[Prediction]]
@@ -107,7 +109,8 @@ def compare(
         spreads = _spreads(study, task, shown, whole)
         found_at = {at: test._asdict() for at, test in tests.items()}
         rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
-    return Significance(study, split, tuple(rows), {why: tuple(where) for why, where in untested.items()})
+    left_out = {task.name: in_no_mean(task, found, split) for task in study.targets}
+    return Significance(study, split, tuple(rows), {why: tuple(where) for why, where in untested.items()}, left_out)
 
 
 def _spreads(study: Study, task: TaskLine, shown: Shown, whole: Sequence[str]) -> Iterator[Comparison]:

@@ -10,7 +10,7 @@ from xstilts.metrics import resample
 from xstilts.report.formats import Document
 from xstilts.report.numbers import MEAN
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
-from xstilts.report.tables import MISSING, Entry, Table, baseline, short_names
+from xstilts.report.tables import MISSING, Entry, Table, baseline, in_no_mean, short_names
 from xstilts.results import TaskLine
 
 
@@ -114,6 +114,7 @@ def _legend(found: Significance) -> list[str]:
             THESE_RUNS in marks,
         ),
         (f"† no {found.split} scores, so the other split: {', '.join(others)}", others),
+        (in_no_mean(found.left_out), in_no_mean(found.left_out)),
         ("collapsed: runs that ended at chance: " + "; ".join(down), down),
     ]
     spelled = [f"{short}: {branch}" for branch, short in names.items() if short != branch]

@@ -88,7 +88,7 @@ def legend(report: Report, shown: Sequence[Table]) -> list[str]:
         (f"{ALL_TASKS}: unweighted mean, for branches with every task that has scores", ALL_TASKS in heads),
         ("↓ lower is better; there a positive gain is a loss", "↓" in words),
         (f"† no {split} scores, so {_other(split)}: {_by_task(others)}", "†" in words),
-        (f"‡ in no mean, for want of scores in some branch or seed: {_by_task(report.left_out)}", report.left_out),
+        (f"‡ {in_no_mean(report.left_out)}", report.left_out),
         (f"{COLLAPSED} ended at chance: {_collapsed(report)}", any(entry.mark for entry in numbers)),
         (f"not finished or failed, counted nowhere: {lacking(study, report.missing)}", report.missing),
         ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
@@ -194,6 +194,12 @@ def _others(report: Report, task: TaskLine) -> tuple[str, ...]:
     """Languages that show the other split."""
     found = {line.language for line in _lines_of(report, task) if line.split != report.layout.split}
     return tuple(language for language in task.languages if language in found)
+
+
+def in_no_mean(left_out: Mapping[str, Sequence[str]]) -> str:
+    """Which languages are in no mean; empty if there are none."""
+    some = _by_task(left_out)
+    return some and f"in no mean, for want of scores in some branch or seed: {some}"
 
 
 def _by_task(languages: Mapping[str, Sequence[str]]) -> str:
