@@ -237,7 +237,7 @@ def test_an_answer_is_told_from_another_piece_of_its_window(tiny: Encoder, alone
 
 def test_texts_without_labels_are_compared_only(tiny: Encoder) -> None:
     aligned = sample(TASKS["play-parallel"], None, 10)
-    assert not aligned.labelled and "no training data: its texts are one side of test" in aligned.note
+    assert not aligned.labelled and "no training data: its texts are the English side of test" in aligned.note
     assert all(entry.candidate is None for entry in aligned.examples)  # what looks is English
     assert any(" the " in entry.query for entry in aligned.examples)
     for texts in (aligned, sample(TASKS["play-text"], None, 10)):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_atomic, write_rows
+from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, read_study, write_atomic, write_rows
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
@@ -74,6 +74,16 @@ def test_a_study_comes_back():
     ):
         with pytest.raises(UserError, match=rf"study\.json: this is no study: {said}"):
             Study.from_json(wrong.to_json(), where="study.json")
+
+
+def test_a_study_is_kept_under_its_own_name(tmp_path):
+    study = Study("../evil", "tiny", (1,), ("none",), "none", (), ())
+    path = tmp_path / "mini.json"
+    path.write_text(study.to_json())
+    with pytest.raises(UserError, match=r"mini\.json: is the recipe '\.\./evil', and not of that name"):
+        read_study(path)
+    path.write_text(replace(study, name="mini").to_json())
+    assert read_study(path).name == "mini"
 
 
 @contextmanager

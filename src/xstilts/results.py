@@ -212,7 +212,10 @@ def read_study(path: Path) -> Study:
         UserError: the file cannot be read.
     """
     try:
-        return Study.from_json(path.read_bytes(), where=str(path))
+        study = Study.from_json(path.read_bytes(), where=str(path))
+        if not path.name.startswith(f"{study.name}."):
+            raise UserError(f"is the recipe '{study.name}', and not of that name", where=str(path))
+        return study
     except UserError as error:
         hint = "run the recipe again to write it anew, or delete it"
         raise UserError(error.what, where=error.where, hint=hint) from error

@@ -215,7 +215,7 @@ def _do_all(job: Run, hire: Hire | None, workers: int | None, keeping: Keeping) 
     # asked again, for another run may have done some before this one held the folder
     work, pending = job.work, job.pending()
     done = len(work.plan.steps) - len(pending)
-    if pending and done:
+    if done:
         work.progress.say(f"{done} of {done + len(pending)} steps are done already")
     if not pending:
         return

@@ -46,7 +46,7 @@ class Sample:
         if self.split == "train":
             return ""
         where = f"{self.split} ({self.language})"
-        return f"{self.task.name} has no training data: its texts are one side of {where}, without labels"
+        return f"{self.task.name} has no training data: its texts are the English side of {where}"
 
 
 @dataclass(frozen=True)
