@@ -21,16 +21,18 @@ from torch import Tensor
 import figures
 import works
 from works import PRECISIONS, Precision
-from xstilts import device, evaluate, heads, packing
-from xstilts.batching import Batch, collate, generator
+from xstilts.compute import device
 from xstilts.data.examples import locate
-from xstilts.encoder import Encoder
 from xstilts.errors import UserError
-from xstilts.features import FeatureSet
+from xstilts.formats.base import Kept
 from xstilts.languages import codes
 from xstilts.metrics import METRICS
-from xstilts.task import Kept, Task
+from xstilts.model import forward, heads, packing
+from xstilts.model.batch import Batch, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
 from xstilts.tasks import TASKS
+from xstilts.tasks.task import Task
 
 TARGET = 3.0
 EVALUATED = {
@@ -136,7 +138,7 @@ def measure(name: str, encoder: Encoder, loop: Loop, args: argparse.Namespace) -
     for precision in PRECISIONS:
 
         def ours(split: Split, precision: Precision = precision) -> Kept:
-            return evaluate.keep(encoder, head, task.format, split.features, precision)
+            return forward.keep(encoder, head, task.format, split.features, precision)
 
         def usual(split: Split, precision: Precision = precision) -> Kept:
             return loop.keep(head, task, split.features, precision)

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import figures
-from xstilts.batching import Shuffled, collate, generator
 from xstilts.data.examples import Batchable, locate
-from xstilts.features import CHUNK, FeatureSet, stored
-from xstilts.pieces import TokenizerPieces
-from xstilts.source import Source
+from xstilts.model.batch import Shuffled, collate, generator
+from xstilts.model.features import CHUNK, FeatureSet, stored
+from xstilts.model.tokenizer import TokenizerPieces
 from xstilts.tasks import TASKS
+from xstilts.tasks.source import Source
 
 ROOT = Path(__file__).parents[1]
 TASK = TASKS["mnli"]

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from xstilts.results import Cell, Study, TaskLine
-from xstilts.store import MARK, VERSION, Store
+from xstilts.store.run_folder import MARK, VERSION, Store
+from xstilts.study.index import Cell, Study, TaskLine
 from xstilts.tasks import GROUPS, TASKS
 
 BRANCHES = ("none", *GROUPS["intermediate"], *(f"{name}+masked-text" for name in GROUPS["intermediate"]))

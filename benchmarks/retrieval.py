@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 import figures
-from xstilts import device
-from xstilts.retrieval import Nearest, mine, neighbours
+from xstilts.compute import device
+from xstilts.compute.neighbours import Nearest, neighbours
+from xstilts.formats.mining import mine
 
 PRODUCT = 4096
 """Rows and columns of the matrix product that stands for the machine's speed."""

@@ -29,11 +29,12 @@ from torch.profiler import ProfilerActivity, profile
 import figures
 import works
 from works import PRECISIONS, WORKS, Precision
-from xstilts import device, heads
-from xstilts.batching import Batch, Shuffled, collate, generator
-from xstilts.encoder import Encoder
-from xstilts.step import Learned, Training
-from xstilts.train import Learning, train
+from xstilts.compute import device
+from xstilts.model import heads
+from xstilts.model.batch import Batch, Shuffled, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.training.loop import Learning, train
+from xstilts.training.settings import Learned, Training
 
 TARGETS: dict[Precision, float] = {"fp32": 80, "bf16": 50}
 """Percent of the machine's matrix products."""

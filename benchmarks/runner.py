@@ -27,9 +27,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import figures
-from xstilts.plan import Plan, plan
-from xstilts.recipe import read
-from xstilts.store import Store, opened
+from xstilts.store.run_folder import Store, opened
+from xstilts.study.load import read
+from xstilts.study.plan import Plan, plan
 
 RECIPE = """\
 name: small

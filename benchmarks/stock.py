@@ -20,11 +20,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 import works
 from works import Precision
-from xstilts.batching import Batch
-from xstilts.encoder import Encoder
-from xstilts.heads import Head
-from xstilts.optimizer import CLIP, EPSILON
-from xstilts.task import IGNORED
+from xstilts.formats.base import IGNORED
+from xstilts.model.batch import Batch
+from xstilts.model.encoder import Encoder
+from xstilts.model.heads import Head
+from xstilts.training.optimizer import CLIP, EPSILON
 
 
 def _pooled(head: Any, hidden_NLH: Tensor) -> Tensor:

@@ -26,12 +26,14 @@ import figures
 import stock
 import works
 from works import PRECISIONS, WORKS, Precision, Work
-from xstilts import batching, device, heads
-from xstilts.batching import Batch
-from xstilts.encoder import Encoder
-from xstilts.meter import Logged
-from xstilts.step import Learned, Training
-from xstilts.train import Learning, train
+from xstilts.compute import device
+from xstilts.model import batch as batching
+from xstilts.model import heads
+from xstilts.model.batch import Batch
+from xstilts.model.encoder import Encoder
+from xstilts.training.log import Logged
+from xstilts.training.loop import Learning, train
+from xstilts.training.settings import Learned, Training
 
 LR, WARMUP, DECAY = 5e-5, 0.1, 0.01
 Side: TypeAlias = Literal["xstilts", "Trainer"]

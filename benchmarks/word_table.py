@@ -21,14 +21,15 @@ from torch import nn
 import figures
 import works
 from works import PRECISIONS, WORKS, Precision
-from xstilts import device, heads
-from xstilts.batching import Shuffled, collate, generator
-from xstilts.encoder import Encoder
-from xstilts.features import FeatureSet
-from xstilts.meter import Logged
-from xstilts.optimizer import CLIP, EPSILON
-from xstilts.step import Learned, Training
-from xstilts.train import Learning, train
+from xstilts.compute import device
+from xstilts.model import heads
+from xstilts.model.batch import Shuffled, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.training.log import Logged
+from xstilts.training.loop import Learning, train
+from xstilts.training.optimizer import CLIP, EPSILON
+from xstilts.training.settings import Learned, Training
 
 LR, DECAY, WARM = 1e-5, 0.01, 2
 WAYS = ("dense", "none", "xstilts")

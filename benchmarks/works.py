@@ -13,15 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from xstilts.compute.device import Linear
 from xstilts.data.examples import locate
-from xstilts.device import Linear
-from xstilts.encoder import Encoder, load
-from xstilts.features import FeatureSet
-from xstilts.recipe import NewEncoder
-from xstilts.scratch import create
-from xstilts.source import Source
-from xstilts.task import Task
+from xstilts.model.encoder import Encoder, load
+from xstilts.model.features import FeatureSet
+from xstilts.model.new_encoder import create
+from xstilts.model.shape import NewEncoder
 from xstilts.tasks import TASKS
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

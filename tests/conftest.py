@@ -56,8 +56,8 @@ def sentences() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved encoder of two layers of 16 with a language-model head; 64 tokens at most."""
-    from xstilts.recipe import NewEncoder
-    from xstilts.scratch import create
+    from xstilts.model.new_encoder import create
+    from xstilts.model.shape import NewEncoder
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     shape = NewEncoder(text="none", layers=2, hidden=16, heads=2, vocabulary=400, max_length=64)
@@ -78,7 +78,7 @@ def with_dropout(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def tiny(encoder_folder: Path) -> Any:
     """The tiny encoder, to be looked at only; a test that trains loads its own."""
-    from xstilts.encoder import load
+    from xstilts.model.encoder import load
 
     return load(str(encoder_folder)).eval()
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from xstilts.encoder import Encoder
-from xstilts.features import FeatureSet
 from xstilts.formats import Span
+from xstilts.formats.base import IGNORED, Features, Kept, Row
 from xstilts.formats.span import Question, covering
 from xstilts.metrics import METRICS
-from xstilts.pieces import TokenizerPieces
-from xstilts.task import IGNORED, Features, Kept, Row
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.model.tokenizer import TokenizerPieces
 
 OPEN, LONG = Span(no_answer=True), Span(answer_length=10**6)
 """LONG takes answers of any length, where the rule is 30 pieces."""

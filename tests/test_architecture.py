@@ -11,19 +11,22 @@ from conftest import without_torch
 from xstilts.tasks import TASKS
 
 ROOT = Path(xstilts.__file__).parent
-LAYERS = """
-    errors languages metrics source task strict_yaml results system playground device retrieval formats tasks paper data
-    catalogue mixing phase recipe step decide plan folder disk report locks store keeping garbage submission scoring
-    hand_in arrays pieces features parallel packing batching heads lm_head encoder scratch averaging checkpoint meter
-    optimizer train evaluate stopping intake progress corpus show rank work probe runners run cli
-""".split()
-"""Rooms, a file or a folder each, in the order of their imports: each may import only those before it."""
-TENSORS = set(
-    """
-    retrieval parallel packing batching device heads lm_head encoder scratch averaging checkpoint meter optimizer
-    train evaluate stopping intake work probe runners run show rank
-""".split()
-)
+FLOORS = [
+    {"errors", "playground"},
+    {"languages", "utils", "compute", "render", "metrics"},
+    {"formats"},
+    {"tasks"},
+    {"data", "model"},
+    {"training", "corpus", "translate"},
+    {"study"},
+    {"store"},
+    {"execution", "analysis"},
+    {"predict", "report"},
+    {"rank", "leaderboard"},
+    {"cli"},
+]
+LAYERS = [room for floor in FLOORS for room in sorted(floor)]
+TENSORS = {"model", "training", "compute", "execution", "predict", "rank"}
 
 
 def sources() -> Iterator[tuple[str, Path, ast.AST]]:

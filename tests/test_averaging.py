@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from conftest import Files
 from test_train import NER, learning, tagged, trained
-from xstilts.averaging import CHUNK, Mean, merge
-from xstilts.encoder import load
 from xstilts.errors import UserError
-from xstilts.recipe import NewEncoder
-from xstilts.scratch import create
+from xstilts.model.encoder import load
+from xstilts.model.merging import CHUNK, merge
+from xstilts.model.new_encoder import create
+from xstilts.model.shape import NewEncoder
+from xstilts.training.weight_average import Mean
 
 
 def weights(*modules: nn.Module) -> dict[str, Tensor]:

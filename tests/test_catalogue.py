@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 
 from conftest import Said
-from xstilts import plan as planning
-from xstilts.catalogue import describe
+from xstilts.data.availability import describe
 from xstilts.data.examples import locate
 from xstilts.errors import UserError
 from xstilts.languages import XTREME, XTREME_R, codes
-from xstilts.recipe import Recipe, read
-from xstilts.step import Training
-from xstilts.task import Split, Task
-from xstilts.tasks import GROUPS, TASKS, WIDE, from_yaml
+from xstilts.study import plan as planning
+from xstilts.study.load import read
+from xstilts.study.recipe import Recipe
+from xstilts.tasks import GROUPS, TASKS, WIDE
 from xstilts.tasks.counts import COUNTS, official
+from xstilts.tasks.own import from_yaml
+from xstilts.tasks.task import Split, Task
+from xstilts.training.settings import Training
 
 ROOM = Path(planning.__file__).parent / "tasks"
 NAMES = codes("""

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from conftest import Said
-from xstilts.evaluate import chances
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span, Tag
+from xstilts.formats.base import Format, Row
 from xstilts.metrics import at_chance
-from xstilts.results import Score, read_rows
-from xstilts.task import Format, Row
+from xstilts.model.evaluate import chances
+from xstilts.store.rows import Score, read_rows
 
 QUORA = Classify(labels=("0", "1"), texts=("text",))
 

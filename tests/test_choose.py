@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from xstilts.batching import Batch, Shuffled, collate, generator
 from xstilts.data.examples import locate
-from xstilts.encoder import Encoder
 from xstilts.errors import DataError
-from xstilts.features import FeatureSet
 from xstilts.formats import Choose
+from xstilts.formats.base import IGNORED, Kept, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.classify import truncated
-from xstilts.heads import Pooled
 from xstilts.metrics import METRICS
-from xstilts.source import File, Source
-from xstilts.task import IGNORED, Kept, Row, Task
+from xstilts.model.batch import Batch, Shuffled, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.model.heads import Pooled
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Task
 
 PLAIN = Choose()
 COPA = Choose(

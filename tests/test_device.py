@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from test_resume import after, learning
-from xstilts import device
-from xstilts.batching import collate, generator
-from xstilts.encoder import load
-from xstilts.features import FeatureSet
+from xstilts.compute import device
 from xstilts.formats import Mask
+from xstilts.model.batch import collate, generator
+from xstilts.model.encoder import load
+from xstilts.model.features import FeatureSet
 
 CPU = torch.device("cpu")
 QUIET = pytest.mark.filterwarnings("ignore")

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Files, without_torch
-from xstilts import disk
-from xstilts.encoder import load
-from xstilts.plan import plan
-from xstilts.recipe import NewEncoder, Recipe
-from xstilts.scratch import create
+from xstilts.model.encoder import load
+from xstilts.model.new_encoder import create
+from xstilts.model.shape import NewEncoder
+from xstilts.study import disk_usage as disk
+from xstilts.study.plan import plan
+from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
 
 

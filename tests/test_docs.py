@@ -11,14 +11,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from conftest import Said
-from xstilts import recipe
 from xstilts.formats import FORMATS, Retrieve, Span
+from xstilts.formats.base import Format
 from xstilts.metrics import METRICS
-from xstilts.phase import Chain, Merge, Part, Phase, Settings
-from xstilts.plan import plan
-from xstilts.recipe import NewEncoder, Recipe, Start
-from xstilts.task import Format, Split, Task
-from xstilts.tasks import TASKS, from_yaml
+from xstilts.model.shape import NewEncoder
+from xstilts.study import load
+from xstilts.study.phase import Chain, Merge, Part, Phase, Settings
+from xstilts.study.plan import plan
+from xstilts.study.recipe import Recipe, Start
+from xstilts.tasks import TASKS
+from xstilts.tasks.own import from_yaml
+from xstilts.tasks.task import Split, Task
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
@@ -95,7 +98,7 @@ def test_the_yaml_of_a_page_has_no_mistake(
     on_dev = [task.name for task in tasks.values() if set(task.scored) != task.data.keys() & {"dev", "test"}]
     assert on_dev == (["pawsx-mini"] if page == "docs/tasks.md" else []), "else a page shows a task that is not scored"
     for path in recipes:
-        assert plan(*recipe.read(str(path))).cells
+        assert plan(*load.read(str(path))).cells
         assert xstilts("check", path).code == 0
     assert len(recipes) == {"README.md": 1, "docs/recipes.md": 5}.get(page, 0)
 
@@ -139,7 +142,7 @@ def test_the_defaults_of_a_training_are_those_of_the_page(tmp_path: Path) -> Non
         "name: all\nencoder: some/encoder\nevaluate: xnli\n"
         "phases: [{name: one, choices: [[mnli], [mnli, masked-text]]}, {name: two, each: xnli}]"
     )
-    trainings = [step.training for step in plan(*recipe.read(str(path))).steps.values() if step.training]
+    trainings = [step.training for step in plan(*load.read(str(path))).steps.values() if step.training]
     assert cells["lr"] == "1e-5; 5e-6 where raw text is in the mixture; 3e-6 in `each`"
     assert {training.lr for training in trainings} == {1e-5, 5e-6, 3e-6}
     assert {part.epochs for training in trainings if len(training.parts) == 2 for part in training.parts} == {3}

@@ -9,10 +9,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from xstilts import device, heads, packing
-from xstilts.batching import Batch
-from xstilts.encoder import Encoder, load
+from xstilts.compute import device
 from xstilts.formats import Classify
+from xstilts.model import heads, packing
+from xstilts.model.batch import Batch
+from xstilts.model.encoder import Encoder, load
 
 LENGTHS = (9, 3, 30, 1, 17, 28, 12, 2, 5)
 SHAPE = {
@@ -196,8 +197,8 @@ def test_an_encoder_without_a_language_model_head_has_none_and_is_saved_without(
 
 
 def test_a_new_encoder_depends_on_its_seed_alone(sentences: tuple[str, ...]) -> None:
-    from xstilts.recipe import NewEncoder
-    from xstilts.scratch import create
+    from xstilts.model.new_encoder import create
+    from xstilts.model.shape import NewEncoder
 
     shapes = [NewEncoder(text="none", hidden=8, layers=1, tokenizer="words", seed=seed) for seed in (1, 1, 2)]
     first, same, other = (create(shape, sentences) for shape in shapes)

@@ -16,20 +16,20 @@ from tokenizers import processors
 from torch import Tensor, nn
 
 from conftest import SENTENCES, Said
-from xstilts import evaluate, heads
-from xstilts.batching import Batch, collate, generator
-from xstilts.encoder import Encoder, load, quiet
-from xstilts.features import FeatureSet
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span, Tag
+from xstilts.formats.base import Format
 from xstilts.formats.choose import Choice
 from xstilts.formats.classify import Labelled
 from xstilts.formats.retrieve import Entry
 from xstilts.formats.span import Question
 from xstilts.formats.tag import Tagged
-from xstilts.scratch import train_tokenizer
-from xstilts.step import Learned, Training
-from xstilts.task import Format
-from xstilts.train import Learning, train
+from xstilts.model import evaluate, forward, heads
+from xstilts.model.batch import Batch, collate, generator
+from xstilts.model.encoder import Encoder, load, quiet
+from xstilts.model.features import FeatureSet
+from xstilts.model.new_encoder import train_tokenizer
+from xstilts.training.loop import Learning, train
+from xstilts.training.settings import Learned, Training
 
 PAGE = Path(__file__).parents[1] / "docs/encoders.md"
 ALIKE = 1e-5
@@ -259,7 +259,7 @@ def same_scores(encoder: Encoder, head: heads.Head, form: Format, examples: list
         own = heads.build(form.head, one.config, one.vocabulary)
         own.load_state_dict(head.state_dict())
         results.append(evaluate.evaluate(one, own.eval(), form, form.metrics, examples, features, language="de"))
-        kept.append(evaluate.keep(one, own, form, features, language="de"))
+        kept.append(forward.keep(one, own, form, features, language="de"))
     assert all(result.scores == pytest.approx(results[0].scores, abs=1e-3) for result in results)
     assert results[0].scores.keys() == set(form.metrics)
     scores = [torch.cat([torch.as_tensor(array).double().flatten() for array in one.scores]) for one in kept]
@@ -343,7 +343,7 @@ def test_an_xlm_is_told_the_language_and_counts_an_unknown_one_as_english() -> N
     form, examples = TASKS[4]
     features = FeatureSet.build(form, examples, encoder.pieces(64))
     head = heads.build(form.head, encoder.config, None)
-    kept = [evaluate.keep(encoder, head, form, features, language=code).scores for code in ("de", "en")]
+    kept = [forward.keep(encoder, head, form, features, language=code).scores for code in ("de", "en")]
     assert abs(kept[0] - kept[1]).max() > 0.01
     config = transformers.XLMConfig(**COMMON | FAMILIES["XLM"].shape | {"n_langs": 1, "lang2id": {}, "vocab_size": 60})
     assert Encoder(transformers.XLMModel(config), encoder.tokenizer).languages == {}

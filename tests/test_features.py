@@ -16,21 +16,22 @@ import pytest
 import torch
 
 from conftest import Files
-from xstilts.arrays import Growing, mapped
-from xstilts.batching import Shuffled, collate, generator
 from xstilts.data import examples as reading
-from xstilts.data.draw import BLOCK, times
 from xstilts.data.examples import Batchable, check, locate
-from xstilts.encoder import Encoder
+from xstilts.data.sampling import BLOCK, times
 from xstilts.errors import DataError, UserError
-from xstilts.features import FeatureSet, stored
 from xstilts.formats import Classify, Mask, Span, Tag
+from xstilts.formats.base import Example, Format
 from xstilts.formats.classify import Labelled
 from xstilts.formats.span import Question
 from xstilts.formats.tag import Tagged
-from xstilts.source import Source
-from xstilts.task import Example, Format, Task
+from xstilts.model.arrays import Growing, mapped
+from xstilts.model.batch import Shuffled, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet, stored
 from xstilts.tasks import TASKS
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
 
 NLI = Classify(labels=("contradiction", "entailment", "neutral"))
 
@@ -69,7 +70,7 @@ def once(examples: list[Any]) -> Iterator[tuple[Example, int]]:
 def test_a_growing_array_takes_the_smallest_type_that_holds_all(
     blocks: list[list[int]], dtype: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xstilts.arrays.BLOCK", 2)
+    monkeypatch.setattr("xstilts.model.arrays.BLOCK", 2)
     with Growing(tmp_path / "x.npy") as growing:
         for block in blocks:
             growing.add(np.array(block, np.int64))
@@ -91,9 +92,9 @@ def test_features_are_the_same_on_any_number_of_cores_and_on_disk(
 ) -> None:
     whole = FeatureSet.build(form, examples, tiny.pieces(32))
     assert whole.examples == 50
-    monkeypatch.setattr("xstilts.features.CHUNK", 7)
+    monkeypatch.setattr("xstilts.model.features.CHUNK", 7)
     for cores in (1, 4):
-        monkeypatch.setattr("xstilts.features._processors", lambda cores=cores: cores)
+        monkeypatch.setattr("xstilts.model.features._processors", lambda cores=cores: cores)
         saved = stored(tmp_path / str(cores), form, tiny.pieces(32), "", "", lambda: once(examples))
         for name, array in vars(whole).items():
             assert array.tolist() == getattr(saved, name).tolist(), name
@@ -149,7 +150,7 @@ def test_what_a_format_says_of_an_example_comes_out_of_the_threads(tiny: Encoder
 def test_text_is_read_checked_and_tokenized_without_being_held(
     tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xstilts.features.CHUNK", 32)
+    monkeypatch.setattr("xstilts.model.features.CHUNK", 32)
     line = "Der Hund schläft unter dem alten Tisch, und niemand wusste, wo die Brücke war. " * 4
     rows = text(tmp_path, {"de": 1})
     (tmp_path / "de.txt").write_text(f"{line}\n" * 6_000)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from xstilts.data.find import digest, find
+from xstilts.data.find import find
 from xstilts.errors import Collector, MissingData, Mistakes
-from xstilts.source import Source
+from xstilts.tasks.source import Source
+from xstilts.utils.files import digest
 
 
 def make(root: Path, *names: str) -> Path:

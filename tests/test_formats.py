@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from xstilts.batching import by_length, collate, generator
-from xstilts.encoder import Encoder
 from xstilts.errors import DataError
-from xstilts.features import CHUNK, FeatureSet, stored
 from xstilts.formats import FORMATS, Choose, Classify, Mask, Retrieve, Span, Tag
+from xstilts.formats.base import IGNORED, Format, Kept, Row
 from xstilts.formats.classify import Labelled, truncated
 from xstilts.formats.tag import Tagged
 from xstilts.metrics import METRICS
-from xstilts.pieces import TokenizerPieces
-from xstilts.task import IGNORED, Format, Kept, Row
+from xstilts.model.batch import by_length, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import CHUNK, FeatureSet, stored
+from xstilts.model.tokenizer import TokenizerPieces
 
 NLI = Classify(
     labels=("contradiction", "entailment", "neutral"), spellings={"contradictory": "contradiction"}, drop=["-"]
@@ -162,7 +162,7 @@ def test_words_and_tags_that_do_not_match_are_refused() -> None:
 def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [Tagged(("stone", "wall") * n, None) for n in (1, 30, 2, 40, 3)]
     whole = made(NER, examples, tiny, 16)
-    monkeypatch.setattr("xstilts.features.CHUNK", 2)
+    monkeypatch.setattr("xstilts.model.features.CHUNK", 2)
     parts = made(NER, examples, tiny, 16)
     for name, array in vars(whole).items():
         assert array.tolist() == getattr(parts, name).tolist(), name

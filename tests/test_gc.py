@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Files, Said
-from xstilts import garbage
-from xstilts.store import Store, alone, opened
+from xstilts.store import prune as garbage
+from xstilts.store.run_folder import Store, alone, opened
 
 
 def folders(study: Files, kind: str) -> set[str]:

@@ -16,10 +16,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from conftest import SENTENCES, Files
-from xstilts.encoder import load
 from xstilts.errors import UserError
-from xstilts.store import Store, opened, usable
-from xstilts.system import told
+from xstilts.model.encoder import load
+from xstilts.store.run_folder import Store, opened, usable
+from xstilts.utils.os_errors import told
 
 
 def step(out: Path, title: str) -> Path:
@@ -56,7 +56,7 @@ def test_a_training_begun_anew_takes_the_mark_from_what_started_from_it(study: F
 def test_what_another_run_has_done_meanwhile_is_kept(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import contextmanager
 
-    from xstilts import run
+    from xstilts.execution import run
 
     @contextmanager
     def late(store: Store, say: Any) -> Any:

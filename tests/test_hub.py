@@ -16,7 +16,7 @@ from xstilts.data import hub
 from xstilts.data.find import find
 from xstilts.data.readers import read
 from xstilts.errors import MissingData, UserError
-from xstilts.source import Source
+from xstilts.tasks.source import Source
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PLACE = "hub:google/xtreme/XQuAD.{lang}/validation-*.parquet"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Files
-from xstilts.store import Store
+from xstilts.store.run_folder import Store
 
 TWO = "phases:\n  - {name: first, choices: [[], [mine]], settings: {steps: 3}}"
 

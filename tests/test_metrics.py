@@ -7,7 +7,7 @@ import pytest
 
 from xstilts import metrics
 from xstilts.errors import StepFailed
-from xstilts.metrics import search
+from xstilts.metrics import retrieval as search
 
 
 def test_runs_of_a_bare_tag_are_one_chunk_but_for_s():

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from xstilts.errors import UserError
-from xstilts.mixing import CAP, Mixing, draw, probabilities, updates_of
+from xstilts.training.sampling import draw, probabilities, updates_of
+from xstilts.training.settings import CAP, Mixing
 
 SIZES = {"anli_plus": 1104934, "mnli": 392702, "qqp": 363846, "squad_v2": 130319, "squad_v1": 87599,
          "hellaswag": 39905, "ccg": 38015, "cosmosqa": 25588, "commonsenseqa": 9741}  # fmt: skip

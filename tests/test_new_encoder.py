@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from conftest import Files
-from xstilts import scratch
-from xstilts.encoder import load
 from xstilts.errors import UserError
-from xstilts.recipe import NewEncoder
+from xstilts.model import new_encoder as scratch
+from xstilts.model.encoder import load
+from xstilts.model.shape import NewEncoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[LANG]", *"a b c d e f g h i j k l".split()]
 NAMES = {name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xstilts import optimizer
-from xstilts.batching import Batch
-from xstilts.encoder import load
-from xstilts.heads import PerToken
-from xstilts.optimizer import BETA1, BETA2, CLIP, EPSILON, RATIO, STEEPEST, TAIL, Optimizer, word_table
-from xstilts.train import rate
+from xstilts.model.batch import Batch
+from xstilts.model.encoder import load
+from xstilts.model.heads import PerToken
+from xstilts.training import optimizer
+from xstilts.training.loop import rate
+from xstilts.training.optimizer import BETA1, BETA2, CLIP, EPSILON, RATIO, STEEPEST, TAIL, Optimizer, word_table
 
 V, H, T = 600, 8, 40
 """Rows and width of the toy's word table, and tokens of its batches."""

@@ -8,8 +8,8 @@ import torch
 import transformers
 from torch import nn
 
-from xstilts import packing
-from xstilts.encoder import Encoder
+from xstilts.model import packing
+from xstilts.model.encoder import Encoder
 
 LENGTHS = (1, 30, 2, 17, 60, 5, 1, 60)
 SHAPE = {

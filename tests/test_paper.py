@@ -4,9 +4,9 @@ from statistics import fmean
 
 import pytest
 
-from xstilts import paper
 from xstilts.errors import UserError
-from xstilts.paper import AVERAGE, Conflict, Page, Row
+from xstilts.report import published as paper
+from xstilts.report.published import AVERAGE, Conflict, Page, Row
 from xstilts.tasks import GROUPS, TASKS
 
 ROUNDED = 0.05

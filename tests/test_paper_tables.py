@@ -11,17 +11,20 @@ from dataclasses import replace
 import pytest
 
 from conftest import without_torch
-from xstilts import paper
 from xstilts.errors import UserError
-from xstilts.paper import AVERAGE
-from xstilts.plan import plan
-from xstilts.recipe import read
 from xstilts.report import NAMES, PAPER, render, show
-from xstilts.report.pages import PAGES
-from xstilts.report.sheets import configuration, named
-from xstilts.results import Cell, Score, Study, TaskLine, write_atomic, write_rows
-from xstilts.store import MARK, VERSION, Store
-from xstilts.tasks import GROUPS, TASKS, with_own
+from xstilts.report import published as paper
+from xstilts.report.paper_cells import configuration, named
+from xstilts.report.paper_tables import PAGES
+from xstilts.report.published import AVERAGE
+from xstilts.store.rows import Score, write_rows
+from xstilts.store.run_folder import MARK, VERSION, Store
+from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.load import read
+from xstilts.study.plan import plan
+from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks.own import with_own
+from xstilts.utils.files import write_atomic
 
 NINE = "+".join(GROUPS["intermediate"])
 ON_TEST = ("xquad", "tydiqa", "tatoeba")

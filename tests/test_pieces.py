@@ -9,7 +9,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from test_answer_places import TOKENIZERS
-from xstilts.pieces import TokenizerPieces, splits_at_blanks
+from xstilts.model.tokenizer import TokenizerPieces, splits_at_blanks
 
 WORDS = [
     "ma",
@@ -50,7 +50,7 @@ def test_every_tokenizer_gives_each_text_its_own_pieces(name: str, monkeypatch: 
     pieces = TokenizerPieces(tokenizer, max_length=32, unk_id=0)
     assert pieces.encode(texts()) == own
     assert [pieces.encode([text])[0] for text in texts()] == own
-    monkeypatch.setattr("xstilts.pieces.WORDS", 3)
+    monkeypatch.setattr("xstilts.model.tokenizer.WORDS", 3)
     assert [pieces.encode([text])[0] for text in texts()] == own
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.phase import Part, Settings
-from xstilts.plan import Plan, plan
-from xstilts.recipe import Recipe, expanded
-from xstilts.step import Step
-from xstilts.task import Task
+from xstilts.study.checks import expanded
+from xstilts.study.phase import Part, Settings
+from xstilts.study.plan import Plan, plan
+from xstilts.study.recipe import Recipe
+from xstilts.study.step import Step
 from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks.task import Task
 
 NLI, NLI_EVALUATED, TAGS, FOUND, TEXT = (TASKS[name] for name in ("mnli", "xnli", "udpos", "tatoeba", "masked-text"))
 

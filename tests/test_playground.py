@@ -12,10 +12,10 @@ import pytest
 
 from xstilts import playground
 from xstilts.formats import FORMATS
-from xstilts.plan import plan
 from xstilts.playground import KINDS, LANGUAGES, describe, rows, splits
 from xstilts.playground.world import KINDS_OF, QUESTIONS
-from xstilts.recipe import read
+from xstilts.study.load import read
+from xstilts.study.plan import plan
 from xstilts.tasks import GROUPS, TASKS
 
 ASKED = ("questions", "passages", "facts", "maybe")

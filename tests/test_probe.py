@@ -3,7 +3,7 @@
 import json
 
 from conftest import Files
-from xstilts.probe import Hours, Pace, spread
+from xstilts.execution.time_estimate import Hours, Pace, spread
 
 
 def test_a_plan_says_its_hours_and_leaves_nothing_behind(study: Files) -> None:

@@ -12,14 +12,14 @@ import torch
 from transformers import AutoModel
 
 from conftest import Said
-from xstilts.encoder import Encoder, load
+from xstilts.analysis import rank_correlation as agreement
 from xstilts.errors import UserError
-from xstilts.rank import agreement
-from xstilts.rank.asked import Asked
+from xstilts.formats.base import Features
+from xstilts.model.encoder import Encoder, load
+from xstilts.rank.embeddings import sample, see
 from xstilts.rank.estimators import cosine, h_score, ledoit_wolf, logme, told
-from xstilts.rank.look import sample, see
 from xstilts.rank.ranking import Line, _checks
-from xstilts.task import Features
+from xstilts.rank.request import Asked
 from xstilts.tasks import TASKS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -269,10 +269,10 @@ languages: [en, qaa]
 @pytest.fixture(scope="module")
 def study(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a study with three single tasks and a mixture."""
-    from xstilts.plan import plan
-    from xstilts.progress import Progress
-    from xstilts.recipe import read
-    from xstilts.run import Resources, run
+    from xstilts.execution.run import Resources, run
+    from xstilts.study.load import read
+    from xstilts.study.plan import plan
+    from xstilts.utils.progress import Progress
 
     folder = tmp_path_factory.mktemp("study")
     (folder / "small.yaml").write_text(RECIPE.replace("ENCODER", str(encoder_folder)), encoding="utf-8")

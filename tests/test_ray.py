@@ -152,11 +152,11 @@ def test_gpus_are_for_ray(study: Files) -> None:
 
 
 def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xstilts.plan import plan
-    from xstilts.recipe import read
-    from xstilts.runners import Job
-    from xstilts.runners.ray import _Site
-    from xstilts.work import Resources
+    from xstilts.execution.ray import _Site
+    from xstilts.execution.runner import Job
+    from xstilts.execution.steps import Resources
+    from xstilts.study.load import read
+    from xstilts.study.plan import plan
 
     monkeypatch.chdir(tmp_path)
     job = Job(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())

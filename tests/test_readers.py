@@ -14,8 +14,8 @@ import pytest
 from xstilts.data.find import Found
 from xstilts.data.readers import read
 from xstilts.errors import DataError
-from xstilts.source import File
-from xstilts.task import Row
+from xstilts.formats.base import Row
+from xstilts.tasks.source import File
 
 NLI = ("premise", "hypothesis", "label")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Said
-from xstilts.results import Score, read_rows
+from xstilts.store.rows import Score, read_rows
 
 pytestmark = pytest.mark.real
 

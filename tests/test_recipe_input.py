@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from conftest import Files
-from xstilts import strict_yaml
 from xstilts.data import conllu
 from xstilts.data.find import Found, find
 from xstilts.data.readers import read
 from xstilts.errors import DataError, MissingData, UserError
 from xstilts.formats import Tag
-from xstilts.source import File, Source
-from xstilts.task import Row
+from xstilts.formats.base import Row
+from xstilts.tasks.source import File, Source
+from xstilts.utils import yaml as strict_yaml
 
 NEW = "encoder: {text: play-text, layers: 2"
 TASK = "\nown: {format: classify, labels: [a, b], data: {test: t.tsv}"

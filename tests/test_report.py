@@ -9,7 +9,8 @@ import pytest
 
 from xstilts.errors import UserError
 from xstilts.report import ALL_TASKS, LAYOUTS, MEAN, Layout, build, render
-from xstilts.results import Cell, Score, Study, TaskLine
+from xstilts.store.rows import Score
+from xstilts.study.index import Cell, Study, TaskLine
 
 
 def task(name="nli", languages=("en", "sw"), metric="accuracy"):

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, read_study, write_atomic, write_rows
+from xstilts.store.rows import Prediction, Score, read_rows, write_rows
+from xstilts.study.index import Cell, Study, TaskLine, read_study
+from xstilts.utils.files import write_atomic
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):

@@ -17,21 +17,21 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import Said
-from xstilts import heads
-from xstilts.batching import collate, generator
-from xstilts.checkpoint import Checkpoint
-from xstilts.encoder import Encoder, load
 from xstilts.errors import StepFailed
-from xstilts.features import FeatureSet
 from xstilts.formats import Choose, Classify, Mask, Span, Tag
+from xstilts.formats.base import Format
 from xstilts.formats.choose import Choice
 from xstilts.formats.classify import Labelled
 from xstilts.formats.span import Question
 from xstilts.formats.tag import Tagged
-from xstilts.meter import Logged
-from xstilts.step import Learned, Training
-from xstilts.task import Format
-from xstilts.train import Learning, train
+from xstilts.model import heads
+from xstilts.model.batch import collate, generator
+from xstilts.model.encoder import Encoder, load
+from xstilts.model.features import FeatureSet
+from xstilts.training.checkpoint import Checkpoint
+from xstilts.training.log import Logged
+from xstilts.training.loop import Learning, train
+from xstilts.training.settings import Learned, Training
 
 RECIPE = """\
 name: mixed
@@ -82,7 +82,7 @@ def log(out: Path) -> list[dict[str, Any]]:
 def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., Said]) -> None:
     assert xstilts(*mixed("whole")).code == 0
     server = get_context("forkserver")
-    server.set_forkserver_preload(["xstilts.run", "transformers.models.xlm_roberta.modeling_xlm_roberta"])
+    server.set_forkserver_preload(["xstilts.execution.run", "transformers.models.xlm_roberta.modeling_xlm_roberta"])
     killed, chance, reached = 0, random.Random(0), []
     out = tmp_path / "killed"
     while killed < 10:

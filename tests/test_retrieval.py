@@ -9,14 +9,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from xstilts import heads, retrieval
-from xstilts.batching import Batch
+from xstilts.compute import neighbours as retrieval
+from xstilts.compute.neighbours import Nearest, neighbours
 from xstilts.formats import Retrieve
+from xstilts.formats.base import Kept
+from xstilts.formats.mining import cut, margins, mine
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
-from xstilts.metrics.search import pair_scores
-from xstilts.retrieval import Nearest, cut, margins, mine, neighbours
-from xstilts.task import Kept
+from xstilts.metrics.retrieval import pair_scores
+from xstilts.model import heads
+from xstilts.model.batch import Batch
 
 Vectors = NDArray[np.float32]
 MINED = Retrieve(find="mined")

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from conftest import Files
-from xstilts import evaluate, heads
 from xstilts.data.examples import locate
-from xstilts.encoder import Encoder
 from xstilts.errors import DataError, StepFailed, UserError
-from xstilts.features import FeatureSet
 from xstilts.formats import Retrieve
+from xstilts.formats.base import Kept, Row
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
-from xstilts.source import Source
-from xstilts.task import Kept, Row, Task
+from xstilts.model import evaluate, forward, heads
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
 
 MINED, RANKED = Retrieve(find="mined"), Retrieve(find="ranked")
 
@@ -124,13 +125,13 @@ def test_what_is_found_decides_the_metrics_and_the_kind_of_file() -> None:
 def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     features = FeatureSet.build(Retrieve(), ALIGNED, tiny.pieces(64))
     head = heads.MeanPool()
-    in_memory = evaluate.keep(tiny, head, Retrieve(), features).scores
+    in_memory = forward.keep(tiny, head, Retrieve(), features).scores
     monkeypatch.setattr(evaluate, "IN_MEMORY", 0)
-    mapped = evaluate.keep(tiny, head, Retrieve(), features).scores
+    mapped = forward.keep(tiny, head, Retrieve(), features).scores
     assert isinstance(mapped, np.memmap) and not isinstance(in_memory, np.memmap)
     assert np.array_equal(mapped, in_memory) and mapped.filename is None
     with pytest.raises(UserError, match=r"the disk is full|cannot be read or written"):
-        evaluate._vectors(2**50, 1)
+        forward._vectors(2**50, 1)
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
@@ -140,7 +141,7 @@ def test_vectors_that_are_no_numbers_are_not_ranked(tiny: Encoder, broken: float
     with torch.no_grad():
         next(encoder.parameters())[features.ids_T[features.ids_at[3] + 1]] = broken
     with pytest.raises(StepFailed, match=r"what comes out for example \d is not a number"):
-        evaluate.keep(encoder, heads.MeanPool(), RANKED, features)
+        forward.keep(encoder, heads.MeanPool(), RANKED, features)
 
 
 def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentences: tuple[str, ...]) -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from conftest import Files, Said
-from xstilts.results import Prediction, Score, read_rows
-from xstilts.store import Store
+from xstilts.store.rows import Prediction, Score, read_rows
+from xstilts.store.run_folder import Store
 
 PLAY = """\
 name: play
@@ -133,7 +133,7 @@ def test_scoring_that_has_no_room_fails_alone(study: Files, monkeypatch: pytest.
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr("xstilts.work.evaluate", full)
+    monkeypatch.setattr("xstilts.execution.steps.evaluate", full)
     said = study.run()
     assert said.code == 2 and "Traceback" not in said.err
     assert "the accelerator's memory is full" in said.err and "fewer --tokens" in said.err

@@ -14,15 +14,15 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
-from xstilts.keeping import Keeping
-from xstilts.plan import plan
-from xstilts.progress import Progress
-from xstilts.recipe import read
-from xstilts.runners import Ended, Job, Order, Resources
-from xstilts.runners.agenda import Agenda
-from xstilts.runners.local import Local, environment
-from xstilts.step import Step
-from xstilts.store import Store, opened
+from xstilts.execution.local import Local, environment
+from xstilts.execution.runner import Ended, Job, Order, Resources
+from xstilts.execution.scheduler import Agenda
+from xstilts.store.retention import Keeping
+from xstilts.store.run_folder import Store, opened
+from xstilts.study.load import read
+from xstilts.study.plan import plan
+from xstilts.study.step import Step
+from xstilts.utils.progress import Progress
 
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 COMMAND = [sys.executable, "-c", "import sys; from xstilts.cli import main; sys.argv[0] = 'xstilts'; main()"]
@@ -134,7 +134,7 @@ def test_torchrun_and_workers_do_not_go_together(study: Files, monkeypatch: pyte
 
 
 def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xstilts.device.THREADS", 8)
+    monkeypatch.setattr("xstilts.compute.device.THREADS", 8)
     assert [environment(place, 3)["OMP_NUM_THREADS"] for place in range(3)] == ["2"] * 3
     assert environment(0, 20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
@@ -174,7 +174,7 @@ class Told:
 
 def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(lambda id: Ended(id, "died", text="was killed by signal 9"))
-    monkeypatch.setattr("xstilts.run.Local", told)
+    monkeypatch.setattr("xstilts.execution.run.Local", told)
     said = study.run("--workers", 2)
     assert said.code == 2
     assert said.err.count("its worker was killed by signal 9; the step is tried again") == 1
@@ -184,13 +184,13 @@ def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: p
 
 def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(lambda id: Ended(id, "refused", UserError("the disk is full", where="out")))
-    monkeypatch.setattr("xstilts.run.Local", told)
+    monkeypatch.setattr("xstilts.execution.run.Local", told)
     said = study.run("--workers", 2)
     assert said.code == 2 and said.err.endswith("error: out: the disk is full\n")
 
 
 def test_workers_that_cannot_start(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xstilts.runners.local.PROGRAM", "raise SystemExit(7)")
+    monkeypatch.setattr("xstilts.execution.local.PROGRAM", "raise SystemExit(7)")
     said = study.run("--workers", 2)
     assert said.code == 2 and "no worker process can be started: the last one ended with exit code 7" in said.err
 

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from conftest import SENTENCES, Files, Said, without_torch
-from xstilts import scoring
 from xstilts.errors import UserError
-from xstilts.hand_in import write_study
+from xstilts.leaderboard import score as scoring
+from xstilts.leaderboard.export import write_study
+from xstilts.leaderboard.files import KINDS
 from xstilts.report import select
-from xstilts.results import Cell, Prediction, Score, Study, TaskLine, read_rows, write_rows
-from xstilts.store import Store
-from xstilts.submission import KINDS
+from xstilts.store.rows import Prediction, Score, read_rows, write_rows
+from xstilts.store.run_folder import Store
+from xstilts.study.index import Cell, Study, TaskLine
 from xstilts.tasks import GROUPS, TASKS
 
 RIGHT: dict[str, list[tuple[str, Any]]] = {

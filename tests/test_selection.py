@@ -9,7 +9,8 @@ import pytest
 
 from xstilts.report import render, select, selected
 from xstilts.report.selection import RULES
-from xstilts.results import Cell, Score, Study, TaskLine
+from xstilts.store.rows import Score
+from xstilts.study.index import Cell, Study, TaskLine
 
 
 def task(name="nli", languages=("en", "sw"), metrics=("accuracy",)):

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Said, without_torch
-from xstilts.phase import Chain
-from xstilts.plan import Plan, plan
-from xstilts.recipe import read, shipped
-from xstilts.task import Task
-from xstilts.tasks import GROUPS, TASKS, from_yaml
+from xstilts.study.load import read, shipped
+from xstilts.study.phase import Chain
+from xstilts.study.plan import Plan, plan
+from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks.own import from_yaml
+from xstilts.tasks.task import Task
 
 STAND_INS = shipped()["real-mini"].with_name("real-mini-tasks.yaml")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SENTENCES, Files
-from xstilts.results import Prediction, read_rows
+from xstilts.store.rows import Prediction, read_rows
 
 RECIPE = """\
 name: tiny

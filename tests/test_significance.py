@@ -8,12 +8,13 @@ from random import Random
 import numpy as np
 import pytest
 
+from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, parts, permutation, seeds_drawn
 from xstilts.metrics import METRICS
-from xstilts.metrics.resample import Pair, bootstrap, holm, interval, parts, permutation, seeds_drawn
 from xstilts.report import render, select, selection_tables
 from xstilts.report.significance import SURE, THESE_RUNS, compare
 from xstilts.report.significance_tables import document
-from xstilts.results import Cell, Prediction, Score, Study, TaskLine
+from xstilts.store.rows import Prediction, Score
+from xstilts.study.index import Cell, Study, TaskLine
 
 WORDS = ("the", "mill", "old", "1894", "des", "Mühle", "磨坊", "")
 

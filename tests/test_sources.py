@@ -14,9 +14,10 @@ from xstilts.data.find import find
 from xstilts.data.readers import read
 from xstilts.errors import DataError, UserError
 from xstilts.formats import Choose, Classify, Retrieve, Span, Tag
-from xstilts.source import File, Source
-from xstilts.task import Format, Task
+from xstilts.formats.base import Format
 from xstilts.tasks import TASKS
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Task
 
 RANKED = Retrieve(find="ranked")
 BUCC = {"path": "a.{lang}", "pair": "a.en", "gold": "a.gold"}

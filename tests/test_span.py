@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from xstilts.batching import Batch, collate, generator
-from xstilts.encoder import Encoder
 from xstilts.errors import DataError
-from xstilts.features import FeatureSet
 from xstilts.formats import Span
+from xstilts.formats.base import Kept, Row
 from xstilts.formats.span import ELSEWHERE, NOWHERE, Question
 from xstilts.formats.windows import deepest, noted, windows
-from xstilts.heads import SpanEnds
 from xstilts.metrics import METRICS
-from xstilts.task import Kept, Row
+from xstilts.model.batch import Batch, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.model.heads import SpanEnds
 
 PLAIN, OPEN = Span(), Span(no_answer=True)
 

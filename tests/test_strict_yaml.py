@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from xstilts.errors import UserError
-from xstilts.strict_yaml import Document, load, mistakes
+from xstilts.utils.yaml import Document, load, mistakes
 
 
 def written(tmp_path: Path, text: str) -> Document:

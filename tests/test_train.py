@@ -11,19 +11,18 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from xstilts import heads
-from xstilts.batching import MLM_SHARE, Batch, Masking, Shuffled, collate, generator
-from xstilts.encoder import Encoder, load
 from xstilts.errors import StepFailed
-from xstilts.features import FeatureSet
 from xstilts.formats import Classify, Mask, Tag
+from xstilts.formats.base import IGNORED, Format, HeadSpec
 from xstilts.formats.classify import Labelled
 from xstilts.formats.tag import Tagged
-from xstilts.meter import Logged
-from xstilts.mixing import Mixing
-from xstilts.step import Learned, Training
-from xstilts.task import IGNORED, Format, HeadSpec
-from xstilts.train import Learning, Trained, order, rate, train
+from xstilts.model import heads
+from xstilts.model.batch import MLM_SHARE, Batch, Masking, Shuffled, collate, generator
+from xstilts.model.encoder import Encoder, load
+from xstilts.model.features import FeatureSet
+from xstilts.training.log import Logged
+from xstilts.training.loop import Learning, Trained, order, rate, train
+from xstilts.training.settings import Learned, Mixing, Training
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))
 NER = Tag(labels=("O", "B-LOC", "I-LOC"))
@@ -151,7 +150,7 @@ def test_a_word_table_in_rows_is_trained_stopped_and_put_back_as_a_whole_one(
 ) -> None:
     states, looked = [], []
     for large in (1, 10**9):
-        monkeypatch.setattr("xstilts.optimizer.LARGE", large)
+        monkeypatch.setattr("xstilts.training.optimizer.LARGE", large)
         encoder, scores = load(str(encoder_folder)), iter([1.0, 2.0, 1.0, 1.0])
         part = learning(encoder, NER, tagged(sentences))
         table = encoder.base.get_input_embeddings()

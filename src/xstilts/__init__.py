@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xstilts.encoder import Encoder
     from xstilts.errors import UserError
+    from xstilts.formats.base import Format
     from xstilts.metrics import METRICS
-    from xstilts.recipe import Recipe
-    from xstilts.task import Format, Task
+    from xstilts.model.encoder import Encoder
+    from xstilts.study.recipe import Recipe
     from xstilts.tasks import TASKS
+    from xstilts.tasks.task import Task
 
 __version__ = "0.1.0"
 __all__ = ["METRICS", "TASKS", "Encoder", "Format", "Recipe", "Task", "UserError", "__version__"]

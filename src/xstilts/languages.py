@@ -166,3 +166,7 @@ def codes(text: str) -> tuple[str, ...]:
     ('af', 'ar')
     """
     return tuple(text.split())
+
+
+ENGLISH = "en"
+"""What texts are in unless something else is said."""

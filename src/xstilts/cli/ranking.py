@@ -53,11 +53,11 @@ def rank(
     use: UseOption = None,
 ) -> None:  # fmt: skip
     """Estimate which intermediate task may help a target, before training any; with a run folder, say how well."""
-    from xstilts.progress import Progress
-    from xstilts.rank.asked import Wish
     from xstilts.rank.ranking import rank as make
+    from xstilts.rank.request import Wish
     from xstilts.rank.tables import legend, tables
     from xstilts.report import draw
+    from xstilts.utils.progress import Progress
 
     wish = Wish(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
     made = make(wish, Progress().say)

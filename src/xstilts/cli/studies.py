@@ -14,7 +14,7 @@ from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, ScaleOpti
 from xstilts.errors import UserError
 
 if TYPE_CHECKING:
-    from xstilts.runners.ray import Cluster
+    from xstilts.execution.ray import Cluster
 
 app = typer.Typer()
 
@@ -27,8 +27,8 @@ MANY = 4
 @app.command()
 def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
     """Say everything that is wrong with a recipe."""
-    from xstilts.plan import plan as lay_out
-    from xstilts.recipe import read
+    from xstilts.study.load import read
+    from xstilts.study.plan import plan as lay_out
 
     made = lay_out(*read(recipe, scale))
     say(f"{recipe}: nothing wrong; {made.trainings} trainings, {made.evaluations} evaluations")
@@ -51,10 +51,10 @@ def plan(
     """
     from rich.table import Table
 
-    from xstilts import disk
-    from xstilts.plan import plan as lay_out
-    from xstilts.recipe import read
-    from xstilts.store import MARK, existing
+    from xstilts.store.run_folder import MARK, existing
+    from xstilts.study import disk_usage as disk
+    from xstilts.study.load import read
+    from xstilts.study.plan import plan as lay_out
 
     made = lay_out(*read(recipe, scale))
     store = existing(out) if (out / MARK).is_file() else None  # plans need no run folder
@@ -91,8 +91,8 @@ def plan(
 
 
 def _hours(made: Any, data: Path | None) -> Any:
-    from xstilts.probe import probe  # torch from here on
-    from xstilts.progress import Progress
+    from xstilts.execution.time_estimate import probe  # torch from here on
+    from xstilts.utils.progress import Progress
 
     return probe(made, data, Progress())
 
@@ -129,13 +129,13 @@ def run(
     ] = None,
 ) -> None:
     """Do a recipe, or what is left of it, and show the table."""
-    from xstilts.plan import plan as lay_out
-    from xstilts.progress import Progress, second
-    from xstilts.recipe import read
+    from xstilts.study.load import read
+    from xstilts.study.plan import plan as lay_out
+    from xstilts.utils.progress import Progress, second
 
     made = lay_out(*read(recipe, scale))
-    from xstilts.run import Resources  # torch from here on
-    from xstilts.run import run as do
+    from xstilts.execution.run import Resources  # torch from here on
+    from xstilts.execution.run import run as do
 
     resources = Resources(checkpoint, tokens, compile)
     if runner == "ray":
@@ -159,7 +159,7 @@ def run(
 def _cluster(address: str | None, workers: int | None, gpus: float | None) -> Cluster:
     if find_spec("ray") is None:
         raise UserError("Ray is not installed", where="--runner ray", hint="pip install 'xstilts[ray]'")
-    from xstilts.runners.ray import Cluster
+    from xstilts.execution.ray import Cluster
 
     return Cluster(address, workers, gpus)
 
@@ -176,9 +176,9 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
 ) -> None:
     """List what a run folder holds that none of its recipes needs, and remove it with --yes."""
-    from xstilts import garbage
-    from xstilts.disk import spelled
-    from xstilts.store import alone, existing
+    from xstilts.store import prune as garbage
+    from xstilts.store.run_folder import alone, existing
+    from xstilts.study.disk_usage import spelled
 
     with alone(existing(out)) as store:
         found = garbage.find(store, only=recipe or (), forget=forget or ())
@@ -244,7 +244,7 @@ def _report(
     folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
 ) -> None:
     from xstilts.report import layouts, render
-    from xstilts.store import existing
+    from xstilts.store.run_folder import existing
 
     layouts.check(layout, beside=beside)
     store = existing(folder)
@@ -254,9 +254,9 @@ def _report(
         done = sum(map(store.finished, study.steps))
         say(f"{study.name}: nothing is scored yet; done: {done} of {len(study.steps)} steps")
     elif layout == "significance":
-        from xstilts.progress import each
         from xstilts.report.significance import compare  # numpy from here on
         from xstilts.report.significance_tables import document as tested
+        from xstilts.utils.progress import each
 
         found = compare(study, scores, store.predictions, watched=lambda tasks: each(tasks, "comparing, task by task"))
         say(render(tested(found), format, **screen()))
@@ -266,9 +266,9 @@ def _report(
 
 
 def _hand_in(folder: Path, name: str | None, to: Path | None, rule: str) -> None:
-    from xstilts.hand_in import write_study
+    from xstilts.leaderboard.export import write_study
     from xstilts.report import select
-    from xstilts.store import existing
+    from xstilts.store.run_folder import existing
 
     store = existing(folder)
     study = store.study(name)

@@ -27,7 +27,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score a folder in the leaderboard's layout as the official evaluation does."""
-    from xstilts import scoring
+    from xstilts.leaderboard import score as scoring
     from xstilts.report import draw
 
     scored = scoring.score(predictions, labels, scoring.benchmark(benchmark), benchmark)
@@ -43,7 +43,7 @@ def tasks(as_json: JsonOption = False, data: DataOption = None) -> None:
     """List the tasks there are."""
     from rich.table import Table
 
-    from xstilts.catalogue import describe, summary
+    from xstilts.data.availability import describe, summary
 
     rows = describe(data)
     if as_json:
@@ -71,7 +71,7 @@ def show(
     use: UseOption = None,
 ) -> None:
     """Follow one row: row, example, pieces, targets, and the prediction of a trained step."""
-    from xstilts.show import lines
+    from xstilts.predict.show import lines
 
     for line in lines(task, language, index, split=split, data=data, encoder=encoder, use=use or []):
         say(line)
@@ -89,9 +89,9 @@ def check_data(
     """Find and read every split of the tasks, and compare the number of examples with the official one."""
     from rich.table import Table
 
-    from xstilts.catalogue import folder
     from xstilts.data import check
-    from xstilts.progress import Progress
+    from xstilts.data.availability import folder
+    from xstilts.utils.progress import Progress
 
     rows = check.check(check.chosen(names or [], use or []), folder(data), Progress().say)
     if as_json:
@@ -115,9 +115,9 @@ def fetch_data(
     use: UseOption = None,
 ) -> None:
     """Download what is not there from the Hugging Face Hub; other commands then find it in the Hub's local cache."""
-    from xstilts.catalogue import folder
     from xstilts.data import check, fetch
-    from xstilts.progress import Progress
+    from xstilts.data.availability import folder
+    from xstilts.utils.progress import Progress
 
     fetch.fetch(check.chosen(names, use or []), folder(data), Progress().say)
 
@@ -145,7 +145,7 @@ def corpus(
 ) -> None:
     """Make raw text for masked language modelling, a file each language; what was made of the same stays."""
     from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, Wish, build, chosen
-    from xstilts.progress import Progress
+    from xstilts.utils.progress import Progress
 
     if places and snapshot:
         raise UserError("goes with the Hub's Wikipedia only, not with --from", where="--snapshot")

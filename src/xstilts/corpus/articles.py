@@ -14,7 +14,7 @@ from xstilts.corpus.wikitext import MEDIA
 from xstilts.data.lines import UNREADABLE, broken, lines, opened, parsed
 from xstilts.data.records import refuse_halves
 from xstilts.errors import DataError
-from xstilts.task import Row
+from xstilts.formats.base import Row
 
 TOGETHER = 250_000
 """Characters of a batch of texts, more if its last is long."""

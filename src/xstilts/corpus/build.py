@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from xstilts import languages
 from xstilts.data import hub
-from xstilts.data.find import digest, filled, find
+from xstilts.data.find import filled, find
 from xstilts.errors import Collector, MissingData, UserError
-from xstilts.locks import hold
-from xstilts.progress import Progress
-from xstilts.results import first_mistake, read_json, write_atomic
-from xstilts.source import Source
-from xstilts.system import told
+from xstilts.tasks.source import Source
+from xstilts.utils.files import digest, first_mistake, read_json, write_atomic
+from xstilts.utils.locks import hold
+from xstilts.utils.os_errors import told
+from xstilts.utils.progress import Progress
 
 VERSION = 1
 """Of how text becomes sentences; another one makes finished languages anew."""
@@ -187,7 +187,7 @@ def _language(code: str, wish: Wish, progress: Progress) -> Built:
         left = (time.monotonic() - started) / done * (total - done) if done else None
         progress.at(done >> 20, total >> 20, f"MiB, {count:,} sentences", left)
 
-    from xstilts.corpus.work import cut  # here, because it needs the extra
+    from xstilts.corpus.processes import cut  # here, because it needs the extra
 
     with _beside(target) as stream:
         for sentence in _drawn(cut(paths, code, wish.workers, say), wish):

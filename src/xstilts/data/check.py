@@ -12,10 +12,11 @@ from typing import Any, get_args
 from xstilts.data.examples import Batchable, Flaws, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.errors import Collector, MissingData, UserError, nearest
-from xstilts.source import Source
-from xstilts.task import Split, Task
-from xstilts.tasks import GROUPS, with_own
+from xstilts.tasks import GROUPS
 from xstilts.tasks.counts import official
+from xstilts.tasks.own import with_own
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Split, Task
 
 SECONDS = 15.0
 """Time between two lines that say how far the check is."""

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import xstilts
 from xstilts import playground
-from xstilts.data.draw import times
-from xstilts.data.find import PLAYGROUND, Found, digest, find
+from xstilts.data.find import PLAYGROUND, Found, find
 from xstilts.data.readers import read
+from xstilts.data.sampling import times
 from xstilts.errors import Collector, DataError, UserError
-from xstilts.source import Source
-from xstilts.task import Example, Flaw, Row, Task
+from xstilts.formats.base import Example, Flaw, Row
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
+from xstilts.utils.files import digest
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""

@@ -9,8 +9,8 @@ from xstilts.data import hub
 from xstilts.data.check import splits
 from xstilts.data.find import filled, look
 from xstilts.errors import Collector
-from xstilts.source import File, Source
-from xstilts.task import Split, Task
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Split, Task
 
 
 def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +14,7 @@ from xstilts.data import hub
 from xstilts.data.hub import HUB
 from xstilts.errors import MissingData, nearest
 from xstilts.languages import LANGUAGES
-from xstilts.source import File, Source
+from xstilts.tasks.source import File, Source
 
 PLAYGROUND = "playground:"
 _SHARE = re.compile(r"-\d+-of-0*(\d+)\.")
@@ -203,19 +201,3 @@ def _nearest(places: Sequence[Path], roots: Sequence[Path]) -> str:
         if close:
             return f"the nearest there is {place.parent / close[0]}"
     return ""
-
-
-def digest(path: str | Path) -> str:
-    """The sha256 of a file's bytes as they are stored, remembered until the file's size or time changes.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    state = Path(path).stat()
-    return _digest(str(path), state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _digest(path: str, size: int, changed: int) -> str:  # noqa: ARG001
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,12 +10,14 @@ from functools import cache
 from itertools import islice, zip_longest
 from typing import Any
 
-from xstilts.data import conllu, pools, quotes
+from xstilts.data import conllu
+from xstilts.data import retrieval_rows as pools
+from xstilts.data import tsv_quotes as quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
 from xstilts.data.lines import Odd, lines
 from xstilts.data.records import OBJECTS, Record, ending, inside, names, refuse_halves
 from xstilts.errors import DataError, nearest
-from xstilts.task import NO_LABEL, Row
+from xstilts.formats.base import NO_LABEL, Row
 
 
 def read(

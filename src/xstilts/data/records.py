@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from xstilts.data.lines import Odd, lines, parsed
 from xstilts.errors import DataError
-from xstilts.task import Row
+from xstilts.formats.base import Row
 
 Record: TypeAlias = tuple[int | str, dict[str, Any]]
 """Line number (or row number, or what the record is called where there are no lines) and values."""

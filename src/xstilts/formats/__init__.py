@@ -1,12 +1,12 @@
 """The shapes that data can have; a new shape is one file here and one line below."""
 
+from xstilts.formats.base import Format
 from xstilts.formats.choose import Choose
 from xstilts.formats.classify import Classify
 from xstilts.formats.mask import Mask
 from xstilts.formats.retrieve import Retrieve
 from xstilts.formats.span import Span
 from xstilts.formats.tag import Tag
-from xstilts.task import Format
 
 FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (Classify, Choose, Tag, Span, Retrieve, Mask)}
 

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
+from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Pieces, Row
 from xstilts.formats.classify import truncated
-from xstilts.task import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Pieces, Row
 
 HIDDEN = ("", NO_LABEL)
 """How labels are spelled that were taken away."""

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
-from xstilts.task import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
+from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
 
 
 class Labelled(NamedTuple):

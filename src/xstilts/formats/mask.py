@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from xstilts.task import Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.formats.base import Features, Format, HeadSpec, Kept, Pieces, Row
 
 
 class Mask(Format):

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError, nearest
-from xstilts.task import Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.formats.base import Features, Format, HeadSpec, Kept, Pieces, Row
 
 if TYPE_CHECKING:
-    from xstilts.retrieval import Pairs
+    from xstilts.formats.mining import Pairs
 
 TOP = 20
 """How many candidates are ranked, as many as the metrics look at."""
@@ -141,7 +141,7 @@ class Retrieve(Format):
                 if threshold is None or score >= threshold:
                     found[x].append(sides.ids[y])
             return found
-        from xstilts.retrieval import neighbours
+        from xstilts.compute.neighbours import neighbours
 
         if self.find == "nearest":
             numbers_N = np.array([int(id) for id in sides.ids])
@@ -167,7 +167,7 @@ class Retrieve(Format):
         right = [self.reference(example, i) for i, example in asking]
         if self.find != "mined" or None in right:
             return None
-        from xstilts.retrieval import cut
+        from xstilts.formats.mining import cut
 
         gold = {(x, id) for x, ids in enumerate(right) if isinstance(ids, list) for id in ids}
         ids, pairs = self._sides(examples).ids, self._mined(examples, kept)
@@ -182,7 +182,8 @@ class Retrieve(Format):
         A sentence that stands several times in its side is mined once, and what it is paired with is left out, because
         nobody can say which of its ids is meant (XTREME's rule).
         """
-        from xstilts.retrieval import Pairs, mine, neighbours
+        from xstilts.compute.neighbours import neighbours
+        from xstilts.formats.mining import Pairs, mine
 
         sides = self._sides(examples)
         x_N, x_once_N = _different([e.query for e in examples if e.query is not None])

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError
+from xstilts.formats.base import IGNORED, Features, Flaw, Format, HeadSpec, Kept, Pieces, Row
 from xstilts.formats.windows import best, deepest, noted, windows
 from xstilts.metrics.answers import SQUAD2, answer_scores
-from xstilts.task import IGNORED, Features, Flaw, Format, HeadSpec, Kept, Pieces, Row
 
 ELSEWHERE = Flaw("the answer is not at its answer_start; the nearest place with its text is taken", fatal=False)
 NOWHERE = Flaw("the answer is not in the context", fatal=True)

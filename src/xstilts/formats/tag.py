@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, nearest
-from xstilts.task import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
+from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
 
 
 class Tagged(NamedTuple):

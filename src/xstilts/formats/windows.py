@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xstilts.task import Kept
+from xstilts.formats.base import Kept
 
 
 def windows(pieces: int, room: int, stride: int) -> list[tuple[int, int]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xstilts.errors import UserError, nearest
-from xstilts.metrics import answers, search
+from xstilts.metrics import answers
+from xstilts.metrics import retrieval as search
 from xstilts.metrics.chance import at_chance
 from xstilts.metrics.labels import (
     accuracy,

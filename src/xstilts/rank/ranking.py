@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from xstilts.encoder import load, ready
+from xstilts.analysis.rank_correlation import Agreement, agree
 from xstilts.errors import UserError
-from xstilts.rank.agreement import Agreement, agree
-from xstilts.rank.asked import Asked, Wish, asked
+from xstilts.model.encoder import load, ready
+from xstilts.rank.embeddings import Seen, see
 from xstilts.rank.estimators import cosine, h_score, logme, told
-from xstilts.rank.look import Seen, see
+from xstilts.rank.request import Asked, Wish, asked
 
 ALL_TARGETS = "mean"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xstilts.rank.agreement import beyond_chance
+from xstilts.analysis.rank_correlation import beyond_chance
 from xstilts.rank.ranking import ALL_TARGETS, METHODS, Ranking
-from xstilts.report.tables import MISSING, Entry, Table
+from xstilts.render.table import MISSING, Entry, Table
 
 
 def tables(made: Ranking) -> list[Table]:

@@ -1,8 +1,8 @@
 """Views of score rows: numbers per study, tables of them, formats to print."""
 
-from xstilts.report.formats import FORMATS, draw, render
+from xstilts.render.writers import FORMATS, draw, render
+from xstilts.report.aggregate import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
 from xstilts.report.layouts import NAMES, PAPER, show
-from xstilts.report.numbers import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
 from xstilts.report.selection import select
 from xstilts.report.selection_tables import document as selected
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xstilts.errors import UserError, nearest
+from xstilts.render.table import Document
 from xstilts.report import selection_tables
-from xstilts.report.formats import Document
-from xstilts.report.numbers import LAYOUTS, Line, Report, build
+from xstilts.report.aggregate import LAYOUTS, Line, Report, build
 from xstilts.report.selection import select
-from xstilts.report.tables import legend, tables
-from xstilts.results import Score, Study
+from xstilts.report.study_tables import legend, tables
+from xstilts.store.rows import Score
+from xstilts.study.index import Study
 
 PAPER = ("table2", "table3", *(f"table{number}" for number in range(6, 16)), "benchmark")
 """Layouts that the paper has too, whose numbers can stand beside ours."""
@@ -53,8 +54,8 @@ def show(
         return selection_tables.document(select(study, scores))
     if layout not in PAPER:
         return build(study, scores, layout=LAYOUTS[layout], notes=notes)
-    from xstilts.report import paper_tables  # which reads the catalogue
-    from xstilts.report.sheets import targets
+    from xstilts.report import paper_document as paper_tables  # which reads the catalogue
+    from xstilts.report.paper_cells import targets
 
     if layout not in LAYOUTS:
         return paper_tables.document(study, scores, layout, beside=beside, notes=notes)

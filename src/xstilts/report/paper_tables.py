@@ -1,261 +1,255 @@
-"""The paper's tables as documents: a study's numbers, and beside them those that were published."""
+"""The paper's tables, filled with a study's numbers; `PAGES` names them, `paper_tables` draws them.
+
+A gain is the difference between two medians, as the paper's are: not the median of differences at the same seed, which
+is what the other layouts show.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from statistics import fmean
 
-from xstilts import paper
-from xstilts.paper import AVERAGE
-from xstilts.report.formats import Document
-from xstilts.report.numbers import Found, join, runs_of
-from xstilts.report.pages import PAGES
-from xstilts.report.sheets import (
+from xstilts.errors import UserError
+from xstilts.languages import titled
+from xstilts.report import published as paper
+from xstilts.report.aggregate import Found
+from xstilts.report.paper_cells import (
     BASELINE,
     BENCHMARK,
-    OTHERS,
-    WITH,
+    BEST,
     WITHOUT,
     Cell,
+    Column,
     Line,
     Numbers,
     Sheet,
     Values,
+    configuration,
+    named,
+    ordered,
+    printed,
     stands_for,
     targets,
 )
-from xstilts.report.tables import COLLAPSED, MISSING, Entry, Table, lacking
-from xstilts.results import Score, Study
-
-DISPUTED = "*"
-PUBLISHED, DIFFERENCE = "  paper", "  difference"
-
-
-@dataclass(frozen=True)
-class PaperLine:
-    """One number of the paper's tables: ours, the published one, ours less that; None where there is none.
-
-    `block` and `configuration` are the paper's row (see `paper.Number`), `branch` is the study's. A `gain` is a
-    difference from the baseline. `language` and `task` are "average" in means.
-    """
-
-    table: str
-    block: str
-    configuration: str
-    branch: str
-    task: str
-    language: str
-    split: str
-    metric: str
-    gain: bool
-    value: float | None
-    published: float | None
-    difference: float | None
+from xstilts.report.published import AVERAGE, Page, Row
+from xstilts.report.selection import select_from
+from xstilts.study.index import Study, TaskLine
+from xstilts.tasks import GROUPS, TASKS
 
 
-def document(
-    study: Study, scores: Iterable[Score], layout: str, *, beside: bool = False, notes: Sequence[str] = ()
-) -> Document:
-    """A layout of the paper for a study, to be rendered.
-
-    Args:
-        study: what was planned.
-        scores: rows of its evaluations.
-        layout: a name in `pages.PAGES`.
-        beside: whether to show the published numbers, and the differences from them.
-        notes: what else a reader must know, see `Store.notes`.
-
-    Raises:
-        UserError: the study has none of the table's tasks.
-    """
-    found, said = join(study, scores)
-    sheets = PAGES[layout](study, found)
-    shown = [table for sheet in sheets if (table := _table(sheet, beside)).rows]
-    lines = [line for sheet in sheets for line in _rows(sheet, beside)]
-    done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
-    missing = study.without(done)
-    about = [note for note in said if not note.startswith(_not_shown(study, sheets))]
-    notes = [" ".join(note.split()) for note in (*about, *notes)]
-    facts = {
-        "study": study.name,
-        "encoder": study.encoder,
-        "seeds": study.seeds,
-        "layout": layout,
-        "lines": [vars(line) for line in lines],
-        "missing": [vars(cell) for cell in missing],
-        "notes": [*(note for sheet in sheets for note in sheet.notes), *notes],
-    }
-    if beside:
-        facts["conflicts"] = [x._asdict() for x in paper.conflicts() if x.table == sheets[0].name]
-    words = [
-        *_legend(study, sheets, beside),
-        *_unlike(study, found, sheets, beside),
-        *(f"note: {note}" for note in notes),
+def table2(study: Study, found: Found) -> list[Sheet]:
+    """The baseline's scores, every configuration's differences from it; below, the benchmark's test scores."""
+    numbers, page = Numbers(study, found, "dev"), paper.page("table2")
+    columns = _target_columns(numbers)
+    base = [numbers.cell(task, study.baseline or "") for _, task in columns]
+    lines = []
+    for row, branch in ordered(study, page):
+        values = [numbers.cell(task, branch) for _, task in columns]
+        gains = bool(study.baseline) and branch != study.baseline
+        if gains:
+            values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
+        lines.append(_line(numbers, page, row, branch, columns, values, gains))
+    heads = (*(column for column, _ in columns), _AVERAGE)
+    return [
+        Sheet(page.name, f"{page.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
+        _benchmark(study, found, [x for x in ordered(study, page) if x[0][1] == BASELINE]),
     ]
-    if missing:
-        words.insert(0, f"not finished or failed, counted nowhere: {lacking(study, missing)}")
-    return Document(shown, words, PaperLine, lines, facts)
 
 
-def _not_shown(study: Study, sheets: Sequence[Sheet]) -> tuple[str, ...]:
-    """How the notes begin of tasks that have no column."""
-    shown = {column.task for sheet in sheets for column in sheet.columns}
-    names = {task.name: stands_for(study, task.name) for task in study.tasks}
-    return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
+def benchmark(study: Study, found: Found) -> list[Sheet]:
+    """The benchmark's test scores of every branch, with the leaderboard's groups."""
+    page = paper.page("table2")
+    return [_benchmark(study, found, ordered(study, page), groups=True)]
 
 
-def _table(sheet: Sheet, beside: bool) -> Table:
-    best, leads = _marks(sheet) if sheet.compared else (set(), set())
-    rows: list[tuple[str, tuple[Entry, ...]]] = []
-    breaks, block = [], None
-    for i, line in enumerate(sheet.lines):
-        if not (_ours(line) or beside):
+def by_language(name: str, study: Study, found: Found) -> list[Sheet]:
+    """One target, language by language: Tables 6 to 14."""
+    numbers, page = Numbers(study, found, "dev"), paper.page(name)
+    task = targets(study).get(page.task)
+    if task is None:
+        raise UserError(f"the study scores no {paper.targets()[page.task].label}, which is {name}", where=study.name)
+    rows, metrics = numbers.rows(task, task.metric), printed(study, task)
+    codes = [*(x for x in page.columns if x in rows), *(x for x in rows if x not in page.columns)]
+    columns = [Column((code, ""), page.task, code, metrics, numbers.shown(task)) for code in codes]
+    columns.append(Column(("Avg", ""), page.task, AVERAGE, metrics, numbers.shown(task)))
+    lines = []
+    for row, branch in ordered(study, page):
+        cells = [_cell(page, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
+        lines.append(Line(*row, named(row, branch), branch, tuple(cells)))
+    units = "/".join(_UNITS.get(metric, metric) for metric in metrics)
+    return [Sheet(name, f"{page.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))]
+
+
+def table3(study: Study, found: Found) -> list[Sheet]:
+    """Translated intermediate tasks: each target language by itself, English data beside that language's."""
+    numbers, page = Numbers(study, found, "dev"), paper.page("table3")
+    columns, rows = _target_columns(numbers), ordered(study, page)
+    names = {row[1] for row, _ in rows}
+    sheets = []
+    for language in dict.fromkeys(block for block, _ in page.rows):
+        base = [numbers.cell(task, study.baseline or "", language) for _, task in columns]
+        lines = []
+        for (block, name), branch in rows:
+            task, _, other = name.rpartition("-")
+            own = other == language and task in GROUPS["intermediate"]
+            if block in ("", WITHOUT) and (own or (language, name) in page.rows or f"{name}-{language}" in names):
+                values = [numbers.cell(task, branch, language) for _, task in columns]
+                if gains := name != BASELINE:
+                    values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
+                cells = [_cell(page, (language, name), x.task, y) for (x, _), y in zip(columns, values, strict=True)]
+                lines.append(Line(language, name, named((block, name), branch), branch, tuple(cells), gains))
+        heads = tuple(replace(column, language=language) for column, _ in columns)
+        sheets.append(Sheet(page.name, f"{page.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines)))
+    return sheets
+
+
+def table15(study: Study, found: Found) -> list[Sheet]:
+    """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
+    numbers, page = Numbers(study, found, "dev"), paper.page("table15")
+    trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
+    cells: dict[str, dict[str, tuple[TaskLine, str]]] = defaultdict(dict)
+    for task in study.tasks:
+        name = stands_for(study, task.name)
+        base, _, language = (name, "", "en") if name in TASKS else name.rpartition("-")
+        if (WITHOUT, name) in trained:
+            cells[language][base] = task, trained[WITHOUT, name]
+    if not cells:
+        what = "the study scores no intermediate task on its own dev set, which is what table15 shows"
+        raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
+    some = {base: task for by_base in cells.values() for base, (task, _) in by_base.items()}
+    heads = [
+        Column((paper.label(base), _unit(printed(study, some[base]))), base, AVERAGE, printed(study, some[base]), "dev")
+        for base in sorted(some, key=[*GROUPS["intermediate"], *some].index)
+    ]
+    lines = []
+    for language in sorted(cells, key=[*page.columns, *cells].index):
+        row = []
+        for column in heads:
+            there = cells[language].get(column.task)
+            row.append(_cell(page, ("", column.task), language, numbers.cell(*there) if there else ()))
+        label = "In English" if language == "en" else f"Translated to {language}"
+        lines.append(Line("", language, label, "", tuple(row)))
+    return [Sheet(page.name, f"{page.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
+
+
+PAGES: dict[str, Callable[[Study, Found], list[Sheet]]] = {
+    "table2": table2,
+    "table3": table3,
+    **{f"table{number}": partial(by_language, f"table{number}") for number in range(6, 15)},
+    "table15": table15,
+    "benchmark": benchmark,
+}
+"""The layouts by name."""
+
+_UNITS = {"accuracy": "acc.", "chunk_f1": "F1", "pair_f1": "F1"}
+_AVERAGE = Column(("Avg.", ""), AVERAGE, AVERAGE, (AVERAGE,))
+
+
+def _unit(names: Sequence[str]) -> str:
+    return "F1/EM" if len(names) > 1 else _UNITS.get(names[0], names[0])
+
+
+def _corner(study: Study) -> str:
+    return study.encoder.rpartition("/")[2]
+
+
+def _differences(values: Values, base: Values) -> Values:
+    return tuple(value - start for value, start in zip(values, base, strict=True)) if values and base else ()
+
+
+def _average(cells: Sequence[Values]) -> Values:
+    """The leaderboard's mean over tasks; nothing where one is missing."""
+    return (fmean(map(fmean, cells)),) if cells and all(cells) else ()
+
+
+def _cell(page: Page, row: Row, column: str, ours: Values, collapsed: bool = False) -> Cell:
+    return Cell(
+        ours, page.cells.get((*row, column), ()), (*row, column) in paper.disputed(page.source, page.name), collapsed
+    )
+
+
+def _target_columns(numbers: Numbers) -> list[tuple[Column, TaskLine]]:
+    study, columns = numbers.study, []
+    for name, task in targets(study).items():
+        split = numbers.shown(task)
+        head = paper.targets()[name].label + ("†" if split != numbers.split else ""), _unit(printed(study, task))
+        columns.append((Column(head, name, AVERAGE, printed(study, task), split), task))
+    if not columns:
+        hint = f"they are {', '.join(paper.targets())}, or a task that is like one of these"
+        raise UserError("the study scores none of the paper's target tasks", where=study.name, hint=hint)
+    return columns
+
+
+def _line(
+    numbers: Numbers, page: Page, row: Row, branch: str, columns: Sequence[tuple[Column, TaskLine]],
+    values: Sequence[Values], gains: bool = False,
+) -> Line:  # fmt: skip
+    """A row over target tasks, with their average."""
+    cells = [
+        _cell(page, row, column.task, value, numbers.collapsed(task, branch))
+        for (column, task), value in zip(columns, values, strict=True)
+    ]
+    average = _cell(page, row, AVERAGE, _average(values))
+    if len(columns) < len(paper.targets()):
+        average = replace(average, published=())  # of other tasks than ours
+    return Line(*row, named(row, branch), branch, (*cells, average), gains)
+
+
+def _benchmark(study: Study, found: Found, rows: Sequence[tuple[Row, str]], *, groups: bool = False) -> Sheet:
+    """Test scores of branches and of the best models, with what is published of others."""
+    numbers, page = Numbers(study, found, "test"), paper.page("table2")
+    columns = _target_columns(numbers)
+    lines = []
+    for row, branch in rows:
+        shown = (BENCHMARK, BASELINE) if row[1] == BASELINE else row
+        line = _line(numbers, page, shown, branch, columns, [numbers.cell(task, branch) for _, task in columns])
+        if shown == row:  # Table 2 has differences on dev here
+            line = replace(line, cells=tuple(replace(cell, published=(), disputed=False) for cell in line.cells))
+        lines.append(line)
+    values, chosen = _best(study, found, numbers, columns)
+    if any(values):
+        lines.append(_line(numbers, page, (BENCHMARK, BEST), "", columns, values))
+    printed_only = [row for row in page.rows if row[0] == BENCHMARK and row[1] not in (BASELINE, BEST)]
+    lines += [_line(numbers, page, row, "", columns, [()] * len(columns)) for row in printed_only]
+    heads = [*(column for column, _ in columns), _AVERAGE]
+    if groups:
+        lines, heads = _grouped(lines, heads)
+    title = "XTREME benchmark scores, mean over languages, test"
+    return Sheet(page.name, title, _corner(study), tuple(heads), tuple(lines), chosen)
+
+
+def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line], list[Column]]:
+    """Add the means of the leaderboard's groups that have more than one of the columns."""
+    of = {column.task: target.group for column in heads if (target := paper.targets().get(column.task))}
+    names = [name for name, count in Counter(of.values()).items() if count > 1]
+    wider = []
+    for line in lines:
+        means = []
+        for name in names:
+            cells = [
+                (cell, len(x.metrics)) for cell, x in zip(line.cells, heads, strict=True) if of.get(x.task) == name
+            ]
+            printed = [cell.published if len(cell.published) == full else () for cell, full in cells]
+            means.append(Cell(_average([cell.ours for cell, _ in cells]), _average(printed)))
+        wider.append(replace(line, cells=(*line.cells, *means)))
+    return wider, [*heads, *(Column((name, "mean"), name, AVERAGE, (AVERAGE,)) for name in names)]
+
+
+def _best(
+    study: Study, found: Found, test: Numbers, columns: Sequence[tuple[Column, TaskLine]]
+) -> tuple[list[Values], tuple[str, ...]]:
+    """The paper's best models: of each target the run that the paper's rule selects, and which they are."""
+    selected, values, said = select_from(study, found).of("paper"), list[Values](), []
+    for column, task in columns:
+        choice = selected.get(task.name)
+        series = [test.runs(task, metric, choice.branch) for metric in column.metrics] if choice else []
+        if choice is None or not all(choice.seed in each for each in series):
+            values.append(())
             continue
-        if rows and line.block != block:
-            breaks.append(len(rows))
-        block = line.block
-        printed = [_entry(x.published, line.gains, DISPUTED if x.disputed else "") for x in line.cells]
-        if _ours(line):
-            own = [_entry(x.ours, line.gains, COLLAPSED if x.collapsed else "") for x in line.cells]
-            marked = [replace(x, best=(i, k) in best, leads=(i, k) in leads) for k, x in enumerate(own)]
-            rows.append((_start(sheet) if line.configuration == BASELINE else line.label, tuple(marked)))
-        if beside and any(cell.published for cell in line.cells):
-            rows.append((PUBLISHED if _ours(line) else line.label, tuple(printed)))
-            if _ours(line):
-                rows.append((DIFFERENCE, tuple(_entry(_less(x), signed=True) for x in line.cells)))
-    return Table(_titled(sheet), sheet.corner, tuple(x.head for x in sheet.columns), tuple(rows), breaks=tuple(breaks))
-
-
-def _start(sheet: Sheet) -> str:
-    """What the row of the encoder alone is called: as in the paper, if it is the paper's kind of encoder."""
-    return paper.label(BASELINE) if "xlm-r" in sheet.corner.lower() else "baseline"
-
-
-def _titled(sheet: Sheet) -> str:
-    name = f"Table {sheet.name.removeprefix('table')}"
-    return sheet.title if sheet.title.startswith("XTREME") else f"{name}: {sheet.title}"
-
-
-def _ours(line: Line) -> bool:
-    return bool(line.branch) or any(cell.ours for cell in line.cells)
-
-
-def _less(cell: Cell) -> Values:
-    """Ours less the published ones."""
-    both = cell.ours and len(cell.ours) == len(cell.published)
-    return tuple(a - b for a, b in zip(cell.ours, cell.published, strict=True)) if both else ()
-
-
-def _entry(values: Values, signed: bool, mark: str = "") -> Entry:
-    words = [f"{value:+z.1f}" if signed else f"{value:.1f}" for value in values]
-    return Entry("/".join(words), mark=mark) if words else Entry(MISSING)
-
-
-def _marks(sheet: Sheet) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Which numbers, by row and column, are best of all, and which lead their block; equal as shown is equally good."""
-    best, leads = set(), set()
-    gains = any(line.gains for line in sheet.lines)
-    for k in range(len(sheet.columns)):
-        ranks = {
-            i: 0.0 if gains and not line.gains else round(fmean(round(x, 1) for x in line.cells[k].ours), 2)
-            for i, line in enumerate(sheet.lines)
-            if line.cells[k].ours
-        }
-        best |= {(i, k) for i in _highest(ranks)}
-        for block in (WITHOUT, WITH):
-            leads |= {(i, k) for i in _highest({i: x for i, x in ranks.items() if sheet.lines[i].block == block})}
-    return best, leads
-
-
-def _highest(ranks: Mapping[int, float]) -> list[int]:
-    """Where the highest rank stands; nowhere, if there is nothing to compare, or all are equal."""
-    return [i for i, rank in ranks.items() if rank == max(ranks.values())] if len({*ranks.values()}) > 1 else []
-
-
-def _rows(sheet: Sheet, beside: bool) -> Iterator[PaperLine]:
-    for line in sheet.lines:
-        for column, cell in zip(sheet.columns, line.cells, strict=True):
-            for k, metric in enumerate(column.metrics):
-                value = cell.ours[k] if k < len(cell.ours) else None
-                printed = cell.published[k] if beside and k < len(cell.published) else None
-                if value is not None or printed is not None:
-                    yield PaperLine(
-                        table=sheet.name,
-                        block=line.block,
-                        configuration=line.configuration,
-                        branch=line.branch,
-                        task=column.task,
-                        language=column.language,
-                        split=column.split,
-                        metric=metric,
-                        gain=line.gains,
-                        value=value,
-                        published=printed,
-                        difference=None if value is None or printed is None else value - printed,
-                    )
-
-
-def _legend(study: Study, sheets: Sequence[Sheet], beside: bool) -> list[str]:
-    """What the numbers and their marks mean."""
-    lines = [line for sheet in sheets for line in sheet.lines]
-    heads = [column for sheet in sheets for column in sheet.columns]
-    cells = [cell for line in lines for cell in line.cells]
-    daggers = dict.fromkeys(x.head[0].removesuffix("†") for x in heads if x.head[0].endswith("†"))
-    pairs = any(len(x.metrics) > 1 for x in heads) and any(x.task == AVERAGE for x in heads)
-    blocks = {line.block for line in lines} & {WITHOUT, WITH}
-    explained = [
-        (f"medians over seeds {', '.join(map(str, study.seeds))}, each by itself", len(study.seeds) > 1),
-        (f"row '{_start(sheets[0])}': scores; others: differences from it", any(x.gains for x in lines)),
-        (
-            "bold: best of the column" + ("; underlined: best without MLM, and with it" if blocks else ""),
-            any(sheet.compared and sum(map(_ours, sheet.lines)) > 1 for sheet in sheets),
-        ),
-        (f"† no dev scores, so test: {', '.join(daggers)}", daggers),
-        ("F1/EM: their mean counts in averages", pairs),
-        (
-            f"{COLLAPSED} some run ended at chance in the language that it was trained on",
-            any(x.collapsed for x in cells),
-        ),
-        (f"'{PUBLISHED.strip()}': as published; '{DIFFERENCE.strip()}': ours less that", beside),
-        (
-            f"{DISPUTED} contradicts another published number: docs/reports.md",
-            beside and any(x.disputed for x in cells),
-        ),
-    ]
-    return [text for text, holds in explained if holds] + [note for sheet in sheets for note in sheet.notes]
-
-
-def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -> list[str]:
-    """In what a study is not the paper's: languages, targets, rows, names."""
-    page, ours = paper.page(sheets[0].name), targets(study)
-    lines = [line for sheet in sheets for line in sheet.lines]
-    there = {(line.block, line.configuration) for line in lines}
-    if by_task := page.name == "table15":  # its rows are columns here
-        ours, there = {}, {("", column.task) for sheet in sheets for column in sheet.columns}
-    benchmark = any(block == BENCHMARK for block, _ in there)
-    splits = ("test",) if benchmark and len(sheets) == 1 else (page.split, *["test"] * benchmark)
-    labels, few = {name: target.label for name, target in paper.targets().items()}, []
-    of_tasks = AVERAGE not in page.columns or not page.task
-    for split in splits:
-        numbers = Numbers(study, found, split)
-        for name, task in ours.items():
-            mine, theirs = set(numbers.languages(task)), paper.languages(name, split)
-            if mine and mine != theirs and page.task in ("", name):
-                on = f" on {split}" if split != splits[0] else ""
-                more = f" and {len(mine - theirs)} others" if mine - theirs else ""
-                few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}{on}")
-    lacking = [label for name, label in labels.items() if name not in ours and not by_task]
-    rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
-    others = [line.branch for line in lines if line.block == OTHERS]
-    own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}
-    own |= {labels[name]: task.name for name, task in ours.items() if task.name != name and page.task in ("", name)}
-    own = {label: name for label, name in own.items() if label != name}
-    said = [
-        (f"languages of the paper's that the means are over: {', '.join(few)}", few),
-        (f"targets that the study lacks: {', '.join(lacking)}", lacking and of_tasks and not page.task),
-        (f"rows that the study lacks: {len(rows)} of {len(page.rows)}", rows),
-        (f"rows that the paper lacks: {', '.join(others)}", others),
-        (f"could not be read for certain: {page.unread}", beside and page.unread),
-    ]
-    return [text for text, holds in said if holds] + [f"{label}: {name}" for label, name in own.items()]
+        values.append(tuple(each[choice.seed] for each in series))
+        run = "" if choice.seed is None else f" (seed {choice.seed})"
+        said.append(f"{paper.targets()[column.task].label} {choice.branch}{run}")
+    return values, (f"best models, chosen on dev, of them the best run: {', '.join(said)}",) if said else ()

@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import Literal, NamedTuple, TypeAlias
 
 from xstilts.metrics import get
-from xstilts.report.numbers import (
+from xstilts.report.aggregate import (
     ALL_TASKS,
     ByBranch,
     Found,
@@ -25,7 +25,8 @@ from xstilts.report.numbers import (
     mean_over_languages,
     runs_of,
 )
-from xstilts.results import Score, Study, TaskLine
+from xstilts.store.rows import Score
+from xstilts.study.index import Study, TaskLine
 
 RuleName: TypeAlias = Literal["paper", "dev", "english-dev", "oracle"]
 BASELINE = "baseline"

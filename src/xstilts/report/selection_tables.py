@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from xstilts.metrics import get
-from xstilts.report.formats import Document
-from xstilts.report.numbers import ALL_TASKS
+from xstilts.render.table import Document, Entry, Table
+from xstilts.report.aggregate import ALL_TASKS
 from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, Choice, Selection
-from xstilts.report.tables import Entry, Table, in_no_mean, short_names
+from xstilts.report.study_tables import in_no_mean, short_names
 
 _REUSED = "†"
 

@@ -15,10 +15,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xstilts.metrics import resample
-from xstilts.metrics.resample import Array, Pair
-from xstilts.report.numbers import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
-from xstilts.results import Prediction, Score, Study, TaskLine
+from xstilts.analysis import resampling as resample
+from xstilts.analysis.resampling import Array, Pair
+from xstilts.report.aggregate import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
+from xstilts.store.rows import Prediction, Score
+from xstilts.study.index import Study, TaskLine
 
 ALPHA = 0.05
 """Corrected p values below it are marked."""

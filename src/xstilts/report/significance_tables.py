@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
+from xstilts.analysis import resampling as resample
 from xstilts.languages import titled
-from xstilts.metrics import resample
-from xstilts.report.formats import Document
-from xstilts.report.numbers import MEAN
+from xstilts.render.table import MISSING, Document, Entry, Table
+from xstilts.report.aggregate import MEAN
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
-from xstilts.report.tables import MISSING, Entry, Table, baseline, in_no_mean, short_names
-from xstilts.results import TaskLine
+from xstilts.report.study_tables import baseline, in_no_mean, short_names
+from xstilts.study.index import TaskLine
 
 
 def document(found: Significance) -> Document:

@@ -2,9 +2,9 @@
 
 from xstilts.formats import Choose
 from xstilts.languages import codes
-from xstilts.source import File, Source
-from xstilts.task import Task
-from xstilts.tasks.sources import either, hub
+from xstilts.tasks.shorthand import either, hub
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Task
 
 _STORY = Choose(context=("context", "question"), endings=("answer0", "answer1", "answer2", "answer3"))
 _SOCIAL = Choose(context=("context", "question"), endings=("answerA", "answerB", "answerC"), answers=codes("A B C"))

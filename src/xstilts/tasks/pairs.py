@@ -4,9 +4,9 @@ from typing import Any
 
 from xstilts.formats import Classify
 from xstilts.languages import codes
-from xstilts.source import File, Source
-from xstilts.task import Task
-from xstilts.tasks.sources import SPLITS, either, hub, joined
+from xstilts.tasks.shorthand import SPLITS, either, hub, joined
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Task
 
 NLI = Classify(
     labels=("contradiction", "entailment", "neutral"),

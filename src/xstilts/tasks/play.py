@@ -2,11 +2,11 @@
 
 from xstilts import playground
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span
-from xstilts.source import Source
-from xstilts.task import Task
 from xstilts.tasks.pairs import NLI
 from xstilts.tasks.questions import ANSWERED, F1_EM
+from xstilts.tasks.source import Source
 from xstilts.tasks.tagging import ENTITIES, UPOS
+from xstilts.tasks.task import Task
 
 ALL = playground.LANGUAGES
 OTHERS = tuple(language for language in ALL if language != "en")

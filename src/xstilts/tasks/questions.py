@@ -2,9 +2,9 @@
 
 from xstilts.formats import Span
 from xstilts.languages import codes
-from xstilts.source import File, Source
-from xstilts.task import Task
-from xstilts.tasks.sources import either, hub
+from xstilts.tasks.shorthand import either, hub
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Task
 
 ANSWERED = Span()
 F1_EM = ("f1_em", "f1", "em")

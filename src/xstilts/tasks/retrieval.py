@@ -2,9 +2,9 @@
 
 from xstilts.formats import Retrieve
 from xstilts.languages import codes
-from xstilts.source import File, Source
-from xstilts.task import Task
-from xstilts.tasks.sources import either, hub
+from xstilts.tasks.shorthand import either, hub
+from xstilts.tasks.source import File, Source
+from xstilts.tasks.task import Task
 
 TATOEBA = codes(
     "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh"

@@ -2,9 +2,9 @@
 
 from xstilts.formats import Tag
 from xstilts.languages import XTREME, codes
-from xstilts.source import Source
-from xstilts.task import Task
-from xstilts.tasks.sources import SPLITS, either, hub
+from xstilts.tasks.shorthand import SPLITS, either, hub
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
 
 UPOS = Tag(labels=codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"))
 ENTITIES = Tag(labels=codes("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O"))

@@ -2,8 +2,8 @@
 
 from xstilts.formats import Mask
 from xstilts.languages import XTREME
-from xstilts.source import Source
-from xstilts.task import Task
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
 
 CATALOGUE = (
     Task(

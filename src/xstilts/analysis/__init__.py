@@ -1,0 +1,1 @@
+"""Views of score and prediction rows: scores of resampled examples, rank correlation."""

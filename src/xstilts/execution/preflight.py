@@ -1,0 +1,126 @@
+"""Check everything that the pending steps will read, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xstilts.compute import device
+from xstilts.compute import distributed as parallel
+from xstilts.data.examples import check
+from xstilts.errors import Collector, StepFailed, UserError
+from xstilts.execution.steps import Work
+from xstilts.model.new_encoder import given
+from xstilts.study.step import Step
+
+
+@dataclass
+class Run:
+    """One run of a plan over a store."""
+
+    work: Work
+    outcome: Outcome = field(default_factory=Outcome)
+    read: dict[str, list[str]] = field(default_factory=dict)
+    """What `check` has read, and said of it."""
+
+    def pending(self) -> list[Step]:
+        """The steps that are not done, or start from such a one, and those whose removed encoders are wanted."""
+        plan, store = self.work.plan, self.work.store
+        left: set[str] = set()
+        for step in plan.steps.values():
+            if not left.isdisjoint(step.parents) or not store.finished(step.id):
+                left.add(step.id)
+        for step in reversed(plan.steps.values()):  # encoders that were removed, and are wanted
+            if plan.keeps(step) and not store.there(step.id):
+                left.add(step.id)
+            if step.id in left:
+                left |= {id for id in plan.reads(step) if not store.there(id)}
+        return [step for id, step in plan.steps.items() if id in left]
+
+    # --- before anything is written -------------------------------------------------------------------------------
+
+    def check(self, pending: Sequence[Step]) -> None:
+        """Read all that the pending steps will read.
+
+        Raises:
+            UserError: everything that is wrong with data and encoder.
+        """
+        found = Collector()
+        for note in self.work.plan.notes:
+            self.work.progress.say(note)
+        with found.catch():
+            device.device()
+        ids = {step.id for step in pending}
+        for step in self.work.plan.steps.values():
+            if step.id not in ids and self.work.store.done(step.id):
+                now: dict[str, str] = {}
+                for batchable, _ in self.work.intake.inputs([step], Collector()):  # files that are gone are not missed
+                    now |= batchable.files
+                now |= self.work.intake.encoder_files(step)
+                with found.catch():
+                    self.work.store.unchanged(step.id, now)
+        roots = [step for step in pending if step.new is not None or self.work.plan.rooted(step)]
+        for root in {step.encoder: step for step in reversed(roots)}.values():  # the first one of each encoder
+            with found.catch():
+                self._check_encoder(root)
+        self._check_data(pending, found)
+        found.raise_any()
+
+    def checked(self) -> None:
+        """Check what is pending, and let the other processes know whether to go on."""
+        good = False
+        try:
+            self.check(self.pending())
+            good = True
+        finally:
+            parallel.said(good)
+
+    def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
+        """Read the data that were not read before as they are now; mistakes go to `found`."""
+        said: set[str] = set()
+        noted = self.work.store.read()
+
+        def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
+            if line not in said:
+                said.add(line)
+                self.work.progress.say(line)
+
+        for batchable, needs_labels in self.work.intake.inputs(pending, found):
+            with found.catch():
+                key = batchable.key(labels=needs_labels)
+                if key not in noted:
+                    lines: list[str] = []
+                    check(batchable, lines.append, labels=needs_labels)
+                    noted[key] = self.read[key] = lines
+                for line in noted[key]:
+                    say(line)
+
+    def _check_encoder(self, root: Step) -> None:
+        if root.new is not None:
+            if root.new.given is not None:
+                given(self.work.intake.placed(root))
+            return
+        name = self.work.intake.placed(root)
+        loaded = self.work.ready(root)
+        if loaded.notes:
+            self.work.progress.say(f"{name}: {loaded.notes}")
+        used = [part.task for step in self.work.plan.steps.values() for part in step.parts]
+        used += [cell.task for cell in self.work.plan.cells]
+        masked = [name for name in used if self.work.plan.tasks[name].format.head.kind == "vocabulary"]
+        for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
+            if masked and lacks is None:
+                raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
+        layers = [self.work.plan.tasks[c.task].format.head.layer for c in self.work.plan.cells]
+        deepest = max((layer for layer in layers if layer is not None), default=0)
+        if deepest > loaded.layers:
+            raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    done: int = 0
+    failed: dict[str, StepFailed] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    """Steps that start from a failed one."""

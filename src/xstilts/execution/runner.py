@@ -1,0 +1,134 @@
+"""Runners: where the steps of a plan are done; in this process, in several on this machine, or on a cluster.
+
+The main process checks, then says which step is to be done where, one by one (`Agenda` decides); a `Worker` does it and
+says how it went. A runner carries the one to the other, and needs no more than `start`, `wait` and `stop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from safetensors import SafetensorError
+
+from xstilts.compute import distributed as parallel
+from xstilts.errors import StepFailed, UserError
+from xstilts.execution.inputs import Intake
+from xstilts.execution.steps import Resources, Work
+from xstilts.store.run_folder import Store, opened
+from xstilts.store.step_record import CHECKPOINT
+from xstilts.study.plan import Plan
+from xstilts.utils.os_errors import told
+from xstilts.utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know of a run, to be sent to another process; all paths must mean the same there."""
+
+    plan: Plan
+    out: Path
+    """The store, which all workers read and write."""
+    data: Path | None
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Order:
+    """One step to be done: the id, in which place, and which of how many it is, to be shown."""
+
+    step: str
+    place: int
+    """Which of the runner's places, from 0; a worker that stays there keeps the encoder of its last step in memory."""
+    number: int
+    total: int
+    again: bool = False
+    """Whether it was done before, and its encoder is wanted that was removed."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a step went.
+
+    done      by this worker
+    already   by another run, before
+    busy      another run is at it: to be tried again later
+    failed    by itself (`error` says why); the steps that do not start from it go on
+    refused   the run must end: `error` is for the user
+    broken    a mistake of ours: `text` is the traceback
+    died      the worker is gone, `text` says how; the step is to be tried again
+    lost      its whole machine is gone, for which no step is to blame: to be tried again once its claim is free
+    """
+
+    step: str
+    how: Literal["done", "already", "busy", "failed", "refused", "broken", "died", "lost"]
+    error: UserError | None = None
+    text: str = ""
+
+
+class Runner(Protocol):
+    """Where steps are done, each in one of a number of places."""
+
+    @property
+    def places(self) -> int:
+        """How many steps may be under way."""
+
+    @property
+    def free(self) -> list[int]:
+        """The places where a step may begin now."""
+
+    def start(self, order: Order) -> None:
+        """Begin a step in a free place."""
+
+    def wait(self, seconds: float | None = None) -> Ended | None:
+        """The next step that has ended; None after so many seconds, or where other places have become free."""
+
+    def stop(self) -> None:
+        """End all workers, also in the middle of a step; their checkpoints stay. A second interrupt ends them at once.
+
+        It is called once, at the end of every run.
+        """
+
+
+@dataclass
+class Worker:
+    """Does one step at a time, whole."""
+
+    work: Work
+
+    def do(self, order: Order) -> Ended:
+        """Claim a step and do it, unless another run does; with several processes to a training call the others."""
+        work, step = self.work, self.work.plan.steps[order.step]
+        try:
+            with told(work.store.folder, SafetensorError), work.store.claim(step.id) as ours:
+                if not ours:
+                    return Ended(step.id, "busy")
+                if work.store.there(step.id) or (work.store.finished(step.id) and not order.again):
+                    return Ended(step.id, "already")
+                work.progress.step(order.number, order.total, step.name)
+                if step.kind == "train":
+                    parallel.said(step.id)
+                try:
+                    work.do(step)
+                except StepFailed as failure:
+                    (work.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
+                    work.progress.end(str(failure))
+                    return Ended(step.id, "failed", failure)
+        except UserError as error:
+            return Ended(step.id, "refused", error)
+        return Ended(step.id, "done")
+
+
+@contextmanager
+def worker(job: Job, progress: Progress) -> Iterator[Worker]:
+    """A worker in a process of its own, which holds the store for itself, for it may outlive the main process a little.
+
+    Args:
+        job: the run.
+        progress: told how each step goes; `Progress(live=False)` prints it here.
+    """
+    with opened(Store(job.out)) as store:
+        yield Worker(Work(job.plan, store, Intake(job.plan, job.data), progress, job.resources))

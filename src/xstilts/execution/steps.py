@@ -1,0 +1,332 @@
+"""What a run does for each kind of step: create, train, merge, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from xstilts.compute import device
+from xstilts.compute import distributed as parallel
+from xstilts.data.examples import Batchable
+from xstilts.errors import DataError, StepFailed, UserError
+from xstilts.execution.inputs import Intake
+from xstilts.formats.base import Example, Format
+from xstilts.languages import ENGLISH
+from xstilts.model import encoder, heads
+from xstilts.model.encoder import Encoder
+from xstilts.model.evaluate import chances, evaluate
+from xstilts.model.features import FeatureSet, key, stored
+from xstilts.model.heads import Head
+from xstilts.model.merging import link, merge
+from xstilts.model.new_encoder import create, given
+from xstilts.store.rows import Prediction, Score, means, write_rows
+from xstilts.store.run_folder import Store
+from xstilts.study.plan import Plan
+from xstilts.study.step import Step
+from xstilts.tasks.task import Split
+from xstilts.training.checkpoint import LOG, Checkpoint
+from xstilts.training.early_stopping import Look, dev_score, fate
+from xstilts.training.log import Logged
+from xstilts.training.loop import TOKENS, Learning, train
+from xstilts.utils.files import digest
+from xstilts.utils.progress import Progress
+
+SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; none of it changes a result."""
+
+    minutes: float = 10.0
+    """Between two checkpoints of a training."""
+    tokens: int | None = None
+    """That go through forward and backward together; larger batches are split. None: as many as usual."""
+    compile: bool = False
+    """Whether torch compiles the forward pass of trainings; rounds otherwise than without."""
+
+
+@dataclass
+class _Ready:
+    """An encoder with the heads it was trained with, and the step it is of."""
+
+    step: str | None
+    encoder: Encoder
+    heads: list[Head]
+
+
+@dataclass
+class Work:
+    """The steps of a plan, done one at a time; the encoder that the last one left is kept for the next."""
+
+    plan: Plan
+    store: Store
+    intake: Intake
+    progress: Progress
+    resources: Resources
+    _ready: _Ready | None = None
+    _used: set[str] = field(default_factory=set)
+    """Names of the features that the step has read."""
+
+    def do(self, step: Step) -> None:
+        """Do one step and mark it as finished."""
+        folder = self.store.step(step.id)
+        if parallel.rank() == 0:
+            self.store.begin(step.id, step.row())
+            self._standing(step)
+        if step.kind == "train":
+            parallel.said(None)
+        started, self._used = time.perf_counter(), set()
+        kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate}
+        try:
+            facts = kinds[step.kind](step, folder)
+        except torch.OutOfMemoryError as error:
+            what = "the accelerator's memory is full"
+            raise StepFailed(what, hint="fewer --tokens, precision bf16, or fewer workers on it") from error
+        if parallel.rank() == 0:
+            self._standing(step)
+            facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
+            self.store.finish(step.id, facts)
+
+    def _standing(self, step: Step) -> None:
+        """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
+        for id in self.plan.reads(step):
+            if not self.store.there(id):
+                what = "is no longer finished, and another step starts from it"
+                raise UserError(what, where=str(self.store.step(id)), hint="run again")
+
+    def _create(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.new is not None
+        inputs = self.intake.encoder_files(step)
+        if step.new.given is None:
+            text = self.intake.train_set(self.plan.tasks[step.new.text])
+            made, inputs = create(step.new, text.stream()), text.files
+        else:
+            made = create(step.new, tokenizer=given(self.intake.placed(step)))
+        made.save(folder / "encoder")
+        self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
+        return {"inputs": inputs}
+
+    def _train(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.training is not None and step.seed is not None
+        training, ready = step.training, self._take(step)
+        if self.resources.compile and (why := ready.encoder.compile()):
+            self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
+        device.seed(step.seed if training.head_seed is None else training.head_seed)
+        inputs = self.intake.encoder_files(step)
+        learning, looks = [], []
+        if parallel.rank() == 0:
+            (folder / LOG).touch()
+        for part in training.parts:
+            task = self.intake.task(part.task)
+            rows = self.intake.train_set(task)
+            inputs |= rows.files
+            head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
+            masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
+            features = parallel.first(partial(self._features, ready.encoder, task.format, rows, part.max_length))
+            language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
+            learning.append(Learning(part, head, features, masking, language))
+            stop = self.intake.stop_set(task)
+            if stop is None and masking is None:
+                self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
+            if stop is not None:
+                inputs |= stop.files
+                features = parallel.first(partial(self._features, ready.encoder, task.format, stop, part.max_length))
+                looks.append(Look(task, head, stop.read(), features))
+
+        trained = train(
+            ready.encoder, learning, training, seed=step.seed,
+            dev=partial(dev_score, looks, ready.encoder, training.precision) if looks else None,
+            log=partial(self._log, folder / LOG),
+            checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
+            tokens=self.resources.tokens or TOKENS,
+        )  # fmt: skip
+        if parallel.rank() == 0:
+            _save(folder, ready.encoder, learning)
+            if training.snapshots is not None:
+                with trained.mean.in_place():
+                    _save(folder / "mean", ready.encoder, learning)
+        self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
+        best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
+        ended = fate(trained.best, looks)
+        chance = f", not clearly better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
+        shares = _shares(trained.shares)
+        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
+        return {
+            "inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best,
+            "shares": trained.shares, "snapshots": trained.mean.count, **ended,
+        }  # fmt: skip
+
+    def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
+        """What a training starts from, and what it runs on."""
+        before = [digest(self.store.step(id) / "done.json") for id in step.parents]
+        return [*before, *inputs.values(), device.device().type, str(parallel.size())]
+
+    def _log(self, path: Path, line: Logged) -> None:
+        if parallel.rank() != 0:
+            return
+        row = {key: value for key, value in dataclasses.asdict(line).items() if value is not None}
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        left = line.seconds / line.step * (line.total - line.step)
+        dev = f", dev {line.dev:.1f}" if line.dev is not None else ""
+        pace = line.examples_per_second
+        speed = f", {pace:,.{0 if pace >= 10 else 1}f} examples/s" if pace else ""
+        self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev}", left)
+
+    def _merge(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.merging is not None
+        self._ready, merging = None, step.merging
+        sources, own = [self.store.step(id) for id in step.parents], folder / "base"
+        if merging.how == "checkpoints":
+            link(sources[0] / "mean", folder)
+            points = self.store.facts(step.parents[0]).get("snapshots")
+            self.progress.end(f"mean of {points} points of the training")
+            return {"inputs": {}}
+        if merging.how == "vectors":
+            base = self.plan.steps[step.parents[0]].parent
+            if base is None:
+                self.own(step).save(own / "encoder")  # as the others were saved
+            sources.insert(0, self.store.step(base) if base else own)
+        trained = [i for i, name in enumerate(merging.heads) if self.intake.task(name).format.head.trained]
+        merge(sources, folder, heads=trained, scale=merging.scale)
+        shutil.rmtree(own, ignore_errors=True)
+        self.progress.end(f"{len(step.parents)} encoders made one")
+        return {"inputs": self.intake.encoder_files(step)}
+
+    def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.scoring is not None
+        ready = self._at(step)
+        task, scoring = self.intake.task(step.scoring.task), step.scoring
+        head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
+        if scoring.head is not None:
+            head.load_state_dict(ready.heads[scoring.head].state_dict())
+        head.eval()
+        inputs = self.intake.encoder_files(step)
+        predictions: list[Prediction] = []
+        scores: list[Score] = []
+        for k, language in enumerate(scoring.languages):
+            self.progress.at(k, len(scoring.languages), language)
+            threshold = None
+            for split, rows in self.intake.scored(step, language).items():
+                examples, inputs = rows.read(), inputs | rows.files
+                features = self._features(ready.encoder, task.format, rows, scoring.max_length)
+                result = evaluate(
+                    ready.encoder,
+                    head,
+                    task.format,
+                    task.metrics,
+                    examples,
+                    features,
+                    language=language,
+                    precision=scoring.precision,
+                    threshold=threshold,
+                    tune=split == "dev",
+                )
+                threshold = result.threshold
+                answers = zip(result.indices, result.predictions, result.references, strict=True)
+                for i, prediction, reference in answers:
+                    id = task.format.id(examples[i], i)
+                    predictions.append(Prediction(task.name, language, split, i, id, prediction, reference))
+                n, chance = len(result.indices), chances(task.format, task.metrics, examples, language)
+                scores += [
+                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed,
+                          chance=chance.get(metric))
+                    for metric, value in result.scores.items()
+                ]  # fmt: skip
+                if not result.scores:
+                    self.progress.say(
+                        f"{task.name} {language} {split}: this split has no labels; predicted, not scored"
+                    )
+        write_rows(folder / "predictions.jsonl", predictions)
+        write_rows(folder / "scores.jsonl", scores)
+        said = means(scores, task.metric, SPLITS)
+        self.progress.end(f"{task.metric} {said}" if said else "nothing to score")
+        return {"inputs": inputs}
+
+    def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
+        pieces, content = model.pieces(max_length), rows.content
+
+        def read() -> Iterator[tuple[Example, int]]:
+            yield from rows.drawn()
+            if rows.content != content:
+                raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
+
+        tokenizer = model.tokenizer_digest()
+        self._used.add(key(format, pieces, tokenizer, content))
+        return stored(self.store.features, format, pieces, tokenizer, content, read)
+
+    def _at(self, step: Step) -> _Ready:
+        """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
+        if self._ready is None or self._ready.step != step.parent:
+            self._ready = None
+            if step.parent is None:
+                self._ready = _Ready(None, self.own(step), [])
+            else:
+                self._ready = self._load(self.plan.steps[step.parent])
+        encoder.ready(self._ready.encoder)
+        return self._ready
+
+    def own(self, step: Step) -> Encoder:
+        """The recipe's own encoder."""
+        remote_code = self.plan.recipe.trust_remote_code == step.encoder
+        return encoder.load(self.intake.placed(step), remote_code=remote_code)
+
+    def ready(self, step: Step) -> Encoder:
+        """Load the recipe's own encoder for a step that starts from it; it is kept for the first to be done."""
+        self._ready = _Ready(None, self.own(step), [])
+        return self._ready.encoder
+
+    def forget(self) -> None:
+        """Let go of the encoder that is in memory."""
+        self._ready = None
+
+    def _take(self, step: Step) -> _Ready:
+        """The same, to be changed by training."""
+        ready, self._ready = self._at(step), None
+        return ready
+
+    def _load(self, parent: Step) -> _Ready:
+        folder = self.store.step(parent.id)
+        again = f"delete {folder} and run again"
+        try:
+            model = encoder.load(str(folder / "encoder"))
+        except UserError as error:
+            raise UserError(error.what, where=error.where, hint=again) from error
+        made = []
+        for i, name in enumerate(parent.heads):
+            spec = self.intake.task(name).format.head
+            head = heads.build(spec, model.config, model.vocabulary)
+            if spec.trained:
+                path = folder / f"head-{i}.safetensors"
+                try:
+                    head.load_state_dict(load_file(path))
+                except (OSError, SafetensorError) as error:
+                    raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=again) from error
+            made.append(head)
+        return _Ready(parent.id, model, made)
+
+
+def _save(folder: Path, model: Encoder, learning: Sequence[Learning]) -> None:
+    """Write an encoder and its heads; a language-model head is part of its encoder."""
+    model.save(folder / "encoder")
+    for i, learned in enumerate(learning):
+        if learned.masking is None:
+            save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
+
+
+def _shares(updates: Mapping[str, int]) -> str:
+    """What part of the updates each task had, where there are several."""
+    if len(updates) < 2:
+        return ""
+    return "; " + ", ".join(f"{task} {100 * n / sum(updates.values()):.1f} %" for task, n in updates.items())

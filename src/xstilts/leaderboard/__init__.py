@@ -1,0 +1,1 @@
+"""Files of the leaderboard's layout: written from a study, read, and scored."""

@@ -1,0 +1,189 @@
+"""A study's test predictions as files of the leaderboard's layout: of every run, and of the selected ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from xstilts.errors import Collector, UserError
+from xstilts.leaderboard.files import KINDS, Kind, Reasons, listed
+from xstilts.report.selection import Choice
+from xstilts.store.rows import Prediction
+from xstilts.store.run_folder import Store
+from xstilts.study.index import Study, TaskLine
+from xstilts.tasks import GROUPS
+from xstilts.utils.files import read_json, write_atomic
+from xstilts.utils.os_errors import told
+
+BEST = "best"
+"""The folder of the selected runs, beside those of the branches."""
+
+
+@dataclass
+class Written:
+    """What was written: one folder for each branch and seed, with `predictions` and, where they are known, `labels`."""
+
+    folders: dict[Path, set[Path]] = field(default_factory=lambda: defaultdict(set))
+    """The files of each folder."""
+    tasks: set[str] = field(default_factory=set)
+    lacks: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    """What is not there, or not whole: why, what (a task), and what of it (languages)."""
+
+    def lines(self) -> list[str]:
+        """What was written, how to score it, what is not there."""
+        said = [f"{home}: {len(files)} files" for home, files in self.folders.items()]
+        shared = {group: len(self.tasks & set(tasks)) for group, tasks in GROUPS.items()}
+        best = max(shared, key=lambda group: shared[group])
+        labelled = [home for home in self.folders if (home / "labels").is_dir()]
+        if labelled and shared[best]:
+            folders = " ".join(f"--{side} {shlex.quote(str(labelled[0] / side))}" for side in ("predictions", "labels"))
+            said.append(f"score it with: xstilts score {folders} --benchmark {best}")
+        return said + listed(self.lacks)
+
+
+def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, Choice] | None = None) -> Written:
+    """Write the test predictions of all finished steps, `folder/<branch>/seed-<n>/{predictions,labels}/`.
+
+    Args:
+        store: where the steps are.
+        study: whose branches and seeds.
+        folder: to write into.
+        chosen: for each task the run that is selected (see `report.selection`); its files lie in `folder/best/` once
+            more, beside `selection.json`, which says what was chosen and by what. None: there is no such folder.
+
+    Raises:
+        UserError: no finished step has predictions of a test split, some cannot be read, or the folder cannot be
+            written.
+    """
+    if any(task.file not in KINDS for task in study.targets):
+        what, hint = f"'{study.name}' was run by an earlier xstilts, which kept too little for this", "run it again"
+        raise UserError(what, where=str(store.folder), hint=hint)
+    if folder.exists() and not folder.is_dir():
+        raise UserError("is no folder", where=str(folder), hint="--to names the folder to write into")
+    written, names = Written(), _folder_names([BEST, *study.branches])
+    tasks = {line.name: line for line in study.targets}
+    places: dict[str, list[Path]] = defaultdict(list)
+    cells = [cell for cell in study.cells if cell.task in tasks]
+    for cell in cells:
+        if store.done(cell.step):
+            places[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
+        else:
+            written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
+    of = {cell.step: tasks[cell.task] for cell in cells}
+    found = Collector()
+    with told(folder):
+        for step, homes in places.items():
+            read: tuple[dict[str, list[Prediction]], int | None] = ({}, None)
+            with found.catch():
+                read = _test_rows(store, step, of[step])
+            _write_step(of[step], *read, homes, written)
+        if chosen is not None:
+            _write_best(study, folder, names, chosen, written)
+    found.raise_any()
+    if not written.folders:
+        hint = "predictions are handed in for test data; the study has scored others or is not finished"
+        raise UserError(f"'{study.name}' has no predictions of a test split", where=str(store.folder), hint=hint)
+    _note_old(written)
+    return written
+
+
+def _note_old(written: Written) -> None:
+    files = set().union(*written.folders.values())
+    for home in written.folders:
+        for old in sorted(home.rglob("test-*.*")):
+            if old not in files:
+                written.lacks["there from before, and not written now"].setdefault(str(old.parent), {})[old.name] = None
+
+
+def _write_best(
+    study: Study, folder: Path, names: Mapping[str, str], chosen: Mapping[str, Choice], written: Written
+) -> None:
+    """Copy the files of the selected runs, and say which they are."""
+    best = folder / BEST
+    taken = {}
+    for task in study.targets:
+        choice = chosen.get(task.name)
+        if choice is None:
+            written.lacks["no run is selected"][task.name] = {}
+            continue
+        taken[task.name] = asdict(choice)
+        seed = study.seeds[0] if choice.seed is None else choice.seed
+        home = folder / names[choice.branch] / f"seed-{seed}"
+        for path in sorted(written.folders.get(home, ())):
+            if path.parent.name == task.name:
+                place = best / path.relative_to(home)
+                write_atomic(place, path.read_bytes())
+                written.folders[best].add(place)
+    if best in written.folders:
+        write_atomic(best / "selection.json", json.dumps(taken, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_step(
+    task: TaskLine, by_language: dict[str, list[Prediction]], limit: int | None, homes: Sequence[Path], written: Written
+) -> None:
+    """Write a step's test predictions into the folders of all branches and seeds that share it."""
+    kind = KINDS[task.file]
+    for language, rows in by_language.items():
+        lacks, texts = list[str](), dict[str, str]()
+        if rows:
+            texts, lacks = _texts(kind, rows)
+        else:
+            lacks.append("no test split")
+        if texts and limit is not None:
+            lacks.append(f"not whole, for the recipe's limit is {limit:,} examples")
+        for why in lacks:
+            written.lacks[why][task.name][language] = None
+        for side, text in texts.items():
+            written.tasks.add(task.name)
+            for home in homes:
+                place = kind.path(home / side, task.name, language)
+                write_atomic(place, text)
+                written.folders[home].add(place)
+
+
+def _test_rows(store: Store, step: str, task: TaskLine) -> tuple[dict[str, list[Prediction]], int | None]:
+    """The test predictions of each language, and how many examples the step looked at at most."""
+    rows = store.predictions(step)
+    about = store.step(step) / "step.json"
+    try:
+        with told(about):
+            limit = read_json(about)["scoring"]["limit"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError("does not say how many examples were scored", where=str(about)) from error
+    test = [row for row in rows if row.split == "test"]
+    return {language: [row for row in test if row.language == language] for language in task.languages}, limit
+
+
+def _texts(kind: Kind, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:
+    """The files of a task in a language, predictions and, if all are known, labels; and what there is not."""
+    given = [(row.id, row.prediction) for row in rows]
+    right = [(row.id, row.reference) for row in rows]
+    if kind is KINDS["lines"] and not all(isinstance(value, str | int) for _, value in given):
+        return {}, ["predictions that fit no file of the leaderboard"]
+    if kind.suffix == "json" and len(dict(given)) < len(given):
+        return {}, ["several examples have one id, and the file holds one answer an id"]
+    texts = {"predictions": kind.write(given)}
+    if any(reference is None for _, reference in right):
+        return texts, ["without labels"]
+    return {**texts, "labels": kind.write_labels(right)}, []
+
+
+def _folder_names(branches: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each branch, all different.
+
+    >>> _folder_names(["none", "mnli > squad2", "mnli+0.5xtext", "mnli / squad2"])
+    {'none': 'none', 'mnli > squad2': 'mnli_squad2', 'mnli+0.5xtext': 'mnli+0.5xtext', 'mnli / squad2': 'mnli_squad2-2'}
+    """
+    names: dict[str, str] = {}
+    for branch in branches:
+        safe = re.sub(r"[^a-z0-9.+-]+", "_", branch, flags=re.IGNORECASE)[:100]
+        number = 1
+        while (name := safe if number == 1 else f"{safe}-{number}") in names.values():
+            number += 1
+        names[branch] = name
+    return names

@@ -1,0 +1,354 @@
+"""XTREME's own evaluation: a folder of predictions beside a folder of labels, to the numbers of the leaderboard."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeAlias
+
+from xstilts.data.lines import lines
+from xstilts.errors import Collector, DataError, UserError, nearest
+from xstilts.formats import Retrieve
+from xstilts.languages import titled
+from xstilts.leaderboard.files import KINDS, Entries, Reasons, listed
+from xstilts.metrics import METRICS
+from xstilts.metrics.answers import SQUAD2, answer_scores, mlqa_rules
+from xstilts.metrics.labels import chunk_scores
+from xstilts.metrics.retrieval import mean_average_precision, mrr, pair_scores
+from xstilts.render.table import Entry, Table
+from xstilts.report import ALL_TASKS, MEAN
+from xstilts.tasks import GROUPS, TASKS, WIDE
+from xstilts.tasks.task import Task
+from xstilts.utils.os_errors import told
+
+ALL = "all_task"
+FAMILIES = {
+    "classify": ("classification",),
+    "tag": ("tagging",),
+    "span": ("qa",),
+    "retrieve": ("retrieval",),
+    "choose": ("classification", "multi_choice"),
+}
+"""What the leaderboard calls the tasks of a format; a choice among endings counts in two of its means."""
+
+Asked: TypeAlias = Sequence[tuple[Task, tuple[str, ...]]]
+"""The tasks of a benchmark, each with its languages."""
+
+Numbers: TypeAlias = dict[str, float]
+
+OFFICIAL: dict[str, Callable[[Any, Any, str], Numbers]] = {
+    "chunk_f1": lambda right, given, _: chunk_scores(right, given)._asdict(),
+    "pair_f1": lambda right, given, _: pair_scores(right, given)._asdict(),
+    "f1_em": lambda right, given, _: answer_scores(right, given)._asdict(),
+    "squad2_f1_em": lambda right, given, _: answer_scores(right, given, SQUAD2)._asdict(),
+    "mlqa_f1_em": lambda right, given, language: answer_scores(right, given, mlqa_rules(language))._asdict(),
+    "mrr@20": lambda right, given, _: {"map@20": mrr(right, given)},
+    "map@20": lambda right, given, _: {"map@20": mean_average_precision(right, given)},
+}
+"""What the official evaluator prints for a task with this main metric; the others it calls as we do."""
+
+HEADLINE = ("exact_match", "f1")
+"""Whose mean counts as the task's number where a task has both; elsewhere it is the first of its numbers."""
+
+
+SILENT = "without a prediction, so counted as wrong; how many, and the first"
+UNKNOWN = "predictions for what the labels do not have, counted nowhere; how many, and the first"
+UNLIKE = "predictions unlike any label, so counted as wrong; how many, and the first"
+STRANGE = "pairs of which none begins with an id that the labels have, so all are wrong; how many, and the first"
+
+
+@dataclass
+class Scored:
+    """The numbers of a benchmark in percent, under the names that the official evaluator gives them.
+
+    `overall` has the means over tasks; `detailed` has, for each task, every number by language and its mean over them.
+    """
+
+    benchmark: str
+    overall: Numbers = field(default_factory=dict)
+    detailed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: list[dict[str, Any]] = field(default_factory=list)
+    """Languages that count nowhere: `task`, `languages`, and what it `lacks` (predictions, labels, or files at all)."""
+    notes: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    """What else a reader must know: what, of which task, in which languages."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `xstilts score --json` prints."""
+        return {"overall": self.overall, "detailed": self.detailed, "missing": self.missing}
+
+    def warnings(self) -> list[str]:
+        """What is missing, and the notes, in words."""
+        missing: Reasons = defaultdict(dict)
+        for entry in self.missing:
+            missing[f"no {entry['lacks']}, counted nowhere"][entry["task"]] = dict.fromkeys(entry["languages"])
+        return listed(missing) + listed(self.notes)
+
+
+def benchmark(name: str) -> Asked:
+    """The tasks and languages of a benchmark, or of another group of tasks.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in GROUPS:
+        raise UserError(f"no benchmark '{name}'", where="--benchmark", hint=nearest(name, GROUPS))
+    tasks = [TASKS[task] for task in GROUPS[name]]
+    return [(task, task.all_languages if name in WIDE else task.languages) for task in tasks]
+
+
+def score(predictions: Path, labels: Path, asked: Asked, name: str) -> Scored:
+    """Score a folder in the leaderboard's layout.
+
+    Args:
+        predictions: the folder with `{task}/test-{language}.*`.
+        labels: a folder of the same layout.
+        asked: the tasks and languages to look for.
+        name: what these are called together.
+
+    Raises:
+        UserError: all that is wrong with the folders or with their files.
+    """
+    _check_folders(predictions, labels, [task.name for task, _ in asked], name)
+    found, scored = Collector(), Scored(name)
+    for task, languages in asked:
+        kind, lacking = KINDS[task.format.file], dict[str, list[str]]()
+        by_language: dict[str, Numbers] = {}
+        for language in languages:
+            given, right = (kind.path(folder, task.name, language) for folder in (predictions, labels))
+            with found.catch():
+                there = _there(given), _there(right)
+                if all(there):
+                    by_language[language] = _numbers(task, language, given, right, scored.notes)
+                else:
+                    lacks = {(True, False): "labels", (False, True): "predictions"}.get(there, "files")
+                    lacking.setdefault(lacks, []).append(language)
+        scored.missing += [{"task": task.name, "languages": x, "lacks": lacks} for lacks, x in lacking.items()]
+        if by_language:
+            scored.detailed[task.name] = _averaged(by_language)
+    found.raise_any()
+    if not scored.detailed:
+        task, languages = next(one for one in asked if _holds(predictions, [one[0].name]))
+        looked = KINDS[task.format.file].path(Path(), task.name, languages[0])
+        raise UserError(f"no language of any task has a file here and in {labels}", where=str(predictions),
+                        hint=f"files are named as {looked}")  # fmt: skip
+    scored.overall = _overall(scored, asked)
+    if beside := _beside(predictions, asked):
+        scored.notes[f"not of {name}, so not looked at"] = {what: {} for what in beside}
+    return scored
+
+
+def tables(scored: Scored) -> list[Table]:
+    """The numbers as tables: means over tasks, means over languages, languages by task."""
+    groups = [(ALL_TASKS if name == ALL else name, _row([value])) for name, value in scored.overall.items()]
+    names = list(dict.fromkeys(name for numbers in scored.detailed.values() for name in _names(numbers)))
+    means = []
+    for task, numbers in scored.detailed.items():
+        means.append((task, _row([numbers["avg_metric"], *(numbers.get(f"avg_{name}") for name in names)])))
+    by_task = {task: _by_language(numbers) for task, numbers in scored.detailed.items()}
+    languages = sorted({language for values in by_task.values() for language in values})
+    rows = [(titled(x), _row([values.get(x) for values in by_task.values()])) for x in languages]
+    rows.append((MEAN, _row([numbers["avg_metric"] for numbers in scored.detailed.values()])))
+    heads = [
+        (task, ", ".join(_counting(_names(numbers))).replace("exact_match", "em"))
+        for task, numbers in scored.detailed.items()
+    ]
+    return [
+        Table(f"{scored.benchmark}: mean over tasks, percent", "tasks", (("score", ""),), tuple(groups)),
+        Table("mean over languages, percent", "task", (("score", ""), *((name, "") for name in names)), tuple(means)),
+        Table("score of each language, percent", "language", tuple(heads), tuple(rows), summaries=1),
+    ]
+
+
+def _names(numbers: dict[str, Any]) -> list[str]:
+    return [name for name, value in numbers.items() if isinstance(value, dict)]
+
+
+def _counting(names: Sequence[str]) -> Sequence[str]:
+    """The numbers whose mean counts as the task's."""
+    return HEADLINE if set(HEADLINE) <= set(names) else names[:1]
+
+
+def _by_language(numbers: dict[str, Any]) -> Numbers:
+    columns = [numbers[name] for name in _counting(_names(numbers))]
+    return {language: fmean(column[language] for column in columns) for language in columns[0]}
+
+
+def _row(values: Sequence[float | None]) -> tuple[Entry, ...]:
+    return tuple(Entry() if value is None else Entry(f"{value:.1f}") for value in values)
+
+
+def _averaged(by_language: dict[str, Numbers]) -> dict[str, Any]:
+    """The numbers of a task, each by language, with their means and the one that counts."""
+    names = list(next(iter(by_language.values())))
+    columns: dict[str, Any] = {name: {x: numbers[name] for x, numbers in by_language.items()} for name in names}
+    means = {f"avg_{name}": fmean(columns[name].values()) for name in names}
+    return {**columns, **means, "avg_metric": fmean(means[f"avg_{name}"] for name in _counting(names))}
+
+
+def _overall(scored: Scored, asked: Asked) -> Numbers:
+    """Means over the tasks of each family that are there; over all tasks only if every language of each is there."""
+    families: dict[str, list[float]] = {}
+    for task, _ in asked:
+        if task.name in scored.detailed:
+            for family in FAMILIES.get(task.format.name, (task.format.name,)):
+                families.setdefault(family, []).append(scored.detailed[task.name]["avg_metric"])
+    means = {family: fmean(values) for family, values in families.items()}
+    whole = {ALL: fmean(numbers["avg_metric"] for numbers in scored.detailed.values())}
+    return means if scored.missing else whole | means
+
+
+# --- one task in one language ----------------------------------------------------------------------------------------
+
+
+def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: Reasons) -> Numbers:
+    kind = KINDS[task.format.file]
+    right = kind.read_labels(_text(labels), str(labels))
+    given = kind.read(_text(predictions), str(predictions))
+    _check_labels(right, getattr(task.format, "labels", None), labels)
+    if kind is KINDS["pairs"]:
+        references, answers = _by_source(right, given)
+        if {id for id, _ in right}.isdisjoint(id for id, _ in given):
+            _tell(notes, STRANGE, task, language, [id for id, _ in given])
+    elif kind.by_id:
+        _check_ids(right, given, predictions, labels)
+        without: list[str] | None = [] if kind is KINDS["rankings"] else None
+        answered, known = dict(given), dict(right)
+        references, answers = [value for _, value in right], [answered.get(id, without) for id, _ in right]
+        _tell(notes, SILENT, task, language, [id for id, _ in right if id not in answered])
+        _tell(notes, UNKNOWN, task, language, [id for id in answered if id not in known])
+    else:
+        references, answers = _by_place(right, given, predictions, labels)
+        if not isinstance(task.format, Retrieve):  # where an answer is the number of a sentence, and may be any
+            likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
+            _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
+    official = OFFICIAL.get(task.metric)
+    if official:
+        return official(references, answers, language)
+    return {name: METRICS[name].score(references, answers, language) for name in task.metrics}
+
+
+def _text(path: Path) -> str:
+    return "\n".join(line for _, line in lines(str(path)))
+
+
+def _words(values: Sequence[Any]) -> list[str]:
+    """The labels of examples that have one each, or one a word."""
+    return [word for value in values for word in ([value] if isinstance(value, str) else value or [])]
+
+
+def _tell(notes: Reasons, why: str, task: Task, language: str, what: Sequence[str]) -> None:
+    if what:
+        notes[why][task.name][f"{language} {len(what):,}: {what[0]!r}"] = None
+
+
+def _check_labels(right: Entries, known: Sequence[str] | None, path: Path) -> None:
+    """See that there are labels: the published test files have none."""
+    values = [value for _, value in right]
+    if known:
+        some = not set(known).isdisjoint(_words(values))
+    else:
+        some = any(any(value) if isinstance(value, list) else value not in (None, "") for value in values)
+    if not some:
+        hint = "test sets are published without them; nothing can be scored here"
+        raise DataError("has no labels", where=str(path), hint=hint)
+
+
+def _by_place(right: Entries, given: Entries, predictions: Path, labels: Path) -> tuple[list[Any], list[Any]]:
+    """Labels and predictions of files where the place tells which belong together."""
+    tags = isinstance(right[0][1], list)
+    if len(right) != len(given):
+        unit = "sentences" if tags else "lines"
+        raise DataError(f"has {len(given):,} {unit}, but {labels} has {len(right):,}", where=str(predictions))
+    references, answers = [value for _, value in right], [value for _, value in given]
+    for number, (reference, answer) in enumerate(zip(references, answers, strict=True), start=1):
+        for value, path in ((reference, labels), (answer, predictions)):
+            if value in (None, ""):
+                raise DataError("has no label", where=f"{path}:{number}")
+        if tags and len(reference) != len(answer):
+            what = f"sentence {number:,} has {len(answer):,} tags, but in {labels} it has {len(reference):,}"
+            raise DataError(what, where=str(predictions))
+    return references, answers
+
+
+def _check_ids(right: Entries, given: Entries, predictions: Path, labels: Path) -> None:
+    """See that the two files speak of the same examples at all."""
+    known = {id for id, _ in right}
+    if known.isdisjoint(id for id, _ in given):
+        first = f"; its first is for '{given[0][0]}'" if given else ""
+        what = f"has no prediction for any of the {len(known):,} ids in {labels}{first}"
+        raise DataError(what, where=str(predictions), hint="are these of another task or language?")
+
+
+def _by_source(right: Entries, given: Entries) -> tuple[list[Any], list[Any]]:
+    """The targets of each source sentence that either file names; the labels do not tell which others there are."""
+    references, answers = dict(right), dict(given)
+    sources = dict.fromkeys([*references, *answers])
+    return [references.get(id, []) for id in sources], [answers.get(id, []) for id in sources]
+
+
+# --- the folders ------------------------------------------------------------------------------------------------------
+
+
+def _no_folder(folder: Path, what: str) -> UserError:
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    return UserError(what, where=str(folder), hint=nearest(folder.name, beside))
+
+
+def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchmark: str) -> None:
+    found = Collector()
+    for option, folder in (("predictions", predictions), ("labels", labels)):
+        with found.catch(), told(folder):
+            if not folder.is_dir():
+                raise _no_folder(folder, f"no such folder (--{option})")
+            if not _holds(folder, names):
+                what = f"has no folder of a task of {benchmark} (--{option})"
+                raise UserError(what, where=str(folder), hint=_instead(folder, option, names))
+    if not found.errors and predictions.resolve() == labels.resolve():
+        found.add("is given for the predictions and for the labels", where=str(labels), hint="these are two folders")
+    found.raise_any()
+
+
+def _there(path: Path) -> bool:
+    """Whether a file is there; something else of its name is a mistake."""
+    with told(path):
+        if not path.is_file() and (path.is_symlink() or path.exists()):
+            raise DataError("is no file, or a link to nowhere", where=str(path))
+        return path.is_file()
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return any(os.path.isdir(folder / name) for name in names)  # noqa: PTH112  (no error where nobody may look)
+
+
+def _instead(folder: Path, option: str, names: Sequence[str]) -> str:
+    """Where the folder that was meant may be."""
+    inside = [path for depth in ("*/", "*/*/", "*/*/*/") for path in sorted(folder.glob(depth)) if _holds(path, names)]
+    named = [path for path in inside if path.name == option]
+    others = [group for group, tasks in GROUPS.items() if _holds(folder, tasks)]
+    if folder.name in names:
+        return f"give the folder above it, {folder.parent}"
+    if inside:
+        return f"did you mean {(named or inside)[0]}?"
+    if others:
+        return f"it has tasks of --benchmark {others[0]}"
+    return f"it needs folders such as {', '.join(names[:3])}"
+
+
+def _beside(predictions: Path, asked: Asked) -> list[str]:
+    """What lies among the predictions and was not looked for."""
+    known = {task.name: (KINDS[task.format.file], languages) for task, languages in asked}
+    extra = []
+    for folder in sorted(path for path in predictions.iterdir() if path.is_dir()):
+        if folder.name not in known:
+            close = [] if folder.name in TASKS else get_close_matches(folder.name.lower(), known, 1)
+            extra.append(folder.name + "".join(f" (did you mean '{name}'?)" for name in close))
+        else:
+            kind, languages = known[folder.name]
+            looked = {kind.path(predictions, folder.name, language) for language in languages}
+            extra += [f"{folder.name}/{path.name}" for path in sorted(folder.iterdir()) if path not in looked]
+    return extra

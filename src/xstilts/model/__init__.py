@@ -1,0 +1,1 @@
+"""Encoders and heads, from text to forward passes."""

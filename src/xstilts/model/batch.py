@@ -1,0 +1,226 @@
+"""Batches: which examples go together, in which order, the tensors made of them, and how they are split."""
+
+# Shape suffixes: T = tokens, B = forward passes, M = marked positions
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+from xstilts.languages import ENGLISH
+from xstilts.model.features import FeatureSet
+
+MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
+"""Share of the pieces that is hidden; of these, the share shown as the mask token and as a random piece."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The real tokens of B forward passes in one row, without padding.
+
+    marks_M are positions in the row, targets_M their classes; types_T says which text of a pair a token belongs to.
+    """
+
+    examples: int
+    ids_T: Tensor
+    lengths_B: Tensor
+    types_T: Tensor
+    marks_M: Tensor
+    targets_M: Tensor
+    marks_B: Tensor
+    """Number of marks of each forward pass."""
+    example_B: Tensor
+    """Which of the batch's examples a forward pass belongs to, from 0 in the order in which they come."""
+    language: str = field(default=ENGLISH, kw_only=True)
+    """Of the texts, for encoders that are told."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {
+            name: x.to(device, non_blocking=True) for name, x in vars(self).items() if isinstance(x, Tensor)
+        }
+        return replace(self, **moved)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens."""
+        return len(self.ids_T)
+
+    def filled(self, multiple: int, filler: int) -> Batch:
+        """The same with one more sequence of the piece `filler`, so that the tokens are a multiple of some number."""
+        more = -self.tokens % multiple
+        if not more:
+            return self
+        ids_T, types_T = pad(self.ids_T, (0, more), value=filler), pad(self.types_T, (0, more))
+        return replace(self, ids_T=ids_T, types_T=types_T, lengths_B=pad(self.lengths_B, (0, 1), value=more))
+
+    def passes(self, first: int, end: int) -> Batch:
+        """The forward passes from `first` to before `end`, as a batch."""
+        tokens, marks = (np.concatenate([[0], x.cumsum(0)]) for x in (self.lengths_B, self.marks_B))
+        in_T, in_M, in_B = slice(tokens[first], tokens[end]), slice(marks[first], marks[end]), slice(first, end)
+        example_B = self.example_B[in_B] - self.example_B[first]
+        return Batch(
+            int(example_B[-1]) + 1, self.ids_T[in_T], self.lengths_B[in_B], self.types_T[in_T],
+            self.marks_M[in_M] - in_T.start, self.targets_M[in_M], self.marks_B[in_B], example_B,
+            language=self.language,
+        )  # fmt: skip
+
+    def examples_between(self, first: int, end: int) -> Batch | None:
+        """The examples from `first` to before `end`, as a batch; None if there are none."""
+        if first == end:
+            return None
+        if end - first == self.examples:
+            return self
+        edges = torch.searchsorted(self.example_B, torch.tensor([first, end]))
+        return self.passes(*edges.tolist())
+
+    def split(self, tokens: int, *, whole: bool, padded: bool) -> list[Batch]:
+        """Runs of forward passes of at most so many tokens each, one at least.
+
+        Args:
+            tokens: that go through together.
+            whole: whether all forward passes of an example must.
+            padded: whether padding counts too.
+        """
+        example_B, lengths_B = self.example_B.tolist(), self.lengths_B.tolist()
+        cuts, longest, sum_, unit = [0], 0, 0, 0
+        for f, length in enumerate(lengths_B):
+            longest, sum_ = max(longest, length), sum_ + length
+            if not whole or f == 0 or example_B[f] != example_B[f - 1]:
+                unit = f
+            size = (f + 1 - cuts[-1]) * longest if padded else sum_
+            if size > tokens and unit > cuts[-1]:
+                cuts.append(unit)
+                longest, sum_ = max(lengths_B[unit : f + 1]), sum(lengths_B[unit : f + 1])
+        if len(cuts) == 1:
+            return [self]
+        return [self.passes(first, end) for first, end in pairwise([*cuts, len(lengths_B)])]
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What hiding pieces needs to know of a tokenizer: the mask token, the number of pieces, and the special ones."""
+
+    mask_id: int
+    pieces: int
+    special: tuple[int, ...]
+
+    def hide(self, ids_T: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hide pieces as BERT does (15 %, of which 80 % mask, 10 % random, 10 % kept); special tokens never.
+
+        Returns the changed ids and the positions to be guessed. At least one position is guessed if there is any
+        piece at all, so that no batch is without a target.
+        """
+        free = np.flatnonzero(~np.isin(ids_T, self.special))
+        chosen = free[rng.random(len(free)) < MLM_SHARE]
+        if not len(chosen) and len(free):
+            chosen = rng.choice(free, 1)
+        fate = rng.random(len(chosen))
+        hidden = ids_T.copy()
+        hidden[chosen[fate < MLM_MASKED]] = self.mask_id
+        random = chosen[(fate >= MLM_MASKED) & (fate < MLM_MASKED + MLM_RANDOM)]
+        hidden[random] = rng.integers(0, self.pieces, len(random))
+        return hidden, chosen
+
+
+def collate(
+    features: FeatureSet,
+    passes: Sequence[int] | NDArray[np.int64],
+    masking: Masking | None,
+    rng: np.random.Generator,
+    language: str = ENGLISH,
+) -> Batch:
+    """Make tensors of the given forward passes; with `masking`, the marks are pieces hidden by `rng`."""
+    at, marks_at = features.ids_at, features.marks_at
+    lengths = np.array([int(at[f + 1]) - int(at[f]) for f in passes])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.concatenate([features.ids_T[at[f] : at[f + 1]] for f in passes]).astype(np.int64)
+    types = np.zeros(len(ids), np.int64)
+    for f, (start, end) in zip(passes, pairwise(starts), strict=True):
+        if features.second_F[f]:
+            types[start + features.second_F[f] : end] = 1
+    if masking is None:
+        marks = np.concatenate(
+            [start + features.marks_M[marks_at[f] : marks_at[f + 1]] for f, start in zip(passes, starts, strict=False)]
+        )
+        targets = np.concatenate([features.targets_M[marks_at[f] : marks_at[f + 1]] for f in passes]).astype(np.int64)
+        marks_B = np.array([int(marks_at[f + 1]) - int(marks_at[f]) for f in passes])
+    else:
+        original = ids
+        ids, marks = masking.hide(original, rng)
+        targets = original[marks]
+        marks_B = np.histogram(marks, bins=starts)[0]
+    example_B = _examples(features, np.asarray(passes, features.first.dtype))
+    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B)
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return Batch(int(example_B[-1]) + 1, *tensors, language=language)
+
+
+def _examples(features: FeatureSet, passes_B: NDArray[Any]) -> NDArray[np.int64]:
+    """Which of the batch's examples each pass belongs to, if those of an example stand together.
+
+    An example that was drawn twice counts as two. The passes come in the type of `first`, so that this is searched
+    where it lies, on the disk.
+    """
+    number_B = np.searchsorted(features.first, passes_B, side="right") - 1
+    begins_B = (np.diff(number_B, prepend=-1) != 0) | (features.first[number_B] == passes_B)
+    return np.cumsum(begins_B) - 1
+
+
+class Shuffled:
+    """Forward passes of `batch` examples at a time, for ever; a new order each epoch, whose last batch may be small."""
+
+    def __init__(self, features: FeatureSet, batch: int, rng: np.random.Generator) -> None:
+        self._features, self._batch, self._rng = features, batch, rng
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self._before, self._at = self._rng.bit_generator.state, 0
+        self._order_E = self._rng.permutation(self._features.examples)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self
+
+    def __next__(self) -> list[int]:
+        """The forward passes of the next batch."""
+        if self._at >= len(self._order_E):
+            self._next_epoch()
+        chosen = self._features.drawn[self._order_E[self._at : self._at + self._batch]]
+        self._at += self._batch
+        first = self._features.first
+        return [f for example in chosen for f in range(first[example], first[example + 1])]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch this is."""
+        return {"before": self._before, "at": self._at}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go where another of the same features was."""
+        self._rng.bit_generator.state = state["before"]
+        self._next_epoch()
+        self._at = state["at"]
+
+
+def by_length(features: FeatureSet, tokens: int) -> Iterator[NDArray[np.int64]]:
+    """All forward passes, longest first, as many at a time as fit `tokens` when padded to the longest."""
+    lengths_F = features.lengths_F
+    order = np.argsort(-lengths_F, kind="stable")
+    start = 0
+    while start < len(order):
+        fit = max(1, tokens // int(lengths_F[order[start]]))
+        yield order[start : start + fit]
+        start += fit
+
+
+def generator(*seed: Any) -> np.random.Generator:
+    """A random stream of its own for each purpose, told apart by a seed and words such as `order`."""
+    words = [part if isinstance(part, int) else int.from_bytes(str(part).encode()) for part in seed]
+    return np.random.default_rng(words)

@@ -1,0 +1,383 @@
+"""Encoders: any Hugging Face encoder, loaded whole or not at all, with hidden states of any layer."""
+
+# Shape suffixes: T = real tokens of the batch, B = sequences, L = longest sequence, H = hidden size
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from xstilts.compute import device
+from xstilts.errors import UserError
+from xstilts.languages import ENGLISH
+from xstilts.model import encoder_folder as folder
+from xstilts.model import packing
+from xstilts.model.batch import Batch, Masking
+from xstilts.model.lm_head import LanguageModelHead
+from xstilts.model.tokenizer import TokenizerPieces
+
+PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
+"""How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""
+PROBE_LENGTHS = (7, 4, 5, 1)
+SHORTEST = 8
+"""Tokens that an encoder must have positions for; no task is cut shorter."""
+ROUND = 64
+"""Tokens of a packed row on a CPU are filled up to a multiple of this, for oneDNN compiles kernels for each number."""
+
+
+class Encoder(nn.Module):
+    """A transformers encoder with its tokenizer and, if its checkpoint has one, its language-model head.
+
+    Attributes:
+        base: the transformers model, without a pooler.
+        vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
+        packs: whether batches go through without padding; found out by a probe, never by name.
+        languages: the ids of the languages that the model is told, by code; empty for most models, which find out by
+            themselves. A language that is not there counts as English, as in XTREME's scripts.
+        notes: what the checkpoint had that is not used.
+    """
+
+    def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, notes: str = "", name: str = "") -> None:
+        super().__init__()
+        self.base, self.tokenizer, self.notes = base, tokenizer, notes
+        self.vocabulary = LanguageModelHead(lm) if lm is not None else None
+        self.config = base.config
+        device.hasten(base)
+        accepts = inspect.signature(base.forward).parameters
+        self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
+        self.languages = _language_ids(base.config, name) if "langs" in accepts else {}
+        self._offset = 0
+        self._compiled: Any = None
+        if base.config._attn_implementation == packing.NAME:  # shared with an encoder that was here before
+            base.set_attn_implementation("sdpa")
+        was_training = base.training
+        base.eval()
+        with torch.inference_mode():
+            self._stops = self._probe(name)
+            self.packs = "position_ids" in accepts and self._can_pack()
+        base.train(was_training)
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer blocks."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def pooled_layer(self) -> int:
+        """Where retrieval pools by default: the equivalent of hidden state 14 of 24."""
+        return int(14 * self.layers / 24 + 0.5)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def hidden(self, batch: Batch, layer: int | None = None) -> Tensor:
+        """Hidden states [T, H] of the real tokens, of the last layer or of hidden state `layer` (0: embeddings).
+
+        The forward pass stops at `layer`, unless the model's layers are of an unusual kind.
+        """
+        if self.packs:
+            filled = batch.filled(ROUND, self._filler) if batch.ids_T.device.type == "cpu" else batch
+            return self._packed(filled, packing.Layout.alike(filled.lengths_B), layer)[: batch.tokens]
+        layout = packing.Layout.of(batch.lengths_B)
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._filler)
+        inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
+        return packing.unpad(self._run(layer, inputs | {"attention_mask": layout.real_BL.long()}), layout)
+
+    def _packed(self, batch: Batch, layout: packing.Layout, layer: int | None = None) -> Tensor:
+        inputs = self._inputs(batch.ids_T[None], batch.types_T[None], batch.language)
+        at_T = layout.at_T.clamp(max=self.max_length - 1)  # of what only fills up
+        with packing.packed(layout):
+            return self._run(layer, inputs | {"position_ids": at_T[None] + self._offset})[0]
+
+    def _inputs(self, ids: Tensor, types: Tensor, language: str) -> dict[str, Tensor]:
+        """What the model is told of every token, all of one shape."""
+        inputs = {"input_ids": ids}
+        if self._types:
+            inputs["token_type_ids"] = types
+        if self.languages:
+            inputs["langs"] = torch.full_like(ids, self.languages.get(language, self.languages[ENGLISH]))
+        return inputs
+
+    @property
+    def _filler(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
+    def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
+        if layer is None or layer == self.layers:
+            return torch.as_tensor(
+                ((self._compiled if self.training else None) or self.base)(**inputs).last_hidden_state
+            )
+        if not self._stops:
+            return torch.as_tensor(self.base(**inputs, output_hidden_states=True).hidden_states[layer])
+        hook = self._blocks()[layer].register_forward_pre_hook(_stop, with_kwargs=True)
+        try:
+            self.base(**inputs)
+        except _Reached as reached:
+            return reached.hidden
+        finally:
+            hook.remove()
+        raise AssertionError("the forward pass went by the layer")
+
+    def compile(self) -> str:  # type: ignore[override]
+        """Let torch compile the forward pass; where that does not work here, says why, and nothing has changed."""
+        was_training = self.training
+        self._compiled = torch.compile(self.base.forward, dynamic=True)
+        self.train()  # as nothing else is compiled
+        try:
+            batch = _probe_batch(PROBE_LENGTHS, self.config.vocab_size).to(self.device)
+            self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # whatever compilers raise
+            self._compiled = None
+            why = str(getattr(error, "inner_exception", error)).strip()  # the compiler's own, within torch's
+            return why.split("\n")[0] or type(error).__name__
+        finally:
+            self.train(was_training)
+            self.zero_grad(set_to_none=True)
+        return ""
+
+    def _blocks(self) -> nn.ModuleList:
+        lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList))
+        return next(blocks for blocks in lists if len(blocks) == self.layers)
+
+    def _can_stop(self, ids: Tensor) -> bool:
+        """Whether what goes into a block is the hidden state that transformers counts by its number."""
+        states = self.base(input_ids=ids[None], output_hidden_states=True).hidden_states
+        self._stops = True
+        try:
+            return all([self._run(k, {"input_ids": ids[None]}).equal(states[k]) for k in {0, self.layers // 2}])
+        except (StopIteration, KeyError, IndexError, AttributeError, AssertionError):
+            return False  # no list of blocks, or blocks that are called in another way
+
+    def _probe(self, name: str) -> bool:
+        """Run the model on a short sequence; whether its forward pass can stop at a layer.
+
+        Raises:
+            UserError: the model does not turn text into hidden states, or into such that are no numbers, or its tokens
+                do not see those after them.
+        """
+        try:
+            ids_T = _probe_batch((7,), self.config.vocab_size).ids_T
+            other_T = torch.cat([ids_T[:-1], ids_T[-1:] - 1])
+            states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (ids_T, other_T)]
+            causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
+        except Exception as error:  # whatever a model of another kind raises
+            said = str(error).strip().split("\n")[0]
+            raise UserError(f"cannot be run on text: {type(error).__name__}: {said}", where=name) from error
+        if not all(state.isfinite().all() for state in states):
+            raise UserError("the weights are broken (not numbers)", where=name, hint="copy them anew")
+        if causal:
+            hint = "an encoder is needed, not a decoder that continues text"
+            raise UserError("attends to the left only", where=name, hint=hint)
+        return stops
+
+    def _can_pack(self) -> bool:
+        """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
+        usual = self.base.config._attn_implementation
+        packing.register()
+        try:
+            for offset in dict.fromkeys((self._reserved(), 0, (getattr(self.config, "pad_token_id", None) or 0) + 1)):
+                self._offset = offset
+                windows = self._apart(PROBE_LENGTHS, usual)
+                if windows is None:
+                    continue
+                # what a local layer does not see shows only in a sequence longer than its window
+                longer = min(max(windows, default=0) + PROBE_LENGTHS[0], self.max_length)
+                if not windows or self._apart((longer, *PROBE_LENGTHS[1:]), usual) is not None:
+                    return True
+        except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
+            pass  # a model that does not go through the attention interface says so in one of these ways
+        self.base.set_attn_implementation(usual)
+        return False
+
+    def _apart(self, lengths: tuple[int, ...], usual: str) -> set[int] | None:
+        """The windows of a model that keeps packed sequences of these lengths apart; None if it does not.
+
+        Each must come out as it does alone; and the second must not change at all when those around it do, for a leak
+        may be smaller than what two ways of computing the same thing differ by.
+        """
+        batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.alike(torch.tensor(lengths))
+        self.base.set_attn_implementation(usual)
+        alone = torch.cat(
+            [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in torch.split(batch.ids_T, [*lengths])]
+        )
+        self.base.set_attn_implementation(packing.NAME)
+        packed = self._packed(batch, layout)
+        second = slice(lengths[0], lengths[0] + lengths[1])
+        ids_T = batch.ids_T.flip(0)
+        ids_T[second] = batch.ids_T[second]
+        change = self._packed(replace(batch, ids_T=ids_T), layout)[second] - packed[second]
+        scale = packed.abs().max().clamp(min=1)
+        same = (packed - alone).abs().max() < PROBE_TOLERANCE * scale and change.abs().max() < LEAK_TOLERANCE * scale
+        return layout.windows if same else None
+
+    def pieces(self, max_length: int) -> TokenizerPieces:
+        """The tokenizer at a maximum length, which never exceeds what the encoder has positions for."""
+        unknown = self.tokenizer.unk_token_id
+        return TokenizerPieces(
+            self.tokenizer.backend_tokenizer,
+            max_length=min(max_length, self.max_length),
+            unk_id=self.tokenizer.eos_token_id if unknown is None else unknown,
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a sequence can have at most."""
+        positions = int(getattr(self.config, "max_position_embeddings", 0) or 0)
+        return positions - self._reserved() if positions > 0 else int(1e6)
+
+    def _reserved(self) -> int:
+        table = next((m for n, m in self.base.named_modules() if n.endswith("position_embeddings")), None)
+        padding = getattr(table, "padding_idx", None)
+        return 0 if padding is None else int(padding) + 1
+
+    def masking(self) -> Masking:
+        """What hiding pieces needs to know of the tokenizer."""
+        special = tuple(sorted(self.tokenizer.all_special_ids))
+        return Masking(self.tokenizer.mask_token_id, len(self.tokenizer), special)
+
+    def tokenizer_digest(self) -> str:
+        """A hash of all that decides how text becomes ids."""
+        return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write a normal Hugging Face folder, the language-model head included if there is one."""
+        if self.vocabulary is None:
+            self.base.save_pretrained(folder)
+        else:
+            self.vocabulary.save(self.base, folder)
+        try:
+            self.tokenizer.save_pretrained(folder)
+        except Exception as error:  # the tokenizers library has nothing narrower for a file that cannot be written
+            raise OSError(str(error)) from error
+
+
+class _Reached(Exception):
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+def _stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+    raise _Reached(args[0] if args else kwargs["hidden_states"])
+
+
+def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
+    ids_T = torch.arange(sum(lengths)).remainder(max(vocabulary - 6, 1)) + 5
+    none, passes = torch.zeros(0, dtype=torch.long), len(lengths)
+    return Batch(passes, ids_T, torch.tensor(lengths), torch.zeros_like(ids_T), none, none, torch.zeros(passes),
+                 torch.arange(passes))  # fmt: skip
+
+
+def _language_ids(config: Any, name: str) -> dict[str, int]:
+    """The ids of the languages that an XLM has embeddings for; English is among them, or stands for the default one.
+
+    Raises:
+        UserError: they are not numbers of embeddings.
+    """
+    if not getattr(config, "use_lang_emb", True) or getattr(config, "n_langs", 1) < 2:
+        return {}
+    named = getattr(config, "lang2id", {})
+    ids = {ENGLISH: config.lang_id} | named if isinstance(named, dict) else {}
+    if not ids or not all(type(id) is int and 0 <= id < config.n_langs for id in ids.values()):
+        what = f"config.json needs lang_id, and lang2id with languages and ids, below n_langs ({config.n_langs})"
+        raise UserError(what, where=name)
+    return {str(code): id for code, id in ids.items()}
+
+
+def quiet() -> None:
+    """Keep transformers from writing bars and reports; what matters of them is said by `load` itself."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def load(name: str, *, remote_code: bool = False) -> Encoder:
+    """Load an encoder from a folder or from the Hub (`id` or `id@revision`), weights as float32.
+
+    Every weight that the encoder needs must be in the checkpoint. No pickle is read; no code of the checkpoint's own is
+    run unless `remote_code`.
+
+    Raises:
+        UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoTokenizer
+
+    quiet()
+    place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
+    weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    weights["ignore_mismatched_sizes"] = True  # not ignored at all, but told apart below
+    folder.check(name)
+    try:
+        config = AutoConfig.from_pretrained(place, **common)
+        tokenizer = AutoTokenizer.from_pretrained(place, **common)
+        if type(config) in AutoModelForMaskedLM._model_mapping:
+            lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
+            prefix = lm.base_model_prefix + "."
+            missing = [key for key in info["missing_keys"] if not key.startswith(prefix)]
+            needed = {*info["missing_keys"]} - {*missing}
+            base, lm = getattr(lm, lm.base_model_prefix), None if missing else lm
+        else:
+            # of an encoder-decoder such as mT5 the encoder alone
+            auto = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
+            base, info = auto.from_pretrained(place, config=config, **weights)
+            lm, prefix, needed = None, base.base_model_prefix + ".", {*info["missing_keys"]}
+        pooler = ("pooler.", f"{prefix}pooler.")
+        folder.check_whole(name, [key for key in needed if not key.startswith(pooler)], info["mismatched_keys"])
+        folder.check_taken(name, (part for part, _ in base.named_children()), prefix, info["unexpected_keys"])
+        folder.check_types(name, (key for key, _ in base.named_parameters()))
+    except SafetensorError as error:
+        raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
+    except UserError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        hint = "are its config.json, tokenizer.json and tokenizer_config.json whole?"
+        if not Path(name).exists():
+            hint = "not a folder here; without the Hub, give a folder"
+        raise UserError(f"cannot be loaded as an encoder: {first}", where=name, hint=hint) from error
+    if getattr(base, "pooler", None) is not None:
+        base.pooler = None
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
+    made = Encoder(base, tokenizer, lm=lm, notes=folder.unused(info["unexpected_keys"]), name=name)
+    _fits(name, made)
+    return made
+
+
+def _fits(name: str, made: Encoder) -> None:
+    """Refuse a tokenizer that cannot be used, or is of another encoder with more pieces; and too few positions."""
+    if made.max_length < SHORTEST:
+        raise UserError(f"takes no more than {made.max_length} tokens", where=name, hint=f"{SHORTEST} are needed")
+    try:
+        around = made.pieces(SHORTEST).single([])[0]
+        highest = max(made.tokenizer.get_vocab().values())
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise UserError(f"the tokenizer cannot be used: {error}", where=name) from error
+    if not around:
+        raise UserError("the tokenizer puts no special token around a text", where=name,
+                        hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
+    if highest >= made.config.vocab_size:
+        raise UserError(
+            f"the tokenizer has the id {highest}, the encoder only {made.config.vocab_size} pieces",
+            where=name,
+            hint="is this the tokenizer of another model?",
+        )
+
+
+def ready(encoder: Encoder) -> Encoder:
+    """An encoder on the device, in evaluation mode."""
+    encoder.to(device.device()).eval()
+    device.spread(encoder.config.hidden_size)
+    return encoder

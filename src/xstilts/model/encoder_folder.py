@@ -1,0 +1,150 @@
+"""The folder of an encoder: whether it is whole, by its files and by the names, shapes and types of its weights."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xstilts.errors import UserError, nearest
+from xstilts.utils.files import read_json
+
+BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
+"""What a checkpoint may have among its weights that none of them is."""
+
+
+def check(name: str) -> None:
+    """See at once, without loading weights, whether a local folder can be an encoder.
+
+    Raises:
+        UserError: a path that is no folder, or a folder without config.json, safetensors weights or a tokenizer.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            beside = folder.parent
+            names = [entry.name for entry in beside.iterdir()] if beside.is_dir() else []
+            hint = nearest(folder.name, names) if names else f"relative to {Path.cwd()}" if name[0] == "." else ""
+            raise UserError("no such folder", where=name, hint=hint)
+        return
+    if not folder.is_dir():
+        raise UserError("is a file; an encoder is a folder with config.json", where=name)
+    if not (folder / "config.json").is_file():
+        raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
+    try:
+        read_json(folder / "config.json")
+    except ValueError as error:
+        raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin"))
+        raise UserError(
+            "has only pickled weights (.bin), which are never read" if pickled else "has no weights (*.safetensors)",
+            where=name,
+            hint="save the model again with transformers: save_pretrained writes safetensors" if pickled else "",
+        )
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")
+
+
+def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
+    """Refuse a checkpoint without all the weights that its config.json tells of."""
+    hint = "are these the weights of another model than config.json tells of?"
+    if missing:
+        raise UserError(
+            f"the checkpoint lacks {_counted(missing)} that the encoder needs: {_some(sorted(missing))}",
+            where=name,
+            hint=hint,
+        )
+    for key, there, needed in sorted(mismatched, key=lambda row: row[0]):
+        raise UserError(f"the shape of {key} is {list(there)}, config.json needs {list(needed)}", where=name, hint=hint)
+
+
+def check_taken(name: str, parts: Iterable[str], prefix: str, unexpected: Iterable[str]) -> None:
+    """Refuse a checkpoint with weights of the encoder that its config.json leaves out, such as those of more layers.
+
+    Args:
+        name: the encoder.
+        parts: of the model that was made.
+        prefix: before their names in the checkpoint, or nothing is.
+        unexpected: the checkpoint's weights that the model has no place for.
+    """
+    known = {*parts} - {"pooler", "decoder"}
+    own = [key for key in unexpected if {key.partition(".")[0], key.removeprefix(prefix).partition(".")[0]} & known]
+    left = sorted(key for key in own if key.rpartition(".")[2] not in BUFFERS)
+    if left:
+        raise UserError(f"config.json leaves out {_counted(left)} of the encoder: {_some(left)}", where=name,
+                        hint="does it tell of fewer layers than there are?")  # fmt: skip
+
+
+def check_types(name: str, weights: Iterable[str]) -> None:
+    """See that an encoder's weights are stored as fractions; transformers takes integers for the weights themselves.
+
+    Args:
+        name: a folder, or an encoder of the Hub that was fetched.
+        weights: their names in the model, before which a file may have others.
+
+    Raises:
+        UserError: some are stored as integers.
+    """
+    known, folder = set(weights), place(name)
+    for path in sorted(folder.glob("*.safetensors")) if folder else ():
+        types: dict[str, str] = {}
+        with suppress(ValueError, AttributeError, KeyError, TypeError):  # a file that is none of the encoder's
+            types = {key: str(tensor["dtype"]) for key, tensor in header(path).items()}
+        for key, kind in types.items():
+            if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
+                hint = "quantised weights cannot be trained: give the encoder as it was before"
+                raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=hint)
+
+
+def unused(keys: Iterable[str]) -> str:
+    """A line on the weights that a checkpoint has beside the encoder; of many with the same beginning their number."""
+    rest = sorted(keys)
+    counts = Counter(key.partition(".")[0] for key in rest)
+    many = {part: count for part, count in counts.items() if count > 3}
+    said = [f"{part} ({count} weights)" for part, count in many.items()]
+    said += [key for key in rest if key.partition(".")[0] not in many]
+    return f"not used: {', '.join(said)}" if said else ""
+
+
+def _counted(weights: Sequence[str]) -> str:
+    return "a weight" if len(weights) == 1 else f"{len(weights)} weights"
+
+
+def _some(weights: Sequence[str]) -> str:
+    return ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
+
+
+def place(name: str, file: str = "config.json") -> Path | None:
+    """The folder of an encoder or a tokenizer; for one of the Hub (`id` or `id@revision`) where it was fetched to.
+
+    What was fetched is known by `file`, which each of them has.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    repo, _, revision = name.partition("@")
+    try:
+        found = try_to_load_from_cache(repo, file, revision=revision or None)
+    except HFValidationError:  # a folder that is not there; whoever loads it says so
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Type and shape of each tensor of a safetensors file, by its header: 8 bytes of length, then JSON.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path} is no safetensors file")
+        tensors = json.loads(file.read(length))
+    return {key: tensor for key, tensor in tensors.items() if key != "__metadata__"}

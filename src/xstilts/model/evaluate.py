@@ -1,0 +1,79 @@
+"""Evaluation: encoder, head, task, language, split in; predictions and scores out. The only such path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xstilts.formats.base import Example, Format, Prediction
+from xstilts.metrics import METRICS
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.model.forward import keep
+from xstilts.model.heads import Head
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Answers to the examples of one split in one language that ask, their scores by metric, the threshold used.
+
+    `indices` are the numbers of the examples that ask; `references` are None without labels; `scores` are in the
+    metrics' units, and empty without labels.
+    """
+
+    indices: list[int]
+    predictions: list[Prediction]
+    references: list[Prediction | None]
+    scores: dict[str, float]
+    threshold: float | None
+
+
+def evaluate(
+    encoder: Encoder, head: Head, format: Format, metrics: Sequence[str], examples: Sequence[Example],
+    features: FeatureSet, *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
+    threshold: float | None = None, tune: bool = False,
+) -> Evaluated:  # fmt: skip
+    """Predict and score.
+
+    Args:
+        encoder: in evaluation mode.
+        head: of the format's kind.
+        format: decodes what the head keeps.
+        metrics: names in `metrics.METRICS`.
+        examples: what `features` were made of, in the same order.
+        features: forward passes.
+        language: of the examples; some metrics and encoders depend on it.
+        precision: of the forward passes.
+        threshold: tuned on other data before; None where there is none.
+        tune: tune the threshold on these very examples.
+    """
+    assert len(examples) == features.examples
+    kept = keep(encoder, head, format, features, precision, language)
+    if tune:
+        threshold = format.calibrate(examples, kept)
+    predictions = format.decode(examples, kept, threshold)
+    indices = [i for i, example in enumerate(examples) if format.asks(example)]
+    references = [format.reference(examples[i], i) for i in indices]
+    assert len(predictions) == len(references)
+    scores = {}
+    if all(reference is not None for reference in references):
+        scores = {name: METRICS[name].score(references, predictions, language) for name in metrics}
+    return Evaluated(indices, predictions, references, scores, threshold)
+
+
+def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example], language: str) -> dict[str, float]:
+    """What the best of the answers that look at nothing gets, by metric; empty where there are none, or no labels.
+
+    Args:
+        format: knows such answers; see `Format.blind`.
+        metrics: names in `metrics.METRICS`.
+        examples: of one split.
+        language: of the examples.
+    """
+    references = [format.reference(example, i) for i, example in enumerate(examples) if format.asks(example)]
+    if None in references:
+        return {}
+    blind = list(format.blind(examples))
+    scores = {name: [METRICS[name].score(references, answers, language) for answers in blind] for name in metrics}
+    return {name: max(tried) for name, tried in scores.items() if tried}

@@ -1,0 +1,210 @@
+"""Token features: examples as ragged arrays that are built once, kept on disk, and mapped into memory."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xstilts.errors import UserError
+from xstilts.formats.base import Example, Format
+from xstilts.model import arrays
+from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.utils import locks
+
+CHUNK = 512
+"""Examples that are tokenized at once; bounds the memory of building."""
+
+Block: TypeAlias = dict[str, NDArray[Any]]
+"""Some rows of each array of a feature set."""
+
+COUNTS = {"ids_at": "ids_T", "marks_at": "marks_M", "notes_at": "notes_N", "first": "second_F", "drawn": "first"}
+"""Arrays that hold places in another one."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M marks, N notes).
+
+    ids_T of pass f is the slice [ids_at[f]:ids_at[f+1]], its marks and targets_M are [marks_at[f]:marks_at[f+1]], its
+    notes_N are [notes_at[f]:notes_at[f+1]]; the passes of example e are first[e]..first[e+1]. Each array is of the
+    smallest integer type that holds its values, so mind what is computed with them.
+    """
+
+    ids_T: NDArray[Any]
+    ids_at: NDArray[Any]
+    marks_M: NDArray[Any]
+    targets_M: NDArray[Any]
+    marks_at: NDArray[Any]
+    second_F: NDArray[Any]
+    notes_N: NDArray[Any]
+    notes_at: NDArray[Any]
+    first: NDArray[Any]
+    drawn: NDArray[Any]
+    """The examples of an epoch, each as often as it is seen: once, unless they were drawn from more or fewer."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples of an epoch."""
+        return len(self.drawn)
+
+    @property
+    def lengths_F(self) -> NDArray[np.int64]:
+        """Tokens of each forward pass, special tokens included."""
+        return np.diff(self.ids_at).astype(np.int64)
+
+    @property
+    def example_F(self) -> NDArray[np.int64]:
+        """The example that each forward pass belongs to."""
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+
+    @property
+    def notes(self) -> list[NDArray[np.int32]]:
+        """The notes of each forward pass."""
+        return np.split(self.notes_N.astype(np.int32), self.notes_at[1:-1]) if len(self.notes_N) else []
+
+    @classmethod
+    def build(cls, format: Format, examples: Iterable[Example], pieces: TokenizerPieces) -> FeatureSet:
+        """Tokenize the examples, in memory."""
+        blocks = list(_blocks(format, ((example, 1) for example in examples), pieces))
+        return cls(*(np.concatenate([block[field.name] for block in blocks]) for field in fields(cls)))
+
+    @classmethod
+    def load(cls, folder: Path) -> FeatureSet:
+        """Map the arrays of a folder into memory."""
+        return cls(*(arrays.mapped(folder / f"{field.name}.npy") for field in fields(cls)))
+
+
+def _blocks(
+    format: Format, examples: Iterable[tuple[Example, int]], pieces: TokenizerPieces
+) -> Generator[Block, None, None]:
+    """The arrays of examples, and of how often each is in an epoch, a chunk at a time.
+
+    The chunks are made in threads, of which one assembles while another is inside of the tokenizer. What comes out
+    does not depend on their number.
+    """
+    rest, threads = iter(examples), _processors() + 1
+    sizes = dict.fromkeys((field.name for field in fields(FeatureSet)), 0)
+    yield {name: np.zeros(int(name in COUNTS and name != "drawn"), np.int64) for name in sizes}
+    waiting: deque[Future[Block]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while (some := list(islice(rest, CHUNK))) or waiting:
+                if some:
+                    waiting.append(pool.submit(_block, format, some, pieces))
+                if len(waiting) > threads or not some:
+                    block = waiting.popleft().result()
+                    yield {name: array + sizes[COUNTS[name]] if name in COUNTS else array
+                           for name, array in block.items()}  # fmt: skip
+                    sizes = {name: size + len(block[name]) for name, size in sizes.items()}
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _block(format: Format, examples: Sequence[tuple[Example, int]], pieces: TokenizerPieces) -> Block:
+    """The arrays of some examples; places are counted from these."""
+    rows = list(format.features([example for example, _ in examples], pieces))
+    notes = [row.notes for row in rows]
+    passes = np.bincount([row.example for row in rows], minlength=len(examples))
+    times = np.array([number for _, number in examples])
+    return {
+        "ids_T": _flat([row.ids for row in rows]),
+        "ids_at": np.cumsum([len(row.ids) for row in rows]),
+        "marks_M": _flat([row.marks for row in rows]),
+        "targets_M": _flat([row.targets for row in rows]),
+        "marks_at": np.cumsum([len(row.marks) for row in rows]),
+        "second_F": np.array([row.second for row in rows]),
+        "notes_N": np.concatenate(notes).astype(np.int32) if any(map(len, notes)) else np.zeros(0, np.int32),
+        "notes_at": np.cumsum([len(row) for row in notes]),
+        "first": np.cumsum(passes),
+        "drawn": np.repeat(np.arange(len(examples)), times),
+    }
+
+
+def _flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+    return np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows)))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for cycles of garbage, which takes a sixth of the time and finds none: rows hold no cycle."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def key(format: Format, pieces: TokenizerPieces, tokenizer: str, source: str) -> str:
+    """The name of a feature set, from all that it depends on.
+
+    That is the format with its values and version, the tokenizer's digest, the maximum length, and `source`, which
+    tells the content of the rows.
+    """
+    spec = [format.name, format.version, format.model_dump(mode="json"), tokenizer, pieces.max_length, source]
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def stored(
+    store: Path,
+    format: Format,
+    pieces: TokenizerPieces,
+    tokenizer: str,
+    source: str,
+    read: Callable[[], Iterable[tuple[Example, int]]],
+) -> FeatureSet:
+    """Features from the store, or built of what is read, as a stream, and put there.
+
+    Where they are is told by their `key`; of several processes that want them one builds, the others wait for it.
+    `read` gives examples, and how often each is in an epoch.
+    """
+    folder = store / key(format, pieces, tokenizer, source)
+    if (there := _there(folder)) is not None:
+        return there
+    store.mkdir(parents=True, exist_ok=True)
+    with locks.claimed(folder.with_suffix(".lock"), wait=True):
+        if (there := _there(folder)) is not None:
+            return there
+        shutil.rmtree(folder, ignore_errors=True)  # a part of it may be gone
+        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
+        part.mkdir()
+        try:
+            # the threads that build blocks end here, come what may
+            with _uncollected(), closing(_blocks(format, read(), pieces)) as blocks:
+                arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
+            if not FeatureSet.load(part).examples:
+                raise UserError("no example is left to work on", where=source)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return FeatureSet.load(folder)
+
+
+def _there(folder: Path) -> FeatureSet | None:
+    """Stored features, if they are there and whole."""
+    try:
+        return FeatureSet.load(folder)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None

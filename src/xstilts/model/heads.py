@@ -1,0 +1,211 @@
+"""The heads: what turns an encoder's hidden states into scores, a loss, and what is kept for decoding."""
+
+# Shape suffixes: T = tokens of the batch, B = forward passes, M = marked positions, H = hidden size, C = classes
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from xstilts.formats.base import IGNORED, HeadSpec
+from xstilts.model.batch import Batch
+
+DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout", "dropout_rate")
+"""What a configuration may call the dropout of a head, or else of hidden states; the first that has a value counts."""
+
+
+class Head(nn.Module, ABC):
+    """A head; `outputs` is whatever its `forward` gives."""
+
+    competes = False
+    """Whether the forward passes of an example are compared, so that they must go through together."""
+
+    @abstractmethod
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """Scores at the marked positions (or vectors), from the hidden states of the real tokens."""
+
+    def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy over the counted targets, in nats; a scalar."""
+        return cross_entropy(outputs_MC.float(), batch.targets_M, ignore_index=IGNORED)
+
+    def terms(self, batch: Batch) -> int:
+        """Over how many terms the loss of a batch is the mean: what its parts weigh when it is split."""
+        return int((batch.targets_M != IGNORED).sum())
+
+    @abstractmethod
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """One array for each forward pass, on the CPU, as small as decoding allows."""
+
+
+class Pooled(Head):
+    """Scores of a whole text from its first token: pooler (dense, tanh), then dropout, dense, tanh, dropout, linear.
+
+    This is jiant's classification head on the encoder's pooler; there the pooler is carried on from phase to phase,
+    here it belongs to the head and is drawn anew with it. With a single output, the forward passes of an example
+    compete (multiple choice): the loss is the cross-entropy over them, averaged over examples; the target is 1 for the
+    right one, 0 for the others. Keeps [C] scores.
+    """
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.pooler, self.dense = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
+        self.competes = outputs == 1
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.marks_M]))
+        dense_MH = torch.tanh(self.dense(self.dropout(pooled_MH)))
+        return _scores(self.out, self.dropout(dense_MH))
+
+    def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
+        """Mean over texts, or over examples where their texts compete, in nats."""
+        if not self.competes:
+            return super().loss(outputs_MC, batch)
+        scores_B = outputs_MC[:, 0]
+        right_B, sums_E = batch.targets_M == 1, _log_sum_exp(scores_B, batch.example_B, batch.examples)
+        return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
+
+    def terms(self, batch: Batch) -> int:
+        """Texts, or right ones among those that compete."""
+        return int((batch.targets_M == 1).sum()) if self.competes else super().terms(batch)
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[C] scores of each text."""
+        return list(outputs.cpu().numpy())
+
+
+def _scores(layer: nn.Linear, hidden_NH: Tensor) -> Tensor:
+    """[N, C] scores in float32, under autocast too: in bfloat16 scores that are close would be equal."""
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        scores_NC: Tensor = layer(hidden_NH.float())
+    return scores_NC
+
+
+def _log_sum_exp(scores_N: Tensor, group_N: Tensor, groups: int) -> Tensor:
+    """Log sum exp over the rows of each group; the group's own maximum keeps it from overflow and from vanishing."""
+    index = group_N.view(-1, *[1] * (scores_N.dim() - 1)).expand_as(scores_N)
+    top_G = scores_N.new_full((groups, *scores_N.shape[1:]), -torch.inf).scatter_reduce(
+        0, index, scores_N.detach(), "amax"
+    )
+    sums_G = torch.zeros_like(top_G).index_add(0, group_N, (scores_N - top_G[group_N]).exp())
+    return sums_G.log() + top_G
+
+
+class PerToken(Head):
+    """Scores of each marked token: dropout, linear. Keeps the best class of each mark."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        return _scores(self.out, self.dropout(hidden_TH[batch.marks_M]))
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[M of the forward pass] classes."""
+        best_M = outputs.argmax(-1).cpu().numpy().astype(np.int32)
+        return np.split(best_M, batch.marks_B.cpu().cumsum(0)[:-1].numpy())
+
+
+class SpanEnds(Head):
+    """Scores of each token for being the first and the last of an answer; the two marks are the right ones.
+
+    Loss is the mean of the two cross-entropies over a forward pass's tokens. Keeps [L, 2] scores.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(hidden, 2)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[T, 2] scores."""
+        return _scores(self.out, hidden_TH)
+
+    def loss(self, outputs_T2: Tensor, batch: Batch) -> Tensor:
+        """Mean over forward passes and over the two ends, in nats."""
+        row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
+        right_B2 = outputs_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
+        return (_log_sum_exp(outputs_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
+
+    def terms(self, batch: Batch) -> int:
+        """Forward passes."""
+        return len(batch.lengths_B)
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[L, 2] scores of each forward pass."""
+        ends = batch.lengths_B.cpu().cumsum(0)[:-1].numpy()
+        return np.split(outputs.cpu().numpy(), ends)
+
+
+class MeanPool(Head):
+    """The mean of all real tokens' hidden states, special tokens included; no parameters. Keeps [H] vectors."""
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[B, H] vectors."""
+        row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=hidden_TH.device), batch.lengths_B)
+        sums_BH = hidden_TH.new_zeros(len(batch.lengths_B), hidden_TH.shape[1], dtype=torch.float32)
+        return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
+
+    def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
+        """There is none: nothing is trained."""
+        raise AssertionError("a mean-pooling head is never trained")
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[H] vectors."""
+        return list(outputs.cpu().numpy())
+
+
+class Vocabulary(Head):
+    """The encoder's own language-model head, at the marked positions only. Keeps [summed loss in nats, count]."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, V] scores over the vocabulary."""
+        scores_MV: Tensor = self.module(hidden_TH[batch.marks_M])
+        return scores_MV
+
+    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+        """[2] sums of each forward pass."""
+        nats_M = cross_entropy(outputs.float(), batch.targets_M, reduction="none").double().cpu().numpy()
+        parts = np.split(nats_M, batch.marks_B.cpu().cumsum(0)[:-1].numpy())
+        return [np.array([part.sum(), len(part)]) for part in parts]
+
+
+def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None) -> Head:
+    """Make the head that a format asks for, its parameters drawn anew.
+
+    Linear layers are drawn as torch draws them (uniform, by width), which at XLM-R's widths is the usual 0.02 and does
+    not starve the gradient of a narrow encoder.
+
+    Args:
+        spec: kind and number of outputs.
+        config: the encoder's configuration; gives hidden size and dropout (`DROPOUT`; 0.1 if it has none).
+        vocabulary: the encoder's language-model head, or None if its checkpoint has none.
+    """
+    hidden = config.hidden_size
+    dropout = next((rate for name in DROPOUT if (rate := getattr(config, name, None)) is not None), 0.1)
+    makers: dict[str, Callable[[], Head]] = {
+        "pooled": lambda: Pooled(hidden, spec.outputs, dropout),
+        "token": lambda: PerToken(hidden, spec.outputs, dropout),
+        "span": lambda: SpanEnds(hidden),
+        "mean": MeanPool,
+        "vocabulary": lambda: Vocabulary(_present(vocabulary)),
+    }
+    return makers[spec.kind]()
+
+
+def _present(vocabulary: nn.Module | None) -> nn.Module:
+    assert vocabulary is not None, "checked before the study starts"
+    return vocabulary

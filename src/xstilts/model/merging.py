@@ -1,0 +1,90 @@
+"""Make one encoder of several: weights averaged, or differences added, a tensor at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from xstilts.errors import UserError
+
+
+def merge(sources: Sequence[Path], to: Path, *, heads: Sequence[int] = (), scale: float | None = None) -> None:
+    """Write the mean of the weights of several steps; with a scale, base + scale x the sum of (weights - base).
+
+    The latter adds task vectors (Ilharco et al. 2023: Editing Models with Task Arithmetic). Files are read one weight
+    at a time, so that little more than the result is in memory; numbers are float64 while they are computed with. What
+    is no floating-point number, and what lies beside the weights, is taken from the first source.
+
+    Args:
+        sources: folders with `encoder` (all of one shape) and `head-<i>.safetensors`; with a scale, the base first.
+        to: the folder to write the same into.
+        heads: which heads are merged with the encoder.
+        scale: of the vectors.
+
+    Raises:
+        UserError: weights that cannot be read, or that are not those of the first source in name and shape.
+    """
+    first = sources[0]
+    shutil.copytree(first / "encoder", to / "encoder", ignore=shutil.ignore_patterns("*.safetensors"))
+    paths = [*sorted(first.glob("encoder/*.safetensors")), *(first / f"head-{i}.safetensors" for i in heads)]
+    for path in paths:
+        name = path.relative_to(first)
+        save_file(_merged([source / name for source in sources], scale), to / name, metadata={"format": "pt"})
+
+
+def _merged(paths: Sequence[Path], scale: float | None) -> dict[str, Tensor]:
+    with ExitStack() as opened:
+        files = [opened.enter_context(_opened(path)) for path in paths]
+        shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in files]  # noqa: SIM118
+        for path, found in zip(paths, shapes, strict=True):
+            if found != shapes[0]:
+                raise UserError(f"has not the weights of {paths[0]}", where=str(path), hint=_again(path))
+        return {name: _of_one([file.get_tensor(name) for file in files], scale) for name in shapes[0]}
+
+
+def _of_one(weights: Sequence[Tensor], scale: float | None) -> Tensor:
+    made = weights[0].clone()
+    if made.is_floating_point():
+        for out_N, *in_N in zip(*(torch.split(weight.flatten(), CHUNK) for weight in (made, *weights)), strict=True):
+            all_SN = torch.stack(in_N).double()
+            out_N.copy_(all_SN.mean(0) if scale is None else all_SN[0] + scale * (all_SN[1:] - all_SN[0]).sum(0))
+    return made
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=_again(path)) from error
+
+
+def _again(path: Path) -> str:
+    step = next(folder for folder in path.parents if folder.name != "encoder")
+    return f"delete {step} and run again"
+
+
+def link(source: Path, to: Path) -> None:
+    """A copy of a folder that takes no room, where the file system can do that."""
+    shutil.copytree(source, to, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, to: str) -> None:
+    try:
+        os.link(source, to)
+    except OSError:  # this file system has no links
+        shutil.copy2(source, to)
+
+
+CHUNK = 2**20
+"""Numbers of a weight that are computed with at once, in float64."""

@@ -1,0 +1,154 @@
+"""New encoders: random weights of a given shape, and a tokenizer trained on given text, or given itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from xstilts.compute import device
+from xstilts.errors import UserError
+from xstilts.model.encoder import Encoder, quiet
+from xstilts.model.encoder_folder import place
+from xstilts.model.shape import NewEncoder
+from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.utils.files import digest
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""In XLM-R's order."""
+NAMED = {
+    "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+    "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
+}  # fmt: skip
+"""What each is for."""
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Where a tokenizer's content may be."""
+
+
+def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) -> Encoder:
+    """An encoder of XLM-R's kind with random weights and without dropout.
+
+    Args:
+        shape: layers, hidden size, heads, vocabulary, longest sequence, seed.
+        texts: what its tokenizer is trained on, if none is given.
+        tokenizer: the tokenizer it is given, as `given` returns it.
+    """
+    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
+
+    quiet()
+    if tokenizer is None:
+        tokenizer = _wrapped(train_tokenizer(texts, shape.vocabulary, shape.tokenizer), NAMED)
+    tokenizer.model_max_length = shape.max_length
+    config = XLMRobertaConfig(
+        vocab_size=max(tokenizer.get_vocab().values()) + 1,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        max_position_embeddings=shape.max_length + tokenizer.pad_token_id + 1,  # positions count from there
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        layer_norm_eps=1e-5,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    device.seed(shape.seed)
+    lm = XLMRobertaForMaskedLM(config)
+    return Encoder(lm.roberta, tokenizer, lm=lm)
+
+
+def _wrapped(tokenizer: Tokenizer, named: Mapping[str, str | None], others: Iterable[str] = ()) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        **named,
+        extra_special_tokens=list(others),
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def given(name: str) -> Any:
+    """The tokenizer of a folder or of the Hub (`id` or `id@revision`), to be a new encoder's own.
+
+    Raises:
+        UserError: it cannot be loaded, is not a fast one, lacks a special token, or puts none around a text.
+    """
+    from transformers import AutoTokenizer
+
+    quiet()
+    place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    try:
+        theirs = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **({"revision": revision} if revision else {})
+        )
+        backend: Tokenizer = theirs.backend_tokenizer
+    except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        if "trust_remote_code" in str(error):
+            raise UserError("the tokenizer is code of its own, which is not run", where=name) from error
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        hint = "are its tokenizer.json and tokenizer_config.json whole?" if Path(name).exists() else "not a folder here"
+        raise UserError(f"cannot be loaded as a fast tokenizer: {first}", where=name, hint=hint) from error
+    first, last = theirs.cls_token or theirs.bos_token, theirs.sep_token or theirs.eos_token
+    needed = {"mask": theirs.mask_token, "pad": theirs.pad_token, "cls or bos": first, "sep or eos": last}
+    lacking = [what for what, token in needed.items() if token is None]
+    if lacking:
+        hint = "name it in its tokenizer_config.json; a new encoder has a row for each of its pieces"
+        raise UserError(f"the tokenizer has no {' and no '.join(lacking)} token", where=name, hint=hint)
+    pieces = TokenizerPieces(backend, max_length=16, unk_id=0)
+    if pieces.single([])[1] == 0:
+        raise UserError("the tokenizer puts no token before a text", where=name,
+                        hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
+    vocabulary = theirs.get_vocab()
+    if max(vocabulary.values()) > 2 * len(vocabulary) + 1000:  # each id up to there would get a row
+        what = f"the tokenizer has {len(vocabulary):,} pieces, but ids up to {max(vocabulary.values()):,}"
+        raise UserError(what, where=name, hint="number its pieces anew")
+    if theirs.mask_token == theirs.pad_token:
+        raise UserError("the tokenizer has one token for mask and pad", where=name, hint="name two")
+    named = {"bos_token": theirs.bos_token or first, "cls_token": first, "eos_token": theirs.eos_token or last,
+             "sep_token": last, "pad_token": theirs.pad_token, "unk_token": theirs.unk_token,
+             "mask_token": theirs.mask_token}  # fmt: skip
+    return _wrapped(backend, named, [token for token in theirs.all_special_tokens if token not in named.values()])
+
+
+def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
+    """Those of the files of a tokenizer, or of an encoder, that are on this machine, with their sha256.
+
+    The first of them is one that all have.
+    """
+    there = place(name, wanted[0])
+    return {str(path): digest(path) for file in wanted if there and (path := there / file).is_file()}
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> Tokenizer:
+    """A tokenizer with XLM-R's special tokens around one text and around a pair.
+
+    Args:
+        texts: what it is trained on, one at a time.
+        vocabulary: pieces at most, special tokens included.
+        kind: byte-pair pieces (`bpe`), or whole `words`, cut where the script changes. (Unigram pieces, as XLM-R has,
+            cannot be trained to the same result twice.)
+    """
+    special = list(SPECIAL)
+    trainer: trainers.Trainer
+    if kind == "words":
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Whitespace(), pre_tokenizers.UnicodeScripts()]
+        )
+        trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer

@@ -1,0 +1,1 @@
+"""What a trained step says to an example."""

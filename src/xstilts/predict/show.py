@@ -1,0 +1,263 @@
+"""One example followed through its format: row, example, pieces, targets, prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xstilts.data.examples import Batchable, locate
+from xstilts.data.readers import read
+from xstilts.errors import UserError, nearest
+from xstilts.formats import Span
+from xstilts.formats.base import IGNORED, Example, Features, Format, Row
+from xstilts.formats.choose import Choice
+from xstilts.formats.span import Question
+from xstilts.store.step_record import DROPPED
+from xstilts.tasks import TASKS
+from xstilts.tasks.own import with_own
+from xstilts.tasks.task import Split, Task
+from xstilts.utils.files import read_json
+from xstilts.utils.models import home
+
+Place: TypeAlias = tuple[str, int, int] | None
+"""A text, and the first and last + 1 character of the answer in it."""
+
+OPEN, CLOSE = ">>", "<<"
+"""What an answer is marked by."""
+AROUND = 16
+"""Pieces that are shown beside the ends of a forward pass, the beginning of the second text, and what is marked."""
+
+
+def lines(
+    name: str, language: str, index: int, *, split: Split | None, data: Path | None, encoder: str | None,
+    use: Sequence[Path],
+) -> Iterator[str]:  # fmt: skip
+    """What the command prints.
+
+    Args:
+        name: a task.
+        language: one of the task's languages.
+        index: number of the example in its split, from 0.
+        split: by default the first of dev, test and train that is there.
+        data: the data folder.
+        encoder: a folder, a Hub id, or a step of a run folder, whose head then predicts.
+        use: YAML files with tasks of one's own.
+
+    Raises:
+        UserError: no such task, language, split, file or example.
+    """
+    tasks = with_own(use)
+    if name not in tasks:
+        raise UserError(f"unknown task '{name}'", hint=nearest(name, tasks))
+    task = tasks[name]
+    if split is None:
+        split = _there(task, language, data)
+    if split not in task.data:
+        raise UserError(f"the task '{name}' has no {split} split", hint=f"it has {', '.join(task.data)}")
+    known = task.languages_of(split)
+    if language not in known:
+        raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
+    if task.format.open:
+        if "train" not in task.data:
+            raise UserError(f"the task '{name}' takes its labels from training data, and has none",
+                            hint="give it `labels`, or `data` to train on")  # fmt: skip
+        examples = locate(task, task.data["train"], task.train_languages, data, train=True).read()
+        task = task.model_copy(update={"format": task.format.closed(examples)})
+    rows = locate(task, task.data[split], (language,), data)
+    row, example = _pick(task, rows, language, index)
+    yield f"task        {task.name} ({task.format.name}), {language}, {split}, example {index}"
+    yield f"file        {row.where}"
+    place = (example.context, *found) if isinstance(example, Question) and (found := example.place()) else None
+    yield from _block("row", (f"{key}: {_short(value, place)}" for key, value in row.values.items()))
+    yield from _block("example", _told(example, place))
+    asks, reference = task.format.asks(example), task.format.reference(example, index)
+    yield f"reference   {_short(reference) if asks else 'none: it asks nothing, others may find it'}"
+    if encoder is None:
+        yield "pieces      give --encoder to see them"
+        return
+    yield from _through(task, example, encoder, language)
+
+
+def _there(task: Task, language: str, data: Path | None) -> Split:
+    """The first split that has files for the language, or that should have some."""
+    kinds: tuple[Split, ...] = ("dev", "test", "train")
+    splits = [split for split in kinds if split in task.data]
+    for split in splits:
+        if language in task.languages_of(split):
+            with suppress(UserError):
+                locate(task, task.data[split], (language,), data)
+                return split
+    return splits[0]
+
+
+def _pick(task: Task, rows: Batchable, language: str, index: int) -> tuple[Row, Example]:
+    count = 0
+    for _, found in rows.found:
+        for row in read(found, language, fields=task.format.fields, inputs=task.format.inputs):
+            example = task.format.read(row)
+            if example is None:
+                continue
+            if count == index:
+                return row, example
+            count += 1
+    raise UserError(f"there is no example {index}; the last is {count - 1}", where=", ".join(rows.files))
+
+
+def _block(title: str, values: Any) -> Iterator[str]:
+    for i, value in enumerate(values):
+        yield f"{title if i == 0 else '':12}{value}"
+
+
+def _told(example: Example, place: Place) -> Iterator[str]:
+    """The fields of an example: endings on a line each, with the number that stands for one; the answer marked."""
+    if not hasattr(example, "_asdict"):
+        yield _short(example)
+        return
+    for key, value in example._asdict().items():
+        if isinstance(example, Choice) and value is example.endings:
+            yield from (f"ending {number}: {_short(text)}" for number, text in enumerate(value))
+        elif place is not None and value == place[0]:
+            text, first, last = place
+            marked = f"{text[:first]}{OPEN}{text[first:last]}{CLOSE}{text[last:]}"
+            yield f"{key}: {_short(marked, (marked, first, last))}"
+        elif value is not None:
+            yield f"{key}: {_short(value)}"
+
+
+def _short(value: Any, place: Place = None, width: int = 400) -> str:
+    """A value in at most about `width` characters; of the text that holds the answer those around it."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    first = place[1] if place is not None and place[0] == text else 0
+    start = max(0, min(first - width // 2, len(text) - width))
+    if len(text) <= width:
+        return text
+    return f"{'... ' if start else ''}{text[start : start + width]} ... ({len(text):,} characters)"
+
+
+def _through(task: Task, example: Example, name: str, language: str) -> Iterator[str]:
+    """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
+    from xstilts.model import encoder as encoders
+    from xstilts.model.features import FeatureSet
+    from xstilts.model.forward import keep
+
+    name = home(name)
+    step = Path(name)
+    trained = (step / "step.json").is_file()
+    if (step / DROPPED).is_file():
+        hint = "run the recipe again with `keep: all`, or another word of `keep` that keeps it"
+        raise UserError("the encoder of this step was not kept", where=str(step), hint=hint)
+    owners = _owners(step) if trained else []
+    model = encoders.load(str(step / "encoder") if trained else name)
+    pieces = model.pieces(task.max_length)
+    for k, one in enumerate(task.format.features([example], pieces)):
+        tokens = model.tokenizer.convert_ids_to_tokens(list(one.ids))
+        held = ""
+        if isinstance(task.format, Span) and example.answers:
+            held = ", the answer is pieces {} to {}".format(*one.marks) if any(one.marks) else ", without the answer"
+        yield f"pass {k + 1:<7}{len(tokens)} pieces{held}"
+        yield from _block("pieces", [_pieces(task.format, one, tokens)])
+    if task.format.head.kind == "mean":
+        yield "prediction  none: a sentence is found among all the others, which are not looked at here"
+        return
+    if task.format.head.kind == "vocabulary" and model.vocabulary is None:
+        yield "prediction  none: the encoder has no language-model head"
+        return
+    if task.format.head.kind == "vocabulary" and model.tokenizer.mask_token_id is None:
+        yield "prediction  none: the tokenizer has no mask token"
+        return
+    head, whose = _head(task, step, model, owners) if trained or not task.format.head.trained else (None, "")
+    if head is None:
+        yield "prediction  give a trained step of a run folder as --encoder to see it"
+        return
+    features = FeatureSet.build(task.format, [example], pieces)
+    kept = keep(model.eval(), head.eval(), task.format, features, language=language)
+    if scores := task.format.behind(kept):
+        yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
+    yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"
+
+
+def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
+    """The pieces of a forward pass: those that the head looks at with their targets, few of those far from them."""
+    words = list(tokens)
+    if not isinstance(format, Span):
+        for mark, target in zip(one.marks, one.targets, strict=True):
+            words[mark] += f"={_meaning(format, target)}"
+    elif any(one.marks):
+        first, last = one.marks
+        words[first] = OPEN + words[first]
+        words[last] += CLOSE
+    near = np.array([0, len(words), one.second, *one.marks])
+    shown = [i for i in range(len(words) + 1) if np.abs(near - i).min() <= AROUND]
+    for a, b in reversed([*pairwise(shown)]):
+        if b - a > AROUND:
+            words[a + 1 : b] = [f"... {b - a - 1} more ..."]
+    return " ".join(words)
+
+
+def _meaning(format: Format, target: int) -> str:
+    """What a class stands for; where a single score makes forward passes compete, one of them is right."""
+    if target == IGNORED:
+        return "?"
+    if format.head.outputs == 1:
+        return "right" if target else "wrong"
+    return str(getattr(format, "labels", ())[target])
+
+
+def _owners(step: Path) -> list[str]:
+    """The tasks whose heads a step has, in their order, as its step.json says.
+
+    Raises:
+        UserError: it cannot be read, or the step has no encoder of its own.
+    """
+    try:
+        row: dict[str, Any] = read_json(step / "step.json")
+        kind, parent = row["kind"], row["parent"] and str(row["parent"])
+        names = [str(part["task"]) for part in (row.get("training") or {}).get("parts", ())]
+        names += map(str, (row.get("merging") or {}).get("heads", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("cannot be read", where=str(step / "step.json")) from error
+    if kind == "evaluate":
+        hint = f"give {step.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
+        raise UserError("is an evaluation, which has no encoder of its own", where=str(step), hint=hint)
+    return names
+
+
+def _head(task: Task, step: Path, model: Any, owners: Sequence[str]) -> tuple[Any, str]:
+    """The head for a task: the step's own for it, else one of the same shape and whose that is."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from xstilts.model import heads
+
+    head = heads.build(task.format.head, model.config, model.vocabulary)
+    if not task.format.head.trained:
+        return head, ""
+    heads_of = [(step / f"head-{i}.safetensors", name) for i, name in enumerate(owners)]
+    for path, name in sorted(heads_of, key=lambda pair: pair[1] != task.name):
+        if not path.is_file() or not _alike(task, name):
+            continue
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"the weights cannot be read: {error}", where=str(path)) from error
+        mine = head.state_dict()
+        if state.keys() == mine.keys() and all(state[key].shape == mine[key].shape for key in mine):
+            head.load_state_dict(state)
+            return head, "" if name == task.name else f" (by the head of the task '{name}')"
+    return None, ""
+
+
+def _alike(task: Task, name: str) -> bool:
+    """Whether a task of this name may have the same labels; one that is not built in cannot be looked up."""
+    other = TASKS.get(name)
+    return name == task.name or other is None or _labels(other) == _labels(task)
+
+
+def _labels(task: Task) -> tuple[str, tuple[str, ...]]:
+    return task.format.name, tuple(getattr(task.format, "labels", ()))

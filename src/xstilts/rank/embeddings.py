@@ -1,0 +1,160 @@
+"""What an encoder makes of a task's texts: their mean vector, and the features of what has labels."""
+
+# Shape suffixes: F = forward passes, M = marked tokens, N = labelled tokens, H = hidden size
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xstilts.data.examples import locate
+from xstilts.data.find import look
+from xstilts.errors import StepFailed, UserError
+from xstilts.formats import Retrieve
+from xstilts.formats.base import IGNORED, Example
+from xstilts.formats.retrieve import Entry
+from xstilts.languages import ENGLISH
+from xstilts.model.batch import by_length, collate, generator
+from xstilts.model.encoder import Encoder
+from xstilts.model.features import FeatureSet
+from xstilts.model.forward import TOKENS
+from xstilts.model.heads import MeanPool
+from xstilts.tasks.task import Split, Task
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some examples of a task, in English where there is any, its format closed over them."""
+
+    task: Task
+    split: Split
+    language: str
+    examples: tuple[Example, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to be told apart: not in retrieval and raw text, never outside training data."""
+        return self.split == "train" and self.task.format.head.trained
+
+    @property
+    def note(self) -> str:
+        """What was read where there are no training data."""
+        if self.split == "train":
+            return ""
+        where = f"{self.split} ({self.language})"
+        return f"{self.task.name} has no training data: its texts are the English side of {where}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an encoder makes of a sample: the mean over its texts, and the labelled tokens with their classes."""
+
+    mean_H: NDArray[np.float64]
+    features_NH: NDArray[np.float32]
+    labels_N: NDArray[np.int64]
+
+
+def sample(task: Task, data: Path | None, limit: int) -> Sample:
+    """Draw examples of a task at random, always the same, from its training data, or else from what is scored.
+
+    Of a task that finds translations only the English side is taken.
+
+    Raises:
+        UserError: the data are not there, or cannot be read.
+    """
+    split: Split = "train" if task.trainable else next(split for split in ("dev", "test") if split in task.data)
+    known = sorted(task.languages_of(split), key=lambda code: code != ENGLISH)
+    roots = [] if data is None else [data]
+    code = next((code for code in known if look(task.data[split], code, roots)), known[0])
+    examples = locate(task, task.data[split], (code,), data, train=split == "train").stream()
+    if isinstance(task.format, Retrieve):
+        examples = _one_side(task.format, examples)
+    drawn = _drawn(examples, limit)
+    if not drawn:
+        raise UserError(f"its {split} data hold no text to look at", where=task.name)
+    return Sample(task.model_copy(update={"format": task.format.closed(drawn)}), split, code, tuple(drawn))
+
+
+def _one_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """What looks; where sentences are mined, what may be found: in either case the English texts, if there are some."""
+    for entry in entries:
+        if format.find == "mined" and entry.candidate is not None:
+            yield entry
+        elif format.find != "mined" and entry.query is not None:
+            yield entry._replace(candidate=None)
+
+
+def _drawn(examples: Iterable[Example], count: int) -> list[Example]:
+    """So many of a stream, each as likely as any other; the whole stream is read, so that its mistakes are found."""
+    kept: list[Example] = []
+    rng = random.Random(0)
+    for i, example in enumerate(examples):
+        if i < count:
+            kept.append(example)
+        elif (at := rng.randrange(i + 1)) < count:
+            kept[at] = example
+    return kept
+
+
+def see(encoder: Encoder, texts: Sample) -> Seen:
+    """Run a sample through an encoder; vectors are of its last layer.
+
+    The mean is over the real tokens of a forward pass, then over the passes of an example, then over the examples.
+    Labels are those of the head that the format would train: a text's at its first token, a word's at its first
+    piece, right or wrong for an ending. Of a question, the answer's first piece is told from another piece of the same
+    window, drawn at random.
+
+    Raises:
+        StepFailed: a vector is not finite.
+    """
+    format = texts.task.format
+    features = FeatureSet.build(format, texts.examples, encoder.pieces(texts.task.max_length))
+    if not texts.labelled:
+        features = _marked(features, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros_like(features.lengths_F))
+    elif format.head.kind == "span":
+        features = _answers(features)
+    passes, hidden, pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
+    mean_FH = np.empty((passes, hidden), np.float32)
+    marked_MH = np.empty((len(features.marks_M), hidden), np.float32)
+    at = features.marks_at
+    with torch.inference_mode():
+        for batch_F in by_length(features, TOKENS):
+            batch = collate(features, batch_F, None, generator(0, "rank"), texts.language).to(encoder.device)
+            hidden_TH = encoder.hidden(batch)
+            mean_FH[batch_F] = pool(hidden_TH, batch).cpu().numpy()
+            marks = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
+            marked_MH[marks] = hidden_TH[batch.marks_M].float().cpu().numpy()
+    if not np.isfinite(mean_FH).all():
+        raise StepFailed(
+            f"what comes out for texts of {texts.task.name} is not a number", hint="the weights are broken"
+        )
+    counted_M = features.targets_M != IGNORED
+    share_F = (1 / np.diff(features.first))[features.example_F] / features.examples
+    return Seen(share_F @ mean_FH, marked_MH[counted_M], features.targets_M[counted_M].astype(np.int64))
+
+
+def _answers(features: FeatureSet) -> FeatureSet:
+    """Windows that hold the answer get two marks: its first piece, class 1, and a piece of the rest, class 0."""
+    rng = generator(0, "rank", "answers")
+    marks, count_F = [], np.zeros(len(features.lengths_F), np.int64)
+    for f, notes in enumerate(features.notes):
+        first, last = map(int, features.marks_M[features.marks_at[f] : features.marks_at[f + 1]])
+        start, end = int(notes[0]), int(notes[0]) + len(notes) // 2
+        others = [*range(start, first), *range(last + 1, end)]
+        if first and others:
+            marks += [first, int(rng.choice(others))]
+            count_F[f] = 2
+    return _marked(features, np.array(marks, np.int64), np.tile([1, 0], len(marks) // 2), count_F)
+
+
+def _marked(
+    features: FeatureSet, marks_M: NDArray[np.int64], targets_M: NDArray[np.int64], count_F: NDArray[np.int64]
+) -> FeatureSet:
+    at = np.concatenate([[0], np.cumsum(count_F)])
+    return replace(features, marks_M=marks_M, targets_M=targets_M, marks_at=at)

@@ -1,0 +1,107 @@
+"""What a run folder knows of transfer: the gains a study has measured, and the encoders its intermediate tasks left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xstilts import metrics
+from xstilts.errors import UserError, nearest
+from xstilts.report.aggregate import MEAN, build
+from xstilts.store.run_folder import Store, existing
+from xstilts.study.index import Study
+from xstilts.utils.files import read_json
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One study of a run folder."""
+
+    store: Store
+    study: Study
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The tasks that it scores without an intermediate task too, so that there can be a gain."""
+        return tuple(dict.fromkeys(cell.task for cell in self.study.cells if cell.branch == self.study.baseline))
+
+    @property
+    def encoder(self) -> str:
+        """The encoder before any intermediate task: a folder, or the name that the recipe gives it."""
+        before = self.encoders(self.study.baseline or "")
+        return str(before[0]) if before else self.study.encoder
+
+    def encoders(self, branch: str) -> list[Path]:
+        """The encoders that a branch's intermediate training has left, one for each seed that has its own."""
+        own = {task.name: task.own for task in self.study.tasks}
+        steps: dict[str, None] = {}
+        for cell in self.study.cells:
+            if cell.branch == branch:
+                step = self._parent(cell.step)
+                if step and own[cell.task]:  # that was the target's own training
+                    step = self._parent(step)
+                if step and self.store.done(step):
+                    steps[step] = None
+        folders = [self.store.step(step) / "encoder" for step in steps]
+        return [folder for folder in folders if (folder / "config.json").is_file()]
+
+    def read(self, branch: str, files: Mapping[str, str]) -> bool:
+        """Whether a branch's intermediate trainings have read files of these sha256, as far as it is known."""
+        read = [{*self.store.facts(folder.parent.name).get("inputs", {}).values()} for folder in self.encoders(branch)]
+        return all({*files.values()} <= sha256 for sha256 in read if sha256)
+
+    def gains(self) -> dict[tuple[str, str], float]:
+        """What each branch gains over the baseline, by task and branch; more is better.
+
+        As in reports: the mean over languages of the main metric, on dev, or on test for a task without dev scores; the
+        median over seeds of the difference at the same seed.
+        """
+        report = build(self.study, self.store.scores(self.study))
+        main = {task.name: task.metric for task in self.study.tasks}
+        return {
+            (line.task, line.branch): line.gain if metrics.get(line.metric).higher_is_better else -line.gain
+            for line in report.lines
+            if line.language == MEAN and line.metric == main.get(line.task) and line.gain is not None
+        }
+
+    def _parent(self, step: str) -> str | None:
+        path = self.store.step(step) / "step.json"
+        try:
+            parent = read_json(path)["parent"]
+        except FileNotFoundError:  # not begun yet
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            hint = f"delete the folder {path.parent} and run again"
+            raise UserError("cannot be read", where=str(path), hint=hint) from error
+        return None if parent is None else str(parent)
+
+
+def measured(folder: Path, recipe: str | None) -> Measured:
+    """The study of a recipe in a run folder, by default the newest.
+
+    Raises:
+        UserError: no run folder, no such recipe, or a study without a branch to compare with.
+    """
+    store = existing(folder)
+    study = store.study(recipe)
+    if study.baseline is None:
+        what = f"the recipe '{study.name}' has no one branch, without an intermediate task, to measure gains against"
+        raise UserError(what, where=str(folder), hint="another recipe of the folder: --recipe NAME")
+    return Measured(store, study)
+
+
+def check_names(known: Measured, targets: list[str], among: list[str]) -> list[UserError]:
+    """What the study does not have of these."""
+    where = f"{known.store.folder}, recipe '{known.study.name}'"
+    wrong = [
+        UserError(f"the target '{name}' is not scored there", where=where, hint=nearest(name, known.targets))
+        for name in targets
+        if name not in known.targets
+    ]
+    wrong += [
+        UserError(f"no branch there trains on '{name}' alone", where=where, hint=nearest(name, known.study.branches))
+        for name in among
+        if name not in known.study.branches
+    ]
+    return wrong

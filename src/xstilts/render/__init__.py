@@ -1,0 +1,1 @@
+"""Tables and documents as text: for the terminal, Markdown, CSV, JSON, LaTeX."""

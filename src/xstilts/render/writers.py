@@ -1,0 +1,212 @@
+"""A report as text: for the terminal, Markdown, CSV, JSON, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from xstilts.errors import UserError, nearest
+from xstilts.render.table import Document, Entry, Table
+from xstilts.report.aggregate import Report
+from xstilts.report.study_tables import _document
+
+_GAP = 2  # blanks between columns
+
+
+def render(report: Report | Document, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
+    """Write a report as text that ends with a line end.
+
+    Args:
+        report: what `build` made, or a document of another layout.
+        format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
+            hold every number, whatever the layout shows.
+        width: columns of the terminal; wider tables are turned on their side, or else folded. Only for `table`.
+        colour: whether to use the terminal's colours and bold type. Only for `table`.
+
+    Raises:
+        UserError: for an unknown format.
+    """
+    document = _document(report) if isinstance(report, Report) else report
+    if format == "table":
+        return draw(document.tables, document.legend, width=width, colour=colour)
+    if format not in FORMATS:
+        raise UserError(f"there is no report format '{format}'", hint=nearest(format, FORMATS))
+    return _WRITERS[format](document)
+
+
+def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colour: bool = False) -> str:
+    """Draw tables for a terminal, with lines of explanation below; see `render`."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    for table in shown:
+        console.print(Text(table.title, style="bold"))
+        panels = _panels(table, width)
+        if len(panels) > 1 and len(turned := _panels(_turned(table), width)) == 1:
+            panels = turned
+        for panel in panels:
+            console.print(panel)
+            console.print()
+    for line in lines:
+        console.print(Text(line, style="dim"))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _panels(table: Table, width: int) -> list[RichTable]:
+    """The table as it is drawn, folded where it is too wide."""
+    cells = [_aligned([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
+    return [_drawn(table, cells, columns) for columns in _folds(table, cells, width)]
+
+
+def _turned(table: Table) -> Table:
+    """The table on its side, with a row for each column; units stand beside the names."""
+    wide = max((len(name) for name, _ in table.columns), default=0)
+    labels = [f"{name:{wide}}  {unit}".rstrip() for name, unit in table.columns]
+    entries = zip(*(row for _, row in table.rows), strict=True)
+    heads = tuple((label, "") for label, _ in table.rows)
+    return Table(table.title, table.corner, heads, tuple(zip(labels, entries, strict=True)))
+
+
+def _aligned(entries: Sequence[Entry]) -> list[Text]:
+    """One column's cells, so that values, spreads and gains stand below one another."""
+    value, mark, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
+    cells = []
+    for entry in entries:
+        text = Text(entry.value.rjust(value) + entry.mark.ljust(mark), style=_style(entry))
+        if spread:
+            text.append(" " + entry.spread.rjust(spread), style="not bold not underline")
+        if gain:
+            text.append(" " + entry.gain.rjust(gain), style="not bold not underline")
+        cells.append(text)
+    return cells
+
+
+def _style(entry: Entry) -> str:
+    return " ".join(word for word, holds in (("bold", entry.best), ("underline", entry.leads)) if holds)
+
+
+def _parts(entry: Entry) -> tuple[str, str, str, str]:
+    return entry.value, entry.mark, entry.spread, entry.gain
+
+
+def _folds(table: Table, cells: list[list[Text]], width: int) -> Iterator[list[int]]:
+    """Numbers of the columns that fit beside the labels, panel by panel."""
+    label = max(len(text) for text in (table.corner, *(row[0] for row in table.rows)))
+    room, columns = width - label, list[int]()
+    for i, head in enumerate(table.columns):
+        need = _GAP + max(len(text) for text in (*head, *(cell.plain for cell in cells[i])))
+        if columns and need > room:
+            yield columns
+            room, columns = width - label, []
+        columns.append(i)
+        room -= need
+    yield columns
+
+
+def _drawn(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTable:
+    grid = RichTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    grid.add_column(Text(table.corner), no_wrap=True)
+    for i in columns:
+        grid.add_column(Text("\n".join(filter(None, table.columns[i]))), justify="right", no_wrap=True)
+    for k, (label, _) in enumerate(table.rows):
+        if k in table.apart:
+            grid.add_row()
+        grid.add_row(Text(label), *(cells[i][k] for i in columns))
+    return grid
+
+
+def _markdown(document: Document) -> str:
+    def row(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+    parts = []
+    for table in document.tables:
+        heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
+        text = f"**{table.title}**\n\n" + row(heads) + row(["---", *("---:" for _ in table.columns)])
+        for label, entries in table.rows:
+            text += row([label, *(_inline(entry, "**{}**", "<u>{}</u>") for entry in entries)])
+        parts.append(text)
+    parts.append("".join(f"- {line}\n" for line in document.legend))
+    return "\n".join(parts)
+
+
+def _inline(entry: Entry, bold: str, line: str) -> str:
+    value = line.format(entry.value) if entry.leads else entry.value
+    value = bold.format(value) if entry.best else value
+    spread = f" {entry.spread}" if entry.spread else ""
+    return value + entry.mark + spread + (f" ({entry.gain})" if entry.gain else "")
+
+
+_LATEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    **{char: f"${char}$" for char in "<>|"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "↓": r"$\downarrow$",
+    "§": r"\S{}",
+    "•": r"$^\bullet$",
+    "◦": r"$^\circ$",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in text)
+
+
+def _tex_entry(entry: Entry) -> Entry:
+    value, spread, gain, mark = map(_tex, (entry.value, entry.spread, entry.gain, entry.mark))
+    return replace(entry, value=value, spread=spread, gain=gain, mark=mark)
+
+
+def _latex(document: Document) -> str:
+    parts = ["% needs \\usepackage{booktabs}\n"]
+    for table in document.tables:
+        heads = [table.corner, *(f"{name} ({unit})" if unit else name for name, unit in table.columns)]
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{_tex(table.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            " & ".join(map(_tex, heads)) + r" \\",
+            r"\midrule",
+        ]
+        for i, (label, entries) in enumerate(table.rows):
+            if i in table.apart:
+                lines.append(r"\midrule")
+            cells = [_inline(_tex_entry(entry), r"\textbf{{{}}}", r"\underline{{{}}}") for entry in entries]
+            lines.append(" & ".join([_tex(label), *cells]) + r" \\")
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n")
+    parts.append("".join(f"% {line}\n" for line in document.legend))
+    return "\n".join(parts)
+
+
+def _csv(document: Document) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(field.name for field in fields(document.kind))
+    for row in document.rows:
+        cells = asdict(row)
+        if "collapsed" in cells:
+            cells["collapsed"] = " ".join("all" if seed is None else str(seed) for seed in row.collapsed)
+        writer.writerow(cells.values())
+    return out.getvalue()
+
+
+def _json(document: Document) -> str:
+    return json.dumps(document.facts, ensure_ascii=False, indent=1) + "\n"
+
+
+_WRITERS: dict[str, Callable[[Document], str]] = {"markdown": _markdown, "csv": _csv, "json": _json, "latex": _latex}
+
+FORMATS: tuple[str, ...] = ("table", *_WRITERS)
+"""Names of the formats that `render` knows."""

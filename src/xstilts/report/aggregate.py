@@ -1,0 +1,272 @@
+"""Score rows joined with the cells of a study, then summed up over languages, tasks, seeds.
+
+For each task and branch: the unweighted mean over languages for each seed, then the median over the seeds (paper,
+section 3.3). A gain is the median, over the seeds, of the difference from the baseline at the same seed. No metric is
+computed here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Literal, TypeAlias
+
+from xstilts import metrics
+from xstilts.store.rows import Score
+from xstilts.study.index import Cell, Study, TaskLine
+
+MEAN, ZERO_SHOT, ALL_TASKS = "mean", "zero-shot", "all tasks"
+"""Stand where a language (the first two) or a task (the last) stands; no language or task can have such a name."""
+
+View: TypeAlias = Literal["overview", "languages"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which tables to show, and from which split; a language without that split shows the other one, marked."""
+
+    views: tuple[View, ...] = ("overview", "languages")
+    split: Literal["dev", "test"] = "dev"
+
+
+LAYOUTS: dict[str, Layout] = {
+    "default": Layout(),
+    "overview": Layout(views=("overview",)),
+    "languages": Layout(views=("languages",)),
+    "benchmark": Layout(split="test"),
+}
+"""By name, as the command line knows them. As in the paper's Table 2, models are compared on dev, reported on test."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number of a report: a metric of a branch on one language of a task, or a mean over languages or tasks.
+
+    `median`, `min` and `max` are over `seeds` runs, in the metric's unit; `n` is the number of examples, summed in
+    means; `gain` is None for the baseline or where it cannot be told. `collapsed` are the seeds whose runs ended at
+    chance in the language that the task is trained on (None: a run that serves every seed), told there and in means
+    over languages; elsewhere a score at chance is weak transfer. `chance` is None in means and where it is not known.
+    """
+
+    task: str
+    branch: str
+    language: str
+    split: str
+    metric: str
+    median: float
+    min: float
+    max: float
+    seeds: int
+    n: int
+    gain: float | None
+    chance: float | None
+    collapsed: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of a study, ready to be shown."""
+
+    study: Study
+    layout: Layout
+    lines: tuple[Line, ...]
+    missing: tuple[Cell, ...]
+    """Cells without any score: not finished, or failed. They count nowhere."""
+    left_out: Mapping[str, tuple[str, ...]]
+    """For each task the languages that are in no mean, because some branch or seed lacks them."""
+    notes: tuple[str, ...]
+    """What tasks and rows say about their own numbers."""
+
+
+Series: TypeAlias = dict[int | None, float]
+"""A value for each seed; the key None is one value that serves every seed."""
+
+ByBranch: TypeAlias = dict[str, dict[int | None, Score]]
+
+
+def build(
+    study: Study, scores: Iterable[Score], *, layout: Layout = LAYOUTS["default"], notes: Sequence[str] = ()
+) -> Report:
+    """Join rows with a study's cells and sum them up; pure. Rows that belong to no cell are passed over.
+
+    Args:
+        study: what was planned.
+        scores: rows of its evaluations.
+        layout: which split to take.
+        notes: what else a reader must know, see `Store.notes`.
+
+    Raises:
+        UserError: for a metric that is not known.
+    """
+    found, said = join(study, scores)
+    lines: list[Line] = []
+    left_out: dict[str, tuple[str, ...]] = {}
+    means: dict[str, dict[str, Series]] = {}
+    done: set[tuple[str, str, int | None]] = set()
+    for task in study.tasks:
+        for name in task.metrics:
+            metrics.get(name)
+            shown = choose(task, name, found, layout.split)
+            runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
+            whole = complete(shown)
+            lines += _language_lines(study, task, name, shown, whole)
+            if name == task.metric:
+                done |= {(task.name, *run) for run in runs}
+                left_out[task.name] = tuple(language for language in task.languages if language not in whole)
+                means[task.name] = mean_over_languages(whole)
+    lines += _task_mean_lines(study, lines, means)
+    return Report(
+        study,
+        layout,
+        tuple(lines),
+        missing=study.without(done),
+        left_out={task: languages for task, languages in left_out.items() if languages},
+        notes=tuple(" ".join(note.split()) for note in (*said, *notes)),
+    )
+
+
+Found: TypeAlias = dict[tuple[str, str, str, str], ByBranch]
+"""Rows by task, metric, language, split."""
+
+
+def join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]]:
+    """Rows that belong to a study's cells, by what they are of; and what rows and tasks say of themselves."""
+    cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in study.cells:
+        cells[cell.step, cell.task].append(cell)
+    found: Found = defaultdict(dict)
+    notes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)  # languages of each note, in order
+    for score in scores:
+        for cell in cells.get((score.step, score.task), ()):
+            if score.seed in (None, cell.seed):
+                by_branch = found[score.task, score.metric, score.language, score.split]
+                by_branch.setdefault(cell.branch, {})[score.seed] = score
+                if score.note:
+                    notes[score.task, score.note][score.language] = None
+    of_tasks = [f"{task.name}: {task.note}" for task in study.tasks if task.note]
+    of_rows = [f"{task} ({', '.join(languages)}): {note}" for (task, note), languages in notes.items()]
+    return found, (*of_tasks, *of_rows)
+
+
+def choose(task: TaskLine, name: str, found: Found, split: str) -> dict[str, ByBranch]:
+    """Rows of each scored language, all of one split: the wanted one if any branch has it."""
+    other = "test" if split == "dev" else "dev"
+    rows = {x: found.get((task.name, name, x, split)) or found.get((task.name, name, x, other)) for x in task.languages}
+    return {language: by_branch for language, by_branch in rows.items() if by_branch}
+
+
+def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
+    """Branches with their seeds."""
+    return {(branch, seed) for branch, by_seed in by_branch.items() for seed in by_seed}
+
+
+def complete(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
+    """Of these languages those that every run has."""
+    runs = {run for by_branch in shown.values() for run in runs_of(by_branch)}
+    return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
+
+
+def in_no_mean(task: TaskLine, found: Found, split: str) -> tuple[str, ...]:
+    """The languages of a task that some branch or seed lacks; see `choose` for the split."""
+    shown = choose(task, task.metric, found, split)
+    whole = complete(shown)
+    return tuple(language for language in shown if language not in whole)
+
+
+def _language_lines(
+    study: Study, task: TaskLine, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
+) -> list[Line]:
+    trained = task.train_language
+    foreign = {language: by_branch for language, by_branch in whole.items() if language != trained}
+    rows = [*((x, {x: shown[x]}) for x in shown), (MEAN, whole), (ZERO_SHOT, foreign)]
+    collapsed = {branch: collapsed_seeds(by_seed) for branch, by_seed in shown.get(trained, {}).items()}
+    return [
+        replace(line, collapsed=collapsed.get(line.branch, ())) if x in (trained, MEAN, ZERO_SHOT) else line
+        for x, by_language in rows
+        for line in _lines(study, task.name, x, name, by_language)
+    ]
+
+
+def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
+    """The seeds whose scores are at chance."""
+    return tuple(
+        seed for seed, s in by_seed.items() if s.chance is not None and metrics.at_chance(s.value, [s.chance], [s.n])
+    )
+
+
+def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]) -> list[Line]:
+    """One line for each branch that has rows: the mean over the languages in `rows`."""
+    series = mean_over_languages(rows)
+    lines = []
+    for branch in (branch for branch in study.branches if branch in series):
+        samples = [next(iter(by_branch[branch].values())) for by_branch in rows.values()]
+        split, n = _joined(sample.split for sample in samples), sum(sample.n for sample in samples)
+        line = _line(study, series, branch, task=task, language=language, split=split, metric=name, n=n)
+        lines.append(replace(line, chance=samples[0].chance) if len(samples) == 1 else line)
+    return lines
+
+
+def mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
+    """For each branch the mean over languages, seed by seed; all languages have the same branches and seeds."""
+    some = next(iter(rows.values()), {})
+    return {
+        branch: {seed: fmean(by_branch[branch][seed].value for by_branch in rows.values()) for seed in by_seed}
+        for branch, by_seed in some.items()
+    }
+
+
+def _task_mean_lines(study: Study, lines: Sequence[Line], means: Mapping[str, Mapping[str, Series]]) -> list[Line]:
+    """The mean over tasks of the main metrics, for branches that have all tasks that any branch has."""
+    tasks = [task for task in study.targets if means[task.name]]
+    if len(tasks) < 2 or not all(metrics.get(task.metric).percent for task in tasks):
+        return []
+    series = {branch: _average([means[task.name].get(branch, {}) for task in tasks]) for branch in study.branches}
+    main = {(task.name, task.metric, MEAN) for task in tasks}
+    result = []
+    for branch in (branch for branch in study.branches if series[branch]):
+        parts = [x for x in lines if x.branch == branch and (x.task, x.metric, x.language) in main]
+        split, name, n = _joined(x.split for x in parts), _joined(x.metric for x in parts), sum(x.n for x in parts)
+        result.append(_line(study, series, branch, task=ALL_TASKS, language=MEAN, split=split, metric=name, n=n))
+    return result
+
+
+def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **where: str) -> Line:
+    values = series[branch].values()
+    return Line(
+        **where,
+        branch=branch,
+        median=median(values),
+        min=min(values),
+        max=max(values),
+        seeds=len(values),
+        n=n,
+        gain=_gain(series, branch, study.against(branch)),
+        chance=None,
+        collapsed=(),
+    )
+
+
+def _gain(series: Mapping[str, Series], branch: str, baseline: str | None) -> float | None:
+    if baseline is None:
+        return None
+    pairs = _aligned([series[branch], series.get(baseline, {})]).values()
+    return median(a - b for a, b in pairs) if pairs else None
+
+
+def _average(series: Sequence[Series]) -> Series:
+    return {seed: fmean(values) for seed, values in _aligned(series).items()}
+
+
+def _aligned(series: Sequence[Series]) -> dict[int | None, list[float]]:
+    """The values of all series at each seed that all have; a value without a seed serves every seed."""
+    seeds = {seed for each in series for seed in each}
+    if len(seeds) > 1:
+        seeds.discard(None)
+    at = {seed: [each.get(seed, each.get(None)) for each in series] for seed in seeds}
+    return {seed: [x for x in values if x is not None] for seed, values in at.items() if None not in values}
+
+
+def _joined(words: Iterable[str]) -> str:
+    return "+".join(sorted(set(words)))

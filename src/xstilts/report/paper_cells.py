@@ -1,0 +1,181 @@
+"""A study's numbers in the paper's terms: which row a branch is, which column a task, and what stands in a cell.
+
+A cell holds medians over the seeds (paper, section 3.3). `pages` fills the paper's tables with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TypeAlias
+
+from xstilts.report import published as paper
+from xstilts.report.aggregate import ByBranch, Found, Series, collapsed_seeds, complete, mean_over_languages
+from xstilts.report.published import AVERAGE, Page, Row
+from xstilts.study.index import Study, TaskLine
+from xstilts.tasks import GROUPS, TAKEN, TASKS
+
+BASELINE, BEST = "none", "best"
+WITHOUT, WITH, OTHERS, BENCHMARK = "without MLM", "with MLM", "others", "benchmark"
+"""Blocks of rows: the paper's, and a last one for branches that it has not."""
+MULTI_TASK = "multi-task"
+
+Values: TypeAlias = tuple[float, ...]
+"""What stands in a cell: nothing, one number, or F1 and EM."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Our numbers and the published ones."""
+
+    ours: Values = ()
+    published: Values = ()
+    disputed: bool = False
+    """Whether the published ones contradict others."""
+    collapsed: bool = False
+    """Whether some run ended at chance in the language that was trained on."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: the task and language that its numbers are of (AVERAGE for means), how it is headed."""
+
+    head: tuple[str, str]
+    task: str
+    language: str
+    metrics: tuple[str, ...]
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: a branch of the study and the paper's configuration. `gains` tells that it holds differences."""
+
+    block: str
+    configuration: str
+    label: str
+    branch: str
+    cells: tuple[Cell, ...]
+    gains: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table of the paper."""
+
+    name: str
+    title: str
+    corner: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+    compared: bool = True
+    """Whether the best of each column is to be marked."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A study's scores on one split. A task without dev scores in any language is taken on test, as in the paper."""
+
+    study: Study
+    found: Found
+    split: str
+    _kept: dict[tuple[str, str], dict[str, ByBranch]] = field(default_factory=dict)
+    _means: dict[tuple[str, str], dict[str, Series]] = field(default_factory=dict)
+
+    def rows(self, task: TaskLine, metric: str) -> Mapping[str, ByBranch]:
+        """By language, the scores of each branch and seed."""
+        if (task.name, metric) not in self._kept:
+            rows: dict[str, ByBranch] = {}
+            for split in (self.split, "test"):
+                every = {x: self.found.get((task.name, metric, x, split), {}) for x in task.languages}
+                rows = rows or {language: by_branch for language, by_branch in every.items() if by_branch}
+            self._kept[task.name, metric] = rows
+        return self._kept[task.name, metric]
+
+    def shown(self, task: TaskLine) -> str:
+        """The split that a task is taken on."""
+        found = [
+            x.split
+            for by_branch in self.rows(task, task.metric).values()
+            for s in by_branch.values()
+            for x in s.values()
+        ]
+        return found[0] if found else self.split
+
+    def languages(self, task: TaskLine) -> tuple[str, ...]:
+        """The languages of a task's mean: those that all runs have."""
+        return tuple(complete(self.rows(task, task.metric)))
+
+    def runs(self, task: TaskLine, metric: str, branch: str, language: str = AVERAGE) -> Series:
+        """A branch's score in a language, or its mean over them, by seed."""
+        rows = self.rows(task, metric)
+        if language != AVERAGE:
+            return {seed: score.value for seed, score in rows.get(language, {}).get(branch, {}).items()}
+        if (task.name, metric) not in self._means:
+            whole = {x: rows[x] for x in self.languages(task) if x in rows}
+            self._means[task.name, metric] = mean_over_languages(whole)
+        return self._means[task.name, metric].get(branch, {})
+
+    def cell(self, task: TaskLine, branch: str, language: str = AVERAGE) -> Values:
+        """Medians over the seeds, of each metric that the paper prints."""
+        series = [self.runs(task, metric, branch, language) for metric in printed(self.study, task)]
+        return tuple(median(each.values()) for each in series) if all(series) else ()
+
+    def collapsed(self, task: TaskLine, branch: str) -> bool:
+        """Whether a run is at chance in the language that was trained on."""
+        rows = self.rows(task, task.metric).get(task.train_language, {})
+        return bool(collapsed_seeds(rows.get(branch, {})))
+
+
+def stands_for(study: Study, task: str) -> str:
+    """What the paper calls a task of the study."""
+    return study.stand_ins.get(task, task)
+
+
+def printed(study: Study, task: TaskLine) -> tuple[str, ...]:
+    """The metrics of a task's cell."""
+    target = paper.targets().get(stands_for(study, task.name))
+    return target.metrics if target and set(target.metrics) <= set(task.metrics) else (task.metric,)
+
+
+def targets(study: Study) -> dict[str, TaskLine]:
+    """The study's tasks by the target that each is or stands for, in the paper's order."""
+    ours = {stands_for(study, task.name): task for task in reversed(study.tasks)}
+    return {name: ours[name] for name in paper.targets() if name in ours}
+
+
+def configuration(study: Study, branch: str) -> Row:
+    """Which row of the paper a branch is, by the set of tasks that its one mixture has; weights are not looked at."""
+    if branch == study.baseline or branch == BASELINE:
+        return "", BASELINE
+    names = {stands_for(study, re.sub(r"^[\d.]+x", "", part)) for part in branch.split("+")}
+    raw = {name for name in names if name in TASKS and TASKS[name].format.head.kind == "vocabulary"}
+    tasks = names - raw
+    if (
+        branch in TAKEN
+        or re.search(r"[ ,()>]", branch)
+        or not (len(tasks) == 1 or tasks == set(GROUPS["intermediate"]))
+    ):
+        return OTHERS, branch
+    name = MULTI_TASK if len(tasks) > 1 else min(tasks)
+    return (WITH if raw else WITHOUT), "+".join([name, *sorted(raw)])
+
+
+def named(row: Row, branch: str) -> str:
+    """What a row is called."""
+    name, *raw = row[1].split("+") if row[0] in (WITHOUT, WITH) else [row[1]]
+    task, _, language = name.rpartition("-")
+    label = paper.label(name)
+    if label == name and paper.label(task) != task:
+        label = f"{paper.label(task)} {language}"
+    return branch if row[0] == OTHERS else label + (" + MLM" if raw else "")
+
+
+def ordered(study: Study, page: Page) -> list[tuple[Row, str]]:
+    """The study's branches with their rows, in the order of the page; what it lacks comes last in its block."""
+    blocks, known = ["", WITHOUT, WITH, OTHERS], {row: i for i, row in enumerate(page.rows)}
+    rows = [(configuration(study, branch), branch) for branch in study.branches]
+    return sorted(rows, key=lambda x: (blocks.index(x[0][0]), known.get(x[0], len(known))))

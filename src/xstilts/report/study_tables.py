@@ -1,0 +1,249 @@
+"""Tables of a report as rounded words, with the legend that explains their marks."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from xstilts import metrics
+from xstilts.languages import titled
+from xstilts.render.table import MISSING, Document, Entry, Table
+from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
+from xstilts.study.index import Cell, Study, TaskLine
+
+COLLAPSED = "§"
+MANY = 4
+"""Tasks of a mixture beyond which its branch has a short name in tables."""
+
+
+def tables(report: Report) -> list[Table]:
+    """The tables that the report's layout asks for; tasks without any score have none of their own."""
+    result = []
+    if "overview" in report.layout.views and report.study.targets:
+        result.append(_overview(report))
+    if "languages" in report.layout.views:
+        result += [_languages(report, task) for task in report.study.targets if _lines_of(report, task)]
+    return result
+
+
+def legend(report: Report, shown: Sequence[Table]) -> list[str]:
+    """What the marks in these tables mean, what is missing, what to know before believing a number; one line each."""
+    study, split = report.study, report.layout.split
+    numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
+    spread = any(entry.spread for entry in numbers)
+    heads = [word for table in shown for head in table.columns for word in head]
+    labels = [label for table in shown for label, _ in table.rows]
+    words = " ".join([*heads, *labels, *(table.title for table in shown)])
+    seeds = ", ".join(map(str, study.seeds))
+    others = {task.name: _others(report, task) for task in study.targets}
+    for task in study.targets:
+        if others[task.name] and len(others[task.name]) == len(_scored(report, task)):
+            others[task.name] = ("all languages",)
+    averages = " or an average of runs" if any(name.endswith("runs averaged") for name in study.branches) else ""
+    explained = [
+        ("± half the range over the seeds; values are medians over seeds " + seeds, spread),
+        (f"no ±: a single run{averages}", spread and not all(entry.spread for entry in numbers)),
+        (
+            f"signed numbers: gain over {baseline(study)} at the same seed, median over seeds",
+            any(entry.gain for entry in numbers),
+        ),
+        ("zero-shot: the mean without the language that was trained on", ZERO_SHOT in labels),
+        (f"{ALL_TASKS}: unweighted mean, for branches with every task that has scores", ALL_TASKS in heads),
+        ("↓ lower is better; there a positive gain is a loss", "↓" in words),
+        (f"† no {split} scores, so {_other(split)}: {_by_task(others)}", "†" in words),
+        (f"‡ {in_no_mean(report.left_out)}", report.left_out),
+        (f"{COLLAPSED} ended at chance: {_collapsed(report)}", any(entry.mark for entry in numbers)),
+        (f"not finished or failed, counted nowhere: {lacking(study, report.missing)}", report.missing),
+        ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
+    ]
+    sizes: dict[str, list[str]] = defaultdict(list)
+    for task in study.targets:
+        if _lines_of(report, task):
+            sizes[_size(report, task)].append(task.name)
+    counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
+    spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]
+    return [text for text, holds in explained if holds] + spelled + counted + [f"note: {note}" for note in report.notes]
+
+
+def baseline(study: Study) -> str:
+    """What gains are measured against, in words."""
+    return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
+
+
+def _lines_of(report: Report, task: TaskLine) -> list[Line]:
+    return [line for line in report.lines if line.task == task.name and line.metric == task.metric]
+
+
+def _overview(report: Report) -> Table:
+    study, split = report.study, report.layout.split
+    columns, heads = [], []
+    for task in study.targets:
+        lines = {line.branch: line for line in _lines_of(report, task) if line.language == MEAN}
+        dagger = "†" if any(line.split != split for line in lines.values()) else ""
+        heads.append((task.name + dagger, _unit(task.metric)))
+        columns.append(_entries(lines.get(branch) for branch in study.branches))
+    overall = {line.branch: line for line in report.lines if line.task == ALL_TASKS}
+    if overall:
+        heads.append((ALL_TASKS, MEAN))
+        columns.append(_entries(overall.get(branch) for branch in study.branches))
+    rows = tuple(zip(short_names(study.branches).values(), zip(*columns, strict=True), strict=True))
+    title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
+    corner = study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
+    return Table(title, corner, tuple(heads), rows)
+
+
+def _languages(report: Report, task: TaskLine) -> Table:
+    study, left_out = report.study, report.left_out.get(task.name, ())
+    by_language: dict[str, dict[str, Line]] = defaultdict(dict)
+    for line in _lines_of(report, task):
+        by_language[line.language][line.branch] = line
+    languages = _scored(report, task)
+    means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
+    if task.train_language not in languages or task.train_language in left_out:
+        means = means[:1]  # the mean is zero-shot as it is
+    others, split, other = _others(report, task), report.layout.split, _other(report.layout.split)
+    where = f"{split}, {other} where marked †" if others else split
+    if len(others) == len(languages):
+        where, others = f"{other}†", ()
+    rows = []
+    for name in [*languages, *means]:
+        marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
+        rows.append((titled(name) + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
+    title = f"{task.name}: {_unit(task.metric)}, {where}{_median_over(report)}"
+    heads = tuple((branch, "") for branch in short_names(study.branches).values())
+    return Table(title, "language", heads, tuple(rows), summaries=len(means))
+
+
+def _entries(lines: Iterable[Line | None]) -> tuple[Entry, ...]:
+    """Round lines that stand to be compared; what is equal as shown is equally good."""
+    some = list(lines)
+    values = [line.median for line in some if line]
+    best = f"{(max if _higher_is_better(some) else min)(values):.1f}" if len(values) > 1 else ""
+    return tuple(_entry(line, best) if line else Entry() for line in some)
+
+
+def _entry(line: Line, best: str) -> Entry:
+    value = f"{line.median:.1f}"
+    spread = f"±{(line.max - line.min) / 2:.1f}" if line.seeds > 1 else ""
+    gain = "" if line.gain is None else f"{line.gain:+z.1f}"
+    return Entry(value, spread, gain, value == best, COLLAPSED if line.collapsed else "")
+
+
+def _higher_is_better(lines: Iterable[Line | None]) -> bool:
+    # means over tasks are made only of percentages, all of which are better when higher
+    return all(line.task == ALL_TASKS or metrics.get(line.metric).higher_is_better for line in lines if line)
+
+
+def _unit(name: str) -> str:
+    return name + ("" if metrics.get(name).higher_is_better else " ↓")
+
+
+def _median_over(report: Report) -> str:
+    runs = max((line.seeds for line in report.lines), default=1)
+    return f", median over {runs} seeds" if runs > 1 else ""
+
+
+def _other(split: str) -> str:
+    return "test" if split == "dev" else "dev"
+
+
+def _scored(report: Report, task: TaskLine) -> tuple[str, ...]:
+    """Languages that have a score at all, in the task's order."""
+    found = {line.language for line in _lines_of(report, task)}
+    return tuple(language for language in task.languages if language in found)
+
+
+def _others(report: Report, task: TaskLine) -> tuple[str, ...]:
+    """Languages that show the other split."""
+    found = {line.language for line in _lines_of(report, task) if line.split != report.layout.split}
+    return tuple(language for language in task.languages if language in found)
+
+
+def in_no_mean(left_out: Mapping[str, Sequence[str]]) -> str:
+    """Which languages are in no mean; empty if there are none."""
+    some = _by_task(left_out)
+    return some and f"in no mean, for want of scores in some branch or seed: {some}"
+
+
+def _by_task(languages: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{task} ({', '.join(found)})" for task, found in languages.items() if found)
+
+
+def lacking(study: Study, missing: Iterable[Cell]) -> str:
+    """Tasks, their branches and seeds that have no score: `xnli, panx: all; udpos: mnli, qqp (seeds 1, 2)`."""
+    lost = _runs(missing)
+    names, whole = short_names(study.branches), _runs(study.cells)
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for task, branches in lost.items():
+        told = []
+        for branch, seeds in branches.items():
+            some = f" (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})" if seeds != whole[task][branch] else ""
+            told.append(names[branch] + some)
+        tasks["all" if branches == whole[task] else ", ".join(told)].append(task)
+    return "; ".join(f"{', '.join(named)}: {told}" for told, named in tasks.items())
+
+
+def _runs(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:
+    """The seeds of each task and branch."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        found[cell.task][cell.branch].append(str(cell.seed))
+    return found
+
+
+def short_names(branches: Sequence[str]) -> dict[str, str]:
+    """What each branch is called in tables: of a mixture's many tasks the first and last, if that tells them apart."""
+    short = {branch: re.sub(r"[^ ,()]+", lambda mixture: _ends(mixture[0]), branch) for branch in branches}
+    return short if len(set(short.values())) == len(short) else {branch: branch for branch in branches}
+
+
+def _ends(mixture: str) -> str:
+    parts = mixture.split("+")
+    return mixture if len(parts) <= MANY else f"{parts[0]}+{len(parts) - 2} more+{parts[-1]}"
+
+
+def _collapsed(report: Report) -> str:
+    """Tasks, their branches, how many runs: `xnli: none 2 of 3 runs (seeds 1, 3)`."""
+    said = []
+    names = short_names(report.study.branches)
+    for task in report.study.targets:
+        runs = [
+            f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"
+            for line in _lines_of(report, task)
+            if line.language == task.train_language and line.collapsed
+        ]
+        if runs:
+            said.append(f"{task.name}: {', '.join(runs)}")
+    return "; ".join(said)
+
+
+def _seeds(seeds: Sequence[int | None]) -> str:
+    known = [str(seed) for seed in seeds if seed is not None]
+    return f" ({'seeds' if len(known) > 1 else 'seed'} {', '.join(known)})" if known else ""
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _size(report: Report, task: TaskLine) -> str:
+    lines = [line for line in _lines_of(report, task) if line.language in task.languages]
+    least, most = min(line.n for line in lines), max(line.n for line in lines)
+    count = len(set(_scored(report, task)) - set(report.left_out.get(task.name, ())))
+    languages = f"mean over {count} languages, " if count > 1 else ""
+    return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
+
+
+def _document(report: Report) -> Document:
+    study, shown = report.study, tables(report)
+    facts = {
+        **study.facts(),
+        "split": report.layout.split,
+        "lines": [vars(line) for line in report.lines],
+        "missing": [asdict(cell) for cell in report.missing],
+        "left_out": report.left_out,
+        "notes": report.notes,
+    }
+    return Document(shown, legend(report, shown), Line, report.lines, facts)

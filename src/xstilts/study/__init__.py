@@ -1,0 +1,1 @@
+"""From a recipe to a plan: phases, settings, steps and their identities."""

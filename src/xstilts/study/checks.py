@@ -1,0 +1,170 @@
+"""Checks of a recipe: names, languages, tokenizers, and whether its parts fit one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xstilts.errors import Collector, UserError, nearest
+from xstilts.model.shape import TRAINED, NewEncoder
+from xstilts.study.phase import mixtures
+from xstilts.study.recipe import Recipe
+from xstilts.tasks import GROUPS
+from xstilts.tasks.task import Task
+from xstilts.utils import yaml as strict_yaml
+from xstilts.utils.models import home
+
+
+def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
+    """Note every unknown task or group; the document may still have mistakes of other kinds."""
+    value = document.value
+    named: list[tuple[strict_yaml.Place, Any]] = [(("evaluate",), value.get("evaluate"))]
+    for p, phase in enumerate(value.get("phases") or ()):
+        if isinstance(phase, dict):
+            named.append((("phases", p, "each"), phase.get("each")))
+            choices = phase.get("choices")
+            for c, choice in enumerate(choices if isinstance(choices, list) else ()):
+                several = choice.get("merge", choice.get("chain")) if isinstance(choice, dict) else None
+                for mixture in several if isinstance(several, list) else [choice]:
+                    parts = mixture if isinstance(mixture, list) else [mixture]
+                    names = [part.get("task") if isinstance(part, dict) else part for part in parts]
+                    named.append((("phases", p, "choices", c), names))
+    for place, start in _written(value):
+        if isinstance(start, dict):
+            named.append(((*place, "text"), start.get("text")))
+    for place, names in named:
+        known = [*tasks, *GROUPS] if place[-1] in ("evaluate", "each") else list(tasks)
+        for name in _listed(names):
+            if name not in known:
+                found.add(f"unknown task '{name}'", where=document.where(place), hint=nearest(name, known))
+
+
+def expanded(names: tuple[str, ...]) -> list[str]:
+    """Task names with groups replaced by their members, each once, in order."""
+    return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
+
+
+def unfit(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.Place, str, str]]:
+    """Tasks that cannot be what the recipe asks of them: each with its place, what is wrong, and a hint."""
+    evaluated = expanded(recipe.evaluate)
+    for i, group in enumerate(recipe.evaluate):
+        for name in expanded((group,)):
+            if not tasks[name].scored:
+                lacks = not tasks[name].data.keys() & {"dev", "test"}
+                what = "has neither dev nor test data" if lacks else "is trained on its dev data"
+                hint = "give it `data` for one of these, or do not evaluate it"
+                yield ("evaluate", i), f"the task '{name}' {what}", hint
+    for p, phase in enumerate(recipe.phases):
+        for c, choice in enumerate(phase.choices or ()):
+            names = [part.task for mixture in mixtures(choice) for part in mixture]
+            yield from ((("phases", p, "choices", c), *wrong) for name in names for wrong in _idle(tasks[name]))
+        for i, group in enumerate(phase.each or ()):
+            own = [name for name in expanded((group,)) if name in evaluated and tasks[name].trainable]
+            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _idle(tasks[name]))
+
+
+def _idle(task: Task) -> Iterator[tuple[str, str]]:
+    """What keeps a task from being trained on."""
+    if not task.trainable:
+        yield f"the task '{task.name}' has no training data", ""
+    elif task.format.head.kind == "mean":
+        yield f"nothing can be trained on the task '{task.name}'", "its format finds translations; it is only scored"
+
+
+def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    _check_languages(recipe, tasks, found)
+    for place, what, hint in unfit(recipe, tasks):
+        found.add(what, where=recipe.where(*place), hint=hint)
+    evaluated = expanded(recipe.evaluate)
+    for p, phase in enumerate(recipe.phases):
+        for name in phase.each or ():
+            if not set(expanded((name,))) & set(evaluated):
+                where = recipe.where("phases", p, "each")
+                found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
+        if phase.average_runs and len(recipe.seeds) == 1:
+            where = recipe.where("phases", p, "average")
+            found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
+    for place, shape in _shapes(recipe):
+        _check_new(shape, place, recipe, tasks, found)
+
+
+def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.Place, NewEncoder]]:
+    """The new encoders of a recipe, each with its place."""
+    for name, start in recipe.starts.items():
+        if isinstance(start.encoder, NewEncoder):
+            yield (("encoders", name, "encoder") if recipe.encoders else ("encoder",)), start.encoder
+
+
+def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    evaluated = expanded(recipe.evaluate)
+    known = {code for name in evaluated for code in tasks[name].all_languages}
+    wanted = recipe.languages or ()
+    for i, language in enumerate(wanted):
+        if language not in known:
+            where = recipe.where("languages", i)
+            found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))
+    if not wanted or found.errors:
+        return
+    for name in evaluated:
+        if not set(wanted) & set(tasks[name].all_languages):
+            hint = f"add one of {', '.join(tasks[name].all_languages)}, or do not evaluate it"
+            found.add(f"the evaluated task '{name}' has none of these", where=recipe.where("languages"), hint=hint)
+
+
+def _check_new(
+    shape: NewEncoder, place: strict_yaml.Place, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
+) -> None:
+    raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
+    where = recipe.where(*place, "text")
+    if shape.given is not None:
+        pass
+    elif shape.text not in raw:
+        found.add(f"'{shape.text}' is not a task of raw text", where=where, hint=nearest("", raw))
+    elif not raw[shape.text].trainable:
+        texts = [name for name, task in raw.items() if task.trainable]
+        found.add(f"'{shape.text}' has no training data", where=where, hint=nearest("", texts))
+    for task in (tasks[name] for name in expanded(recipe.evaluate)):
+        if (task.format.head.layer or 0) > shape.layers:
+            what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
+            found.add(what, where=recipe.where(*place, "layers"), hint="lower the task's `layer`")
+
+
+def _check_tokenizers(recipe: Recipe, found: Collector) -> None:
+    for place, shape in _shapes(recipe):
+        if shape.given is not None:
+            with found.catch():
+                _check_tokenizer(shape.given, recipe.where(*place, "tokenizer"))
+
+
+def _check_tokenizer(name: str, where: str) -> None:
+    """See without loading it whether a tokenizer can be given; `{data}` in its name is known only to a run."""
+    try:
+        folder = Path(home(name))
+    except UserError as error:
+        raise UserError(error.what, where=where) from error
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        raise UserError(f"'{name}' has no fast tokenizer (tokenizer.json)", where=where)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"'{name}' is a file; a tokenizer is a folder with tokenizer.json", where=where)
+    if "{data}" in name or folder.exists():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"there is no folder '{name}'", where=where)
+    if "/" not in name and (hint := nearest(name, TRAINED)).startswith("did you mean"):
+        raise UserError(f"'{name}' is neither a way to train a tokenizer nor a folder", where=where, hint=hint)
+
+
+def _listed(value: Any) -> list[str]:
+    """The strings of a list, or of one string; what else is there is for the typed model to refuse."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+
+
+def _written(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.Place, Any]]:
+    """The encoders that a recipe names, each with its place; the document may still have mistakes."""
+    if value.get("encoder") is not None:
+        yield ("encoder",), value["encoder"]
+    several = value.get("encoders")
+    for name, start in several.items() if isinstance(several, dict) else ():
+        if isinstance(start, dict):
+            yield ("encoders", name, "encoder"), start.get("encoder")

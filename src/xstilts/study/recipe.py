@@ -1,0 +1,81 @@
+"""Recipes: in which order an encoder learns what; YAML in, every mistake reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from xstilts.model.shape import NewEncoder
+from xstilts.study.phase import Name, Names, Phase, Settings, repeated
+from xstilts.utils import yaml as strict_yaml
+from xstilts.utils.models import PathText, Seed, Strict
+from xstilts.utils.yaml import Misplaced
+
+
+class Start(Strict):
+    """One of several encoders of a study, with settings that hold for it alone."""
+
+    encoder: PathText | NewEncoder
+    settings: Settings = Settings()
+    """Above the recipe's own, below the phases'."""
+
+
+Keep = Literal["all", "intermediate", "none"]
+"""Which encoders stay on the disk once all that starts from them is done."""
+
+
+class Recipe(Strict):
+    """A study: an encoder, phases with choices, seeds, and what is scored at the end."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    encoder: PathText | NewEncoder | None = None
+    """Hub id (`name@revision`), folder (`{data}` stands for the data folder), or the shape of a new encoder."""
+    encoders: dict[Name, Start] | None = Field(default=None, min_length=2)
+    """Several in its place, by the names that reports give them: each is a study of its own, with its own baseline."""
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    evaluate: Names
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
+    settings: Settings = Settings()
+    """For all phases, below the phases' own."""
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Only these are scored; all languages of a task by default."""
+    missing: Literal["error", "skip"] = "error"
+    """What to do about languages whose files are not there."""
+    use: tuple[PathText, ...] = ()
+    """YAML files with tasks of one's own, beside the recipe."""
+    keep: Keep = "intermediate"
+    """Which encoders stay on the disk: all, those that a later training starts from, or none."""
+    trust_remote_code: str | None = None
+    """Name of the encoder whose own code may be run."""
+    _document: strict_yaml.Document | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        for i in repeated(self.seeds):
+            raise Misplaced(f"seeds names {self.seeds[i]} twice", "seeds", i)
+        for i in repeated(phase.name for phase in self.phases):
+            raise Misplaced(f"two phases are called '{self.phases[i].name}'", "phases", i, "name")
+        for i, phase in enumerate(self.phases[:-1]):
+            if phase.each is not None:
+                raise Misplaced("only the last phase can have each", "phases", i, "each")
+        if self.encoder is None and self.encoders is None:
+            raise ValueError("needs either encoder or encoders")
+        if self.encoder is not None and self.encoders is not None:
+            raise Misplaced("encoder and encoders are both there: remove one", "encoders")
+        if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
+            raise Misplaced("must be the name of the encoder", "trust_remote_code")
+        return self
+
+    def where(self, *place: str | int) -> str:
+        """A place in the recipe, as error messages want it: with file and line if it was read from a file."""
+        return self._document.where(place) if self._document else f"{self.name}: {strict_yaml.spelled(place)}"
+
+    @property
+    def starts(self) -> Mapping[str, Start]:
+        """The encoders that the study starts from, by name; a single one has none."""
+        if self.encoders is not None:
+            return self.encoders
+        assert self.encoder is not None, "one of the two is there"
+        return {"": Start(encoder=self.encoder)}

@@ -1,0 +1,113 @@
+"""Where rows come from: File and Source, as the catalogue and a user's task file spell them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from xstilts.utils.models import PathText, Strict
+
+
+class File(Strict):
+    """One file of a source, as a pattern relative to the data folder.
+
+    `{lang}` stands for the language's code, `{lang3}` for its ISO 639-3 code, `{language}` and `{Language}` for its
+    name; `*` matches several files, which are read in sorted order. A `.gz` copy is found by itself. `playground:`
+    paths are generated, `hub:OWNER/NAME/PATH` is a file of a data set on the Hugging Face Hub.
+    """
+
+    path: PathText
+    pair: PathText | None = None
+    """The other side: of aligned text (line k belongs to line k), or what the first file's sentences look for."""
+    gold: PathText | None = None
+    """Which lines of the two sides belong together (`id TAB id`), where sentences have ids; may be missing."""
+    columns: tuple[str, ...] | dict[str, str] | None = None
+    """Names of the columns of a file without a header, or {our name: the file's name}."""
+    part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
+    """`2/3` is the second third of the rows."""
+    where: dict[str, str] | None = None
+    """Only rows whose column has this value, or begins with it where it ends in `*`; `{lang}` works here too."""
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of the labels (or tags) of a file that numbers them from 0."""
+    broken: Literal["error", "replace"] = "error"
+    """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD in their place and say how many."""
+    folder: str = ""
+    """Folder of the task file that names this file, as the recipe spells it; tells equal paths of two folders apart."""
+    base: Path | None = Field(default=None, exclude=True)
+    """The same folder as a path; the file is looked for there first."""
+
+    @property
+    def own(self) -> bool:
+        """Whether each language has a file, or at least rows, of its own."""
+        asked = (self.path, self.pair or "", *(self.where or {}).values())
+        return self.path.startswith("playground:") or any("{lang" in text.lower() for text in asked)
+
+    @field_validator("part")
+    @classmethod
+    def _within(cls, value: str | None) -> str | None:
+        if value is not None and int(value.split("/")[0]) > int(value.split("/")[1]):
+            raise ValueError(f"there is no part {value}")
+        return value
+
+
+class Source(Strict):
+    """Where rows come from: the first layout whose files are all there; the files of a layout are joined.
+
+    Written as one path, one file, a list (joined), or `{first_of: [...]}`.
+    """
+
+    layouts: tuple[tuple[File, ...], ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, value: Any) -> Any:
+        if isinstance(value, Source) or (isinstance(value, dict) and "layouts" in value):
+            return value
+        if isinstance(value, dict) and set(value) == {"first_of"}:
+            if not isinstance(value["first_of"], list | tuple) or not value["first_of"]:
+                raise ValueError("first_of needs a list of places, at least one")
+            return {"layouts": [_joined(layout) for layout in value["first_of"]]}
+        return {"layouts": [_joined(value)]}
+
+    def overlaps(self, other: Source, codes: Sequence[str]) -> bool:
+        """Whether two sources have rows in common in one of these languages; a file's parts may have none."""
+        mine, theirs = ([file for layout in source.layouts for file in layout] for source in (self, other))
+        return any(_overlap(a, b, code) for a in mine for b in theirs for code in codes)
+
+
+def _overlap(one: File, other: File, language: str) -> bool:
+    """Whether two files can be the same, in whole or in part."""
+    names, others = _names(one, language), _names(other, language)
+    (first, last), (other_first, other_last) = _share(one), _share(other)
+    return (
+        first < other_last and other_first < last and any(_means(a, b) or _means(b, a) for a in names for b in others)
+    )
+
+
+def _names(file: File, language: str) -> set[str]:
+    """A file's path as it is given, for it may lie in the data folder, and beside the task file."""
+    path = file.path.replace("{lang}", language).removesuffix(".gz")
+    return {str(Path(path))} | ({str((file.base / path).resolve())} if file.base else set())
+
+
+def _means(pattern: str, path: str) -> bool:
+    """Whether a path is meant by a pattern, in which only `*` is special."""
+    return pattern == path or re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
+
+
+def _share(file: File) -> tuple[Fraction, Fraction]:
+    """Where a file's part begins and ends."""
+    number, parts = map(int, (file.part or "1/1").split("/"))
+    return Fraction(number - 1, parts), Fraction(number, parts)
+
+
+def _joined(value: Any) -> list[Any]:
+    files = value if isinstance(value, list | tuple) else [value]
+    if not files:
+        raise ValueError("names no file")
+    return [{"path": file} if isinstance(file, str) else file for file in files]

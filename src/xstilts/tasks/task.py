@@ -1,0 +1,127 @@
+"""The types that say what a task is: Task, Format, Row, Features; no tensors, nothing on training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self, TypeAlias
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from xstilts import languages
+from xstilts.errors import nearest
+from xstilts.formats.base import Format
+from xstilts.metrics import METRICS
+from xstilts.tasks.source import Source
+from xstilts.utils.models import Strict
+
+Split: TypeAlias = Literal["train", "stop", "dev", "test"]
+"""`stop` is what early stopping looks at where that is not the task's own English dev set."""
+
+
+class Task(Strict):
+    """What a task is: format, data, languages, metrics, and the paper's training defaults for it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)
+    format: Format
+    data: dict[Split, Source]
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    more_languages: tuple[str, ...] = ()
+    """Languages that XTREME-R adds; scored where a recipe evaluates its group of tasks, or names them."""
+    metrics: tuple[str, ...] = Field(min_length=1)
+    """Names in `metrics.METRICS`; the first is the main one."""
+    train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    batch: int = Field(default=32, ge=1, le=10**9)
+    epochs: int = Field(default=3, ge=1, le=10**9)
+    max_length: int = Field(default=256, ge=8, le=10**6)
+    like: str = ""
+    """The task of the catalogue that it is like, for one of a user's own; read from the word `like` alone."""
+    license: str = ""
+    url: str = ""
+    note: str = ""
+    """What a reader must know before believing the number."""
+
+    @field_validator("languages", "more_languages", "train_languages")
+    @classmethod
+    def _known_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a language twice")
+        for code in value:
+            if not languages.well_formed(code):
+                raise ValueError(f"no language '{code}'; {languages.hint(code)}")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        form = info.data.get("format")
+        for name in value:
+            if name not in METRICS:
+                raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
+            if form is not None and name not in form.measures:
+                raise ValueError(f"{name} does not score the format {form.name}; known: {', '.join(form.measures)}")
+        return value
+
+    @model_validator(mode="after")
+    def _own_files(self) -> Task:
+        if twice := set(self.languages) & set(self.more_languages):
+            raise ValueError(f"languages and more_languages both have '{min(twice)}'")
+        for split, source in self.data.items():
+            codes = self.languages_of(split)
+            if len(codes) > 1 and not all(any(file.own for file in layout) for layout in source.layouts):
+                raise ValueError(f"data.{split} is the same for all {len(codes)} languages; {{lang}} tells them apart")
+        return self
+
+    def stop_source(self) -> Source | None:
+        """What early stopping looks at: `stop` if the task says so, else its dev set unless it is trained on."""
+        return self.data.get("stop", self.data.get("dev") if "dev" in self.scored else None)
+
+    @property
+    def stop_metric(self) -> str:
+        """What early stopping goes by: the main metric, but its format's on `stop` data, which are another task's."""
+        return self.format.metrics[0] if "stop" in self.data else self.metric
+
+    def languages_of(self, split: Split) -> tuple[str, ...]:
+        """The languages that a split is read in."""
+        return self.all_languages if split in ("dev", "test") else self.train_languages
+
+    @property
+    def all_languages(self) -> tuple[str, ...]:
+        """Every language that can be scored."""
+        return self.languages + self.more_languages
+
+    @cached_property
+    def scored(self) -> tuple[Split, ...]:
+        """The splits that are scored: dev and test, without one that the task is trained on in some language."""
+        train = self.data.get("train")
+        splits: tuple[Split, ...] = ("dev", "test")
+        return tuple(
+            split
+            for split in splits
+            if split in self.data and not (train and train.overlaps(self.data[split], self.train_languages))
+        )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields, which forgets what followed from the old ones."""
+        made = super().model_copy(update=update, deep=deep)
+        vars(made).pop("scored", None)
+        return made
+
+    @property
+    def stands_for(self) -> str:
+        """The catalogue's name for it: of a user's own task the one it is like, and the language that it is trained in.
+
+        So `mnli-small`, which is `like: mnli`, stands for `mnli`; trained in German, for `mnli-de`.
+        """
+        foreign = self.like and len(self.train_languages) == 1 and self.train_languages != ("en",)
+        return (self.like or self.name) + (f"-{self.train_languages[0]}" if foreign else "")
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is anything to train on."""
+        return "train" in self.data
+
+    @property
+    def metric(self) -> str:
+        """The main metric's name."""
+        return self.metrics[0]

@@ -1,0 +1,121 @@
+"""The meter of a training: losses, speed and shares of the tasks, as lines of the log."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xstilts.compute import distributed as parallel
+from xstilts.errors import StepFailed
+from xstilts.model.batch import Batch
+
+MILDER = "try a lower lr, or precision fp32"
+"""What to do about numbers that overflow."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line of the log: the mean loss (nats) since the last one, and the speed over the same updates."""
+
+    step: int
+    total: int
+    task: str
+    loss: float
+    lr: float
+    seconds: float
+    examples_per_second: float
+    tokens_per_second: float
+    dev: float | None = None
+    updates: dict[str, int] | None = None
+    """By task, from the beginning; None with a single task."""
+
+
+class Meter:
+    """Gathers losses and speed, and logs them every so many updates."""
+
+    def __init__(self, total: int, every: int, log: Callable[[Logged], None], tasks: Sequence[str]) -> None:
+        self.total, self.every, self.log, self.tasks = total, every, log, tasks
+        self._start = time.perf_counter()
+        self._last: Logged | None = None
+        self._updates = [0] * len(tasks)
+        self._clear()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the training so far."""
+        return time.perf_counter() - self._start
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Updates by task."""
+        counts = dict.fromkeys(self.tasks, 0)
+        for task, updates in zip(self.tasks, self._updates, strict=True):
+            counts[task] += updates
+        return counts
+
+    def _clear(self) -> None:
+        self._losses: list[Tensor] = []
+        self._examples = self._tokens = 0
+        self._since = time.perf_counter()
+
+    def add(self, update: int, part: int, loss: Tensor, lr: float, batch: Batch) -> None:
+        """Count one update."""
+        self._losses.append(loss)
+        self._updates[part] += 1
+        self._examples, self._tokens = self._examples + batch.examples, self._tokens + batch.tokens
+        self._at = (update, self.tasks[part], lr)
+        if len(self._losses) >= self.every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Log what was gathered; the losses come off the device only here.
+
+        Raises:
+            StepFailed: one of the losses is not a number.
+        """
+        if not self._losses:
+            return
+        update, task, lr = self._at
+        where = self._losses[-1].device  # those of a checkpoint are on the CPU
+        losses = parallel.summed(torch.stack([loss.to(where) for loss in self._losses])).tolist()
+        first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        if first is not None:
+            wrong = update - len(losses) + 1 + first
+            raise StepFailed(f"the loss is {losses[first]} at update {wrong:,} of {self.total:,}",
+                             hint=MILDER)  # fmt: skip
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        self._last = Logged(update, self.total, task, sum(losses) / len(losses), lr, self.seconds,
+                            self._examples / seconds, self._tokens / seconds,
+                            updates=self.shares if len(self.tasks) > 1 else None)  # fmt: skip
+        self.log(self._last)
+        self._clear()
+
+    def look(self, dev: float) -> None:
+        """Log a dev score beside the last loss; the time it took counts in no speed."""
+        assert self._last is not None
+        self.log(replace(self._last, seconds=self.seconds, dev=dev))
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been gathered, and the time it took."""
+        return {
+            "seconds": self.seconds,
+            "since": time.perf_counter() - self._since,
+            "losses": torch.stack(self._losses) if self._losses else None,
+            "counted": [self._examples, self._tokens],
+            "updates": self._updates,
+            "at": self._at,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._start, self._since = (time.perf_counter() - state[name] for name in ("seconds", "since"))
+        self._losses = [] if state["losses"] is None else list(state["losses"])
+        self._examples, self._tokens = state["counted"]
+        self._updates, self._at = list(state["updates"]), tuple(state["at"])

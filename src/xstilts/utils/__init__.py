@@ -1,0 +1,1 @@
+"""Files, locks, YAML, progress and typed models that know nothing of the field."""

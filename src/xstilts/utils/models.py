@@ -1,0 +1,50 @@
+"""Types that several typed models share: strict models, paths, seeds and counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+)
+
+from xstilts.errors import UserError
+
+pass
+
+
+class Strict(BaseModel):
+    """A frozen model that knows no field but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def home(name: str) -> str:
+    """A path with a leading `~` or `~user` replaced; any other name as it is.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:
+        raise UserError(f"the home folder of '{Path(name).parts[0]}' is not known", where=name) from error
+
+
+def _path(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"{value!r} is no path")
+    return value
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
