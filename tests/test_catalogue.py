@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Said
+from xstilts import tasks as tasks_wing
 from xstilts.data.availability import describe
 from xstilts.data.examples import locate
 from xstilts.errors import UserError
@@ -23,7 +24,7 @@ from xstilts.tasks.own import from_yaml
 from xstilts.tasks.task import Split, Task
 from xstilts.training.settings import Training
 
-ROOM = Path(planning.__file__).parent / "tasks"
+ROOM = Path(tasks_wing.__file__).parent
 NAMES = codes("""
     anli-plus mnli snli anli qqp xnli pawsx hellaswag cosmosqa commonsenseqa siqa copa xcopa udpos panx ccg squad1
     squad2 xquad mlqa tydiqa bucc2018 tatoeba lareqa mewslix masked-text

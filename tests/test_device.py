@@ -53,7 +53,7 @@ def test_the_scale_halves_when_gradients_overflow_and_doubles_after_long(monkeyp
 def test_a_compiler_that_does_not_work_is_told_and_done_without(encoder_folder: Path) -> None:
     code = """
 import sys
-from xstilts.encoder import load
+from xstilts.model.encoder import load
 encoder = load(sys.argv[1])
 print(encoder.compile())
 print(encoder._compiled, [weight.grad for weight in encoder.parameters() if weight.grad is not None])

@@ -101,7 +101,7 @@ def test_identities_are_the_same_in_any_order_of_the_recipe_and_of_hashing() -> 
     assert one.steps.keys() == two.steps.keys()
     renamed = made(name="other", phases=[choices([], ["mnli"], name="else"), each("xnli")], evaluate=["xnli"])
     assert renamed.steps.keys() < one.steps.keys()
-    code = "from xstilts.plan import plan; from xstilts.recipe import read; print(*plan(*read('quickstart')).steps)"
+    code = "from xstilts.study import load, plan; print(*plan.plan(*load.read('quickstart')).steps)"
     runs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True)
             for seed in ("1", "2")]  # fmt: skip
     assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout.split()) > 10

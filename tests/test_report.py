@@ -9,6 +9,7 @@ import pytest
 
 from xstilts.errors import UserError
 from xstilts.report import ALL_TASKS, LAYOUTS, MEAN, Layout, build, render
+from xstilts.report.study_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, TaskLine
 
@@ -29,6 +30,10 @@ def rows(branch, language, values, task="nli", split="dev", metric="accuracy", n
         Score(task, language, split, metric, value, n, f"{task}-{branch}-{seed}", "tiny", seed)
         for seed, value in enumerate(values, start=1)
     ]
+
+
+def text_of(report, *form, **window):
+    return render(document(report), *form, **window)
 
 
 def line(report, branch, language, task="nli"):
@@ -73,7 +78,7 @@ def test_a_shared_step_counts_for_every_branch_that_has_it():
 
 def test_an_unfinished_cell_is_a_dash_and_is_named():
     report = build(study(task()), [score for score in SCORES if score.step.startswith("nli-none")])
-    text = render(report)
+    text = text_of(report)
     assert "\nmnli" in text and "mnli          -" in text
     assert "not finished or failed, counted nowhere: nli: mnli\n" in text
     assert line(report, "none", "mean").median == 65
@@ -90,7 +95,7 @@ def test_a_language_that_a_branch_lacks_is_in_no_mean():
     report = build(study(task(languages=["en", "sw", "ka"])), [*SCORES, *rows("none", "ka", [0, 0, 0])])
     assert line(report, "none", "mean").median == 65
     assert report.left_out == {"nli": ("ka",)}
-    text = render(report)
+    text = text_of(report)
     assert "ka Georgian‡" in text and "‡ in no mean, for want of scores in some branch or seed: nli (ka)" in text
 
 
@@ -101,14 +106,14 @@ def test_without_dev_scores_test_is_shown_and_marked():
     report = build(one, scores)
     assert line(report, "none", "mean").median == 55
     assert line(report, "none", "mean").split == "dev+test"
-    text = render(report)
+    text = text_of(report)
     assert "nli: accuracy, dev, test where marked †" in text and "yo Yoruba†" in text
     assert "† no dev scores, so test: nli (yo)" in text
     assert line(build(one, scores, layout=LAYOUTS["benchmark"]), "none", "mean").median == 56
 
 
 def test_a_task_scored_only_on_test_says_so():
-    text = render(build(study(task(), seeds=(1,)), rows("none", "sw", [30], split="test")))
+    text = text_of(build(study(task(), seeds=(1,)), rows("none", "sw", [30], split="test")))
     assert "nli: accuracy, test†" in text
     assert "† no dev scores, so test: nli (all languages)" in text
 
@@ -118,8 +123,8 @@ def test_lower_is_better_keeps_the_sign_and_is_marked():
     scores = [s for b, x in (("none", 9.0), ("mnli", 7.5)) for s in rows(b, "en", [x], "lm", metric="perplexity")]
     report = build(study(lm, task(), seeds=(1,)), scores + [s for s in SCORES if s.seed == 1])
     assert line(report, "mnli", "mean", "lm").gain == -1.5
-    assert "perplexity ↓" in render(report) and "↓ lower is better" in render(report)
-    assert "**7.5** (-1.5)" in render(report, "markdown")
+    assert "perplexity ↓" in text_of(report) and "↓ lower is better" in text_of(report)
+    assert "**7.5** (-1.5)" in text_of(report, "markdown")
     assert not [x for x in report.lines if x.task == "all tasks"]  # percentages only
 
 
@@ -132,8 +137,8 @@ def test_the_mean_over_tasks_needs_every_task():
 
 def test_csv_and_json_hold_every_number():
     report = build(study(task()), SCORES, layout=Layout(views=("overview",)))
-    read = list(csv.DictReader(io.StringIO(render(report, "csv"))))
-    written = json.loads(render(report, "json"))["lines"]
+    read = list(csv.DictReader(io.StringIO(text_of(report, "csv"))))
+    written = json.loads(text_of(report, "json"))["lines"]
     assert len(read) == len(written) == 8  # two branches: en, sw, mean, zero-shot
     for a, b in zip(read, written, strict=True):
         b["collapsed"] = " ".join(map(str, b["collapsed"]))
@@ -166,14 +171,13 @@ def test_runs_at_chance_in_the_trained_language_are_marked_and_counted_but_stay_
     assert line(report, "mnli", "sw").collapsed == ()
     note = "§ ended at chance: nli: mnli 2 of 3 runs (seeds 1, 3)"
     for format in ("table", "markdown", "latex"):
-        assert note in render(report, format)
-    assert "| mnli | 54.0§ ±7.5 (-11.0) |" in render(report, "markdown")
-    assert r"mnli & 54.0\S{} $\pm$7.5 (-11.0) \\" in render(report, "latex")
-    assert "59.0§ ±15.0 -21.0\n" in render(report) and "50.0   ±0.5  +0.0\n" in render(report)
-    assert next(row for row in csv.DictReader(io.StringIO(render(report, "csv"))) if row["collapsed"])["collapsed"] == (
-        "1 3"
-    )
-    assert {tuple(row["collapsed"]) for row in json.loads(render(report, "json"))["lines"]} == {(), (1, 3)}
+        assert note in text_of(report, format)
+    assert "| mnli | 54.0§ ±7.5 (-11.0) |" in text_of(report, "markdown")
+    assert r"mnli & 54.0\S{} $\pm$7.5 (-11.0) \\" in text_of(report, "latex")
+    assert "59.0§ ±15.0 -21.0\n" in text_of(report) and "50.0   ±0.5  +0.0\n" in text_of(report)
+    read = csv.DictReader(io.StringIO(text_of(report, "csv")))
+    assert next(row for row in read if row["collapsed"])["collapsed"] == "1 3"
+    assert {tuple(row["collapsed"]) for row in json.loads(text_of(report, "json"))["lines"]} == {(), (1, 3)}
 
 
 def test_only_the_split_that_is_shown_tells_who_ended_at_chance():
@@ -182,7 +186,7 @@ def test_only_the_split_that_is_shown_tells_who_ended_at_chance():
     assert line(build(one, scores), "none", "en").collapsed == (1,)
     report = build(one, scores, layout=LAYOUTS["benchmark"])
     assert line(report, "none", "en").collapsed == ()  # of 10,000 examples, 55 is no accident
-    assert "§" not in render(report)
+    assert "§" not in text_of(report)
 
 
 def test_rows_without_chance_and_tasks_trained_elsewhere_are_not_marked():
@@ -196,24 +200,24 @@ def test_one_run_for_all_seeds_has_no_seed_to_name():
     report = build(
         one, scores, notes=["intermediate: qqp, seed 2 ended at chance on its dev set (50.0; chance is 50.0)"]
     )
-    assert "§ ended at chance: nli: none 1 of 1 run\n" in render(report)
-    assert "note: intermediate: qqp, seed 2 ended at chance" in render(report, width=200)
+    assert "§ ended at chance: nli: none 1 of 1 run\n" in text_of(report)
+    assert "note: intermediate: qqp, seed 2 ended at chance" in text_of(report, width=200)
 
 
 def test_a_branch_of_many_tasks_has_a_short_name_that_is_spelled_out_below():
     long, other = "a+b+c+d+e+f", "a+b+c+d+e+f+0.1xg"
     report = build(study(task(), branches=("none", long, other)), [])
-    text = render(report, width=200)
+    text = text_of(report, width=200)
     assert "\na+4 more+f " in text and "\na+5 more+0.1xg " in text
     assert f"a+4 more+f: {long}" in text
     assert {cell.branch for cell in report.missing} == {"none", long, other}
-    alike = render(build(study(task(), branches=("none", long, "a+c+b+d+e+f")), []), width=200)
+    alike = text_of(build(study(task(), branches=("none", long, "a+c+b+d+e+f")), []), width=200)
     assert f"\n{long} " in alike and "more" not in alike
 
 
 def test_each_mixture_of_a_merge_or_chain_is_shortened_by_itself():
     few, many = "mean(mnli+qqp+ccg, squad1+hellaswag+siqa)", "(a+b+c+d+e > f) > 0.5 vectors(a, b+c+d+e+f)"
-    text = render(build(study(task(), branches=("none", few, many)), []), width=200)
+    text = text_of(build(study(task(), branches=("none", few, many)), []), width=200)
     assert f"\n{few} " in text and f"\n{few}: " not in text
     assert "\n(a+3 more+e > f) > 0.5 vectors(a, b+3 more+f) " in text
 
@@ -223,22 +227,22 @@ def test_an_average_of_runs_is_no_single_run():
     for branch, words in (("mnli, runs averaged", "no ±: a single run or an average of runs\n"), ("x", "single run\n")):
         one = study(task(languages=["en"]), branches=("none", branch))
         one = replace(one, cells=tuple(replace(c, step="nli-runs-1") if c.branch == branch else c for c in one.cells))
-        assert words in render(build(one, scores))
+        assert words in text_of(build(one, scores))
 
 
 def test_notes_and_names_cannot_break_a_latex_file():
     one = study(replace(task(), note="first\n\\second  line"), branches=("none", "a > b"))
-    text = render(build(one, [], notes=["p\nq: x ended"]), "latex")
+    text = text_of(build(one, [], notes=["p\nq: x ended"]), "latex")
     assert "a $>$ b & " in text and "% note: nli: first \\second line\n% note: p q: x ended\n" in text
 
 
 def test_markdown_and_latex_cells():
     report = build(study(task("my_nli")), [])
-    assert "my\\_nli" in render(report, "latex")
+    assert "my\\_nli" in text_of(report, "latex")
     report = build(study(task()), SCORES)
-    assert "| mnli | **69.0** ±2.5 (+1.0) |" in render(report, "markdown")
-    assert r"mnli & \textbf{69.0} $\pm$2.5 (+1.0) \\" in render(report, "latex")
-    assert "nli: mean over 2 languages, 20-100 examples a language" in render(report)
+    assert "| mnli | **69.0** ±2.5 (+1.0) |" in text_of(report, "markdown")
+    assert r"mnli & \textbf{69.0} $\pm$2.5 (+1.0) \\" in text_of(report, "latex")
+    assert "nli: mean over 2 languages, 20-100 examples a language" in text_of(report)
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -246,7 +250,7 @@ def test_a_wide_study_is_folded_to_the_terminal(width):
     branches = ("none", *(f"[task-{i}]+masked-text" for i in range(11)))
     tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
     scores = [s for t in tasks for b in branches for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
-    text = render(build(study(*tasks, branches=branches), scores), width=width)
+    text = text_of(build(study(*tasks, branches=branches), scores), width=width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("[task-10]+masked-text") >= 10
     assert "…" not in text and "\x1b" not in text
@@ -256,25 +260,25 @@ def test_a_table_that_is_too_wide_is_turned_on_its_side_if_that_fits():
     tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
     scores = [s for t in tasks for b in ("none", "b") for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
     report = build(study(*tasks, branches=("none", "b")), scores, layout=LAYOUTS["overview"])
-    turned, wide = (render(report, width=width).splitlines() for width in (100, 200))
+    turned, wide = (text_of(report, width=width).splitlines() for width in (100, 200))
     assert turned[1].split()[1:] == ["none", "b"] and turned[2].split()[:3] == ["task-0", "accuracy", "60.0"]
     assert wide[1].split()[:2] == ["task-0", "task-1"] and wide[3].split()[:2] == ["none", "60.0"]
 
 
 def test_colour_only_when_asked_for():
     report = build(study(task()), SCORES)
-    assert "\x1b[1m" in render(report, colour=True)
-    assert "\x1b" not in render(report)
+    assert "\x1b[1m" in text_of(report, colour=True)
+    assert "\x1b" not in text_of(report)
 
 
 def test_no_scores_and_no_tasks_are_still_a_report():
-    assert "mini: mean over languages" in render(build(study(task()), []))
-    assert render(build(study(), [])) == "\n"
+    assert "mini: mean over languages" in text_of(build(study(task()), []))
+    assert text_of(build(study(), [])) == "\n"
 
 
 def test_unknown_names_are_told():
     with pytest.raises(UserError, match="did you mean 'markdown'"):
-        render(build(study(task()), []), "markdwn")
+        text_of(build(study(task()), []), "markdwn")
     with pytest.raises(UserError, match="did you mean 'accuracy'"):
         build(study(task(metric="acuracy")), [])
 
@@ -286,7 +290,7 @@ def test_an_intermediate_tasks_own_scores_are_in_no_table_of_targets():
     whole = study(task("nli", ("en",)), practised)
     cells = tuple(cell for cell in whole.cells if cell.task == "nli" or cell.branch == "mnli")
     made = build(replace(whole, cells=cells), scores)
-    text = render(made)
+    text = text_of(made)
     assert "qqp" not in text and "the intermediate tasks' own dev scores: --layout table15" in text
     assert [x.median for x in made.lines if x.task == "qqp" and x.language == MEAN] == [90]
     assert not [x for x in made.lines if x.task == ALL_TASKS]
@@ -300,4 +304,4 @@ def test_each_of_several_encoders_has_its_own_baseline():
     made = build(several, [row for branch, x in values.items() for row in rows(branch, "en", (x, x, x))])
     gains = {x.branch: x.gain for x in made.lines if x.language == MEAN}
     assert gains == {"A: none": None, "A: mnli": 10, "B: none": None, "B: mnli": 1}
-    assert "gain over the same encoder's baseline" in render(made)
+    assert "gain over the same encoder's baseline" in text_of(made)

@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys, torch
 from pathlib import Path
-from xstilts.checkpoint import Checkpoint
+from xstilts.training.checkpoint import Checkpoint
 keeper = Checkpoint(Path(sys.argv[1]), 0, [])
 keeper.write({"update": 1})
 resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))

@@ -17,7 +17,7 @@ from xstilts.formats import Retrieve
 from xstilts.formats.base import Kept, Row
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
-from xstilts.model import evaluate, forward, heads
+from xstilts.model import forward, heads
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.tasks.source import Source
@@ -126,7 +126,7 @@ def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monke
     features = FeatureSet.build(Retrieve(), ALIGNED, tiny.pieces(64))
     head = heads.MeanPool()
     in_memory = forward.keep(tiny, head, Retrieve(), features).scores
-    monkeypatch.setattr(evaluate, "IN_MEMORY", 0)
+    monkeypatch.setattr("xstilts.model.forward.IN_MEMORY", 0)
     mapped = forward.keep(tiny, head, Retrieve(), features).scores
     assert isinstance(mapped, np.memmap) and not isinstance(in_memory, np.memmap)
     assert np.array_equal(mapped, in_memory) and mapped.filename is None

@@ -243,7 +243,7 @@ def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
     assert study.run().code == 0
     (path,) = study.out.glob("steps/*/log.jsonl")
     (path.parent / "done.json").unlink()
-    code = "import sys, time; from xstilts.store import *; store = Store(Path(sys.argv[1]))\n"
+    code = "import sys, time; from xstilts.store.run_folder import *; store = Store(Path(sys.argv[1]))\n"
     code += "with opened(store), store.claim(sys.argv[2]): print('mine', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(study.out), path.parent.name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:

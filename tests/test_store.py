@@ -13,8 +13,8 @@ import pytest
 from conftest import Files
 from xstilts.errors import UserError
 from xstilts.store.run_folder import Store, alone, opened, usable
-from xstilts.store.step_record import CHECKPOINT
 from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.training.settings import CHECKPOINT
 
 
 def begin(store: Store, id: str, *parents: str, learned: str = "") -> None:

@@ -40,7 +40,7 @@ def watch():
 pipe = Connection({pipe})
 job = pipe.recv_bytes()
 threading.Thread(target=watch, daemon=True).start()
-from xstilts.runners.local import serve
+from xstilts.execution.local import serve
 serve(pipe, job)
 """
 """What a worker process runs: it takes its job, and looks out for the end of the main process, before it imports torch,

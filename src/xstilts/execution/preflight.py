@@ -15,6 +15,16 @@ from xstilts.study.step import Step
 
 
 @dataclass
+class Outcome:
+    """What a run did."""
+
+    done: int = 0
+    failed: dict[str, StepFailed] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    """Steps that start from a failed one."""
+
+
+@dataclass
 class Run:
     """One run of a plan over a store."""
 
@@ -114,13 +124,3 @@ class Run:
         deepest = max((layer for layer in layers if layer is not None), default=0)
         if deepest > loaded.layers:
             raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
-
-
-@dataclass
-class Outcome:
-    """What a run did."""
-
-    done: int = 0
-    failed: dict[str, StepFailed] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    """Steps that start from a failed one."""

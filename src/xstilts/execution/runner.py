@@ -19,8 +19,8 @@ from xstilts.errors import StepFailed, UserError
 from xstilts.execution.inputs import Intake
 from xstilts.execution.steps import Resources, Work
 from xstilts.store.run_folder import Store, opened
-from xstilts.store.step_record import CHECKPOINT
 from xstilts.study.plan import Plan
+from xstilts.training.settings import CHECKPOINT
 from xstilts.utils.os_errors import told
 from xstilts.utils.progress import Progress
 

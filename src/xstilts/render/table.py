@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MISSING = "-"
+
 
 @dataclass(frozen=True)
 class Document:
@@ -52,6 +54,3 @@ class Entry:
     best: bool = False
     mark: str = ""
     leads: bool = False
-
-
-MISSING = "-"

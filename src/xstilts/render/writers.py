@@ -14,17 +14,15 @@ from rich.text import Text
 
 from xstilts.errors import UserError, nearest
 from xstilts.render.table import Document, Entry, Table
-from xstilts.report.aggregate import Report
-from xstilts.report.study_tables import _document
 
 _GAP = 2  # blanks between columns
 
 
-def render(report: Report | Document, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
-    """Write a report as text that ends with a line end.
+def render(document: Document, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
+    """Write a document as text that ends with a line end.
 
     Args:
-        report: what `build` made, or a document of another layout.
+        document: of any layout.
         format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
             hold every number, whatever the layout shows.
         width: columns of the terminal; wider tables are turned on their side, or else folded. Only for `table`.
@@ -33,7 +31,6 @@ def render(report: Report | Document, format: str = "table", *, width: int = 100
     Raises:
         UserError: for an unknown format.
     """
-    document = _document(report) if isinstance(report, Report) else report
     if format == "table":
         return draw(document.tables, document.legend, width=width, colour=colour)
     if format not in FORMATS:

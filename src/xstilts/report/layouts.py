@@ -8,9 +8,9 @@ from dataclasses import replace
 from xstilts.errors import UserError, nearest
 from xstilts.render.table import Document
 from xstilts.report import selection_tables
-from xstilts.report.aggregate import LAYOUTS, Line, Report, build
+from xstilts.report.aggregate import LAYOUTS, Line, build
 from xstilts.report.selection import select
-from xstilts.report.study_tables import legend, tables
+from xstilts.report.study_tables import document, legend, tables
 from xstilts.store.rows import Score
 from xstilts.study.index import Study
 
@@ -36,7 +36,7 @@ def check(layout: str, *, beside: bool = False) -> None:
 
 def show(
     study: Study, scores: Sequence[Score], layout: str = "default", *, beside: bool = False, notes: Sequence[str] = ()
-) -> Report | Document:
+) -> Document:
     """A study in a layout, ready to be rendered; `significance` also reads predictions, see `significance.compare`.
 
     Args:
@@ -53,7 +53,7 @@ def show(
     if layout == "selection":
         return selection_tables.document(select(study, scores))
     if layout not in PAPER:
-        return build(study, scores, layout=LAYOUTS[layout], notes=notes)
+        return document(build(study, scores, layout=LAYOUTS[layout], notes=notes))
     from xstilts.report import paper_document as paper_tables  # which reads the catalogue
     from xstilts.report.paper_cells import targets
 
@@ -61,7 +61,7 @@ def show(
         return paper_tables.document(study, scores, layout, beside=beside, notes=notes)
     whole = build(study, scores, layout=LAYOUTS[layout], notes=notes)
     if not targets(study):
-        return whole
+        return document(whole)
     page = paper_tables.document(study, scores, layout, beside=beside)
     rest = tables(replace(whole, layout=replace(whole.layout, views=("languages",))))
     facts = {**page.facts, "lines": [vars(line) for line in whole.lines], layout: page.facts["lines"]}

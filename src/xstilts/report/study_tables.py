@@ -236,7 +236,8 @@ def _size(report: Report, task: TaskLine) -> str:
     return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
 
 
-def _document(report: Report) -> Document:
+def document(report: Report) -> Document:
+    """A report's tables with their legend, and its lines with all digits for programs."""
     study, shown = report.study, tables(report)
     facts = {
         **study.facts(),

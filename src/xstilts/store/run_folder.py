@@ -15,8 +15,9 @@ from typing import IO, Any
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.store.rows import Prediction, Score, missing_or_twice, read_rows
-from xstilts.store.step_record import CHECKPOINT, DROPPED, _Begun
+from xstilts.store.step_record import DROPPED, _Begun
 from xstilts.study.index import Study, read_study
+from xstilts.training.settings import CHECKPOINT
 from xstilts.utils import locks
 from xstilts.utils.files import read_json, write_atomic
 

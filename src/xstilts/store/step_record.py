@@ -28,9 +28,5 @@ class _Begun(BaseModel):
         return tuple(id for id in (self.parents if self.parents is not None else (self.parent,)) if id)
 
 
-CHECKPOINT = "checkpoint.pt"
-"""The state of a training under way, in its step's folder."""
-
-
 DROPPED = "dropped"
 """Stands in the folder of a finished step whose encoder was removed, until it is trained again."""

@@ -136,4 +136,3 @@ def _read(
             _check_meaning(recipe, tasks, found)
     found.raise_any()
     return recipe, tasks
-

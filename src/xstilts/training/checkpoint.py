@@ -16,7 +16,7 @@ from zipfile import ZipFile
 import torch
 
 from xstilts.compute import distributed as parallel
-from xstilts.store.step_record import CHECKPOINT
+from xstilts.training.settings import CHECKPOINT
 
 VERSION = 2
 LOG = "log.jsonl"

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-pass
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from xstilts.errors import nearest
 from xstilts.utils.models import Strict
 
+CHECKPOINT = "checkpoint.pt"
+"""The state of a training under way, in its step's folder."""
 CAP = 2**17
 """Examples of a task that count in the paper's rule."""
 Weight = float | tuple[float, float]
