@@ -1,7 +1,10 @@
-"""The walls of the house: imports run one way, a task's name stands in one place, torch is loaded late."""
+"""Architecture: imports run one way, a task's name stands in one place, torch is loaded late."""
 
 import ast
+import re
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,29 +14,16 @@ from conftest import without_torch
 from xstilts.tasks import TASKS
 
 ROOT = Path(xstilts.__file__).parent
-FLOORS = [
-    {"errors", "playground"},
-    {"languages", "utils", "compute", "render", "metrics"},
-    {"formats"},
-    {"tasks"},
-    {"data", "model"},
-    {"training", "corpus", "translate"},
-    {"study"},
-    {"store"},
-    {"execution", "analysis"},
-    {"predict", "report"},
-    {"rank", "leaderboard"},
-    {"cli"},
-]
-LAYERS = [room for floor in FLOORS for room in sorted(floor)]
+PAGE = (ROOT.parents[1] / "docs/architecture.md").read_text(encoding="utf-8")
 TENSORS = {"model", "training", "compute", "execution", "predict", "rank"}
 
 
 def sources() -> Iterator[tuple[str, Path, ast.AST]]:
+    """Each file of a wing, with the wing's name."""
     for path in sorted(ROOT.rglob("*.py")):
-        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room != "__init__":
-            yield room, path, ast.parse(path.read_text(encoding="utf-8"))
+        wing = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if wing != "__init__":
+            yield wing, path, ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -45,12 +35,28 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_imports_run_one_way() -> None:
-    for room, path, tree in sources():
-        for name in imported(tree):
-            if name.startswith("xstilts."):
-                other = name.split(".")[1]
-                assert LAYERS.index(other) <= LAYERS.index(room), f"{path} imports {name}"
+def test_the_picture_of_the_wings_shows_how_they_import_one_another() -> None:
+    wings: dict[str, set[str]] = defaultdict(set)
+    for wing, _, tree in sources():
+        wings[wing] |= {name.split(".")[1] for name in imported(tree) if name.startswith("xstilts.")} - {wing}
+    reached: dict[str, set[str]] = {}
+    for wing in TopologicalSorter(wings).static_order():  # which raises CycleError for a circle of imports
+        reached[wing] = wings[wing].union(*(reached[other] for other in wings[wing]))
+    direct = {
+        f"{wing} --> {other}"
+        for wing, others in wings.items()
+        for other in others
+        if not any(other in reached[between] for between in others)
+    }
+    assert set(re.findall(r"^    (\w+ --> \w+)$", PAGE, re.MULTILINE)) == direct
+    assert set(re.findall(r"^\| `(\w+)` \| ", PAGE, re.MULTILINE)) == wings.keys()
+
+
+def test_the_page_names_files_that_are_there() -> None:
+    named = re.findall(r"`([\w/]+\.py)`", PAGE)
+    assert (
+        named and [name for name in named if not any((base / name).is_file() for base in (ROOT, ROOT.parents[1]))] == []
+    )
 
 
 def test_torch_is_imported_only_where_tensors_are() -> None:
