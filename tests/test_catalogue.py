@@ -15,7 +15,7 @@ from xstilts.data.availability import describe
 from xstilts.data.examples import locate
 from xstilts.errors import UserError
 from xstilts.languages import XTREME, XTREME_R, codes
-from xstilts.study import plan as planning
+from xstilts.study import plan
 from xstilts.study.load import read
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, TASKS, WIDE
@@ -31,12 +31,12 @@ NAMES = codes("""
 """)
 
 
-def made(tasks: dict[str, Task] | None = None, **fields: Any) -> planning.Plan:
+def made(tasks: dict[str, Task] | None = None, **fields: Any) -> plan.Plan:
     recipe = {"name": "r", "encoder": "some/encoder", "seeds": [1], **fields}
-    return planning.plan(Recipe.model_validate(recipe), TASKS | (tasks or {}))
+    return plan.plan(Recipe.model_validate(recipe), TASKS | (tasks or {}))
 
 
-def trainings(laid_out: planning.Plan) -> list[Training]:
+def trainings(laid_out: plan.Plan) -> list[Training]:
     return [step.training for step in laid_out.steps.values() if step.training]
 
 

@@ -9,7 +9,7 @@ from conftest import Files, without_torch
 from xstilts.model.encoder import load
 from xstilts.model.new_encoder import create
 from xstilts.model.shape import NewEncoder
-from xstilts.study import disk_usage as disk
+from xstilts.study import disk_usage
 from xstilts.study.plan import plan
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
@@ -22,7 +22,7 @@ def test_a_new_encoder_has_the_parameters_that_its_shape_says(sentences: tuple[s
     recipe = Recipe.model_validate({"name": "r", "encoder": shape, "seeds": [1], "evaluate": "play-parallel",
                                     "keep": "all",
                                     "phases": [{"name": "text", "choices": [["play-text"]]}]})  # fmt: skip
-    (told,) = disk.needed(plan(recipe, TASKS), None)
+    (told,) = disk_usage.estimate(plan(recipe, TASKS), None)
     assert told.parameters == sum(p.numel() for p in made.parameters())
     assert (told.encoders, told.checkpoint_bytes) == (2, 32 * told.parameters)
 
@@ -35,7 +35,7 @@ def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: 
     steps = {path.parent for path in study.out.glob("steps/*/encoder")}
     left = sum(path.stat().st_size for step in steps for path in step.rglob("*") if path.is_file())
     assert said["encoders"] == len(steps) == 2
-    assert left < said["kept_bytes"] < left + 2 * disk.NOTES
+    assert left < said["kept_bytes"] < left + 2 * disk_usage.NOTES
 
 
 def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Files, Said
-from xstilts.store import prune as garbage
+from xstilts.store import prune
 from xstilts.store.run_folder import Store, alone, opened
 
 
@@ -131,13 +131,13 @@ def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: p
         raise KeyboardInterrupt
 
     with alone(Store(two.out)) as store:
-        found = garbage.find(store, forget=["more"])
-        monkeypatch.setattr(garbage.shutil, "rmtree", killed)
+        found = prune.find(store, forget=["more"])
+        monkeypatch.setattr(prune.shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            garbage.remove(store, found)
+            prune.remove(store, found)
         assert {id for id in tiny | more if store.done(id)} == tiny
         monkeypatch.undo()
-        garbage.remove(store, garbage.find(store))
+        prune.remove(store, prune.find(store))
     assert folders(two, "steps") == tiny
 
 
@@ -149,4 +149,4 @@ def test_links_between_folders_count_once(tmp_path: Path) -> None:
     study = {"name": "s", "encoder": "e", "seeds": [], "branches": [], "baseline": None, "tasks": [], "cells": []}
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "s.json").write_text(json.dumps(study), encoding="utf-8")
-    assert [thing.bytes for thing in garbage.find(Store(tmp_path)).steps] == [1000, 0]
+    assert [thing.bytes for thing in prune.find(Store(tmp_path)).steps] == [1000, 0]

@@ -7,7 +7,7 @@ import pytest
 
 from xstilts import metrics
 from xstilts.errors import StepFailed
-from xstilts.metrics import retrieval as search
+from xstilts.metrics import retrieval
 
 
 def test_runs_of_a_bare_tag_are_one_chunk_but_for_s():
@@ -47,7 +47,7 @@ def test_a_missing_tag_is_our_mistake(name):
 
 
 def test_a_pair_found_twice_counts_once():
-    assert search.pair_scores([["a"], ["b"]], [["a", "a", "x"], []]) == (50, 50, 50)
+    assert retrieval.pair_scores([["a"], ["b"]], [["a", "a", "x"], []]) == (50, 50, 50)
 
 
 def test_no_pairs_at_all_score_zero():
@@ -63,7 +63,7 @@ def test_only_twenty_places_of_a_ranking_count():
 
 
 def test_an_id_ranked_twice_counts_where_it_stands_first():
-    assert search.average_precision(["a", "b"], ["x", "a", "a", "b"]) == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert retrieval.average_precision(["a", "b"], ["x", "a", "a", "b"]) == pytest.approx((1 / 2 + 2 / 4) / 2)
     assert metrics.get("mrr@20").score([["a"]], [["x", "a", "a"]], "de") == 50
 
 
@@ -123,7 +123,7 @@ def test_mined_pairs_are_scored_as_the_official_code_does(shared):
                 pairs.setdefault(source, []).append(target)
         sources = list(dict.fromkeys([*found[0], *found[1]]))
         right, given = ([pairs.get(source, []) for source in sources] for pairs in found)
-        assert search.pair_scores(right, given)._asdict() == pytest.approx(case["expected"], abs=1e-6), case["name"]
+        assert retrieval.pair_scores(right, given)._asdict() == pytest.approx(case["expected"], abs=1e-6), case["name"]
         assert metrics.get("pair_f1").score(right, given, "de") == pytest.approx(case["expected"]["f1"], abs=1e-6)
 
 
@@ -143,9 +143,9 @@ def test_average_precision_is_the_official_one(shared):
     assert len(cases) >= 24
     for case in cases:
         right, given = case["targets"], case["ranked"]
-        precision = search.average_precision(right, given, case["k"] or len(given))
+        precision = retrieval.average_precision(right, given, case["k"] or len(given))
         assert precision == pytest.approx(case["expected"], abs=1e-6)
-        if case["k"] == search.PLACES:
+        if case["k"] == retrieval.PLACES:
             assert metrics.get("map@20").score([right], [given], "de") == pytest.approx(100 * precision)
 
 

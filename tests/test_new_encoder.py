@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from conftest import Files
 from xstilts.errors import UserError
-from xstilts.model import new_encoder as scratch
+from xstilts.model import new_encoder
 from xstilts.model.encoder import load
 from xstilts.model.shape import NewEncoder
 
@@ -108,7 +108,7 @@ def test_the_code_of_a_tokenizer_is_not_run(pretraining: Files, own: Path) -> No
 
 
 def test_what_no_tokenizer_of_the_hub_can_be_called_has_no_files() -> None:
-    assert scratch.files("{data}/a/b") == scratch.files("a b") == {}
+    assert new_encoder.files("{data}/a/b") == new_encoder.files("a b") == {}
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_refused(pretraining: Files, own: Path) -> None:
@@ -154,15 +154,15 @@ def test_the_files_of_a_tokenizer_of_the_hub_are_those_of_its_cache(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert scratch.files("me/tok") == {}
+    assert new_encoder.files("me/tok") == {}
     folder = tmp_path / "hub/models--me--tok"
     (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs/main").write_text("0" * 40)
     (folder / "snapshots" / ("0" * 40) / "tokenizer.json").write_bytes((own / "tokenizer.json").read_bytes())
-    (path,) = scratch.files("me/tok")
+    (path,) = new_encoder.files("me/tok")
     assert Path(path).name == "tokenizer.json"
-    assert set(scratch.files("me/tok").values()) < set(scratch.files(str(own)).values())
+    assert set(new_encoder.files("me/tok").values()) < set(new_encoder.files(str(own)).values())
 
 
 def test_a_tokenizer_is_trained_on_a_stream() -> None:
@@ -170,10 +170,10 @@ def test_a_tokenizer_is_trained_on_a_stream() -> None:
         yield from ("the cat sleeps", "the dog sleeps") * 5
 
     shape = NewEncoder(text="none", hidden=8, layers=1, vocabulary=100, max_length=16)
-    streamed, listed = (scratch.create(shape, source) for source in (texts(), list(texts())))
+    streamed, listed = (new_encoder.create(shape, source) for source in (texts(), list(texts())))
     assert streamed.tokenizer_digest() == listed.tokenizer_digest()
 
 
 def test_what_is_no_tokenizer_at_all_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as a fast tokenizer"):
-        scratch.given(str(tmp_path))
+        new_encoder.given(str(tmp_path))

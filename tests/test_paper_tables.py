@@ -12,8 +12,7 @@ import pytest
 
 from conftest import without_torch
 from xstilts.errors import UserError
-from xstilts.report import NAMES, PAPER, render, show
-from xstilts.report import published as paper
+from xstilts.report import NAMES, PAPER, published, render, show
 from xstilts.report.paper_cells import configuration, named
 from xstilts.report.paper_tables import PAGES
 from xstilts.report.published import AVERAGE
@@ -42,7 +41,7 @@ def study(branches: Sequence[str], tasks: Sequence[TaskLine], seeds=(1,), **more
 
 def rows(task: str, branch: str, language: str, values: Sequence[float], split="", seed=1, **more) -> Iterator[Score]:
     """A score for each metric that the paper prints of a task, and their mean if they are two."""
-    known = dict(zip(paper.targets()[task].metrics, values, strict=True)) if task in paper.targets() else {}
+    known = dict(zip(published.targets()[task].metrics, values, strict=True)) if task in published.targets() else {}
     split = split or ("test" if task in ON_TEST else "dev")
     for metric, value in {TASKS[task].metric: sum(values) / len(values), **known}.items():
         yield Score(task, language, split, metric, value, 100, f"{task} {branch} {seed}", "some/xlm-r", seed, **more)
@@ -58,24 +57,24 @@ def plain(text: str) -> str:
 
 
 def test_the_baselines_numbers_by_language_make_table_2s_first_row_but_for_its_average():
-    tasks = [line(name) for name in paper.targets()]
+    tasks = [line(name) for name in published.targets()]
     scores = [
         score
         for number in range(6, 15)
-        for (_, name, language), values in paper.page(f"table{number}").cells.items()
+        for (_, name, language), values in published.page(f"table{number}").cells.items()
         if name == "none" and language != AVERAGE and values
-        for score in rows(paper.page(f"table{number}").task, "none", language, values)
+        for score in rows(published.page(f"table{number}").task, "none", language, values)
     ]
     shown = show(study(["none"], tasks), scores, "table2", beside=True)
-    first, published, difference = cells(plain(render(shown, "markdown")))[2:5]
+    first, printed, difference = cells(plain(render(shown, "markdown")))[2:5]
     assert " ".join(first) == "XLM-R 80.1 86.5 75.6 62.8 76.1/60.0 70.1/51.5 65.6/48.2 71.5 31.0 65.9"
-    assert " ".join(published) == "paper 80.1 86.5 75.7 62.8 76.1/60.0 70.1/51.5 65.6/48.2 71.5 31.0 67.2"
+    assert " ".join(printed) == "paper 80.1 86.5 75.7 62.8 76.1/60.0 70.1/51.5 65.6/48.2 71.5 31.0 67.2"
     assert " ".join(difference) == "difference +0.0 +0.0 -0.1 +0.0 +0.0/+0.0 +0.0/+0.0 +0.0/+0.0 +0.0 +0.0 -1.3"
     assert "languages of the paper's" not in render(shown), "POS is over 29 languages, as in the paper"
 
 
 def test_table_2s_own_numbers_give_table_2_back():
-    table = paper.page("table2")
+    table = published.page("table2")
     branches = {name: NINE if name == "multi-task" else name for block, name in table.rows if block != "benchmark"}
     scores = []
     for (block, name, task), values in table.cells.items():
@@ -83,20 +82,20 @@ def test_table_2s_own_numbers_give_table_2_back():
             start = table.cells["", "none", task] if block else (0.0,) * len(values)
             moved = [a + b for a, b in zip(values, start, strict=True)]
             scores += rows(task, branches[name], TASKS[task].languages[0], moved)
-    made = study([*branches.values()], [line(name, TASKS[name].languages) for name in paper.targets()])
+    made = study([*branches.values()], [line(name, TASKS[name].languages) for name in published.targets()])
     given = cells(plain(render(show(made, scores, "table2"), "markdown")))[2:22]
     for (block, name), words in zip(table.rows, given, strict=False):
         sign = "" if name == "none" else "+"
-        printed = ["/".join(f"{x:{sign}z.1f}" for x in table.cells[block, name, task]) for task in paper.targets()]
+        printed = ["/".join(f"{x:{sign}z.1f}" for x in table.cells[block, name, task]) for task in published.targets()]
         assert words[:-1] == [named((block, name), name), *printed]
         average = table.cells[block, name, AVERAGE][0]
-        disputed = (block, name, AVERAGE) in paper.disputed("paper", "table2")
+        disputed = (block, name, AVERAGE) in published.disputed("paper", "table2")
         assert disputed or abs(float(words[-1]) - average) < 0.11
 
 
 @pytest.mark.parametrize("number", [6, 7, 12, 13])
 def test_each_table_by_language_comes_back_whole(number):
-    page = paper.page(f"table{number}")
+    page = published.page(f"table{number}")
     branches = [NINE if name == "multi-task" else name for _, name in page.rows]
     scores = [
         score

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.study.checks import expanded
+from xstilts.study.checks import expand_groups
 from xstilts.study.phase import Part, Settings
 from xstilts.study.plan import Plan, plan
 from xstilts.study.recipe import Recipe
@@ -187,13 +187,13 @@ def test_the_study_tells_the_report_what_it_needs() -> None:
     assert [(line.name, line.languages, line.train_language) for line in study.tasks] == [
         ("xnli", ("de", "en"), "en"), ("tatoeba", ("de",), ""),
     ]  # fmt: skip
-    assert [line.own for line in study.tasks] == [True, False]
+    assert [line.trained_on_own_data for line in study.tasks] == [True, False]
     assert type(study).from_json(study.to_json()) == study
 
 
 def test_a_group_stands_for_its_tasks() -> None:
     group = "playground"
-    names = expanded((group, "tatoeba", *GROUPS[group][:1]))
+    names = expand_groups((group, "tatoeba", *GROUPS[group][:1]))
     assert names == [*GROUPS[group], "tatoeba"]
     assert {cell.task for cell in made(phases=[each(group)], evaluate=[group]).cells} == set(GROUPS[group])
 
@@ -285,7 +285,7 @@ def test_merged_encoders_are_those_of_the_branches_that_train_them() -> None:
     assert [step.seed for step in merges] == [1, 2, 1, 2] and len({step.id for step in merges}) == 4
     parents = {step.seed: tuple(s.id for s in trainings(laid_out) if s.seed == step.seed) for step in merges}
     assert all(step.parents == parents[step.seed] for step in merges)
-    assert [laid_out.rooted(step) for step in merges] == [False, False, True, True]
+    assert [laid_out.starts_from_pretrained(step) for step in merges] == [False, False, True, True]
     row = merges[0].row()
     assert row["parent"] == row["parents"][0] and "parents" not in trainings(laid_out)[0].row()
     shared = made(phases=[choices(merge, name="first", seed=7), choices([], ["udpos"])], seeds=[1, 2])
@@ -312,7 +312,7 @@ def test_what_was_practised_is_scored_where_it_was_trained_and_is_no_target() ->
                     evaluate=["xnli", "tatoeba"])  # fmt: skip
     cells = [(cell.branch, laid_out.steps[cell.step].title) for cell in laid_out.cells if cell.task == "mnli"]
     assert cells == [("mnli+masked-text", "score mnli after mnli+masked-text")]
-    assert {task.name: task.practised for task in laid_out.study().tasks} == {
+    assert {task.name: task.is_intermediate for task in laid_out.study().tasks} == {
         "xnli": False, "tatoeba": False, "mnli": True,
     }  # fmt: skip
 

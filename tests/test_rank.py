@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel
 
 from conftest import Said
-from xstilts.analysis import rank_correlation as agreement
+from xstilts.analysis import rank_correlation
 from xstilts.errors import UserError
 from xstilts.formats.base import Features
 from xstilts.model.encoder import Encoder, load
@@ -153,22 +153,24 @@ def test_cosine() -> None:
 
 def test_agreement_of_orders_by_hand() -> None:
     # ranks 1 2 3 4 5 and 2 1 4 3 5: squared differences sum to 4, two pairs of ten are exchanged
-    found = agreement.agree([[1, 2, 3, 4, 5]], [[20, 10, 40, 30, 50]])
+    found = rank_correlation.agree([[1, 2, 3, 4, 5]], [[20, 10, 40, 30, 50]])
     assert found is not None
     assert (found.n, found.spearman, found.kendall) == (5, pytest.approx(0.8), pytest.approx(0.6))
     # of 120 permutations these many have squared differences of at most 4 or at least 36: 1 + 4 + 3, twice
     assert found.p == pytest.approx(16 / 120)
-    assert agreement.spearman([1, 1, 2], [1, 2, 2]) == pytest.approx(0.5)  # ranks 1.5 1.5 3 and 1 2.5 2.5
-    assert agreement.kendall([1, 1, 2], [1, 2, 2]) == pytest.approx(0.5)  # one pair of those that both tell apart
-    assert agreement.agree([[1, 2, 3]], [[1, 1, 1]]) is None
-    assert agreement.agree([[1, 2]], [[1, 2]]) is None and agreement.agree([], []) is None
+    assert rank_correlation.spearman([1, 1, 2], [1, 2, 2]) == pytest.approx(0.5)  # ranks 1.5 1.5 3 and 1 2.5 2.5
+    assert rank_correlation.kendall([1, 1, 2], [1, 2, 2]) == pytest.approx(
+        0.5
+    )  # one pair of those that both tell apart
+    assert rank_correlation.agree([[1, 2, 3]], [[1, 1, 1]]) is None
+    assert rank_correlation.agree([[1, 2]], [[1, 2]]) is None and rank_correlation.agree([], []) is None
 
 
 def test_targets_that_say_the_same_are_no_more_evidence_than_one() -> None:
     one, gains = [1.0, 2, 3, 4, 5], [1.0, 2, 3, 5, 4]
-    alone = agreement.agree([one], [gains])
-    assert agreement.agree([one] * 9, [gains] * 9) == pytest.approx(alone)
-    opposite = agreement.agree([one, one], [gains, gains[::-1]])
+    alone = rank_correlation.agree([one], [gains])
+    assert rank_correlation.agree([one] * 9, [gains] * 9) == pytest.approx(alone)
+    opposite = rank_correlation.agree([one, one], [gains, gains[::-1]])
     assert opposite is not None and abs(opposite.spearman) < 0.2 and opposite.p > 0.5
 
 
@@ -188,10 +190,10 @@ def test_candidates_stand_for_themselves_when_targets_are_taken_together() -> No
 def test_many_candidates_are_permuted_at_random_but_always_alike() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 12))
-    found = agreement.agree([one], [other])
-    assert found is not None and found == agreement.agree([one], [other]) and 0 < found.p <= 1
-    assert agreement.beyond_chance(9) == pytest.approx(0.7)  # as in exact tables of Spearman's
-    perfect = agreement.agree([range(12)], [range(12)])
+    found = rank_correlation.agree([one], [other])
+    assert found is not None and found == rank_correlation.agree([one], [other]) and 0 < found.p <= 1
+    assert rank_correlation.beyond_chance(9) == pytest.approx(0.7)  # as in exact tables of Spearman's
+    perfect = rank_correlation.agree([range(12)], [range(12)])
     assert perfect is not None and perfect.p == pytest.approx(1 / 20_001)
 
 

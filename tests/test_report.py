@@ -284,10 +284,10 @@ def test_unknown_names_are_told():
 
 
 def test_an_intermediate_tasks_own_scores_are_in_no_table_of_targets():
-    practised = replace(task("qqp", ("en",)), practised=True)
+    intermediate = replace(task("qqp", ("en",)), is_intermediate=True)
     scores = [*rows("none", "en", (50, 50, 50)), *rows("mnli", "en", (60, 60, 60)),
               *rows("mnli", "en", (90, 90, 90), task="qqp")]  # fmt: skip
-    whole = study(task("nli", ("en",)), practised)
+    whole = study(task("nli", ("en",)), intermediate)
     cells = tuple(cell for cell in whole.cells if cell.task == "nli" or cell.branch == "mnli")
     made = build(replace(whole, cells=cells), scores)
     text = text_of(made)

@@ -80,9 +80,9 @@ def test_several_encoders_have_their_own_branches_baselines_and_settings() -> No
     assert study.baselines["mT5: squad1+mnli"] == "mT5: none" and "XLM-R: squad1" in study.branches
     made = plan(*read("xtreme-baseline"))
     assert made.study().branches == ("mBERT", "XLM", "XLM-R") and made.study().baselines == {}
-    decided = {(step.encoder.rpartition("/")[2], step.training.lr, step.training.parts[0].batch)
+    resolved = {(step.encoder.rpartition("/")[2], step.training.lr, step.training.parts[0].batch)
                for step in made.steps.values() if step.training}  # fmt: skip
-    assert decided == {("bert-base-multilingual-cased", 2e-5, 32), ("xlm-mlm-100-1280", 3e-5, 16),
+    assert resolved == {("bert-base-multilingual-cased", 2e-5, 32), ("xlm-mlm-100-1280", 3e-5, 16),
                        ("xlm-roberta-large", 3e-5, 16)}  # fmt: skip
 
 

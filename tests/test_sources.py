@@ -383,5 +383,5 @@ def test_the_catalogue_reads_all_its_real_files(shared: Path) -> None:
 
 def test_a_file_is_its_own_for_each_language_by_code_or_name() -> None:
     for path in ("a/{lang}.tsv", "a/{lang3}.tsv", "a/{language}.tsv", "a/{Language}.tsv"):
-        assert File(path=path).own
-    assert not File(path="a.tsv").own and File(path="a.tsv", where={"id": "{language}-*"}).own
+        assert File(path=path).per_language
+    assert not File(path="a.tsv").per_language and File(path="a.tsv", where={"id": "{language}-*"}).per_language

@@ -33,7 +33,10 @@ def step(store: Store, id: str, *parents: str, learned: str = "", **facts: Any) 
 
 def study(*cells: tuple[str, str], own: tuple[str, ...] = ()) -> Study:
     """Tasks, each with the step that scores it."""
-    lines = tuple(TaskLine(task, "f", "accuracy", ("accuracy",), ("en",), "en", own=task in own) for task, _ in cells)
+    lines = tuple(
+        TaskLine(task, "f", "accuracy", ("accuracy",), ("en",), "en", trained_on_own_data=task in own)
+        for task, _ in cells
+    )
     return Study("s", "e", (1,), ("all",), None, lines, tuple(Cell("all", 1, task, step) for task, step in cells))
 
 

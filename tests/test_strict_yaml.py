@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from xstilts.errors import UserError
-from xstilts.utils.yaml import Document, load, mistakes
+from xstilts.utils.yaml import Document, load, user_errors
 
 
 def written(tmp_path: Path, text: str) -> Document:
@@ -117,7 +117,7 @@ def told(tmp_path: Path, text: str) -> list[str]:
     document = written(tmp_path, text)
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(document.value)
-    return [str(error).removeprefix(f"{document.path}:") for error in mistakes(caught.value, Recipe, document)]
+    return [str(error).removeprefix(f"{document.path}:") for error in user_errors(caught.value, Recipe, document)]
 
 
 def test_numbers_are_made_of_text(tmp_path: Path) -> None:
@@ -170,5 +170,5 @@ def test_a_part_of_a_document_keeps_its_place(tmp_path: Path) -> None:
     document = written(tmp_path, "tasks:\n  mine:\n    task: x\n    weight: much\n")
     with pytest.raises(ValidationError) as caught:
         Part.model_validate(document.value["tasks"]["mine"])
-    (error,) = mistakes(caught.value, Part, document, ("tasks", "mine"))
+    (error,) = user_errors(caught.value, Part, document, ("tasks", "mine"))
     assert error.where == f"{document.path}:4: tasks.mine.weight"

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["METRICS", "TASKS", "Encoder", "Format", "Recipe", "Task", "UserError", "__version__"]
 
-_HOME = {
-    "METRICS": "metrics", "TASKS": "tasks", "Encoder": "encoder", "Format": "task", "Recipe": "recipe", "Task": "task",
-    "UserError": "errors",
+_MODULES = {
+    "METRICS": "metrics", "TASKS": "tasks", "Encoder": "model.encoder", "Format": "formats.base",
+    "Recipe": "study.recipe", "Task": "tasks.task", "UserError": "errors",
 }  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'xstilts' has no attribute '{name}'")
-    return getattr(import_module(f"xstilts.{_HOME[name]}"), name)
+    return getattr(import_module(f"xstilts.{_MODULES[name]}"), name)

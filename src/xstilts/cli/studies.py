@@ -52,14 +52,14 @@ def plan(
     from rich.table import Table
 
     from xstilts.store.run_folder import MARK, existing
-    from xstilts.study import disk_usage as disk
+    from xstilts.study import disk_usage
     from xstilts.study.load import read
     from xstilts.study.plan import plan as lay_out
 
     made = lay_out(*read(recipe, scale))
     store = existing(out) if (out / MARK).is_file() else None  # plans need no run folder
     done = [id for id in made.steps if store.done(id)] if store else []
-    absent, disks = made.absent(data), disk.needed(made, data)
+    absent, disks = made.absent(data), disk_usage.estimate(made, data)
     hours = _hours(made, data) if probe else None
     if as_json:
         known = [one.to_json() for one in disks]
@@ -176,24 +176,24 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
 ) -> None:
     """List what a run folder holds that none of its recipes needs, and remove it with --yes."""
-    from xstilts.store import prune as garbage
+    from xstilts.store import prune
     from xstilts.store.run_folder import alone, existing
-    from xstilts.study.disk_usage import spelled
+    from xstilts.study.disk_usage import format_bytes
 
     with alone(existing(out)) as store:
-        found = garbage.find(store, only=recipe or (), forget=forget or ())
+        found = prune.find(store, only=recipe or (), forget=forget or ())
         for step in found.steps:
-            say(f"{step.name}  {spelled(step.bytes):>8}  {step.title}".rstrip())
+            say(f"{step.name}  {format_bytes(step.bytes):>8}  {step.title}".rstrip())
         if not found.steps and not found.features and not found.forgotten:
             say(f"nothing to remove: all is needed by {', '.join(found.kept)}")
             return
-        what = f"{len(found.steps)} steps and {len(found.features)} sets of features, {spelled(found.bytes)}"
+        what = f"{len(found.steps)} steps and {len(found.features)} sets of features, {format_bytes(found.bytes)}"
         say(f"{what}, not needed by {', '.join(found.kept) or 'any recipe'}")
         if found.forgotten:
             say(f"recipes to be forgotten: {', '.join(found.forgotten)}")
         asks = sys.stdin.isatty() and sys.stdout.isatty()
         if yes or (asks and typer.confirm("remove this?")):
-            garbage.remove(store, found)
+            prune.remove(store, found)
             say("removed")
         else:
             say("nothing was removed" + ("" if asks else ": that takes --yes"))

@@ -20,7 +20,7 @@ from xstilts.data import hub
 from xstilts.data.find import filled, find
 from xstilts.errors import Collector, MissingData, UserError
 from xstilts.tasks.source import Source
-from xstilts.utils.files import digest, first_mistake, read_json, write_atomic
+from xstilts.utils.files import digest, first_error, read_json, write_atomic
 from xstilts.utils.locks import hold
 from xstilts.utils.os_errors import told
 from xstilts.utils.progress import Progress
@@ -143,7 +143,7 @@ def _files(code: str, places: Sequence[str]) -> list[str]:
     try:
         source = Source.model_validate(list(places))
     except ValidationError as error:
-        raise UserError(first_mistake(error), where="--from") from error
+        raise UserError(first_error(error), where="--from") from error
     found = [path for one in find(source, code, [Path()]) for path in one.paths]
     return list({Path(path).absolute(): path for path in found}.values())  # a file that is named twice is read once
 

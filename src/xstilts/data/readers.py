@@ -10,9 +10,7 @@ from functools import cache
 from itertools import islice, zip_longest
 from typing import Any
 
-from xstilts.data import conllu
-from xstilts.data import retrieval_rows as pools
-from xstilts.data import tsv_quotes as quotes
+from xstilts.data import conllu, retrieval_rows, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
 from xstilts.data.lines import Odd, lines
 from xstilts.data.records import OBJECTS, Record, ending, inside, names, refuse_halves
@@ -76,7 +74,7 @@ class _Reader:
         """The rows of all paths that `where` lets through, checked."""
         wanted = self.wanted()
         if self.pooled:
-            yield from pools.rows(self.found, lambda row: all(fits(row) for fits in wanted), self.odd)
+            yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in wanted), self.odd)
             return
         labels: tuple[bool, ...] | None = None
         generated = self.found.paths[0].startswith(PLAYGROUND)  # where a pool's rows are of two kinds
@@ -262,8 +260,8 @@ def _cell(row: Row, column: str) -> str:
 
 def _tabbed(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:
     rows = ((line, text.split("\t")) for line, text in lines(path, odd) if text)
-    times = quotes.times(path)
-    return ((line, [quotes.unwrapped(cell, times) for cell in cells]) for line, cells in rows) if times else rows
+    times = tsv_quotes.times(path)
+    return ((line, [tsv_quotes.unwrapped(cell, times) for cell in cells]) for line, cells in rows) if times else rows
 
 
 def _quoted(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:

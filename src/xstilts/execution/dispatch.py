@@ -17,12 +17,12 @@ class _Course:
     """The steps of a run on their way through a runner."""
 
     def __init__(self, job: Run, runner: Runner, pending: Sequence[Step], keeping: Keeping) -> None:
-        self.keeping, self.reads = keeping, job.work.plan.reads
+        self.keeping, self.encoder_inputs = keeping, job.work.plan.encoder_inputs
         self.store, self.outcome, self.say = job.work.store, job.outcome, job.work.progress.say
         self.runner, self.total = runner, len(pending)
         self.steps = {step.id: step for step in pending}
         self.again = {id for id in self.steps if self.store.finished(id)}
-        self.agenda = Agenda(pending, runner.places, self.reads)
+        self.agenda = Agenda(pending, runner.places, self.encoder_inputs)
         self.under_way: dict[str, int] = {}
         """Steps and the places where they are done."""
         self.elsewhere: dict[str, None] = {}
@@ -61,7 +61,7 @@ class _Course:
             case "done" | "already":
                 self.outcome.done += ended.how == "done"
                 self.agenda.done(id)
-                self.keeping.tidy([*self.reads(step), id])
+                self.keeping.tidy([*self.encoder_inputs(step), id])
             case "busy":
                 if not self.shared:
                     self.say("another run is at work in this folder: what it is doing is waited for")

@@ -9,12 +9,12 @@ from pathlib import Path
 from xstilts.data.examples import Batchable, locate
 from xstilts.errors import Collector, UserError
 from xstilts.metrics import METRICS
-from xstilts.model import new_encoder as scratch
+from xstilts.model import new_encoder
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
 from xstilts.utils.files import digest
-from xstilts.utils.models import home
+from xstilts.utils.models import expand_user
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json")
 """What of an encoder on the Hub tells its content."""
@@ -48,7 +48,7 @@ class Intake:
         """The recipe's encoder, or the tokenizer given to a new one, as a folder or Hub id, `{data}` filled in."""
         name = step.encoder if step.new is None else step.new.given or ""
         name = name.replace("{data}", str(self.data)) if self.data else name
-        return home(name)
+        return expand_user(name)
 
     def placed(self, step: Step) -> str:
         """The same, to be loaded now.
@@ -76,8 +76,8 @@ class Intake:
         For a step that makes a new encoder those of the tokenizer that is given to it.
         """
         if step.new is not None:
-            return {} if step.new.given is None else scratch.files(self.encoder_name(step))
-        return _files(self.encoder_name(step)) if self.plan.rooted(step) else {}
+            return {} if step.new.given is None else new_encoder.files(self.encoder_name(step))
+        return _files(self.encoder_name(step)) if self.plan.starts_from_pretrained(step) else {}
 
     def inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
         """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
@@ -144,5 +144,5 @@ def _files(name: str) -> dict[str, str]:
     """The files of an encoder, as far as they are on this machine, with their sha256."""
     folder = Path(name)
     if not folder.is_dir():
-        return scratch.files(name, FILES)
+        return new_encoder.files(name, FILES)
     return {str(path): digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")}

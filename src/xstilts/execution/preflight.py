@@ -41,10 +41,10 @@ class Run:
             if not left.isdisjoint(step.parents) or not store.finished(step.id):
                 left.add(step.id)
         for step in reversed(plan.steps.values()):  # encoders that were removed, and are wanted
-            if plan.keeps(step) and not store.there(step.id):
+            if plan.keeps_encoder(step) and not store.there(step.id):
                 left.add(step.id)
             if step.id in left:
-                left |= {id for id in plan.reads(step) if not store.there(id)}
+                left |= {id for id in plan.encoder_inputs(step) if not store.there(id)}
         return [step for id, step in plan.steps.items() if id in left]
 
     # --- before anything is written -------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ class Run:
                 now |= self.work.intake.encoder_files(step)
                 with found.catch():
                     self.work.store.unchanged(step.id, now)
-        roots = [step for step in pending if step.new is not None or self.work.plan.rooted(step)]
+        roots = [step for step in pending if step.new is not None or self.work.plan.starts_from_pretrained(step)]
         for root in {step.encoder: step for step in reversed(roots)}.values():  # the first one of each encoder
             with found.catch():
                 self._check_encoder(root)

@@ -18,7 +18,7 @@ class Agenda:
     Args:
         pending: the steps that are not done, each after those that it reads.
         places: in how many places steps are done.
-        reads: gives the steps whose encoders a step reads, such as `Plan.reads`.
+        reads: gives the steps whose encoders a step reads, such as `Plan.encoder_inputs`.
     """
 
     def __init__(self, pending: Sequence[Step], places: int, reads: Callable[[Step], Sequence[str]]) -> None:

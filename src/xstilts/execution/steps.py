@@ -100,7 +100,7 @@ class Work:
 
     def _standing(self, step: Step) -> None:
         """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
-        for id in self.plan.reads(step):
+        for id in self.plan.encoder_inputs(step):
             if not self.store.there(id):
                 what = "is no longer finished, and another step starts from it"
                 raise UserError(what, where=str(self.store.step(id)), hint="run again")

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from xstilts.errors import DataError
-from xstilts.utils.files import first_mistake
+from xstilts.utils.files import first_error
 
 Reasons: TypeAlias = dict[str, dict[str, dict[str, None]]]
 """Why, what, and what of it, each in order."""
@@ -157,7 +157,7 @@ def _json(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Any:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        raise DataError(first_mistake(error), where=where, hint=hint) from None
+        raise DataError(first_error(error), where=where, hint=hint) from None
 
 
 def _by_id(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Entries:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xstilts.errors import UserError, nearest
-from xstilts.metrics import answers
-from xstilts.metrics import retrieval as search
+from xstilts.metrics import answers, retrieval
 from xstilts.metrics.chance import at_chance
 from xstilts.metrics.labels import (
     accuracy,
@@ -75,9 +74,9 @@ METRICS: dict[str, Metric] = {
         Metric("mlqa_f1_em", answers.mlqa_f1_em, by_language=True),
         Metric("mlqa_f1", answers.mlqa_f1, by_language=True),
         Metric("mlqa_em", answers.mlqa_em, by_language=True),
-        Metric("pair_f1", search.pair_f1),
-        Metric("mrr@20", search.mrr),
-        Metric("map@20", search.mean_average_precision),
+        Metric("pair_f1", retrieval.pair_f1),
+        Metric("mrr@20", retrieval.mrr),
+        Metric("map@20", retrieval.mean_average_precision),
         Metric("perplexity", perplexity, higher_is_better=False, percent=False),
     )
 }

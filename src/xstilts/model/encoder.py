@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from xstilts.compute import device
 from xstilts.errors import UserError
 from xstilts.languages import ENGLISH
-from xstilts.model import encoder_folder as folder
-from xstilts.model import packing
+from xstilts.model import encoder_folder, packing
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
 from xstilts.model.tokenizer import TokenizerPieces
@@ -318,7 +317,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
     weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     weights["ignore_mismatched_sizes"] = True  # not ignored at all, but told apart below
-    folder.check(name)
+    encoder_folder.check(name)
     try:
         config = AutoConfig.from_pretrained(place, **common)
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
@@ -334,9 +333,9 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             base, info = auto.from_pretrained(place, config=config, **weights)
             lm, prefix, needed = None, base.base_model_prefix + ".", {*info["missing_keys"]}
         pooler = ("pooler.", f"{prefix}pooler.")
-        folder.check_whole(name, [key for key in needed if not key.startswith(pooler)], info["mismatched_keys"])
-        folder.check_taken(name, (part for part, _ in base.named_children()), prefix, info["unexpected_keys"])
-        folder.check_types(name, (key for key, _ in base.named_parameters()))
+        encoder_folder.check_whole(name, [key for key in needed if not key.startswith(pooler)], info["mismatched_keys"])
+        encoder_folder.check_taken(name, (part for part, _ in base.named_children()), prefix, info["unexpected_keys"])
+        encoder_folder.check_types(name, (key for key, _ in base.named_parameters()))
     except SafetensorError as error:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
     except UserError:
@@ -351,7 +350,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
-    made = Encoder(base, tokenizer, lm=lm, notes=folder.unused(info["unexpected_keys"]), name=name)
+    made = Encoder(base, tokenizer, lm=lm, notes=encoder_folder.unused(info["unexpected_keys"]), name=name)
     _fits(name, made)
     return made
 

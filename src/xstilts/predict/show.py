@@ -23,7 +23,7 @@ from xstilts.tasks import TASKS
 from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Split, Task
 from xstilts.utils.files import read_json
-from xstilts.utils.models import home
+from xstilts.utils.models import expand_user
 
 Place: TypeAlias = tuple[str, int, int] | None
 """A text, and the first and last + 1 character of the answer in it."""
@@ -146,7 +146,7 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     from xstilts.model.features import FeatureSet
     from xstilts.model.forward import keep
 
-    name = home(name)
+    name = expand_user(name)
     step = Path(name)
     trained = (step / "step.json").is_file()
     if (step / DROPPED).is_file():

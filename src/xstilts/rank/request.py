@@ -15,7 +15,7 @@ from xstilts.rank.embeddings import Sample, sample
 from xstilts.rank.study_gains import Measured, check_names, measured
 from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Task
-from xstilts.utils.models import home
+from xstilts.utils.models import expand_user
 
 DEFAULT = "intermediate"
 """Candidates where none are named: the paper's nine."""
@@ -111,7 +111,7 @@ def _encoder(name: str, data: Path | None) -> str:
         raise UserError("is missing: a folder, or an id of the Hub", where="--encoder")
     if "{data}" in name and data is None:
         raise UserError("lies beside the data folder", where=name, hint="give the data folder with --data")
-    place = home(name.replace("{data}", str(data)))
+    place = expand_user(name.replace("{data}", str(data)))
     check(place)
     return place
 

@@ -34,7 +34,7 @@ class Measured:
 
     def encoders(self, branch: str) -> list[Path]:
         """The encoders that a branch's intermediate training has left, one for each seed that has its own."""
-        own = {task.name: task.own for task in self.study.tasks}
+        own = {task.name: task.trained_on_own_data for task in self.study.tasks}
         steps: dict[str, None] = {}
         for cell in self.study.cells:
             if cell.branch == branch:

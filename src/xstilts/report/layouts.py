@@ -54,15 +54,15 @@ def show(
         return selection_tables.document(select(study, scores))
     if layout not in PAPER:
         return document(build(study, scores, layout=LAYOUTS[layout], notes=notes))
-    from xstilts.report import paper_document as paper_tables  # which reads the catalogue
+    from xstilts.report import paper_document  # which reads the catalogue
     from xstilts.report.paper_cells import targets
 
     if layout not in LAYOUTS:
-        return paper_tables.document(study, scores, layout, beside=beside, notes=notes)
+        return paper_document.document(study, scores, layout, beside=beside, notes=notes)
     whole = build(study, scores, layout=LAYOUTS[layout], notes=notes)
     if not targets(study):
         return document(whole)
-    page = paper_tables.document(study, scores, layout, beside=beside)
+    page = paper_document.document(study, scores, layout, beside=beside)
     rest = tables(replace(whole, layout=replace(whole.layout, views=("languages",))))
     facts = {**page.facts, "lines": [vars(line) for line in whole.lines], layout: page.facts["lines"]}
     return Document([*page.tables, *rest], [*page.legend, *legend(whole, rest)], Line, whole.lines, facts)

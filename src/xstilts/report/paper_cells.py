@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeAlias
 
-from xstilts.report import published as paper
+from xstilts.report import published
 from xstilts.report.aggregate import ByBranch, Found, Series, collapsed_seeds, complete, mean_over_languages
 from xstilts.report.published import AVERAGE, Page, Row
 from xstilts.study.index import Study, TaskLine
@@ -137,14 +137,14 @@ def stands_for(study: Study, task: str) -> str:
 
 def printed(study: Study, task: TaskLine) -> tuple[str, ...]:
     """The metrics of a task's cell."""
-    target = paper.targets().get(stands_for(study, task.name))
+    target = published.targets().get(stands_for(study, task.name))
     return target.metrics if target and set(target.metrics) <= set(task.metrics) else (task.metric,)
 
 
 def targets(study: Study) -> dict[str, TaskLine]:
     """The study's tasks by the target that each is or stands for, in the paper's order."""
     ours = {stands_for(study, task.name): task for task in reversed(study.tasks)}
-    return {name: ours[name] for name in paper.targets() if name in ours}
+    return {name: ours[name] for name in published.targets() if name in ours}
 
 
 def configuration(study: Study, branch: str) -> Row:
@@ -168,9 +168,9 @@ def named(row: Row, branch: str) -> str:
     """What a row is called."""
     name, *raw = row[1].split("+") if row[0] in (WITHOUT, WITH) else [row[1]]
     task, _, language = name.rpartition("-")
-    label = paper.label(name)
-    if label == name and paper.label(task) != task:
-        label = f"{paper.label(task)} {language}"
+    label = published.label(name)
+    if label == name and published.label(task) != task:
+        label = f"{published.label(task)} {language}"
     return branch if row[0] == OTHERS else label + (" + MLM" if raw else "")
 
 

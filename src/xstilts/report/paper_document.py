@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from xstilts.render.table import MISSING, Document, Entry, Table
-from xstilts.report import published as paper
+from xstilts.report import published
 from xstilts.report.aggregate import Found, join, runs_of
 from xstilts.report.paper_cells import (
     BASELINE,
@@ -88,7 +88,7 @@ def document(
         "notes": [*(note for sheet in sheets for note in sheet.notes), *notes],
     }
     if beside:
-        facts["conflicts"] = [x._asdict() for x in paper.conflicts() if x.table == sheets[0].name]
+        facts["conflicts"] = [x._asdict() for x in published.conflicts() if x.table == sheets[0].name]
     words = [
         *_legend(study, sheets, beside),
         *_unlike(study, found, sheets, beside),
@@ -130,7 +130,7 @@ def _table(sheet: Sheet, beside: bool) -> Table:
 
 def _start(sheet: Sheet) -> str:
     """What the row of the encoder alone is called: as in the paper, if it is the paper's kind of encoder."""
-    return paper.label(BASELINE) if "xlm-r" in sheet.corner.lower() else "baseline"
+    return published.label(BASELINE) if "xlm-r" in sheet.corner.lower() else "baseline"
 
 
 def _titled(sheet: Sheet) -> str:
@@ -229,19 +229,19 @@ def _legend(study: Study, sheets: Sequence[Sheet], beside: bool) -> list[str]:
 
 def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -> list[str]:
     """In what a study is not the paper's: languages, targets, rows, names."""
-    page, ours = paper.page(sheets[0].name), targets(study)
+    page, ours = published.page(sheets[0].name), targets(study)
     lines = [line for sheet in sheets for line in sheet.lines]
     there = {(line.block, line.configuration) for line in lines}
     if by_task := page.name == "table15":  # its rows are columns here
         ours, there = {}, {("", column.task) for sheet in sheets for column in sheet.columns}
     benchmark = any(block == BENCHMARK for block, _ in there)
     splits = ("test",) if benchmark and len(sheets) == 1 else (page.split, *["test"] * benchmark)
-    labels, few = {name: target.label for name, target in paper.targets().items()}, []
+    labels, few = {name: target.label for name, target in published.targets().items()}, []
     of_tasks = AVERAGE not in page.columns or not page.task
     for split in splits:
         numbers = Numbers(study, found, split)
         for name, task in ours.items():
-            mine, theirs = set(numbers.languages(task)), paper.languages(name, split)
+            mine, theirs = set(numbers.languages(task)), published.languages(name, split)
             if mine and mine != theirs and page.task in ("", name):
                 on = f" on {split}" if split != splits[0] else ""
                 more = f" and {len(mine - theirs)} others" if mine - theirs else ""

@@ -14,7 +14,7 @@ from statistics import fmean
 
 from xstilts.errors import UserError
 from xstilts.languages import titled
-from xstilts.report import published as paper
+from xstilts.report import published
 from xstilts.report.aggregate import Found
 from xstilts.report.paper_cells import (
     BASELINE,
@@ -42,7 +42,7 @@ from xstilts.tasks import GROUPS, TASKS
 
 def table2(study: Study, found: Found) -> list[Sheet]:
     """The baseline's scores, every configuration's differences from it; below, the benchmark's test scores."""
-    numbers, page = Numbers(study, found, "dev"), paper.page("table2")
+    numbers, page = Numbers(study, found, "dev"), published.page("table2")
     columns = _target_columns(numbers)
     base = [numbers.cell(task, study.baseline or "") for _, task in columns]
     lines = []
@@ -61,16 +61,18 @@ def table2(study: Study, found: Found) -> list[Sheet]:
 
 def benchmark(study: Study, found: Found) -> list[Sheet]:
     """The benchmark's test scores of every branch, with the leaderboard's groups."""
-    page = paper.page("table2")
+    page = published.page("table2")
     return [_benchmark(study, found, ordered(study, page), groups=True)]
 
 
 def by_language(name: str, study: Study, found: Found) -> list[Sheet]:
     """One target, language by language: Tables 6 to 14."""
-    numbers, page = Numbers(study, found, "dev"), paper.page(name)
+    numbers, page = Numbers(study, found, "dev"), published.page(name)
     task = targets(study).get(page.task)
     if task is None:
-        raise UserError(f"the study scores no {paper.targets()[page.task].label}, which is {name}", where=study.name)
+        raise UserError(
+            f"the study scores no {published.targets()[page.task].label}, which is {name}", where=study.name
+        )
     rows, metrics = numbers.rows(task, task.metric), printed(study, task)
     codes = [*(x for x in page.columns if x in rows), *(x for x in rows if x not in page.columns)]
     columns = [Column((code, ""), page.task, code, metrics, numbers.shown(task)) for code in codes]
@@ -85,7 +87,7 @@ def by_language(name: str, study: Study, found: Found) -> list[Sheet]:
 
 def table3(study: Study, found: Found) -> list[Sheet]:
     """Translated intermediate tasks: each target language by itself, English data beside that language's."""
-    numbers, page = Numbers(study, found, "dev"), paper.page("table3")
+    numbers, page = Numbers(study, found, "dev"), published.page("table3")
     columns, rows = _target_columns(numbers), ordered(study, page)
     names = {row[1] for row, _ in rows}
     sheets = []
@@ -108,7 +110,7 @@ def table3(study: Study, found: Found) -> list[Sheet]:
 
 def table15(study: Study, found: Found) -> list[Sheet]:
     """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
-    numbers, page = Numbers(study, found, "dev"), paper.page("table15")
+    numbers, page = Numbers(study, found, "dev"), published.page("table15")
     trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
     cells: dict[str, dict[str, tuple[TaskLine, str]]] = defaultdict(dict)
     for task in study.tasks:
@@ -121,7 +123,9 @@ def table15(study: Study, found: Found) -> list[Sheet]:
         raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
     some = {base: task for by_base in cells.values() for base, (task, _) in by_base.items()}
     heads = [
-        Column((paper.label(base), _unit(printed(study, some[base]))), base, AVERAGE, printed(study, some[base]), "dev")
+        Column(
+            (published.label(base), _unit(printed(study, some[base]))), base, AVERAGE, printed(study, some[base]), "dev"
+        )
         for base in sorted(some, key=[*GROUPS["intermediate"], *some].index)
     ]
     lines = []
@@ -167,7 +171,10 @@ def _average(cells: Sequence[Values]) -> Values:
 
 def _cell(page: Page, row: Row, column: str, ours: Values, collapsed: bool = False) -> Cell:
     return Cell(
-        ours, page.cells.get((*row, column), ()), (*row, column) in paper.disputed(page.source, page.name), collapsed
+        ours,
+        page.cells.get((*row, column), ()),
+        (*row, column) in published.disputed(page.source, page.name),
+        collapsed,
     )
 
 
@@ -175,10 +182,10 @@ def _target_columns(numbers: Numbers) -> list[tuple[Column, TaskLine]]:
     study, columns = numbers.study, []
     for name, task in targets(study).items():
         split = numbers.shown(task)
-        head = paper.targets()[name].label + ("†" if split != numbers.split else ""), _unit(printed(study, task))
+        head = published.targets()[name].label + ("†" if split != numbers.split else ""), _unit(printed(study, task))
         columns.append((Column(head, name, AVERAGE, printed(study, task), split), task))
     if not columns:
-        hint = f"they are {', '.join(paper.targets())}, or a task that is like one of these"
+        hint = f"they are {', '.join(published.targets())}, or a task that is like one of these"
         raise UserError("the study scores none of the paper's target tasks", where=study.name, hint=hint)
     return columns
 
@@ -193,14 +200,14 @@ def _line(
         for (column, task), value in zip(columns, values, strict=True)
     ]
     average = _cell(page, row, AVERAGE, _average(values))
-    if len(columns) < len(paper.targets()):
+    if len(columns) < len(published.targets()):
         average = replace(average, published=())  # of other tasks than ours
     return Line(*row, named(row, branch), branch, (*cells, average), gains)
 
 
 def _benchmark(study: Study, found: Found, rows: Sequence[tuple[Row, str]], *, groups: bool = False) -> Sheet:
     """Test scores of branches and of the best models, with what is published of others."""
-    numbers, page = Numbers(study, found, "test"), paper.page("table2")
+    numbers, page = Numbers(study, found, "test"), published.page("table2")
     columns = _target_columns(numbers)
     lines = []
     for row, branch in rows:
@@ -223,7 +230,7 @@ def _benchmark(study: Study, found: Found, rows: Sequence[tuple[Row, str]], *, g
 
 def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line], list[Column]]:
     """Add the means of the leaderboard's groups that have more than one of the columns."""
-    of = {column.task: target.group for column in heads if (target := paper.targets().get(column.task))}
+    of = {column.task: target.group for column in heads if (target := published.targets().get(column.task))}
     names = [name for name, count in Counter(of.values()).items() if count > 1]
     wider = []
     for line in lines:
@@ -251,5 +258,5 @@ def _best(
             continue
         values.append(tuple(each[choice.seed] for each in series))
         run = "" if choice.seed is None else f" (seed {choice.seed})"
-        said.append(f"{paper.targets()[column.task].label} {choice.branch}{run}")
+        said.append(f"{published.targets()[column.task].label} {choice.branch}{run}")
     return values, (f"best models, chosen on dev, of them the best run: {', '.join(said)}",) if said else ()

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xstilts.analysis import resampling as resample
+from xstilts.analysis import resampling
 from xstilts.analysis.resampling import Array, Pair
 from xstilts.report.aggregate import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
 from xstilts.store.rows import Prediction, Score
@@ -144,7 +144,7 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
     done = list(rows)
     for means in (False, True):
         family = {i: row.p for i, row in enumerate(rows) if row.p is not None and (row.language == MEAN) == means}
-        for i, adjusted in zip(family, resample.holm([*family.values()]), strict=True):
+        for i, adjusted in zip(family, resampling.holm([*family.values()]), strict=True):
             done[i] = replace(rows[i], adjusted=adjusted)
     return done
 
@@ -179,7 +179,7 @@ def _tests(
     """Difference, interval and p of each branch in each language, and of their means."""
     if not any(map(study.against, study.branches)):
         return {}
-    score = resample.parts(task.metric, "").score
+    score = resampling.parts(task.metric, "").score
     sheets = _sheets(task, shown, predictions)
     paired: dict[tuple[str, str], _Paired] = {}
     for language, by_branch in shown.items():
@@ -213,7 +213,7 @@ def _sheets(task: TaskLine, shown: Shown, predictions: Predictions) -> dict[tupl
 def _sheet(rows: Sequence[Prediction], score: Score) -> _Sheet | None:
     if not rows or any(row.reference is None for row in rows):
         return None
-    measure = resample.parts(score.metric, score.language)
+    measure = resampling.parts(score.metric, score.language)
     try:
         parts_NK = measure.of([row.reference for row in rows], [row.prediction for row in rows])
     except (TypeError, ValueError, LookupError, AttributeError):  # somebody has changed the file
@@ -248,7 +248,7 @@ def _pair(
     if not pairs:
         return {}
     parts_RNK = np.stack([sheet.parts_NK for sheet in found.values()])
-    scores_BR = resample.bootstrap(parts_RNK, score)
+    scores_BR = resampling.bootstrap(parts_RNK, score)
     place = {step: r for r, step in enumerate(found)}
     result = {}
     for branch, seeds in pairs.items():
@@ -272,7 +272,7 @@ def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _Found:
     change_BS = np.mean([each.change_BS for each in paired], axis=0)
     if not np.isfinite(change_BS).all():
         return _Found()
-    low, high = resample.interval((change_BS * resample.seeds_drawn(change_BS.shape[1])).sum(1))
+    low, high = resampling.interval((change_BS * resampling.seeds_drawn(change_BS.shape[1])).sum(1))
     # so many that the smallest p, times the size of the family, is half of what is marked
-    p = resample.permutation(pairs, score, max(resample.SAMPLES, round(2 * family / ALPHA)))
+    p = resampling.permutation(pairs, score, max(resampling.SAMPLES, round(2 * family / ALPHA)))
     return _Found(change_BS.shape[1], float(np.mean(seen)), low, high, p)

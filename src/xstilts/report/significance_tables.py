@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from xstilts.analysis import resampling as resample
+from xstilts.analysis import resampling
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Entry, Table
 from xstilts.report.aggregate import MEAN
@@ -103,7 +103,7 @@ def _legend(found: Significance) -> list[str]:
         ("median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)), rows),
         (f"difference: from {baseline(study)} at the same seed, mean over the seeds", tested),
         (
-            f"interval: {resample.SAMPLES:,} bootstrap samples of seeds and examples, the same ones on both sides",
+            f"interval: {resampling.SAMPLES:,} bootstrap samples of seeds and examples, the same ones on both sides",
             tested,
         ),
         ("p: both sides exchanged at random, example by example, in all seeds at once", tested),

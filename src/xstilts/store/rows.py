@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, FiniteFloat, Strict, TypeAdapter, ValidationError, ValidationInfo
 
 from xstilts import metrics
-from xstilts.utils.files import T, _parse, write_atomic
+from xstilts.utils.files import T, parse_json, write_atomic
 
 _ROUNDING = 1e-6
 
@@ -91,7 +91,7 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
         rows: list[T] = many.validate_json(b"[" + b",\n".join(lines.values()) + b"]")
         if len(rows) == len(lines):
             return rows
-    return [_parse(one, kind.__name__.lower(), line, f"{path}:{i}") for i, line in lines.items()]
+    return [parse_json(one, kind.__name__.lower(), line, f"{path}:{i}") for i, line in lines.items()]
 
 
 def missing_or_twice(rows: Sequence[Prediction], scores: Sequence[Score]) -> str:

@@ -242,7 +242,7 @@ class Store:
         """Trainings that ended at chance before others or another task were built on them."""
         said: dict[str, None] = {}
         row, ended = cache(lambda id: self._row(id) or _Begun()), cache(self._ended_at_chance)
-        own = {task.name: task.own for task in study.tasks}
+        own = {task.name: task.trained_on_own_data for task in study.tasks}
         for cell in study.cells:
             # a task's own training is no surprise in its scores, whichever of its twins gave the step its name
             before = [(id, own.get(cell.task, False)) for id in row(cell.step).before]

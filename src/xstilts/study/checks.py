@@ -8,18 +8,18 @@ from typing import Any
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.model.shape import TRAINED, NewEncoder
-from xstilts.study.phase import mixtures
+from xstilts.study.phase import mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS
 from xstilts.tasks.task import Task
 from xstilts.utils import yaml as strict_yaml
-from xstilts.utils.models import home
+from xstilts.utils.models import expand_user
 
 
-def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
+def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
     """Note every unknown task or group; the document may still have mistakes of other kinds."""
     value = document.value
-    named: list[tuple[strict_yaml.Place, Any]] = [(("evaluate",), value.get("evaluate"))]
+    named: list[tuple[strict_yaml.KeyPath, Any]] = [(("evaluate",), value.get("evaluate"))]
     for p, phase in enumerate(value.get("phases") or ()):
         if isinstance(phase, dict):
             named.append((("phases", p, "each"), phase.get("each")))
@@ -30,26 +30,26 @@ def _check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], foun
                     parts = mixture if isinstance(mixture, list) else [mixture]
                     names = [part.get("task") if isinstance(part, dict) else part for part in parts]
                     named.append((("phases", p, "choices", c), names))
-    for place, start in _written(value):
+    for place, start in _named_encoders(value):
         if isinstance(start, dict):
             named.append(((*place, "text"), start.get("text")))
     for place, names in named:
         known = [*tasks, *GROUPS] if place[-1] in ("evaluate", "each") else list(tasks)
-        for name in _listed(names):
+        for name in strings_in(names):
             if name not in known:
                 found.add(f"unknown task '{name}'", where=document.where(place), hint=nearest(name, known))
 
 
-def expanded(names: tuple[str, ...]) -> list[str]:
+def expand_groups(names: tuple[str, ...]) -> list[str]:
     """Task names with groups replaced by their members, each once, in order."""
     return list(dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,))))
 
 
-def unfit(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.Place, str, str]]:
+def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.KeyPath, str, str]]:
     """Tasks that cannot be what the recipe asks of them: each with its place, what is wrong, and a hint."""
-    evaluated = expanded(recipe.evaluate)
+    evaluated = expand_groups(recipe.evaluate)
     for i, group in enumerate(recipe.evaluate):
-        for name in expanded((group,)):
+        for name in expand_groups((group,)):
             if not tasks[name].scored:
                 lacks = not tasks[name].data.keys() & {"dev", "test"}
                 what = "has neither dev nor test data" if lacks else "is trained on its dev data"
@@ -57,14 +57,16 @@ def unfit(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_ya
                 yield ("evaluate", i), f"the task '{name}' {what}", hint
     for p, phase in enumerate(recipe.phases):
         for c, choice in enumerate(phase.choices or ()):
-            names = [part.task for mixture in mixtures(choice) for part in mixture]
-            yield from ((("phases", p, "choices", c), *wrong) for name in names for wrong in _idle(tasks[name]))
+            names = [part.task for mixture in mixtures_of(choice) for part in mixture]
+            yield from (
+                (("phases", p, "choices", c), *wrong) for name in names for wrong in _training_problems(tasks[name])
+            )
         for i, group in enumerate(phase.each or ()):
-            own = [name for name in expanded((group,)) if name in evaluated and tasks[name].trainable]
-            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _idle(tasks[name]))
+            own = [name for name in expand_groups((group,)) if name in evaluated and tasks[name].trainable]
+            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _training_problems(tasks[name]))
 
 
-def _idle(task: Task) -> Iterator[tuple[str, str]]:
+def _training_problems(task: Task) -> Iterator[tuple[str, str]]:
     """What keeps a task from being trained on."""
     if not task.trainable:
         yield f"the task '{task.name}' has no training data", ""
@@ -72,14 +74,15 @@ def _idle(task: Task) -> Iterator[tuple[str, str]]:
         yield f"nothing can be trained on the task '{task.name}'", "its format finds translations; it is only scored"
 
 
-def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    """Note every mistake of a recipe whose types and names are right."""
     _check_languages(recipe, tasks, found)
-    for place, what, hint in unfit(recipe, tasks):
+    for place, what, hint in unusable_tasks(recipe, tasks):
         found.add(what, where=recipe.where(*place), hint=hint)
-    evaluated = expanded(recipe.evaluate)
+    evaluated = expand_groups(recipe.evaluate)
     for p, phase in enumerate(recipe.phases):
         for name in phase.each or ():
-            if not set(expanded((name,))) & set(evaluated):
+            if not set(expand_groups((name,))) & set(evaluated):
                 where = recipe.where("phases", p, "each")
                 found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
         if phase.average_runs and len(recipe.seeds) == 1:
@@ -89,7 +92,7 @@ def _check_meaning(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) 
         _check_new(shape, place, recipe, tasks, found)
 
 
-def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.Place, NewEncoder]]:
+def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:
     """The new encoders of a recipe, each with its place."""
     for name, start in recipe.starts.items():
         if isinstance(start.encoder, NewEncoder):
@@ -97,7 +100,7 @@ def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.Place, NewEncoder]]:
 
 
 def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
-    evaluated = expanded(recipe.evaluate)
+    evaluated = expand_groups(recipe.evaluate)
     known = {code for name in evaluated for code in tasks[name].all_languages}
     wanted = recipe.languages or ()
     for i, language in enumerate(wanted):
@@ -113,7 +116,7 @@ def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector
 
 
 def _check_new(
-    shape: NewEncoder, place: strict_yaml.Place, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
+    shape: NewEncoder, place: strict_yaml.KeyPath, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
 ) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
     where = recipe.where(*place, "text")
@@ -124,13 +127,14 @@ def _check_new(
     elif not raw[shape.text].trainable:
         texts = [name for name, task in raw.items() if task.trainable]
         found.add(f"'{shape.text}' has no training data", where=where, hint=nearest("", texts))
-    for task in (tasks[name] for name in expanded(recipe.evaluate)):
+    for task in (tasks[name] for name in expand_groups(recipe.evaluate)):
         if (task.format.head.layer or 0) > shape.layers:
             what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
             found.add(what, where=recipe.where(*place, "layers"), hint="lower the task's `layer`")
 
 
-def _check_tokenizers(recipe: Recipe, found: Collector) -> None:
+def check_tokenizers(recipe: Recipe, found: Collector) -> None:
+    """Note every given tokenizer of a new encoder that is not on this machine or cannot be used."""
     for place, shape in _shapes(recipe):
         if shape.given is not None:
             with found.catch():
@@ -140,7 +144,7 @@ def _check_tokenizers(recipe: Recipe, found: Collector) -> None:
 def _check_tokenizer(name: str, where: str) -> None:
     """See without loading it whether a tokenizer can be given; `{data}` in its name is known only to a run."""
     try:
-        folder = Path(home(name))
+        folder = Path(expand_user(name))
     except UserError as error:
         raise UserError(error.what, where=where) from error
     if folder.is_dir() and not (folder / "tokenizer.json").is_file():
@@ -155,12 +159,12 @@ def _check_tokenizer(name: str, where: str) -> None:
         raise UserError(f"'{name}' is neither a way to train a tokenizer nor a folder", where=where, hint=hint)
 
 
-def _listed(value: Any) -> list[str]:
+def strings_in(value: Any) -> list[str]:
     """The strings of a list, or of one string; what else is there is for the typed model to refuse."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
 
 
-def _written(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.Place, Any]]:
+def _named_encoders(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyPath, Any]]:
     """The encoders that a recipe names, each with its place; the document may still have mistakes."""
     if value.get("encoder") is not None:
         yield ("encoder",), value["encoder"]

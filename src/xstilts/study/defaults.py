@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import prod
 
 from xstilts.errors import UserError
-from xstilts.study.checks import expanded
-from xstilts.study.phase import Mixture, Settings, mixtures
+from xstilts.study.checks import expand_groups
+from xstilts.study.phase import Mixture, Settings, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, WIDE
 from xstilts.tasks.task import Task
@@ -15,7 +15,7 @@ from xstilts.training.settings import Learned, Mixing, Training
 
 MULTI_TASK_EPOCHS = 3
 """Table 4's epochs for a mixture."""
-MOST = 100_000
+MAX_STEPS = 100_000
 """Trainings and scorings that a recipe may ask for, before equal ones are folded."""
 
 
@@ -27,7 +27,7 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
     return task.all_languages if wide else task.languages
 
 
-def decided(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> Training:
+def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> Training:
     """Fill in what the recipe leaves open: from the task (Tables 4 and 5), then from the phase's role (appendix A)."""
     masked = any(tasks[part.task].format.head.kind == "vocabulary" for part in mixture)
     default_lr = 3e-6 if role == "target" else 5e-6 if masked else 1e-5
@@ -54,16 +54,18 @@ def check_size(recipe: Recipe) -> None:
     """Refuse what would take too long just to be laid out: choices of many phases multiply.
 
     Raises:
-        UserError: it asks for more than `MOST` trainings and scorings.
+        UserError: it asks for more than `MAX_STEPS` trainings and scorings.
     """
     phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
     branches = prod(map(len, phases))
-    trainings = sum(branches // len(choices) * sum(len(mixtures(choice)) for choice in choices) for choices in phases)
-    ends = branches * len(expanded(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
+    trainings = sum(
+        branches // len(choices) * sum(len(mixtures_of(choice)) for choice in choices) for choices in phases
+    )
+    ends = branches * len(expand_groups(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
     steps = len(recipe.starts) * len(recipe.seeds) * (trainings + ends)
-    if max(branches, steps) > MOST:
+    if max(branches, steps) > MAX_STEPS:
         raise UserError(
-            f"asks for more than {MOST:,} trainings and scorings, before equal ones are folded",
+            f"asks for more than {MAX_STEPS:,} trainings and scorings, before equal ones are folded",
             where=recipe.where("phases"),
             hint="give fewer choices: those of all phases are multiplied",
         )

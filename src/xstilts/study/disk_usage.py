@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.formats.base import HeadSpec
-from xstilts.model import encoder_folder as folders
+from xstilts.model import encoder_folder
 from xstilts.model.shape import NewEncoder
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
-from xstilts.utils.models import home
+from xstilts.utils.models import expand_user
 
 WEIGHT, CHECKPOINT, MEAN = 4, 2 * 16, 2 * 4
 """Bytes a parameter: of an encoder that is kept in float32; of a checkpoint, which has weights, two moments of Adam's
@@ -38,7 +38,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Disk:
+class DiskUsage:
     """What a plan takes at most, in bytes; None where the encoder is not here to be counted."""
 
     encoder: str
@@ -69,20 +69,20 @@ class Disk:
                 f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
                 f"{kept} kept, {now}{WEIGHT} bytes each, and {self.checkpoint_bytes_a_parameter} {under_way}; {more}"
             )
-        each = f" of {spelled(self.kept_bytes / self.encoders)}" if self.encoders else ""
+        each = f" of {format_bytes(self.kept_bytes / self.encoders)}" if self.encoders else ""
         total = self.kept_bytes + self.passing_bytes + self.checkpoint_bytes
         return (
-            f"disk: at most {spelled(total)}: {kept}{each} kept, {now}"
-            f"{spelled(self.checkpoint_bytes)} {under_way}; {more}"
+            f"disk: at most {format_bytes(total)}: {kept}{each} kept, {now}"
+            f"{format_bytes(self.checkpoint_bytes)} {under_way}; {more}"
         )
 
 
-def needed(plan: Plan, data: Path | None) -> list[Disk]:
+def estimate(plan: Plan, data: Path | None) -> list[DiskUsage]:
     """Count what a plan takes, as if none of it were there, for each of its encoders."""
-    return [_needed(part, data) for part in plan.parts.values() or [plan]]
+    return [_estimate(part, data) for part in plan.parts.values() or [plan]]
 
 
-def _needed(plan: Plan, data: Path | None) -> Disk:
+def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
     name = plan.recipe.encoder
     assert name is not None, "a part has one encoder"
     made = [step for step in plan.steps.values() if step.kind != "evaluate"]
@@ -92,10 +92,10 @@ def _needed(plan: Plan, data: Path | None) -> Disk:
         step.id: CHECKPOINT + MEAN * (step.training.snapshots is not None)
         for step in made if step.training is not None
     }  # fmt: skip
-    kept = {step.id: copies(step) for step in made if plan.keeps(step)}
+    kept = {step.id: copies(step) for step in made if plan.keeps_encoder(step)}
     passing = _deepest(plan, {step.id: copies(step) for step in made if step.id not in kept})
     words = isinstance(name, NewEncoder) and name.tokenizer == "words"  # which may be of any length
-    counted = Disk(said, sum(kept.values()), sum(passing.values()),
+    counted = DiskUsage(said, sum(kept.values()), sum(passing.values()),
                    checkpoint_bytes_a_parameter=max(each.values(), default=0),
                    besides=("the tokenizer's words", *BESIDES) if words else BESIDES)  # fmt: skip
     if size is None:
@@ -156,7 +156,7 @@ def _new(shape: NewEncoder) -> Size | None:
 
 def _there(name: str) -> Size | None:
     """An encoder in a folder or in the Hub's cache; None if it is neither, or cannot be read."""
-    folder = folders.place(home(name))
+    folder = encoder_folder.place(expand_user(name))
     if folder is None:
         return None
     weights = sorted(folder.glob("*.safetensors"))
@@ -179,7 +179,7 @@ def parameters(path: Path) -> int:
     Raises:
         ValueError: it is no such file.
     """
-    return sum(prod(_shape(tensor)) for tensor in folders.header(path).values())
+    return sum(prod(_shape(tensor)) for tensor in encoder_folder.header(path).values())
 
 
 def _shape(tensor: dict[str, Any]) -> Sequence[int]:
@@ -189,10 +189,10 @@ def _shape(tensor: dict[str, Any]) -> Sequence[int]:
     return shape
 
 
-def spelled(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes in a unit that suits them.
 
-    >>> spelled(3_140_000_000), spelled(220_000_000), spelled(85_000)
+    >>> format_bytes(3_140_000_000), format_bytes(220_000_000), format_bytes(85_000)
     ('3.1 GB', '0.22 GB', '0.09 MB')
     """
     unit, number = ("GB", size / 1e9) if size >= 1e8 else ("MB", size / 1e6)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from xstilts.errors import UserError
-from xstilts.utils.files import _parse
+from xstilts.utils.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class TaskLine:
     note: str = ""
     file: str = ""
     """Which kind of file holds its predictions in the leaderboard's layout."""
-    own: bool = False
+    trained_on_own_data: bool = False
     """Whether the last phase trains it on its own data."""
-    practised: bool = False
+    is_intermediate: bool = False
     """Whether it is no target: a phase before trains on it, and its own dev data tell how that went."""
 
 
@@ -70,7 +70,7 @@ class Study:
     @property
     def targets(self) -> tuple[TaskLine, ...]:
         """The tasks that the study is about: all but those whose own scores only tell how a phase before went."""
-        return tuple(task for task in self.tasks if not task.practised)
+        return tuple(task for task in self.tasks if not task.is_intermediate)
 
     @property
     def starts(self) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Study:
         Raises:
             UserError: if it is no study.
         """
-        study = _parse(TypeAdapter(Study), "study", text, where)
+        study = parse_json(TypeAdapter(Study), "study", text, where)
         if unknown := study._unknown():
             raise UserError(f"this is no study: {unknown}", where=where)
         return study

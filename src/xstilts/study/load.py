@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.study.checks import _check_meaning, _check_names, _check_tokenizers, _listed
+from xstilts.study.checks import check_names, check_recipe, check_tokenizers, strings_in
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
 from xstilts.tasks.own import RECIPES, from_yaml, task_file
@@ -54,7 +54,7 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
     load = cache(partial(_own_tasks, path.parent))
     with found.catch():
         recipe, tasks = _read(_scaled(document, scale, scales), load)
-        _check_tokenizers(recipe, found)  # those of another scale may lie on another machine
+        check_tokenizers(recipe, found)  # those of another scale may lie on another machine
     told = set(map(str, found.errors))
     for other in scales if scale == FULL else ():
         own = Collector()
@@ -106,7 +106,7 @@ def _own_tasks(folder: Path, uses: tuple[str, ...]) -> dict[str, Task]:
     tasks, found = dict(TASKS), Collector()
     for use in uses:
         with found.catch():
-            tasks |= from_yaml(task_file(folder, use), tasks, spelled=use)
+            tasks |= from_yaml(task_file(folder, use), tasks, as_written=use)
     found.raise_any()
     return tasks
 
@@ -120,19 +120,19 @@ def _read(
         UserError: all mistakes of the recipe and of the task files it uses.
     """
     found, tasks = Collector(), dict[str, Task]()
-    uses = _listed(document.value.get("use"))
+    uses = strings_in(document.value.get("use"))
     paths = tuple(use for use in uses if use.strip() and "\0" not in use)  # the typed model refuses the others
     with found.catch():
         tasks = load(paths)
     if not found.errors and len(paths) == len(uses):  # else a name may be unknown only because its file is broken
-        _check_names(document, tasks, found)
+        check_names(document, tasks, found)
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as error:
-        found.errors.extend(strict_yaml.mistakes(error, Recipe, document))
+        found.errors.extend(strict_yaml.user_errors(error, Recipe, document))
     else:
         recipe._document = document
         if not found.errors:
-            _check_meaning(recipe, tasks, found)
+            check_recipe(recipe, tasks, found)
     found.raise_any()
     return recipe, tasks

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from xstilts.errors import nearest
 from xstilts.training.settings import Mixing
 from xstilts.utils.models import Count, Seed, Strict
-from xstilts.utils.yaml import Misplaced
+from xstilts.utils.yaml import PartError
 
 
 class Settings(Strict):
@@ -50,7 +50,7 @@ class Settings(Strict):
         return Settings(**(theirs | mine))
 
 
-LEAST, MOST = 1e-9, 1e9
+MIN_FACTOR, MAX_FACTOR = 1e-9, 1e9
 """Bounds of what is multiplied; titles write it with all its digits."""
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -74,7 +74,7 @@ class Part(Strict):
         if value in (0, (0, 0)):
             raise ValueError("a weight must be above 0, one of two at least")
         for weight in value if isinstance(value, tuple) else (value,):
-            if weight and not LEAST <= weight <= MOST:
+            if weight and not MIN_FACTOR <= weight <= MAX_FACTOR:
                 raise ValueError(f"a weight must be from 1e-9 to 1e9, got {weight}")
         return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
 
@@ -94,8 +94,8 @@ def _as_list(value: Any) -> Any:
 
 def _can_be_drawn(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     names = [part.task for part in parts]
-    for i in repeated(names):
-        raise Misplaced(f"the mixture names '{names[i]}' twice", i)
+    for i in duplicates(names):
+        raise PartError(f"the mixture names '{names[i]}' twice", i)
     if len(parts) == 1 and parts[0].weight != 1:
         raise ValueError(f"'{parts[0].task}' stands alone: a weight is for a task beside others")
     for end, at in enumerate(("first", "last")):
@@ -104,10 +104,10 @@ def _can_be_drawn(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return parts
 
 
-def repeated(values: Iterable[Hashable]) -> list[int]:
+def duplicates(values: Iterable[Hashable]) -> list[int]:
     """Positions of the values that stand before, too.
 
-    >>> repeated(["a", "b", "a"])
+    >>> duplicates(["a", "b", "a"])
     [2]
     """
     first: dict[Hashable, int] = {}
@@ -124,14 +124,14 @@ class Merge(Strict):
     merge: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
     how: Literal["mean", "vectors"] = "mean"
     """`vectors`: the encoder before, plus `scale` x the sum of what each mixture has changed in it."""
-    scale: float | None = Field(default=None, ge=LEAST, le=MOST, allow_inf_nan=False)
+    scale: float | None = Field(default=None, ge=MIN_FACTOR, le=MAX_FACTOR, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Merge:
         if (self.scale is not None) != (self.how == "vectors"):
             raise ValueError("scale goes with `how: vectors`, which needs it")
-        for i in repeated(self.merge):
-            raise Misplaced(f"merge names {_quoted(self.merge[i])} twice", "merge", i)
+        for i in duplicates(self.merge):
+            raise PartError(f"merge names {_quoted_name(self.merge[i])} twice", "merge", i)
         return self
 
 
@@ -172,38 +172,38 @@ Choice = Annotated[
 ]
 
 
-def mixtures(choice: Choice) -> tuple[Mixture, ...]:
+def mixtures_of(choice: Choice) -> tuple[Mixture, ...]:
     """What is trained for a choice: nothing, one mixture, or those of a merge or chain."""
     if isinstance(choice, Merge):
         return choice.merge
     return choice.chain if isinstance(choice, Chain) else (choice,) if choice else ()
 
 
-def called(choice: Choice) -> str:
+def choice_name(choice: Choice) -> str:
     """A choice as titles and reports name it.
 
-    >>> called(Merge.model_validate({"merge": [["mnli"], ["squad1", "siqa"]], "how": "vectors", "scale": 0.4}))
+    >>> choice_name(Merge.model_validate({"merge": [["mnli"], ["squad1", "siqa"]], "how": "vectors", "scale": 0.4}))
     '0.4 vectors(mnli, squad1+siqa)'
     """
     if isinstance(choice, Chain):
-        return " > ".join(map(called, choice.chain))
+        return " > ".join(map(choice_name, choice.chain))
     if isinstance(choice, Merge):
-        scale = "" if choice.scale is None else f"{_plain(choice.scale)} "
-        return f"{scale}{choice.how}({', '.join(map(called, choice.merge))})"
-    return "+".join(map(_called, choice))
+        scale = "" if choice.scale is None else f"{_all_digits(choice.scale)} "
+        return f"{scale}{choice.how}({', '.join(map(choice_name, choice.merge))})"
+    return "+".join(map(_part_name, choice))
 
 
-def _quoted(choice: Choice) -> str:
-    return f"'{called(choice)}'" if choice else "[]"
+def _quoted_name(choice: Choice) -> str:
+    return f"'{choice_name(choice)}'" if choice else "[]"
 
 
-def _called(part: Part) -> str:
+def _part_name(part: Part) -> str:
     if part.weight == 1:
         return part.task
-    return f"{'..'.join(dict.fromkeys(map(_plain, part.ends)))}x{part.task}"
+    return f"{'..'.join(dict.fromkeys(map(_all_digits, part.ends)))}x{part.task}"
 
 
-def _plain(number: float) -> str:
+def _all_digits(number: float) -> str:
     """A number with all its digits and no exponent, so that two numbers never look alike."""
     return f"{Decimal(repr(number)):f}".removesuffix(".0")
 
@@ -240,8 +240,8 @@ class Phase(Strict):
         if (self.choices is None) == (self.each is None):
             raise ValueError("needs either choices or each")
         choices = self.choices or ()
-        for i in repeated(choices):
-            raise Misplaced(f"choices names {_quoted(choices[i])} twice", "choices", i)
+        for i in duplicates(choices):
+            raise PartError(f"choices names {_quoted_name(choices[i])} twice", "choices", i)
         if self.scored and self.choices is None:
             raise ValueError("scored goes with choices; what is evaluated is scored after each")
         if self.average and self.each is None:

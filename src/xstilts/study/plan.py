@@ -14,11 +14,11 @@ from typing import Any, Literal, TypeAlias
 from xstilts.data.availability import absent
 from xstilts.errors import Collector, UserError
 from xstilts.model.shape import NewEncoder
-from xstilts.study.checks import expanded, unfit
-from xstilts.study.defaults import check_size, decided, scored_languages
+from xstilts.study.checks import expand_groups, unusable_tasks
+from xstilts.study.defaults import check_size, resolve_training, scored_languages
 from xstilts.study.identity import identity
 from xstilts.study.index import Cell, Study, TaskLine
-from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, called, mixtures
+from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.study.step import Kind, Merging, Scoring, Step
 from xstilts.tasks.task import Task
@@ -46,19 +46,19 @@ class Plan:
         """Pairs of a task and a language that are scored, after folding."""
         return sum(len(step.scoring.languages) for step in self.steps.values() if step.scoring)
 
-    def rooted(self, step: Step) -> bool:
+    def starts_from_pretrained(self, step: Step) -> bool:
         """Whether a step reads the recipe's own encoder; vectors start where their parents did."""
         if step.merging is not None and step.merging.how == "vectors":
-            return self.rooted(self.steps[step.parents[0]])
+            return self.starts_from_pretrained(self.steps[step.parents[0]])
         return not step.parents and step.kind != "create"
 
-    def keeps(self, step: Step) -> bool:
+    def keeps_encoder(self, step: Step) -> bool:
         """Whether the encoder of a step stays on the disk once all that starts from it is done."""
         if self.recipe.keep == "intermediate":
             return step.id in self._trained_from
         return self.recipe.keep == "all" and step.kind != "evaluate"
 
-    def reads(self, step: Step) -> tuple[str, ...]:
+    def encoder_inputs(self, step: Step) -> tuple[str, ...]:
         """The steps whose encoders a step reads: what it starts from, and what its vectors are counted from."""
         base = self.steps[step.parents[0]].parent if step.merging and step.merging.how == "vectors" else None
         return (*step.parents, base) if base else step.parents
@@ -106,8 +106,8 @@ class Plan:
             cells=tuple(self.cells),
             baselines={branch: other for name, part in parts.items() for branch, other in part._against(name)},
             stand_ins={name: task.stands_for for name, task in self.tasks.items() if task.stands_for != name},
-            steps={id: self.reads(step) for id, step in self.steps.items()},
-            kept=tuple(id for id, step in self.steps.items() if self.keeps(step)),
+            steps={id: self.encoder_inputs(step) for id, step in self.steps.items()},
+            kept=tuple(id for id, step in self.steps.items() if self.keeps_encoder(step)),
         )
 
     def _against(self, encoder: str) -> Iterator[tuple[str, str]]:
@@ -132,8 +132,8 @@ class Plan:
             train_language=trained[0] if len(trained) == 1 else "",
             note=task.note,
             file=task.format.file,
-            own=_trains(self, self.recipe.phases[-1], task.name),
-            practised=task.name not in expanded(self.recipe.evaluate),
+            trained_on_own_data=_trains(self, self.recipe.phases[-1], task.name),
+            is_intermediate=task.name not in expand_groups(self.recipe.evaluate),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     """
     made = Plan(recipe, tasks)
     found = Collector()
-    for place, what, hint in unfit(recipe, tasks):
+    for place, what, hint in unusable_tasks(recipe, tasks):
         found.add(what, where=recipe.where(*place), hint=hint)
     found.raise_any()
     check_size(recipe)
@@ -213,7 +213,7 @@ def _lay_out(made: Plan) -> None:
     root = _create(made, recipe.encoder) if isinstance(recipe.encoder, NewEncoder) else None
     options = [[(phase, choice) for choice in phase.choices or ()] for phase in recipe.phases if phase.each is None]
     last = next((phase for phase in recipe.phases if phase.each is not None), None)
-    names = [name for name in expanded(recipe.evaluate) if scored_languages(tasks[name], recipe)]
+    names = [name for name in expand_groups(recipe.evaluate) if scored_languages(tasks[name], recipe)]
     known: _Known = {}
     for chosen in product(*options):
         branch, told = _branch(chosen), len(made.cells)
@@ -222,8 +222,8 @@ def _lay_out(made: Plan) -> None:
             at = _Lineage(root)
             for phase, choice in chosen:
                 at = _choose(made, at, phase, choice, seed)
-                practised = [part.task for part in at.learned if phase.scored and choice and part.task not in names]
-                for name in practised:
+                intermediate = [part.task for part in at.learned if phase.scored and choice and part.task not in names]
+                for name in intermediate:
                     if made.tasks[name].scored and scored_languages(tasks[name], recipe):
                         _evaluate(made, at, name, seed, branch, f"score {name}{at.after}")
             for name in names:
@@ -264,7 +264,11 @@ def _branch(chosen: _Chosen) -> str:
     for phase, choice in open_phases:
         places = sum(choice in (other.choices or ()) for other, _ in open_phases)
         if choice:
-            name = f"({called(choice)})" if isinstance(choice, Chain) and len(open_phases) > 1 else called(choice)
+            name = (
+                f"({choice_name(choice)})"
+                if isinstance(choice, Chain) and len(open_phases) > 1
+                else choice_name(choice)
+            )
             named.append(name + (f" in {phase.name}" if places > 1 else ""))
     return " > ".join(named) or (_BASELINE if open_phases else _ALL)
 
@@ -274,9 +278,9 @@ def _choose(made: Plan, at: _Lineage, phase: Phase, choice: Choice, seed: int) -
     if isinstance(choice, Merge):
         ends = [_train(made, at, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
         merging = Merging(how=choice.how, scale=choice.scale)
-        step = _merge(made, ends, merging, f"{phase.name}: {called(choice)}{at.after}")
-        return _Lineage(step, (), called(choice), ends[0].seeded)
-    for mixture in mixtures(choice):
+        step = _merge(made, ends, merging, f"{phase.name}: {choice_name(choice)}{at.after}")
+        return _Lineage(step, (), choice_name(choice), ends[0].seeded)
+    for mixture in mixtures_of(choice):
         at = _train(made, at, phase, mixture, seed, role="intermediate")
     return at
 
@@ -319,7 +323,7 @@ def _target(made: Plan, at: _Lineage, name: str, seed: int, last: Phase | None) 
 
 def _trains(made: Plan, last: Phase, name: str) -> bool:
     """Whether the last phase trains a task on its own data."""
-    return name in expanded(last.each or ()) and made.tasks[name].trainable
+    return name in expand_groups(last.each or ()) and made.tasks[name].trainable
 
 
 def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, branch: str, title: str) -> None:
@@ -358,7 +362,7 @@ def _same_labels(one: Task, other: Task) -> bool:
 
 def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _Lineage:
     recipe, tasks = made.recipe, made.tasks
-    training = decided(phase.settings.over(recipe.settings), mixture, tasks, role)
+    training = resolve_training(phase.settings.over(recipe.settings), mixture, tasks, role)
     snapshots = phase.snapshots if phase.average_checkpoints else None
     training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})
     content = training.model_dump(mode="json", exclude_defaults=True)
@@ -366,10 +370,10 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
         task = tasks[part.task]
         row["task"] = identity(task, ("train", "stop", "dev"), (task.stop_metric,))
     made.trainings_before_folding += 1
-    title = f"{phase.name}: {called(mixture)}{at.after}"
+    title = f"{phase.name}: {choice_name(mixture)}{at.after}"
     own_seed = seed if phase.seed is None else phase.seed
     step = _add(made, "train", at.step, own_seed, title, content, training=training)
-    return _Lineage(step, mixture, called(mixture), at.seeded or phase.seed is None)
+    return _Lineage(step, mixture, choice_name(mixture), at.seeded or phase.seed is None)
 
 
 def _create(made: Plan, shape: NewEncoder) -> Step:

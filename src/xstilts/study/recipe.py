@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from xstilts.model.shape import NewEncoder
-from xstilts.study.phase import Name, Names, Phase, Settings, repeated
+from xstilts.study.phase import Name, Names, Phase, Settings, duplicates
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import PathText, Seed, Strict
-from xstilts.utils.yaml import Misplaced
+from xstilts.utils.yaml import PartError
 
 
 class Start(Strict):
@@ -53,24 +53,24 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        for i in repeated(self.seeds):
-            raise Misplaced(f"seeds names {self.seeds[i]} twice", "seeds", i)
-        for i in repeated(phase.name for phase in self.phases):
-            raise Misplaced(f"two phases are called '{self.phases[i].name}'", "phases", i, "name")
+        for i in duplicates(self.seeds):
+            raise PartError(f"seeds names {self.seeds[i]} twice", "seeds", i)
+        for i in duplicates(phase.name for phase in self.phases):
+            raise PartError(f"two phases are called '{self.phases[i].name}'", "phases", i, "name")
         for i, phase in enumerate(self.phases[:-1]):
             if phase.each is not None:
-                raise Misplaced("only the last phase can have each", "phases", i, "each")
+                raise PartError("only the last phase can have each", "phases", i, "each")
         if self.encoder is None and self.encoders is None:
             raise ValueError("needs either encoder or encoders")
         if self.encoder is not None and self.encoders is not None:
-            raise Misplaced("encoder and encoders are both there: remove one", "encoders")
+            raise PartError("encoder and encoders are both there: remove one", "encoders")
         if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
-            raise Misplaced("must be the name of the encoder", "trust_remote_code")
+            raise PartError("must be the name of the encoder", "trust_remote_code")
         return self
 
     def where(self, *place: str | int) -> str:
         """A place in the recipe, as error messages want it: with file and line if it was read from a file."""
-        return self._document.where(place) if self._document else f"{self.name}: {strict_yaml.spelled(place)}"
+        return self._document.where(place) if self._document else f"{self.name}: {strict_yaml.dotted(place)}"
 
     @property
     def starts(self) -> Mapping[str, Start]:

@@ -34,7 +34,7 @@ def with_own(paths: Iterable[Path]) -> dict[str, Task]:
     return tasks
 
 
-def from_yaml(path: Path, known: Mapping[str, Task], *, spelled: str = "") -> dict[str, Task]:
+def from_yaml(path: Path, known: Mapping[str, Task], *, as_written: str = "") -> dict[str, Task]:
     """Read a user's tasks: each `like` a known one with some fields changed, or of a `format` of its own.
 
     Fields of the task and of its format stand side by side; `data` replaces only the splits it names.
@@ -42,7 +42,7 @@ def from_yaml(path: Path, known: Mapping[str, Task], *, spelled: str = "") -> di
     Args:
         path: the file.
         known: tasks that `like` may name.
-        spelled: the file as a recipe names it; data files of equal path are told apart by its folder.
+        as_written: the file as a recipe names it; data files of equal path are told apart by its folder.
 
     Raises:
         UserError: all mistakes of the file.
@@ -52,7 +52,7 @@ def from_yaml(path: Path, known: Mapping[str, Task], *, spelled: str = "") -> di
     tasks: dict[str, Task] = {}
     for name, entry in document.value.items():
         with found.catch():
-            tasks[name] = _task(name, entry, {**known, **tasks}, document, str(Path(spelled or path).parent))
+            tasks[name] = _task(name, entry, {**known, **tasks}, document, str(Path(as_written or path).parent))
     found.raise_any()
     return tasks
 
@@ -98,7 +98,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         return Task.model_validate({**old, **fields, **kin, "name": name, "format": made})
     except ValidationError as error:
         model = kind if error.title == kind.__name__ else Task
-        found.errors.extend(strict_yaml.mistakes(error, model, document, (name,)))
+        found.errors.extend(strict_yaml.user_errors(error, model, document, (name,)))
     found.raise_any()
     raise AssertionError("a validation error without a mistake")
 

@@ -42,7 +42,7 @@ class File(Strict):
     """The same folder as a path; the file is looked for there first."""
 
     @property
-    def own(self) -> bool:
+    def per_language(self) -> bool:
         """Whether each language has a file, or at least rows, of its own."""
         asked = (self.path, self.pair or "", *(self.where or {}).values())
         return self.path.startswith("playground:") or any("{lang" in text.lower() for text in asked)

@@ -68,7 +68,7 @@ class Task(Strict):
             raise ValueError(f"languages and more_languages both have '{min(twice)}'")
         for split, source in self.data.items():
             codes = self.languages_of(split)
-            if len(codes) > 1 and not all(any(file.own for file in layout) for layout in source.layouts):
+            if len(codes) > 1 and not all(any(file.per_language for file in layout) for layout in source.layouts):
                 raise ValueError(f"data.{split} is the same for all {len(codes)} languages; {{lang}} tells them apart")
         return self
 

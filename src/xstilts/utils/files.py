@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xstilts.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for a file."""
 
 
@@ -50,7 +50,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             what = f"the disk is full: {len(content):,} bytes could not be written ({error.strerror})"
             hint = "free some space or raise the quota, then run the same command again: finished steps are kept"
             raise UserError(what, where=str(path), hint=hint) from error
@@ -60,18 +60,23 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             beside.unlink()
 
 
-def first_mistake(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """The first thing that a typed model found wrong: the field, and what."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {first['msg']}" if field else first["msg"]
 
 
-def _parse(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str) -> T:
+def parse_json(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str) -> T:
+    """A typed model read from JSON; `name` is what the message calls it, `where` the file.
+
+    Raises:
+        UserError: the JSON does not fit the model.
+    """
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        raise UserError(f"this is no {name}: {first_mistake(error)}", where=where) from None
+        raise UserError(f"this is no {name}: {first_error(error)}", where=where) from None
 
 
 T = TypeVar("T")

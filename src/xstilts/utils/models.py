@@ -23,7 +23,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def home(name: str) -> str:
+def expand_user(name: str) -> str:
     """A path with a leading `~` or `~user` replaced; any other name as it is.
 
     Raises:

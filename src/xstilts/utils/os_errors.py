@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xstilts.errors import UserError
-from xstilts.utils.files import FULL
+from xstilts.utils.files import DISK_FULL
 
 
 def full(error: Exception) -> bool:
     """Whether it was for want of room that a file could not be written; some libraries tell only in words."""
-    return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+    return getattr(error, "errno", None) in DISK_FULL or any(os.strerror(number) in str(error) for number in DISK_FULL)
 
 
 @contextmanager

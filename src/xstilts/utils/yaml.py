@@ -15,10 +15,10 @@ from pydantic_core import ErrorDetails
 
 from xstilts.errors import UserError, nearest
 
-Place: TypeAlias = tuple[str | int, ...]
+KeyPath: TypeAlias = tuple[str | int, ...]
 """The way from the top of a document to a value: keys and list positions."""
 
-MOST = 100_000
+MAX_VALUES = 100_000
 """Values that a file may hold."""
 
 _TAG = "tag:yaml.org,2002:"
@@ -34,7 +34,7 @@ _KINDS = {
 _NEEDED = {error: kind for kind, errors in _KINDS.items() for error in errors}
 
 
-class Misplaced(ValueError):
+class PartError(ValueError):
     """What a validator raises about a part of its value: the message, and the way from the value to the part."""
 
     def __init__(self, what: str, *place: str | int) -> None:
@@ -48,29 +48,29 @@ class Document:
 
     path: Path
     value: dict[str, Any]
-    lines: dict[Place, int]
-    moved: Mapping[str, Place] = field(default_factory=dict)
+    lines: dict[KeyPath, int]
+    moved: Mapping[str, KeyPath] = field(default_factory=dict)
     """Where a key of the value stands in the file, if not at the top."""
 
-    def line(self, place: Place) -> int:
+    def line(self, place: KeyPath) -> int:
         """The line of a key or list item, or of the nearest parent that is there."""
         place = self._in_file(place)
         while place not in self.lines:
             place = place[:-1]
         return self.lines[place]
 
-    def where(self, place: Place) -> str:
+    def where(self, place: KeyPath) -> str:
         """File, line and place, as error messages want them: `recipe.yaml:4: phases[0].choices`."""
-        return f"{self.path}:{self.line(place)}" + (f": {spelled(self._in_file(place))}" if place else "")
+        return f"{self.path}:{self.line(place)}" + (f": {dotted(self._in_file(place))}" if place else "")
 
-    def _in_file(self, place: Place) -> Place:
+    def _in_file(self, place: KeyPath) -> KeyPath:
         return (*self.moved.get(str(place[0]), ()), *place) if place else ()
 
 
-def spelled(place: Place) -> str:
+def dotted(place: KeyPath) -> str:
     """Write a place as people do.
 
-    >>> spelled(("phases", 0, "choices"))
+    >>> dotted(("phases", 0, "choices"))
     'phases[0].choices'
     """
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
@@ -129,21 +129,21 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.open: list[yaml.Node] = []
         self.count = 0
 
     def fail(self, what: str, node: yaml.Node) -> UserError:
         return UserError(what, where=f"{self.path}:{node.start_mark.line + 1}")
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
+    def value(self, node: yaml.Node, place: KeyPath) -> Any:
         if not str(node.tag).startswith(_TAG):
             raise self.fail(f"the tag '{node.tag}' means nothing here", node)
         if any(node is parent for parent in self.open):
             raise self.fail("an anchor holds its own alias", node)
         self.count += 1
-        if self.count > MOST:
-            raise self.fail(f"holds more than {MOST} values, with those that aliases repeat", node)
+        if self.count > MAX_VALUES:
+            raise self.fail(f"holds more than {MAX_VALUES} values, with those that aliases repeat", node)
         self.lines.setdefault(place, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             if any("\ud800" <= letter <= "\udfff" for letter in node.value):
@@ -157,7 +157,7 @@ class _Reader:
         self.open.pop()
         return value
 
-    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+    def mapping(self, node: yaml.MappingNode, place: KeyPath) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, value in node.value:
@@ -178,7 +178,9 @@ class _Reader:
         return merged | own
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], document: Document, at: Place = ()) -> list[UserError]:
+def user_errors(
+    error: ValidationError, model: type[BaseModel], document: Document, at: KeyPath = ()
+) -> list[UserError]:
     """Say in the document's own terms what pydantic found wrong.
 
     Args:
@@ -187,7 +189,7 @@ def mistakes(error: ValidationError, model: type[BaseModel], document: Document,
         document: where the values came from.
         at: the part of the document that was validated.
     """
-    wrong: dict[Place, list[_Wrong]] = {}
+    wrong: dict[KeyPath, list[_Wrong]] = {}
     for details in error.errors(include_url=False):
         place, models = _follow(details, model, document, at)
         wrong.setdefault(place, []).append(_explain(details, models))
@@ -244,8 +246,8 @@ def _shown(value: Any) -> str:
 
 
 def _follow(
-    details: ErrorDetails, model: type[BaseModel], document: Document, at: Place
-) -> tuple[Place, list[type[BaseModel]]]:
+    details: ErrorDetails, model: type[BaseModel], document: Document, at: KeyPath
+) -> tuple[KeyPath, list[type[BaseModel]]]:
     """Where in the document pydantic's location is, and the models that were expected around it.
 
     A location also names branches of unions and parts that a validator made; these are not in the document.
@@ -261,7 +263,7 @@ def _follow(
             place, value = (*place, step), value[step]
     if details["type"] == "missing":
         place = (*place, details["loc"][-1])
-    if isinstance(error := details.get("ctx", {}).get("error"), Misplaced):
+    if isinstance(error := details.get("ctx", {}).get("error"), PartError):
         place = (*place, *error.place)
     return place, [kind for kind in _branches(around) if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
