@@ -200,14 +200,19 @@ def test_a_layer_that_the_encoder_does_not_have(study: Files) -> None:
     study.refused("has 2 layers; a task pools hidden state 3")
 
 
-@pytest.mark.parametrize("mark", [None, '{"version": 99}', "not json"])
+@pytest.mark.parametrize("mark", [None, '{"version": 99}', '{"version": 1}', "not json"])
 def test_an_out_folder_that_is_not_ours(study: Files, mark: str | None) -> None:
     study.out.mkdir()
     study.write("out/letter.txt", "dear ...")
     if mark:
         study.write("out/store.json", mark)
     said = study.run()
-    expected = {None: "is not a run folder of xstilts", "not json": "cannot be read"}.get(mark, "format version 99")
+    expected = {
+        None: "is not a run folder of xstilts",
+        "not json": "cannot be read",
+        '{"version": 1}': "was made by an earlier version of xstilts (its format is 1, this one reads 2) "
+        "(use another --out, or the version of xstilts that made it)",
+    }.get(mark, "was made by another version of xstilts (its format is 99")
     assert (said.code, said.err.count("\n")) == (2, 1) and expected in said.err
     assert len(list(study.out.iterdir())) == 1 + bool(mark)
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from conftest import SENTENCES, Files
 from xstilts.errors import UserError
 from xstilts.model.encoder import load
-from xstilts.store.run_folder import Store, opened, usable
+from xstilts.store.run_folder import VERSION, Store, opened, usable
 from xstilts.utils.os_errors import told
 
 
@@ -145,7 +145,7 @@ def test_a_broken_study(study: Files, content: bytes) -> None:
 @pytest.mark.parametrize("name", ["recipes", "features", "steps"])
 def test_a_file_where_a_folder_should_be(study: Files, name: str) -> None:
     study.out.mkdir()
-    study.write("out/store.json", '{"version": 1}')
+    study.write("out/store.json", json.dumps({"version": VERSION}))
     study.write(f"out/{name}", "")
     said = study.run()
     assert said.code == 2 and said.err.splitlines()[-1].startswith("error: ") and f"{study.out}/{name}" in said.err

@@ -52,7 +52,7 @@ class Batchable:
         """A text that differs whenever the examples may differ; file names do not matter."""
         files = self.files
         rows = [
-            [code, found.file.model_dump(mode="json"), [files[path] for path in found.files], len(found.paths)]
+            [code, found.file.identity(), [files[path] for path in found.files], len(found.paths)]
             for code, found in self.found
         ]
         return json.dumps([rows, self.limit, self.each, self.train], sort_keys=True)

@@ -163,7 +163,7 @@ def key(format: Format, pieces: TokenizerPieces, tokenizer: str, source: str) ->
     That is the format with its values and version, the tokenizer's digest, the maximum length, and `source`, which
     tells the content of the rows.
     """
-    spec = [format.name, format.version, format.model_dump(mode="json"), tokenizer, pieces.max_length, source]
+    spec = [format.name, format.version, format.identity(), tokenizer, pieces.max_length, source]
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 

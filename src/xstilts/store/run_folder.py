@@ -21,7 +21,8 @@ from xstilts.training.settings import CHECKPOINT
 from xstilts.utils import locks
 from xstilts.utils.files import read_json, write_atomic
 
-VERSION = 1
+VERSION = 2
+"""Of the run folder: its files, its step ids, and the defaults that these leave out."""
 MARK = "store.json"
 READ = "read.json"
 """Which data were read without a mistake; may be deleted at any time."""
@@ -312,7 +313,9 @@ def existing(folder: Path) -> Store:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("cannot be read", where=str(mark)) from error
     if version != VERSION:
-        raise UserError(f"is a run folder of format version {version}; this xstilts reads {VERSION}", where=str(folder))
+        made_by = "an earlier" if version in range(VERSION) else "another"
+        what = f"was made by {made_by} version of xstilts (its format is {version}, this one reads {VERSION})"
+        raise UserError(what, where=str(folder), hint="use another --out, or the version of xstilts that made it")
     return Store(folder)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +14,7 @@ from xstilts.errors import Collector, UserError
 from xstilts.model.shape import NewEncoder
 from xstilts.study.checks import expand_groups, unusable_tasks
 from xstilts.study.defaults import check_size, resolve_training, scored_languages
-from xstilts.study.identity import identity
+from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell, Study, TaskLine
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
 from xstilts.study.recipe import Recipe
@@ -288,7 +286,7 @@ def _choose(made: Plan, at: _Lineage, phase: Phase, choice: Choice, seed: int) -
 def _merge(made: Plan, ends: Sequence[_Lineage], merging: Merging, title: str) -> Step:
     seeds = {end.step.seed for end in ends if end.step}
     seed = seeds.pop() if len(seeds) == 1 else None
-    content = merging.model_dump(mode="json", exclude={"heads"})
+    content = merging.model_copy(update={"heads": ()}).identity()
     return _add(made, "merge", [end.step for end in ends if end.step], seed, title, content, merging=merging)
 
 
@@ -349,7 +347,7 @@ def _evaluate(made: Plan, at: _Lineage, name: str, seed: int, branch: str, title
         precision=settings.precision or "fp32",
         limit=settings.limit,
     )
-    content = {**scoring.model_dump(mode="json"), "identity": identity(task, ("dev", "test"), task.metrics)}
+    content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}
     own_seed = seed if at.seeded else None
     step = _add(made, "evaluate", at.step, own_seed, title, content, scoring=scoring)
     made.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
@@ -365,10 +363,10 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
     training = resolve_training(phase.settings.over(recipe.settings), mixture, tasks, role)
     snapshots = phase.snapshots if phase.average_checkpoints else None
     training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})
-    content = training.model_dump(mode="json", exclude_defaults=True)
+    content = training.identity()
     for part, row in zip(mixture, content["parts"], strict=True):
         task = tasks[part.task]
-        row["task"] = identity(task, ("train", "stop", "dev"), (task.stop_metric,))
+        row["task"] = task_identity(task, ("train", "stop", "dev"), (task.stop_metric,))
     made.trainings_before_folding += 1
     title = f"{phase.name}: {choice_name(mixture)}{at.after}"
     own_seed = seed if phase.seed is None else phase.seed
@@ -378,8 +376,8 @@ def _train(made: Plan, at: _Lineage, phase: Phase, mixture: Mixture, seed: int, 
 
 def _create(made: Plan, shape: NewEncoder) -> Step:
     """The step that makes a new encoder."""
-    text = identity(made.tasks[shape.text], ("train",)) if shape.text else {}
-    content = {**shape.model_dump(mode="json"), "text": text}
+    text = task_identity(made.tasks[shape.text], ("train",)) if shape.text else {}
+    content = shape.identity() | {"text": text}
     return _add(made, "create", None, None, "new encoder", content, new=shape)
 
 
@@ -389,9 +387,7 @@ def _add(
 ) -> Step:  # fmt: skip
     encoder = _encoder_name(made.recipe.encoder)
     parents = tuple(step.id for step in ([at] if isinstance(at, Step) else at or ()))
-    origin = parents if len(parents) > 1 else parents[0] if parents else "" if kind == "create" else encoder
-    said = json.dumps([kind, origin, seed, content], sort_keys=True)
-    id = hashlib.sha256(said.encode()).hexdigest()[:12]
+    id = step_id(kind, "" if kind == "create" else encoder, parents, seed, content)
     return made.steps.setdefault(id, Step(id, kind, parents, encoder, seed, title, **rest))
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from xstilts.errors import UserError
-
-pass
 
 
 class Strict(BaseModel):
     """A frozen model that knows no field but its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it is hashed: the fields that are not at their default, so that a new field changes no id."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def expand_user(name: str) -> str:
