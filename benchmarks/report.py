@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xstilts.store.run_folder import MARK, VERSION, Store
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.tasks import GROUPS, TASKS
 
 BRANCHES = ("none", *GROUPS["intermediate"], *(f"{name}+masked-text" for name in GROUPS["intermediate"]))
@@ -24,7 +24,7 @@ def fill(folder: Path, rows: int) -> int:
     targets = [TASKS[name] for name in GROUPS["xtreme"]]
     of_seed = len(BRANCHES) * sum(len(task.languages) * len(task.metrics) * len(task.scored) for task in targets)
     seeds = tuple(range(1, rows // of_seed + 2))
-    lines = [TaskLine(x.name, x.format.name, x.metric, x.metrics, x.languages, "en") for x in targets]
+    lines = [StudyTask(x.name, x.format.name, x.metric, x.metrics, x.languages, "en") for x in targets]
     random.seed(1)
     cells, count = [], 0
     for branch in BRANCHES:

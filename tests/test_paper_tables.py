@@ -18,7 +18,7 @@ from xstilts.report.paper_tables import PAGES
 from xstilts.report.published import AVERAGE
 from xstilts.store.rows import Score, write_rows
 from xstilts.store.run_folder import MARK, VERSION, Store
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.load import read
 from xstilts.study.plan import plan
 from xstilts.tasks import GROUPS, TASKS
@@ -29,12 +29,12 @@ NINE = "+".join(GROUPS["intermediate"])
 ON_TEST = ("xquad", "tydiqa", "tatoeba")
 
 
-def line(name: str, languages: Sequence[str] = ()) -> TaskLine:
+def line(name: str, languages: Sequence[str] = ()) -> StudyTask:
     task = TASKS[name]
-    return TaskLine(name, task.format.name, task.metric, task.metrics, tuple(languages) or task.languages, "en")
+    return StudyTask(name, task.format.name, task.metric, task.metrics, tuple(languages) or task.languages, "en")
 
 
-def study(branches: Sequence[str], tasks: Sequence[TaskLine], seeds=(1,), **more) -> Study:
+def study(branches: Sequence[str], tasks: Sequence[StudyTask], seeds=(1,), **more) -> Study:
     cells = [Cell(b, s, t.name, f"{t.name} {b} {s}") for b in branches for s in seeds for t in tasks]
     return Study("mine", "some/xlm-r", tuple(seeds), tuple(branches), branches[0], tuple(tasks), tuple(cells), **more)
 
@@ -180,7 +180,7 @@ def test_branches_find_their_rows_by_their_tasks():
     assert [configuration(real, branch) for branch in real.branches] == [
         ("", "none"), ("without MLM", "multi-task"), ("with MLM", "multi-task+masked-text"),
     ]  # fmt: skip
-    made = study(["none"], [], stand_ins={"nli": "mnli", "text": "masked-text", "nli-de": "mnli-de"})
+    made = study(["none"], [], catalogue_names={"nli": "mnli", "text": "masked-text", "nli-de": "mnli-de"})
     assert configuration(made, "nli+0.25xtext") == ("with MLM", "mnli+masked-text")
     assert configuration(made, "1..0.5xnli+text") == ("with MLM", "mnli+masked-text")
     assert configuration(made, "nli-de") == ("without MLM", "mnli-de")
@@ -198,12 +198,14 @@ def test_a_task_of_ones_own_stands_for_what_it_is_like(tmp_path):
         "other: {format: classify, labels: [a, b], data: {train: o.jsonl, dev: p.jsonl}}\n"
     )
     tasks = with_own([tmp_path / "mine.yaml"])
-    names = {name: tasks[name].stands_for for name in ("small", "smaller", "german", "other", "mnli", "masked-text")}
+    names = {
+        name: tasks[name].catalogue_name for name in ("small", "smaller", "german", "other", "mnli", "masked-text")
+    }
     assert names == {"small": "mnli", "smaller": "mnli", "german": "mnli-de"} | {x: x for x in [*names][3:]}
 
 
 def test_rows_that_the_paper_has_not_stand_below():
-    made = study(["none", "mnli > qqp", "nli"], [line("xnli")], stand_ins={"nli": "mnli"})
+    made = study(["none", "mnli > qqp", "nli"], [line("xnli")], catalogue_names={"nli": "mnli"})
     scores = [x for i, b in enumerate(made.branches) for x in rows("xnli", b, "sw", [50.0 + i])]
     text = render(show(made, scores, "table6"), "markdown")
     assert [x[0] for x in cells(text)[2:]] == ["XLM-R", "MNLI", "mnli > qqp"]
@@ -214,7 +216,7 @@ TRANSLATED = {"mnli-de": "mnli-de", "qqp-de": "qqp-de"}
 
 
 def test_table_3_has_a_part_for_each_target_language():
-    made = study(["none", "mnli", "mnli-de", "qqp"], [line("xnli")], stand_ins=TRANSLATED)
+    made = study(["none", "mnli", "mnli-de", "qqp"], [line("xnli")], catalogue_names=TRANSLATED)
     scores = [
         x
         for i, branch in enumerate(made.branches)
@@ -233,8 +235,8 @@ def test_table_3_has_a_part_for_each_target_language():
 
 
 def test_table_15_has_the_intermediate_tasks_own_scores():
-    other = TaskLine("mnli-de", "classify", "accuracy", ("accuracy",), ("de",), "de")
-    made = study(["none", "mnli", "mnli-de", "qqp"], [line("mnli"), other, line("qqp")], stand_ins=TRANSLATED)
+    other = StudyTask("mnli-de", "classify", "accuracy", ("accuracy",), ("de",), "de")
+    made = study(["none", "mnli", "mnli-de", "qqp"], [line("mnli"), other, line("qqp")], catalogue_names=TRANSLATED)
     scores = [*rows("mnli", "mnli", "en", [87]), *rows("mnli", "none", "en", [33]), *rows("qqp", "qqp", "en", [88])]
     scores.append(Score("mnli-de", "de", "dev", "accuracy", 80, 100, "mnli-de mnli-de 1", "some/xlm-r", 1))
     text = render(show(made, scores, "table15", beside=True), "markdown")

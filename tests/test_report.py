@@ -11,11 +11,11 @@ from xstilts.errors import UserError
 from xstilts.report import ALL_TASKS, LAYOUTS, MEAN, Layout, build, render
 from xstilts.report.study_tables import document
 from xstilts.store.rows import Score
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 
 
 def task(name="nli", languages=("en", "sw"), metric="accuracy"):
-    return TaskLine(name, "classify", metric, (metric,), tuple(languages), "en")
+    return StudyTask(name, "classify", metric, (metric,), tuple(languages), "en")
 
 
 def study(*tasks, branches=("none", "mnli"), seeds=(1, 2, 3)):

@@ -9,7 +9,7 @@ import pytest
 
 from xstilts.errors import UserError
 from xstilts.store.rows import Prediction, Score, read_rows, write_rows
-from xstilts.study.index import Cell, Study, TaskLine, read_study
+from xstilts.study.index import Cell, Study, StudyTask, read_study
 from xstilts.utils.files import write_atomic
 
 
@@ -63,7 +63,7 @@ def test_a_number_that_no_score_can_be_is_refused(tmp_path, wrong):
 
 
 def test_a_study_comes_back():
-    task = TaskLine("xnli", "classify", "accuracy", ("accuracy",), ("en", "sw"), "en", "")
+    task = StudyTask("xnli", "classify", "accuracy", ("accuracy",), ("en", "sw"), "en", "")
     study = Study("mini", "tiny", (1, 2), ("none", "mnli"), "none", (task,), (Cell("none", 1, "xnli", "eval-1"),))
     assert Study.from_json(study.to_json()) == study
     with pytest.raises(UserError, match=r"study\.json: this is no study: name"):

@@ -20,7 +20,7 @@ from xstilts.leaderboard.files import KINDS
 from xstilts.report import select
 from xstilts.store.rows import Prediction, Score, read_rows, write_rows
 from xstilts.store.run_folder import Store
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.tasks import GROUPS, TASKS
 
 RIGHT: dict[str, list[tuple[str, Any]]] = {
@@ -568,7 +568,7 @@ def test_a_task_of_ones_own_is_written_too(study: Files) -> None:
 
 def studied(folder: Path, file: str, rows: list[tuple[str, Any, Any]], limit: int | None = None) -> tuple[Store, Study]:
     """A store with one finished step that scored one task in German."""
-    line = TaskLine("made-up", "made-up", "accuracy", ("accuracy",), ("de", "sw"), "en", file=file)
+    line = StudyTask("made-up", "made-up", "accuracy", ("accuracy",), ("de", "sw"), "en", file=file)
     made = Study("mini", "tiny", (1,), ("a > b", "a / b"), None, (line,),
                  tuple(Cell(branch, 1, "made-up", "x") for branch in ("a > b", "a / b")))  # fmt: skip
     store = Store(folder)
@@ -609,7 +609,7 @@ def test_right_predictions_of_selected_runs_score_100(tmp_path: Path, task: str)
         Prediction(task, language, "test", i, id or str(i), right[0] if file == "answers" else right, right)
         for i, (id, right) in enumerate(RIGHT[file])
     ]
-    line = TaskLine(task, "made-up", metric, (metric,), (language,), "en", file=file)
+    line = StudyTask(task, "made-up", metric, (metric,), (language,), "en", file=file)
     made = Study("mini", "tiny", (7,), ("none", "best"), "none", (line,),
                  (Cell("none", 7, task, "bad"), Cell("best", 7, task, "good")))  # fmt: skip
     store = Store(tmp_path / "out")

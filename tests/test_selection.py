@@ -10,11 +10,11 @@ import pytest
 from xstilts.report import render, select, selected
 from xstilts.report.selection import RULES
 from xstilts.store.rows import Score
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 
 
 def task(name="nli", languages=("en", "sw"), metrics=("accuracy",)):
-    return TaskLine(name, "classify", metrics[0], metrics, tuple(languages), "en")
+    return StudyTask(name, "classify", metrics[0], metrics, tuple(languages), "en")
 
 
 def study(*tasks, branches=("none", "mnli", "squad"), seeds=(1, 2, 3), baseline="none"):
@@ -80,7 +80,7 @@ def test_the_paper_takes_no_encoders_baseline() -> None:
     two = dataclasses.replace(study(task(), baseline=None), baselines=against)
     best = [s for s in SCORES if s.step[4:9] != "squad"]
     best += [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("squad", x, split, [95, 95, 96])]
-    assert two.starts == ("none", "squad")
+    assert two.baseline_branches == ("none", "squad")
     assert chosen(select(two, best), "dev") == ("squad", 3, 96)
     assert chosen(select(two, best), "paper") == ("mnli", 3, 73)
 

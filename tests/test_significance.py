@@ -14,7 +14,7 @@ from xstilts.report import render, select, selection_tables
 from xstilts.report.significance import SURE, THESE_RUNS, compare
 from xstilts.report.significance_tables import document
 from xstilts.store.rows import Prediction, Score
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 
 WORDS = ("the", "mill", "old", "1894", "des", "Mühle", "磨坊", "")
 
@@ -154,7 +154,7 @@ def studied(answers, *, metric="accuracy", right=None, languages=("en", "sw"), b
     A baseline with seed None was never trained.
     """
     seeds = tuple(sorted({seed for _, seed, _ in answers if seed is not None}))
-    task = TaskLine("nli", "classify", metric, (metric,), languages, "en")
+    task = StudyTask("nli", "classify", metric, (metric,), languages, "en")
     alone = {branch for branch, seed, _ in answers if seed is None}
 
     def step(branch, seed):

@@ -13,7 +13,7 @@ import pytest
 from conftest import Files
 from xstilts.errors import UserError
 from xstilts.store.run_folder import Store, alone, opened, usable
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.training.settings import CHECKPOINT
 
 
@@ -34,7 +34,7 @@ def step(store: Store, id: str, *parents: str, learned: str = "", **facts: Any) 
 def study(*cells: tuple[str, str], own: tuple[str, ...] = ()) -> Study:
     """Tasks, each with the step that scores it."""
     lines = tuple(
-        TaskLine(task, "f", "accuracy", ("accuracy",), ("en",), "en", trained_on_own_data=task in own)
+        StudyTask(task, "f", "accuracy", ("accuracy",), ("en",), "en", trained_on_own_data=task in own)
         for task, _ in cells
     )
     return Study("s", "e", (1,), ("all",), None, lines, tuple(Cell("all", 1, task, step) for task, step in cells))

@@ -15,7 +15,7 @@ from xstilts.leaderboard.files import KINDS, Kind, Reasons, listed
 from xstilts.report.selection import Choice
 from xstilts.store.rows import Prediction
 from xstilts.store.run_folder import Store
-from xstilts.study.index import Study, TaskLine
+from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS
 from xstilts.utils.files import read_json, write_atomic
 from xstilts.utils.os_errors import told
@@ -124,7 +124,11 @@ def _write_best(
 
 
 def _write_step(
-    task: TaskLine, by_language: dict[str, list[Prediction]], limit: int | None, homes: Sequence[Path], written: Written
+    task: StudyTask,
+    by_language: dict[str, list[Prediction]],
+    limit: int | None,
+    homes: Sequence[Path],
+    written: Written,
 ) -> None:
     """Write a step's test predictions into the folders of all branches and seeds that share it."""
     kind = KINDS[task.file]
@@ -146,7 +150,7 @@ def _write_step(
                 written.folders[home].add(place)
 
 
-def _test_rows(store: Store, step: str, task: TaskLine) -> tuple[dict[str, list[Prediction]], int | None]:
+def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list[Prediction]], int | None]:
     """The test predictions of each language, and how many examples the step looked at at most."""
     rows = store.predictions(step)
     about = store.step(step) / "step.json"

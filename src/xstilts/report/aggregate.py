@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from xstilts import metrics
 from xstilts.store.rows import Score
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 
 MEAN, ZERO_SHOT, ALL_TASKS = "mean", "zero-shot", "all tasks"
 """Stand where a language (the first two) or a task (the last) stands; no language or task can have such a name."""
@@ -121,7 +121,7 @@ def build(
         study,
         layout,
         tuple(lines),
-        missing=study.without(done),
+        missing=study.missing_cells(done),
         left_out={task: languages for task, languages in left_out.items() if languages},
         notes=tuple(" ".join(note.split()) for note in (*said, *notes)),
     )
@@ -150,7 +150,7 @@ def join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]]
     return found, (*of_tasks, *of_rows)
 
 
-def choose(task: TaskLine, name: str, found: Found, split: str) -> dict[str, ByBranch]:
+def choose(task: StudyTask, name: str, found: Found, split: str) -> dict[str, ByBranch]:
     """Rows of each scored language, all of one split: the wanted one if any branch has it."""
     other = "test" if split == "dev" else "dev"
     rows = {x: found.get((task.name, name, x, split)) or found.get((task.name, name, x, other)) for x in task.languages}
@@ -168,7 +168,7 @@ def complete(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
     return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
 
 
-def in_no_mean(task: TaskLine, found: Found, split: str) -> tuple[str, ...]:
+def in_no_mean(task: StudyTask, found: Found, split: str) -> tuple[str, ...]:
     """The languages of a task that some branch or seed lacks; see `choose` for the split."""
     shown = choose(task, task.metric, found, split)
     whole = complete(shown)
@@ -176,7 +176,7 @@ def in_no_mean(task: TaskLine, found: Found, split: str) -> tuple[str, ...]:
 
 
 def _language_lines(
-    study: Study, task: TaskLine, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
+    study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
 ) -> list[Line]:
     trained = task.train_language
     foreign = {language: by_branch for language, by_branch in whole.items() if language != trained}
@@ -242,7 +242,7 @@ def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **
         max=max(values),
         seeds=len(values),
         n=n,
-        gain=_gain(series, branch, study.against(branch)),
+        gain=_gain(series, branch, study.baseline_of(branch)),
         chance=None,
         collapsed=(),
     )

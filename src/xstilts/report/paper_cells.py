@@ -14,7 +14,7 @@ from typing import TypeAlias
 from xstilts.report import published
 from xstilts.report.aggregate import ByBranch, Found, Series, collapsed_seeds, complete, mean_over_languages
 from xstilts.report.published import AVERAGE, Page, Row
-from xstilts.study.index import Study, TaskLine
+from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, TAKEN, TASKS
 
 BASELINE, BEST = "none", "best"
@@ -85,7 +85,7 @@ class Numbers:
     _kept: dict[tuple[str, str], dict[str, ByBranch]] = field(default_factory=dict)
     _means: dict[tuple[str, str], dict[str, Series]] = field(default_factory=dict)
 
-    def rows(self, task: TaskLine, metric: str) -> Mapping[str, ByBranch]:
+    def rows(self, task: StudyTask, metric: str) -> Mapping[str, ByBranch]:
         """By language, the scores of each branch and seed."""
         if (task.name, metric) not in self._kept:
             rows: dict[str, ByBranch] = {}
@@ -95,7 +95,7 @@ class Numbers:
             self._kept[task.name, metric] = rows
         return self._kept[task.name, metric]
 
-    def shown(self, task: TaskLine) -> str:
+    def shown(self, task: StudyTask) -> str:
         """The split that a task is taken on."""
         found = [
             x.split
@@ -105,11 +105,11 @@ class Numbers:
         ]
         return found[0] if found else self.split
 
-    def languages(self, task: TaskLine) -> tuple[str, ...]:
+    def languages(self, task: StudyTask) -> tuple[str, ...]:
         """The languages of a task's mean: those that all runs have."""
         return tuple(complete(self.rows(task, task.metric)))
 
-    def runs(self, task: TaskLine, metric: str, branch: str, language: str = AVERAGE) -> Series:
+    def runs(self, task: StudyTask, metric: str, branch: str, language: str = AVERAGE) -> Series:
         """A branch's score in a language, or its mean over them, by seed."""
         rows = self.rows(task, metric)
         if language != AVERAGE:
@@ -119,31 +119,31 @@ class Numbers:
             self._means[task.name, metric] = mean_over_languages(whole)
         return self._means[task.name, metric].get(branch, {})
 
-    def cell(self, task: TaskLine, branch: str, language: str = AVERAGE) -> Values:
+    def cell(self, task: StudyTask, branch: str, language: str = AVERAGE) -> Values:
         """Medians over the seeds, of each metric that the paper prints."""
         series = [self.runs(task, metric, branch, language) for metric in printed(self.study, task)]
         return tuple(median(each.values()) for each in series) if all(series) else ()
 
-    def collapsed(self, task: TaskLine, branch: str) -> bool:
+    def collapsed(self, task: StudyTask, branch: str) -> bool:
         """Whether a run is at chance in the language that was trained on."""
         rows = self.rows(task, task.metric).get(task.train_language, {})
         return bool(collapsed_seeds(rows.get(branch, {})))
 
 
-def stands_for(study: Study, task: str) -> str:
+def catalogue_name(study: Study, task: str) -> str:
     """What the paper calls a task of the study."""
-    return study.stand_ins.get(task, task)
+    return study.catalogue_names.get(task, task)
 
 
-def printed(study: Study, task: TaskLine) -> tuple[str, ...]:
+def printed(study: Study, task: StudyTask) -> tuple[str, ...]:
     """The metrics of a task's cell."""
-    target = published.targets().get(stands_for(study, task.name))
+    target = published.targets().get(catalogue_name(study, task.name))
     return target.metrics if target and set(target.metrics) <= set(task.metrics) else (task.metric,)
 
 
-def targets(study: Study) -> dict[str, TaskLine]:
+def targets(study: Study) -> dict[str, StudyTask]:
     """The study's tasks by the target that each is or stands for, in the paper's order."""
-    ours = {stands_for(study, task.name): task for task in reversed(study.tasks)}
+    ours = {catalogue_name(study, task.name): task for task in reversed(study.tasks)}
     return {name: ours[name] for name in published.targets() if name in ours}
 
 
@@ -151,7 +151,7 @@ def configuration(study: Study, branch: str) -> Row:
     """Which row of the paper a branch is, by the set of tasks that its one mixture has; weights are not looked at."""
     if branch == study.baseline or branch == BASELINE:
         return "", BASELINE
-    names = {stands_for(study, re.sub(r"^[\d.]+x", "", part)) for part in branch.split("+")}
+    names = {catalogue_name(study, re.sub(r"^[\d.]+x", "", part)) for part in branch.split("+")}
     raw = {name for name in names if name in TASKS and TASKS[name].format.head.kind == "vocabulary"}
     tasks = names - raw
     if (

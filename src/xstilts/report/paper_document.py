@@ -20,7 +20,7 @@ from xstilts.report.paper_cells import (
     Numbers,
     Sheet,
     Values,
-    stands_for,
+    catalogue_name,
     targets,
 )
 from xstilts.report.paper_tables import PAGES
@@ -75,7 +75,7 @@ def document(
     shown = [table for sheet in sheets if (table := _table(sheet, beside)).rows]
     lines = [line for sheet in sheets for line in _rows(sheet, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
-    missing = study.without(done)
+    missing = study.missing_cells(done)
     about = [note for note in said if not note.startswith(_not_shown(study, sheets))]
     notes = [" ".join(note.split()) for note in (*about, *notes)]
     facts = {
@@ -102,7 +102,7 @@ def document(
 def _not_shown(study: Study, sheets: Sequence[Sheet]) -> tuple[str, ...]:
     """How the notes begin of tasks that have no column."""
     shown = {column.task for sheet in sheets for column in sheet.columns}
-    names = {task.name: stands_for(study, task.name) for task in study.tasks}
+    names = {task.name: catalogue_name(study, task.name) for task in study.tasks}
     return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
 
 

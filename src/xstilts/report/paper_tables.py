@@ -27,16 +27,16 @@ from xstilts.report.paper_cells import (
     Numbers,
     Sheet,
     Values,
+    catalogue_name,
     configuration,
     named,
     ordered,
     printed,
-    stands_for,
     targets,
 )
 from xstilts.report.published import AVERAGE, Page, Row
 from xstilts.report.selection import select_from
-from xstilts.study.index import Study, TaskLine
+from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, TASKS
 
 
@@ -112,9 +112,9 @@ def table15(study: Study, found: Found) -> list[Sheet]:
     """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
     numbers, page = Numbers(study, found, "dev"), published.page("table15")
     trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
-    cells: dict[str, dict[str, tuple[TaskLine, str]]] = defaultdict(dict)
+    cells: dict[str, dict[str, tuple[StudyTask, str]]] = defaultdict(dict)
     for task in study.tasks:
-        name = stands_for(study, task.name)
+        name = catalogue_name(study, task.name)
         base, _, language = (name, "", "en") if name in TASKS else name.rpartition("-")
         if (WITHOUT, name) in trained:
             cells[language][base] = task, trained[WITHOUT, name]
@@ -178,7 +178,7 @@ def _cell(page: Page, row: Row, column: str, ours: Values, collapsed: bool = Fal
     )
 
 
-def _target_columns(numbers: Numbers) -> list[tuple[Column, TaskLine]]:
+def _target_columns(numbers: Numbers) -> list[tuple[Column, StudyTask]]:
     study, columns = numbers.study, []
     for name, task in targets(study).items():
         split = numbers.shown(task)
@@ -191,7 +191,7 @@ def _target_columns(numbers: Numbers) -> list[tuple[Column, TaskLine]]:
 
 
 def _line(
-    numbers: Numbers, page: Page, row: Row, branch: str, columns: Sequence[tuple[Column, TaskLine]],
+    numbers: Numbers, page: Page, row: Row, branch: str, columns: Sequence[tuple[Column, StudyTask]],
     values: Sequence[Values], gains: bool = False,
 ) -> Line:  # fmt: skip
     """A row over target tasks, with their average."""
@@ -246,7 +246,7 @@ def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line]
 
 
 def _best(
-    study: Study, found: Found, test: Numbers, columns: Sequence[tuple[Column, TaskLine]]
+    study: Study, found: Found, test: Numbers, columns: Sequence[tuple[Column, StudyTask]]
 ) -> tuple[list[Values], tuple[str, ...]]:
     """The paper's best models: of each target the run that the paper's rule selects, and which they are."""
     selected, values, said = select_from(study, found).of("paper"), list[Values](), []

@@ -26,7 +26,7 @@ from xstilts.report.aggregate import (
     runs_of,
 )
 from xstilts.store.rows import Score
-from xstilts.study.index import Study, TaskLine
+from xstilts.study.index import Study, StudyTask
 
 RuleName: TypeAlias = Literal["paper", "dev", "english-dev", "oracle"]
 BASELINE = "baseline"
@@ -121,7 +121,7 @@ class _Selected(NamedTuple):
     reused: bool = False
 
 
-def _of_task(study: Study, task: TaskLine, found: Found) -> Iterator[Choice]:
+def _of_task(study: Study, task: StudyTask, found: Found) -> Iterator[Choice]:
     """Each rule's choice, with its score in each metric; the baseline's median first."""
     told = complete(choose(task, task.metric, found, "test"))
     rows = {name: choose(task, name, found, "test") for name in task.metrics}
@@ -140,7 +140,7 @@ def _of_task(study: Study, task: TaskLine, found: Found) -> Iterator[Choice]:
 
 
 def _selected(
-    study: Study, task: TaskLine, found: Found, rule: Rule, told: Mapping[str, ByBranch], splits: Mapping[str, str]
+    study: Study, task: StudyTask, found: Found, rule: Rule, told: Mapping[str, ByBranch], splits: Mapping[str, str]
 ) -> _Selected | None:
     """The run that a rule selects among those with scores to be told, if it has anything to go by."""
     dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
@@ -148,7 +148,7 @@ def _selected(
     if rule.english:
         seen = {x: rows for x, rows in seen.items() if x == task.train_language}
     values, runs = mean_over_languages(complete(seen)), {run for rows in told.values() for run in runs_of(rows)}
-    barred = () if rule.baseline else study.starts
+    barred = () if rule.baseline else study.baseline_branches
     candidates = {
         branch: by_seed
         for branch in study.branches

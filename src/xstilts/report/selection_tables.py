@@ -17,7 +17,7 @@ def document(selection: Selection) -> Document:
     """What the selected runs score, and which they are; rows with all digits for programs."""
     study = selection.study
     facts = {
-        **study.facts(),
+        **study.header(),
         "lines": [asdict(choice) for choice in selection.choices],
     }
     shown = [_scores(selection), _runs(selection)] if selection.choices else []

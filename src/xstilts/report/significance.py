@@ -19,7 +19,7 @@ from xstilts.analysis import resampling
 from xstilts.analysis.resampling import Array, Pair
 from xstilts.report.aggregate import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
 from xstilts.store.rows import Prediction, Score
-from xstilts.study.index import Study, TaskLine
+from xstilts.study.index import Study, StudyTask
 
 ALPHA = 0.05
 """Corrected p values below it are marked."""
@@ -89,7 +89,7 @@ Measure: TypeAlias = Callable[[Array], Array]
 
 def compare(
     study: Study, scores: Iterable[Score], predictions: Predictions, *,
-    split: Literal["dev", "test"] = "dev", watched: Callable[[Sequence[TaskLine]], Iterable[TaskLine]] = iter,
+    split: Literal["dev", "test"] = "dev", watched: Callable[[Sequence[StudyTask]], Iterable[StudyTask]] = iter,
 ) -> Significance:  # fmt: skip
     """Compare each branch with the baseline, by the main metric of each task.
 
@@ -114,7 +114,7 @@ def compare(
     return Significance(study, split, tuple(rows), {why: tuple(where) for why, where in untested.items()}, left_out)
 
 
-def _spreads(study: Study, task: TaskLine, shown: Shown, whole: Sequence[str]) -> Iterator[Comparison]:
+def _spreads(study: Study, task: StudyTask, shown: Shown, whole: Sequence[str]) -> Iterator[Comparison]:
     """The runs of each branch in each language, then their means over the languages that all runs have."""
     trained = shown.get(task.train_language, {})
     for language, over in [*((x, [x]) for x in shown), *([(MEAN, whole)] if whole else [])]:
@@ -174,10 +174,10 @@ class _Paired(NamedTuple):
 
 
 def _tests(
-    study: Study, task: TaskLine, shown: Shown, whole: Sequence[str], predictions: Predictions, untested: Untested
+    study: Study, task: StudyTask, shown: Shown, whole: Sequence[str], predictions: Predictions, untested: Untested
 ) -> dict[tuple[str, str], _Found]:
     """Difference, interval and p of each branch in each language, and of their means."""
-    if not any(map(study.against, study.branches)):
+    if not any(map(study.baseline_of, study.branches)):
         return {}
     score = resampling.parts(task.metric, "").score
     sheets = _sheets(task, shown, predictions)
@@ -194,7 +194,7 @@ def _tests(
     return result
 
 
-def _sheets(task: TaskLine, shown: Shown, predictions: Predictions) -> dict[tuple[str, str], _Sheet | None]:
+def _sheets(task: StudyTask, shown: Shown, predictions: Predictions) -> dict[tuple[str, str], _Sheet | None]:
     """By step and language; None where a split has no labels, or the predictions do not give the step's score."""
     wanted: dict[str, dict[str, Score]] = defaultdict(dict)
     for language, by_branch in shown.items():
@@ -233,7 +233,7 @@ def _pair(
     pairs = {
         branch: _same_seeds(by_branch.get(baseline, {}), by_branch[branch])
         for branch in study.branches
-        if branch in by_branch and (baseline := study.against(branch)) is not None
+        if branch in by_branch and (baseline := study.baseline_of(branch)) is not None
     }
     steps = dict.fromkeys(row.step for seeds in pairs.values() for both in seeds for row in both)
     found = {step: sheet for step in steps if (sheet := sheets[step, language]) is not None}

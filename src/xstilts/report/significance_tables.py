@@ -11,7 +11,7 @@ from xstilts.render.table import MISSING, Document, Entry, Table
 from xstilts.report.aggregate import MEAN
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
 from xstilts.report.study_tables import baseline, in_no_mean, short_names
-from xstilts.study.index import TaskLine
+from xstilts.study.index import StudyTask
 
 
 def document(found: Significance) -> Document:
@@ -24,7 +24,7 @@ def document(found: Significance) -> Document:
         if rows:
             shown += _languages(found, task, rows)
     facts = {
-        **study.facts(),
+        **study.header(),
         "split": found.split,
         "lines": [asdict(row) for row in found.rows],
         "untested": found.untested,
@@ -49,11 +49,11 @@ def _branches(found: Significance, rows: Sequence[Comparison]) -> Table:
     return Table(title, "branch", tuple((head, "") for head in heads), tuple(lines))
 
 
-def _languages(found: Significance, task: TaskLine, rows: Sequence[Comparison]) -> Iterator[Table]:
+def _languages(found: Significance, task: StudyTask, rows: Sequence[Comparison]) -> Iterator[Table]:
     """Differences: a row for each language, a column for each branch but the baseline."""
     names, at = short_names(found.study.branches), {(row.language, row.branch): row for row in rows}
     study = found.study
-    branches = [x for x in study.branches if study.against(x) is not None and any(row.branch == x for row in rows)]
+    branches = [x for x in study.branches if study.baseline_of(x) is not None and any(row.branch == x for row in rows)]
     if not branches:
         return
     lines = []

@@ -11,7 +11,7 @@ from xstilts import metrics
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Entry, Table
 from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 
 COLLAPSED = "§"
 MANY = 4
@@ -72,7 +72,7 @@ def baseline(study: Study) -> str:
     return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
 
 
-def _lines_of(report: Report, task: TaskLine) -> list[Line]:
+def _lines_of(report: Report, task: StudyTask) -> list[Line]:
     return [line for line in report.lines if line.task == task.name and line.metric == task.metric]
 
 
@@ -94,7 +94,7 @@ def _overview(report: Report) -> Table:
     return Table(title, corner, tuple(heads), rows)
 
 
-def _languages(report: Report, task: TaskLine) -> Table:
+def _languages(report: Report, task: StudyTask) -> Table:
     study, left_out = report.study, report.left_out.get(task.name, ())
     by_language: dict[str, dict[str, Line]] = defaultdict(dict)
     for line in _lines_of(report, task):
@@ -149,13 +149,13 @@ def _other(split: str) -> str:
     return "test" if split == "dev" else "dev"
 
 
-def _scored(report: Report, task: TaskLine) -> tuple[str, ...]:
+def _scored(report: Report, task: StudyTask) -> tuple[str, ...]:
     """Languages that have a score at all, in the task's order."""
     found = {line.language for line in _lines_of(report, task)}
     return tuple(language for language in task.languages if language in found)
 
 
-def _others(report: Report, task: TaskLine) -> tuple[str, ...]:
+def _others(report: Report, task: StudyTask) -> tuple[str, ...]:
     """Languages that show the other split."""
     found = {line.language for line in _lines_of(report, task) if line.split != report.layout.split}
     return tuple(language for language in task.languages if language in found)
@@ -228,7 +228,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _size(report: Report, task: TaskLine) -> str:
+def _size(report: Report, task: StudyTask) -> str:
     lines = [line for line in _lines_of(report, task) if line.language in task.languages]
     least, most = min(line.n for line in lines), max(line.n for line in lines)
     count = len(set(_scored(report, task)) - set(report.left_out.get(task.name, ())))
@@ -240,7 +240,7 @@ def document(report: Report) -> Document:
     """A report's tables with their legend, and its lines with all digits for programs."""
     study, shown = report.study, tables(report)
     facts = {
-        **study.facts(),
+        **study.header(),
         "split": report.layout.split,
         "lines": [vars(line) for line in report.lines],
         "missing": [asdict(cell) for cell in report.missing],

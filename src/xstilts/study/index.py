@@ -27,7 +27,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TaskLine:
+class StudyTask:
     """What a report must know of a task; `metric` is the main one of `metrics`."""
 
     name: str
@@ -55,12 +55,12 @@ class Study:
     branches: tuple[str, ...]
     baseline: str | None
     """The branch that gains are measured against."""
-    tasks: tuple[TaskLine, ...]
+    tasks: tuple[StudyTask, ...]
     cells: tuple[Cell, ...]
     baselines: Mapping[str, str] = field(default_factory=dict)
     """For each branch the one that its gains are measured against, if any; several encoders have several."""
-    stand_ins: Mapping[str, str] = field(default_factory=dict)
-    """What a user's own tasks stand for (see `Task.stands_for`), by their names."""
+    catalogue_names: Mapping[str, str] = field(default_factory=dict)
+    """What a user's own tasks stand for (see `Task.catalogue_name`), by their names."""
 
     steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """All steps of the plan, each with those whose encoders it reads: what the recipe needs of its store."""
@@ -68,21 +68,21 @@ class Study:
     """Steps whose encoders stay on the disk."""
 
     @property
-    def targets(self) -> tuple[TaskLine, ...]:
+    def targets(self) -> tuple[StudyTask, ...]:
         """The tasks that the study is about: all but those whose own scores only tell how a phase before went."""
         return tuple(task for task in self.tasks if not task.is_intermediate)
 
     @property
-    def starts(self) -> tuple[str, ...]:
+    def baseline_branches(self) -> tuple[str, ...]:
         """The branches that gains are measured against: one for each encoder that has such a branch."""
         return tuple(branch for branch in self.branches if branch in {self.baseline, *self.baselines.values()})
 
-    def against(self, branch: str) -> str | None:
+    def baseline_of(self, branch: str) -> str | None:
         """The branch that a branch's gains are measured against: its encoder's baseline; None for that itself."""
         other = self.baselines.get(branch, self.baseline)
         return None if other == branch else other
 
-    def without(self, done: Set[tuple[str, str, int | None]]) -> tuple[Cell, ...]:
+    def missing_cells(self, done: Set[tuple[str, str, int | None]]) -> tuple[Cell, ...]:
         """The cells whose task, branch and seed are not among `done`; a seed of None there is every seed."""
         return tuple(
             cell
@@ -90,7 +90,7 @@ class Study:
             if not done & {(cell.task, cell.branch, cell.seed), (cell.task, cell.branch, None)}
         )
 
-    def facts(self) -> dict[str, Any]:
+    def header(self) -> dict[str, Any]:
         """What every report in JSON says of its study."""
         names = ("encoder", "seeds", "branches", "baseline")
         return {"study": self.name, **{name: getattr(self, name) for name in names}}

@@ -15,7 +15,7 @@ from xstilts.model.shape import NewEncoder
 from xstilts.study.checks import expand_groups, unusable_tasks
 from xstilts.study.defaults import check_size, resolve_training, scored_languages
 from xstilts.study.identity import step_id, task_identity
-from xstilts.study.index import Cell, Study, TaskLine
+from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.study.step import Kind, Merging, Scoring, Step
@@ -103,7 +103,9 @@ class Plan:
             tasks=tuple(self._line(self.tasks[name]) for name in names),
             cells=tuple(self.cells),
             baselines={branch: other for name, part in parts.items() for branch, other in part._against(name)},
-            stand_ins={name: task.stands_for for name, task in self.tasks.items() if task.stands_for != name},
+            catalogue_names={
+                name: task.catalogue_name for name, task in self.tasks.items() if task.catalogue_name != name
+            },
             steps={id: self.encoder_inputs(step) for id, step in self.steps.items()},
             kept=tuple(id for id, step in self.steps.items() if self.keeps_encoder(step)),
         )
@@ -119,9 +121,9 @@ class Plan:
         branches = {cell.branch for cell in self.cells}
         return next((name for name in (_BASELINE, _ALL) if name in branches and len(branches) > 1), None)
 
-    def _line(self, task: Task) -> TaskLine:
+    def _line(self, task: Task) -> StudyTask:
         trained = task.train_languages if task.trainable else ()
-        return TaskLine(
+        return StudyTask(
             name=task.name,
             format=task.format.name,
             metric=task.metric,

@@ -108,7 +108,7 @@ class Task(Strict):
         return made
 
     @property
-    def stands_for(self) -> str:
+    def catalogue_name(self) -> str:
         """The catalogue's name for it: of a user's own task the one it is like, and the language that it is trained in.
 
         So `mnli-small`, which is `like: mnli`, stands for `mnli`; trained in German, for `mnli-de`.
