@@ -1,0 +1,252 @@
+"""Lays out the steps of a study with one encoder: branch by branch, phase by phase; equal steps become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any, Literal, TypeAlias
+
+from xstilts.errors import UserError
+from xstilts.model.shape import NewEncoder
+from xstilts.study.checks import expand_groups
+from xstilts.study.defaults import resolve_training, scored_languages
+from xstilts.study.identity import step_id, task_identity
+from xstilts.study.index import Cell
+from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
+from xstilts.study.recipe import Recipe
+from xstilts.study.step import Kind, Merging, Scoring, Step
+from xstilts.tasks.task import Task
+
+BASELINE, ALL = "none", "all"
+"""Names of branches: the one that trains in no phase with choices, and the only one of a study without choices."""
+_AVERAGES = {"checkpoints": "checkpoints", "runs": "runs", "both": "checkpoints and runs"}
+"""The values of a phase's `average`, as branch names spell them."""
+_Choices: TypeAlias = Sequence[tuple[Phase, Choice]]
+"""A branch's choice in each phase with choices."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """How far a branch has got with one seed."""
+
+    step: Step | None = None
+    """Its last step; None before the first, for a pretrained encoder."""
+    mixture: Mixture = ()
+    """What its last step was trained on: the heads that it has."""
+    name: str = ""
+    """The same in words, for titles."""
+    seeded: bool = False
+    """Whether the seed has had an influence."""
+    on_target: bool = False
+    """Whether its last training was on the evaluated task's own data."""
+
+    @property
+    def after(self) -> str:
+        """How the title of the next step ends."""
+        return f" after {self.name}" if self.name else ""
+
+
+@dataclass
+class Planner:
+    """Collects the steps of a study with one encoder, and the cells of its report."""
+
+    recipe: Recipe
+    tasks: Mapping[str, Task]
+    steps: dict[str, Step] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+    trainings: int = 0
+    """Trainings before equal ones are folded."""
+
+    def lay_out(self) -> None:
+        """Plan every branch.
+
+        Raises:
+            UserError: an evaluated task needs a head that no phase trains, or two branches have the same name.
+        """
+        encoder = self.recipe.encoder
+        start = _State(self._create(encoder) if isinstance(encoder, NewEncoder) else None)
+        phases = [phase for phase in self.recipe.phases if phase.each is None]
+        last = next((phase for phase in self.recipe.phases if phase.each is not None), None)
+        evaluated = [name for name in expand_groups(self.recipe.evaluate) if self._languages(name)]
+        planned: dict[tuple[str, int, str], tuple[str, _Choices]] = {}
+        for choices in product(*([(phase, choice) for choice in phase.choices or ()] for phase in phases)):
+            first_cell = len(self.cells)
+            self._branch(start, choices, last, evaluated)
+            for cell in self.cells[first_cell:]:
+                step, other = planned.setdefault((cell.branch, cell.seed, cell.task), (cell.step, choices))
+                if step != cell.step:
+                    raise UserError(
+                        f"two branches would both be called '{cell.branch}': {_numbers(other)}; {_numbers(choices)}",
+                        where=self.recipe.where("phases"),
+                        hint="rename a task or a phase",
+                    )
+
+    def _branch(self, start: _State, choices: _Choices, last: Phase | None, evaluated: Sequence[str]) -> None:
+        """Plan a branch with all seeds, and its averages."""
+        branch = _branch_name(choices)
+        runs: dict[str, dict[int, _State]] = {name: {} for name in evaluated}
+        state = start
+        for seed in self.recipe.seeds:
+            state = start
+            for phase, choice in choices:
+                state = self._choose(state, phase, choice, seed)
+                scored = [part.task for part in state.mixture if phase.scored and choice and part.task not in evaluated]
+                for name in scored:
+                    if self.tasks[name].scored and self._languages(name):
+                        self._evaluate(state, name, seed, branch, f"score {name}{state.after}")
+            for name in evaluated:
+                runs[name][seed] = self._train_target(state, name, seed, last)
+                self._evaluate(runs[name][seed], name, seed, branch, f"score {name}{state.after}")
+        for name in evaluated:
+            for suffix, by_seed in self._averages(runs[name], last) if last else ():
+                for seed, averaged in by_seed.items():
+                    self._evaluate(averaged, name, seed, branch + suffix, f"score {name}{state.after}{suffix}")
+
+    def _languages(self, name: str) -> tuple[str, ...]:
+        return scored_languages(self.tasks[name], self.recipe)
+
+    def _choose(self, state: _State, phase: Phase, choice: Choice, seed: int) -> _State:
+        """Plan a choice of a phase: nothing, one training, a chain of them, or several that are merged."""
+        if isinstance(choice, Merge):
+            runs = [self._train(state, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
+            merging = Merging(how=choice.how, scale=choice.scale)
+            step = self._merge(runs, merging, f"{phase.name}: {choice_name(choice)}{state.after}")
+            return _State(step, (), choice_name(choice), runs[0].seeded)
+        for mixture in mixtures_of(choice):
+            state = self._train(state, phase, mixture, seed, role="intermediate")
+        return state
+
+    def _train_target(self, state: _State, name: str, seed: int, last: Phase | None) -> _State:
+        """Plan the training on an evaluated task's own data, if the last phase asks for it."""
+        if last is None or not trains_on_own_data(last, self.tasks[name]):
+            return state
+        return replace(self._train(state, last, (Part(task=name),), seed, role="target"), on_target=True)
+
+    def _train(self, state: _State, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _State:
+        self.trainings += 1
+        training = resolve_training(phase.settings.over(self.recipe.settings), mixture, self.tasks, role)
+        snapshots = phase.snapshots if phase.average_checkpoints else None
+        training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})
+        content = training.identity()
+        for part, row in zip(mixture, content["parts"], strict=True):
+            task = self.tasks[part.task]
+            row["task"] = task_identity(task, ("train", "stop", "dev"), (task.stop_metric,))
+        own_seed = seed if phase.seed is None else phase.seed
+        title = f"{phase.name}: {choice_name(mixture)}{state.after}"
+        step = self._add("train", [state.step], own_seed, title, content, training=training)
+        return _State(step, mixture, choice_name(mixture), state.seeded or phase.seed is None)
+
+    def _averages(self, runs: Mapping[int, _State], last: Phase) -> Iterator[tuple[str, Mapping[int, _State]]]:
+        """The averages that the last phase asks for: a suffix of the branch, and a state for each seed.
+
+        A task that the last phase has not trained is scored as it is.
+        """
+        trained = all(state.on_target for state in runs.values())
+        means = runs
+        if trained and last.average_checkpoints:
+            means = {seed: self._average([run], "checkpoints", "checkpoints") for seed, run in runs.items()}
+        for kind, words in _AVERAGES.items():
+            if kind in last.average:
+                averaged = runs if kind == "runs" else means
+                if trained and kind != "checkpoints":
+                    seeds = f"seeds {', '.join(map(str, runs))}"
+                    averaged = dict.fromkeys(runs, self._average([*averaged.values()], "mean", seeds))
+                yield f", {words} averaged", averaged
+
+    def _average(self, runs: Sequence[_State], how: Literal["checkpoints", "mean"], what: str) -> _State:
+        first = runs[0]
+        assert first.step is not None, "only trainings are averaged"
+        merging = Merging(how=how, heads=tuple(part.task for part in first.mixture))
+        step = self._merge(runs, merging, f"average of {what} of {first.step.title}")
+        return replace(first, step=step, seeded=first.seeded and step.seed is not None)
+
+    def _merge(self, runs: Sequence[_State], merging: Merging, title: str) -> Step:
+        seeds = {run.step.seed for run in runs if run.step}
+        seed = seeds.pop() if len(seeds) == 1 else None
+        content = merging.model_copy(update={"heads": ()}).identity()
+        return self._add("merge", [run.step for run in runs], seed, title, content, merging=merging)
+
+    def _evaluate(self, state: _State, name: str, seed: int, branch: str, title: str) -> None:
+        """Plan the scoring of a task, for one cell of the report."""
+        task, recipe = self.tasks[name], self.recipe
+        last = recipe.phases[-1]
+        settings = last.settings.over(recipe.settings) if last.each is not None else recipe.settings
+        scoring = Scoring(
+            task=name,
+            head=self._head(state, task),
+            languages=self._languages(name),
+            max_length=settings.max_length or task.max_length,
+            precision=settings.precision or "fp32",
+            limit=settings.limit,
+        )
+        content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}
+        own_seed = seed if state.seeded else None
+        step = self._add("evaluate", [state.step], own_seed, title, content, scoring=scoring)
+        self.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
+
+    def _head(self, state: _State, task: Task) -> int | None:
+        """Which of the trained heads a task is scored with; None for a task without a trained head."""
+        if not task.format.head.trained:
+            return None
+        for i, part in enumerate(state.mixture):
+            if _same_labels(self.tasks[part.task], task):
+                return i
+        raise UserError(
+            f"nothing in the recipe trains a head for the task '{task.name}'",
+            where=self.recipe.where("evaluate"),
+            hint="name it in the last phase's `each`, or train on a task with the same labels",
+        )
+
+    def _create(self, shape: NewEncoder) -> Step:
+        """Plan the making of a new encoder."""
+        text = task_identity(self.tasks[shape.text], ("train",)) if shape.text else {}
+        return self._add("create", [], None, "new encoder", shape.identity() | {"text": text}, new=shape)
+
+    def _add(
+        self, kind: Kind, parents: Sequence[Step | None], seed: int | None, title: str, content: dict[str, Any],
+        **spec: Any,
+    ) -> Step:  # fmt: skip
+        """A new step, or the equal one that is planned already."""
+        encoder = encoder_name(self.recipe.encoder)
+        ids = tuple(step.id for step in parents if step is not None)
+        id = step_id(kind, "" if kind == "create" else encoder, ids, seed, content)
+        return self.steps.setdefault(id, Step(id, kind, ids, encoder, seed, title, **spec))
+
+
+def trains_on_own_data(phase: Phase, task: Task) -> bool:
+    """Whether a phase trains a task because `each` names it."""
+    return task.name in expand_groups(phase.each or ()) and task.trainable
+
+
+def encoder_name(encoder: str | NewEncoder | None) -> str:
+    """An encoder as steps and reports name it."""
+    return encoder if isinstance(encoder, str) else "new"
+
+
+def _same_labels(one: Task, other: Task) -> bool:
+    """Whether a head of one task fits another; labels that a format leaves open come from the training data."""
+    return one.format == other.format and (not one.format.open or one.data.get("train") == other.data.get("train"))
+
+
+def _branch_name(choices: _Choices) -> str:
+    """A branch is named by its choices where there are several, and by the phase where that is not enough."""
+    several = [(phase, choice) for phase, choice in choices if len(phase.choices or ()) > 1]
+    names = []
+    for phase, choice in several:
+        if choice:
+            name = choice_name(choice)
+            if isinstance(choice, Chain) and len(several) > 1:
+                name = f"({name})"
+            elsewhere = sum(choice in (other.choices or ()) for other, _ in several) > 1
+            names.append(f"{name} in {phase.name}" if elsewhere else name)
+    return " > ".join(names) or (BASELINE if several else ALL)
+
+
+def _numbers(choices: _Choices) -> str:
+    """A branch by the positions of its choices, for branches of the same name."""
+    return ", ".join(
+        f"choice {phase.choices.index(choice) + 1} of {phase.name}"
+        for phase, choice in choices
+        if phase.choices and len(phase.choices) > 1
+    )
