@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import figures
-from xstilts.data.examples import Batchable, locate
+from xstilts.data.examples import LocatedSplit, locate
 from xstilts.model.batch import Shuffled, collate, generator
 from xstilts.model.features import CHUNK, FeatureSet, stored
 from xstilts.model.tokenizer import TokenizerPieces
@@ -47,7 +47,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def repeated(data: Path, folder: Path, examples: int) -> Batchable:
+def repeated(data: Path, folder: Path, examples: int) -> LocatedSplit:
     """A file of so many pairs, found as the task's training data.
 
     A set that is so much larger has more words too, as about the 0.6th power of its size by Heaps' law: in each
@@ -73,7 +73,7 @@ def repeated(data: Path, folder: Path, examples: int) -> Batchable:
     return locate(TASK, Source.model_validate("pairs.csv"), ("en",), folder, train=True)
 
 
-def tokenizer_alone(tokenizer: Tokenizer, rows: Batchable) -> NDArray[np.float64]:
+def tokenizer_alone(tokenizer: Tokenizer, rows: LocatedSplit) -> NDArray[np.float64]:
     """Seconds inside of the tokenizer, for the same texts in equal chunks: those of the clock, of the processors."""
     seconds, examples = np.zeros(2), rows.stream()
     while chunk := list(islice(examples, CHUNK)):

@@ -17,7 +17,7 @@ import torch
 
 from conftest import Files
 from xstilts.data import examples as reading
-from xstilts.data.examples import Batchable, check, locate
+from xstilts.data.examples import LocatedSplit, check, locate
 from xstilts.data.sampling import BLOCK, times
 from xstilts.errors import DataError, UserError
 from xstilts.formats import Classify, Mask, Span, Tag
@@ -36,7 +36,7 @@ from xstilts.tasks.task import Task
 NLI = Classify(labels=("contradiction", "entailment", "neutral"))
 
 
-def text(folder: Path, sizes: dict[str, int], **fields: Any) -> Batchable:
+def text(folder: Path, sizes: dict[str, int], **fields: Any) -> LocatedSplit:
     """The training set of a masked-text task: so many lines of each language, all different."""
     for code, size in sizes.items():
         (folder / f"{code}.txt").write_text("".join(f"{code} {i} stone\n" for i in range(size)))
@@ -46,7 +46,7 @@ def text(folder: Path, sizes: dict[str, int], **fields: Any) -> Batchable:
     return locate(task, task.data["train"], codes, folder, train=True)
 
 
-def built(folder: Path, encoder: Encoder, rows: Batchable) -> FeatureSet:
+def built(folder: Path, encoder: Encoder, rows: LocatedSplit) -> FeatureSet:
     return stored(folder / "features", rows.task.format, encoder.pieces(64), "", rows.content, rows.drawn)
 
 

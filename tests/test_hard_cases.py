@@ -19,7 +19,7 @@ from conftest import SENTENCES, Files
 from xstilts.errors import UserError
 from xstilts.model.encoder import load
 from xstilts.store.run_folder import VERSION, Store, opened, usable
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 
 
 def step(out: Path, title: str) -> Path:
@@ -152,7 +152,7 @@ def test_a_file_where_a_folder_should_be(study: Files, name: str) -> None:
 
 
 def test_no_permission_is_told_with_its_place(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a/b: cannot be read or written: Permission denied"), told(tmp_path):
+    with pytest.raises(UserError, match="a/b: cannot be read or written: Permission denied"), as_user_error(tmp_path):
         raise PermissionError(13, "Permission denied", "a/b")
 
 

@@ -153,13 +153,13 @@ def test_gpus_are_for_ray(study: Files) -> None:
 
 def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xstilts.execution.ray import _Site
-    from xstilts.execution.runner import Job
+    from xstilts.execution.runner import RunSpec
     from xstilts.execution.steps import Resources
     from xstilts.study.load import read
     from xstilts.study.plan import plan
 
     monkeypatch.chdir(tmp_path)
-    job = Job(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())
+    job = RunSpec(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())
     site = _Site(job, __version__, tmp_path, tmp_path / "runs/.ray-1.tmp", {})
     (tmp_path / "runs").mkdir()
     with pytest.raises(UserError, match="runs: this run's folder is not to be seen there"):

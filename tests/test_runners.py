@@ -14,10 +14,10 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
-from xstilts.execution.local import Local, environment
-from xstilts.execution.runner import Ended, Job, Order, Resources
-from xstilts.execution.scheduler import Agenda
-from xstilts.store.retention import Keeping
+from xstilts.execution.local import ProcessRunner, environment
+from xstilts.execution.runner import Resources, RunSpec, StepRequest, StepResult
+from xstilts.execution.scheduler import Scheduler
+from xstilts.store.retention import Retention
 from xstilts.store.run_folder import Store, opened
 from xstilts.study.load import read
 from xstilts.study.plan import plan
@@ -135,46 +135,46 @@ def test_torchrun_and_workers_do_not_go_together(study: Files, monkeypatch: pyte
 
 def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.device.THREADS", 8)
-    assert [environment(place, 3)["OMP_NUM_THREADS"] for place in range(3)] == ["2"] * 3
+    assert [environment(slot, 3)["OMP_NUM_THREADS"] for slot in range(3)] == ["2"] * 3
     assert environment(0, 20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [environment(place, 3)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["0", "1", "0"]
+    assert [environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert [environment(place, 3)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["5", "7", "5"]
+    assert [environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "7", "5"]
     monkeypatch.setenv("XSTILTS_DEVICE", "cpu")
     assert "CUDA_VISIBLE_DEVICES" not in environment(0, 3)
 
 
-class Told:
+class ScriptedRunner:
     """A runner that does nothing, and says of trainings what it was told to."""
 
-    places = 2
+    slots = 2
 
     @property
     def free(self) -> list[int]:
-        return [place for place in range(2) if place not in [order.place for order in self._orders]]
+        return [slot for slot in range(2) if slot not in [order.slot for order in self._orders]]
 
-    def __init__(self, says: Callable[[str], Ended]) -> None:
-        self._says, self._orders = says, list[Order]()
+    def __init__(self, says: Callable[[str], StepResult]) -> None:
+        self._says, self._orders = says, list[StepRequest]()
 
-    def __call__(self, job: Job, workers: int, progress: Progress) -> "Told":
+    def __call__(self, job: RunSpec, workers: int, progress: Progress) -> "ScriptedRunner":
         self._plan = job.plan
         return self
 
-    def start(self, order: Order) -> None:
+    def start(self, order: StepRequest) -> None:
         self._orders.append(order)
 
-    def wait(self, seconds: float | None = None) -> Ended | None:
+    def wait(self, seconds: float | None = None) -> StepResult | None:
         id = self._orders.pop(0).step
-        return self._says(id) if self._plan.steps[id].kind == "train" else Ended(id, "done")
+        return self._says(id) if self._plan.steps[id].kind == "train" else StepResult(id, "done")
 
     def stop(self) -> None:
         self._orders.clear()
 
 
 def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(lambda id: Ended(id, "died", text="was killed by signal 9"))
-    monkeypatch.setattr("xstilts.execution.run.Local", told)
+    scripted = ScriptedRunner(lambda id: StepResult(id, "died", text="was killed by signal 9"))
+    monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
     said = study.run("--workers", 2)
     assert said.code == 2
     assert said.err.count("its worker was killed by signal 9; the step is tried again") == 1
@@ -183,8 +183,8 @@ def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: p
 
 
 def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Told(lambda id: Ended(id, "refused", UserError("the disk is full", where="out")))
-    monkeypatch.setattr("xstilts.execution.run.Local", told)
+    scripted = ScriptedRunner(lambda id: StepResult(id, "refused", UserError("the disk is full", where="out")))
+    monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
     said = study.run("--workers", 2)
     assert said.code == 2 and said.err.endswith("error: out: the disk is full\n")
 
@@ -198,9 +198,9 @@ def test_workers_that_cannot_start(study: Files, monkeypatch: pytest.MonkeyPatch
 def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
     made = plan(*read(str(study.folder / "recipe.yaml")))
     (study.out / "steps").mkdir(parents=True)
-    runner = Local(Job(made, study.out, None, Resources()), 1, Progress(live=False))
+    runner = ProcessRunner(RunSpec(made, study.out, None, Resources()), 1, Progress(live=False))
     try:
-        runner.start(Order("no such step", 0, 1, 1))
+        runner.start(StepRequest("no such step", 0, 1, 1))
         ended = runner.wait()
     finally:
         runner.stop()
@@ -228,13 +228,13 @@ def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: File
     with opened(Store(study.out)) as store:
         (store.begin(training, {}) / "encoder").mkdir()
         store.finish(training, {})
-        with Keeping(store).noted(first.study()):
-            with Keeping(store).noted(other.study()) as replaced:
-                Keeping(store).tidy([training])
+        with Retention(store).noted(first.study()):
+            with Retention(store).noted(other.study()) as replaced:
+                Retention(store).tidy([training])
                 assert replaced and store.there(training), "the first run has yet to score it"
-            Keeping(store).tidy([training])
+            Retention(store).tidy([training])
             assert store.there(training)
-        Keeping(store).tidy([training])
+        Retention(store).tidy([training])
         assert not store.there(training)
     assert [path.name for path in study.out.glob("recipes/*")] == ["tiny.json"]
 
@@ -284,38 +284,42 @@ def parents(step: Step) -> tuple[str, ...]:
 
 def test_one_place_goes_by_the_plan() -> None:
     steps = [made("a"), made("b", "a"), made("c", "a"), made("d", "b", kind="evaluate")]
-    agenda, order = Agenda(steps, 1, parents), []
-    while step := agenda.next(0):
+    scheduler, order = Scheduler(steps, 1, parents), []
+    while step := scheduler.next(0):
         order.append(step.id)
-        agenda.left(0, Ended(step.id, "done"))
-        agenda.done(step.id)
+        scheduler.left(0, StepResult(step.id, "done"))
+        scheduler.done(step.id)
     assert order == ["a", "b", "c", "d"]
 
 
 def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
     steps = [made("score", kind="evaluate"), made("lone"), made("a"), made("b", "a"), made("c", "b"),
              made("score-a", "a", kind="evaluate"), made("score-b", "b", kind="evaluate")]  # fmt: skip
-    agenda = Agenda(steps, 2, parents)
-    first, second = agenda.next(0), agenda.next(1)
+    scheduler = Scheduler(steps, 2, parents)
+    first, second = scheduler.next(0), scheduler.next(1)
     assert first and second and (first.id, second.id) == ("a", "score")
-    agenda.left(0, Ended("a", "done"))
-    agenda.done("a")
-    assert (step := agenda.next(0)) and step.id == "score-a", "it scores what it has in memory before that is trained"
-    agenda.left(0, Ended("score-a", "done"))
-    assert (step := agenda.next(0)) and step.id == "b"
-    agenda.left(1, Ended("score", "died"))
-    agenda.again("score")
-    assert agenda.lost("b") == ["c", "score-b"] and agenda.lost("c") == [], "each is lost once"
+    scheduler.left(0, StepResult("a", "done"))
+    scheduler.done("a")
+    assert (step := scheduler.next(0)) and step.id == "score-a", (
+        "it scores what it has in memory before that is trained"
+    )
+    scheduler.left(0, StepResult("score-a", "done"))
+    assert (step := scheduler.next(0)) and step.id == "b"
+    scheduler.left(1, StepResult("score", "died"))
+    scheduler.again("score")
+    assert scheduler.lost("b") == ["c", "score-b"] and scheduler.lost("c") == [], "each is lost once"
 
 
 def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
     reads = {"base": (), "other": (), "merged": ("mine", "other", "base")}  # mine is there, base is made once more
-    agenda = Agenda([made("base"), made("other"), made("merged", "mine", "other")], 2, lambda step: reads[step.id])
-    assert [step and step.id for step in (agenda.next(0), agenda.next(1))] == ["base", "other"]
-    agenda.done("other")
-    assert agenda.next(1) is None
-    agenda.done("base")
-    assert (step := agenda.next(0)) and step.id == "merged"
+    scheduler = Scheduler(
+        [made("base"), made("other"), made("merged", "mine", "other")], 2, lambda step: reads[step.id]
+    )
+    assert [step and step.id for step in (scheduler.next(0), scheduler.next(1))] == ["base", "other"]
+    scheduler.done("other")
+    assert scheduler.next(1) is None
+    scheduler.done("base")
+    assert (step := scheduler.next(0)) and step.id == "merged"
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from xstilts.errors import Collector, MissingData, UserError
 from xstilts.tasks.source import Source
 from xstilts.utils.files import digest, first_error, read_json, write_atomic
 from xstilts.utils.locks import hold
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress
 
 VERSION = 1
@@ -87,7 +87,7 @@ def build(codes: Sequence[str], wish: Wish, progress: Progress) -> list[Built]:
     for number, code in enumerate(codes, start=1):
         progress.step(number, len(codes), languages.titled(code))
         said = "not made"
-        with found.catch(), told(wish.out):
+        with found.catch(), as_user_error(wish.out):
             built.append(one := _language(code, wish, progress))
             said = f"{one.sentences:,} sentences" + ("" if one.new else ", there already")
         progress.end(said)

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
-from xstilts.data.examples import Batchable, Flaws, locate
+from xstilts.data.examples import Flaws, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.errors import Collector, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS
@@ -99,31 +99,31 @@ def splits(task: Task) -> list[Split]:
 def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[str, Checked]) -> Checked:
     row = Checked(task.name, split, code, official(task.name, split, code))
     try:
-        batchable = locate(task, task.data[split], (code,), data, train=split == "train")
+        located = locate(task, task.data[split], (code,), data, train=split == "train")
     except MissingData as error:
         return replace(row, missing=str(error))
     except UserError as error:
         return replace(row, problems=(str(error),))
-    key = f"{task.format!r} {batchable.content}"
+    key = f"{task.format!r} {located.content}"
     if key not in read:
-        read[key] = _read(row, batchable, data)
+        read[key] = _read(row, located, data)
     return replace(read[key], task=row.task, split=split, language=code, official=row.official)
 
 
-def _read(row: Checked, batchable: Batchable, data: Path | None) -> Checked:
-    form = batchable.task.format
+def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
+    form = located.task.format
     mistakes, flaws = Collector(), Flaws()
     count, labels = 0, False
-    for index, example in enumerate(batchable.examples(batchable.found, mistakes, flaws)):
+    for index, example in enumerate(located.examples(located.found, mistakes, flaws)):
         if form.asks(example):
             count += 1
             labels = labels or form.reference(example, index) is not None
     if not count and not mistakes.errors:
-        mistakes.add("no example is left", where=", ".join(batchable.files))
+        mistakes.add("no example is left", where=", ".join(located.files))
     return replace(
         row,
-        places=tuple(found.file.path for _, found in batchable.found),
-        files={_relative(path, data): digest for path, digest in batchable.files.items()},
+        places=tuple(found.file.path for _, found in located.found),
+        files={_relative(path, data): digest for path, digest in located.files.items()},
         examples=None if mistakes.errors else count + flaws.out,
         labels=None if form.head.kind == "vocabulary" else labels,
         notes=tuple(flaws.said()),

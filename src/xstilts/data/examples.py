@@ -25,7 +25,7 @@ MISTAKES = 10
 
 
 @dataclass(frozen=True)
-class Batchable:
+class LocatedSplit:
     """Where the examples of one split in some languages lie, and what tells their content."""
 
     task: Task
@@ -189,7 +189,7 @@ class Flaws:
 def locate(
     task: Task, source: Source, codes: Sequence[str], data: Path | None, limit: int | None = None, *,
     each: bool = False, train: bool = False,
-) -> Batchable:  # fmt: skip
+) -> LocatedSplit:  # fmt: skip
     """Find the files of a source in the given languages; `limit` counts examples, with `each` those of each file.
 
     Raises:
@@ -202,18 +202,18 @@ def locate(
         with missing.catch():
             found.extend((code, file) for file in find(source, code, roots, task=task.name))
     missing.raise_any()
-    return Batchable(task, tuple(found), limit, each, train)
+    return LocatedSplit(task, tuple(found), limit, each, train)
 
 
-def check(batchable: Batchable, say: Callable[[str], None], *, labels: bool) -> None:
-    """Read all examples, to keep none; see `Batchable.stream`.
+def check(located: LocatedSplit, say: Callable[[str], None], *, labels: bool) -> None:
+    """Read all examples, to keep none; see `LocatedSplit.stream`.
 
     Raises:
         UserError: rows that cannot be read, or an example has no label where `labels` are needed.
     """
-    form = batchable.task.format
+    form = located.task.format
     labels = labels and form.head.kind != "mean"
-    lacking = sum(labels and form.reference(example, i) is None for i, example in enumerate(batchable.stream(say)))
+    lacking = sum(labels and form.reference(example, i) is None for i, example in enumerate(located.stream(say)))
     if lacking:
-        raise UserError("this split has no labels", where=", ".join(batchable.files),
+        raise UserError("this split has no labels", where=", ".join(located.files),
                         hint="test sets are often published without; training needs labels")  # fmt: skip

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 from xstilts.errors import StepFailed
 from xstilts.execution.preflight import Run
-from xstilts.execution.runner import Ended, Order, Runner
-from xstilts.execution.scheduler import Agenda
-from xstilts.store.retention import Keeping
+from xstilts.execution.runner import Runner, StepRequest, StepResult
+from xstilts.execution.scheduler import Scheduler
+from xstilts.store.retention import Retention
 from xstilts.study.step import Step
 
 
-class _Course:
+class Dispatcher:
     """The steps of a run on their way through a runner."""
 
-    def __init__(self, job: Run, runner: Runner, pending: Sequence[Step], keeping: Keeping) -> None:
-        self.keeping, self.encoder_inputs = keeping, job.work.plan.encoder_inputs
-        self.store, self.outcome, self.say = job.work.store, job.outcome, job.work.progress.say
+    def __init__(self, job: Run, runner: Runner, pending: Sequence[Step], retention: Retention) -> None:
+        self.retention, self.encoder_inputs = retention, job.executor.plan.encoder_inputs
+        self.store, self.outcome, self.say = job.executor.store, job.outcome, job.executor.progress.say
         self.runner, self.total = runner, len(pending)
         self.steps = {step.id: step for step in pending}
         self.again = {id for id in self.steps if self.store.finished(id)}
-        self.agenda = Agenda(pending, runner.places, self.encoder_inputs)
+        self.scheduler = Scheduler(pending, runner.slots, self.encoder_inputs)
         self.under_way: dict[str, int] = {}
         """Steps and the places where they are done."""
         self.elsewhere: dict[str, None] = {}
@@ -35,33 +35,33 @@ class _Course:
         """Do all that can be done."""
         while True:
             self._start()
-            if not (self.under_way or self.elsewhere or self.agenda.waits):
+            if not (self.under_way or self.elsewhere or self.scheduler.waits):
                 return
             ended = self.runner.wait(POLL if self.elsewhere else None)
             if ended is not None:
-                place = self.under_way.pop(ended.step)
-                self.agenda.left(place, ended)
+                slot = self.under_way.pop(ended.step)
+                self.scheduler.left(slot, ended)
                 self._take(ended)
             self._look_elsewhere()
 
     def _start(self) -> None:
-        """Begin a step in every free place, while there are any that can be done."""
-        for place in self.runner.free:
-            step = self.agenda.next(place)
+        """Begin a step in every free slot, while there are any that can be done."""
+        for slot in self.runner.free:
+            step = self.scheduler.next(slot)
             if step is None:
                 return
-            self.under_way[step.id] = place
+            self.under_way[step.id] = slot
             number = self.numbers.setdefault(step.id, len(self.numbers) + 1)
-            self.runner.start(Order(step.id, place, number, self.total, step.id in self.again))
+            self.runner.start(StepRequest(step.id, slot, number, self.total, step.id in self.again))
 
-    def _take(self, ended: Ended) -> None:
+    def _take(self, ended: StepResult) -> None:
         """Draw the conclusions from how a step went."""
         id, step = ended.step, self.steps[ended.step]
         match ended.how:
             case "done" | "already":
                 self.outcome.done += ended.how == "done"
-                self.agenda.done(id)
-                self.keeping.tidy([*self.encoder_inputs(step), id])
+                self.scheduler.done(id)
+                self.retention.tidy([*self.encoder_inputs(step), id])
             case "busy":
                 if not self.shared:
                     self.say("another run is at work in this folder: what it is doing is waited for")
@@ -84,7 +84,7 @@ class _Course:
         self.deaths[step.id] += 1
         if self.deaths[step.id] < DEATHS:
             self.say(f"{step.name}: its worker {how}; the step is tried again")
-            self.agenda.again(step.id)
+            self.scheduler.again(step.id)
             return
         what = f"its worker {how}, and so did the one before"
         hint = "if the memory is too small for it, fewer --workers or --tokens may help"
@@ -93,7 +93,7 @@ class _Course:
 
     def _failed(self, id: str, failure: StepFailed) -> None:
         self.outcome.failed[id] = failure
-        self.outcome.skipped += self.agenda.lost(id)
+        self.outcome.skipped += self.scheduler.lost(id)
 
     def _look_elsewhere(self) -> None:
         """See what has become of the steps that another run is doing, or was doing when it died."""
@@ -102,7 +102,7 @@ class _Course:
                 pass
             if free:
                 del self.elsewhere[id]
-                self.agenda.again(id)
+                self.scheduler.again(id)
 
 
 POLL = 0.5

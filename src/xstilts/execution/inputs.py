@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xstilts.data.examples import Batchable, locate
+from xstilts.data.examples import LocatedSplit, locate
 from xstilts.errors import Collector, UserError
 from xstilts.metrics import METRICS
 from xstilts.model import new_encoder
@@ -23,7 +23,7 @@ STOP_EXAMPLES = 500
 
 
 @dataclass
-class Intake:
+class StepInputs:
     """The inputs of a plan's steps; `missing` gathers languages, or splits, that are left out for want of files."""
 
     plan: Plan
@@ -62,7 +62,7 @@ class Intake:
             raise UserError(what, where=name, hint="give the data folder with --data or XSTILTS_DATA")
         return name
 
-    def train_set(self, task: Task) -> Batchable:
+    def train_set(self, task: Task) -> LocatedSplit:
         """The examples that a task is trained on.
 
         Raises:
@@ -79,7 +79,7 @@ class Intake:
             return {} if step.new.given is None else new_encoder.files(self.encoder_name(step))
         return _files(self.encoder_name(step)) if self.plan.starts_from_pretrained(step) else {}
 
-    def inputs(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[Batchable, bool]]:
+    def splits(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[LocatedSplit, bool]]:
         """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
         seen: set[str] = set()
         for step in pending:
@@ -97,10 +97,10 @@ class Intake:
             if step.scoring is not None:
                 for language in step.scoring.languages:
                     with found.catch():
-                        for batchable in self.scored(step, language).values():
-                            yield from _once(batchable, False, seen)
+                        for located in self.scored(step, language).values():
+                            yield from _once(located, False, seen)
 
-    def stop_set(self, task: Task) -> Batchable | None:
+    def stop_set(self, task: Task) -> LocatedSplit | None:
         """The examples for early stopping; None where there are none, or for text (it takes no part)."""
         source = task.stop_source()
         if source is None or not METRICS[task.stop_metric].higher_is_better:
@@ -111,7 +111,7 @@ class Intake:
         except UserError:
             return None
 
-    def scored(self, step: Step, language: str) -> dict[Split, Batchable]:
+    def scored(self, step: Step, language: str) -> dict[Split, LocatedSplit]:
         """The splits of an evaluated task in a language that are there.
 
         Raises:
@@ -119,7 +119,7 @@ class Intake:
         """
         assert step.scoring is not None
         task = self.plan.tasks[step.scoring.task]
-        there: dict[Split, Batchable] = {}
+        there: dict[Split, LocatedSplit] = {}
         missing = Collector()
         for split in task.scored:
             with missing.catch():
@@ -133,11 +133,11 @@ class Intake:
         return there
 
 
-def _once(batchable: Batchable, needs_labels: bool, seen: set[str]) -> Iterable[tuple[Batchable, bool]]:
-    key = f"{batchable.task.format!r} {batchable.content} {needs_labels}"
+def _once(located: LocatedSplit, needs_labels: bool, seen: set[str]) -> Iterable[tuple[LocatedSplit, bool]]:
+    key = f"{located.task.format!r} {located.content} {needs_labels}"
     if key not in seen:
         seen.add(key)
-        yield batchable, needs_labels
+        yield located, needs_labels
 
 
 def _files(name: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ import torch
 
 from xstilts.compute import device
 from xstilts.errors import UserError
-from xstilts.execution.runner import Ended, Job, Order, Worker, worker
+from xstilts.execution.runner import RunSpec, StepRequest, StepResult, Worker, worker
 from xstilts.utils.progress import Progress
 
 PATIENCE = 60.0
@@ -50,25 +50,25 @@ ATTEMPTS = 3
 """Processes in a row that may die before they are ready."""
 
 
-class Here:
+class InProcessRunner:
     """Steps are done in this process, one after the other."""
 
-    places = 1
+    slots = 1
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._order: Order | None = None
+        self._order: StepRequest | None = None
 
     @property
     def free(self) -> list[int]:
         """This process, if it has no step."""
         return [] if self._order else [0]
 
-    def start(self, order: Order) -> None:
+    def start(self, order: StepRequest) -> None:
         """Take a step; it is done while it is waited for."""
         self._order = order
 
-    def wait(self, seconds: float | None = None) -> Ended | None:
+    def wait(self, seconds: float | None = None) -> StepResult | None:
         """Do the step that was started."""
         order, self._order = self._order, None
         if order is not None:
@@ -84,7 +84,7 @@ class Here:
 
 
 @dataclass
-class _Place:
+class _Slot:
     """A process, how to talk to it, and the step that it does."""
 
     process: subprocess.Popen[bytes]
@@ -93,7 +93,7 @@ class _Place:
     ready: bool = False
 
 
-class Local:
+class ProcessRunner:
     """Steps are done in processes of this machine, which share its cores or have a GPU each.
 
     A process ends by itself when the main process is gone, for it sees the end of its pipe; one that dies is replaced.
@@ -104,86 +104,86 @@ class Local:
         progress: where they say how far they are.
     """
 
-    def __init__(self, job: Job, workers: int, progress: Progress) -> None:
+    def __init__(self, job: RunSpec, workers: int, progress: Progress) -> None:
         self._job, self._lanes = pickle.dumps(job), progress.lanes(workers)
-        self._environments = [dict(environment(place, workers)) for place in range(workers)]
+        self._environments = [dict(environment(slot, workers)) for slot in range(workers)]
         self._failures = 0
-        self._open: list[_Place] = []
+        self._open: list[_Slot] = []
         try:
-            for place in range(workers):
-                self._open.append(self._begun(place))
+            for slot in range(workers):
+                self._open.append(self._begun(slot))
         except BaseException:
             self.stop()
             raise
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """The number of processes."""
         return len(self._environments)
 
     @property
     def free(self) -> list[int]:
         """Those without a step."""
-        return [place for place, at in enumerate(self._open) if at.step is None]
+        return [slot for slot, at in enumerate(self._open) if at.step is None]
 
-    def _begun(self, place: int) -> _Place:
+    def _begun(self, slot: int) -> _Slot:
         mine, its = Pipe()
         code = PROGRAM.format(path=sys.path, pipe=its.fileno())
         with _uninterrupted():
             process = subprocess.Popen(
                 [sys.executable, "-c", code], pass_fds=[its.fileno()], stdin=subprocess.DEVNULL,
-                env={**os.environ, **self._environments[place]},
+                env={**os.environ, **self._environments[slot]},
             )  # fmt: skip
         its.close()
         with suppress(BrokenPipeError):  # which is found out when it is waited for
             mine.send_bytes(self._job)
-        return _Place(process, mine)
+        return _Slot(process, mine)
 
-    def start(self, order: Order) -> None:
-        """Send a step to the process of its place."""
-        at = self._open[order.place]
+    def start(self, order: StepRequest) -> None:
+        """Send a step to the process of its slot."""
+        at = self._open[order.slot]
         at.step = order.step
         with suppress(BrokenPipeError):
             at.pipe.send(order)
 
-    def wait(self, seconds: float | None = None) -> Ended | None:
+    def wait(self, seconds: float | None = None) -> StepResult | None:
         """The next step that has ended; meanwhile it is shown how far they are."""
         until = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if until is None else max(0.0, until - time.monotonic())
             heard = ready([at.pipe for at in self._open], left)
-            for place, at in enumerate(self._open):
-                if at.pipe in heard and (ended := self._heard(place, at)):
+            for slot, at in enumerate(self._open):
+                if at.pipe in heard and (ended := self._heard(slot, at)):
                     return ended
             if left == 0.0:
                 return None
 
-    def _heard(self, place: int, at: _Place) -> Ended | None:
+    def _heard(self, slot: int, at: _Slot) -> StepResult | None:
         """Take one message of a worker."""
         try:
             what, *values = at.pipe.recv()
         except (EOFError, ConnectionResetError):
-            return self._died(place, at)
+            return self._died(slot, at)
         if what == "ended":
             at.step = None
             return values[0]  # type: ignore[no-any-return]
         if what == "ready":
             at.ready, self._failures = True, 0
         else:
-            getattr(self._lanes[place], what)(*values)
+            getattr(self._lanes[slot], what)(*values)
         return None
 
-    def _died(self, place: int, at: _Place) -> Ended | None:
-        """Put another process in the place of one that is gone."""
+    def _died(self, slot: int, at: _Slot) -> StepResult | None:
+        """Put another process in the slot of one that is gone."""
         at.pipe.close()
         code = at.process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._failures += not at.ready
         if self._failures == ATTEMPTS:
             raise UserError(f"no worker process can be started: the last one {how}", where="--workers")
-        self._lanes[place].row = ("", "", "")
-        self._open[place] = self._begun(place)
-        return Ended(at.step, "died", text=how) if at.step else None
+        self._lanes[slot].row = ("", "", "")
+        self._open[slot] = self._begun(slot)
+        return StepResult(at.step, "died", text=how) if at.step else None
 
     def stop(self) -> None:
         """Ask all processes to end, and end those that do not."""
@@ -212,12 +212,12 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def environment(place: int, workers: int) -> Mapping[str, str]:
+def environment(slot: int, workers: int) -> Mapping[str, str]:
     """What tells a worker its share of the machine: its threads, and its GPU where there are any."""
     share = {"OMP_NUM_THREADS": str(max(1, device.THREADS // workers))}
     if os.environ.get("XSTILTS_DEVICE", "cuda") == "cuda" and (number := torch.cuda.device_count()):
         shown = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
-        share["CUDA_VISIBLE_DEVICES"] = shown.split(",")[place % number]
+        share["CUDA_VISIBLE_DEVICES"] = shown.split(",")[slot % number]
     return share
 
 
@@ -269,12 +269,12 @@ def serve(pipe: Connection, job: bytes) -> None:
         os._exit(1)
 
 
-def ended(here: Worker, order: Order) -> Ended:
+def ended(here: Worker, order: StepRequest) -> StepResult:
     """Do a step, and tell also of a mistake of ours how it went."""
     try:
         return here.do(order)
     except Exception:
-        return Ended(order.step, "broken", text=traceback.format_exc())
+        return StepResult(order.step, "broken", text=traceback.format_exc())
 
 
 def _end(*_: object) -> None:

@@ -9,7 +9,7 @@ from xstilts.compute import device
 from xstilts.compute import distributed as parallel
 from xstilts.data.examples import check
 from xstilts.errors import Collector, StepFailed, UserError
-from xstilts.execution.steps import Work
+from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
 from xstilts.study.step import Step
 
@@ -28,14 +28,14 @@ class Outcome:
 class Run:
     """One run of a plan over a store."""
 
-    work: Work
+    executor: StepExecutor
     outcome: Outcome = field(default_factory=Outcome)
     read: dict[str, list[str]] = field(default_factory=dict)
     """What `check` has read, and said of it."""
 
     def pending(self) -> list[Step]:
         """The steps that are not done, or start from such a one, and those whose removed encoders are wanted."""
-        plan, store = self.work.plan, self.work.store
+        plan, store = self.executor.plan, self.executor.store
         left: set[str] = set()
         for step in plan.steps.values():
             if not left.isdisjoint(step.parents) or not store.finished(step.id):
@@ -56,20 +56,22 @@ class Run:
             UserError: everything that is wrong with data and encoder.
         """
         found = Collector()
-        for note in self.work.plan.notes:
-            self.work.progress.say(note)
+        for note in self.executor.plan.notes:
+            self.executor.progress.say(note)
         with found.catch():
             device.device()
         ids = {step.id for step in pending}
-        for step in self.work.plan.steps.values():
-            if step.id not in ids and self.work.store.done(step.id):
+        for step in self.executor.plan.steps.values():
+            if step.id not in ids and self.executor.store.done(step.id):
                 now: dict[str, str] = {}
-                for batchable, _ in self.work.intake.inputs([step], Collector()):  # files that are gone are not missed
-                    now |= batchable.files
-                now |= self.work.intake.encoder_files(step)
+                for located, _ in self.executor.inputs.splits(
+                    [step], Collector()
+                ):  # files that are gone are not missed
+                    now |= located.files
+                now |= self.executor.inputs.encoder_files(step)
                 with found.catch():
-                    self.work.store.unchanged(step.id, now)
-        roots = [step for step in pending if step.new is not None or self.work.plan.starts_from_pretrained(step)]
+                    self.executor.store.unchanged(step.id, now)
+        roots = [step for step in pending if step.new is not None or self.executor.plan.starts_from_pretrained(step)]
         for root in {step.encoder: step for step in reversed(roots)}.values():  # the first one of each encoder
             with found.catch():
                 self._check_encoder(root)
@@ -88,19 +90,19 @@ class Run:
     def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
         """Read the data that were not read before as they are now; mistakes go to `found`."""
         said: set[str] = set()
-        noted = self.work.store.read()
+        noted = self.executor.store.read()
 
         def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
             if line not in said:
                 said.add(line)
-                self.work.progress.say(line)
+                self.executor.progress.say(line)
 
-        for batchable, needs_labels in self.work.intake.inputs(pending, found):
+        for located, needs_labels in self.executor.inputs.splits(pending, found):
             with found.catch():
-                key = batchable.key(labels=needs_labels)
+                key = located.key(labels=needs_labels)
                 if key not in noted:
                     lines: list[str] = []
-                    check(batchable, lines.append, labels=needs_labels)
+                    check(located, lines.append, labels=needs_labels)
                     noted[key] = self.read[key] = lines
                 for line in noted[key]:
                     say(line)
@@ -108,19 +110,19 @@ class Run:
     def _check_encoder(self, root: Step) -> None:
         if root.new is not None:
             if root.new.given is not None:
-                given(self.work.intake.placed(root))
+                given(self.executor.inputs.placed(root))
             return
-        name = self.work.intake.placed(root)
-        loaded = self.work.ready(root)
+        name = self.executor.inputs.placed(root)
+        loaded = self.executor.ready(root)
         if loaded.notes:
-            self.work.progress.say(f"{name}: {loaded.notes}")
-        used = [part.task for step in self.work.plan.steps.values() for part in step.parts]
-        used += [cell.task for cell in self.work.plan.cells]
-        masked = [name for name in used if self.work.plan.tasks[name].format.head.kind == "vocabulary"]
+            self.executor.progress.say(f"{name}: {loaded.notes}")
+        used = [part.task for step in self.executor.plan.steps.values() for part in step.parts]
+        used += [cell.task for cell in self.executor.plan.cells]
+        masked = [name for name in used if self.executor.plan.tasks[name].format.head.kind == "vocabulary"]
         for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
             if masked and lacks is None:
                 raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
-        layers = [self.work.plan.tasks[c.task].format.head.layer for c in self.work.plan.cells]
+        layers = [self.executor.plan.tasks[c.task].format.head.layer for c in self.executor.plan.cells]
         deepest = max((layer for layer in layers if layer is not None), default=0)
         if deepest > loaded.layers:
             raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)

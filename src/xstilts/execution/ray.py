@@ -21,7 +21,7 @@ from typing import Any
 import xstilts
 from xstilts.errors import UserError
 from xstilts.execution.local import ATTEMPTS, PATIENCE, Relay, ended
-from xstilts.execution.runner import Ended, Job, Order, worker
+from xstilts.execution.runner import RunSpec, StepRequest, StepResult, worker
 from xstilts.utils.progress import Progress
 
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -66,7 +66,7 @@ class Cluster:
             _answers(address)
             self._room = self._join(address)
 
-    def __call__(self, job: Job, most: int, progress: Progress) -> Ray:
+    def __call__(self, job: RunSpec, most: int, progress: Progress) -> Ray:
         """The runner of a run, with so many workers at most."""
         if not ray.is_initialized():
             self._room = self._join("local")
@@ -167,7 +167,7 @@ def room(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int | None)
 
 
 @dataclass
-class _Place:
+class _Slot:
     """A worker, what it will say next, and the step that it does."""
 
     actor: Any
@@ -187,7 +187,7 @@ class Ray:
         progress: where they say how far they are.
     """
 
-    def __init__(self, job: Job, room: Room, workers: int, progress: Progress) -> None:
+    def __init__(self, job: RunSpec, room: Room, workers: int, progress: Progress) -> None:
         number, sign = tempfile.mkstemp(prefix=".ray-", suffix=".tmp", dir=job.out)
         os.close(number)
         environment = {} if room.gpus else {"CUDA_VISIBLE_DEVICES": ""}
@@ -195,35 +195,35 @@ class Ray:
         self._lanes, self._say = progress.lanes(workers), progress.say
         self._kind = ray.remote(_Remote).options(num_cpus=room.cpus, num_gpus=room.gpus, scheduling_strategy="SPREAD")
         self._failures, self._none_since = 0, time.monotonic()
-        self._at: list[_Place] = []
+        self._at: list[_Slot] = []
         for _ in range(workers):
             self._at.append(self._begun())
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """The number of workers, also of those that have not begun yet."""
         return len(self._at)
 
-    def _begun(self) -> _Place:
+    def _begun(self) -> _Slot:
         actor = self._kind.remote(self._site)
-        return _Place(actor, actor.hear.remote())
+        return _Slot(actor, actor.hear.remote())
 
     @property
     def free(self) -> list[int]:
         """Those that have begun, and have no step."""
-        return [place for place, at in enumerate(self._at) if at.ready and at.step is None]
+        return [slot for slot, at in enumerate(self._at) if at.ready and at.step is None]
 
-    def start(self, order: Order) -> None:
-        """Send a step to the worker of its place."""
-        at = self._at[order.place]
+    def start(self, order: StepRequest) -> None:
+        """Send a step to the worker of its slot."""
+        at = self._at[order.slot]
         at.step, at.said = order.step, at.actor.hear.remote(order)
 
-    def wait(self, seconds: float | None = None) -> Ended | None:
+    def wait(self, seconds: float | None = None) -> StepResult | None:
         """The next step that has ended; meanwhile it is shown how far they are."""
         until, free = None if seconds is None else time.monotonic() + seconds, self.free
         while True:
             left = CROWDED if until is None else min(CROWDED, max(0.0, until - time.monotonic()))
-            saying = {at.said: place for place, at in enumerate(self._at) if at.said is not None}
+            saying = {at.said: slot for slot, at in enumerate(self._at) if at.said is not None}
             if not saying:
                 time.sleep(left)
             for said in ray.wait([*saying], timeout=left)[0] if saying else ():
@@ -241,13 +241,13 @@ class Ray:
             self._none_since = float("inf")
             self._say("the cluster has no room for a worker now; this run waits until it has (`ray status` shows why)")
 
-    def _heard(self, place: int) -> Ended | None:
+    def _heard(self, slot: int) -> StepResult | None:
         """Take what a worker has said."""
-        at, ended = self._at[place], None
+        at, ended = self._at[slot], None
         try:
             said = ray.get(at.said)
         except RayActorError as error:
-            return self._gone(place, error)
+            return self._gone(slot, error)
         except RayError as error:
             raise UserError(f"the cluster failed: {_last_line(error)}", where="Ray", hint="run again") from error
         for what, *values in said:
@@ -261,27 +261,27 @@ class Ray:
                 case "broken":
                     raise RuntimeError(f"a worker on another node:\n{values[0]}")
                 case _:
-                    getattr(self._lanes[place], what)(*values)
+                    getattr(self._lanes[slot], what)(*values)
         at.said = at.actor.hear.remote() if at.step else None
         return ended
 
-    def _gone(self, place: int, error: RayActorError) -> Ended | None:
+    def _gone(self, slot: int, error: RayActorError) -> StepResult | None:
         """Begin another worker for one that is gone, or cannot be reached any more."""
-        at = self._at[place]
+        at = self._at[slot]
         ray.kill(at.actor)
         # that a node is dead is known after some time; until then its workers cannot be reached
         lost = isinstance(error, ActorUnavailableError) or error.preempted or "node has died" in str(error)
         self._failures += not at.ready and not lost
         if self._failures == ATTEMPTS:
             raise UserError(f"no worker can be started on the cluster: {_last_line(error)}", where="Ray") from error
-        self._lanes[place].row = ("", "", "")
-        self._at[place] = self._begun()
+        self._lanes[slot].row = ("", "", "")
+        self._at[slot] = self._begun()
         if at.step is None:
             return None
         if lost:
-            return Ended(at.step, "lost", text="its node died")
+            return StepResult(at.step, "lost", text="its node died")
         short = "NODE_OUT_OF_MEMORY" in str(error)
-        return Ended(at.step, "died", text="was killed, for its node ran out of memory" if short else "died")
+        return StepResult(at.step, "died", text="was killed, for its node ran out of memory" if short else "died")
 
     def stop(self) -> None:
         """End all workers at once; a cluster that was started for this run ends with them."""
@@ -307,7 +307,7 @@ def _last_line(error: Exception) -> str:
 class _Site:
     """A run, and how a worker makes sure that it is at the place where the main process is."""
 
-    job: Job
+    job: RunSpec
     version: str
     """The main process's version of this package."""
     here: Path
@@ -339,7 +339,7 @@ class _Remote:
     """A worker: a thread does the steps, one at a time, and Ray's calls ask what there is to be said."""
 
     def __init__(self, site: _Site) -> None:
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[StepRequest] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         threading.Thread(target=self._work, args=(site,), daemon=True).start()
 
@@ -355,7 +355,7 @@ class _Remote:
         except Exception:
             self._said.put(("broken", traceback.format_exc()))
 
-    def hear(self, order: Order | None = None) -> list[tuple[Any, ...]]:
+    def hear(self, order: StepRequest | None = None) -> list[tuple[Any, ...]]:
         """Take a step, if one is given, and wait until there is something to be said."""
         if order is not None:
             self._orders.put(order)

@@ -10,21 +10,21 @@ from safetensors import SafetensorError
 
 from xstilts.compute import distributed as parallel
 from xstilts.errors import StepFailed, UserError
-from xstilts.execution.dispatch import _Course
-from xstilts.execution.inputs import Intake
-from xstilts.execution.local import Here, Local
+from xstilts.execution.dispatch import Dispatcher
+from xstilts.execution.inputs import StepInputs
+from xstilts.execution.local import InProcessRunner, ProcessRunner
 from xstilts.execution.preflight import Outcome, Run
-from xstilts.execution.runner import Job, Runner, Worker
-from xstilts.execution.steps import Resources, Work
-from xstilts.store.retention import Keeping
+from xstilts.execution.runner import Runner, RunSpec, Worker
+from xstilts.execution.steps import Resources, StepExecutor
+from xstilts.store.retention import Retention
 from xstilts.store.run_folder import Store, opened, usable
 from xstilts.study.plan import Plan
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress, several
 
 __all__ = ["Outcome", "Resources", "run"]
 
-Hire = Callable[[Job, int, Progress], Runner]
+RunnerFactory = Callable[[RunSpec, int, Progress], Runner]
 """Makes a runner that does several steps at once: told the run, how many workers at most, how to show what they do."""
 
 
@@ -35,7 +35,7 @@ def run(
     progress: Progress,
     resources: Resources | None = None,
     workers: int | None = 1,
-    hire: Hire | None = None,
+    make_runner: RunnerFactory | None = None,
 ) -> Outcome:
     """Do what is not done yet.
 
@@ -49,67 +49,67 @@ def run(
         data: the folder with the data sets.
         progress: told how it goes.
         resources: what each worker may use.
-        workers: processes that do one step each at a time; None leaves it to `hire`.
-        hire: makes the runner that has them; None for this machine, where one worker is this process.
+        workers: processes that do one step each at a time; None leaves it to `make_runner`.
+        make_runner: makes the runner that has them; None for this machine, where one worker is this process.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    if (workers, hire) != (1, None) and several():
+    if (workers, make_runner) != (1, None) and several():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
-    with parallel.joined(), told(out, SafetensorError):
+    with parallel.joined(), as_user_error(out, SafetensorError):
         store = usable(out) if parallel.rank() == 0 else Store(out)
-        work = Work(plan, store, Intake(plan, data), progress, resources or Resources())
-        job = Run(work)
+        executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
+        job = Run(executor)
         if parallel.rank() == 0:
             job.checked()
             with opened(store, progress.say):
                 store.note_read(job.read)
-                keeping = Keeping(store)
-                with keeping.noted(plan.study()) as replaced:
+                retention = Retention(store)
+                with retention.noted(plan.study()) as replaced:
                     if replaced:
                         progress.say(
                             f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'"
                         )
-                    keeping.tidy(plan.steps)
-                    _do_all(job, hire, workers, keeping)
+                    retention.tidy(plan.steps)
+                    _do_all(job, make_runner, workers, retention)
             parallel.said("")
         elif parallel.said(True):
-            _follow(work)
+            _follow(executor)
         else:
             raise SystemExit(2)  # the first process says why
-    if work.intake.missing:
-        progress.say(f"left out, for there are no files: {', '.join(work.intake.missing)}")
+    if executor.inputs.missing:
+        progress.say(f"left out, for there are no files: {', '.join(executor.inputs.missing)}")
     return job.outcome
 
 
-def _follow(work: Work) -> None:
+def _follow(executor: StepExecutor) -> None:
     """Take part in the trainings that the first process begins."""
     while id := parallel.said(""):
         with suppress(StepFailed):  # which the first process notes
-            work.do(work.plan.steps[id])
+            executor.do(executor.plan.steps[id])
 
 
-def _do_all(job: Run, hire: Hire | None, workers: int | None, keeping: Keeping) -> None:
+def _do_all(job: Run, make_runner: RunnerFactory | None, workers: int | None, retention: Retention) -> None:
     # asked again, for another run may have done some before this one held the folder
-    work, pending = job.work, job.pending()
-    done = len(work.plan.steps) - len(pending)
+    executor, pending = job.executor, job.pending()
+    done = len(executor.plan.steps) - len(pending)
     if done:
-        work.progress.say(f"{done} of {done + len(pending)} steps are done already")
+        executor.progress.say(f"{done} of {done + len(pending)} steps are done already")
     if not pending:
         return
-    if (workers, hire) == (1, None):
-        here: Runner = Here(Worker(work))
+    if (workers, make_runner) == (1, None):
+        here: Runner = InProcessRunner(Worker(executor))
     else:
-        work.forget()
-        asked = Job(work.plan, work.store.folder.absolute(), work.intake.data, work.resources)
-        here = (hire or Local)(asked, min(workers or len(pending), len(pending)), work.progress)
+        executor.forget()
+        asked = RunSpec(executor.plan, executor.store.folder.absolute(), executor.inputs.data, executor.resources)
+        here = (make_runner or ProcessRunner)(asked, min(workers or len(pending), len(pending)), executor.progress)
     try:
-        _Course(job, here, pending, keeping).go()
+        Dispatcher(job, here, pending, retention).go()
     except KeyboardInterrupt:
-        if not isinstance(here, Here):
-            work.progress.say("the workers are asked to end; once more Ctrl-C ends them at once")
+        if not isinstance(here, InProcessRunner):
+            executor.progress.say("the workers are asked to end; once more Ctrl-C ends them at once")
         raise
     finally:
         here.stop()

@@ -1,7 +1,7 @@
-"""Runners: where the steps of a plan are done; in this process, in several on this machine, or on a cluster.
+"""What a run sends to its workers and gets back, and what every runner offers.
 
-The main process checks, then says which step is to be done where, one by one (`Agenda` decides); a `Worker` does it and
-says how it went. A runner carries the one to the other, and needs no more than `start`, `wait` and `stop`.
+The main process checks the inputs. The `Scheduler` then picks the next step for each free slot of a runner. A `Worker`
+does the step and returns its result. A runner is in-process, on this machine, or on a Ray cluster.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from safetensors import SafetensorError
 
 from xstilts.compute import distributed as parallel
 from xstilts.errors import StepFailed, UserError
-from xstilts.execution.inputs import Intake
-from xstilts.execution.steps import Resources, Work
+from xstilts.execution.inputs import StepInputs
+from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.store.run_folder import Store, opened
 from xstilts.study.plan import Plan
 from xstilts.training.settings import CHECKPOINT
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSpec:
     """What a worker must know of a run, to be sent to another process; all paths must mean the same there."""
 
     plan: Plan
@@ -37,12 +37,12 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Order:
-    """One step to be done: the id, in which place, and which of how many it is, to be shown."""
+class StepRequest:
+    """One step to be done: the id, in which slot, and which of how many it is, to be shown."""
 
     step: str
-    place: int
-    """Which of the runner's places, from 0; a worker that stays there keeps the encoder of its last step in memory."""
+    slot: int
+    """Which of the runner's slots, from 0; a worker that stays there keeps the encoder of its last step in memory."""
     number: int
     total: int
     again: bool = False
@@ -50,7 +50,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Ended:
+class StepResult:
     """How a step went.
 
     done      by this worker
@@ -70,21 +70,21 @@ class Ended:
 
 
 class Runner(Protocol):
-    """Where steps are done, each in one of a number of places."""
+    """Where steps are done, each in one of a number of slots."""
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """How many steps may be under way."""
 
     @property
     def free(self) -> list[int]:
         """The places where a step may begin now."""
 
-    def start(self, order: Order) -> None:
-        """Begin a step in a free place."""
+    def start(self, order: StepRequest) -> None:
+        """Begin a step in a free slot."""
 
-    def wait(self, seconds: float | None = None) -> Ended | None:
-        """The next step that has ended; None after so many seconds, or where other places have become free."""
+    def wait(self, seconds: float | None = None) -> StepResult | None:
+        """The next step that has ended; None after so many seconds, or where other slots have become free."""
 
     def stop(self) -> None:
         """End all workers, also in the middle of a step; their checkpoints stay. A second interrupt ends them at once.
@@ -97,33 +97,33 @@ class Runner(Protocol):
 class Worker:
     """Does one step at a time, whole."""
 
-    work: Work
+    executor: StepExecutor
 
-    def do(self, order: Order) -> Ended:
+    def do(self, order: StepRequest) -> StepResult:
         """Claim a step and do it, unless another run does; with several processes to a training call the others."""
-        work, step = self.work, self.work.plan.steps[order.step]
+        executor, step = self.executor, self.executor.plan.steps[order.step]
         try:
-            with told(work.store.folder, SafetensorError), work.store.claim(step.id) as ours:
+            with as_user_error(executor.store.folder, SafetensorError), executor.store.claim(step.id) as ours:
                 if not ours:
-                    return Ended(step.id, "busy")
-                if work.store.there(step.id) or (work.store.finished(step.id) and not order.again):
-                    return Ended(step.id, "already")
-                work.progress.step(order.number, order.total, step.name)
+                    return StepResult(step.id, "busy")
+                if executor.store.there(step.id) or (executor.store.finished(step.id) and not order.again):
+                    return StepResult(step.id, "already")
+                executor.progress.step(order.number, order.total, step.name)
                 if step.kind == "train":
                     parallel.said(step.id)
                 try:
-                    work.do(step)
+                    executor.do(step)
                 except StepFailed as failure:
-                    (work.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
-                    work.progress.end(str(failure))
-                    return Ended(step.id, "failed", failure)
+                    (executor.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
+                    executor.progress.end(str(failure))
+                    return StepResult(step.id, "failed", failure)
         except UserError as error:
-            return Ended(step.id, "refused", error)
-        return Ended(step.id, "done")
+            return StepResult(step.id, "refused", error)
+        return StepResult(step.id, "done")
 
 
 @contextmanager
-def worker(job: Job, progress: Progress) -> Iterator[Worker]:
+def worker(job: RunSpec, progress: Progress) -> Iterator[Worker]:
     """A worker in a process of its own, which holds the store for itself, for it may outlive the main process a little.
 
     Args:
@@ -131,4 +131,4 @@ def worker(job: Job, progress: Progress) -> Iterator[Worker]:
         progress: told how each step goes; `Progress(live=False)` prints it here.
     """
     with opened(Store(job.out)) as store:
-        yield Worker(Work(job.plan, store, Intake(job.plan, job.data), progress, job.resources))
+        yield Worker(StepExecutor(job.plan, store, StepInputs(job.plan, job.data), progress, job.resources))

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from xstilts.execution.runner import Ended
+from xstilts.execution.runner import StepResult
 from xstilts.study.step import Step
 
 
-class Agenda:
+class Scheduler:
     """The steps that are still to be done.
 
-    One place does them in the plan's order. Several places take first what starts from the encoder that their last step
+    One slot does them in the plan's order. Several slots take first what starts from the encoder that their last step
     has left in memory, scoring before training, for training changes it; then what most other steps wait for.
 
     Args:
         pending: the steps that are not done, each after those that it reads.
-        places: in how many places steps are done.
+        slots: in how many slots steps are done.
         reads: gives the steps whose encoders a step reads, such as `Plan.encoder_inputs`.
     """
 
-    def __init__(self, pending: Sequence[Step], places: int, reads: Callable[[Step], Sequence[str]]) -> None:
+    def __init__(self, pending: Sequence[Step], slots: int, reads: Callable[[Step], Sequence[str]]) -> None:
         self._steps = {step.id: step for step in pending}
         self._reads = {step.id: {*reads(step)} for step in pending}
         self._number = {id: number for number, id in enumerate(self._steps)}
@@ -35,29 +35,29 @@ class Agenda:
             self._unlocks[step.id] = sum(1 + self._unlocks[child] for child in self._children[step.id])
         self._ready = dict.fromkeys(id for id, missing in self._missing.items() if not missing)
         self._lost: set[str] = set()
-        self._held: list[str | None] = [None] * places
-        """The step whose encoder each place holds, empty for the recipe's own; None for no encoder."""
+        self._held: list[str | None] = [None] * slots
+        """The step whose encoder each slot holds, empty for the recipe's own; None for no encoder."""
 
     @property
     def waits(self) -> bool:
         """Whether there are steps that can be done now."""
         return bool(self._ready)
 
-    def next(self, place: int) -> Step | None:
-        """Take the step that a place should do now; None if none can be done yet."""
+    def next(self, slot: int) -> Step | None:
+        """Take the step that a slot should do now; None if none can be done yet."""
         if not self._ready:
             return None
-        id = min(self._ready, key=lambda id: self._rank(self._steps[id], place))
+        id = min(self._ready, key=lambda id: self._rank(self._steps[id], slot))
         del self._ready[id]
         return self._steps[id]
 
-    def _rank(self, step: Step, place: int) -> tuple[int, ...]:
+    def _rank(self, step: Step, slot: int) -> tuple[int, ...]:
         """What decides between two steps; the smaller goes first."""
         number = self._number[step.id]
         if len(self._held) == 1:
             return (number,)
         needs = step.parent or ""
-        here = self._held[place] == needs and step.kind in ("train", "evaluate")
+        here = self._held[slot] == needs and step.kind in ("train", "evaluate")
         elsewhere = needs in self._held
         return (not here, here and step.kind == "train", -self._unlocks[step.id], elsewhere, number)
 
@@ -72,13 +72,13 @@ class Agenda:
             if not self._missing[child]:
                 self._ready[child] = None
 
-    def left(self, place: int, ended: Ended) -> None:
-        """Note which encoder a step has left in its place."""
+    def left(self, slot: int, ended: StepResult) -> None:
+        """Note which encoder a step has left in its slot."""
         step = self._steps[ended.step]
         if ended.how == "done" and step.kind in ("train", "evaluate"):
-            self._held[place] = step.id if step.kind == "train" else step.parent or ""
+            self._held[slot] = step.id if step.kind == "train" else step.parent or ""
         elif ended.how not in ("already", "busy"):
-            self._held[place] = None
+            self._held[slot] = None
 
     def lost(self, id: str) -> list[str]:
         """A step has failed; gives the steps that are lost with it, for they read it, or such a step."""

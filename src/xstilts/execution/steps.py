@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from xstilts.compute import device
 from xstilts.compute import distributed as parallel
-from xstilts.data.examples import Batchable
+from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, StepFailed, UserError
-from xstilts.execution.inputs import Intake
+from xstilts.execution.inputs import StepInputs
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
 from xstilts.model import encoder, heads
@@ -66,12 +66,12 @@ class _Ready:
 
 
 @dataclass
-class Work:
+class StepExecutor:
     """The steps of a plan, done one at a time; the encoder that the last one left is kept for the next."""
 
     plan: Plan
     store: Store
-    intake: Intake
+    inputs: StepInputs
     progress: Progress
     resources: Resources
     _ready: _Ready | None = None
@@ -107,12 +107,12 @@ class Work:
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.new is not None
-        inputs = self.intake.encoder_files(step)
+        inputs = self.inputs.encoder_files(step)
         if step.new.given is None:
-            text = self.intake.train_set(self.plan.tasks[step.new.text])
+            text = self.inputs.train_set(self.plan.tasks[step.new.text])
             made, inputs = create(step.new, text.stream()), text.files
         else:
-            made = create(step.new, tokenizer=given(self.intake.placed(step)))
+            made = create(step.new, tokenizer=given(self.inputs.placed(step)))
         made.save(folder / "encoder")
         self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
         return {"inputs": inputs}
@@ -123,20 +123,20 @@ class Work:
         if self.resources.compile and (why := ready.encoder.compile()):
             self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
-        inputs = self.intake.encoder_files(step)
+        inputs = self.inputs.encoder_files(step)
         learning, looks = [], []
         if parallel.rank() == 0:
             (folder / LOG).touch()
         for part in training.parts:
-            task = self.intake.task(part.task)
-            rows = self.intake.train_set(task)
+            task = self.inputs.task(part.task)
+            rows = self.inputs.train_set(task)
             inputs |= rows.files
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
             features = parallel.first(partial(self._features, ready.encoder, task.format, rows, part.max_length))
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             learning.append(Learning(part, head, features, masking, language))
-            stop = self.intake.stop_set(task)
+            stop = self.inputs.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
@@ -198,27 +198,27 @@ class Work:
             if base is None:
                 self.own(step).save(own / "encoder")  # as the others were saved
             sources.insert(0, self.store.step(base) if base else own)
-        trained = [i for i, name in enumerate(merging.heads) if self.intake.task(name).format.head.trained]
+        trained = [i for i, name in enumerate(merging.heads) if self.inputs.task(name).format.head.trained]
         merge(sources, folder, heads=trained, scale=merging.scale)
         shutil.rmtree(own, ignore_errors=True)
         self.progress.end(f"{len(step.parents)} encoders made one")
-        return {"inputs": self.intake.encoder_files(step)}
+        return {"inputs": self.inputs.encoder_files(step)}
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
         ready = self._at(step)
-        task, scoring = self.intake.task(step.scoring.task), step.scoring
+        task, scoring = self.inputs.task(step.scoring.task), step.scoring
         head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
         if scoring.head is not None:
             head.load_state_dict(ready.heads[scoring.head].state_dict())
         head.eval()
-        inputs = self.intake.encoder_files(step)
+        inputs = self.inputs.encoder_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
         for k, language in enumerate(scoring.languages):
             self.progress.at(k, len(scoring.languages), language)
             threshold = None
-            for split, rows in self.intake.scored(step, language).items():
+            for split, rows in self.inputs.scored(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(ready.encoder, task.format, rows, scoring.max_length)
                 result = evaluate(
@@ -254,7 +254,7 @@ class Work:
         self.progress.end(f"{task.metric} {said}" if said else "nothing to score")
         return {"inputs": inputs}
 
-    def _features(self, model: Encoder, format: Format, rows: Batchable, max_length: int) -> FeatureSet:
+    def _features(self, model: Encoder, format: Format, rows: LocatedSplit, max_length: int) -> FeatureSet:
         pieces, content = model.pieces(max_length), rows.content
 
         def read() -> Iterator[tuple[Example, int]]:
@@ -280,7 +280,7 @@ class Work:
     def own(self, step: Step) -> Encoder:
         """The recipe's own encoder."""
         remote_code = self.plan.recipe.trust_remote_code == step.encoder
-        return encoder.load(self.intake.placed(step), remote_code=remote_code)
+        return encoder.load(self.inputs.placed(step), remote_code=remote_code)
 
     def ready(self, step: Step) -> Encoder:
         """Load the recipe's own encoder for a step that starts from it; it is kept for the first to be done."""
@@ -305,7 +305,7 @@ class Work:
             raise UserError(error.what, where=error.where, hint=again) from error
         made = []
         for i, name in enumerate(parent.heads):
-            spec = self.intake.task(name).format.head
+            spec = self.inputs.task(name).format.head
             head = heads.build(spec, model.config, model.vocabulary)
             if spec.trained:
                 path = folder / f"head-{i}.safetensors"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.compute import device
-from xstilts.data.examples import Batchable
-from xstilts.execution.inputs import Intake
-from xstilts.execution.steps import Resources, Work
+from xstilts.data.examples import LocatedSplit
+from xstilts.execution.inputs import StepInputs
+from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
 from xstilts.model import forward, heads
@@ -79,7 +79,9 @@ def probe(plan: Plan, data: Path | None, progress: Progress) -> Hours:
     made = Hours()
     for part in plan.parts.values() or [plan]:
         with tempfile.TemporaryDirectory() as folder:
-            _Probe(part, Work(part, Store(Path(folder)), Intake(part, data), progress, Resources()), made).measure()
+            _Probe(
+                part, StepExecutor(part, Store(Path(folder)), StepInputs(part, data), progress, Resources()), made
+            ).measure()
     return made
 
 
@@ -88,7 +90,7 @@ class _Probe:
     """The kinds of work that were measured already, of the plan of one encoder."""
 
     plan: Plan
-    work: Work
+    executor: StepExecutor
     made: Hours
     updates: dict[str, Pace] = field(default_factory=dict)
     looks: dict[str, float] = field(default_factory=dict)
@@ -106,8 +108,12 @@ class _Probe:
         """The encoder that the plan starts from."""
         root = next(step for step in self.plan.steps.values() if not step.parents)
         if root.new is not None:
-            self.work.do(root)
-        own = load(str(self.work.store.step(root.id) / "encoder")) if root.new is not None else self.work.own(root)
+            self.executor.do(root)
+        own = (
+            load(str(self.executor.store.step(root.id) / "encoder"))
+            if root.new is not None
+            else self.executor.own(root)
+        )
         return ready(own)
 
     # --- trainings ------------------------------------------------------------------------------------------------
@@ -123,15 +129,15 @@ class _Probe:
         return sum(paces[i].seconds * count for i, count in counts.items()) + looking * looks
 
     def form(self, part: Learned) -> Format:
-        return self.work.intake.task(part.task).format
+        return self.executor.inputs.task(part.task).format
 
     def update(self, part: Learned, training: Training) -> Pace:
         """One update of one task."""
         key = f"update of {part.task}, batch {part.batch}, {training.precision}"
         if key not in self.updates:
-            self.work.progress.say(f"measuring: {key}")
-            task = self.work.intake.task(part.task)
-            rows = self.work.intake.train_set(task)
+            self.executor.progress.say(f"measuring: {key}")
+            task = self.executor.inputs.task(part.task)
+            rows = self.executor.inputs.train_set(task)
             size = sum(number for _, number in rows.drawn())
             seconds: list[float] = []
 
@@ -153,10 +159,10 @@ class _Probe:
 
     def look(self, part: Learned, training: Training) -> float:
         """Seconds of one look at a task's dev examples."""
-        task = self.work.intake.task(part.task)
+        task = self.executor.inputs.task(part.task)
         key = f"{task.name} {part.max_length} {training.precision}"
         if key not in self.looks:
-            rows = self.work.intake.stop_set(task)
+            rows = self.executor.inputs.stop_set(task)
             size = sum(1 for _ in rows.stream()) if rows is not None else 0
             some = spread(rows.stream(), size, EXAMPLES) if rows is not None else []
             each = self.passes(task.format, some, part.max_length, training.precision) if some else 0.0
@@ -169,10 +175,10 @@ class _Probe:
         """Seconds of the forward passes of an evaluation."""
         key = f"scoring of {scoring.task}, {scoring.max_length}, {scoring.precision}, {scoring.limit}"
         if key not in self.scored:
-            self.work.progress.say(f"measuring: {key.split(',')[0]}")
-            task = self.work.intake.task(scoring.task)
+            self.executor.progress.say(f"measuring: {key.split(',')[0]}")
+            task = self.executor.inputs.task(scoring.task)
             rows = [rows for language in scoring.languages
-                    for rows in self.work.intake.scored(step, language).values()]  # fmt: skip
+                    for rows in self.executor.inputs.scored(step, language).values()]  # fmt: skip
             sizes = [sum(1 for _ in one.stream()) for one in rows]
             chosen = list(zip(rows, sizes, strict=True))[:: max(1, len(rows) // LANGUAGES)]
             each = [self.passes(task.format, _first(one, size), scoring.max_length, scoring.precision)
@@ -208,7 +214,7 @@ def spread(examples: Iterable[Example], size: int, wanted: int) -> list[Example]
     return list(islice(examples, 0, None, max(1, size // wanted)))[:wanted]
 
 
-def _first(rows: Batchable, size: int) -> list[Example]:
+def _first(rows: LocatedSplit, size: int) -> list[Example]:
     return spread(rows.stream(), size, EXAMPLES)
 
 

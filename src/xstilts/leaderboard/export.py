@@ -18,7 +18,7 @@ from xstilts.store.run_folder import Store
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS
 from xstilts.utils.files import read_json, write_atomic
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 
 BEST = "best"
 """The folder of the selected runs, beside those of the branches."""
@@ -76,7 +76,7 @@ def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, C
             written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
     of = {cell.step: tasks[cell.task] for cell in cells}
     found = Collector()
-    with told(folder):
+    with as_user_error(folder):
         for step, homes in places.items():
             read: tuple[dict[str, list[Prediction]], int | None] = ({}, None)
             with found.catch():
@@ -155,7 +155,7 @@ def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list
     rows = store.predictions(step)
     about = store.step(step) / "step.json"
     try:
-        with told(about):
+        with as_user_error(about):
             limit = read_json(about)["scoring"]["limit"]
     except (ValueError, LookupError, TypeError) as error:
         raise UserError("does not say how many examples were scored", where=str(about)) from error

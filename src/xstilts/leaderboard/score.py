@@ -24,7 +24,7 @@ from xstilts.render.table import Entry, Table
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.tasks import GROUPS, TASKS, WIDE
 from xstilts.tasks.task import Task
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 
 ALL = "all_task"
 FAMILIES = {
@@ -302,7 +302,7 @@ def _no_folder(folder: Path, what: str) -> UserError:
 def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchmark: str) -> None:
     found = Collector()
     for option, folder in (("predictions", predictions), ("labels", labels)):
-        with found.catch(), told(folder):
+        with found.catch(), as_user_error(folder):
             if not folder.is_dir():
                 raise _no_folder(folder, f"no such folder (--{option})")
             if not _holds(folder, names):
@@ -315,7 +315,7 @@ def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchm
 
 def _there(path: Path) -> bool:
     """Whether a file is there; something else of its name is a mistake."""
-    with told(path):
+    with as_user_error(path):
         if not path.is_file() and (path.is_symlink() or path.exists()):
             raise DataError("is no file, or a link to nowhere", where=str(path))
         return path.is_file()

@@ -19,7 +19,7 @@ from xstilts.model.batch import by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
-from xstilts.utils.os_errors import told
+from xstilts.utils.os_errors import as_user_error
 
 
 def keep(
@@ -62,7 +62,7 @@ def _vectors(rows: int, width: int) -> NDArray[np.float32]:
     size = rows * width * 4
     if size <= IN_MEMORY:
         return np.empty((rows, width), np.float32)
-    with told(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # the map outlives it
+    with as_user_error(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # the map outlives it
         if hasattr(os, "posix_fallocate"):  # else a full disk is found out while the map is written, which kills us
             os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, np.float32, "w+", shape=(rows, width))

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xstilts.data.examples import Batchable, locate
+from xstilts.data.examples import LocatedSplit, locate
 from xstilts.data.readers import read
 from xstilts.errors import UserError, nearest
 from xstilts.formats import Span
@@ -96,7 +96,7 @@ def _there(task: Task, language: str, data: Path | None) -> Split:
     return splits[0]
 
 
-def _pick(task: Task, rows: Batchable, language: str, index: int) -> tuple[Row, Example]:
+def _pick(task: Task, rows: LocatedSplit, language: str, index: int) -> tuple[Row, Example]:
     count = 0
     for _, found in rows.found:
         for row in read(found, language, fields=task.format.fields, inputs=task.format.inputs):

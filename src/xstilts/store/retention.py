@@ -18,7 +18,7 @@ LOCK = ".recipes.lock"
 
 
 @dataclass
-class Keeping:
+class Retention:
     """The encoders of a store that several recipes, and several runs, may need."""
 
     store: Store

@@ -17,7 +17,7 @@ def full(error: Exception) -> bool:
 
 
 @contextmanager
-def told(where: Path, *kinds: type[Exception]) -> Iterator[None]:
+def as_user_error(where: Path, *kinds: type[Exception]) -> Iterator[None]:
     """Tell as a mistake of the user's what the system refuses: no permission, no room, no such file.
 
     Args:
