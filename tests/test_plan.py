@@ -178,7 +178,7 @@ def test_a_weight_that_stays_is_one_number() -> None:
 
 @pytest.mark.parametrize("phases", [17, 5000])
 def test_more_than_can_be_planned_is_refused_at_once(phases: int) -> None:
-    with pytest.raises(UserError, match=r"^r: phases: asks for more than 100,000 trainings and scorings"):
+    with pytest.raises(UserError, match=r"^r: phases: asks for more than 100,000 trainings and evaluations"):
         made(phases=[choices([], ["mnli"], name=f"p{i}") for i in range(phases)])
 
 

@@ -1,9 +1,10 @@
-"""What a recipe leaves open, decided: settings, languages, and what of a task decides an outcome."""
+"""Defaults: the settings and languages that a recipe leaves open, and the size limit of a recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import Literal
 
 from xstilts.errors import UserError
 from xstilts.study.checks import expand_groups
@@ -13,14 +14,23 @@ from xstilts.tasks import GROUPS, WIDE
 from xstilts.tasks.task import Task
 from xstilts.training.settings import Learned, Mixing, Training
 
+INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
+"""Learning rates of intermediate trainings, of those with raw text in the mixture, of target trainings (appendix A)."""
 MULTI_TASK_EPOCHS = 3
-"""Table 4's epochs for a mixture."""
+"""Epochs of a mixture (Table 4)."""
+WARMUP = 0.1
+"""Share of the updates in which the learning rate rises (jiant's scripts for the paper)."""
+WEIGHT_DECAY = 0.01
+"""Of weight matrices (jiant's optimizer)."""
+PATIENCE = 30
+"""Evaluations in a row without a new best after which a training stops (jiant's scripts for the paper)."""
+PRECISION: Literal["fp32", "bf16"] = "fp32"
 MAX_STEPS = 100_000
-"""Trainings and scorings that a recipe may ask for, before equal ones are folded."""
+"""Trainings and evaluations that a recipe may ask for, before equal ones are folded."""
 
 
 def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
-    """The languages of a task that a recipe asks for; those of XTREME-R only by its group or by name."""
+    """The languages in which a recipe scores a task; XTREME-R's only by its group of tasks or by name."""
     if recipe.languages is not None:
         return tuple(code for code in task.all_languages if code in recipe.languages)
     wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WIDE)
@@ -28,9 +38,9 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
 
 
 def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> Training:
-    """Fill in what the recipe leaves open: from the task (Tables 4 and 5), then from the phase's role (appendix A)."""
+    """Fill in the settings that a recipe leaves open: from the task (Tables 4 and 5), then from the phase's role."""
     masked = any(tasks[part.task].format.head.kind == "vocabulary" for part in mixture)
-    default_lr = 3e-6 if role == "target" else 5e-6 if masked else 1e-5
+    intermediate_lr = MASKED_TEXT_LR if masked else INTERMEDIATE_LR
     parts = []
     for part in mixture:
         task = tasks[part.task]
@@ -39,22 +49,22 @@ def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, T
         parts.append(Learned(task=part.task, weight=part.weight, batch=batch, max_length=length, epochs=epochs))
     return Training(
         parts=tuple(parts),
-        lr=settings.lr or default_lr,
+        lr=settings.lr or (TARGET_LR if role == "target" else intermediate_lr),
         steps=settings.steps,
-        warmup=0.1 if settings.warmup is None else settings.warmup,
-        weight_decay=0.01 if settings.weight_decay is None else settings.weight_decay,
-        precision=settings.precision or "fp32",
+        warmup=WARMUP if settings.warmup is None else settings.warmup,
+        weight_decay=WEIGHT_DECAY if settings.weight_decay is None else settings.weight_decay,
+        precision=settings.precision or PRECISION,
         eval_every=settings.eval_every,
-        patience=settings.patience or 30,
+        patience=settings.patience or PATIENCE,
         mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
     )
 
 
 def check_size(recipe: Recipe) -> None:
-    """Refuse what would take too long just to be laid out: choices of many phases multiply.
+    """Refuse a recipe with too many branches to plan: the choices of its phases multiply.
 
     Raises:
-        UserError: it asks for more than `MAX_STEPS` trainings and scorings.
+        UserError: it asks for more than `MAX_STEPS` trainings and evaluations.
     """
     phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
     branches = prod(map(len, phases))
@@ -65,7 +75,7 @@ def check_size(recipe: Recipe) -> None:
     steps = len(recipe.starts) * len(recipe.seeds) * (trainings + ends)
     if max(branches, steps) > MAX_STEPS:
         raise UserError(
-            f"asks for more than {MAX_STEPS:,} trainings and scorings, before equal ones are folded",
+            f"asks for more than {MAX_STEPS:,} trainings and evaluations, before equal ones are folded",
             where=recipe.where("phases"),
             hint="give fewer choices: those of all phases are multiplied",
         )

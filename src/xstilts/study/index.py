@@ -1,4 +1,4 @@
-"""The index of a study: its branches and tasks, and the step that holds the scores of each."""
+"""The index of a study: its branches and tasks, and which step has the scores of each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xstilts.utils.files import parse_json
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation that a study asks for: `steps/<step>/scores.jsonl` holds its rows.
+    """A task scored in a branch with a seed; its rows are in `steps/<step>/scores.jsonl`.
 
-    Several cells may share a step, because equal work is done once.
+    Cells share a step where branches do the same work.
     """
 
     branch: str
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class StudyTask:
-    """What a report must know of a task; `metric` is the main one of `metrics`."""
+    """What a report needs to know of a task; `metric` is the main one of `metrics`."""
 
     name: str
     format: str
@@ -38,16 +38,16 @@ class StudyTask:
     train_language: str
     note: str = ""
     file: str = ""
-    """Which kind of file holds its predictions in the leaderboard's layout."""
+    """The kind of file for its predictions in the leaderboard's layout."""
     trained_on_own_data: bool = False
-    """Whether the last phase trains it on its own data."""
+    """Whether the last phase trains on its own data."""
     is_intermediate: bool = False
-    """Whether it is no target: a phase before trains on it, and its own dev data tell how that went."""
+    """Whether it is scored on its dev data only to see how an earlier phase went; it is no target."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One recipe as it was planned: its branches, its tasks, the step that holds the rows of each."""
+    """A recipe as it was planned."""
 
     name: str
     encoder: str
@@ -58,32 +58,31 @@ class Study:
     tasks: tuple[StudyTask, ...]
     cells: tuple[Cell, ...]
     baselines: Mapping[str, str] = field(default_factory=dict)
-    """For each branch the one that its gains are measured against, if any; several encoders have several."""
+    """For each branch the one that its gains are measured against, if any; each encoder has its own."""
     catalogue_names: Mapping[str, str] = field(default_factory=dict)
-    """What a user's own tasks stand for (see `Task.catalogue_name`), by their names."""
-
+    """The `Task.catalogue_name` of each of a user's own tasks, by its name."""
     steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """All steps of the plan, each with those whose encoders it reads: what the recipe needs of its store."""
+    """All steps of the plan, each with the steps whose encoders it reads."""
     kept: tuple[str, ...] = ()
-    """Steps whose encoders stay on the disk."""
+    """The steps whose encoders stay on the disk."""
 
     @property
     def targets(self) -> tuple[StudyTask, ...]:
-        """The tasks that the study is about: all but those whose own scores only tell how a phase before went."""
+        """The evaluated tasks, without intermediate ones."""
         return tuple(task for task in self.tasks if not task.is_intermediate)
 
     @property
     def baseline_branches(self) -> tuple[str, ...]:
-        """The branches that gains are measured against: one for each encoder that has such a branch."""
+        """The branches that gains are measured against: at most one for each encoder."""
         return tuple(branch for branch in self.branches if branch in {self.baseline, *self.baselines.values()})
 
     def baseline_of(self, branch: str) -> str | None:
-        """The branch that a branch's gains are measured against: its encoder's baseline; None for that itself."""
-        other = self.baselines.get(branch, self.baseline)
-        return None if other == branch else other
+        """The branch that a branch's gains are measured against; None for a baseline itself."""
+        baseline = self.baselines.get(branch, self.baseline)
+        return None if baseline == branch else baseline
 
     def missing_cells(self, done: Set[tuple[str, str, int | None]]) -> tuple[Cell, ...]:
-        """The cells whose task, branch and seed are not among `done`; a seed of None there is every seed."""
+        """The cells whose task, branch and seed are not among `done`, where a seed of None means every seed."""
         return tuple(
             cell
             for cell in self.cells
@@ -91,7 +90,7 @@ class Study:
         )
 
     def header(self) -> dict[str, Any]:
-        """What every report in JSON says of its study."""
+        """What every report in JSON says of its study first."""
         names = ("encoder", "seeds", "branches", "baseline")
         return {"study": self.name, **{name: getattr(self, name) for name in names}}
 
@@ -112,23 +111,23 @@ class Study:
         return study
 
     def _unknown(self) -> str:
-        """The first name that one part of the study has of another, and the other has not."""
+        """A message on the first branch, seed, task or metric that is named but not listed; empty if there is none."""
         parts: dict[str, Collection[object]] = {
             "branch": {*self.branches, None}, "seed": self.seeds, "task": {task.name for task in self.tasks}
         }  # fmt: skip
-        asked: list[tuple[str, object]] = [("branch", self.baseline)]
-        asked += [("branch", branch) for pair in self.baselines.items() for branch in pair]
-        asked += [(part, getattr(cell, part)) for cell in self.cells for part in parts]
-        wrong = [f"there is no {part} {name!r}" for part, name in asked if name not in parts[part]]
+        named: list[tuple[str, object]] = [("branch", self.baseline)]
+        named += [("branch", branch) for pair in self.baselines.items() for branch in pair]
+        named += [(part, getattr(cell, part)) for cell in self.cells for part in parts]
+        wrong = [f"there is no {part} {name!r}" for part, name in named if name not in parts[part]]
         wrong += [f"{task.name} has no {task.metric}" for task in self.tasks if task.metric not in task.metrics]
         return next(iter(wrong), "")
 
 
 def read_study(path: Path) -> Study:
-    """What a recipe needs, as `Store.save_study` has written it.
+    """Read the index that `Store.save_study` has written.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is not named after its recipe.
     """
     try:
         study = Study.from_json(path.read_bytes(), where=str(path))
@@ -136,5 +135,5 @@ def read_study(path: Path) -> Study:
             raise UserError(f"is the recipe '{study.name}', and not of that name", where=str(path))
         return study
     except UserError as error:
-        hint = "run the recipe again to write it anew, or delete it"
+        hint = "run the recipe again to replace it, or delete it"
         raise UserError(error.what, where=error.where, hint=hint) from error

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from xstilts.errors import UserError
 from xstilts.model.shape import NewEncoder
 from xstilts.study.checks import expand_groups
-from xstilts.study.defaults import resolve_training, scored_languages
+from xstilts.study.defaults import PRECISION, resolve_training, scored_languages
 from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
@@ -127,7 +127,7 @@ class Planner:
         self.trainings += 1
         training = resolve_training(phase.settings.over(self.recipe.settings), mixture, self.tasks, role)
         snapshots = phase.snapshots if phase.average_checkpoints else None
-        training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.heads_from})
+        training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.new_head_seed})
         content = training.identity()
         for part, row in zip(mixture, content["parts"], strict=True):
             task = self.tasks[part.task]
@@ -177,7 +177,7 @@ class Planner:
             head=self._head(state, task),
             languages=self._languages(name),
             max_length=settings.max_length or task.max_length,
-            precision=settings.precision or "fp32",
+            precision=settings.precision or PRECISION,
             limit=settings.limit,
         )
         content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}

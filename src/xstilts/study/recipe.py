@@ -15,44 +15,44 @@ from xstilts.utils.yaml import PartError
 
 
 class Start(Strict):
-    """One of several encoders of a study, with settings that hold for it alone."""
+    """One of several encoders of a study, with settings of its own."""
 
     encoder: PathText | NewEncoder
     settings: Settings = Settings()
-    """Above the recipe's own, below the phases'."""
+    """They override the recipe's; a phase's override them."""
 
 
 Keep = Literal["all", "intermediate", "none"]
-"""Which encoders stay on the disk once all that starts from them is done."""
+"""Which encoders stay on the disk when the steps that start from them are done."""
 
 
 class Recipe(Strict):
-    """A study: an encoder, phases with choices, seeds, and what is scored at the end."""
+    """A study: an encoder, phases with choices, seeds, and the tasks to evaluate."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     encoder: PathText | NewEncoder | None = None
-    """Hub id (`name@revision`), folder (`{data}` stands for the data folder), or the shape of a new encoder."""
+    """A Hub id (`name@revision`), a folder (`{data}` is the data folder), or the shape of a new encoder."""
     encoders: dict[Name, Start] | None = Field(default=None, min_length=2)
-    """Several in its place, by the names that reports give them: each is a study of its own, with its own baseline."""
+    """Several encoders, by the names that reports give them; each has its own branches and its own baseline."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     evaluate: Names
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     settings: Settings = Settings()
-    """For all phases, below the phases' own."""
+    """For all phases; a phase's own override them."""
     languages: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Only these are scored; all languages of a task by default."""
+    """The languages that are scored; by default all of a task."""
     missing: Literal["error", "skip"] = "error"
-    """What to do about languages whose files are not there."""
+    """Whether a language without files is an error or is left out."""
     use: tuple[PathText, ...] = ()
-    """YAML files with tasks of one's own, beside the recipe."""
+    """YAML files with the user's own tasks, beside the recipe."""
     keep: Keep = "intermediate"
-    """Which encoders stay on the disk: all, those that a later training starts from, or none."""
+    """`intermediate`: those that a later training starts from."""
     trust_remote_code: str | None = None
-    """Name of the encoder whose own code may be run."""
+    """The encoder whose own code may run, by its name."""
     _document: strict_yaml.Document | None = PrivateAttr(None)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
+    def _check(self) -> Recipe:
         for i in duplicates(self.seeds):
             raise PartError(f"seeds names {self.seeds[i]} twice", "seeds", i)
         for i in duplicates(phase.name for phase in self.phases):
@@ -68,13 +68,13 @@ class Recipe(Strict):
             raise PartError("must be the name of the encoder", "trust_remote_code")
         return self
 
-    def where(self, *place: str | int) -> str:
-        """A place in the recipe, as error messages want it: with file and line if it was read from a file."""
-        return self._document.where(place) if self._document else f"{self.name}: {strict_yaml.dotted(place)}"
+    def where(self, *path: str | int) -> str:
+        """A part of the recipe for a message: with file and line if it was read from a file."""
+        return self._document.where(path) if self._document else f"{self.name}: {strict_yaml.dotted(path)}"
 
     @property
     def starts(self) -> Mapping[str, Start]:
-        """The encoders that the study starts from, by name; a single one has none."""
+        """The encoders that the study starts from, by name; the name of a single one is empty."""
         if self.encoders is not None:
             return self.encoders
         assert self.encoder is not None, "one of the two is there"

@@ -1,4 +1,4 @@
-"""A step of a plan: one piece of work, with every setting decided."""
+"""A step of a plan: create, train, merge or evaluate, with every setting given."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ Kind = Literal["create", "train", "merge", "evaluate"]
 
 
 class Merging(Strict):
-    """How one encoder is made of those that the parents have trained, with the heads of these tasks."""
+    """How the encoders of the parents are merged into one."""
 
     how: Literal["checkpoints", "mean", "vectors"]
-    """`checkpoints` is the mean that its only parent has kept, `vectors` adds up what the parents changed."""
+    """`checkpoints`: the mean along its only parent's training; `vectors`: the sum of what the parents changed."""
     scale: float | None = None
+    """Multiplies the sum of `vectors`."""
     heads: tuple[str, ...] = ()
+    """The tasks whose heads are merged too."""
 
 
 class Scoring(Strict):
-    """The settings of one evaluation, every one decided."""
+    """The settings of one evaluation, all of them given."""
 
     task: str
     head: int | None
-    """Which head of the parent training's; None for tasks that need none of these."""
+    """Position of the parent training's head; None for a task without a trained head."""
     languages: tuple[str, ...]
     max_length: int
     precision: Literal["fp32", "bf16"]
@@ -35,17 +37,16 @@ class Scoring(Strict):
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work. Its id is a hash of all that decides its outcome but the content of the data files.
-
-    `parents` are the steps whose encoders it starts from: none for the recipe's own encoder, several for a merge.
-    `seed` is None only for what no seed of the study has touched, or more than one.
-    """
+    """One unit of work of a study."""
 
     id: str
+    """A hash of everything that decides its outcome but the content of data files; see `identity.step_id`."""
     kind: Kind
     parents: tuple[str, ...]
+    """The steps whose encoders it starts from: none for the recipe's encoder, several for a merge."""
     encoder: str
     seed: int | None
+    """None if it depends on no seed of the study, or on several."""
     title: str
     training: Training | None = None
     scoring: Scoring | None = None
@@ -54,17 +55,17 @@ class Step:
 
     @property
     def parent(self) -> str | None:
-        """The first of the steps that it starts from."""
+        """The first parent."""
         return self.parents[0] if self.parents else None
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The tasks whose heads lie beside its encoder."""
+        """The tasks whose heads are saved with its encoder."""
         return self.merging.heads if self.merging else tuple(part.task for part in self.parts)
 
     @property
     def parts(self) -> tuple[Learned, ...]:
-        """The tasks it trains on, none if it is no training."""
+        """The tasks that it trains on; empty if it is no training."""
         return self.training.parts if self.training else ()
 
     @property
@@ -74,9 +75,9 @@ class Step:
 
     def row(self) -> dict[str, Any]:
         """The step as JSON."""
-        known = {"id": self.id, "kind": self.kind, "title": self.title, "parent": self.parent, "seed": self.seed}
+        row = {"id": self.id, "kind": self.kind, "title": self.title, "parent": self.parent, "seed": self.seed}
         for name in ("training", "scoring", "new", "merging"):
             value = getattr(self, name)
             if value is not None:
-                known[name] = value.model_dump(mode="json")
-        return known | ({"parents": list(self.parents)} if self.merging else {})
+                row[name] = value.model_dump(mode="json")
+        return row | ({"parents": list(self.parents)} if self.merging else {})
