@@ -35,7 +35,7 @@ def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: 
     steps = {path.parent for path in study.out.glob("steps/*/encoder")}
     left = sum(path.stat().st_size for step in steps for path in step.rglob("*") if path.is_file())
     assert said["encoders"] == len(steps) == 2
-    assert left < said["kept_bytes"] < left + 2 * disk_usage.NOTES
+    assert left < said["kept_bytes"] < left + 2 * disk_usage.LOG_BYTES
 
 
 def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
@@ -48,9 +48,7 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", 'encoder: "{data}/nowhere" #')
     said = study.call("plan", study.folder / "recipe.yaml")
     assert (said.code, said.err) == (0, "")
-    assert (
-        "disk: at most 36 bytes a parameter of {data}/nowhere, which is not here to be counted: 1 encoder" in said.out
-    )
+    assert "disk: at most 36 bytes per parameter of {data}/nowhere, which is not on this machine: 1 encoder" in said.out
     numbers = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)
     assert numbers["disk"]["kept_bytes"] is None and numbers["trainings"] == 1
 
@@ -59,23 +57,23 @@ def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files
     study.edit("recipe.yaml", "encoder: ", "encoder: some/encoder #")
     study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}")
     said = study.call("plan", study.folder / "recipe.yaml").out
-    assert "at most 48 bytes a parameter of some/encoder" in said, said
+    assert "at most 48 bytes per parameter of some/encoder" in said, said
     assert "2 encoders kept, 4 bytes each, and 40 for" in said, said
     assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"] == {
-        "encoder": "some/encoder", "encoders": 2, "passing": 0, "parameters": None, "kept_bytes": None,
-        "passing_bytes": None, "checkpoint_bytes": None,
-        "checkpoint_bytes_a_parameter": 40, "besides": ["token features", "predictions"],
+        "encoder": "some/encoder", "encoders": 2, "temporary": 0, "parameters": None, "kept_bytes": None,
+        "temporary_bytes": None, "checkpoint_bytes": None,
+        "checkpoint_bytes_per_parameter": 40, "not_counted": ["token features", "predictions"],
     }  # fmt: skip
 
 
 def test_what_stays_is_what_the_recipe_keeps(study: Files) -> None:
     """A target after an intermediate training (which is the other branch's target): by default only the first stays."""
     study.edit("recipe.yaml", "phases:", "phases:\n  - {name: first, choices: [[], [mine]]}")
-    for keep, kept, passing in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
+    for keep, kept, temporary in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
         study.edit("recipe.yaml", "keep: all", f"keep: {keep}")
         said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
-        assert (said["encoders"], said["passing"]) == (kept, passing), keep
-        assert (said["kept_bytes"] > 0, said["passing_bytes"] > 0) == (kept > 0, passing > 0)
+        assert (said["encoders"], said["temporary"]) == (kept, temporary), keep
+        assert (said["kept_bytes"] > 0, said["temporary_bytes"] > 0) == (kept > 0, temporary > 0)
         study.edit("recipe.yaml", f"keep: {keep}", "keep: all")
 
 
@@ -92,7 +90,7 @@ def test_broken_weights_are_not_counted(study: Files, encoder_folder: Path, cont
     (folder / "config.json").write_bytes((encoder_folder / "config.json").read_bytes())
     (folder / "model.safetensors").write_bytes(content)
     study.edit("recipe.yaml", str(encoder_folder), str(folder))
-    assert "not here to be counted" in study.call("plan", study.folder / "recipe.yaml").out
+    assert "not on this machine" in study.call("plan", study.folder / "recipe.yaml").out
 
 
 def test_an_encoder_of_the_hub_is_counted_where_it_was_fetched_before(
@@ -100,7 +98,7 @@ def test_an_encoder_of_the_hub_is_counted_where_it_was_fetched_before(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     study.edit("recipe.yaml", str(encoder_folder), "some/encoder")
-    assert "not here to be counted" in study.call("plan", study.folder / "recipe.yaml").out
+    assert "not on this machine" in study.call("plan", study.folder / "recipe.yaml").out
     cached = tmp_path / "hub/models--some--encoder"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs/main").write_text("abc")

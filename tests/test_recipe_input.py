@@ -99,7 +99,7 @@ WRONG = {
     ),
     "no scales": ("recipe.yaml", "seeds: [1]", "scales: mini", [":3: scales", "must be a mapping"]),
     "no scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: 3}", [":3: scales.mini", "must be a mapping"]),
-    "name of a scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: {name: x}}", [":3: scales.mini.name", "nothing"]),
+    "name of a scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: {name: x}}", [":3: scales.mini.name", "cannot be changed by a scale"]),
     "key of a scale": ("recipe.yaml", "seeds: [1]", "scales: {mini: {seed: [1]}}", ["did you mean 'seeds'?"]),
     "one to merge": ("recipe.yaml", "each: [mine]", "choices: [{merge: [[mine]]}]", ["merge", "2 items, got 1"]),
     "a chain of one": ("recipe.yaml", "each: [mine]", "choices: [{chain: [[mine]]}]", ["chain", "2 items, got 1"]),
@@ -170,7 +170,7 @@ def test_a_mistake_is_told_with_its_place(wrong: Files, name: str) -> None:
 
 SHAPES = {
     "no training text": ("{text: untrained}", ":2: encoder.text: 'untrained' has no training data"),
-    "layer": ("{text: play-text, layers: 2}", ":2: encoder.layers: the encoder has 2, but the task 'deep' looks at"),
+    "layer": ("{text: play-text, layers: 2}", ":2: encoder.layers: the encoder has 2, but the task 'deep' pools"),
 }
 
 

@@ -59,7 +59,7 @@ def test_the_papers_table_2_is_laid_out_without_data_or_weights(tmp_path: Path) 
     said = json.loads(without_torch("plan", "paper-table2", "--json", "--data", tmp_path))
     assert (said["trainings"], said["trainings_before_folding"]) == (417, 477)
     assert "mnli: training data" in said["absent"] and "tatoeba: all languages" in said["absent"]
-    assert (said["disk"]["encoders"], said["disk"]["passing"], said["done"]) == (57, 1, [])
+    assert (said["disk"]["encoders"], said["disk"]["temporary"], said["done"]) == (57, 1, [])
 
 
 def test_chains_in_every_order_stand_beside_random_ones() -> None:

@@ -1,8 +1,9 @@
-"""Checks of a recipe: names, languages, tokenizers, and whether its parts fit one another."""
+"""Checks of a recipe: names, languages, tokenizers, size, and whether each task can be trained and scored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from xstilts.tasks.task import Task
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import expand_user
 
+MAX_STEPS = 100_000
+"""Trainings and evaluations that a recipe may ask for, before equal ones are folded."""
+
 
 def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
-    """Note every unknown task or group; the document may still have mistakes of other kinds."""
+    """Note every unknown task or group; the document may still have other mistakes."""
     value = document.value
     named: list[tuple[strict_yaml.KeyPath, Any]] = [(("evaluate",), value.get("evaluate"))]
     for p, phase in enumerate(value.get("phases") or ()):
@@ -30,14 +34,14 @@ def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found
                     parts = mixture if isinstance(mixture, list) else [mixture]
                     names = [part.get("task") if isinstance(part, dict) else part for part in parts]
                     named.append((("phases", p, "choices", c), names))
-    for place, start in _named_encoders(value):
+    for path, start in _named_encoders(value):
         if isinstance(start, dict):
-            named.append(((*place, "text"), start.get("text")))
-    for place, names in named:
-        known = [*tasks, *GROUPS] if place[-1] in ("evaluate", "each") else list(tasks)
+            named.append(((*path, "text"), start.get("text")))
+    for path, names in named:
+        known = [*tasks, *GROUPS] if path[-1] in ("evaluate", "each") else list(tasks)
         for name in strings_in(names):
             if name not in known:
-                found.add(f"unknown task '{name}'", where=document.where(place), hint=nearest(name, known))
+                found.add(f"unknown task '{name}'", where=document.where(path), hint=nearest(name, known))
 
 
 def expand_groups(names: tuple[str, ...]) -> list[str]:
@@ -46,7 +50,7 @@ def expand_groups(names: tuple[str, ...]) -> list[str]:
 
 
 def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.KeyPath, str, str]]:
-    """Tasks that cannot be what the recipe asks of them: each with its place, what is wrong, and a hint."""
+    """Tasks that cannot be trained or scored as the recipe says: where in the recipe, what is wrong, and a hint."""
     evaluated = expand_groups(recipe.evaluate)
     for i, group in enumerate(recipe.evaluate):
         for name in expand_groups((group,)):
@@ -62,12 +66,14 @@ def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[
                 (("phases", p, "choices", c), *wrong) for name in names for wrong in _training_problems(tasks[name])
             )
         for i, group in enumerate(phase.each or ()):
-            own = [name for name in expand_groups((group,)) if name in evaluated and tasks[name].trainable]
-            yield from ((("phases", p, "each", i), *wrong) for name in own for wrong in _training_problems(tasks[name]))
+            names = [name for name in expand_groups((group,)) if name in evaluated and tasks[name].trainable]
+            yield from (
+                (("phases", p, "each", i), *wrong) for name in names for wrong in _training_problems(tasks[name])
+            )
 
 
 def _training_problems(task: Task) -> Iterator[tuple[str, str]]:
-    """What keeps a task from being trained on."""
+    """Why a task cannot be trained, with a hint."""
     if not task.trainable:
         yield f"the task '{task.name}' has no training data", ""
     elif task.format.head.kind == "mean":
@@ -77,8 +83,8 @@ def _training_problems(task: Task) -> Iterator[tuple[str, str]]:
 def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
     """Note every mistake of a recipe whose types and names are right."""
     _check_languages(recipe, tasks, found)
-    for place, what, hint in unusable_tasks(recipe, tasks):
-        found.add(what, where=recipe.where(*place), hint=hint)
+    for path, what, hint in unusable_tasks(recipe, tasks):
+        found.add(what, where=recipe.where(*path), hint=hint)
     evaluated = expand_groups(recipe.evaluate)
     for p, phase in enumerate(recipe.phases):
         for name in phase.each or ():
@@ -87,13 +93,15 @@ def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) ->
                 found.add(f"'{name}' is not evaluated", where=where, hint="name it in `evaluate` or remove it here")
         if phase.average_runs and len(recipe.seeds) == 1:
             where = recipe.where("phases", p, "average")
-            found.add("there is one run only, for the recipe has one seed", where=where, hint="give it more `seeds`")
-    for place, shape in _shapes(recipe):
-        _check_new(shape, place, recipe, tasks, found)
+            found.add(
+                "there is only one run, because the recipe has one seed", where=where, hint="give it more `seeds`"
+            )
+    for path, shape in _new_encoders(recipe):
+        _check_new_encoder(shape, path, recipe, tasks, found)
 
 
-def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:
-    """The new encoders of a recipe, each with its place."""
+def _new_encoders(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:
+    """The new encoders of a recipe, and where it has them."""
     for name, start in recipe.starts.items():
         if isinstance(start.encoder, NewEncoder):
             yield (("encoders", name, "encoder") if recipe.encoders else ("encoder",)), start.encoder
@@ -102,24 +110,24 @@ def _shapes(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:
 def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
     evaluated = expand_groups(recipe.evaluate)
     known = {code for name in evaluated for code in tasks[name].all_languages}
-    wanted = recipe.languages or ()
-    for i, language in enumerate(wanted):
+    chosen = recipe.languages or ()
+    for i, language in enumerate(chosen):
         if language not in known:
             where = recipe.where("languages", i)
             found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))
-    if not wanted or found.errors:
+    if not chosen or found.errors:
         return
     for name in evaluated:
-        if not set(wanted) & set(tasks[name].all_languages):
+        if not set(chosen) & set(tasks[name].all_languages):
             hint = f"add one of {', '.join(tasks[name].all_languages)}, or do not evaluate it"
             found.add(f"the evaluated task '{name}' has none of these", where=recipe.where("languages"), hint=hint)
 
 
-def _check_new(
-    shape: NewEncoder, place: strict_yaml.KeyPath, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
+def _check_new_encoder(
+    shape: NewEncoder, path: strict_yaml.KeyPath, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
 ) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
-    where = recipe.where(*place, "text")
+    where = recipe.where(*path, "text")
     if shape.given is not None:
         pass
     elif shape.text not in raw:
@@ -129,20 +137,20 @@ def _check_new(
         found.add(f"'{shape.text}' has no training data", where=where, hint=nearest("", texts))
     for task in (tasks[name] for name in expand_groups(recipe.evaluate)):
         if (task.format.head.layer or 0) > shape.layers:
-            what = f"the encoder has {shape.layers}, but the task '{task.name}' looks at layer {task.format.head.layer}"
-            found.add(what, where=recipe.where(*place, "layers"), hint="lower the task's `layer`")
+            what = f"the encoder has {shape.layers}, but the task '{task.name}' pools layer {task.format.head.layer}"
+            found.add(what, where=recipe.where(*path, "layers"), hint="lower the task's `layer`")
 
 
 def check_tokenizers(recipe: Recipe, found: Collector) -> None:
     """Note every given tokenizer of a new encoder that is not on this machine or cannot be used."""
-    for place, shape in _shapes(recipe):
+    for path, shape in _new_encoders(recipe):
         if shape.given is not None:
             with found.catch():
-                _check_tokenizer(shape.given, recipe.where(*place, "tokenizer"))
+                _check_tokenizer(shape.given, recipe.where(*path, "tokenizer"))
 
 
 def _check_tokenizer(name: str, where: str) -> None:
-    """See without loading it whether a tokenizer can be given; `{data}` in its name is known only to a run."""
+    """Refuse a tokenizer that is not on this machine, without loading it; only a run knows the folder `{data}`."""
     try:
         folder = Path(expand_user(name))
     except UserError as error:
@@ -160,15 +168,36 @@ def _check_tokenizer(name: str, where: str) -> None:
 
 
 def strings_in(value: Any) -> list[str]:
-    """The strings of a list, or of one string; what else is there is for the typed model to refuse."""
+    """The strings of a list, or one string; the typed model refuses everything else."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
 
 
 def _named_encoders(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyPath, Any]]:
-    """The encoders that a recipe names, each with its place; the document may still have mistakes."""
+    """The encoders of a recipe that may still have mistakes, and where it has them."""
     if value.get("encoder") is not None:
         yield ("encoder",), value["encoder"]
     several = value.get("encoders")
     for name, start in several.items() if isinstance(several, dict) else ():
         if isinstance(start, dict):
             yield ("encoders", name, "encoder"), start.get("encoder")
+
+
+def check_size(recipe: Recipe) -> None:
+    """Refuse a recipe with too many branches to plan: the choices of its phases multiply.
+
+    Raises:
+        UserError: it asks for more than `MAX_STEPS` trainings and evaluations.
+    """
+    phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
+    branches = prod(map(len, phases))
+    trainings = sum(
+        branches // len(choices) * sum(len(mixtures_of(choice)) for choice in choices) for choices in phases
+    )
+    ends = branches * len(expand_groups(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
+    steps = len(recipe.starts) * len(recipe.seeds) * (trainings + ends)
+    if max(branches, steps) > MAX_STEPS:
+        raise UserError(
+            f"asks for more than {MAX_STEPS:,} trainings and evaluations, before equal ones are folded",
+            where=recipe.where("phases"),
+            hint="give fewer choices: those of all phases are multiplied",
+        )

@@ -1,14 +1,11 @@
-"""Defaults: the settings and languages that a recipe leaves open, and the size limit of a recipe."""
+"""Defaults: the settings and languages that a recipe leaves open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Literal
 
-from xstilts.errors import UserError
-from xstilts.study.checks import expand_groups
-from xstilts.study.phase import Mixture, Settings, mixtures_of
+from xstilts.study.phase import Mixture, Settings
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, WIDE
 from xstilts.tasks.task import Task
@@ -25,8 +22,6 @@ WEIGHT_DECAY = 0.01
 PATIENCE = 30
 """Evaluations in a row without a new best after which a training stops (jiant's scripts for the paper)."""
 PRECISION: Literal["fp32", "bf16"] = "fp32"
-MAX_STEPS = 100_000
-"""Trainings and evaluations that a recipe may ask for, before equal ones are folded."""
 
 
 def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
@@ -58,24 +53,3 @@ def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, T
         patience=settings.patience or PATIENCE,
         mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
     )
-
-
-def check_size(recipe: Recipe) -> None:
-    """Refuse a recipe with too many branches to plan: the choices of its phases multiply.
-
-    Raises:
-        UserError: it asks for more than `MAX_STEPS` trainings and evaluations.
-    """
-    phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
-    branches = prod(map(len, phases))
-    trainings = sum(
-        branches // len(choices) * sum(len(mixtures_of(choice)) for choice in choices) for choices in phases
-    )
-    ends = branches * len(expand_groups(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
-    steps = len(recipe.starts) * len(recipe.seeds) * (trainings + ends)
-    if max(branches, steps) > MAX_STEPS:
-        raise UserError(
-            f"asks for more than {MAX_STEPS:,} trainings and evaluations, before equal ones are folded",
-            where=recipe.where("phases"),
-            hint="give fewer choices: those of all phases are multiplied",
-        )

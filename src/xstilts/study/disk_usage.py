@@ -1,4 +1,4 @@
-"""What a study keeps on the disk at most: encoders, and the checkpoint of a training under way; loads no weights."""
+"""Estimates how much disk a study takes at most: encoders and the checkpoint of a training; loads no weights."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.utils.models import expand_user
 
-WEIGHT, CHECKPOINT, MEAN = 4, 2 * 16, 2 * 4
-"""Bytes a parameter: of an encoder that is kept in float32; of a checkpoint, which has weights, two moments of Adam's
-and the best weights, and is written beside the one before; of the mean that some trainings have in theirs."""
-LABELS = 2000
-"""Tags that a task is taken to have where they are those of its training data (the paper's CCG has 1,363)."""
-NOTES = 2**16
-"""Bytes of a step's log, of what is noted of it, and of the headers of its weights, at most."""
-PIECE = 100
-"""Bytes of a byte-pair piece of a new tokenizer in its file, at most."""
-BESIDES = ("token features", "predictions")
+WEIGHT_BYTES, CHECKPOINT_BYTES, MEAN_BYTES = 4, 2 * 16, 2 * 4
+"""Bytes per parameter. An encoder is saved in float32. A checkpoint has the weights, Adam's two moments and the best
+weights, and is written beside the one before; that of some trainings has the mean of the weights too."""
+MAX_LABELS = 2000
+"""Labels of a task whose labels come from its training data, at most (CCG in the paper has 1,363)."""
+LOG_BYTES = 2**16
+"""Bytes of a step's log, its records and the headers of its weights, at most."""
+PIECE_BYTES = 100
+"""Bytes of a piece in the file of a new byte-pair tokenizer, at most."""
+NOT_COUNTED = ("token features", "predictions")
 
 
 @dataclass(frozen=True)
 class Size:
-    """An encoder: its parameters with the language-model head, its width, the bytes of its other files."""
+    """The size of an encoder: parameters with the language-model head, hidden size, bytes of its other files."""
 
     parameters: int
     width: int
@@ -39,102 +39,106 @@ class Size:
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """What a plan takes at most, in bytes; None where the encoder is not here to be counted."""
+    """How much disk a plan takes at most, in bytes; None if the encoder is not on this machine."""
 
     encoder: str
     encoders: int
-    passing: int = 0
-    """Encoders beside those that are kept, for as long as something starts from them; of one worker."""
+    temporary: int = 0
+    """Encoders that a worker keeps only until the steps that start from them are done."""
     parameters: int | None = None
     kept_bytes: int | None = None
-    passing_bytes: int | None = None
+    temporary_bytes: int | None = None
     checkpoint_bytes: int | None = None
-    checkpoint_bytes_a_parameter: int = 0
-    besides: tuple[str, ...] = BESIDES
-    """What comes on top, for its size is not known before it is there."""
+    checkpoint_bytes_per_parameter: int = 0
+    not_counted: tuple[str, ...] = NOT_COUNTED
+    """What comes on top, of a size that is not known before a run."""
 
     def to_json(self) -> dict[str, Any]:
         """As `xstilts plan --json` prints it, under `disk`."""
         return asdict(self)
 
     def line(self) -> str:
-        """The same in a line."""
+        """The same in one line."""
         kept = f"{self.encoders} encoder{'' if self.encoders == 1 else 's'}"
-        under_way = "for the checkpoint of the training under way"
-        more = f"{', '.join(self.besides[:-1])} and {self.besides[-1]} come on top"
-        now = f"{self.passing} more while {'it is' if self.passing == 1 else 'they are'} used, " if self.passing else ""
-        if self.kept_bytes is None or self.checkpoint_bytes is None or self.passing_bytes is None:
-            total = WEIGHT * (self.encoders + self.passing) + self.checkpoint_bytes_a_parameter
+        used = f"{self.temporary} more while {'it is' if self.temporary == 1 else 'they are'} used, "
+        temporary = used if self.temporary else ""
+        checkpoint = "for the checkpoint of the running training"
+        on_top = f"{', '.join(self.not_counted[:-1])} and {self.not_counted[-1]} come on top"
+        if self.kept_bytes is None or self.checkpoint_bytes is None or self.temporary_bytes is None:
+            per_parameter = self.checkpoint_bytes_per_parameter
+            total = WEIGHT_BYTES * (self.encoders + self.temporary) + per_parameter
             return (
-                f"disk: at most {total} bytes a parameter of {self.encoder}, which is not here to be counted: "
-                f"{kept} kept, {now}{WEIGHT} bytes each, and {self.checkpoint_bytes_a_parameter} {under_way}; {more}"
+                f"disk: at most {total} bytes per parameter of {self.encoder}, which is not on this machine: "
+                f"{kept} kept, {temporary}{WEIGHT_BYTES} bytes each, and {per_parameter} {checkpoint}; {on_top}"
             )
         each = f" of {format_bytes(self.kept_bytes / self.encoders)}" if self.encoders else ""
-        total = self.kept_bytes + self.passing_bytes + self.checkpoint_bytes
+        total = self.kept_bytes + self.temporary_bytes + self.checkpoint_bytes
         return (
-            f"disk: at most {format_bytes(total)}: {kept}{each} kept, {now}"
-            f"{format_bytes(self.checkpoint_bytes)} {under_way}; {more}"
+            f"disk: at most {format_bytes(total)}: {kept}{each} kept, {temporary}"
+            f"{format_bytes(self.checkpoint_bytes)} {checkpoint}; {on_top}"
         )
 
 
 def estimate(plan: Plan, data: Path | None) -> list[DiskUsage]:
-    """Count what a plan takes, as if none of it were there, for each of its encoders."""
+    """How much disk a plan takes for each of its encoders if no step is done yet."""
     return [_estimate(part, data) for part in plan.parts.values() or [plan]]
 
 
 def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
     name = plan.recipe.encoder
     assert name is not None, "a part has one encoder"
-    made = [step for step in plan.steps.values() if step.kind != "evaluate"]
-    size = _new(name) if isinstance(name, NewEncoder) else _there(name.replace("{data}", str(data or "{data}")))
-    said = "a new encoder" if isinstance(name, NewEncoder) else name
-    each = {
-        step.id: CHECKPOINT + MEAN * (step.training.snapshots is not None)
-        for step in made if step.training is not None
+    steps = [step for step in plan.steps.values() if step.kind != "evaluate"]
+    if isinstance(name, NewEncoder):
+        label, size = "a new encoder", _new_encoder(name)
+    else:
+        label, size = name, _saved_encoder(name.replace("{data}", str(data or "{data}")))
+    checkpoint = {
+        step.id: CHECKPOINT_BYTES + MEAN_BYTES * (step.training.snapshots is not None)
+        for step in steps if step.training is not None
     }  # fmt: skip
-    kept = {step.id: copies(step) for step in made if plan.keeps_encoder(step)}
-    passing = _deepest(plan, {step.id: copies(step) for step in made if step.id not in kept})
-    words = isinstance(name, NewEncoder) and name.tokenizer == "words"  # which may be of any length
-    counted = DiskUsage(said, sum(kept.values()), sum(passing.values()),
-                   checkpoint_bytes_a_parameter=max(each.values(), default=0),
-                   besides=("the tokenizer's words", *BESIDES) if words else BESIDES)  # fmt: skip
+    kept = {step.id: num_encoders(step) for step in steps if plan.keeps_encoder(step)}
+    temporary = _largest_temporary(plan, {step.id: num_encoders(step) for step in steps if step.id not in kept})
+    words = isinstance(name, NewEncoder) and name.tokenizer == "words"  # words may be of any length
+    counted = DiskUsage(label, sum(kept.values()), sum(temporary.values()),
+                   checkpoint_bytes_per_parameter=max(checkpoint.values(), default=0),
+                   not_counted=("the tokenizer's words", *NOT_COUNTED) if words else NOT_COUNTED)  # fmt: skip
     if size is None:
         return counted
-    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in made}
+    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in steps}
 
     def bytes_of(encoders: Mapping[str, int]) -> int:
-        return sum((WEIGHT * whole[id] + size.others + NOTES) * number for id, number in encoders.items())
+        return sum((WEIGHT_BYTES * whole[id] + size.others + LOG_BYTES) * number for id, number in encoders.items())
 
     return replace(
         counted,
         parameters=size.parameters,
         kept_bytes=bytes_of(kept),
-        passing_bytes=bytes_of(passing),
-        checkpoint_bytes=max((whole[id] * bytes for id, bytes in each.items()), default=0),
+        temporary_bytes=bytes_of(temporary),
+        checkpoint_bytes=max((whole[id] * bytes for id, bytes in checkpoint.items()), default=0),
     )
 
 
-def _deepest(plan: Plan, passing: Mapping[str, int]) -> dict[str, int]:
-    """Of encoders that do not stay, those that are there at once at most: the most from a first to a last step."""
+def _largest_temporary(plan: Plan, temporary: Mapping[str, int]) -> dict[str, int]:
+    """The temporary encoders along the chain of steps that has most of them: so many are on the disk at once."""
     most: dict[str, dict[str, int]] = {}
     for step in plan.steps.values():  # parents first
-        before = [most[id] for id in step.parents]
-        joined = {id: number for some in before for id, number in some.items()}
-        most[step.id] = joined | ({step.id: passing[step.id]} if step.id in passing else {})
+        parents = [most[id] for id in step.parents]
+        joined = {id: number for some in parents for id, number in some.items()}
+        most[step.id] = joined | ({step.id: temporary[step.id]} if step.id in temporary else {})
     return max(most.values(), key=lambda some: sum(some.values()), default={})
 
 
-def copies(step: Step) -> int:
-    """Encoders that a step keeps: the mean of a training is one more, whose files the step that scores it shares."""
+def num_encoders(step: Step) -> int:
+    """How many encoders a step saves: a training whose weights are averaged saves the mean for its merge step, too."""
     if step.merging is not None and step.merging.how == "checkpoints":
         return 0
     return 2 if step.training is not None and step.training.snapshots is not None else 1
 
 
 def _heads(plan: Plan, step: Step, width: int) -> int:
-    """Parameters of the heads that a training draws."""
+    """Parameters of the heads that a step saves."""
     forms = [plan.tasks[name].format for name in step.heads]
-    return sum(_head(form.head, width, LABELS if form.open else form.head.outputs) for form in forms)
+    return sum(_head(form.head, width, MAX_LABELS if form.open else form.head.outputs) for form in forms)
 
 
 def _head(head: HeadSpec, width: int, outputs: int) -> int:
@@ -142,20 +146,20 @@ def _head(head: HeadSpec, width: int, outputs: int) -> int:
     return {"pooled": 2 * (width * width + width) + last, "token": last, "span": 2 * width + 2}.get(head.kind, 0)
 
 
-def _new(shape: NewEncoder) -> Size | None:
-    """A new encoder, with as many pieces as it may have; see `scratch.create`. None if its tokenizer is given."""
+def _new_encoder(shape: NewEncoder) -> Size | None:
+    """A new encoder with a full vocabulary, see `new_encoder.create`; None if its tokenizer is given."""
     if shape.given is not None:
         return None
     h, pieces = shape.hidden, shape.vocabulary
     dense, norm = h * h + h, 2 * h
-    words = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the one type
+    words = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the one token type
     block = 4 * dense + norm + (h * 4 * h + 4 * h) + (4 * h * h + h) + norm
-    head = dense + norm + pieces  # its matrix is the words'
-    return Size(words + shape.layers * block + head, h, PIECE * pieces * (shape.tokenizer != "words"))
+    head = dense + norm + pieces  # tied to the word table
+    return Size(words + shape.layers * block + head, h, PIECE_BYTES * pieces * (shape.tokenizer != "words"))
 
 
-def _there(name: str) -> Size | None:
-    """An encoder in a folder or in the Hub's cache; None if it is neither, or cannot be read."""
+def _saved_encoder(name: str) -> Size | None:
+    """An encoder in a folder or in the Hub's cache; None if it is in neither, or cannot be read."""
     folder = encoder_folder.place(expand_user(name))
     if folder is None:
         return None
@@ -163,21 +167,21 @@ def _there(name: str) -> Size | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         width = next((config[key] for key in ("hidden_size", "dim", "d_model") if key in config), 0)
-        return Size(sum(map(parameters, weights)), int(width), _others(folder)) if weights else None
+        return Size(sum(map(num_parameters, weights)), int(width), _other_bytes(folder)) if weights else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def _others(folder: Path) -> int:
+def _other_bytes(folder: Path) -> int:
     """Bytes of the tokenizer's files and of the configuration."""
     return sum(path.stat().st_size for path in folder.glob("*.json"))
 
 
-def parameters(path: Path) -> int:
-    """How many numbers a safetensors file holds.
+def num_parameters(path: Path) -> int:
+    """The number of parameters in a safetensors file.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is no safetensors file.
     """
     return sum(prod(_shape(tensor)) for tensor in encoder_folder.header(path).values())
 
@@ -190,7 +194,7 @@ def _shape(tensor: dict[str, Any]) -> Sequence[int]:
 
 
 def format_bytes(size: float) -> str:
-    """Bytes in a unit that suits them.
+    """A number of bytes in MB or GB.
 
     >>> format_bytes(3_140_000_000), format_bytes(220_000_000), format_bytes(85_000)
     ('3.1 GB', '0.22 GB', '0.09 MB')

@@ -10,8 +10,8 @@ from typing import Any
 
 from xstilts.data.availability import absent
 from xstilts.errors import Collector
-from xstilts.study.checks import expand_groups, unusable_tasks
-from xstilts.study.defaults import check_size, scored_languages
+from xstilts.study.checks import check_size, expand_groups, unusable_tasks
+from xstilts.study.defaults import scored_languages
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.planner import ALL, BASELINE, Planner, encoder_name, trains_on_own_data
 from xstilts.study.recipe import Recipe, Start
@@ -149,7 +149,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
 
     Raises:
         UserError: a task cannot be trained or scored as the recipe says, an evaluated task needs a head that no phase
-            trains, two branches have one name, or the recipe asks for more than `defaults.MAX_STEPS`.
+            trains, two branches have one name, or the recipe asks for more than `checks.MAX_STEPS`.
     """
     found = Collector()
     for place, what, hint in unusable_tasks(recipe, tasks):
