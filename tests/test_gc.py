@@ -119,7 +119,7 @@ def test_what_is_no_run_folder_of_this_version_is_not_touched(study: Files, mark
         study.write("store.json", mark)
     before = {path: path.stat().st_mtime_ns for path in study.folder.iterdir()}
     said = study.call("gc", "--out", study.folder, "--yes")
-    expected = f"is a run folder of format version {json.loads(mark)['version']}" if mark else "is not a run folder"
+    expected = f"(its format is {json.loads(mark)['version']}, this one reads" if mark else "is not a run folder"
     assert said.code == 2 and expected in said.err
     assert {path: path.stat().st_mtime_ns for path in study.folder.iterdir()} == before
 
@@ -135,7 +135,7 @@ def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: p
         monkeypatch.setattr(prune.shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             prune.remove(store, found)
-        assert {id for id in tiny | more if store.done(id)} == tiny
+        assert {id for id in tiny | more if store.state(id).has_results} == tiny
         monkeypatch.undo()
         prune.remove(store, prune.find(store))
     assert folders(two, "steps") == tiny

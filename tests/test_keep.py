@@ -7,6 +7,7 @@ import pytest
 
 from conftest import Files
 from xstilts.store.run_folder import Store
+from xstilts.store.step_record import StepState
 
 TWO = "phases:\n  - {name: first, choices: [[], [mine]], settings: {steps: 3}}"
 
@@ -24,7 +25,8 @@ def kept(study: Files) -> dict[str, bool]:
     for folder in sorted(study.out.glob("steps/*")):
         if (folder / "log.jsonl").exists():
             titles[store.title(folder.name)] = (folder / "encoder" / "model.safetensors").is_file()
-            assert store.finished(folder.name) and store.there(folder.name) == titles[store.title(folder.name)]
+            kept = titles[store.title(folder.name)]
+            assert store.state(folder.name) is (StepState.DONE if kept else StepState.DROPPED)
             assert bool(list(folder.glob("head-*"))) == titles[store.title(folder.name)]
     return titles
 
@@ -113,9 +115,9 @@ def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> 
     store = Store(two.out)
     first = next(path.name for path in two.out.glob("steps/*") if store.title(path.name) == FIRST)
     store.begin(first, {"title": "first: mine", "seed": 1})  # and then killed
-    assert not store.done(first) and store.finished(first)
+    assert store.state(first) is StepState.REBUILDING
     said = two.run()
     assert said.code == 0 and "[1/" not in said.err, "nothing needs it, so nothing is done"
     two.edit("recipe.yaml", "keep: none", "keep: intermediate")
     said = two.run()
-    assert "[1/1] first: mine" in said.err and store.there(first)
+    assert "[1/1] first: mine" in said.err and store.state(first) is StepState.DONE

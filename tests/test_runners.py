@@ -19,6 +19,7 @@ from xstilts.execution.runner import Resources, RunSpec, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
 from xstilts.store.retention import Retention
 from xstilts.store.run_folder import Store, opened
+from xstilts.store.step_record import StepState
 from xstilts.study.load import read
 from xstilts.study.plan import plan
 from xstilts.study.step import Step
@@ -231,11 +232,11 @@ def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: File
         with Retention(store).noted(first.study()):
             with Retention(store).noted(other.study()) as replaced:
                 Retention(store).tidy([training])
-                assert replaced and store.there(training), "the first run has yet to score it"
+                assert replaced and store.state(training) is StepState.DONE, "the first run has yet to score it"
             Retention(store).tidy([training])
-            assert store.there(training)
+            assert store.state(training) is StepState.DONE
         Retention(store).tidy([training])
-        assert not store.there(training)
+        assert store.state(training) is not StepState.DONE
     assert [path.name for path in study.out.glob("recipes/*")] == ["tiny.json"]
 
 
@@ -266,9 +267,9 @@ def test_steps_after_one_that_is_redone_are_waited_for(tmp_path: Path) -> None:
         redoing = threading.Thread(target=store.begin, args=("a", {"parent": None}))
         redoing.start()
         redoing.join(0.3)
-        assert redoing.is_alive() and store.done("b")
+        assert redoing.is_alive() and store.state("b").has_results
     redoing.join(10)
-    assert not redoing.is_alive() and not store.done("b")
+    assert not redoing.is_alive() and not store.state("b").has_results
 
 
 # --- the order --------------------------------------------------------------------------------------------------------

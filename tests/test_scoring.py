@@ -663,8 +663,8 @@ def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_p
 
 @pytest.mark.parametrize(("file", "content", "what"), [
     ("step.json", "{}", "does not say how many"),
-    ("step.json", "[]", "does not say how many"),
-    ("step.json", "{", "does not say how many"),
+    ("step.json", "[]", "cannot be read (delete the folder"),
+    ("step.json", "{", "cannot be read (delete the folder"),
     ("step.json", None, "cannot be read or written: No such file"),
     ("predictions.jsonl", '{"task": "made-up"}\n', "this is no prediction: language: Field required"),
     ("predictions.jsonl", None, "is gone (delete the folder"),

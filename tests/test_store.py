@@ -49,7 +49,7 @@ def test_all_that_came_of_a_step_is_undone_with_it(tmp_path: Path) -> None:
     for id, *parents in steps:
         step(store, id, *parents)
     begin(store, "a")
-    assert [id for id in ("other", "apart", "b", "merge", "score") if store.done(id)] == ["other", "apart"]
+    assert [id for id in ("other", "apart", "b", "merge", "score") if store.state(id).has_results] == ["other", "apart"]
     left = {path.parent.name for path in tmp_path.glob(f"steps/*/{CHECKPOINT}")}
     assert left == {"a", "other", "apart"}, "a step's own checkpoint is what it goes on from"
 
@@ -61,7 +61,7 @@ def test_a_step_that_names_itself_as_parent_ends_nothing(tmp_path: Path) -> None
     assert store.notes(study(("y", "b"))) == ["a, seed 1 ended at chance on its dev set (50.0; chance is 50.0)"]
     (store.step("b") / CHECKPOINT).touch()
     begin(store, "b", "a", "b")
-    assert not store.done("a") and (store.step("b") / CHECKPOINT).exists()
+    assert not store.state("a").has_results and (store.step("b") / CHECKPOINT).exists()
 
 
 def test_merges_of_merges_are_looked_at_once(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_damaged_row_says_nothing(tmp_path: Path, row: str) -> None:
     (store.step("a") / "step.json").write_text(row, encoding="utf-8")
     assert store.notes(study(("y", "score"))) == []
     begin(store, "a")
-    assert not store.done("score")
+    assert not store.state("score").has_results
 
 
 @pytest.mark.parametrize(

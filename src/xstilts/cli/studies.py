@@ -58,7 +58,7 @@ def plan(
 
     made = lay_out(*read(recipe, scale))
     store = existing(out) if (out / MARK).is_file() else None  # plans need no run folder
-    done = [id for id in made.steps if store.done(id)] if store else []
+    done = [id for id in made.steps if store.state(id).has_results] if store else []
     absent, disks = made.absent(data), disk_usage.estimate(made, data)
     hours = _hours(made, data) if probe else None
     if as_json:
@@ -245,13 +245,14 @@ def _report(
 ) -> None:
     from xstilts.report import layouts, render
     from xstilts.store.run_folder import existing
+    from xstilts.store.step_record import StepState
 
     layouts.check(layout, beside=beside)
     store = existing(folder)
     study = store.study(name)
     scores = store.scores(study)
     if not scores and format == "table":
-        done = sum(map(store.finished, study.steps))
+        done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: nothing is scored yet; done: {done} of {len(study.steps)} steps")
     elif layout == "significance":
         from xstilts.report.significance import compare  # numpy from here on

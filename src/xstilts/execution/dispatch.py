@@ -10,6 +10,7 @@ from xstilts.execution.preflight import Run
 from xstilts.execution.runner import Runner, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
 from xstilts.store.retention import Retention
+from xstilts.store.step_record import StepState
 from xstilts.study.step import Step
 
 
@@ -21,7 +22,7 @@ class Dispatcher:
         self.store, self.outcome, self.say = job.executor.store, job.outcome, job.executor.progress.say
         self.runner, self.total = runner, len(pending)
         self.steps = {step.id: step for step in pending}
-        self.again = {id for id in self.steps if self.store.finished(id)}
+        self.again = {id for id in self.steps if self.store.state(id) is not StepState.MISSING}
         self.scheduler = Scheduler(pending, runner.slots, self.encoder_inputs)
         self.under_way: dict[str, int] = {}
         """Steps and the places where they are done."""

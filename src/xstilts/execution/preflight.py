@@ -11,6 +11,7 @@ from xstilts.data.examples import check
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
+from xstilts.store.step_record import StepState
 from xstilts.study.step import Step
 
 
@@ -38,13 +39,13 @@ class Run:
         plan, store = self.executor.plan, self.executor.store
         left: set[str] = set()
         for step in plan.steps.values():
-            if not left.isdisjoint(step.parents) or not store.finished(step.id):
+            if not left.isdisjoint(step.parents) or store.state(step.id) is StepState.MISSING:
                 left.add(step.id)
         for step in reversed(plan.steps.values()):  # encoders that were removed, and are wanted
-            if plan.keeps_encoder(step) and not store.there(step.id):
+            if plan.keeps_encoder(step) and store.state(step.id) is not StepState.DONE:
                 left.add(step.id)
             if step.id in left:
-                left |= {id for id in plan.encoder_inputs(step) if not store.there(id)}
+                left |= {id for id in plan.encoder_inputs(step) if store.state(id) is not StepState.DONE}
         return [step for id, step in plan.steps.items() if id in left]
 
     # --- before anything is written -------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ class Run:
             device.device()
         ids = {step.id for step in pending}
         for step in self.executor.plan.steps.values():
-            if step.id not in ids and self.executor.store.done(step.id):
+            if step.id not in ids and self.executor.store.state(step.id).has_results:
                 now: dict[str, str] = {}
                 for located, _ in self.executor.inputs.splits(
                     [step], Collector()

@@ -19,6 +19,7 @@ from xstilts.errors import StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.store.run_folder import Store, opened
+from xstilts.store.step_record import StepState
 from xstilts.study.plan import Plan
 from xstilts.training.settings import CHECKPOINT
 from xstilts.utils.os_errors import as_user_error
@@ -106,7 +107,8 @@ class Worker:
             with as_user_error(executor.store.folder, SafetensorError), executor.store.claim(step.id) as ours:
                 if not ours:
                     return StepResult(step.id, "busy")
-                if executor.store.there(step.id) or (executor.store.finished(step.id) and not order.again):
+                state = executor.store.state(step.id)
+                if state is StepState.DONE or (state is not StepState.MISSING and not order.again):
                     return StepResult(step.id, "already")
                 executor.progress.step(order.number, order.total, step.name)
                 if step.kind == "train":

@@ -31,6 +31,7 @@ from xstilts.model.merging import link, merge
 from xstilts.model.new_encoder import create, given
 from xstilts.store.rows import Prediction, Score, means, write_rows
 from xstilts.store.run_folder import Store
+from xstilts.store.step_record import StepState
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split
@@ -101,7 +102,7 @@ class StepExecutor:
     def _standing(self, step: Step) -> None:
         """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
         for id in self.plan.encoder_inputs(step):
-            if not self.store.there(id):
+            if self.store.state(id) is not StepState.DONE:
                 what = "is no longer finished, and another step starts from it"
                 raise UserError(what, where=str(self.store.step(id)), hint="run again")
 

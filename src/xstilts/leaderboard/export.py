@@ -15,9 +15,10 @@ from xstilts.leaderboard.files import KINDS, Kind, Reasons, listed
 from xstilts.report.selection import Choice
 from xstilts.store.rows import Prediction
 from xstilts.store.run_folder import Store
+from xstilts.store.step_record import read_step
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS
-from xstilts.utils.files import read_json, write_atomic
+from xstilts.utils.files import write_atomic
 from xstilts.utils.os_errors import as_user_error
 
 BEST = "best"
@@ -70,7 +71,7 @@ def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, C
     places: dict[str, list[Path]] = defaultdict(list)
     cells = [cell for cell in study.cells if cell.task in tasks]
     for cell in cells:
-        if store.done(cell.step):
+        if store.state(cell.step).has_results:
             places[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
         else:
             written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
@@ -153,14 +154,15 @@ def _write_step(
 def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list[Prediction]], int | None]:
     """The test predictions of each language, and how many examples the step looked at at most."""
     rows = store.predictions(step)
-    about = store.step(step) / "step.json"
-    try:
-        with as_user_error(about):
-            limit = read_json(about)["scoring"]["limit"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError("does not say how many examples were scored", where=str(about)) from error
+    folder = store.step(step)
+    with as_user_error(folder):
+        record = read_step(folder)
+    if record.scoring is None:
+        raise UserError("does not say how many examples were scored", where=str(folder / "step.json"))
     test = [row for row in rows if row.split == "test"]
-    return {language: [row for row in test if row.language == language] for language in task.languages}, limit
+    return {
+        language: [row for row in test if row.language == language] for language in task.languages
+    }, record.scoring.limit
 
 
 def _texts(kind: Kind, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:

@@ -18,11 +18,10 @@ from xstilts.formats import Span
 from xstilts.formats.base import IGNORED, Example, Features, Format, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
-from xstilts.store.step_record import DROPPED
+from xstilts.store.step_record import DROPPED, read_step
 from xstilts.tasks import TASKS
 from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Split, Task
-from xstilts.utils.files import read_json
 from xstilts.utils.models import expand_user
 
 Place: TypeAlias = tuple[str, int, int] | None
@@ -152,7 +151,7 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     if (step / DROPPED).is_file():
         hint = "run the recipe again with `keep: all`, or another word of `keep` that keeps it"
         raise UserError("the encoder of this step was not kept", where=str(step), hint=hint)
-    owners = _owners(step) if trained else []
+    owners = _owners(step) if trained else ()
     model = encoders.load(str(step / "encoder") if trained else name)
     pieces = model.pieces(task.max_length)
     for k, one in enumerate(task.format.features([example], pieces)):
@@ -209,23 +208,18 @@ def _meaning(format: Format, target: int) -> str:
     return str(getattr(format, "labels", ())[target])
 
 
-def _owners(step: Path) -> list[str]:
+def _owners(step: Path) -> tuple[str, ...]:
     """The tasks whose heads a step has, in their order, as its step.json says.
 
     Raises:
         UserError: it cannot be read, or the step has no encoder of its own.
     """
-    try:
-        row: dict[str, Any] = read_json(step / "step.json")
-        kind, parent = row["kind"], row["parent"] and str(row["parent"])
-        names = [str(part["task"]) for part in (row.get("training") or {}).get("parts", ())]
-        names += map(str, (row.get("merging") or {}).get("heads", ()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("cannot be read", where=str(step / "step.json")) from error
-    if kind == "evaluate":
+    record = read_step(step)
+    if record.kind == "evaluate":
+        parent = record.parent
         hint = f"give {step.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
         raise UserError("is an evaluation, which has no encoder of its own", where=str(step), hint=hint)
-    return names
+    return record.heads
 
 
 def _head(task: Task, step: Path, model: Any, owners: Sequence[str]) -> tuple[Any, str]:

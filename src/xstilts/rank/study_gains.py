@@ -10,8 +10,8 @@ from xstilts import metrics
 from xstilts.errors import UserError, nearest
 from xstilts.report.aggregate import MEAN, build
 from xstilts.store.run_folder import Store, existing
+from xstilts.store.step_record import read_step
 from xstilts.study.index import Study
-from xstilts.utils.files import read_json
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Measured:
                 step = self._parent(cell.step)
                 if step and own[cell.task]:  # that was the target's own training
                     step = self._parent(step)
-                if step and self.store.done(step):
+                if step and self.store.state(step).has_results:
                     steps[step] = None
         folders = [self.store.step(step) / "encoder" for step in steps]
         return [folder for folder in folders if (folder / "config.json").is_file()]
@@ -66,15 +66,10 @@ class Measured:
         }
 
     def _parent(self, step: str) -> str | None:
-        path = self.store.step(step) / "step.json"
         try:
-            parent = read_json(path)["parent"]
+            return read_step(self.store.step(step)).parent
         except FileNotFoundError:  # not begun yet
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            hint = f"delete the folder {path.parent} and run again"
-            raise UserError("cannot be read", where=str(path), hint=hint) from error
-        return None if parent is None else str(parent)
 
 
 def measured(folder: Path, recipe: str | None) -> Measured:

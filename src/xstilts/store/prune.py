@@ -129,7 +129,7 @@ def _needed(store: Store, recipes: Iterable[str]) -> set[str]:
 def _features(store: Store, id: str) -> list[str] | None:
     """The features that a finished step has read; None if it is not finished, or does not tell."""
     try:
-        names = store.facts(id).get("features") if store.done(id) else None
+        names = store.facts(id).get("features") if store.state(id).has_results else None
     except UserError:
         return None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

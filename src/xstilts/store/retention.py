@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from xstilts.store.run_folder import RUNNING, Store
+from xstilts.store.step_record import StepState
 from xstilts.study.index import Study, read_study
 from xstilts.utils import locks
 from xstilts.utils.files import write_atomic
@@ -39,7 +40,7 @@ class Retention:
 
     def tidy(self, ids: Iterable[str]) -> None:
         """Remove the encoders of those of these steps that no recipe keeps or still reads."""
-        there = [id for id in ids if self.store.finished(id) and (self.store.step(id) / "encoder").is_dir()]
+        there = [id for id in ids if self._finished(id) and (self.store.step(id) / "encoder").is_dir()]
         if not there:
             return
         with locks.claimed(self.store.folder / LOCK, wait=True):
@@ -51,7 +52,10 @@ class Retention:
     def needs(self, study: Study, id: str) -> bool:
         """Whether a recipe keeps the encoder of a step, or has yet to do something with it."""
         after = (step for step, read in study.steps.items() if id in read)
-        return id in study.kept or not all(map(self.store.finished, after))
+        return id in study.kept or not all(map(self._finished, after))
+
+    def _finished(self, id: str) -> bool:
+        return self.store.state(id) is not StepState.MISSING
 
     def studies(self) -> list[Study]:
         """What the store's recipes need; each file is read again only when it has changed."""

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.store.rows import Prediction, Score, missing_or_twice, read_rows
-from xstilts.store.step_record import DROPPED, _Begun
+from xstilts.store.step_record import DROPPED, StepRecord, StepState, read_step, state_of
 from xstilts.study.index import Study, read_study
 from xstilts.training.settings import CHECKPOINT
 from xstilts.utils import locks
@@ -35,7 +35,7 @@ class Store:
     """A folder with `steps/<id>/`, `features/`, and what each recipe's report needs in `recipes/<name>.json`."""
 
     folder: Path
-    _before: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _parents: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def step(self, id: str) -> Path:
         """The folder of a step."""
@@ -46,23 +46,15 @@ class Store:
         """Where token features are kept; may be deleted at any time."""
         return self.folder / "features"
 
-    def done(self, id: str) -> bool:
-        """Whether a step is finished; its `done` is written last."""
-        return (self.step(id) / "done.json").is_file()
-
-    def finished(self, id: str) -> bool:
-        """Whether a step was done, be its encoder there or not."""
-        return self.done(id) or (self.step(id) / DROPPED).is_file()
-
-    def there(self, id: str) -> bool:
-        """Whether a step is done, and what it has made has not been removed."""
-        return self.done(id) and not (self.step(id) / DROPPED).is_file()
+    def state(self, id: str) -> StepState:
+        """How far a step has come."""
+        return state_of(self.step(id))
 
     def drop(self, id: str) -> None:
         """Remove the encoder and the heads of a finished step, unless another process works on it."""
         folder = self.step(id)
         with self.claim(id) as ours:
-            if ours and self.finished(id):
+            if ours and self.state(id) is not StepState.MISSING:
                 write_atomic(folder / DROPPED, "")
                 for path in folder.glob("head-*.safetensors"):
                     path.unlink()
@@ -120,14 +112,14 @@ class Store:
     def begun(self) -> Mapping[str, tuple[str, ...]]:
         """What each step that has begun starts from, which its id tells apart, so it is read but once."""
         for id in os.listdir(self.folder / "steps"):  # noqa: PTH208  (ten times as fast as paths)
-            if id not in self._before and (row := self._row(id)) is not None:
-                self._before[id] = row.before
-        return self._before
+            if id not in self._parents and (record := self._record(id)) is not None:
+                self._parents[id] = record.parent_ids
+        return self._parents
 
     def sweep(self) -> None:
         """Remove what killed runs have left, and checkpoints of steps that are finished; no other run may be there."""
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
-            if self.done(path.parent.name):
+            if self.state(path.parent.name).has_results:
                 path.unlink()
         left = f"steps/*/.{CHECKPOINT}.tmp .*.tmp recipes/.*.tmp recipes/*{RUNNING} claims/* features/*.lock"
         for pattern in left.split():
@@ -225,7 +217,7 @@ class Store:
     def scores(self, study: Study) -> list[Score]:
         """The rows of all finished evaluations of a study."""
         ids = dict.fromkeys(cell.step for cell in study.cells)
-        return [row for id in ids if self.done(id) for row in self._scores(id)]
+        return [row for id in ids if self.state(id).has_results for row in self._scores(id)]
 
     def predictions(self, id: str) -> list[Prediction]:
         """What a finished evaluation answered.
@@ -241,26 +233,26 @@ class Store:
 
     def notes(self, study: Study) -> list[str]:
         """Trainings that ended at chance before others or another task were built on them."""
-        said: dict[str, None] = {}
-        row, ended = cache(lambda id: self._row(id) or _Begun()), cache(self._ended_at_chance)
+        notes: dict[str, None] = {}
+        record, at_chance = cache(lambda id: self._record(id) or StepRecord()), cache(self._ended_at_chance)
         own = {task.name: task.trained_on_own_data for task in study.tasks}
         for cell in study.cells:
             # a task's own training is no surprise in its scores, whichever of its twins gave the step its name
-            before = [(id, own.get(cell.task, False)) for id in row(cell.step).before]
-            seen = dict.fromkeys(before)
-            while before:
-                at, is_own = before.pop()
-                learned = [part.task for part in training.parts] if (training := row(at).training) else []
-                if learned and not is_own and cell.task not in learned and ended(at):
-                    said[f"{self.title(at)} ended at chance on its dev set ({ended(at)})"] = None
-                further = [(id, is_own and not learned) for id in row(at).before]
-                before += [step for step in further if step not in seen]
-                seen |= dict.fromkeys(further)
-        return list(said)
+            queue = [(id, own.get(cell.task, False)) for id in record(cell.step).parent_ids]
+            seen = dict.fromkeys(queue)
+            while queue:
+                id, is_own = queue.pop()
+                trained = record(id).trained_tasks
+                if trained and not is_own and cell.task not in trained and at_chance(id):
+                    notes[f"{self.title(id)} ended at chance on its dev set ({at_chance(id)})"] = None
+                parents = [(parent, is_own and not trained) for parent in record(id).parent_ids]
+                queue += [step for step in parents if step not in seen]
+                seen |= dict.fromkeys(parents)
+        return list(notes)
 
     def _ended_at_chance(self, id: str) -> str:
         """A training's score and what chance is, if it ended there."""
-        facts = self.facts(id) if self.done(id) else {}
+        facts = self.facts(id) if self.state(id).has_results else {}
         if not facts.get("at_chance"):
             return ""
         try:
@@ -270,14 +262,14 @@ class Store:
 
     def title(self, id: str) -> str:
         """What a step does, in words, with its seed; empty where that is not known."""
-        row = self._row(id) or _Begun()
-        return row.title if row.seed is None else f"{row.title}, seed {row.seed}"
+        record = self._record(id) or StepRecord()
+        return record.title if record.seed is None else f"{record.title}, seed {record.seed}"
 
-    def _row(self, id: str) -> _Begun | None:
-        """What was planned for a step that has begun; None if it has not, or cannot be read."""
+    def _record(self, id: str) -> StepRecord | None:
+        """The record of a step; None if the step has not begun, or its record is damaged."""
         try:
-            return _Begun.model_validate_json((self.step(id) / "step.json").read_bytes())
-        except (OSError, ValueError):
+            return read_step(self.step(id))
+        except (OSError, UserError):
             return None
 
     def _scores(self, id: str) -> list[Score]:
