@@ -65,7 +65,7 @@ def test_perfect_outputs_score_100_whatever_the_number_of_endings(tiny: Encoder)
     predictions = PLAIN.decode(examples, kept, None)
     references = [PLAIN.reference(example, i) for i, example in enumerate(examples)]
     assert predictions == references == [0, 1, 0, 1, 2, 0, 1, 2, 3]
-    assert METRICS[PLAIN.metrics[0]].function(references, predictions) == 100.0
+    assert METRICS[PLAIN.metrics[0]].score(references, predictions) == 100.0
 
 
 def test_the_first_of_equally_good_endings_is_taken() -> None:

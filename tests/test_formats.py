@@ -52,13 +52,13 @@ def test_perfect_outputs_score_100(format: Format, examples: list[Any], tiny: En
     predictions = format.decode(examples, perfect(format, made(format, examples, tiny)), None)
     references = [format.reference(example, i) for i, example in enumerate(examples)]
     assert predictions == references
-    assert METRICS[format.metrics[0]].function(references, predictions) == 100.0
+    assert METRICS[format.metrics[0]].score(references, predictions) == 100.0
 
 
 def test_masked_text_is_its_own_label() -> None:
     kept = Kept(np.arange(2), [np.array([np.log(4) * 3, 3]), np.array([0.0, 0])])
     predictions = Mask().decode(["one", "two"], kept, None)
-    assert METRICS["perplexity"].function([Mask().reference("one", 0)], predictions) == pytest.approx(4)
+    assert METRICS["perplexity"].score(["one", "two"], predictions) == pytest.approx(4)
 
 
 def test_every_format_names_its_fields_inputs_and_metrics() -> None:

@@ -16,7 +16,6 @@ from xstilts.formats.base import Kept
 from xstilts.formats.mining import cut, margins, mine
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
-from xstilts.metrics.retrieval import pair_scores
 from xstilts.model import heads
 from xstilts.model.batch import Batch
 
@@ -234,9 +233,9 @@ def test_the_cut_is_the_official_one(shared: Path) -> None:
         for fixed in case["fixed_threshold"]:
             assert lines(examples, outputs, fixed["threshold"]) == set(fixed["expected_predictions"])
         references = [list(example.relevant or ()) for example in examples if MINED.asks(example)]
-        scores = pair_scores(references, MINED.decode(examples, outputs, threshold))
-        assert (scores.f1, scores.precision, scores.recall) == pytest.approx(
-            (expected["F1"], expected["precision"], expected["recall"]), abs=1e-6
+        scores = METRICS["pair_f1"].official_scores(references, MINED.decode(examples, outputs, threshold))
+        assert scores == pytest.approx(
+            {"f1": expected["F1"], "precision": expected["precision"], "recall": expected["recall"]}, abs=1e-6
         )
 
 
@@ -260,7 +259,7 @@ def test_the_nearest_is_the_official_one(shared: Path) -> None:
         source, english = (np.array(case[side], np.float32) for side in ("src", "eng"))
         found = both_ways(english, source, 1)[0].ids_NK[:, 0].tolist()
         assert found == case["expected"]["cosine"]["predictions"]
-        accuracy = METRICS["accuracy"].function(case["labels"], found)
+        accuracy = METRICS["accuracy"].score(case["labels"], found)
         assert accuracy == pytest.approx(case["expected"]["cosine"]["accuracy"], abs=1e-6)
 
 

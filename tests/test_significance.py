@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, parts, permutation, seeds_drawn
+from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, permutation, seeds_drawn
 from xstilts.metrics import METRICS
 from xstilts.report import render, select, selection_tables
 from xstilts.report.significance import SURE, THESE_RUNS, compare
@@ -51,17 +51,17 @@ def test_the_parts_of_any_sample_give_the_metric_of_that_sample(metric):
     for _ in range(50):
         references, predictions = some_rows(metric, rng)
         for language in ("en", "zh"):
-            measure = parts(metric, language)
-            each = measure.of(references, predictions)
+            each = METRICS[metric].example_parts(references, predictions, language)
             sample = rng.choices(range(len(references)), k=len(references))
             for chosen in (range(len(references)), sample):
                 wanted = METRICS[metric].score(
                     [references[i] for i in chosen], [predictions[i] for i in chosen], language
                 )
-                assert float(measure.score(each[list(chosen)].sum(0))) == pytest.approx(wanted, abs=1e-9)
+                assert float(METRICS[metric].combine(each[list(chosen)].sum(0))) == pytest.approx(wanted, abs=1e-9)
 
 
-MEAN = parts("f1", "en").score
+def MEAN(sums):
+    return sums[..., 0] / sums[..., 1]
 
 
 def scored(*values):
@@ -123,8 +123,8 @@ def test_systems_of_one_kind_are_told_apart_in_one_case_of_twenty():
         accuracy.append(permutation([Pair(runs[:2], runs[2:])], MEAN))
         right, found = rng.integers(1, 5, 100), rng.integers(1, 5, (4, 100))
         both = np.minimum(rng.binomial(right, hard, (4, 100)), found)
-        runs = np.stack([both, right + found], axis=-1).astype(float)
-        f1.append(permutation([Pair(runs[:2], runs[2:])], parts("chunk_f1", "en").score))
+        runs = np.stack(np.broadcast_arrays(both, found, right), axis=-1).astype(float)
+        f1.append(permutation([Pair(runs[:2], runs[2:])], METRICS["chunk_f1"].combine))
     assert 0.025 < np.mean(np.array(accuracy) < 0.05) < 0.055, "less, for many samples differ as much"
     assert 0.03 < np.mean(np.array(f1) < 0.05) < 0.07
 

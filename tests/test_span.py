@@ -124,7 +124,7 @@ def test_the_threshold_is_as_good_as_any(seed: int) -> None:
     references = [OPEN.reference(example, 0) for example in examples]
 
     def score(threshold: float) -> float:
-        return METRICS["squad2_f1_em"].function(references, OPEN.decode(examples, kept, threshold))
+        return METRICS["squad2_f1_em"].score(references, OPEN.decode(examples, kept, threshold))
 
     threshold = OPEN.calibrate(examples, kept)
     assert threshold is not None and threshold not in differences

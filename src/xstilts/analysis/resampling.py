@@ -1,6 +1,6 @@
 """Scores of any choice of examples, at the speed of a matrix product: bootstrap, permutation test, Holm's correction.
 
-A score is taken apart into what each example adds (`parts`), so that the score of a sample is a function of sums.
+A score is a function of sums over examples (`Metric.parts` and `Metric.combine`), and so is that of a sample.
 Shapes: R runs, S seeds, N examples, K numbers an example, B samples.
 """
 
@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xstilts import metrics
-from xstilts.metrics.labels import chunks
-
-Array: TypeAlias = NDArray[np.float64]
+from xstilts.metrics.metric import Array
 
 SAMPLES = 1000
 """Bootstrap samples, and permutations at once."""
@@ -28,109 +23,6 @@ EXACT = 12
 LEVEL = 0.95
 _TIE = 1e-9  # what is equal but for rounding is equally extreme
 _AT_ONCE = 5_000_000  # drawn examples that are held in memory
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A metric taken apart."""
-
-    of: Callable[[Sequence[Any], Sequence[Any]], Array]
-    """References and predictions to what each example adds, [N, K]."""
-    score: Callable[[Array], Array]
-    """Sums [..., K] over examples to scores [...], in the metric's unit."""
-
-
-def parts(name: str, language: str) -> Parts:
-    """How to take a metric apart; one that is not known here is a mean over examples.
-
-    >>> f1 = parts("positive_f1", "en")
-    >>> each = f1.of(["1", "1", "0"], ["1", "0", "1"])  # right and found, size of both sides
-    >>> each.tolist()
-    [[1.0, 2.0], [0.0, 1.0], [0.0, 1.0]]
-    >>> float(f1.score(each.sum(0)))
-    50.0
-    """
-    if name in _PARTS:
-        return _PARTS[name]
-    metric = metrics.get(name)
-
-    def of(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-        pairs = zip(references, predictions, strict=True)
-        return np.array([[metric.score([right], [given], language), 1.0] for right, given in pairs])
-
-    return Parts(of, _ratio)
-
-
-def _ratio(sums: Array) -> Array:
-    return sums[..., 0] / np.where(sums[..., 1] > 0, sums[..., 1], 1)
-
-
-def _f1(sums: Array) -> Array:
-    return 200 * _ratio(sums)
-
-
-def _sets(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    """What is right and found, and the sizes of both sides."""
-    pairs = [(set(right), set(found)) for right, found in zip(references, predictions, strict=True)]
-    return np.array([[len(right & found), len(right) + len(found)] for right, found in pairs], np.float64)
-
-
-def _positive(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    return _sets(*([{1} if label == "1" else () for label in labels] for labels in (references, predictions)))
-
-
-def _same(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    return np.array([[float(bool(a == b)), 1.0] for a, b in zip(references, predictions, strict=True)])
-
-
-def _percent(sums: Array) -> Array:
-    return 100 * _ratio(sums)
-
-
-def _accuracy_positive(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    return np.hstack([_positive(references, predictions), _same(references, predictions)])
-
-
-def _accuracy_f1(sums: Array) -> Array:
-    return (_f1(sums) + _percent(sums[..., 2:])) / 2
-
-
-def _tokens(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    pairs = zip(references, predictions, strict=True)
-    return np.array([[sum(a == b for a, b in zip(*pair, strict=True)), len(pair[0])] for pair in pairs], np.float64)
-
-
-def _chunks(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    """Cut over all sentences at once, as the metric does it; a chunk belongs to the sentence of its last token."""
-    ends_N = np.cumsum([len(sentence) + 1 for sentence in references])
-    right, found = set(chunks(references)), set(chunks(predictions))
-
-    def count(some: set[tuple[str, int, int]]) -> NDArray[np.int64]:
-        sentences = np.searchsorted(ends_N, np.array([last for _, _, last in some], np.int64), side="right")
-        return np.bincount(sentences, minlength=len(ends_N))
-
-    return np.stack([count(right & found), count(right) + count(found)], axis=1).astype(np.float64)
-
-
-def _likelihoods(references: Sequence[Any], predictions: Sequence[Any]) -> Array:  # noqa: ARG001
-    return np.array(predictions, np.float64).reshape(-1, 2)
-
-
-def _perplexity(sums: Array) -> Array:
-    with np.errstate(all="ignore"):  # a sample without a token has none
-        means = sums[..., 0] / sums[..., 1]
-        return np.where(means < 700, np.exp(means), np.inf)
-
-
-_PARTS = {
-    "accuracy": Parts(_same, _percent),
-    "positive_f1": Parts(_positive, _f1),
-    "accuracy_f1": Parts(_accuracy_positive, _accuracy_f1),
-    "token_accuracy": Parts(_tokens, _percent),
-    "chunk_f1": Parts(_chunks, _f1),
-    "pair_f1": Parts(_sets, _f1),
-    "perplexity": Parts(_likelihoods, _perplexity),
-}
 
 
 def bootstrap(parts_RNK: Array, score: Callable[[Array], Array]) -> Array:

@@ -12,7 +12,7 @@ from pydantic import Field
 from xstilts.errors import DataError
 from xstilts.formats.base import IGNORED, Features, Flaw, Format, HeadSpec, Kept, Pieces, Row
 from xstilts.formats.windows import best, deepest, noted, windows
-from xstilts.metrics.answers import SQUAD2, answer_scores
+from xstilts.metrics.answers import SQUAD2, match
 
 ELSEWHERE = Flaw("the answer is not at its answer_start; the nearest place with its text is taken", fatal=False)
 NOWHERE = Flaw("the answer is not in the context", fatal=True)
@@ -179,8 +179,7 @@ class Span(Format):
         gain_E = np.zeros(len(examples))
         for e, (example, (a, b)) in enumerate(zip(examples, found.span_E2, strict=True)):
             with_text, without = (
-                sum(answer_scores([example.answers or ()], [text], SQUAD2))
-                for text in (example.context[a:b].strip(), "")
+                100 * sum(match(example.answers or (), text, SQUAD2)) for text in (example.context[a:b].strip(), "")
             )
             gain_E[e] = with_text - without
         return cut(found.null_E - found.score_E, gain_E)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,9 +17,6 @@ from xstilts.formats import Retrieve
 from xstilts.languages import titled
 from xstilts.leaderboard.files import KINDS, Entries, Reasons, listed
 from xstilts.metrics import METRICS
-from xstilts.metrics.answers import SQUAD2, answer_scores, mlqa_rules
-from xstilts.metrics.labels import chunk_scores
-from xstilts.metrics.retrieval import mean_average_precision, mrr, pair_scores
 from xstilts.render.table import Entry, Table
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.tasks import GROUPS, TASKS, WIDE
@@ -40,17 +37,6 @@ Asked: TypeAlias = Sequence[tuple[Task, tuple[str, ...]]]
 """The tasks of a benchmark, each with its languages."""
 
 Numbers: TypeAlias = dict[str, float]
-
-OFFICIAL: dict[str, Callable[[Any, Any, str], Numbers]] = {
-    "chunk_f1": lambda right, given, _: chunk_scores(right, given)._asdict(),
-    "pair_f1": lambda right, given, _: pair_scores(right, given)._asdict(),
-    "f1_em": lambda right, given, _: answer_scores(right, given)._asdict(),
-    "squad2_f1_em": lambda right, given, _: answer_scores(right, given, SQUAD2)._asdict(),
-    "mlqa_f1_em": lambda right, given, language: answer_scores(right, given, mlqa_rules(language))._asdict(),
-    "mrr@20": lambda right, given, _: {"map@20": mrr(right, given)},
-    "map@20": lambda right, given, _: {"map@20": mean_average_precision(right, given)},
-}
-"""What the official evaluator prints for a task with this main metric; the others it calls as we do."""
 
 HEADLINE = ("exact_match", "f1")
 """Whose mean counts as the task's number where a task has both; elsewhere it is the first of its numbers."""
@@ -226,9 +212,9 @@ def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: 
         if not isinstance(task.format, Retrieve):  # where an answer is the number of a sentence, and may be any
             likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
             _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
-    official = OFFICIAL.get(task.metric)
-    if official:
-        return official(references, answers, language)
+    main = METRICS[task.metric]
+    if main.official:
+        return main.official_scores(references, answers, language)
     return {name: METRICS[name].score(references, answers, language) for name in task.metrics}
 
 

@@ -1,4 +1,4 @@
-"""Scores of answers to questions, in percent: exact match and word F1, by the rules of SQuAD 1.1, SQuAD 2 and MLQA.
+"""Metrics of answers to questions, in percent: exact match and word F1, by the rules of SQuAD 1.1, SQuAD 2 and MLQA.
 
 Answers are lower-cased, lose punctuation and articles, and are cut into words; the rules differ in what these are. For
 each question the best of the right answers counts. A reference is the list of right answers, where `[""]`, or an empty
@@ -13,6 +13,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+
+from xstilts.metrics.metric import Array, Metric, share
 
 
 class Rules(NamedTuple):
@@ -67,30 +71,15 @@ def _punctuation(char: str, all_unicode: bool) -> bool:
     return char in string.punctuation or (all_unicode and unicodedata.category(char)[0] == "P")
 
 
-class AnswerScores(NamedTuple):
-    """Means over questions, in percent."""
+def match(right: Sequence[str], answer: str | None, rules: Rules = SQUAD) -> tuple[float, float]:
+    """The best exact match and the best F1 over the right answers of a question, from 0 to 1.
 
-    exact_match: float
-    f1: float
-
-
-def answer_scores(
-    references: Sequence[Sequence[str]], predictions: Sequence[str | None], rules: Rules = SQUAD
-) -> AnswerScores:
-    """Exact match and F1.
-
-    >>> answer_scores([["the river", "a wide river"], ["1894"]], ["wide river", None])
-    AnswerScores(exact_match=50.0, f1=50.0)
+    >>> match(["the river", "a wide river"], "wide river")
+    (1.0, 1.0)
     """
-    assert len(references) == len(predictions), f"{len(references)} references, {len(predictions)} predictions"
-    assert references, "there is nothing to score"
-    each = [_best(*pair, rules) for pair in zip(references, predictions, strict=True) if pair[1] is not None]
-    return AnswerScores(*(100.0 * sum(scores[i] for scores in each) / len(references) for i in (0, 1)))
-
-
-def _best(right: Sequence[str], answer: str | None, rules: Rules) -> tuple[float, float]:
-    """The best exact match and the best F1 over the right answers of a question, from 0 to 1."""
-    golds, given = [words(text, rules) for text in right] or [[]], words(answer or "", rules)
+    if answer is None:
+        return 0.0, 0.0
+    golds, given = [words(text, rules) for text in right] or [[]], words(answer, rules)
     if rules.unanswerable:
         golds = [gold for gold in golds if gold] or [[]]
     return max(float(gold == given) for gold in golds), max(_f1(gold, given, rules) for gold in golds)
@@ -102,82 +91,75 @@ def _f1(gold: list[str], given: list[str], rules: Rules) -> float:
     return 2 * (Counter(gold) & Counter(given)).total() / (len(gold) + len(given))
 
 
-def em(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> float:
-    """Exact match as SQuAD 1.1 has it, with English articles in every language (XQuAD, TyDiQA).
+def matches(references: Sequence[Sequence[str]], predictions: Sequence[str | None], rules: Rules = SQUAD) -> Array:
+    """Exact match, F1, and 1 for the question, [N, 3]; English articles in every language (XQuAD, TyDiQA).
 
-    >>> em([["the mill"], ["1894"]], ["Mill!", "in 1894"])
+    >>> METRICS["em"].score([["the mill"], ["1894"]], ["Mill!", "in 1894"])
     50.0
-    """
-    return answer_scores(references, predictions).exact_match
-
-
-def f1(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> float:
-    """Word F1 as SQuAD 1.1 has it, with English articles in every language (XQuAD, TyDiQA).
-
-    >>> f1([["the old mill"], ["1894"]], ["old stone", "in 1894 or so"])  # 1/2 and 2 * 1 / (1 + 4)
+    >>> METRICS["f1"].score([["the old mill"], ["1894"]], ["old stone", "in 1894 or so"])  # 1/2 and 2 * 1 / (1 + 4)
     45.0
-    """
-    return answer_scores(references, predictions).f1
-
-
-def f1_em(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> float:
-    """The mean of `f1` and `em`, which is what the leaderboard's averages take.
-
-    >>> f1_em([["the mill"], ["1894"]], ["Mill!", "in 1894 or so"])  # of 70 and 50
+    >>> METRICS["f1_em"].score([["the mill"], ["1894"]], ["Mill!", "in 1894 or so"])  # of 70 and 50
     60.0
     """
-    return sum(answer_scores(references, predictions)) / 2
+    pairs = zip(references, predictions, strict=True)
+    return np.array([[*match(right, answer, rules), 1.0] for right, answer in pairs])
 
 
-def squad2_em(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> float:
-    """Exact match as SQuAD 2 has it: "" is the right answer to a question without one.
+def squad2_matches(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> Array:
+    """The same by SQuAD 2's rules: "" is the right answer to a question without one, and any word is wrong.
 
-    >>> squad2_em([[""], ["mill"], [""], ["1894"]], ["", "", "mill", "1894"])
+    >>> METRICS["squad2_em"].score([[""], ["mill"], [""], ["1894"]], ["", "", "mill", "1894"])
     50.0
-    """
-    return answer_scores(references, predictions, SQUAD2).exact_match
-
-
-def squad2_f1(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> float:
-    """Word F1 as SQuAD 2 has it: 1 for "" as the answer to a question without one, 0 for any word.
-
-    >>> squad2_f1([[""], ["old mill"], [""], ["1894"]], ["", "mill", "mill", ""])  # 1, 2/3, 0, 0
+    >>> METRICS["squad2_f1"].score([[""], ["old mill"], [""], ["1894"]], ["", "mill", "mill", ""])  # 1, 2/3, 0, 0
     41.666666666666664
-    """
-    return answer_scores(references, predictions, SQUAD2).f1
-
-
-def squad2_f1_em(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> float:
-    """The mean of `squad2_f1` and `squad2_em`.
-
-    >>> squad2_f1_em([[""], ["old mill"]], ["", "mill"])  # of 83.3 and 50
+    >>> METRICS["squad2_f1_em"].score([[""], ["old mill"]], ["", "mill"])  # of 83.3 and 50
     66.66666666666666
     """
-    return sum(answer_scores(references, predictions, SQUAD2)) / 2
+    return matches(references, predictions, SQUAD2)
 
 
-def mlqa_em(references: Sequence[Sequence[str]], predictions: Sequence[str | None], language: str) -> float:
-    """Exact match as MLQA has it, by the rules of the answers' language.
+def mlqa_matches(references: Sequence[Sequence[str]], predictions: Sequence[str | None], language: str) -> Array:
+    """The same by MLQA's rules for the answers' language; in Chinese a character is a word.
 
-    >>> mlqa_em([["die Mühle"], ["1894"]], ["„Mühle“", "the 1894"], "de")
+    >>> METRICS["mlqa_em"].score([["die Mühle"], ["1894"]], ["„Mühle“", "the 1894"], "de")
     50.0
-    """
-    return answer_scores(references, predictions, mlqa_rules(language)).exact_match
-
-
-def mlqa_f1(references: Sequence[Sequence[str]], predictions: Sequence[str | None], language: str) -> float:
-    """Word F1 as MLQA has it, by the rules of the answers' language; in Chinese a character is a word.
-
-    >>> mlqa_f1([["石磨坊"]], ["磨坊。"], "zh")  # 2 * 2 / (3 + 2)
+    >>> METRICS["mlqa_f1"].score([["石磨坊"]], ["磨坊。"], "zh")  # 2 * 2 / (3 + 2)
     80.0
-    """
-    return answer_scores(references, predictions, mlqa_rules(language)).f1
-
-
-def mlqa_f1_em(references: Sequence[Sequence[str]], predictions: Sequence[str | None], language: str) -> float:
-    """The mean of `mlqa_f1` and `mlqa_em`.
-
-    >>> mlqa_f1_em([["el molino viejo gris"], ["1894"]], ["molino", "¿1894?"], "es")  # of 75 and 50
+    >>> METRICS["mlqa_f1_em"].score([["el molino viejo gris"], ["1894"]], ["molino", "¿1894?"], "es")  # of 75 and 50
     62.5
     """
-    return sum(answer_scores(references, predictions, mlqa_rules(language))) / 2
+    return matches(references, predictions, mlqa_rules(language))
+
+
+def exact_match(sums: Array) -> Array:
+    """Mean exact match in percent."""
+    return share(sums[..., 0], sums[..., 2])
+
+
+def word_f1(sums: Array) -> Array:
+    """Mean F1 in percent."""
+    return share(sums[..., 1], sums[..., 2])
+
+
+def f1_and_exact_match(sums: Array) -> Array:
+    """The mean of F1 and exact match, which the leaderboard's averages take."""
+    mean: Array = (exact_match(sums) + word_f1(sums)) / 2
+    return mean
+
+
+_OFFICIAL = {"exact_match": exact_match, "f1": word_f1}
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("f1_em", matches, f1_and_exact_match, official=_OFFICIAL),
+        Metric("f1", matches, word_f1),
+        Metric("em", matches, exact_match),
+        Metric("squad2_f1_em", squad2_matches, f1_and_exact_match, official=_OFFICIAL),
+        Metric("squad2_f1", squad2_matches, word_f1),
+        Metric("squad2_em", squad2_matches, exact_match),
+        Metric("mlqa_f1_em", mlqa_matches, f1_and_exact_match, by_language=True, official=_OFFICIAL),
+        Metric("mlqa_f1", mlqa_matches, word_f1, by_language=True),
+        Metric("mlqa_em", mlqa_matches, exact_match, by_language=True),
+    )
+}

@@ -1,100 +1,114 @@
-"""Scores of labels, tags and language models; all in percent but perplexity."""
+"""Metrics of labels, tags and language models; all in percent but perplexity."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from xstilts.errors import StepFailed
+from xstilts.metrics.metric import Array, Metric, share
 
 
-def accuracy(references: Sequence[Any], predictions: Sequence[Any]) -> float:
-    """Percent of predictions that equal their reference (XNLI, PAWS-X, XCOPA, Tatoeba).
+def equal(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
+    """1 for a prediction that equals its reference (XNLI, PAWS-X, XCOPA, Tatoeba), and 1 for the example; [N, 2].
 
-    >>> accuracy(["yes", "no", "no", "yes"], ["yes", "no", "yes", "yes"])
+    >>> METRICS["accuracy"].score(["yes", "no", "no", "yes"], ["yes", "no", "yes", "yes"])
     75.0
     """
-    same_length(references, predictions)
-    right = sum(bool(a == b) for a, b in zip(references, predictions, strict=True))
-    return 100.0 * right / len(references)
+    right = [bool(a == b) for a, b in zip(references, predictions, strict=True)]
+    return np.column_stack([np.array(right, np.float64), np.ones(len(right))])
 
 
-def positive_f1(references: Sequence[str], predictions: Sequence[str]) -> float:
-    """F1 in percent of finding the label "1" (QQP); 0 where it is neither asked for nor given.
+def overlaps(references: Iterable[Iterable[Any]], predictions: Iterable[Iterable[Any]]) -> Array:
+    """For two sets an example: how many items are in both, in the predicted one, in the right one; [N, 3]."""
+    pairs = [(set(right), set(found)) for right, found in zip(references, predictions, strict=True)]
+    counts = [(len(right & found), len(found), len(right)) for right, found in pairs]
+    return np.array(counts, np.float64).reshape(-1, 3)
 
-    >>> positive_f1(["1", "1", "1", "0"], ["1", "0", "1", "1"])  # precision 2/3, recall 2/3
+
+def precision(sums: Array) -> Array:
+    """Percent of the predicted items that are right; 0 if none is predicted."""
+    return share(sums[..., 0], sums[..., 1])
+
+
+def recall(sums: Array) -> Array:
+    """Percent of the right items that are predicted; 0 if none is right."""
+    return share(sums[..., 0], sums[..., 2])
+
+
+def f1(sums: Array) -> Array:
+    """The harmonic mean of precision and recall, in percent; 0 if nothing is in common.
+
+    >>> float(f1(np.array([2.0, 4.0, 4.0])))
+    50.0
+    """
+    both, found, right = sums[..., 0], sums[..., 1], sums[..., 2]
+    p, r = both / np.where(found > 0, found, 1), both / np.where(right > 0, right, 1)
+    harmonic: Array = 100.0 * (2 * p * r / np.where(both > 0, p + r, 1))
+    return harmonic
+
+
+def positive(references: Sequence[str], predictions: Sequence[str]) -> Array:
+    """Overlap of the examples with the label "1" (QQP); F1 is 0 if it is neither right nor predicted.
+
+    >>> METRICS["positive_f1"].score(["1", "1", "1", "0"], ["1", "0", "1", "1"])  # precision 2/3, recall 2/3
     66.66666666666666
     """
-    same_length(references, predictions)
-    right, found = ({i for i, label in enumerate(labels) if label == "1"} for labels in (references, predictions))
-    return overlap(right, found).f1
+    return overlaps(*([{1} if label == "1" else () for label in labels] for labels in (references, predictions)))
 
 
-def accuracy_f1(references: Sequence[str], predictions: Sequence[str]) -> float:
-    """The mean of accuracy and `positive_f1` (QQP in jiant).
+def equal_and_positive(references: Sequence[str], predictions: Sequence[str]) -> Array:
+    """`equal` beside `positive`, [N, 5]: for the mean of accuracy and F1 (QQP in jiant).
 
-    >>> accuracy_f1(["1", "0", "0", "0"], ["1", "1", "0", "0"])  # of 75 and 66.7
+    >>> METRICS["accuracy_f1"].score(["1", "0", "0", "0"], ["1", "1", "0", "0"])  # of 75 and 66.7
     70.83333333333333
     """
-    return (accuracy(references, predictions) + positive_f1(references, predictions)) / 2
+    return np.hstack([equal(references, predictions), positive(references, predictions)])
 
 
-def token_accuracy(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
-    """Percent of tokens with the right tag, over the tokens of all sentences.
+def _mean_of_accuracy_and_f1(sums: Array) -> Array:
+    mean: Array = (share(sums[..., 0], sums[..., 1]) + f1(sums[..., 2:])) / 2
+    return mean
 
-    >>> token_accuracy([["DET", "NOUN"], ["VERB", "ADV"]], [["DET", "VERB"], ["VERB", "ADV"]])
+
+def equal_tags(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
+    """For each sentence the tokens with the right tag, and all tokens; [N, 2].
+
+    >>> METRICS["token_accuracy"].score([["DET", "NOUN"], ["VERB", "ADV"]], [["DET", "VERB"], ["VERB", "ADV"]])
     75.0
     """
-    _same_sentences(references, predictions)
-    pairs = [pair for sentences in zip(references, predictions, strict=True) for pair in zip(*sentences, strict=True)]
-    assert pairs, "there are no tokens to score"
-    return 100.0 * sum(a == b for a, b in pairs) / len(pairs)
+    pairs = zip(references, predictions, strict=True)
+    return np.array([[sum(a == b for a, b in zip(*pair, strict=True)), len(pair[0])] for pair in pairs], np.float64)
 
 
-class Overlap(NamedTuple):
-    """How far what was found is what is right, in percent."""
-
-    f1: float
-    precision: float
-    recall: float
-
-
-def overlap(right: set[Any], found: set[Any]) -> Overlap:
-    """Compare two sets; 0 where nothing is in common, even if both are empty.
-
-    >>> overlap({1, 2, 3, 4}, {1, 2, 9, 8})
-    Overlap(f1=50.0, precision=50.0, recall=50.0)
-    """
-    both = len(right & found)
-    precision = both / len(found) if found else 0.0
-    recall = both / len(right) if right else 0.0
-    f1 = 2 * precision * recall / (precision + recall) if both else 0.0
-    return Overlap(100.0 * f1, 100.0 * precision, 100.0 * recall)
-
-
-def chunk_f1(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
-    """Micro F1 in percent over the chunks that tags mark (POS, NER); see `chunk_scores`.
-
-    >>> chunk_f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
-    66.66666666666666
-    """
-    return chunk_scores(references, predictions).f1
-
-
-def chunk_scores(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Overlap:
-    """Chunk F1, precision and recall exactly as seqeval 0.0.12 counts, the version behind XTREME's numbers.
+def chunk_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
+    """Overlap of the chunks that tags mark (POS, NER), exactly as seqeval 0.0.12 counts, the version behind XTREME's.
 
     A chunk is right when its type, first token and last token are. The first letter of a tag is its position in the
     chunk (B, I, E, S, O); what follows the last `-` is its type. IOB is read leniently: an `I-` after `O` or after
     another type opens a chunk. A bare part of speech is read the same way, so a run of one tag is one chunk, except
     that each tag that begins with S (SYM, SCONJ) is a chunk by itself. The end of a sentence ends every chunk.
+    A chunk belongs to the sentence of its last token.
 
-    >>> chunk_scores([["NOUN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN"]])
-    Overlap(f1=0.0, precision=0.0, recall=0.0)
+    >>> METRICS["chunk_f1"].score([["NOUN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN"]])
+    0.0
+    >>> METRICS["chunk_f1"].score([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
+    66.66666666666666
     """
-    _same_sentences(references, predictions)
-    return overlap(set(chunks(references)), set(chunks(predictions)))
+    for right, found in zip(references, predictions, strict=True):
+        if len(right) != len(found):
+            raise ValueError(f"a sentence has {len(right)} tokens, but {len(found)} predicted tags")
+    ends_N = np.cumsum([len(sentence) + 1 for sentence in references])
+    right_chunks, found_chunks = set(chunks(references)), set(chunks(predictions))
+
+    def count(some: set[tuple[str, int, int]]) -> Array:
+        sentences = np.searchsorted(ends_N, np.array([last for _, _, last in some], np.int64), side="right")
+        return np.bincount(sentences, minlength=len(ends_N)).astype(np.float64)
+
+    return np.column_stack([count(right_chunks & found_chunks), count(found_chunks), count(right_chunks)])
 
 
 def chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]:
@@ -111,32 +125,42 @@ def chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]
         before, type_before = at, type_
 
 
-def perplexity(references: Sequence[Any], predictions: Sequence[tuple[float, int]]) -> float:  # noqa: ARG001
-    """Perplexity of masked tokens: e to the mean negative log-likelihood. Not a percentage; lower is better.
+def likelihoods(references: Sequence[Any], predictions: Sequence[tuple[float, int]]) -> Array:  # noqa: ARG001
+    """For each example the sum of negative log-likelihoods of its masked tokens in nats, and their number; [N, 2].
 
-    Args:
-        references: not looked at; the likelihoods are those of the right tokens already.
-        predictions: for each example the sum of the negative log-likelihoods in nats, beside the number of tokens.
+    References are ignored: the likelihoods are already those of the right tokens.
 
-    Raises:
-        StepFailed: there are no such tokens.
-
-    >>> round(perplexity([], [(math.log(2), 1), (3 * math.log(4), 2)]), 4)  # e^(7 log 2 / 3) = 2^(7/3)
+    >>> round(METRICS["perplexity"].score(["", ""], [(math.log(2), 1), (3 * math.log(4), 2)]), 4)  # 2^(7/3)
     5.0397
     """
-    count = sum(count for _, count in predictions)
-    if not count:
+    return np.array(predictions, np.float64).reshape(-1, 2)
+
+
+def _perplexity(sums: Array) -> Array:
+    """E to the mean negative log-likelihood. Raises StepFailed if there are no tokens at all."""
+    if not sums[..., 1].any():
         raise StepFailed("no piece of this text can be hidden", hint="its lines are empty or special tokens only")
-    mean = sum(nats for nats, _ in predictions) / count
-    return math.exp(mean) if mean < 700 else math.inf  # the largest float is e^709
+    with np.errstate(all="ignore"):  # a sample may have no token
+        means = sums[..., 0] / sums[..., 1]
+    perplexities: Array = np.vectorize(_exp, otypes=[float])(means)
+    return perplexities
 
 
-def same_length(references: Sequence[Any], predictions: Sequence[Any]) -> None:
-    """Assert that there is something to score, and a prediction for each reference."""
-    assert len(references) == len(predictions), f"{len(references)} references, {len(predictions)} predictions"
-    assert references, "there is nothing to score"
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf  # the largest float is e^709
 
 
-def _same_sentences(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> None:
-    same_length(references, predictions)
-    assert all(len(a) == len(b) for a, b in zip(references, predictions, strict=True)), "a sentence misses tags"
+F1_PRECISION_RECALL = {"f1": f1, "precision": precision, "recall": recall}
+"""What XTREME's evaluator prints for an F1 of sets."""
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", equal),
+        Metric("positive_f1", positive, f1),
+        Metric("accuracy_f1", equal_and_positive, _mean_of_accuracy_and_f1),
+        Metric("token_accuracy", equal_tags),
+        Metric("chunk_f1", chunk_overlaps, f1, official=F1_PRECISION_RECALL),
+        Metric("perplexity", likelihoods, _perplexity, higher_is_better=False, percent=False),
+    )
+}

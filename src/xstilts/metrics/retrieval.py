@@ -1,63 +1,53 @@
-"""Scores of what was searched for, in percent: pairs that were mined, candidates that were ranked."""
+"""Metrics of retrieval, in percent: mined pairs and ranked candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xstilts.metrics.labels import Overlap, overlap, same_length
+import numpy as np
+
+from xstilts.metrics.labels import F1_PRECISION_RECALL, f1, overlaps
+from xstilts.metrics.metric import Array, Metric, mean_percent
 
 PLACES = 20
 """How many places of a ranking count."""
 
 
-def pair_f1(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
-    """F1 in percent over pairs of sentences (BUCC); see `pair_scores`.
-
-    >>> pair_f1([["en-1"], [], ["en-3"]], [["en-1"], ["en-2"], []])
-    50.0
-    """
-    return pair_scores(references, predictions).f1
-
-
-def pair_scores(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Overlap:
-    """F1, precision and recall over the set of all pairs of a source sentence and a target; a pair counts once.
+def pair_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
+    """Overlap of mined and right pairs of sentences (BUCC), [N, 3]; a pair counts once.
 
     Args:
         references: for each source sentence the ids of its translations, often none.
         predictions: for each source sentence the ids that were found.
 
-    >>> pair_scores([["en-1"], [], ["en-3"]], [["en-1", "en-1"], ["en-2"], ["en-3"]]).recall
-    100.0
-    """
-    same_length(references, predictions)
-    right, found = ({(i, id) for i, ids in enumerate(rows) for id in ids} for rows in (references, predictions))
-    return overlap(right, found)
-
-
-def mrr(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
-    """Mean reciprocal rank at 20: 1 / the place of the first relevant id, 0 beyond place 20 (Mewsli-X).
-
-    XTREME's evaluator prints this number under the name of map@20.
-
-    >>> mrr([["Q1"], ["Q2"], ["Q3"]], [["Q1"], ["Q5", "Q2"], ["Q1", "Q2"]])  # 1, 1/2, 0
+    >>> METRICS["pair_f1"].score([["en-1"], [], ["en-3"]], [["en-1"], ["en-2"], []])
     50.0
     """
-    same_length(references, predictions)
-    total = 0.0
-    for relevant, ranked in zip(references, predictions, strict=True):
-        total += next((1 / place for place, id in enumerate(ranked[:PLACES], start=1) if id in relevant), 0.0)
-    return 100.0 * total / len(references)
+    return overlaps(references, predictions)
 
 
-def mean_average_precision(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> float:
-    """Mean average precision at 20 (LAReQA); see `average_precision`.
+def reciprocal_ranks(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
+    """1 / the place of the first relevant id, 0 beyond place 20 (Mewsli-X), and 1 for the query; [N, 2].
 
-    >>> mean_average_precision([["a", "b"], ["c"]], [["a", "x", "b"], ["x", "c"]])  # of 5/6 and 1/2
+    >>> METRICS["mrr@20"].score([["Q1"], ["Q2"], ["Q3"]], [["Q1"], ["Q5", "Q2"], ["Q1", "Q2"]])  # 1, 1/2, 0
+    50.0
+    """
+    pairs = zip(references, predictions, strict=True)
+    return _with_count([_reciprocal_rank(relevant, ranked) for relevant, ranked in pairs])
+
+
+def _reciprocal_rank(relevant: Sequence[str], ranked: Sequence[str]) -> float:
+    return next((1 / place for place, id in enumerate(ranked[:PLACES], start=1) if id in relevant), 0.0)
+
+
+def average_precisions(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
+    """`average_precision` at 20 (LAReQA), and 1 for the query; [N, 2].
+
+    >>> METRICS["map@20"].score([["a", "b"], ["c"]], [["a", "x", "b"], ["x", "c"]])  # of 5/6 and 1/2
     66.66666666666666
     """
-    same_length(references, predictions)
     pairs = zip(references, predictions, strict=True)
-    return 100.0 * sum(average_precision(relevant, ranked) for relevant, ranked in pairs) / len(references)
+    return _with_count([average_precision(relevant, ranked) for relevant, ranked in pairs])
 
 
 def average_precision(relevant: Sequence[str], ranked: Sequence[str], places: int = PLACES) -> float:
@@ -75,3 +65,18 @@ def average_precision(relevant: Sequence[str], ranked: Sequence[str], places: in
             left.remove(id)
             total += (count - len(left)) / place
     return total / min(count, places) if count else 0.0
+
+
+def _with_count(values: Sequence[float]) -> Array:
+    return np.column_stack([np.array(values, np.float64), np.ones(len(values))])
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("pair_f1", pair_overlaps, f1, official=F1_PRECISION_RECALL),
+        # XTREME's evaluator prints the mean reciprocal rank under the name of map@20
+        Metric("mrr@20", reciprocal_ranks, official={"map@20": mean_percent}),
+        Metric("map@20", average_precisions, official={"map@20": mean_percent}),
+    )
+}

@@ -15,8 +15,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from xstilts import metrics
 from xstilts.analysis import resampling
-from xstilts.analysis.resampling import Array, Pair
+from xstilts.analysis.resampling import Pair
+from xstilts.errors import StepFailed
+from xstilts.metrics.metric import Array
 from xstilts.report.aggregate import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask
@@ -179,7 +182,7 @@ def _tests(
     """Difference, interval and p of each branch in each language, and of their means."""
     if not any(map(study.baseline_of, study.branches)):
         return {}
-    score = resampling.parts(task.metric, "").score
+    score = metrics.get(task.metric).combine
     sheets = _sheets(task, shown, predictions)
     paired: dict[tuple[str, str], _Paired] = {}
     for language, by_branch in shown.items():
@@ -213,12 +216,13 @@ def _sheets(task: StudyTask, shown: Shown, predictions: Predictions) -> dict[tup
 def _sheet(rows: Sequence[Prediction], score: Score) -> _Sheet | None:
     if not rows or any(row.reference is None for row in rows):
         return None
-    measure = resampling.parts(score.metric, score.language)
+    metric = metrics.get(score.metric)
     try:
-        parts_NK = measure.of([row.reference for row in rows], [row.prediction for row in rows])
-    except (TypeError, ValueError, LookupError, AttributeError):  # somebody has changed the file
+        references, predictions = [row.reference for row in rows], [row.prediction for row in rows]
+        parts_NK = metric.example_parts(references, predictions, score.language)
+        again = float(metric.combine(parts_NK.sum(0)))
+    except (TypeError, ValueError, LookupError, AttributeError, StepFailed):  # somebody has changed the file
         return None
-    again = float(measure.score(parts_NK.sum(0)))
     if not isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) or not isfinite(again):
         return None
     asked = repr([(row.index, row.reference) for row in rows])
