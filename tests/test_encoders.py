@@ -72,7 +72,7 @@ T5 = {
 NO_CLS = "no first special token: the pooled head reads the first piece; the decoder is not used"
 FAMILIES = {
     "XLMRoberta": Family({"max_position_embeddings": 66, "type_vocab_size": 1}, around="roberta"),
-    "Bert": Family(note="mBERT and all others of its kind"),
+    "Bert": Family(note="mBERT and all other BERTs"),
     "DistilBert": Family({"dim": 16, "n_layers": LAYERS, "n_heads": 2, "hidden_dim": 24}),
     "ModernBert": Family(
         {"local_attention": 6, "global_attn_every_n_layers": 2, "cls_token_id": 0, "sep_token_id": 2},
@@ -81,12 +81,12 @@ FAMILIES = {
     "EuroBert": Family(
         {"num_key_value_heads": 1, "mask_token_id": 4},
         without=("unk_token",),
-        note="the class of transformers; `trust_remote_code` is not needed",
+        note="transformers has the class; `trust_remote_code` is not needed",
     ),
     "DebertaV2": Family(
         {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "share_att_key": True,
          "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0},
-        note="DeBERTa-v3, mDeBERTa-v3; a folder with spm.model or pickled weights only must be converted",
+        note="DeBERTa-v3, mDeBERTa-v3; convert a folder that has only spm.model or pickled weights",
     ),
     "RemBert": Family({"input_embedding_size": 8, "output_embedding_size": 12}),
     "MT5": Family(T5, "ForConditionalGeneration", "t5", ("mask_token", "cls_token", "bos_token"), NO_CLS),
@@ -370,13 +370,13 @@ def test_where_a_model_cannot_be_stopped_at_a_layer_it_gives_its_hidden_states()
 def table() -> str:
     """What was seen of each family, as the page has it."""
     rows = [
-        "| family | `model_type` | batches | mask head | told beside the pieces | formats | to know |",
+        "| family | `model_type` | batches | mask head | inputs beside the pieces | formats | note |",
         "|---" * 7 + "|",
     ]
     for name, family in FAMILIES.items():
         seen = tried(name)
         encoder = seen.encoder
-        head = "none" if encoder.vocabulary is None else "tied to the word table" if tied(encoder) else "of its own"
+        head = "none" if encoder.vocabulary is None else "tied to the word embeddings" if tied(encoder) else "untied"
         told = ["token types"] * encoder._types + ["language"] * bool(encoder.languages)
         cells = [
             name, f"`{encoder.config.model_type}`", "padding-free" if encoder.packs else "padded", head,
