@@ -23,7 +23,8 @@ def weights(*modules: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in nn.ModuleList(modules).named_parameters()}
 
 
-def alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-7) -> bool:
+def alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-6) -> bool:
+    """Equal but for rounding (of numbers up to 1), which is far less than what an update changes; 0: to the bit."""
     assert one.keys() == other.keys() and one
     return all((one[name] - other[name]).abs().max() <= tolerance for name in one)
 
@@ -116,7 +117,7 @@ def read(folder: Path) -> dict[str, Tensor]:
 def test_the_mean_of_encoders_is_a_normal_folder(folders: list[Path], tmp_path: Path) -> None:
     merge(folders, tmp_path / "mean", heads=[0])
     states = [read(folder) for folder in folders]
-    assert alike(read(tmp_path / "mean"), mean(states), 0.0)
+    assert alike(read(tmp_path / "mean"), mean(states))
     assert load_file(tmp_path / "mean/head-0.safetensors")["weight"].tolist() == [1, 1]
     made = load(str(tmp_path / "mean/encoder"))
     words = made.base.embeddings.word_embeddings.weight
@@ -196,9 +197,9 @@ def test_a_study_with_all_averages(averaged: Files) -> None:
     means = [step(out, CHECKPOINTS, seed) for seed in (1, 2)]
     for made, parents in ((step(out, RUNS), trainings), (step(out, BOTH), means)):
         assert json.loads((made / "step.json").read_text())["parents"] == [parent.name for parent in parents]
-        assert alike(read(made), mean([read(parent) for parent in parents]), 0.0)
+        assert alike(read(made), mean([read(parent) for parent in parents]))
         heads = [load_file(parent / "head-0.safetensors") for parent in parents]
-        assert alike(load_file(made / "head-0.safetensors"), mean(heads), 0.0)
+        assert alike(load_file(made / "head-0.safetensors"), mean(heads))
         assert not alike(*heads)
     for training, made in zip(trainings, means, strict=True):
         assert alike(read(made), read(training / "mean"), 0.0) and not alike(read(made), read(training))
@@ -293,7 +294,7 @@ def test_intermediate_encoders_are_merged(merging: Files) -> None:
     assert [row["parents"] for row in merges] == [[folder.name for folder in ones]] * 2
     assert {row["parent"] for row in merges} == {ones[0].name}
     states = [read(folder) for folder in ones]
-    assert alike(read(step(out, "middle: mean(mine, other)", 1)), mean(states), 0.0)
+    assert alike(read(step(out, "middle: mean(mine, other)", 1)), mean(states))
     own = Path(json.loads((out / "recipes/tiny.json").read_text())["encoder"])
     base = load_file(own / "model.safetensors")
     vectors = step(out, "middle: 0.4 vectors(mine, other)", 1)

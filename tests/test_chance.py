@@ -127,9 +127,9 @@ def test_a_training_that_wrecks_the_encoder_is_told_and_one_that_does_not_is_not
     assert said.code == 0, said.err
     scores = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
     rows = {
-        (row.encoder, row.chance, row.value > 90) for row in scores if (row.language, row.metric) == ("en", "chunk_f1")
+        (row.encoder, row.chance, row.value > 50) for row in scores if (row.language, row.metric) == ("en", "chunk_f1")
     }
-    assert rows == {("new", 0.0, True), ("new", 0.0, False)}
+    assert rows == {("new", 0.0, True), ("new", 0.0, False)}  # near 100, and 0
     facts = {}
     for path in tmp_path.glob("out/steps/*/step.json"):
         facts[json.loads(path.read_text())["title"]] = json.loads((path.parent / "done.json").read_text())

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
+from sysconfig import get_path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from xstilts.model.encoder import load
 from xstilts.model.features import FeatureSet
 
 CPU = torch.device("cpu")
+CAN_COMPILE = which(os.environ.get("CXX", "g++")) and Path(get_path("include"), "Python.h").is_file()
 QUIET = pytest.mark.filterwarnings("ignore")
 """The compiler warns of torch's own code."""
 
@@ -68,6 +71,7 @@ print(encoder._compiled, [weight.grad for weight in encoder.parameters() if weig
 
 @QUIET
 @pytest.mark.slow
+@pytest.mark.skipif(not CAN_COMPILE, reason="needs a C++ compiler and Python's headers")
 def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
     encoder_folder: Path, sentences: tuple[str, ...]
 ) -> None:

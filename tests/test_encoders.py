@@ -260,7 +260,9 @@ def same_scores(encoder: Encoder, head: heads.Head, form: Format, examples: list
         own.load_state_dict(head.state_dict())
         results.append(evaluate.evaluate(one, own.eval(), form, form.metrics, examples, features, language="de"))
         kept.append(forward.keep(one, own, form, features, language="de"))
-    assert all(result.scores == pytest.approx(results[0].scores, abs=1e-3) for result in results)
+    # rounding may turn one example that lies between two labels; what the head keeps of it is compared below
+    near = pytest.approx(results[0].scores, rel=1e-4, abs=100 / len(examples))
+    assert all(result.scores == near for result in results)
     assert results[0].scores.keys() == set(form.metrics)
     scores = [torch.cat([torch.as_tensor(array).double().flatten() for array in one.scores]) for one in kept]
     return float((scores[0] - scores[-1]).abs().max())

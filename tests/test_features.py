@@ -151,6 +151,7 @@ def test_text_is_read_checked_and_tokenized_without_being_held(
     tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xstilts.model.features.CHUNK", 32)
+    monkeypatch.setattr("xstilts.model.features._processors", lambda: 2)  # each more holds some chunks more
     line = "Der Hund schläft unter dem alten Tisch, und niemand wusste, wo die Brücke war. " * 4
     rows = text(tmp_path, {"de": 1})
     (tmp_path / "de.txt").write_text(f"{line}\n" * 6_000)

@@ -314,7 +314,7 @@ def test_an_interrupt_says_how_to_go_on(study: Files) -> None:
     while not list(study.out.glob("steps/*/log.jsonl")) and running.poll() is None:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 130
     assert err.endswith("interrupted; the same command goes on where this one stopped\n") and "Traceback" not in err
 

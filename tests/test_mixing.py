@@ -83,8 +83,8 @@ def test_raw_text_comes_on_top_and_takes_no_update_away() -> None:
     assert had[:9].sum() == 900 and drawn[-1] != 9
     share = CAP / sum(min(size, CAP) for size in sizes)
     assert had[9] / len(drawn) == pytest.approx(share, abs=0.04)
-    growing = np.bincount(draw([9, 9], [1, (0, 2)], Mixing(), [0], [1000, 0], None, rng()))
-    assert growing[0] == 1000 and growing[1] == pytest.approx(1000 * 0.4507 / 0.5493, rel=0.1)  # ln 3 / 2 = 0.5493
+    growing = np.bincount(draw([9, 9], [1, (0, 2)], Mixing(), [0], [10_000, 0], None, rng()))
+    assert growing[0] == 10_000 and growing[1] == pytest.approx(10_000 * 0.4507 / 0.5493, rel=0.1)  # ln 3 / 2 = 0.5493
 
 
 def test_text_alone_has_what_it_asks_for_and_steps_override_all() -> None:

@@ -63,7 +63,7 @@ def begun(study: Files, *more: object) -> subprocess.Popen[str]:
 
 
 def until(happened: Callable[[], bool], running: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not happened():
         assert running.poll() is None and time.monotonic() < end, running.communicate()
         time.sleep(0.02)
@@ -92,7 +92,7 @@ def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: sub
     running = begun(study, "--address", address, "--workers", 1)
     until(lambda: under_way(study) == 1, running)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does it
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=300)
     assert running.returncode == 130 and not out, err
     assert (
         "the workers are asked to end; once more Ctrl-C ends them at once\ninterrupted; the same command goes on" in err
@@ -104,7 +104,7 @@ def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: sub
     until(lambda: under_way(study, now) == 2, running)
     nodes.stdin.write("kill\n")
     nodes.stdin.flush()
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=300)
     assert running.returncode == 0 and out == whole.out, err
     assert "Ray: 2 workers with 1 core each; room for 2 on 2 nodes\n" in err
     assert err.count("its node died; the step is tried again") == 1 and "goes on at update" in err
@@ -116,7 +116,7 @@ def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: sub
 
 def test_what_a_cluster_does_not_have_is_refused(study: Files) -> None:
     running = begun(study, "--gpus", "0.5")
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=300)
     assert (running.returncode, out) == (2, "")
     assert err == "error: --gpus: no node of the cluster has 0.5 GPU and a core; all together have 0 GPUs\n"
 

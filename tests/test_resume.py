@@ -79,6 +79,13 @@ def log(out: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in clock} for row in rows]
 
 
+def reached_in(out: Path) -> int:
+    """The update of the checkpoint there."""
+    (state,) = (torch.load(path, weights_only=True) for path in out.glob("steps/*/checkpoint.pt"))
+    return int(state["update"])
+
+
+@pytest.mark.slow
 def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., Said]) -> None:
     assert xstilts(*mixed("whole")).code == 0
     server = get_context("forkserver")
@@ -91,14 +98,15 @@ def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]]
         process.start()
         while process.is_alive() and seen == [p.stat().st_mtime_ns for p in out.glob("steps/*/checkpoint.pt")]:
             time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.3))  # anywhere: in an update, a look, a writing
+        end = time.monotonic() + chance.uniform(0, 0.3)  # anywhere: in an update, a look, a writing
+        while time.monotonic() < end and reached_in(out) < 15 * (killed + 1):  # of 200, however fast the machine is
+            time.sleep(0.005)
         assert process.is_alive(), "the training is over before it was killed ten times: make it longer"
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
         killed += 1
-        (state,) = (torch.load(path, weights_only=True) for path in out.glob("steps/*/checkpoint.pt"))
-        reached.append(state["update"])
+        reached.append(reached_in(out))
     assert sorted(set(reached)) == reached and len(reached) == 10, "each try got further"
     assert xstilts(*mixed("killed")).code == 0
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
@@ -121,8 +129,7 @@ def test_who_asks_to_end_waits_for_a_checkpoint(
         os.kill(process.pid, ask)
         process.join()
         assert process.exitcode == code
-        (state,) = (torch.load(path, weights_only=True) for path in out.glob("steps/*/checkpoint.pt"))
-        reached.append(state["update"])
+        reached.append(reached_in(out))
     assert sorted(set(reached)) == reached and len(reached) == 3, "each try got further"
     said = xstilts(*mixed("ended"))
     assert said.code == 0 and f"goes on at update {reached[-1]}" in said.err
@@ -234,12 +241,15 @@ def after(
     kept = torch.nn.ModuleDict({"encoder": encoder, "head": part.head}).state_dict()
     if part.plan.task in ("choose", "span"):  # no ending or token gains by a bias: its gradient is rounding, blown up
         del kept["head.out.bias"]
+    if part.plan.task == "span":  # nor by what the last layer adds to all tokens alike
+        del kept["encoder.base.encoder.layer.1.output.LayerNorm.bias"]
     return kept, lines
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Six updates move a weight by thousandths; rounding, where gradients are as small as here, by 1e-5."""
     for name, tensor in one.items():
-        torch.testing.assert_close(other[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(other[name], tensor, atol=1e-4, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("name", CASES)

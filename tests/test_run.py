@@ -104,7 +104,7 @@ def test_features_may_be_deleted_at_any_time(study: Files) -> None:
 
 def test_a_killed_run_goes_on_where_it_stopped(study: Files) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2, 3]")
-    study.edit("recipe.yaml", "steps: 2", "steps: 20")
+    study.edit("recipe.yaml", "steps: 2", "steps: 40")
     expected = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / "whole").out
     arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(study.out)]
     code = f"import sys; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"

@@ -141,7 +141,10 @@ def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
     opening = threading.Thread(target=lambda: opened(Store(tmp_path), said.append).__enter__())
     with alone(Store(tmp_path)):
         opening.start()
-        opening.join(0.2)
+        end = time.monotonic() + 300
+        while not said and time.monotonic() < end:
+            time.sleep(0.01)
+        opening.join(0.1)  # in which it could go on, if it did not wait
         assert opening.is_alive() and said == [f"{tmp_path} is being tidied; waits until that is done"]
     opening.join(10)
     assert not opening.is_alive()
