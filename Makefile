@@ -2,13 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+JOBS ?= 2
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-slow test-settings check bench clean
 
 demo: .venv/ready  ## install, then run the main job on the built-in world
 	$(BIN)/xstilts run quickstart
 
-test: .venv/ready  ## install, then run the tests; those on real data are skipped where that folder is absent
-	$(BIN)/pytest
+test: .venv/ready  ## install, then run the tests but for slow ones; those on real data are skipped where it is absent
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/ready  ## the slow ones
+	$(PYTEST) -m slow tests
+
+test-settings: .venv/ready  ## half an hour: the tests on one machine as if it were several others
+	$(BIN)/python tests/settings.py
 
 check: .venv/ready  ## lint and types
 	$(BIN)/ruff check .

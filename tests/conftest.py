@@ -39,6 +39,12 @@ SENTENCES = (
 """Twenty sentences in six scripts."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The other way round, if that is asked for: no test may need another before it."""
+    if os.environ.get("XSTILTS_TEST_ORDER") == "reversed":
+        items.reverse()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and reference results, which no copy of the project carries."""

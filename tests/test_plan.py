@@ -1,6 +1,7 @@
 """Plans: what is folded, what decides an identity, and where settings come from."""
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -102,8 +103,8 @@ def test_identities_are_the_same_in_any_order_of_the_recipe_and_of_hashing() -> 
     renamed = made(name="other", phases=[choices([], ["mnli"], name="else"), each("xnli")], evaluate=["xnli"])
     assert renamed.steps.keys() < one.steps.keys()
     code = "from xstilts.study import load, plan; print(*plan.plan(*load.read('quickstart')).steps)"
-    runs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True)
-            for seed in ("1", "2")]  # fmt: skip
+    runs = [subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
+                           capture_output=True, check=True) for seed in ("1", "2")]  # fmt: skip
     assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout.split()) > 10
 
 

@@ -81,6 +81,7 @@ def rows(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: subprocess.Popen[str]) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2, 3, 4, 5]")
     study.edit("recipe.yaml", "steps: 2", "steps: 200")

@@ -24,8 +24,14 @@ def mixtures(made: Plan) -> set[frozenset[str]]:
 
 def shares_rows(one: Task, other: Task) -> bool:
     """Whether something that the one trains on is scored in the other."""
-    codes = {*one.train_languages, *other.all_languages}
-    return any(one.data["train"].overlaps(other.data[split], sorted(codes)) for split in other.scored)
+    codes = sorted({*one.train_languages, *other.all_languages})
+    asked = repr((one.data["train"], [other.data[split] for split in other.scored], codes))
+    if asked not in SHARED:  # most recipes have the same tasks
+        SHARED[asked] = any(one.data["train"].overlaps(other.data[split], codes) for split in other.scored)
+    return SHARED[asked]
+
+
+SHARED: dict[str, bool] = {}
 
 
 STUDIES = {
