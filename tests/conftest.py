@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a script puts into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for matrices this small a second thread costs more than it brings
 
 import pytest
@@ -120,7 +123,7 @@ def without_torch(*arguments: object) -> str:
     """What the command line prints in a process of its own, which must not load torch or the like."""
     code = f"import sys; sys.argv[1:] = {list(map(str, arguments))!r}; from xstilts.cli import main\n"
     code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     loaded = set(said.stderr.split())
     assert "xstilts.cli" in loaded and not {"torch", "transformers", "tokenizers"} & loaded
     return said.stdout

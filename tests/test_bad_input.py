@@ -294,7 +294,7 @@ def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None
     study.edit("recipe.yaml", "steps: 2", "stpes: 2")
     command = [sys.executable, "-m", "xstilts.cli", "check", study.folder / "recipe.yaml"]
     command[1:3] = ["-c", "from xstilts.cli import main; main()"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr.startswith("error: ") and said.stderr.count("\n") == 1
 

@@ -63,7 +63,11 @@ print(encoder._compiled, [weight.grad for weight in encoder.parameters() if weig
 """
     without = {**os.environ, "CXX": "/nowhere/g++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     said = subprocess.run(
-        [sys.executable, "-c", code, str(encoder_folder)], capture_output=True, text=True, check=True, env=without
+        [sys.executable, "-c", code, str(encoder_folder)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        env=without,
     )
     why, left = said.stdout.splitlines()
     assert "C++ compiler" in why and left == "None []"

@@ -154,7 +154,7 @@ def test_text_is_read_checked_and_tokenized_without_being_held(
     monkeypatch.setattr("xstilts.model.features._processors", lambda: 2)  # each more holds some chunks more
     line = "Der Hund schläft unter dem alten Tisch, und niemand wusste, wo die Brücke war. " * 4
     rows = text(tmp_path, {"de": 1})
-    (tmp_path / "de.txt").write_text(f"{line}\n" * 6_000)
+    (tmp_path / "de.txt").write_text(f"{line}\n" * 6_000, encoding="utf-8")
     built(tmp_path / "before", tiny, text(tmp_path, {"en": 3}))  # what is loaded only once
     tracemalloc.start()
     try:

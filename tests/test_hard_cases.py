@@ -29,7 +29,7 @@ def step(out: Path, title: str) -> Path:
 
 def alone(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
     code = f"import sys; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"
-    return subprocess.Popen([sys.executable, "-c", code], text=True, **more)
+    return subprocess.Popen([sys.executable, "-c", code], encoding="utf-8", **more)
 
 
 # --- the run folder ---------------------------------------------------------------------------------------------------
@@ -251,8 +251,8 @@ def test_an_encoder_with_too_few_positions(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_puts_nothing_around_a_text(copy: Path) -> None:
-    tokenizer = json.loads((copy / "tokenizer.json").read_text())
-    (copy / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    tokenizer = json.loads((copy / "tokenizer.json").read_text(encoding="utf-8"))
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}), encoding="utf-8")
     with pytest.raises(UserError, match="puts no special token around a text"):
         load(str(copy))
 
@@ -325,14 +325,14 @@ def test_output_that_cannot_be_written() -> None:
         _, err = running.communicate()
     assert running.returncode == 1 and err.startswith("error: output: ") and err.count("\n") == 1
     closed = f"{sys.executable} -c 'import sys; sys.argv[1:] = [\"tasks\"]; from xstilts.cli import main; main()' >&-"
-    said = subprocess.run(closed, shell=True, capture_output=True, text=True, check=False)
+    said = subprocess.run(closed, shell=True, capture_output=True, encoding="utf-8", check=False)
     assert (said.returncode, said.stderr) == (0, "")
 
 
 def test_output_is_utf8_whatever_the_locale(study: Files) -> None:
     more = os.environ | {"PYTHONIOENCODING": "ascii"}
     arguments = ["show", "mine", "de", "0", "--use", str(study.folder / "tasks.yaml")]
-    running = alone(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=more, encoding="utf-8")
+    running = alone(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=more)
     out, err = running.communicate()
     assert (running.returncode, err) == (0, "") and "ä" in out
 

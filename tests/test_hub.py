@@ -181,6 +181,8 @@ def test_the_cache_is_where_the_environment_says_and_torch_is_not_loaded(tmp_pat
     code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     environment.pop("HF_HUB_CACHE", None)
-    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8", check=True
+    )
     assert '"examples": 2' in said.stdout and "home/hub/datasets--google--xtreme" in said.stdout
     assert not {"torch", "transformers", "httpx", "httpx2"} & set(said.stderr.split())

@@ -316,6 +316,6 @@ def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
     assert "\nXLM-R           50.0" not in without_torch("report", tmp_path, "--layout", "benchmark")
     assert "Table 6: XNLI by language" in without_torch("report", tmp_path, "--layout", "table6", "--format", "latex")
     said = subprocess.run([sys.executable, "-c", "from xstilts.cli import main; main()", "report", tmp_path, "--layout",
-                           "tabel2"], capture_output=True, text=True, check=False)  # fmt: skip
+                           "tabel2"], capture_output=True, encoding="utf-8", check=False)  # fmt: skip
     assert said.returncode == 2
     assert said.stderr == "error: --layout: there is no layout 'tabel2' (did you mean 'table2'?)\n"

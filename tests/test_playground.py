@@ -47,7 +47,7 @@ def test_every_machine_gives_the_same_rows(hash_seed):
         [sys.executable, "-c", SOME_ROWS],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert told.stdout.strip() == "7028f9384f95ee6cb697453b08b6bf3ab55b3a610932ce2bc3e187a915219b22"

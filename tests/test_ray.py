@@ -44,7 +44,7 @@ cluster.shutdown()
 def nodes() -> Iterator[subprocess.Popen[str]]:
     """The process of a cluster."""
     with subprocess.Popen(
-        [sys.executable, "-c", NODES], env=ENVIRONMENT, text=True,
+        [sys.executable, "-c", NODES], env=ENVIRONMENT, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as running:  # fmt: skip
         yield running
@@ -57,7 +57,7 @@ def begun(study: Files, *more: object) -> subprocess.Popen[str]:
     code = "import sys; from xstilts.cli import main; sys.argv[0] = 'xstilts'; main()"
     arguments = ["run", study.folder / "recipe.yaml", "--out", study.out, "--checkpoint", "0.002", "--runner", "ray"]
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, [*arguments, *more])], env=ENVIRONMENT, text=True,
+        [sys.executable, "-c", code, *map(str, [*arguments, *more])], env=ENVIRONMENT, encoding="utf-8",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def test_an_address_where_no_cluster_is(study: Files, address: str, message: str
 def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
     arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(study.out), "--runner", "ray"]
     code = f"import sys; sys.modules['ray'] = None; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert (said.returncode, said.stderr) == (
         2, "error: --runner ray: Ray is not installed (pip install 'xstilts[ray]')\n"
     )  # fmt: skip

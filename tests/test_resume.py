@@ -188,7 +188,9 @@ try:
 except OSError as error:
     print(type(error).__name__, keeper.load()["update"])
 """
-    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, encoding="utf-8", check=True
+    )
     assert said.stdout == "OSError 1\n" and [path.name for path in tmp_path.glob("*.pt*")] == ["checkpoint.pt"]
 
 
@@ -321,7 +323,7 @@ def test_two_processes_train_as_one(tmp_path: Path, encoder_folder: Path, xstilt
     code = "from xstilts.cli import main; main()"
     both = subprocess.run(
         [*torchrun, sys.executable, "-c", code, *map(str, arguments), str(tmp_path / "both")],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, encoding="utf-8", check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert both.returncode == 0, both.stderr
     one, two = (

@@ -199,7 +199,7 @@ def test_reporting_loads_no_tensors(study: Files) -> None:
     assert study.run().code == 0
     code = f"import sys; sys.argv[1:] = ['report', {str(study.out)!r}]; from xstilts.cli import main\n"
     code += "try: main()\nexcept SystemExit as end: assert not end.code; print(*sys.modules, file=sys.stderr)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert not {"torch", "transformers", "tokenizers"} & set(said.stderr.split())
 
 

@@ -54,7 +54,11 @@ def begun(study: Files, out: Path, *more: str) -> subprocess.Popen[str]:
     """A run in a process group of its own."""
     arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(out), *more]
     return subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*COMMAND, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
     )
 
 
@@ -247,7 +251,7 @@ def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
     code = "import sys, time; from xstilts.store.run_folder import *; store = Store(Path(sys.argv[1]))\n"
     code += "with opened(store), store.claim(sys.argv[2]): print('mine', flush=True); time.sleep(600)"
     command = [sys.executable, "-c", code, str(study.out), path.parent.name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as other:
         assert other.stdout and other.stdout.readline() == "mine\n"
         process = begun(study, study.out)
         assert process.stderr
@@ -329,7 +333,7 @@ def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
 @pytest.mark.slow
 def test_five_kills_at_random_moments() -> None:
     said = subprocess.run(
-        [sys.executable, KILLS, "--times", "5", "--longest", "4"], capture_output=True, text=True, check=False
+        [sys.executable, KILLS, "--times", "5", "--longest", "4"], capture_output=True, encoding="utf-8", check=False
     )
     assert said.returncode == 0, said.stderr
     assert "no step done twice" in said.stdout
