@@ -80,7 +80,7 @@ def test_missing_file_names_every_place_and_the_nearest_name(tmp_path: Path) -> 
     with pytest.raises(MissingData) as caught:
         names({"first_of": ["xnli/dev-{lang}e.tsv", "nli/{lang}.tsv"]}, "de", first, second)
     for place in ("a/xnli/dev-dee.tsv", "b/xnli/dev-dee.tsv", "a/nli/de.tsv", "b/nli/de.tsv"):
-        assert str(tmp_path / place) in caught.value.what
+        assert str(tmp_path / place) in caught.value.message
     assert caught.value.hint == f"the nearest there is {first / 'xnli/dev-de.tsv'}"
 
 

@@ -1,4 +1,4 @@
-"""Garbage: what no recipe of a run folder needs is listed, and removed when that is said."""
+"""Pruning: `gc` lists what no recipe of a run folder needs, and removes it with --yes."""
 
 import json
 import shutil
@@ -90,7 +90,7 @@ def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
     assert said.out == "nothing to remove: all is needed by tiny\n", "what has begun tells what it starts from"
     shutil.rmtree(next(study.out.glob("steps/*/scores.jsonl")).parent)
     said = study.call("gc", "--out", study.out)
-    assert said.code == 2 and "does not tell what it needs (run it again, or --forget tiny)" in said.err
+    assert said.code == 2 and "did not list the steps it needs (run it again, or --forget tiny)" in said.err
 
 
 def test_a_run_is_not_disturbed(study: Files) -> None:

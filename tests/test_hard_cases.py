@@ -302,7 +302,7 @@ def test_broken_json_of_an_encoder(copy: Path, name: str, content: str) -> None:
     try:
         load(str(copy))  # some tokenizer_config.json can be done without
     except UserError as error:
-        assert error.where and error.what
+        assert error.where and error.message
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

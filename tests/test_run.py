@@ -130,10 +130,10 @@ def test_a_report_before_anything_is_scored(study: Files) -> None:
 def test_scoring_that_has_no_room_fails_alone(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accelerator's own error; no such machine is needed to see what becomes of it."""
 
-    def full(*_: object, **__: object) -> None:
+    def disk_full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr("xstilts.execution.steps.evaluate", full)
+    monkeypatch.setattr("xstilts.execution.steps.evaluate", disk_full)
     said = study.run()
     assert said.code == 2 and "Traceback" not in said.err
     assert "the accelerator's memory is full" in said.err and "fewer --tokens" in said.err

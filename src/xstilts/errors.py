@@ -1,8 +1,8 @@
-"""What users are told when something they gave is wrong: where, what, and the nearest right thing.
+"""Errors that the user can fix: where, what is wrong, and the nearest right thing.
 
-UserError            one mistake of the user's, shown without a traceback, exit code 2
-├── DataError        a mistake in a data file; `where` is file:line
-├── MissingData      files that are not there; names every place that was looked at
+UserError            one error of the user, shown without a traceback; exit code 2
+├── DataError        an error in a data file; `where` is file:line
+├── MissingData      files that do not exist; names every place that was searched
 ├── StepFailed       a training that cannot go on (a loss that is not a number)
 └── Mistakes         several of the above, all shown at once
 """
@@ -15,48 +15,48 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
 FEW = 3
-"""Lines at most about the missing files of one task."""
+"""At most so many lines about the missing files of one task."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """An error that the user can fix.
 
     Args:
-        what: what is wrong, in one sentence.
+        message: what is wrong, in one sentence.
         where: file, file:line, or place in a recipe (`recipe.yaml:4: phases[0].choices`).
         hint: the nearest right thing, or what to do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
-        super().__init__(what)
-        self.what, self.where, self.hint = what, where, hint
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.where, self.hint = message, where, hint
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.what}" + (f" ({self.hint})" if self.hint else "")
+        return f"{place}{self.message}" + (f" ({self.hint})" if self.hint else "")
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword arguments do not survive the default pickling
-        return _rebuild, (type(self), self.what, self.where, self.hint)
+        return _rebuild, (type(self), self.message, self.where, self.hint)
 
 
-def _rebuild(kind: type[UserError], what: str, where: str, hint: str) -> UserError:
-    return kind(what, where=where, hint=hint)
+def _rebuild(kind: type[UserError], message: str, where: str, hint: str) -> UserError:
+    return kind(message, where=where, hint=hint)
 
 
 class DataError(UserError):
-    """A row of a data file that cannot be read as the task says."""
+    """A row of a data file that does not fit the task."""
 
 
 class MissingData(UserError):
-    """A file that a task needs and that is in none of the places where it may be; `where` is the task."""
+    """A task's file that is in none of its possible places; `where` is the task."""
 
 
 class StepFailed(UserError):
-    """A step that stopped by itself; the other steps of the study go on."""
+    """A step that cannot be finished; the other steps of the study go on."""
 
 
 class Mistakes(UserError):
-    """All mistakes found in one go; `str` has one line for each, but names at most a few missing files of a task."""
+    """All errors of one check; `str` has a line for each, but only a few for the missing files of one task."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
         super().__init__("\n".join(_folded(errors)))
@@ -80,7 +80,7 @@ def _folded(errors: Sequence[UserError]) -> Iterator[str]:
 
 
 class Collector:
-    """Gathers mistakes so that all of them can be shown together.
+    """Collects errors so that all of them can be shown together.
 
     >>> found = Collector()
     >>> with found.catch():
@@ -92,24 +92,26 @@ class Collector:
     def __init__(self) -> None:
         self.errors: list[UserError] = []
 
-    def add(self, what: str, *, where: str = "", hint: str = "") -> None:
-        """Note one mistake."""
-        self.errors.append(UserError(what, where=where, hint=hint))
+    def add(self, message: str, *, where: str = "", hint: str = "") -> None:
+        """Add one error."""
+        self.errors.append(UserError(message, where=where, hint=hint))
 
     def catch(self) -> Collector:
-        """A context that notes any `UserError` raised inside, and goes on."""
+        """A context that collects any `UserError` raised inside, and goes on."""
         return self
 
     def __enter__(self) -> None:
-        """Nothing is to be done; a class of its own is faster than a generator, and this runs for every row."""
+        """Do nothing; a class is faster than a generator, and this runs for every row."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         if isinstance(error, UserError):
             self.errors.extend(error.errors if isinstance(error, Mistakes) else [error])
         return isinstance(error, UserError)
 
     def raise_any(self) -> None:
-        """Raise what was gathered: nothing, the one mistake itself, or `Mistakes`, each message once."""
+        """Raise the collected error, or `Mistakes` if there are several; each message once, nothing if there is none."""
         unique = list({str(error): error for error in self.errors}.values())
         if len(unique) == 1:
             raise unique[0]
@@ -118,7 +120,7 @@ class Collector:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Say which of `choices` was probably meant, or list them when they are few.
+    """A hint: which of `choices` was probably meant, or a list of them.
 
     >>> nearest("xlni", ["xnli", "panx"])
     "did you mean 'xnli'?"

@@ -162,7 +162,7 @@ def _fetched(code: str, wish: Wish, progress: Progress) -> list[str]:
         return _files(code, wish.places)
     except MissingData as error:
         hint = "fetch it on another machine and copy the Hub's cache, or give a dump or text with --from"
-        raise MissingData(error.what, where=error.where, hint=hint) from error
+        raise MissingData(error.message, where=error.where, hint=hint) from error
 
 
 def _language(code: str, wish: Wish, progress: Progress) -> Built:

@@ -303,7 +303,7 @@ class StepExecutor:
         try:
             model = encoder.load(str(folder / "encoder"))
         except UserError as error:
-            raise UserError(error.what, where=error.where, hint=again) from error
+            raise UserError(error.message, where=error.where, hint=again) from error
         made = []
         for i, name in enumerate(parent.heads):
             spec = self.inputs.task(name).format.head

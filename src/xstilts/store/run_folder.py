@@ -283,7 +283,7 @@ class Store:
         try:
             return read_rows(path, kind)
         except (FileNotFoundError, UserError) as error:
-            what, where = (error.what, error.where) if isinstance(error, UserError) else ("is gone", str(path))
+            what, where = (error.message, error.where) if isinstance(error, UserError) else ("is gone", str(path))
             raise UserError(what, where=where, hint=self._again(id)) from error
 
 

@@ -154,7 +154,7 @@ def _check_tokenizer(name: str, where: str) -> None:
     try:
         folder = Path(expand_user(name))
     except UserError as error:
-        raise UserError(error.what, where=where) from error
+        raise UserError(error.message, where=where) from error
     if folder.is_dir() and not (folder / "tokenizer.json").is_file():
         raise UserError(f"'{name}' has no fast tokenizer (tokenizer.json)", where=where)
     if folder.exists() and not folder.is_dir():

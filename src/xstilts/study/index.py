@@ -136,4 +136,4 @@ def read_study(path: Path) -> Study:
         return study
     except UserError as error:
         hint = "run the recipe again to replace it, or delete it"
-        raise UserError(error.what, where=error.where, hint=hint) from error
+        raise UserError(error.message, where=error.where, hint=hint) from error

@@ -62,7 +62,7 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
             _read(_at_scale(document, other, scales), load_tasks)
         for error in own.errors:
             named = str(error) in reported or f": {SCALES}.{other}" in error.where
-            what = error.what if named else f"{error.what}, at the scale '{other}'"
+            what = error.message if named else f"{error.message}, at the scale '{other}'"
             found.add(what, where=error.where, hint=error.hint)
     found.raise_any()
     return (recipe if scale == FULL else recipe.model_copy(update={"name": f"{recipe.name}-{scale}"})), tasks

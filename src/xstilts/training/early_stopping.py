@@ -119,4 +119,4 @@ def _attempt(dev: Callable[[], float], update: int, total: int) -> float | StepF
     try:
         return dev()
     except StepFailed as failure:
-        return StepFailed(f"{failure.what} after update {update:,} of {total:,}", hint=MILDER)
+        return StepFailed(f"{failure.message} after update {update:,} of {total:,}", hint=MILDER)

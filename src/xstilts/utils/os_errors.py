@@ -1,4 +1,4 @@
-"""What the system refuses (no room, no permission, no such file), told as a mistake that the user can mend."""
+"""Turns errors of the operating system (disk full, no permission, no such file) into messages for the user."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from xstilts.errors import UserError
 from xstilts.utils.files import DISK_FULL
 
 
-def full(error: Exception) -> bool:
-    """Whether it was for want of room that a file could not be written; some libraries tell only in words."""
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error means that the disk is full; some libraries say so only in the text of their error."""
     return getattr(error, "errno", None) in DISK_FULL or any(os.strerror(number) in str(error) for number in DISK_FULL)
 
 
 @contextmanager
 def as_user_error(where: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Tell as a mistake of the user's what the system refuses: no permission, no room, no such file.
+    """Raise a `UserError` for an operating-system error inside the block.
 
     Args:
-        where: what to name where the system names no file.
-        kinds: errors that libraries raise for the same reasons.
+        where: the path to name if the error names no file.
+        kinds: library errors to treat like an `OSError`.
+
+    Raises:
+        UserError: instead of an `OSError` or one of `kinds`.
     """
     try:
         yield
@@ -31,9 +34,9 @@ def as_user_error(where: Path, *kinds: type[Exception]) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, (OSError, *kinds)):
             raise
-        place = str(getattr(error, "filename", None) or where)
-        if full(error):
+        path = str(getattr(error, "filename", None) or where)
+        if is_disk_full(error):
             hint = "make room and run again: finished steps are kept"
-            raise UserError("the disk is full", where=place, hint=hint) from error
-        said = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot be read or written: {said}", where=place) from error
+            raise UserError("the disk is full", where=path, hint=hint) from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot be read or written: {reason}", where=path) from error

@@ -202,7 +202,7 @@ def user_errors(
         if not exact and not deeper:
             needs = " or ".join(dict.fromkeys(reason.needs for reason in reasons))
             exact = [_Wrong(f"needs {needs}, got {reasons[0].got}")]
-        found += [UserError(reason.what, where=document.where(place), hint=reason.hint) for reason in exact]
+        found += [UserError(reason.message, where=document.where(place), hint=reason.hint) for reason in exact]
     return list({str(one): one for one in found}.values())
 
 
