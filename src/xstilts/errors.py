@@ -111,7 +111,7 @@ class Collector:
         return isinstance(error, UserError)
 
     def raise_any(self) -> None:
-        """Raise the collected error, or `Mistakes` if there are several; each message once, nothing if there is none."""
+        """Raise the one collected error, or `Mistakes` for several, each message once; do nothing without errors."""
         unique = list({str(error): error for error in self.errors}.values())
         if len(unique) == 1:
             raise unique[0]

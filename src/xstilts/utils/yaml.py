@@ -37,8 +37,8 @@ _NEEDED = {error: kind for kind, errors in _KINDS.items() for error in errors}
 class PartError(ValueError):
     """What a validator raises about a part of its value: the message, and the way from the value to the part."""
 
-    def __init__(self, what: str, *place: str | int) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, *place: str | int) -> None:
+        super().__init__(message)
         self.place = place
 
 
@@ -133,8 +133,8 @@ class _Reader:
         self.open: list[yaml.Node] = []
         self.count = 0
 
-    def fail(self, what: str, node: yaml.Node) -> UserError:
-        return UserError(what, where=f"{self.path}:{node.start_mark.line + 1}")
+    def fail(self, message: str, node: yaml.Node) -> UserError:
+        return UserError(message, where=f"{self.path}:{node.start_mark.line + 1}")
 
     def value(self, node: yaml.Node, place: KeyPath) -> Any:
         if not str(node.tag).startswith(_TAG):
@@ -208,7 +208,7 @@ def user_errors(
 
 @dataclass(frozen=True)
 class _Wrong:
-    what: str = ""
+    message: str = ""
     hint: str = ""
     needs: str = ""
     """The kind of value that was wanted, when it was of another kind altogether."""
