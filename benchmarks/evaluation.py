@@ -24,7 +24,7 @@ from works import PRECISIONS, Precision
 from xstilts.compute import device
 from xstilts.data.examples import locate
 from xstilts.errors import UserError
-from xstilts.formats.base import Kept
+from xstilts.formats.base import HeadOutputs
 from xstilts.languages import codes
 from xstilts.metrics import METRICS
 from xstilts.model import forward, heads, packing
@@ -58,7 +58,7 @@ class Loop:
         self.encoder, self.size = works.loaded(folder), size
         works.as_usual(self.encoder).eval()
 
-    def keep(self, head: heads.Head, task: Task, features: FeatureSet, precision: Precision) -> Kept:
+    def head_outputs(self, head: heads.Head, task: Task, features: FeatureSet, precision: Precision) -> HeadOutputs:
         """What the head keeps of all forward passes, in order."""
         kept: list[Any] = []
         layer = self.encoder.pooled_layer if task.format.head.kind == "mean" else None
@@ -68,8 +68,8 @@ class Loop:
                 batch = collate(features, range(start, min(start + self.size, passes)), None, rng)
                 with device.autocast(self.encoder.device, precision):
                     outputs = head(self.hidden(batch, layer), batch)
-                kept.extend(head.keep(outputs, batch))
-        return Kept(features.example_F, kept, features.notes)
+                kept.extend(head.reduce_outputs(outputs, batch))
+        return HeadOutputs(features.example_F, kept, features.decode_info)
 
     def hidden(self, batch: Batch, layer: int | None) -> Tensor:
         """Hidden states of the real tokens."""
@@ -89,11 +89,11 @@ def splits(task: Task, encoder: Encoder, data: Path, limit: int) -> Iterator[Spl
         except UserError:
             continue
         examples = found.read()
-        features = FeatureSet.build(task.format, examples, encoder.pieces(task.max_length))
+        features = FeatureSet.build(task.format, examples, encoder.tokenizer_for(task.max_length))
         yield Split(language, examples, features)
 
 
-def score(task: Task, split: Split, kept: Kept) -> float:
+def score(task: Task, split: Split, kept: HeadOutputs) -> float:
     """The task's main metric, in percent."""
     form = task.format
     predictions = form.decode(split.examples, kept, None)
@@ -137,13 +137,13 @@ def measure(name: str, encoder: Encoder, loop: Loop, args: argparse.Namespace) -
                  for n in lengths for i in range(0, len(n), loop.size))  # fmt: skip
     for precision in PRECISIONS:
 
-        def ours(split: Split, precision: Precision = precision) -> Kept:
-            return forward.keep(encoder, head, task.format, split.features, precision)
+        def ours(split: Split, precision: Precision = precision) -> HeadOutputs:
+            return forward.head_outputs(encoder, head, task.format, split.features, precision)
 
-        def usual(split: Split, precision: Precision = precision) -> Kept:
-            return loop.keep(head, task, split.features, precision)
+        def usual(split: Split, precision: Precision = precision) -> HeadOutputs:
+            return loop.head_outputs(head, task, split.features, precision)
 
-        seconds: dict[Callable[..., Kept], float] = {ours: 0.0, usual: 0.0}
+        seconds: dict[Callable[..., HeadOutputs], float] = {ours: 0.0, usual: 0.0}
         gap = 0.0
         for way in (ours, usual):  # warm
             way(there[0])

@@ -23,14 +23,14 @@ from pathlib import Path
 os.environ["XSTILTS_DEVICE"] = "cpu"
 
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 import figures
 from xstilts.data.examples import LocatedSplit, locate
 from xstilts.model.batch import Shuffled, collate, generator
 from xstilts.model.features import CHUNK, FeatureSet, stored
-from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.model.tokenizer import Tokenizer
 from xstilts.tasks import TASKS
 from xstilts.tasks.source import Source
 
@@ -73,7 +73,7 @@ def repeated(data: Path, folder: Path, examples: int) -> LocatedSplit:
     return locate(TASK, Source.model_validate("pairs.csv"), ("en",), folder, train=True)
 
 
-def tokenizer_alone(tokenizer: Tokenizer, rows: LocatedSplit) -> NDArray[np.float64]:
+def tokenizer_alone(tokenizer: tokenizers.Tokenizer, rows: LocatedSplit) -> NDArray[np.float64]:
     """Seconds inside of the tokenizer, for the same texts in equal chunks: those of the clock, of the processors."""
     seconds, examples = np.zeros(2), rows.stream()
     while chunk := list(islice(examples, CHUNK)):
@@ -94,10 +94,10 @@ def epoch(features: FeatureSet) -> Iterator[int]:
 def measure(args: argparse.Namespace, folder: Path) -> str:
     """All figures as Markdown."""
     rows = repeated(args.data, folder, args.examples)
-    tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
     alone, building, peak, store = [], [], [0], folder
     for turn in range(args.rounds):
-        pieces = TokenizerPieces(tokenizer, max_length=LENGTH, unk_id=0)  # which has met no word yet
+        pieces = Tokenizer(tokenizer, max_length=LENGTH, unk_id=0)
         alone.append(tokenizer_alone(tokenizer, rows))
         store, started, busy = folder / str(turn), time.perf_counter(), time.process_time()
         with figures.watched(peak):

@@ -84,10 +84,10 @@ def as_rows(batch: Batch, format: str) -> dict[str, Any]:
     rows = batch.ids_T.split(batch.lengths_B.tolist())
     starts_B = batch.lengths_B.cumsum(0) - batch.lengths_B
     if format in ("tag", "mask"):
-        labels_T = torch.full_like(batch.ids_T, IGNORED).index_copy(0, batch.marks_M, batch.targets_M)
+        labels_T = torch.full_like(batch.ids_T, IGNORED).index_copy(0, batch.positions_M, batch.targets_M)
         labels: Any = labels_T.split(batch.lengths_B.tolist())
     elif format == "span":
-        labels = batch.marks_M.view(-1, 2) - starts_B[:, None]
+        labels = batch.positions_M.view(-1, 2) - starts_B[:, None]
     elif format == "choose":
         labels = batch.targets_M.view(batch.examples, -1).argmax(1)
     else:

@@ -51,7 +51,7 @@ class Work:
 
     def features(self, encoder: Encoder, data: Path, length: int | None = None) -> FeatureSet:
         """Forward passes of the examples."""
-        pieces = encoder.pieces(length or self.task.max_length)
+        pieces = encoder.tokenizer_for(length or self.task.max_length)
         return FeatureSet.build(self.task.format, self.examples(data), pieces)
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts.formats import Span
-from xstilts.formats.base import IGNORED, Features, Kept, Row
+from xstilts.formats.base import IGNORED, Features, HeadOutputs, Row
 from xstilts.formats.span import Question, covering
 from xstilts.metrics import METRICS
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.model.tokenizer import Tokenizer
 
 OPEN, LONG = Span(no_answer=True), Span(answer_length=10**6)
 """LONG takes answers of any length, where the rule is 30 pieces."""
@@ -37,16 +38,16 @@ WORDS = (" N N N N N", " k k k k k", " ma ma ma", " क़ क़ क़")
 """What makes pieces of a blank with what follows it."""
 
 
-def made(format: Span, examples: list[Question], pieces: TokenizerPieces) -> FeatureSet:
+def made(format: Span, examples: list[Question], pieces: Tokenizer) -> FeatureSet:
     return FeatureSet.build(format, examples, pieces)
 
 
-def perfect(features: FeatureSet) -> Kept:
+def perfect(features: FeatureSet) -> HeadOutputs:
     """What a head that makes no mistake would keep, built from nothing but the marks."""
     scores = [np.zeros((length, 2), np.float32) for length in features.lengths_F]
-    for scores_L2, (first, last) in zip(scores, features.marks_M.reshape(-1, 2), strict=True):
+    for scores_L2, (first, last) in zip(scores, features.positions_M.reshape(-1, 2), strict=True):
         scores_L2[first, 0] = scores_L2[last, 1] = 10.0
-    return Kept(features.example_F, scores, features.notes)
+    return HeadOutputs(features.example_F, scores, features.decode_info)
 
 
 def texts() -> list[str]:
@@ -57,9 +58,9 @@ def characters(seen: list[str]) -> list[str]:
     return sorted({char for text in seen for char in text} - {" "})
 
 
-def xlmr_like() -> Tokenizer:
+def xlmr_like() -> tokenizers.Tokenizer:
     """Unigram over NFKC text, each word with a blank's sign before it."""
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = tokenizers.Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     alphabet = ["▁", *characters([normalizers.NFKC().normalize_str(text) for text in texts()])]
@@ -69,9 +70,9 @@ def xlmr_like() -> Tokenizer:
     return tokenizer
 
 
-def bert_like() -> Tokenizer:
+def bert_like() -> tokenizers.Tokenizer:
     """WordPiece over lower-cased text without accents."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=0, special_tokens=["[UNK]"], show_progress=False)
@@ -79,9 +80,9 @@ def bert_like() -> Tokenizer:
     return tokenizer
 
 
-def gemma_like() -> Tokenizer:
+def gemma_like() -> tokenizers.Tokenizer:
     """BPE over text whose blanks are spelled out; characters it has not seen fall back to bytes."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     special = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     trainer = trainers.BpeTrainer(vocab_size=265, special_tokens=special, show_progress=False)
@@ -89,9 +90,9 @@ def gemma_like() -> Tokenizer:
     return tokenizer
 
 
-def byte_level(prefix: bool, trim: bool) -> Tokenizer:
+def byte_level(prefix: bool, trim: bool) -> tokenizers.Tokenizer:
     """BPE over bytes, of which a character has up to four."""
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix, trim_offsets=trim)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -100,7 +101,7 @@ def byte_level(prefix: bool, trim: bool) -> Tokenizer:
     return tokenizer
 
 
-TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
+TOKENIZERS: dict[str, Callable[[], tokenizers.Tokenizer]] = {
     "xlmr": xlmr_like,
     "bert": bert_like,
     "gemma": gemma_like,
@@ -111,8 +112,8 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
 }
 
 
-def pieces_of(name: str) -> TokenizerPieces:
-    return TokenizerPieces(TOKENIZERS[name](), max_length=384, unk_id=0)
+def pieces_of(name: str) -> Tokenizer:
+    return Tokenizer(TOKENIZERS[name](), max_length=384, unk_id=0)
 
 
 def asked(context: str, answers: tuple[str, ...]) -> list[Question]:
@@ -126,7 +127,7 @@ def test_every_tokenizer_gives_back_the_very_characters_of_an_answer(name: str) 
         examples = asked(context, answers)
         features = made(LONG, examples, pieces_of(name))
         assert LONG.decode(examples, perfect(features), None) == list(answers)
-        assert (features.targets_M == features.marks_M).all() and features.marks_M.min() > 0
+        assert (features.targets_M == features.positions_M).all() and features.positions_M.min() > 0
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -138,7 +139,7 @@ def test_the_marked_pieces_are_those_of_the_answer_and_no_more(name: str) -> Non
             (one,) = LONG.features([example], pieces)
             place, at = example.place(), len(one.ids) - len(whole)
             assert place is not None
-            first, last = (mark - at for mark in one.marks)
+            first, last = (mark - at for mark in one.positions)
             assert spans[first][0] == place[0] and spans[last][1] == place[1]
             assert spans[first][1] > place[0] and spans[last][0] < place[1]
             assert all(end <= place[0] for _, end in spans[:first]) and all(a >= place[1] for a, _ in spans[last + 1 :])
@@ -167,7 +168,7 @@ def long_question(answer: str, start: int) -> Question:
 def test_a_long_context_is_read_in_windows_after_a_short_question(tiny: Encoder) -> None:
     example = long_question("w40 w41", 40 * 4 - 10)
     form = Span(stride=8, question_length=12)
-    pieces = tiny.pieces(48)
+    pieces = tiny.tokenizer_for(48)
     question, (context, spans) = pieces.encode([example.question])[0][:12], pieces.spans([example.context])[0]
     passes: list[Features] = list(form.features([example], pieces))
     assert len(passes) > 3
@@ -175,33 +176,33 @@ def test_a_long_context_is_read_in_windows_after_a_short_question(tiny: Encoder)
     for k, one in enumerate(passes):
         shown = context[8 * k : 8 * k + 48 - at - 1]
         assert list(one.ids) == pieces.pair(question, shown)[0] and one.second == at
-        first, last = one.marks
+        first, last = one.positions
         if first:
             place = spans[first - at + 8 * k][0], spans[last - at + 8 * k][1]
             assert example.context[place[0] : place[1]] == "w40 w41"
         else:
             assert last == 0
-    holding = [one for one in passes if one.marks[0]]
+    holding = [one for one in passes if one.positions[0]]
     assert 1 < len(holding) < len(passes)
     assert form.decode([example], perfect(made(form, [example], pieces)), None) == ["w40 w41"]
 
 
 def test_a_question_takes_no_more_than_half_of_a_window(tiny: Encoder) -> None:
     example = long_question("w1", 3)
-    lengths = {one.second for one in LONG.features([example], tiny.pieces(32))}
+    lengths = {one.second for one in LONG.features([example], tiny.tokenizer_for(32))}
     assert lengths == {3 + 14}
 
 
 def test_an_answer_that_no_window_holds_whole_is_marked_nowhere(tiny: Encoder) -> None:
     example = long_question(" ".join(f"w{n}" for n in range(2, 50)), 6)
-    features = made(LONG, [example], tiny.pieces(48))
-    assert not features.marks_M.any() and len(features.lengths_F) > 1
+    features = made(LONG, [example], tiny.tokenizer_for(48))
+    assert not features.positions_M.any() and len(features.lengths_F) > 1
 
 
 def test_questions_without_labels_or_without_an_answer_are_marked_at_the_first_token(tiny: Encoder) -> None:
     unknown, none = Question(None, "q", "c", None), Question(None, "q", "c", ("",))
-    features = made(OPEN, [unknown, none], tiny.pieces(48))
-    assert features.marks_M.tolist() == [0, 0, 0, 0] and features.targets_M.tolist() == [IGNORED, IGNORED, 0, 0]
+    features = made(OPEN, [unknown, none], tiny.tokenizer_for(48))
+    assert features.positions_M.tolist() == [0, 0, 0, 0] and features.targets_M.tolist() == [IGNORED, IGNORED, 0, 0]
 
 
 def test_pieces_without_characters_are_in_no_answer() -> None:
@@ -227,8 +228,8 @@ FILES = {
 @pytest.mark.real
 @pytest.mark.parametrize("folder", LOST)
 def test_real_answers_come_back_unless_they_begin_or_end_inside_of_a_piece(shared: Path, folder: str) -> None:
-    tokenizer = Tokenizer.from_file(str(shared / "models/mini-xlmr/tokenizer.json"))
-    pieces = TokenizerPieces(tokenizer, max_length=384, unk_id=3)
+    tokenizer = tokenizers.Tokenizer.from_file(str(shared / "models/mini-xlmr/tokenizer.json"))
+    pieces = Tokenizer(tokenizer, max_length=384, unk_id=3)
     exact_match = METRICS["mlqa_em" if folder == "mlqa" else "em"]
     for language, lost in LOST[folder].items():
         examples = published(shared / "data" / folder / FILES[folder].format(language))

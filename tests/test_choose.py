@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from xstilts.data.examples import locate
 from xstilts.errors import DataError
 from xstilts.formats import Choose
-from xstilts.formats.base import IGNORED, Kept, Row
+from xstilts.formats.base import IGNORED, HeadOutputs, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.classify import truncated
 from xstilts.metrics import METRICS
@@ -41,7 +41,7 @@ def read(**values: object) -> Choice:
 
 
 def made(examples: list[Any], encoder: Encoder, max_length: int = 64) -> FeatureSet:
-    return FeatureSet.build(PLAIN, examples, encoder.pieces(max_length))
+    return FeatureSet.build(PLAIN, examples, encoder.tokenizer_for(max_length))
 
 
 def group(sizes: list[int], right: list[int | None]) -> Batch:
@@ -61,7 +61,7 @@ def test_perfect_outputs_score_100_whatever_the_number_of_endings(tiny: Encoder)
     endings = [("one", "two"), ("a", "b", "c"), ("w", "x", "y", "z")]
     examples = [Choice("where", texts, number) for texts in endings for number in range(len(texts))]
     features = made(examples, tiny)
-    kept = Kept(features.example_F, [np.array([float(target)]) for target in features.targets_M])
+    kept = HeadOutputs(features.example_F, [np.array([float(target)]) for target in features.targets_M])
     predictions = PLAIN.decode(examples, kept, None)
     references = [PLAIN.reference(example, i) for i, example in enumerate(examples)]
     assert predictions == references == [0, 1, 0, 1, 2, 0, 1, 2, 3]
@@ -69,23 +69,27 @@ def test_perfect_outputs_score_100_whatever_the_number_of_endings(tiny: Encoder)
 
 
 def test_the_first_of_equally_good_endings_is_taken() -> None:
-    kept = Kept(np.array([0, 0, 0, 1, 1]), [np.array([x]) for x in (1.0, 2.0, 2.0, -1.0, -1.0)])
+    kept = HeadOutputs(np.array([0, 0, 0, 1, 1]), [np.array([x]) for x in (1.0, 2.0, 2.0, -1.0, -1.0)])
     assert PLAIN.decode([None, None], kept, None) == [1, 0]
 
 
 def test_each_ending_is_read_beside_the_context(tiny: Encoder, sentences: tuple[str, ...]) -> None:
-    passes = list(PLAIN.features([Choice(sentences[0], sentences[1:4], 2)], tiny.pieces(64)))
+    passes = list(PLAIN.features([Choice(sentences[0], sentences[1:4], 2)], tiny.tokenizer_for(64)))
     assert [list(one.ids) for one in passes] == [
         tiny.tokenizer(sentences[0], ending).input_ids for ending in sentences[1:4]
     ]
-    assert [(one.example, one.marks, one.targets) for one in passes] == [(0, [0], [0]), (0, [0], [0]), (0, [0], [1])]
+    assert [(one.example, one.positions, one.targets) for one in passes] == [
+        (0, [0], [0]),
+        (0, [0], [0]),
+        (0, [0], [1]),
+    ]
     assert {one.second for one in passes} == {len(tiny.tokenizer(sentences[0]).input_ids) + 1}
 
 
 def test_a_long_context_keeps_its_end_and_the_ending(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     context, ending = " ".join(sentences), sentences[3]
-    whole = tiny.pieces(10**6).encode([context, ending])
-    one, _ = PLAIN.features([Choice(context, (ending, ending), None)], tiny.pieces(48))
+    whole = tiny.tokenizer_for(10**6).encode([context, ending])
+    one, _ = PLAIN.features([Choice(context, (ending, ending), None)], tiny.tokenizer_for(48))
     room = 44 - len(whole[1])
     assert list(one.ids[1 : one.second - 2]) == whole[0][-room:]
     assert list(one.ids[one.second : -1]) == whole[1]

@@ -80,7 +80,7 @@ def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
     encoder_folder: Path, sentences: tuple[str, ...]
 ) -> None:
     encoder = load(str(encoder_folder))
-    features = FeatureSet.build(Mask(), list(sentences), encoder.pieces(32))
+    features = FeatureSet.build(Mask(), list(sentences), encoder.tokenizer_for(32))
     results = []
     for compiled in (False, True):
         assert not compiled or encoder.compile() == ""

@@ -116,7 +116,7 @@ def test_positions_reach_to_the_last_one(tiny: Encoder) -> None:
         assert encoder.max_length == (38 if name == "XLMRoberta" else 40)
         with torch.inference_mode():
             torch.testing.assert_close(encoder.hidden(batch), alone(encoder, batch, -1), atol=1e-5, rtol=0)
-    assert tiny.pieces(1000).max_length == tiny.max_length == 64
+    assert tiny.tokenizer_for(1000).max_length == tiny.max_length == 64
 
 
 def test_padding_and_its_inverse() -> None:
@@ -173,7 +173,9 @@ def test_the_vocabulary_head_of_every_family(name: str, tiny: Encoder, tmp_path:
     lm.save_pretrained(tmp_path)
     tiny.tokenizer.save_pretrained(tmp_path)
     encoder, one = load(str(tmp_path)).eval(), batch_of(11)
-    batch = Batch(1, ids, one.lengths_B, torch.zeros_like(ids), one.marks_M, one.targets_M, one.marks_B, one.example_B)
+    batch = Batch(
+        1, ids, one.lengths_B, torch.zeros_like(ids), one.positions_M, one.targets_M, one.num_positions_B, one.example_B
+    )
     with torch.inference_mode():
         torch.testing.assert_close(encoder.vocabulary(encoder.hidden(batch)), expected, atol=1e-5, rtol=0)
     assert not any("pooler" in name for name, _ in encoder.named_parameters())

@@ -228,7 +228,7 @@ def tried(name: str) -> Outcome:
                 continue
             torch.manual_seed(0)
             head = heads.build(form.head, trained.config, trained.vocabulary)
-            features = FeatureSet.build(form, examples, trained.pieces(64))
+            features = FeatureSet.build(form, examples, trained.tokenizer_for(64))
             plan = Learned(task=form.name, weight=1.0, batch=5, max_length=64, epochs=1)
             if form.head.kind != "mean":
                 assert learned(trained, Learning(plan, head, features, masking)), f"{name}: {form.name} learns nothing"
@@ -259,7 +259,7 @@ def same_scores(encoder: Encoder, head: heads.Head, form: Format, examples: list
         own = heads.build(form.head, one.config, one.vocabulary)
         own.load_state_dict(head.state_dict())
         results.append(evaluate.evaluate(one, own.eval(), form, form.metrics, examples, features, language="de"))
-        kept.append(forward.keep(one, own, form, features, language="de"))
+        kept.append(forward.head_outputs(one, own, form, features, language="de"))
     # rounding may turn one example that lies between two labels; what the head keeps of it is compared below
     near = pytest.approx(results[0].scores, rel=1e-4, abs=100 / len(examples))
     assert all(result.scores == near for result in results)
@@ -298,7 +298,7 @@ def tied(encoder: Encoder) -> bool:
 def test_a_text_can_be_as_long_as_the_encoder_has_positions(name: str) -> None:
     encoder = tried(name).encoder
     assert encoder.max_length == (1_000_000 if "T5" in name else 64)
-    pieces = encoder.pieces(1000)
+    pieces = encoder.tokenizer_for(1000)
     features = FeatureSet.build(Mask(), [" ".join(SENTENCES)], pieces)
     assert features.lengths_F[0] == min(pieces.max_length, 1000, len(features.ids_T))
     with torch.inference_mode():
@@ -318,8 +318,8 @@ def test_of_an_encoder_decoder_the_encoder_is_taken_and_saved(name: str, tmp_pat
         for states in (encoder.hidden(batch), model(input_ids=batch.ids_T[None]).last_hidden_state[0]):
             torch.testing.assert_close(states, expected, atol=ALIKE, rtol=0)
     assert not any("decoder" in key for key in model.state_dict())
-    assert encoder.pieces(64).single([7, 8]) == ([7, 8, 2], 0)
-    assert encoder.pieces(64).pair([7], [8]) == ([7, 2, 8, 2], 2)
+    assert encoder.tokenizer_for(64).single([7, 8]) == ([7, 8, 2], 0)
+    assert encoder.tokenizer_for(64).pair([7], [8]) == ([7, 2, 8, 2], 2)
 
 
 def test_an_encoder_without_a_mask_head_is_refused_where_masked_text_is_scored(
@@ -343,9 +343,9 @@ def test_an_xlm_is_told_the_language_and_counts_an_unknown_one_as_english() -> N
         german, english, swahili = (encoder.hidden(batch_of(9, language=code)) for code in ("de", "en", "sw"))
     assert swahili.equal(english) and not german.equal(english)
     form, examples = TASKS[4]
-    features = FeatureSet.build(form, examples, encoder.pieces(64))
+    features = FeatureSet.build(form, examples, encoder.tokenizer_for(64))
     head = heads.build(form.head, encoder.config, None)
-    kept = [forward.keep(encoder, head, form, features, language=code).scores for code in ("de", "en")]
+    kept = [forward.head_outputs(encoder, head, form, features, language=code).scores for code in ("de", "en")]
     assert abs(kept[0] - kept[1]).max() > 0.01
     config = transformers.XLMConfig(**COMMON | FAMILIES["XLM"].shape | {"n_langs": 1, "lang2id": {}, "vocab_size": 60})
     assert Encoder(transformers.XLMModel(config), encoder.tokenizer).languages == {}

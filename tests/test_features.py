@@ -47,7 +47,7 @@ def text(folder: Path, sizes: dict[str, int], **fields: Any) -> LocatedSplit:
 
 
 def built(folder: Path, encoder: Encoder, rows: LocatedSplit) -> FeatureSet:
-    return stored(folder / "features", rows.task.format, encoder.pieces(64), "", rows.content, rows.drawn)
+    return stored(folder / "features", rows.task.format, encoder.tokenizer_for(64), "", rows.content, rows.drawn)
 
 
 def once(examples: list[Any]) -> Iterator[tuple[Example, int]]:
@@ -90,24 +90,24 @@ def test_a_growing_array_takes_the_smallest_type_that_holds_all(
 def test_features_are_the_same_on_any_number_of_cores_and_on_disk(
     form: Format, examples: list[Any], tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = FeatureSet.build(form, examples, tiny.pieces(32))
+    whole = FeatureSet.build(form, examples, tiny.tokenizer_for(32))
     assert whole.examples == 50
     monkeypatch.setattr("xstilts.model.features.CHUNK", 7)
     for cores in (1, 4):
         monkeypatch.setattr("xstilts.model.features._processors", lambda cores=cores: cores)
-        saved = stored(tmp_path / str(cores), form, tiny.pieces(32), "", "", lambda: once(examples))
+        saved = stored(tmp_path / str(cores), form, tiny.tokenizer_for(32), "", "", lambda: once(examples))
         for name, array in vars(whole).items():
             assert array.tolist() == getattr(saved, name).tolist(), name
         batches = [collate(features, [5, 3, 4], None, generator(0)) for features in (whole, saved)]
         assert [[x.tolist() for x in vars(batch).values() if isinstance(x, torch.Tensor)] for batch in batches[:1]] == [
             [x.tolist() for x in vars(batch).values() if isinstance(x, torch.Tensor)] for batch in batches[1:]
         ]
-    assert [note.tolist() for note in whole.notes] == [note.tolist() for note in saved.notes]
+    assert [note.tolist() for note in whole.decode_info] == [note.tolist() for note in saved.decode_info]
 
 
 def test_a_pair_takes_few_bytes_beside_its_ids(tiny: Encoder, tmp_path: Path) -> None:
     pairs = [Labelled(("the cat", "a stone"), NLI.labels[i % 3]) for i in range(3000)]
-    saved = stored(tmp_path, NLI, tiny.pieces(64), "", "", lambda: once(pairs))
+    saved = stored(tmp_path, NLI, tiny.tokenizer_for(64), "", "", lambda: once(pairs))
     bytes_ = sum(path.stat().st_size for path in tmp_path.rglob("*.npy"))
     assert saved.ids_T.itemsize == 2 and bytes_ < 2 * len(saved.ids_T) + 16 * len(pairs) + 10 * 128
 
@@ -119,7 +119,7 @@ def test_a_building_that_breaks_off_leaves_nothing(error: BaseException, tiny: E
         raise error
 
     with pytest.raises(type(error)) as raised:
-        stored(tmp_path, NLI, tiny.pieces(64), "", "", read)
+        stored(tmp_path, NLI, tiny.tokenizer_for(64), "", "", read)
     assert raised.value is error and not list(tmp_path.iterdir())
 
 
@@ -132,7 +132,7 @@ def test_what_two_want_at_once_is_built_once(tiny: Encoder, tmp_path: Path) -> N
         yield from once([Labelled(("the cat", "a stone"), NLI.labels[0])] * 3)
 
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(stored, tmp_path, NLI, tiny.pieces(64), "", "", read) for _ in range(2)]
+        both = [pool.submit(stored, tmp_path, NLI, tiny.tokenizer_for(64), "", "", read) for _ in range(2)]
         assert [found.result().examples for found in both] == [3, 3]
     assert len(readings) == 1 and len([*tmp_path.iterdir()]) == 1
 
@@ -143,7 +143,7 @@ def test_what_a_format_says_of_an_example_comes_out_of_the_threads(tiny: Encoder
             raise UserError("too odd", where="a.txt:1")
 
     with pytest.raises(UserError, match="too odd"):
-        stored(tmp_path, Refusing(), tiny.pieces(64), "", "", lambda: once(["a"]))
+        stored(tmp_path, Refusing(), tiny.tokenizer_for(64), "", "", lambda: once(["a"]))
     assert not list(tmp_path.iterdir())
 
 
@@ -281,7 +281,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(room: int, tiny: Encoder, tmp_pa
     resource.setrlimit(resource.RLIMIT_FSIZE, (room * 1024, before[1]))
     try:
         with pytest.raises(OSError, match="too large") as raised:
-            stored(tmp_path, NLI, tiny.pieces(64), "", "", lambda: once(pairs))
+            stored(tmp_path, NLI, tiny.tokenizer_for(64), "", "", lambda: once(pairs))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert raised.value.errno == errno.EFBIG and not list(tmp_path.iterdir())

@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from xstilts.errors import DataError
 from xstilts.formats import FORMATS, Choose, Classify, Mask, Retrieve, Span, Tag
-from xstilts.formats.base import IGNORED, Format, Kept, Row
+from xstilts.formats.base import IGNORED, Format, HeadOutputs, Row
 from xstilts.formats.classify import Labelled, truncated
 from xstilts.formats.tag import Tagged
 from xstilts.metrics import METRICS
 from xstilts.model.batch import by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import CHUNK, FeatureSet, stored
-from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.model.tokenizer import Tokenizer
 
 NLI = Classify(
     labels=("contradiction", "entailment", "neutral"), spellings={"contradictory": "contradiction"}, drop=["-"]
@@ -29,15 +30,15 @@ def row(**values: object) -> Row:
 
 
 def made(format: Format, examples: list[Any], encoder: Encoder, max_length: int = 64) -> FeatureSet:
-    return FeatureSet.build(format, examples, encoder.pieces(max_length))
+    return FeatureSet.build(format, examples, encoder.tokenizer_for(max_length))
 
 
-def perfect(format: Format, features: FeatureSet) -> Kept:
+def perfect(format: Format, features: FeatureSet) -> HeadOutputs:
     """What a head that makes no mistake would keep, built from nothing but the targets."""
-    rows = np.split(features.targets_M, features.marks_at[1:-1])
+    rows = np.split(features.targets_M, features.positions_at[1:-1])
     if isinstance(format, Classify):
         rows = [np.eye(len(format.labels))[target[0]] for target in rows]
-    return Kept(features.example_F, rows)
+    return HeadOutputs(features.example_F, rows)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_perfect_outputs_score_100(format: Format, examples: list[Any], tiny: En
 
 
 def test_masked_text_is_its_own_label() -> None:
-    kept = Kept(np.arange(2), [np.array([np.log(4) * 3, 3]), np.array([0.0, 0])])
+    kept = HeadOutputs(np.arange(2), [np.array([np.log(4) * 3, 3]), np.array([0.0, 0])])
     predictions = Mask().decode(["one", "two"], kept, None)
     assert METRICS["perplexity"].score(["one", "two"], predictions) == pytest.approx(4)
 
@@ -95,8 +96,8 @@ def test_a_pair_is_cut_as_if_piece_by_piece() -> None:
 
 def test_a_long_pair_fills_the_window_and_keeps_both_beginnings(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     example = Labelled((" ".join(sentences), sentences[4]), "neutral")
-    (features,) = NLI.features([example], tiny.pieces(32))
-    whole = tiny.pieces(1000).encode(example.texts)
+    (features,) = NLI.features([example], tiny.tokenizer_for(32))
+    whole = tiny.tokenizer_for(1000).encode(example.texts)
     start, end, second = tiny.tokenizer.bos_token_id, tiny.tokenizer.eos_token_id, features.second
     assert len(features.ids) == 32 and features.ids[0] == start and features.ids[-1] == end
     assert list(features.ids[second - 2 : second]) == [end, end]
@@ -105,7 +106,7 @@ def test_a_long_pair_fills_the_window_and_keeps_both_beginnings(tiny: Encoder, s
 
 
 def test_special_tokens_are_those_of_the_tokenizer(tiny: Encoder, sentences: tuple[str, ...]) -> None:
-    pieces = tiny.pieces(64)
+    pieces = tiny.tokenizer_for(64)
     first, second = pieces.encode(sentences[:2])
     assert pieces.single(first)[0] == tiny.tokenizer(sentences[0]).input_ids
     assert pieces.pair(first, second)[0] == tiny.tokenizer(sentences[0], sentences[1]).input_ids
@@ -123,27 +124,27 @@ def test_no_word_is_lost_to_the_window(tiny: Encoder, sentences: tuple[str, ...]
 
 def test_a_mark_is_at_the_piece_with_the_words_first_character(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     words = tuple(" ".join(sentences).split())
-    for window in NER.features([Tagged(words, None)], tiny.pieces(32)):
+    for window in NER.features([Tagged(words, None)], tiny.tokenizer_for(32)):
         tokens = tiny.tokenizer.convert_ids_to_tokens(window.ids)
-        for mark in window.marks:
+        for mark in window.positions:
             word, words = words[0], words[1:]
             assert tokens[mark] == "<unk>" or tokens[mark].lstrip("▁")[0] == word[0]
     assert not words
 
 
 def test_a_word_without_pieces_becomes_unk() -> None:
-    tokenizer = Tokenizer(models.WordLevel({"unk": 0, "stone": 1, "wall": 2}, "unk"))
+    tokenizer = tokenizers.Tokenizer(models.WordLevel({"unk": 0, "stone": 1, "wall": 2}, "unk"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces = TokenizerPieces(tokenizer, max_length=8, unk_id=0)
+    pieces = Tokenizer(tokenizer, max_length=8, unk_id=0)
     (window,) = NER.features([Tagged(("stone", "", " ", "wall"), None)], pieces)
-    assert (list(window.ids), list(window.marks)) == ([1, 0, 0, 2], [0, 1, 2, 3])
+    assert (list(window.ids), list(window.positions)) == ([1, 0, 0, 2], [0, 1, 2, 3])
 
 
 def test_a_word_longer_than_the_window_becomes_unk(tiny: Encoder) -> None:
     words = ("stone", "a" * 100, "wall")
-    windows = list(NER.features([Tagged(words, None)], tiny.pieces(8)))
+    windows = list(NER.features([Tagged(words, None)], tiny.tokenizer_for(8)))
     assert sum(tiny.tokenizer.unk_token_id in window.ids for window in windows) == 1
-    assert sum(len(window.marks) for window in windows) == 3
+    assert sum(len(window.positions) for window in windows) == 3
 
 
 def test_words_and_tags_that_do_not_match_are_refused() -> None:
@@ -177,7 +178,9 @@ def test_stored_features_are_built_once_and_for_their_content_alone(tiny: Encode
         return [(example, 1) for example in examples]
 
     keys = [(NER, 16, "a"), (NER, 16, "a"), (NER, 32, "a"), (NER, 16, "b"), (Tag(labels=("O", "B-LOC")), 16, "a")]
-    sets = [stored(tmp_path, form, tiny.pieces(length), "tokenizer", source, read) for form, length, source in keys]
+    sets = [
+        stored(tmp_path, form, tiny.tokenizer_for(length), "tokenizer", source, read) for form, length, source in keys
+    ]
     assert len(reads) == 4 and len(list(tmp_path.iterdir())) == 4
     assert sets[0].ids_T.tolist() == sets[1].ids_T.tolist() == made(NER, examples, tiny, 16).ids_T.tolist()
 
@@ -193,8 +196,8 @@ def test_a_batch_points_at_its_own_marks_and_second_texts(tiny: Encoder) -> None
     features = made(NLI, [Labelled(("the cat", "stone"), "neutral"), Labelled(("a", "b c d"), "entailment")], tiny)
     batch = collate(features, [1, 0], None, generator(0))
     ends = batch.lengths_B.cumsum(0).tolist()
-    assert batch.examples == 2 and batch.targets_M.tolist() == [1, 2] and batch.marks_B.tolist() == [1, 1]
-    assert batch.marks_M.tolist() == [0, ends[0]]
+    assert batch.examples == 2 and batch.targets_M.tolist() == [1, 2] and batch.num_positions_B.tolist() == [1, 1]
+    assert batch.positions_M.tolist() == [0, ends[0]]
     types = [[0] * second + [1] * (length - second) for second, length in zip(
         features.second_F[[1, 0]].tolist(), batch.lengths_B.tolist(), strict=True)]  # fmt: skip
     assert batch.types_T.tolist() == types[0] + types[1]

@@ -215,9 +215,9 @@ def test_an_encoder_sees_the_tokens_that_its_head_would(
 ) -> None:
     texts = sample(TASKS[name], None, 5)
     seen = see(tiny, texts)
-    passes = list(texts.task.format.features(texts.examples, tiny.pieces(texts.task.max_length)))
+    passes = list(texts.task.format.features(texts.examples, tiny.tokenizer_for(texts.task.max_length)))
     states = [alone(one) for one in passes]
-    rows = [state[mark] for state, one in zip(states, passes, strict=True) for mark in one.marks]
+    rows = [state[mark] for state, one in zip(states, passes, strict=True) for mark in one.positions]
     assert np.allclose(seen.features_NH, rows, atol=1e-5)
     assert seen.labels_N.tolist() == [target for one in passes for target in one.targets]
     means = [np.mean([state.mean(0) for state, one in zip(states, passes, strict=True) if one.example == e], axis=0)
@@ -228,12 +228,12 @@ def test_an_encoder_sees_the_tokens_that_its_head_would(
 def test_an_answer_is_told_from_another_piece_of_its_window(tiny: Encoder, alone: Alone) -> None:
     texts = sample(TASKS["play-questions"], None, 30)
     seen = see(tiny, texts)
-    passes = [one for one in texts.task.format.features(texts.examples, tiny.pieces(128)) if one.marks[0]]
+    passes = [one for one in texts.task.format.features(texts.examples, tiny.tokenizer_for(128)) if one.positions[0]]
     assert len(passes) >= 20 and seen.labels_N.tolist() == [1, 0] * len(passes)
     for one, (right, other) in zip(passes, seen.features_NH.reshape(len(passes), 2, -1), strict=True):
         state = alone(one)
         at = [int(np.abs(state - row).sum(1).argmin()) for row in (right, other)]
-        first, last = one.marks
+        first, last = one.positions
         assert at[0] == first and at[1] >= one.second and not first <= at[1] <= last
 
 

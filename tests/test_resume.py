@@ -225,7 +225,7 @@ def learning(encoder: Encoder, name: str, sentences: tuple[str, ...], batch: int
     head = heads.build(form.head, encoder.config, encoder.vocabulary)
     plan = Learned(task=name, weight=1.0, batch=batch, max_length=32, epochs=1)
     masking = encoder.masking() if name == "mask" else None
-    return Learning(plan, head, FeatureSet.build(form, examples, encoder.pieces(32)), masking)
+    return Learning(plan, head, FeatureSet.build(form, examples, encoder.tokenizer_for(32)), masking)
 
 
 SETTINGS = Training(

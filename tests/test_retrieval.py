@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xstilts.compute import neighbours as retrieval
 from xstilts.compute.neighbours import Nearest, neighbours
 from xstilts.formats import Retrieve
-from xstilts.formats.base import Kept
+from xstilts.formats.base import HeadOutputs
 from xstilts.formats.mining import cut, margins, mine
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
@@ -216,7 +216,7 @@ def test_each_sides_best_is_the_official_search(shared: Path) -> None:
                 assert margins(np.array(x[a] @ y[b]), *means, "ratio").item() == pytest.approx(score, rel=1e-4)
 
 
-def lines(examples: list[Entry], outputs: Kept, threshold: float | None) -> set[str]:
+def lines(examples: list[Entry], outputs: HeadOutputs, threshold: float | None) -> set[str]:
     """What is mined, as the official files have it."""
     asking = [example for example in examples if MINED.asks(example)]
     found = zip(asking, MINED.decode(examples, outputs, threshold), strict=True)
@@ -239,7 +239,7 @@ def test_the_cut_is_the_official_one(shared: Path) -> None:
             ),
             *(Entry(None, t, i) for i, t in zip(dataset["trg_ids"], dataset["trg_text"], strict=True)),
         ]
-        outputs = Kept(np.arange(len(examples)), np.array(dataset["x"] + dataset["y"], np.float32))
+        outputs = HeadOutputs(np.arange(len(examples)), np.array(dataset["x"] + dataset["y"], np.float32))
 
         threshold = MINED.calibrate(examples, outputs)
         expected = case["expected"]

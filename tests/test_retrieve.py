@@ -14,7 +14,7 @@ from conftest import Files
 from xstilts.data.examples import locate
 from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.formats import Retrieve
-from xstilts.formats.base import Kept, Row
+from xstilts.formats.base import HeadOutputs, Row
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
 from xstilts.model import forward, heads
@@ -37,13 +37,13 @@ POOLED = [
 ]
 
 
-def kept(form: Retrieve, examples: list[Entry], encoder: Encoder, vectors: dict[str, Any]) -> Kept:
+def kept(form: Retrieve, examples: list[Entry], encoder: Encoder, vectors: dict[str, Any]) -> HeadOutputs:
     """What the head keeps if each text has this vector."""
-    features = FeatureSet.build(form, examples, encoder.pieces(64))
+    features = FeatureSet.build(form, examples, encoder.tokenizer_for(64))
     texts = list(chain.from_iterable((e.query, e.candidate) for e in examples))
     rows = [vectors[text] for text in texts if text is not None]
     assert len(rows) == len(features.lengths_F)
-    return Kept(features.example_F, np.array(rows, np.float32))
+    return HeadOutputs(features.example_F, np.array(rows, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_candidates_beyond_the_limit_can_still_be_found() -> None:
     assert rest is not None and rest.candidate == "candidate 3" and not Retrieve().asks(rest)
     assert RANKED.beyond(POOLED[0]) is None and not RANKED.asks(POOLED[-1])
     examples = [*ALIGNED[:2], rest]
-    passes = Kept(np.array([0, 0, 1, 1, 2]), np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]], np.float32))
+    passes = HeadOutputs(np.array([0, 0, 1, 1, 2]), np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]], np.float32))
     assert Retrieve().decode(examples, passes, None) == [2, 2]
     assert RANKED.decode(examples, passes, None) == [["2", "0", "1"]] * 2
 
@@ -123,11 +123,11 @@ def test_what_is_found_decides_the_metrics_and_the_kind_of_file() -> None:
 
 
 def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = FeatureSet.build(Retrieve(), ALIGNED, tiny.pieces(64))
+    features = FeatureSet.build(Retrieve(), ALIGNED, tiny.tokenizer_for(64))
     head = heads.MeanPool()
-    in_memory = forward.keep(tiny, head, Retrieve(), features).scores
+    in_memory = forward.head_outputs(tiny, head, Retrieve(), features).scores
     monkeypatch.setattr("xstilts.model.forward.IN_MEMORY", 0)
-    mapped = forward.keep(tiny, head, Retrieve(), features).scores
+    mapped = forward.head_outputs(tiny, head, Retrieve(), features).scores
     assert isinstance(mapped, np.memmap) and not isinstance(in_memory, np.memmap)
     assert np.array_equal(mapped, in_memory) and mapped.filename is None
     with pytest.raises(UserError, match=r"the disk is full|cannot be read or written"):
@@ -136,12 +136,12 @@ def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monke
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_vectors_that_are_no_numbers_are_not_ranked(tiny: Encoder, broken: float) -> None:
-    features = FeatureSet.build(RANKED, POOLED, tiny.pieces(64))
+    features = FeatureSet.build(RANKED, POOLED, tiny.tokenizer_for(64))
     encoder = copy.deepcopy(tiny)
     with torch.no_grad():
         next(encoder.parameters())[features.ids_T[features.ids_at[3] + 1]] = broken
     with pytest.raises(StepFailed, match=r"what comes out for example \d is not a number"):
-        forward.keep(encoder, heads.MeanPool(), RANKED, features)
+        forward.head_outputs(encoder, heads.MeanPool(), RANKED, features)
 
 
 def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentences: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from xstilts.errors import DataError
 from xstilts.formats import Span
-from xstilts.formats.base import Kept, Row
+from xstilts.formats.base import HeadOutputs, Row
 from xstilts.formats.span import ELSEWHERE, NOWHERE, Question
 from xstilts.formats.windows import deepest, noted, windows
 from xstilts.metrics import METRICS
@@ -49,10 +49,10 @@ def test_a_piece_belongs_to_the_window_that_shows_most_around_it() -> None:
         assert deepest(parts, pieces).tolist() == expected
 
 
-def slow_best(kept: Kept, form: Span, example: int) -> tuple[float, int, int]:
+def slow_best(kept: HeadOutputs, form: Span, example: int) -> tuple[float, int, int]:
     """The best span of an example, one pair at a time."""
     found = (-np.inf, 0, 0)
-    for e, scores_L2, notes in zip(kept.example_F, kept.scores, kept.notes, strict=True):
+    for e, scores_L2, notes in zip(kept.example_F, kept.scores, kept.decode_info, strict=True):
         width = (len(notes) - 1) // 2
         ranked = [sorted(range(len(scores_L2)), key=lambda i, k=k: -scores_L2[i][k])[: form.n_best] for k in (0, 1)]  # type: ignore[misc]
         for start in ranked[0] if e == example else ():
@@ -76,7 +76,7 @@ def test_the_best_span_is_that_of_a_slow_search(seed: int) -> None:
         scores.append(rng.integers(-3, 4, (at + width + 1, 2)) / 2)  # halves, so that many are equal
         firsts = np.arange(width, dtype=np.int32) * 2
         notes.append(noted(at, np.stack([firsts, firsts + 1], 1), rng.random(width) < 0.7))
-    kept = Kept(example_F, scores, notes)
+    kept = HeadOutputs(example_F, scores, notes)
     context = "".join(map(chr, range(97, 122)))
     expected = [slow_best(kept, form, e) for e in range(8)]
     found = form.decode([Question(None, "q", context, None)] * 8, kept, None)
@@ -84,11 +84,11 @@ def test_the_best_span_is_that_of_a_slow_search(seed: int) -> None:
     assert any(found)
 
 
-def windows_of(*differences: float) -> Kept:
+def windows_of(*differences: float) -> HeadOutputs:
     """One window for each question, in which no answer is so much better than the span "old mill"."""
     notes = noted(1, np.array([[0, 3], [4, 8]], np.int32), np.array([True, True]))
     scores = [np.array([[difference, 0.0], [0.0, -9.0], [-9.0, 0.0]]) for difference in differences]
-    return Kept(np.arange(len(scores)), scores, [notes] * len(scores))
+    return HeadOutputs(np.arange(len(scores)), scores, [notes] * len(scores))
 
 
 def old(*answers: str) -> list[Question]:
@@ -105,12 +105,12 @@ def test_no_answer_is_given_where_it_is_better_than_the_best_span_by_more_than_t
 
 def test_no_answer_is_as_good_as_in_its_worst_window() -> None:
     kept = windows_of(5.0, -1.0)
-    assert OPEN.decode(old("a"), Kept(np.array([0, 0]), kept.scores, kept.notes), None) == ["old mill"]
+    assert OPEN.decode(old("a"), HeadOutputs(np.array([0, 0]), kept.scores, kept.decode_info), None) == ["old mill"]
 
 
 @pytest.mark.parametrize("form", [PLAIN, OPEN])
 def test_where_no_span_can_be_one_the_answer_is_empty(form: Span) -> None:
-    nothing = Kept(np.array([0]), [np.ones((2, 2))], [np.array([1], np.int32)])
+    nothing = HeadOutputs(np.array([0]), [np.ones((2, 2))], [np.array([1], np.int32)])
     assert form.decode(old("a"), nothing, None) == [""]
     assert form.calibrate(old("a"), nothing) in (None, 0.0)
 
@@ -166,11 +166,11 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_two_ends() -> None:
 
 def test_scores_are_kept_for_each_window(tiny: Encoder) -> None:
     example = Question(None, "why", "the old mill by the river " * 9, ("mill",), 8)
-    features = FeatureSet.build(PLAIN, [example], tiny.pieces(32))
+    features = FeatureSet.build(PLAIN, [example], tiny.tokenizer_for(32))
     batch = collate(features, range(len(features.lengths_F)), None, generator(0))
     head = SpanEnds(tiny.config.hidden_size)
     with torch.inference_mode():
-        kept = head.keep(head(tiny.hidden(batch), batch), batch)
+        kept = head.reduce_outputs(head(tiny.hidden(batch), batch), batch)
     assert [scores.shape for scores in kept] == [(length, 2) for length in features.lengths_F]
 
 
@@ -280,7 +280,7 @@ def whole_words(answer: str, context: str) -> list[str]:
     ]
 
 
-def golden(case: dict[str, Any]) -> tuple[list[Question], Kept]:
+def golden(case: dict[str, Any]) -> tuple[list[Question], HeadOutputs]:
     """The examples of a case, and what a head kept of them; places in words become places in characters."""
     scores = {one["unique_id"]: np.array([one["start_logits"], one["end_logits"]]).T for one in case["results"]}
     examples, example_F, scores_F, notes = [], [], [], []
@@ -292,7 +292,7 @@ def golden(case: dict[str, Any]) -> tuple[list[Question], Kept]:
             example_F.append(number)
             scores_F.append(scores[window["unique_id"]])
             notes.append(noted(min(words), places(one["doc_tokens"], window["tokens"], words), deep))
-    return examples, Kept(np.array(example_F), scores_F, notes)
+    return examples, HeadOutputs(np.array(example_F), scores_F, notes)
 
 
 def places(words: list[str], tokens: list[str], word_of: dict[int, int]) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -53,7 +53,7 @@ def learning(
     head = heads.build(format.head, encoder.config, encoder.vocabulary)
     plan = Learned(task=format.name, weight=1.0, batch=batch, max_length=64, epochs=epochs)
     masking = encoder.masking() if isinstance(format, Mask) else None
-    return Learning(plan, head, FeatureSet.build(format, examples, encoder.pieces(64)), masking)
+    return Learning(plan, head, FeatureSet.build(format, examples, encoder.tokenizer_for(64)), masking)
 
 
 def trained(
@@ -197,7 +197,7 @@ def test_masked_text_trains_the_vocabulary_head(encoder: Encoder, sentences: tup
 
 
 def test_pieces_are_hidden_as_bert_does() -> None:
-    rng, masking = np.random.default_rng(0), Masking(mask_id=4, pieces=1000, special=(0, 1, 2, 3, 4))
+    rng, masking = np.random.default_rng(0), Masking(mask_id=4, vocabulary_size=1000, special=(0, 1, 2, 3, 4))
     ids = np.random.default_rng(1).integers(0, 1000, 200_000)
     ids[::10] = 2
     hidden, chosen = masking.hide(ids, rng)
@@ -217,15 +217,15 @@ def test_a_text_always_has_something_to_guess() -> None:
 
 
 def test_hidden_pieces_are_drawn_anew_each_epoch(tiny: Encoder, sentences: tuple[str, ...]) -> None:
-    features = FeatureSet.build(Mask(), list(sentences), tiny.pieces(64))
+    features = FeatureSet.build(Mask(), list(sentences), tiny.tokenizer_for(64))
     rng = generator(1, "hidden")
     batches = [collate(features, range(20), tiny.masking(), rng) for _ in range(2)]
-    assert batches[0].marks_M.tolist() != batches[1].marks_M.tolist()
-    assert batches[0].marks_B.sum() == len(batches[0].marks_M) == len(batches[0].targets_M)
+    assert batches[0].positions_M.tolist() != batches[1].positions_M.tolist()
+    assert batches[0].num_positions_B.sum() == len(batches[0].positions_M) == len(batches[0].targets_M)
 
 
 def test_every_epoch_has_every_example_once_in_another_order(tiny: Encoder, sentences: tuple[str, ...]) -> None:
-    features = FeatureSet.build(NER, [Tagged(("stone",) * 70, None), *tagged(sentences)], tiny.pieces(32))
+    features = FeatureSet.build(NER, [Tagged(("stone",) * 70, None), *tagged(sentences)], tiny.tokenizer_for(32))
     batches = Shuffled(features, 8, generator(1))
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
     for epoch in epochs:
@@ -254,7 +254,7 @@ def test_a_loss_worked_out_by_hand(tiny: Encoder) -> None:
     scores = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, 5.0]])
     batch = batch_with([1, 2, 3], [0, 1, IGNORED], (7,))
     assert head.loss(scores, batch).item() == pytest.approx((math.log(2) + math.log(4)) / 2)
-    assert [kept.tolist() for kept in head.keep(scores[:2], batch_with([0, 4], [0, 0]))] == [[0], [0]]
+    assert [kept.tolist() for kept in head.reduce_outputs(scores[:2], batch_with([0, 4], [0, 0]))] == [[0], [0]]
 
 
 def test_a_span_loss_is_the_cross_entropy_of_each_row(tiny: Encoder) -> None:
@@ -267,7 +267,7 @@ def test_a_span_loss_is_the_cross_entropy_of_each_row(tiny: Encoder) -> None:
     torch.testing.assert_close(head.loss(scores, batch), expected)
     gradients = [torch.autograd.grad(loss, scores)[0] for loss in (head.loss(scores, batch), expected)]
     torch.testing.assert_close(*gradients)
-    assert [kept.shape for kept in head.keep(scores.detach(), batch)] == [(3, 2), (4, 2)]
+    assert [kept.shape for kept in head.reduce_outputs(scores.detach(), batch)] == [(3, 2), (4, 2)]
 
 
 def test_mean_pooling_counts_every_real_token(tiny: Encoder) -> None:

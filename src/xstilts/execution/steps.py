@@ -256,16 +256,16 @@ class StepExecutor:
         return {"inputs": inputs}
 
     def _features(self, model: Encoder, format: Format, rows: LocatedSplit, max_length: int) -> FeatureSet:
-        pieces, content = model.pieces(max_length), rows.content
+        tokenizer, content = model.tokenizer_for(max_length), rows.content
 
         def read() -> Iterator[tuple[Example, int]]:
             yield from rows.drawn()
             if rows.content != content:
                 raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
 
-        tokenizer = model.tokenizer_digest()
-        self._used.add(key(format, pieces, tokenizer, content))
-        return stored(self.store.features, format, pieces, tokenizer, content, read)
+        tokenizer_digest = model.tokenizer_digest()
+        self._used.add(key(format, tokenizer, tokenizer_digest, content))
+        return stored(self.store.features, format, tokenizer, tokenizer_digest, content, read)
 
     def _at(self, step: Step) -> _Ready:
         """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
@@ -275,7 +275,7 @@ class StepExecutor:
                 self._ready = _Ready(None, self.own(step), [])
             else:
                 self._ready = self._load(self.plan.steps[step.parent])
-        encoder.ready(self._ready.encoder)
+        encoder.for_inference(self._ready.encoder)
         return self._ready
 
     def own(self, step: Step) -> Encoder:

@@ -18,7 +18,7 @@ from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
 from xstilts.model import forward, heads
-from xstilts.model.encoder import Encoder, load, ready
+from xstilts.model.encoder import Encoder, for_inference, load
 from xstilts.model.features import FeatureSet
 from xstilts.store.run_folder import Store
 from xstilts.study.plan import Plan
@@ -114,7 +114,7 @@ class _Probe:
             if root.new is not None
             else self.executor.own(root)
         )
-        return ready(own)
+        return for_inference(own)
 
     # --- trainings ------------------------------------------------------------------------------------------------
 
@@ -195,11 +195,11 @@ class _Probe:
         self.encoder.eval()
         for _ in range(2):  # the first time kernels are made
             started = time.perf_counter()
-            forward.keep(self.encoder, head, form, features, precision)
+            forward.head_outputs(self.encoder, head, form, features, precision)
         return (time.perf_counter() - started) / max(1, len(some))
 
     def features(self, form: Format, some: Sequence[Example], max_length: int) -> FeatureSet:
-        return FeatureSet.build(form, some, self.encoder.pieces(max_length))
+        return FeatureSet.build(form, some, self.encoder.tokenizer_for(max_length))
 
     def head(self, form: Format) -> heads.Head:
         return heads.build(form.head, self.encoder.config, self.encoder.vocabulary).to(device.device())

@@ -81,20 +81,20 @@ class HeadSpec:
 class Features:
     """One forward pass of one example: token ids, and the positions that the head looks at.
 
-    `marks` are positions in `ids`; `targets` has one class per mark, `IGNORED` where there is no label. `second` is the
-    position where the second text begins (0: there is none), for encoders with token types. `notes` are integers that
-    `decode` gets back with what the head kept.
+    `positions` are indices into `ids`; `targets` has one class for each, `IGNORED` where there is no label. `second` is
+    the index where the second text begins (0: there is none), for encoders with token types. `decode_info` is integers
+    that `decode` gets back with the head's outputs.
     """
 
     example: int
     ids: Sequence[int]
-    marks: Sequence[int]
+    positions: Sequence[int]
     targets: Sequence[int]
     second: int = 0
-    notes: Sequence[int] | NDArray[np.int32] = ()
+    decode_info: Sequence[int] | NDArray[np.int32] = ()
 
 
-class Pieces(Protocol):
+class TokenizerLike(Protocol):
     """A tokenizer with a maximum length, as formats see it."""
 
     unk_id: int
@@ -127,16 +127,16 @@ class Flaw:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a head kept of all forward passes of a split, in the order of the features (F passes).
+class HeadOutputs:
+    """What a head gives for all forward passes of a split, in the order of the features (F passes).
 
     `scores` has an array for each pass (see `heads.py` for the shapes), or is one [F, ...] array, which may be mapped
-    from the disk; `notes` are those of the features.
+    from the disk; `decode_info` is that of the features.
     """
 
     example_F: NDArray[np.int64]
     scores: Sequence[NDArray[Any]] | NDArray[Any]
-    notes: Sequence[NDArray[np.int32]] = ()
+    decode_info: Sequence[NDArray[np.int32]] = ()
 
 
 class Format(Strict, ABC):
@@ -220,14 +220,14 @@ class Format(Strict, ABC):
         return list(sizes)
 
     @abstractmethod
-    def features(self, examples: Sequence[Example], pieces: Pieces) -> Iterator[Features]:
+    def features(self, examples: Sequence[Example], tokenizer: TokenizerLike) -> Iterator[Features]:
         """Forward passes of the examples, in order; one or more for each."""
 
     @abstractmethod
-    def decode(self, examples: Sequence[Example], kept: Kept, threshold: float | None) -> list[Prediction]:
-        """One prediction for each example that asks, in order, from what the head kept of all forward passes."""
+    def decode(self, examples: Sequence[Example], outputs: HeadOutputs, threshold: float | None) -> list[Prediction]:
+        """One prediction for each example that asks, in order, from the head's outputs for all forward passes."""
 
-    def behind(self, kept: Kept) -> dict[str, float]:
+    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores behind the prediction for a single example, by what they speak for; empty if too many to show."""
         return {}
 
@@ -243,6 +243,6 @@ class Format(Strict, ABC):
         right = [self.reference(example, i) for i, example in enumerate(examples) if self.asks(example)]
         return ([answer] * len(right) for answer, _ in Counter(right).most_common(MOST))
 
-    def calibrate(self, examples: Sequence[Example], kept: Kept) -> float | None:
+    def calibrate(self, examples: Sequence[Example], outputs: HeadOutputs) -> float | None:
         """A threshold tuned on dev for use on test; None where the format has none."""
         return None

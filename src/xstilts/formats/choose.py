@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
-from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 from xstilts.formats.classify import truncated
 
 HIDDEN = ("", NO_LABEL)
@@ -145,26 +145,26 @@ class Choose(Format):
             raise DataError(what, where=row.where, hint=nearest(label, known))
         return known.index(label)
 
-    def features(self, examples: Sequence[Choice], pieces: Pieces) -> Iterator[Features]:
+    def features(self, examples: Sequence[Choice], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each ending; a pair too long loses pieces from the start of its longer text."""
-        contexts = pieces.encode([example.context for example in examples])
-        endings = iter(pieces.encode([text for example in examples for text in example.endings]))
-        room = pieces.room(2)
+        contexts = tokenizer.encode([example.context for example in examples])
+        endings = iter(tokenizer.encode([text for example in examples for text in example.endings]))
+        room = tokenizer.room(2)
         for index, (example, context) in enumerate(zip(examples, contexts, strict=True)):
             for number in range(len(example.endings)):
-                ids, second = pieces.pair(*truncated(context, next(endings), room, start=True))
+                ids, second = tokenizer.pair(*truncated(context, next(endings), room, start=True))
                 target = IGNORED if example.answer is None else int(number == example.answer)
                 yield Features(index, ids, [0], [target], second)
 
-    def decode(self, examples: Sequence[Choice], kept: Kept, threshold: float | None) -> list[int]:
+    def decode(self, examples: Sequence[Choice], outputs: HeadOutputs, threshold: float | None) -> list[int]:
         """The number of the ending with the highest score; the first one on ties."""
-        scores_F = np.array([scores[0] for scores in kept.scores])
-        starts = np.searchsorted(kept.example_F, np.arange(1, len(examples)))
+        scores_F = np.array([scores[0] for scores in outputs.scores])
+        starts = np.searchsorted(outputs.example_F, np.arange(1, len(examples)))
         return [int(scores.argmax()) for scores in np.split(scores_F, starts)]
 
-    def behind(self, kept: Kept) -> dict[str, float]:
+    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
         """Those of the endings, by number."""
-        return {str(number): float(scores[0]) for number, scores in enumerate(kept.scores)}
+        return {str(number): float(scores[0]) for number, scores in enumerate(outputs.scores)}
 
     def reference(self, example: Choice, index: int) -> int | None:
         """The number of the right ending."""

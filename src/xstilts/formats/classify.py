@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
-from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
+from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
 
 
 class Labelled(NamedTuple):
@@ -77,27 +77,27 @@ class Classify(Format):
                 raise DataError(f"unknown label '{label}'", where=row.where, hint=nearest(label, self.labels))
         return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
 
-    def features(self, examples: Sequence[Labelled], pieces: Pieces) -> Iterator[Features]:
+    def features(self, examples: Sequence[Labelled], tokenizer: TokenizerLike) -> Iterator[Features]:
         """One forward pass each; a pair too long loses pieces from the end of its longer text."""
-        encoded = pieces.encode([text for example in examples for text in example.texts])
+        encoded = tokenizer.encode([text for example in examples for text in example.texts])
         columns = [encoded[i :: len(self.texts)] for i in range(len(self.texts))]
-        room = pieces.room(len(self.texts))
+        room = tokenizer.room(len(self.texts))
         for index, (example, *texts) in enumerate(zip(examples, *columns, strict=True)):
             target = IGNORED if example.label is None else self.labels.index(example.label)
             second = 0
             if len(texts) == 2:
-                ids, second = pieces.pair(*truncated(texts[0], texts[1], room))
+                ids, second = tokenizer.pair(*truncated(texts[0], texts[1], room))
             else:
-                ids, _ = pieces.single(texts[0][:room])
+                ids, _ = tokenizer.single(texts[0][:room])
             yield Features(index, ids, [0], [target], second)
 
-    def decode(self, examples: Sequence[Labelled], kept: Kept, threshold: float | None) -> list[str]:
+    def decode(self, examples: Sequence[Labelled], outputs: HeadOutputs, threshold: float | None) -> list[str]:
         """The label with the highest score; the first one on ties."""
-        return [self.labels[int(scores_C.argmax())] for scores_C in kept.scores]
+        return [self.labels[int(scores_C.argmax())] for scores_C in outputs.scores]
 
-    def behind(self, kept: Kept) -> dict[str, float]:
+    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
         """Those of the labels."""
-        return dict(zip(self.labels, map(float, kept.scores[0]), strict=True))
+        return dict(zip(self.labels, map(float, outputs.scores[0]), strict=True))
 
     def reference(self, example: Labelled, index: int) -> str | None:
         """The label."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from xstilts.formats.base import Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.formats.base import Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 
 
 class Mask(Format):
@@ -62,14 +62,14 @@ class Mask(Format):
         quotas[most] += 1
         return [int(quota) for quota in quotas]
 
-    def features(self, examples: Sequence[str], pieces: Pieces) -> Iterator[Features]:
-        """One forward pass each, cut at the end; marks are drawn later."""
-        for index, ids in enumerate(pieces.encode(examples)):
-            yield Features(index, pieces.single(ids[: pieces.room(1)])[0], [], [])
+    def features(self, examples: Sequence[str], tokenizer: TokenizerLike) -> Iterator[Features]:
+        """One forward pass each, cut at the end; the hidden positions are drawn later."""
+        for index, ids in enumerate(tokenizer.encode(examples)):
+            yield Features(index, tokenizer.single(ids[: tokenizer.room(1)])[0], [], [])
 
-    def decode(self, examples: Sequence[str], kept: Kept, threshold: float | None) -> list[tuple[float, int]]:
+    def decode(self, examples: Sequence[str], outputs: HeadOutputs, threshold: float | None) -> list[tuple[float, int]]:
         """The summed negative log-likelihood (nats) of an example's hidden pieces, and their number."""
-        return [(float(total), int(count)) for total, count in kept.scores]
+        return [(float(total), int(count)) for total, count in outputs.scores]
 
     def blind(self, examples: Sequence[str]) -> Iterator[list[tuple[float, int]]]:
         """None: likelihoods have no such answer."""

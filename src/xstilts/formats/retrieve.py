@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError, nearest
-from xstilts.formats.base import Features, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.formats.base import Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 
 if TYPE_CHECKING:
     from xstilts.formats.mining import Pairs
@@ -120,14 +120,14 @@ class Retrieve(Format):
         """The row's id; in aligned text the line's number."""
         return example.id
 
-    def features(self, examples: Sequence[Entry], pieces: Pieces) -> Iterator[Features]:
+    def features(self, examples: Sequence[Entry], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each text, the query's before the candidate's."""
-        room = pieces.room(1)
+        room = tokenizer.room(1)
         texts = [(i, text) for i, e in enumerate(examples) for text in (e.query, e.candidate) if text is not None]
-        for (index, _), ids in zip(texts, pieces.encode([text for _, text in texts]), strict=True):
-            yield Features(index, pieces.single(ids[:room])[0], [], [])
+        for (index, _), ids in zip(texts, tokenizer.encode([text for _, text in texts]), strict=True):
+            yield Features(index, tokenizer.single(ids[:room])[0], [], [])
 
-    def decode(self, examples: Sequence[Entry], kept: Kept, threshold: float | None) -> list[Any]:
+    def decode(self, examples: Sequence[Entry], outputs: HeadOutputs, threshold: float | None) -> list[Any]:
         """For each query the number of the nearest candidate, or a list of ids.
 
         Those of its translations, mostly none; without a threshold all that are mined. Or those of the nearest
@@ -136,7 +136,7 @@ class Retrieve(Format):
         sides = self._sides(examples)
         if self.find == "mined":
             found: list[list[str]] = [[] for _ in sides.query_N]
-            pairs = self._mined(examples, kept)
+            pairs = self._mined(examples, outputs)
             for x, y, score in zip(*(part.tolist() for part in pairs), strict=True):
                 if threshold is None or score >= threshold:
                     found[x].append(sides.ids[y])
@@ -146,9 +146,9 @@ class Retrieve(Format):
         if self.find == "nearest":
             numbers_N = np.array([int(id) for id in sides.ids])
             order_N = numbers_N.argsort()  # of equal ones the first in the file is taken
-            of_queries, _ = neighbours(_vectors(kept), sides.query_N, sides.candidate_N[order_N], 1)
+            of_queries, _ = neighbours(_vectors(outputs), sides.query_N, sides.candidate_N[order_N], 1)
             return list(numbers_N[order_N][of_queries.ids_NK[:, 0]].tolist())
-        of_queries, _ = neighbours(_vectors(kept), sides.query_N, sides.candidate_N, TOP)
+        of_queries, _ = neighbours(_vectors(outputs), sides.query_N, sides.candidate_N, TOP)
         return [[sides.ids[y] for y in row] for row in of_queries.ids_NK.tolist()]
 
     def reference(self, example: Entry, index: int) -> int | list[str] | None:
@@ -161,7 +161,7 @@ class Retrieve(Format):
         """One candidate for all; nothing for lists of ids, whose chance depends on the candidates."""
         return iter(()) if self.find != "nearest" else super().blind(examples)
 
-    def calibrate(self, examples: Sequence[Entry], kept: Kept) -> float | None:
+    def calibrate(self, examples: Sequence[Entry], outputs: HeadOutputs) -> float | None:
         """The score from which on to believe mined pairs, so that their F1 is best on these examples."""
         asking = [(i, example) for i, example in enumerate(examples) if self.asks(example)]
         right = [self.reference(example, i) for i, example in asking]
@@ -170,13 +170,13 @@ class Retrieve(Format):
         from xstilts.formats.mining import cut
 
         gold = {(x, id) for x, ids in enumerate(right) if isinstance(ids, list) for id in ids}
-        ids, pairs = self._sides(examples).ids, self._mined(examples, kept)
+        ids, pairs = self._sides(examples).ids, self._mined(examples, outputs)
         right_P = np.array(
             [(x, ids[y]) in gold for x, y in zip(pairs.x_P.tolist(), pairs.y_P.tolist(), strict=True)], bool
         )
         return cut(pairs.scores_P, right_P, len(gold))
 
-    def _mined(self, examples: Sequence[Entry], kept: Kept) -> Pairs:
+    def _mined(self, examples: Sequence[Entry], outputs: HeadOutputs) -> Pairs:
         """The pairs by numbers of queries and candidates.
 
         A sentence that stands several times in its side is mined once, and what it is paired with is left out, because
@@ -188,7 +188,7 @@ class Retrieve(Format):
         sides = self._sides(examples)
         x_N, x_once_N = _different([e.query for e in examples if e.query is not None])
         y_N, y_once_N = _different([e.candidate for e in examples if e.candidate is not None])
-        both = neighbours(_vectors(kept), sides.query_N[x_N], sides.candidate_N[y_N], self.k)
+        both = neighbours(_vectors(outputs), sides.query_N[x_N], sides.candidate_N[y_N], self.k)
         pairs = mine(*both, self.margin, self.matching)
         pairs = pairs.at(x_once_N[pairs.x_P] & y_once_N[pairs.y_P])
         return Pairs(x_N[pairs.x_P], y_N[pairs.y_P], pairs.scores_P)
@@ -218,6 +218,6 @@ def _different(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool
     return np.array([first[text] for text in counts]), np.array([count == 1 for count in counts.values()])
 
 
-def _vectors(kept: Kept) -> NDArray[np.float32]:
+def _vectors(outputs: HeadOutputs) -> NDArray[np.float32]:
     """[F, H]; no copy is made of what is mapped from the disk."""
-    return np.asarray(kept.scores, np.float32)
+    return np.asarray(outputs.scores, np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError
-from xstilts.formats.base import IGNORED, Features, Flaw, Format, HeadSpec, Kept, Pieces, Row
+from xstilts.formats.base import IGNORED, Features, Flaw, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 from xstilts.formats.windows import best, deepest, noted, windows
 from xstilts.metrics.answers import SQUAD2, match
 
@@ -118,16 +118,16 @@ class Span(Format):
         """The row's id."""
         return example.id
 
-    def features(self, examples: Sequence[Question], pieces: Pieces) -> Iterator[Features]:
+    def features(self, examples: Sequence[Question], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window: the question, then some of the context.
 
-        The marks are the first and the last piece of the first answer; both are 0 where it is not in the window, not
-        whole at least. The targets repeat them.
+        The positions are the first and the last piece of the first answer; both are 0 unless all of it is in the
+        window. The targets repeat them.
         """
-        room = pieces.room(2)
-        questions = pieces.encode([example.question for example in examples])
+        room = tokenizer.room(2)
+        questions = tokenizer.encode([example.question for example in examples])
         texts = list(dict.fromkeys(example.context for example in examples))  # many questions share one
-        split = pieces.spans(texts)
+        split = tokenizer.spans(texts)
         contexts = {
             text: (ids, np.array(spans, np.int32).reshape(-1, 2))
             for text, (ids, spans) in zip(texts, split, strict=True)
@@ -139,26 +139,26 @@ class Span(Format):
             deep_N = deepest(parts, len(ids))
             first, last = covering(span_N2, example.place())
             for number, (a, b) in enumerate(parts):
-                passed, at = pieces.pair(question, ids[a:b])
-                marks = [at + first - a, at + last - a] if a <= first and last < b else [0, 0]
-                targets = marks if example.answers else [IGNORED, IGNORED]
-                yield Features(index, passed, marks, targets, at, noted(at, span_N2[a:b], deep_N[a:b] == number))
+                passed, at = tokenizer.pair(question, ids[a:b])
+                positions = [at + first - a, at + last - a] if a <= first and last < b else [0, 0]
+                targets = positions if example.answers else [IGNORED, IGNORED]
+                yield Features(index, passed, positions, targets, at, noted(at, span_N2[a:b], deep_N[a:b] == number))
 
-    def decode(self, examples: Sequence[Question], kept: Kept, threshold: float | None) -> list[str]:
+    def decode(self, examples: Sequence[Question], outputs: HeadOutputs, threshold: float | None) -> list[str]:
         """The text of each example's best span; empty where no span can be one (jiant says the word `empty`).
 
         With `no_answer` it is empty too where the score of no answer is more than `threshold` (0 by default) higher.
         """
-        found = best(len(examples), kept, self.n_best, self.answer_length)
+        found = best(len(examples), outputs, self.n_best, self.answer_length)
         texts = [example.context[a:b].strip() for example, (a, b) in zip(examples, found.span_E2, strict=True)]
         if not self.no_answer:
             return texts
         kept_E = found.null_E - found.score_E <= (threshold or 0.0)
         return [text if there else "" for text, there in zip(texts, kept_E, strict=True)]
 
-    def behind(self, kept: Kept) -> dict[str, float]:
+    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
         """Those of the best span and, if there may be none, of no answer."""
-        found = best(1, kept, self.n_best, self.answer_length)
+        found = best(1, outputs, self.n_best, self.answer_length)
         none = {"no answer": float(found.null_E[0])} if self.no_answer else {}
         return {"best span": float(found.score_E[0])} | none
 
@@ -167,7 +167,7 @@ class Span(Format):
         yield [""] * len(examples)
         yield [example.context for example in examples]
 
-    def calibrate(self, examples: Sequence[Question], kept: Kept) -> float | None:
+    def calibrate(self, examples: Sequence[Question], outputs: HeadOutputs) -> float | None:
         """The threshold with the highest mean of SQuAD 2's F1 and exact match; None without a choice to be made.
 
         It lies midway between two differences that occur, or 1 beyond the outermost; of equally good ones the nearest
@@ -175,7 +175,7 @@ class Span(Format):
         """
         if not self.no_answer or any(example.answers is None for example in examples):
             return None
-        found = best(len(examples), kept, self.n_best, self.answer_length)
+        found = best(len(examples), outputs, self.n_best, self.answer_length)
         gain_E = np.zeros(len(examples))
         for e, (example, (a, b)) in enumerate(zip(examples, found.span_E2, strict=True)):
             with_text, without = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, nearest
-from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadSpec, Kept, Labels, Pieces, Row
+from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
 
 
 class Tagged(NamedTuple):
@@ -81,31 +81,31 @@ class Tag(Format):
                 raise DataError(f"unknown tag '{tag}' of '{word}'", where=row.where, hint=nearest(tag, known))
         return Tagged(tuple(words), tuple(tags))
 
-    def features(self, examples: Sequence[Tagged], pieces: Pieces) -> Iterator[Features]:
+    def features(self, examples: Sequence[Tagged], tokenizer: TokenizerLike) -> Iterator[Features]:
         """As many windows as the sentence needs, cut between words."""
-        room = pieces.room(1)
+        room = tokenizer.room(1)
         known: dict[str | None, int] = {label: number for number, label in enumerate(self._labels)}
-        split = iter(pieces.words([word for example in examples for word in example.words]))
+        split = iter(tokenizer.words([word for example in examples for word in example.words]))
         for index, example in enumerate(examples):
             tags: tuple[str | None, ...] = example.tags or (None,) * len(example.words)
             ids: list[int] = []
-            marks: list[int] = []
+            positions: list[int] = []
             targets: list[int] = []
             for tag, (word, first) in zip(tags, split, strict=False):
                 if len(word) > room:
-                    word, first = [pieces.unk_id], 0
+                    word, first = [tokenizer.unk_id], 0
                 if len(ids) + len(word) > room:
-                    yield _window(index, ids, marks, targets, pieces)
-                    ids, marks, targets = [], [], []
-                marks.append(len(ids) + first)
+                    yield _window(index, ids, positions, targets, tokenizer)
+                    ids, positions, targets = [], [], []
+                positions.append(len(ids) + first)
                 ids.extend(word)
                 targets.append(known.get(tag, IGNORED))
-            yield _window(index, ids, marks, targets, pieces)
+            yield _window(index, ids, positions, targets, tokenizer)
 
-    def decode(self, examples: Sequence[Tagged], kept: Kept, threshold: float | None) -> list[list[str]]:
+    def decode(self, examples: Sequence[Tagged], outputs: HeadOutputs, threshold: float | None) -> list[list[str]]:
         """The best tag of each word, a sentence's windows put together again."""
         tags: list[list[str]] = [[] for _ in examples]
-        for example, best in zip(kept.example_F, kept.scores, strict=True):
+        for example, best in zip(outputs.example_F, outputs.scores, strict=True):
             tags[example].extend(self._labels[i] for i in best)
         return tags
 
@@ -132,6 +132,6 @@ def _check_texts(kind: str, texts: Sequence[Any], where: str) -> None:
             raise DataError(f"{kind} {number} of the sentence is empty", where=where)
 
 
-def _window(index: int, ids: list[int], marks: list[int], targets: list[int], pieces: Pieces) -> Features:
-    whole, start = pieces.single(ids)
-    return Features(index, whole, [start + mark for mark in marks], targets)
+def _window(index: int, ids: list[int], positions: list[int], targets: list[int], tokenizer: TokenizerLike) -> Features:
+    whole, start = tokenizer.single(ids)
+    return Features(index, whole, [start + position for position in positions], targets)

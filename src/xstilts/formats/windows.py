@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xstilts.formats.base import Kept
+from xstilts.formats.base import HeadOutputs
 
 
 def windows(pieces: int, room: int, stride: int) -> list[tuple[int, int]]:
@@ -61,30 +61,30 @@ class Best(NamedTuple):
     """First and last + 1 character."""
 
 
-def best(examples: int, kept: Kept, n_best: int, most: int) -> Best:
+def best(examples: int, outputs: HeadOutputs, n_best: int, most: int) -> Best:
     """The best span of each example over its windows, the first one on ties.
 
     Args:
         examples: how many there are.
-        kept: scores [L, 2] of each window, with the notes that `noted` made.
+        outputs: scores [L, 2] of each window, with the `decode_info` that `noted` made.
         n_best: the starts, and the ends, of a window that are looked at.
         most: pieces that a span may have.
     """
     found = Best(np.full(examples, -np.inf), np.full(examples, np.inf), np.zeros((examples, 2), np.int64))
-    for example, scores_L2, notes in zip(kept.example_F, kept.scores, kept.notes, strict=True):
+    for example, scores_L2, decode_info in zip(outputs.example_F, outputs.scores, outputs.decode_info, strict=True):
         scores_L2 = np.asarray(scores_L2, np.float64)
         found.null_E[example] = min(found.null_E[example], scores_L2[0].sum())
-        score, span = _best_of_window(scores_L2, notes, n_best, most)
+        score, span = _best_of_window(scores_L2, decode_info, n_best, most)
         if score > found.score_E[example]:
             found.score_E[example], found.span_E2[example] = score, span
     return found
 
 
 def _best_of_window(
-    scores_L2: NDArray[np.float64], notes: NDArray[np.int32], n_best: int, most: int
+    scores_L2: NDArray[np.float64], decode_info: NDArray[np.int32], n_best: int, most: int
 ) -> tuple[float, tuple[int, int]]:
     """Score and characters of the best span of a window; on ties that of the better start, then of the better end."""
-    at, (first_W, last_W) = notes[0], np.split(notes[1:], 2)
+    at, (first_W, last_W) = decode_info[0], np.split(decode_info[1:], 2)
     start_S, end_D = (np.argsort(-scores_L2[:, k], kind="stable")[:n_best] - at for k in (0, 1))
     start_S = start_S[(start_S >= 0) & (start_S < len(first_W))]
     start_S = start_S[first_W[start_S] >= 0]

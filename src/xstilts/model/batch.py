@@ -26,17 +26,17 @@ MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
 class Batch:
     """The real tokens of B forward passes in one row, without padding.
 
-    marks_M are positions in the row, targets_M their classes; types_T says which text of a pair a token belongs to.
+    positions_M are positions in the row, targets_M their classes; types_T says which text of a pair a token belongs to.
     """
 
     examples: int
     ids_T: Tensor
     lengths_B: Tensor
     types_T: Tensor
-    marks_M: Tensor
+    positions_M: Tensor
     targets_M: Tensor
-    marks_B: Tensor
-    """Number of marks of each forward pass."""
+    num_positions_B: Tensor
+    """Number of positions of each forward pass."""
     example_B: Tensor
     """Which of the batch's examples a forward pass belongs to, from 0 in the order in which they come."""
     language: str = field(default=ENGLISH, kw_only=True)
@@ -64,12 +64,12 @@ class Batch:
 
     def passes(self, first: int, end: int) -> Batch:
         """The forward passes from `first` to before `end`, as a batch."""
-        tokens, marks = (np.concatenate([[0], x.cumsum(0)]) for x in (self.lengths_B, self.marks_B))
-        in_T, in_M, in_B = slice(tokens[first], tokens[end]), slice(marks[first], marks[end]), slice(first, end)
+        tokens, positions = (np.concatenate([[0], x.cumsum(0)]) for x in (self.lengths_B, self.num_positions_B))
+        in_T, in_M, in_B = slice(tokens[first], tokens[end]), slice(positions[first], positions[end]), slice(first, end)
         example_B = self.example_B[in_B] - self.example_B[first]
         return Batch(
             int(example_B[-1]) + 1, self.ids_T[in_T], self.lengths_B[in_B], self.types_T[in_T],
-            self.marks_M[in_M] - in_T.start, self.targets_M[in_M], self.marks_B[in_B], example_B,
+            self.positions_M[in_M] - in_T.start, self.targets_M[in_M], self.num_positions_B[in_B], example_B,
             language=self.language,
         )  # fmt: skip
 
@@ -107,10 +107,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Masking:
-    """What hiding pieces needs to know of a tokenizer: the mask token, the number of pieces, and the special ones."""
+    """How to hide tokens: the mask token's id, the size of the vocabulary, and the ids of special tokens."""
 
     mask_id: int
-    pieces: int
+    vocabulary_size: int
     special: tuple[int, ...]
 
     def hide(self, ids_T: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -127,7 +127,7 @@ class Masking:
         hidden = ids_T.copy()
         hidden[chosen[fate < MLM_MASKED]] = self.mask_id
         random = chosen[(fate >= MLM_MASKED) & (fate < MLM_MASKED + MLM_RANDOM)]
-        hidden[random] = rng.integers(0, self.pieces, len(random))
+        hidden[random] = rng.integers(0, self.vocabulary_size, len(random))
         return hidden, chosen
 
 
@@ -138,8 +138,8 @@ def collate(
     rng: np.random.Generator,
     language: str = ENGLISH,
 ) -> Batch:
-    """Make tensors of the given forward passes; with `masking`, the marks are pieces hidden by `rng`."""
-    at, marks_at = features.ids_at, features.marks_at
+    """Make tensors of the given forward passes; with `masking`, the positions are pieces hidden by `rng`."""
+    at, positions_at = features.ids_at, features.positions_at
     lengths = np.array([int(at[f + 1]) - int(at[f]) for f in passes])
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([features.ids_T[at[f] : at[f + 1]] for f in passes]).astype(np.int64)
@@ -148,18 +148,23 @@ def collate(
         if features.second_F[f]:
             types[start + features.second_F[f] : end] = 1
     if masking is None:
-        marks = np.concatenate(
-            [start + features.marks_M[marks_at[f] : marks_at[f + 1]] for f, start in zip(passes, starts, strict=False)]
+        positions = np.concatenate(
+            [
+                start + features.positions_M[positions_at[f] : positions_at[f + 1]]
+                for f, start in zip(passes, starts, strict=False)
+            ]
         )
-        targets = np.concatenate([features.targets_M[marks_at[f] : marks_at[f + 1]] for f in passes]).astype(np.int64)
-        marks_B = np.array([int(marks_at[f + 1]) - int(marks_at[f]) for f in passes])
+        targets = np.concatenate([features.targets_M[positions_at[f] : positions_at[f + 1]] for f in passes]).astype(
+            np.int64
+        )
+        num_positions_B = np.array([int(positions_at[f + 1]) - int(positions_at[f]) for f in passes])
     else:
         original = ids
-        ids, marks = masking.hide(original, rng)
-        targets = original[marks]
-        marks_B = np.histogram(marks, bins=starts)[0]
+        ids, positions = masking.hide(original, rng)
+        targets = original[positions]
+        num_positions_B = np.histogram(positions, bins=starts)[0]
     example_B = _examples(features, np.asarray(passes, features.first.dtype))
-    arrays = (ids, lengths, types, marks.astype(np.int64), targets, marks_B, example_B)
+    arrays = (ids, lengths, types, positions.astype(np.int64), targets, num_positions_B, example_B)
     tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
     return Batch(int(example_B[-1]) + 1, *tensors, language=language)
 

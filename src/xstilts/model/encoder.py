@@ -21,7 +21,7 @@ from xstilts.languages import ENGLISH
 from xstilts.model import encoder_folder, packing
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
-from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.model.tokenizer import Tokenizer
 
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
 """How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""
@@ -219,10 +219,10 @@ class Encoder(nn.Module):
         same = (packed - alone).abs().max() < PROBE_TOLERANCE * scale and change.abs().max() < LEAK_TOLERANCE * scale
         return layout.windows if same else None
 
-    def pieces(self, max_length: int) -> TokenizerPieces:
+    def tokenizer_for(self, max_length: int) -> Tokenizer:
         """The tokenizer at a maximum length, which never exceeds what the encoder has positions for."""
         unknown = self.tokenizer.unk_token_id
-        return TokenizerPieces(
+        return Tokenizer(
             self.tokenizer.backend_tokenizer,
             max_length=min(max_length, self.max_length),
             unk_id=self.tokenizer.eos_token_id if unknown is None else unknown,
@@ -360,7 +360,7 @@ def _fits(name: str, made: Encoder) -> None:
     if made.max_length < SHORTEST:
         raise UserError(f"takes no more than {made.max_length} tokens", where=name, hint=f"{SHORTEST} are needed")
     try:
-        around = made.pieces(SHORTEST).single([])[0]
+        around = made.tokenizer_for(SHORTEST).single([])[0]
         highest = max(made.tokenizer.get_vocab().values())
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise UserError(f"the tokenizer cannot be used: {error}", where=name) from error
@@ -375,7 +375,7 @@ def _fits(name: str, made: Encoder) -> None:
         )
 
 
-def ready(encoder: Encoder) -> Encoder:
+def for_inference(encoder: Encoder) -> Encoder:
     """An encoder on the device, in evaluation mode."""
     encoder.to(device.device()).eval()
     device.spread(encoder.config.hidden_size)

@@ -10,7 +10,7 @@ from xstilts.formats.base import Example, Format, Prediction
 from xstilts.metrics import METRICS
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.forward import keep
+from xstilts.model.forward import head_outputs
 from xstilts.model.heads import Head
 
 
@@ -49,7 +49,7 @@ def evaluate(
         tune: tune the threshold on these very examples.
     """
     assert len(examples) == features.examples
-    kept = keep(encoder, head, format, features, precision, language)
+    kept = head_outputs(encoder, head, format, features, precision, language)
     if tune:
         threshold = format.calibrate(examples, kept)
     predictions = format.decode(examples, kept, threshold)

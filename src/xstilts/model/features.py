@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xstilts.errors import UserError
 from xstilts.formats.base import Example, Format
 from xstilts.model import arrays
-from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils import locks
 
 CHUNK = 512
@@ -32,27 +32,33 @@ CHUNK = 512
 Block: TypeAlias = dict[str, NDArray[Any]]
 """Some rows of each array of a feature set."""
 
-COUNTS = {"ids_at": "ids_T", "marks_at": "marks_M", "notes_at": "notes_N", "first": "second_F", "drawn": "first"}
+COUNTS = {
+    "ids_at": "ids_T",
+    "positions_at": "positions_M",
+    "decode_info_at": "decode_info_N",
+    "first": "second_F",
+    "drawn": "first",
+}
 """Arrays that hold places in another one."""
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M marks, N notes).
+    """The forward passes of a set of examples, as flat arrays (F passes, T tokens, M positions, N decode_info).
 
-    ids_T of pass f is the slice [ids_at[f]:ids_at[f+1]], its marks and targets_M are [marks_at[f]:marks_at[f+1]], its
-    notes_N are [notes_at[f]:notes_at[f+1]]; the passes of example e are first[e]..first[e+1]. Each array is of the
-    smallest integer type that holds its values, so mind what is computed with them.
+    Pass f has ids_T[ids_at[f]:ids_at[f+1]]; its positions_M and targets_M are [positions_at[f]:positions_at[f+1]], its
+    decode_info_N is [decode_info_at[f]:decode_info_at[f+1]]. The passes of example e are first[e]..first[e+1]. Each
+    array has the smallest integer type that holds its values, so computing with it may overflow.
     """
 
     ids_T: NDArray[Any]
     ids_at: NDArray[Any]
-    marks_M: NDArray[Any]
+    positions_M: NDArray[Any]
     targets_M: NDArray[Any]
-    marks_at: NDArray[Any]
+    positions_at: NDArray[Any]
     second_F: NDArray[Any]
-    notes_N: NDArray[Any]
-    notes_at: NDArray[Any]
+    decode_info_N: NDArray[Any]
+    decode_info_at: NDArray[Any]
     first: NDArray[Any]
     drawn: NDArray[Any]
     """The examples of an epoch, each as often as it is seen: once, unless they were drawn from more or fewer."""
@@ -73,14 +79,16 @@ class FeatureSet:
         return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
     @property
-    def notes(self) -> list[NDArray[np.int32]]:
-        """The notes of each forward pass."""
-        return np.split(self.notes_N.astype(np.int32), self.notes_at[1:-1]) if len(self.notes_N) else []
+    def decode_info(self) -> list[NDArray[np.int32]]:
+        """The decode_info of each forward pass."""
+        return (
+            np.split(self.decode_info_N.astype(np.int32), self.decode_info_at[1:-1]) if len(self.decode_info_N) else []
+        )
 
     @classmethod
-    def build(cls, format: Format, examples: Iterable[Example], pieces: TokenizerPieces) -> FeatureSet:
+    def build(cls, format: Format, examples: Iterable[Example], tokenizer: Tokenizer) -> FeatureSet:
         """Tokenize the examples, in memory."""
-        blocks = list(_blocks(format, ((example, 1) for example in examples), pieces))
+        blocks = list(_blocks(format, ((example, 1) for example in examples), tokenizer))
         return cls(*(np.concatenate([block[field.name] for block in blocks]) for field in fields(cls)))
 
     @classmethod
@@ -90,7 +98,7 @@ class FeatureSet:
 
 
 def _blocks(
-    format: Format, examples: Iterable[tuple[Example, int]], pieces: TokenizerPieces
+    format: Format, examples: Iterable[tuple[Example, int]], tokenizer: Tokenizer
 ) -> Generator[Block, None, None]:
     """The arrays of examples, and of how often each is in an epoch, a chunk at a time.
 
@@ -105,7 +113,7 @@ def _blocks(
         try:
             while (some := list(islice(rest, CHUNK))) or waiting:
                 if some:
-                    waiting.append(pool.submit(_block, format, some, pieces))
+                    waiting.append(pool.submit(_block, format, some, tokenizer))
                 if len(waiting) > threads or not some:
                     block = waiting.popleft().result()
                     yield {name: array + sizes[COUNTS[name]] if name in COUNTS else array
@@ -116,21 +124,23 @@ def _blocks(
                 future.cancel()
 
 
-def _block(format: Format, examples: Sequence[tuple[Example, int]], pieces: TokenizerPieces) -> Block:
+def _block(format: Format, examples: Sequence[tuple[Example, int]], tokenizer: Tokenizer) -> Block:
     """The arrays of some examples; places are counted from these."""
-    rows = list(format.features([example for example, _ in examples], pieces))
-    notes = [row.notes for row in rows]
+    rows = list(format.features([example for example, _ in examples], tokenizer))
+    decode_info = [row.decode_info for row in rows]
     passes = np.bincount([row.example for row in rows], minlength=len(examples))
     times = np.array([number for _, number in examples])
     return {
         "ids_T": _flat([row.ids for row in rows]),
         "ids_at": np.cumsum([len(row.ids) for row in rows]),
-        "marks_M": _flat([row.marks for row in rows]),
+        "positions_M": _flat([row.positions for row in rows]),
         "targets_M": _flat([row.targets for row in rows]),
-        "marks_at": np.cumsum([len(row.marks) for row in rows]),
+        "positions_at": np.cumsum([len(row.positions) for row in rows]),
         "second_F": np.array([row.second for row in rows]),
-        "notes_N": np.concatenate(notes).astype(np.int32) if any(map(len, notes)) else np.zeros(0, np.int32),
-        "notes_at": np.cumsum([len(row) for row in notes]),
+        "decode_info_N": np.concatenate(decode_info).astype(np.int32)
+        if any(map(len, decode_info))
+        else np.zeros(0, np.int32),
+        "decode_info_at": np.cumsum([len(row) for row in decode_info]),
         "first": np.cumsum(passes),
         "drawn": np.repeat(np.arange(len(examples)), times),
     }
@@ -157,21 +167,21 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def key(format: Format, pieces: TokenizerPieces, tokenizer: str, source: str) -> str:
+def key(format: Format, tokenizer: Tokenizer, tokenizer_digest: str, source: str) -> str:
     """The name of a feature set, from all that it depends on.
 
     That is the format with its values and version, the tokenizer's digest, the maximum length, and `source`, which
     tells the content of the rows.
     """
-    spec = [format.name, format.version, format.identity(), tokenizer, pieces.max_length, source]
+    spec = [format.name, format.version, format.identity(), tokenizer_digest, tokenizer.max_length, source]
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def stored(
     store: Path,
     format: Format,
-    pieces: TokenizerPieces,
-    tokenizer: str,
+    tokenizer: Tokenizer,
+    tokenizer_digest: str,
     source: str,
     read: Callable[[], Iterable[tuple[Example, int]]],
 ) -> FeatureSet:
@@ -180,7 +190,7 @@ def stored(
     Where they are is told by their `key`; of several processes that want them one builds, the others wait for it.
     `read` gives examples, and how often each is in an epoch.
     """
-    folder = store / key(format, pieces, tokenizer, source)
+    folder = store / key(format, tokenizer, tokenizer_digest, source)
     if (there := _there(folder)) is not None:
         return there
     store.mkdir(parents=True, exist_ok=True)
@@ -192,7 +202,7 @@ def stored(
         part.mkdir()
         try:
             # the threads that build blocks end here, come what may
-            with _uncollected(), closing(_blocks(format, read(), pieces)) as blocks:
+            with _uncollected(), closing(_blocks(format, read(), tokenizer)) as blocks:
                 arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
             if not FeatureSet.load(part).examples:
                 raise UserError("no example is left to work on", where=source)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xstilts.compute import device
 from xstilts.errors import StepFailed
-from xstilts.formats.base import Format, Kept
+from xstilts.formats.base import Format, HeadOutputs
 from xstilts.languages import ENGLISH
 from xstilts.model.batch import by_length, collate, generator
 from xstilts.model.encoder import Encoder
@@ -22,10 +22,10 @@ from xstilts.model.heads import Head
 from xstilts.utils.os_errors import as_user_error
 
 
-def keep(
+def head_outputs(
     encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Literal["fp32", "bf16"] = "fp32",
     language: str = ENGLISH,
-) -> Kept:  # fmt: skip
+) -> HeadOutputs:  # fmt: skip
     """Run all forward passes, similar lengths together; what the head kept of each, in the features' order.
 
     The forward pass of a mean-pooling format stops at its layer. Masked text is hidden by a fixed seed.
@@ -45,12 +45,12 @@ def keep(
             batch = collate(features, batch_F, masking, rng, language).to(encoder.device)
             with device.autocast(encoder.device, precision):
                 outputs = head(encoder.hidden(batch, layer), batch)
-            for f, array in zip(batch_F, head.keep(outputs, batch), strict=True):
+            for f, array in zip(batch_F, head.reduce_outputs(outputs, batch), strict=True):
                 if not np.isfinite(array).all():
                     what = f"what comes out for example {features.example_F[f]} is not a number"
                     raise StepFailed(what, hint="the weights are broken, or need precision fp32")
                 scores[int(f)] = array
-    return Kept(features.example_F, scores, features.notes)
+    return HeadOutputs(features.example_F, scores, features.decode_info)
 
 
 def _vectors(rows: int, width: int) -> NDArray[np.float32]:

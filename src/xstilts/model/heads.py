@@ -24,7 +24,7 @@ DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob
 class Head(nn.Module, ABC):
     """A head; `outputs` is whatever its `forward` gives."""
 
-    competes = False
+    softmax_over_choices = False
     """Whether the forward passes of an example are compared, so that they must go through together."""
 
     @abstractmethod
@@ -35,12 +35,12 @@ class Head(nn.Module, ABC):
         """Mean cross-entropy over the counted targets, in nats; a scalar."""
         return cross_entropy(outputs_MC.float(), batch.targets_M, ignore_index=IGNORED)
 
-    def terms(self, batch: Batch) -> int:
+    def num_targets(self, batch: Batch) -> int:
         """Over how many terms the loss of a batch is the mean: what its parts weigh when it is split."""
         return int((batch.targets_M != IGNORED).sum())
 
     @abstractmethod
-    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """One array for each forward pass, on the CPU, as small as decoding allows."""
 
 
@@ -57,27 +57,27 @@ class Pooled(Head):
         super().__init__()
         self.pooler, self.dense = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
-        self.competes = outputs == 1
+        self.softmax_over_choices = outputs == 1
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[M, C] scores."""
-        pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.marks_M]))
+        pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.positions_M]))
         dense_MH = torch.tanh(self.dense(self.dropout(pooled_MH)))
         return _scores(self.out, self.dropout(dense_MH))
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """Mean over texts, or over examples where their texts compete, in nats."""
-        if not self.competes:
+        if not self.softmax_over_choices:
             return super().loss(outputs_MC, batch)
         scores_B = outputs_MC[:, 0]
         right_B, sums_E = batch.targets_M == 1, _log_sum_exp(scores_B, batch.example_B, batch.examples)
         return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
 
-    def terms(self, batch: Batch) -> int:
+    def num_targets(self, batch: Batch) -> int:
         """Texts, or right ones among those that compete."""
-        return int((batch.targets_M == 1).sum()) if self.competes else super().terms(batch)
+        return int((batch.targets_M == 1).sum()) if self.softmax_over_choices else super().num_targets(batch)
 
-    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[C] scores of each text."""
         return list(outputs.cpu().numpy())
 
@@ -100,7 +100,7 @@ def _log_sum_exp(scores_N: Tensor, group_N: Tensor, groups: int) -> Tensor:
 
 
 class PerToken(Head):
-    """Scores of each marked token: dropout, linear. Keeps the best class of each mark."""
+    """Scores of each marked token: dropout, linear. Keeps the best class of each position."""
 
     def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -108,16 +108,16 @@ class PerToken(Head):
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[M, C] scores."""
-        return _scores(self.out, self.dropout(hidden_TH[batch.marks_M]))
+        return _scores(self.out, self.dropout(hidden_TH[batch.positions_M]))
 
-    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[M of the forward pass] classes."""
         best_M = outputs.argmax(-1).cpu().numpy().astype(np.int32)
-        return np.split(best_M, batch.marks_B.cpu().cumsum(0)[:-1].numpy())
+        return np.split(best_M, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
 
 
 class SpanEnds(Head):
-    """Scores of each token for being the first and the last of an answer; the two marks are the right ones.
+    """Scores of each token for being the first and the last of an answer; the two positions are the right ones.
 
     Loss is the mean of the two cross-entropies over a forward pass's tokens. Keeps [L, 2] scores.
     """
@@ -133,14 +133,14 @@ class SpanEnds(Head):
     def loss(self, outputs_T2: Tensor, batch: Batch) -> Tensor:
         """Mean over forward passes and over the two ends, in nats."""
         row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
-        right_B2 = outputs_T2[batch.marks_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
+        right_B2 = outputs_T2[batch.positions_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
         return (_log_sum_exp(outputs_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
 
-    def terms(self, batch: Batch) -> int:
+    def num_targets(self, batch: Batch) -> int:
         """Forward passes."""
         return len(batch.lengths_B)
 
-    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[L, 2] scores of each forward pass."""
         ends = batch.lengths_B.cpu().cumsum(0)[:-1].numpy()
         return np.split(outputs.cpu().numpy(), ends)
@@ -159,7 +159,7 @@ class MeanPool(Head):
         """There is none: nothing is trained."""
         raise AssertionError("a mean-pooling head is never trained")
 
-    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[H] vectors."""
         return list(outputs.cpu().numpy())
 
@@ -173,13 +173,13 @@ class Vocabulary(Head):
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[M, V] scores over the vocabulary."""
-        scores_MV: Tensor = self.module(hidden_TH[batch.marks_M])
+        scores_MV: Tensor = self.module(hidden_TH[batch.positions_M])
         return scores_MV
 
-    def keep(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[2] sums of each forward pass."""
         nats_M = cross_entropy(outputs.float(), batch.targets_M, reduction="none").double().cpu().numpy()
-        parts = np.split(nats_M, batch.marks_B.cpu().cumsum(0)[:-1].numpy())
+        parts = np.split(nats_M, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
         return [np.array([part.sum(), len(part)]) for part in parts]
 
 

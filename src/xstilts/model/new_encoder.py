@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts.compute import device
 from xstilts.errors import UserError
 from xstilts.model.encoder import Encoder, quiet
 from xstilts.model.encoder_folder import place
 from xstilts.model.shape import NewEncoder
-from xstilts.model.tokenizer import TokenizerPieces
+from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils.files import digest
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -61,7 +62,7 @@ def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) 
     return Encoder(lm.roberta, tokenizer, lm=lm)
 
 
-def _wrapped(tokenizer: Tokenizer, named: Mapping[str, str | None], others: Iterable[str] = ()) -> Any:
+def _wrapped(tokenizer: tokenizers.Tokenizer, named: Mapping[str, str | None], others: Iterable[str] = ()) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -86,7 +87,7 @@ def given(name: str) -> Any:
         theirs = AutoTokenizer.from_pretrained(
             place, trust_remote_code=False, **({"revision": revision} if revision else {})
         )
-        backend: Tokenizer = theirs.backend_tokenizer
+        backend: tokenizers.Tokenizer = theirs.backend_tokenizer
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
         if "trust_remote_code" in str(error):
             raise UserError("the tokenizer is code of its own, which is not run", where=name) from error
@@ -99,7 +100,7 @@ def given(name: str) -> Any:
     if lacking:
         hint = "name it in its tokenizer_config.json; a new encoder has a row for each of its pieces"
         raise UserError(f"the tokenizer has no {' and no '.join(lacking)} token", where=name, hint=hint)
-    pieces = TokenizerPieces(backend, max_length=16, unk_id=0)
+    pieces = Tokenizer(backend, max_length=16, unk_id=0)
     if pieces.single([])[1] == 0:
         raise UserError("the tokenizer puts no token before a text", where=name,
                         hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
@@ -124,7 +125,7 @@ def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
     return {str(path): digest(path) for file in wanted if there and (path := there / file).is_file()}
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> tokenizers.Tokenizer:
     """A tokenizer with XLM-R's special tokens around one text and around a pair.
 
     Args:
@@ -136,13 +137,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") ->
     special = list(SPECIAL)
     trainer: trainers.Trainer
     if kind == "words":
-        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Whitespace(), pre_tokenizers.UnicodeScripts()]
         )
         trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     else:
-        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
         trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)

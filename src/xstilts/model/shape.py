@@ -39,8 +39,8 @@ class NewEncoder(Strict):
     @property
     def given(self) -> str | None:
         """The tokenizer's folder or Hub id; None if it is trained."""
-        return None if self.tokenizer in TRAINED else self.tokenizer
+        return None if self.tokenizer in TRAINABLE_TOKENIZERS else self.tokenizer
 
 
-TRAINED = ("bpe", "words")
+TRAINABLE_TOKENIZERS = ("bpe", "words")
 """Tokenizers that are trained; every other name is of one that is given."""

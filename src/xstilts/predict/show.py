@@ -143,7 +143,7 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
     from xstilts.model import encoder as encoders
     from xstilts.model.features import FeatureSet
-    from xstilts.model.forward import keep
+    from xstilts.model.forward import head_outputs
 
     name = expand_user(name)
     step = Path(name)
@@ -153,12 +153,16 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
         raise UserError("the encoder of this step was not kept", where=str(step), hint=hint)
     owners = _owners(step) if trained else ()
     model = encoders.load(str(step / "encoder") if trained else name)
-    pieces = model.pieces(task.max_length)
+    pieces = model.tokenizer_for(task.max_length)
     for k, one in enumerate(task.format.features([example], pieces)):
         tokens = model.tokenizer.convert_ids_to_tokens(list(one.ids))
         held = ""
         if isinstance(task.format, Span) and example.answers:
-            held = ", the answer is pieces {} to {}".format(*one.marks) if any(one.marks) else ", without the answer"
+            held = (
+                ", the answer is pieces {} to {}".format(*one.positions)
+                if any(one.positions)
+                else ", without the answer"
+            )
         yield f"pass {k + 1:<7}{len(tokens)} pieces{held}"
         yield from _block("pieces", [_pieces(task.format, one, tokens)])
     if task.format.head.kind == "mean":
@@ -175,7 +179,7 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
     features = FeatureSet.build(task.format, [example], pieces)
-    kept = keep(model.eval(), head.eval(), task.format, features, language=language)
+    kept = head_outputs(model.eval(), head.eval(), task.format, features, language=language)
     if scores := task.format.behind(kept):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
     yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"
@@ -185,13 +189,13 @@ def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
     """The pieces of a forward pass: those that the head looks at with their targets, few of those far from them."""
     words = list(tokens)
     if not isinstance(format, Span):
-        for mark, target in zip(one.marks, one.targets, strict=True):
+        for mark, target in zip(one.positions, one.targets, strict=True):
             words[mark] += f"={_meaning(format, target)}"
-    elif any(one.marks):
-        first, last = one.marks
+    elif any(one.positions):
+        first, last = one.positions
         words[first] = OPEN + words[first]
         words[last] += CLOSE
-    near = np.array([0, len(words), one.second, *one.marks])
+    near = np.array([0, len(words), one.second, *one.positions])
     shown = [i for i in range(len(words) + 1) if np.abs(near - i).min() <= AROUND]
     for a, b in reversed([*pairwise(shown)]):
         if b - a > AROUND:

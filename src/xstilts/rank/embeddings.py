@@ -114,22 +114,22 @@ def see(encoder: Encoder, texts: Sample) -> Seen:
         StepFailed: a vector is not finite.
     """
     format = texts.task.format
-    features = FeatureSet.build(format, texts.examples, encoder.pieces(texts.task.max_length))
+    features = FeatureSet.build(format, texts.examples, encoder.tokenizer_for(texts.task.max_length))
     if not texts.labelled:
         features = _marked(features, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros_like(features.lengths_F))
     elif format.head.kind == "span":
         features = _answers(features)
     passes, hidden, pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
     mean_FH = np.empty((passes, hidden), np.float32)
-    marked_MH = np.empty((len(features.marks_M), hidden), np.float32)
-    at = features.marks_at
+    marked_MH = np.empty((len(features.positions_M), hidden), np.float32)
+    at = features.positions_at
     with torch.inference_mode():
         for batch_F in by_length(features, TOKENS):
             batch = collate(features, batch_F, None, generator(0, "rank"), texts.language).to(encoder.device)
             hidden_TH = encoder.hidden(batch)
             mean_FH[batch_F] = pool(hidden_TH, batch).cpu().numpy()
             marks = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
-            marked_MH[marks] = hidden_TH[batch.marks_M].float().cpu().numpy()
+            marked_MH[marks] = hidden_TH[batch.positions_M].float().cpu().numpy()
     if not np.isfinite(mean_FH).all():
         raise StepFailed(
             f"what comes out for texts of {texts.task.name} is not a number", hint="the weights are broken"
@@ -143,8 +143,8 @@ def _answers(features: FeatureSet) -> FeatureSet:
     """Windows that hold the answer get two marks: its first piece, class 1, and a piece of the rest, class 0."""
     rng = generator(0, "rank", "answers")
     marks, count_F = [], np.zeros(len(features.lengths_F), np.int64)
-    for f, notes in enumerate(features.notes):
-        first, last = map(int, features.marks_M[features.marks_at[f] : features.marks_at[f + 1]])
+    for f, notes in enumerate(features.decode_info):
+        first, last = map(int, features.positions_M[features.positions_at[f] : features.positions_at[f + 1]])
         start, end = int(notes[0]), int(notes[0]) + len(notes) // 2
         others = [*range(start, first), *range(last + 1, end)]
         if first and others:
@@ -154,7 +154,7 @@ def _answers(features: FeatureSet) -> FeatureSet:
 
 
 def _marked(
-    features: FeatureSet, marks_M: NDArray[np.int64], targets_M: NDArray[np.int64], count_F: NDArray[np.int64]
+    features: FeatureSet, positions_M: NDArray[np.int64], targets_M: NDArray[np.int64], count_F: NDArray[np.int64]
 ) -> FeatureSet:
     at = np.concatenate([[0], np.cumsum(count_F)])
-    return replace(features, marks_M=marks_M, targets_M=targets_M, marks_at=at)
+    return replace(features, positions_M=positions_M, targets_M=targets_M, positions_at=at)

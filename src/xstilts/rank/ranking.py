@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from xstilts.analysis.rank_correlation import Agreement, agree
 from xstilts.errors import UserError
-from xstilts.model.encoder import load, ready
+from xstilts.model.encoder import for_inference, load
 from xstilts.rank.embeddings import Seen, see
 from xstilts.rank.estimators import cosine, h_score, logme, told
 from xstilts.rank.request import Asked, Wish, asked
@@ -101,7 +101,7 @@ def rank(wish: Wish, say: Callable[[str], None]) -> Ranking:
         UserError: everything that is wrong with the wish, before an encoder is loaded.
     """
     ask = asked(wish)
-    base = ready(load(ask.encoder))
+    base = for_inference(load(ask.encoder))
     seen: dict[str, Seen] = {}
     for name, texts in ask.samples.items():
         say(f"{name}: {len(texts.examples):,} examples")
@@ -177,7 +177,7 @@ def _after(
         fits: dict[str, list[dict[str, float]]] = {target: [] for target in targets if target != name}
         for place in places:
             say(f"{name}: {place}")
-            trained = ready(load(str(place)))
+            trained = for_inference(load(str(place)))
             for target, rows in fits.items():
                 rows += filter(None, [_fit(f"{target} after {name}", see(trained, ask.samples[target]), notes)])
         for target, rows in fits.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.model.shape import TRAINED, NewEncoder
+from xstilts.model.shape import TRAINABLE_TOKENIZERS, NewEncoder
 from xstilts.study.phase import mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS
@@ -163,7 +163,7 @@ def _check_tokenizer(name: str, where: str) -> None:
         return
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"there is no folder '{name}'", where=where)
-    if "/" not in name and (hint := nearest(name, TRAINED)).startswith("did you mean"):
+    if "/" not in name and (hint := nearest(name, TRAINABLE_TOKENIZERS)).startswith("did you mean"):
         raise UserError(f"'{name}' is neither a way to train a tokenizer nor a folder", where=where, hint=hint)
 
 

@@ -164,19 +164,21 @@ class _Session:
 
     def _gradients(self, head: Head, batch: Batch) -> Tensor:
         """Gather the gradients of a batch, in as many parts as it takes; returns this process's share of the loss."""
-        terms, mine = head.terms(batch), batch.examples_between(*parallel.share(batch.examples))
+        num_targets, mine = head.num_targets(batch), batch.examples_between(*parallel.share(batch.examples))
         while True:
-            parts = mine.split(self.tokens, whole=head.competes, padded=not self.encoder.packs) if mine else []
+            parts = (
+                mine.split(self.tokens, whole=head.softmax_over_choices, padded=not self.encoder.packs) if mine else []
+            )
             try:
-                return self._backward(head, parts, terms)
+                return self._backward(head, parts, num_targets)
             except torch.OutOfMemoryError as error:
                 self._smaller(parts, error)
 
-    def _backward(self, head: Head, parts: Sequence[Batch], terms: int) -> Tensor:
+    def _backward(self, head: Head, parts: Sequence[Batch], num_targets: int) -> Tensor:
         where = self.encoder.device
         total = torch.zeros((), device=where)
         for part in parts:
-            share = head.terms(part) / max(terms, 1)
+            share = head.num_targets(part) / max(num_targets, 1)
             if share:
                 part = part.to(where)
                 with device.autocast(where, self.training.precision):
