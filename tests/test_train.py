@@ -209,7 +209,7 @@ def test_pieces_are_hidden_as_bert_does() -> None:
 
 
 def test_a_text_always_has_something_to_guess() -> None:
-    masking = Masking(mask_id=4, pieces=10, special=(0, 2))
+    masking = Masking(mask_id=4, vocabulary_size=10, special=(0, 2))
     for seed in range(20):
         hidden, chosen = masking.hide(np.array([0, 7, 2]), np.random.default_rng(seed))
         assert chosen.tolist() == [1] and hidden[[0, 2]].tolist() == [0, 2]
