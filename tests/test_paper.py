@@ -6,12 +6,12 @@ import pytest
 
 from xstilts.errors import UserError
 from xstilts.report import published
-from xstilts.report.published import AVERAGE, Conflict, Page, Row
+from xstilts.report.published import AVERAGE, Conflict, PublishedTable, Row
 from xstilts.tasks import GROUPS, TASKS
 
 ROUNDED = 0.05
 """What a number with one digit behind the point can be off."""
-BY_TASK = {page.task: page for page in (published.page(f"table{i}") for i in range(6, 15))}
+BY_TASK = {page.task: page for page in (published.table(f"table{i}") for i in range(6, 15))}
 
 
 def near(one: float, other: float, numbers: int) -> bool:
@@ -19,13 +19,15 @@ def near(one: float, other: float, numbers: int) -> bool:
     return abs(one - other) <= numbers * ROUNDED + 1e-9
 
 
-def conflict(page: Page, row: Row, task: str, metric: str, printed: float, other: float, against: str) -> Conflict:
+def conflict(
+    page: PublishedTable, row: Row, task: str, metric: str, printed: float, other: float, against: str
+) -> Conflict:
     return Conflict(page.source, page.name, *row, task, metric, printed, round(other, 1), against)
 
 
 def against_means():
     """Averages by language against the means of their rows; rows that have gaps are passed over."""
-    for page in {(x.source, x.table): published.page(x.table, x.source) for x in published.numbers()}.values():
+    for page in {(x.source, x.table): published.table(x.table, x.source) for x in published.numbers()}.values():
         if not page.task or AVERAGE not in page.columns:
             continue
         languages = [x for x in page.columns if any(page.cells[*row, x] for row in page.rows) and x != AVERAGE]
@@ -39,7 +41,7 @@ def against_means():
 
 def against_own_row():
     """Table 2's averages: over nine tasks, of question answering the mean of F1 and EM."""
-    table = published.page("table2")
+    table = published.table("table2")
     for row in table.rows:
         cells = [table.cells[*row, task] for task in published.targets()]
         for printed in table.cells[*row, AVERAGE]:
@@ -50,7 +52,7 @@ def against_own_row():
 
 def against_languages():
     """Tables 2 and 3, which show differences from the baseline, against the tables of each language."""
-    for table in (published.page("table2"), published.page("table3")):
+    for table in (published.table("table2"), published.table("table3")):
         for block, name in table.rows:
             for task in published.targets():
                 full = BY_TASK[task]
@@ -69,9 +71,9 @@ def against_languages():
 
 def against_xtreme():
     """The row that Table 2 takes from XTREME; and where XTREME's appendix prints the same test set twice."""
-    table, row = published.page("table2"), ("benchmark", "published")
+    table, row = published.table("table2"), ("benchmark", "published")
     for number in (8, 9, 11, 12, 13, 14, 15, 16, 17):
-        page = published.page(f"table{number}", "xtreme")
+        page = published.table(f"table{number}", "xtreme")
         cells = [page.cells["", "XLM-R", language] for language in page.columns if language != AVERAGE]
         whole = page.cells.get(("", "XLM-R", AVERAGE)) or tuple(map(fmean, zip(*cells, strict=True)))
         metrics = published.targets()[page.task].metrics
@@ -82,7 +84,7 @@ def against_xtreme():
         ("table3", "table13", {("gold", name): ("", name) for name in ("mBERT", "translate-train")}),
         ("table4", "table8", {("accuracy", "gold"): ("", "mBERT")}),
     ):
-        page, other = published.page(few, "xtreme"), published.page(many, "xtreme")
+        page, other = published.table(few, "xtreme"), published.table(many, "xtreme")
         for row, same in rows.items():
             for language in page.columns[:-1]:  # the averages are over other languages
                 pairs = zip(page.cells[*row, language], other.cells[*same, language], strict=False)
@@ -102,13 +104,13 @@ def test_most_of_table_2_is_below_the_tables_by_language():
 
 
 def test_numbers_stand_where_they_are_printed():
-    table = published.page("table2")
+    table = published.table("table2")
     assert table.cells["without MLM", "hellaswag", "xnli"] == (-7.1,)
     assert table.cells["benchmark", "human", "tydiqa"] == (90.1,) and not table.cells["benchmark", "human", "panx"]
-    assert published.page("table6").cells["without MLM", "hellaswag", AVERAGE] == (79.8,)
-    assert published.page("table12").cells["with MLM", "squad2+masked-text", "sw"] == (74.0, 61.5)
-    assert published.page("table3").cells["sw", "mnli-sw", "tydiqa"] == (13.8, 23.4)
-    assert published.page("table17", "xtreme").cells["", "MMTE", "zh"] == (28.9,)
+    assert published.table("table6").cells["without MLM", "hellaswag", AVERAGE] == (79.8,)
+    assert published.table("table12").cells["with MLM", "squad2+masked-text", "sw"] == (74.0, 61.5)
+    assert published.table("table3").cells["sw", "mnli-sw", "tydiqa"] == (13.8, 23.4)
+    assert published.table("table17", "xtreme").cells["", "MMTE", "zh"] == (28.9,)
     [number] = [x for x in published.numbers() if (x.table, x.configuration, x.language) == ("table15", "qqp", "de")]
     assert (number.task, number.metric, number.value) == ("qqp", "accuracy", 84.6)
     assert len(published.numbers()) == 5250
@@ -117,9 +119,9 @@ def test_numbers_stand_where_they_are_printed():
 def test_rows_are_the_branches_of_the_paper_and_columns_its_languages():
     nine = GROUPS["intermediate"]
     rows = ["none", *nine, "multi-task", *(f"{name}+masked-text" for name in nine)]
-    assert {name for block, name in published.page("table2").rows if block != "benchmark"} == {*rows}
+    assert {name for block, name in published.table("table2").rows if block != "benchmark"} == {*rows}
     for task, page in BY_TASK.items():
-        assert [name for _, name in page.rows] == [name for _, name in published.page("table6").rows]
+        assert [name for _, name in page.rows] == [name for _, name in published.table("table6").rows]
         assert {*page.columns} == {*TASKS[task].languages, AVERAGE}
 
 
@@ -134,4 +136,4 @@ def test_only_what_is_said_to_be_unread_is_empty():
 
 def test_a_table_that_is_not_here_is_told():
     with pytest.raises(UserError, match=r"the numbers of 'table66' are not here.*did you mean 'table6'"):
-        published.page("table66")
+        published.table("table66")

@@ -14,7 +14,7 @@ from conftest import without_torch
 from xstilts.errors import UserError
 from xstilts.report import NAMES, PAPER, published, render, show
 from xstilts.report.paper_cells import configuration, named
-from xstilts.report.paper_tables import PAGES
+from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
 from xstilts.store.rows import Score, write_rows
 from xstilts.store.run_folder import MARK, VERSION, Store
@@ -61,9 +61,9 @@ def test_the_baselines_numbers_by_language_make_table_2s_first_row_but_for_its_a
     scores = [
         score
         for number in range(6, 15)
-        for (_, name, language), values in published.page(f"table{number}").cells.items()
+        for (_, name, language), values in published.table(f"table{number}").cells.items()
         if name == "none" and language != AVERAGE and values
-        for score in rows(published.page(f"table{number}").task, "none", language, values)
+        for score in rows(published.table(f"table{number}").task, "none", language, values)
     ]
     shown = show(study(["none"], tasks), scores, "table2", beside=True)
     first, printed, difference = cells(plain(render(shown, "markdown")))[2:5]
@@ -74,7 +74,7 @@ def test_the_baselines_numbers_by_language_make_table_2s_first_row_but_for_its_a
 
 
 def test_table_2s_own_numbers_give_table_2_back():
-    table = published.page("table2")
+    table = published.table("table2")
     branches = {name: NINE if name == "multi-task" else name for block, name in table.rows if block != "benchmark"}
     scores = []
     for (block, name, task), values in table.cells.items():
@@ -95,7 +95,7 @@ def test_table_2s_own_numbers_give_table_2_back():
 
 @pytest.mark.parametrize("number", [6, 7, 12, 13])
 def test_each_table_by_language_comes_back_whole(number):
-    page = published.page(f"table{number}")
+    page = published.table(f"table{number}")
     branches = [NINE if name == "multi-task" else name for _, name in page.rows]
     scores = [
         score
@@ -272,7 +272,7 @@ def test_what_is_not_finished_is_told_and_runs_at_chance_are_marked():
 
 
 def test_every_layout_of_the_paper_has_a_page():
-    assert (*PAGES,) == PAPER and {*PAPER} < {*NAMES}
+    assert (*PAPER_TABLES,) == PAPER and {*PAPER} < {*NAMES}
 
 
 def test_a_lone_baseline_is_no_best_model():
@@ -315,7 +315,7 @@ def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
     ]  # fmt: skip
     assert "\nXLM-R           50.0" not in without_torch("report", tmp_path, "--layout", "benchmark")
     assert "Table 6: XNLI by language" in without_torch("report", tmp_path, "--layout", "table6", "--format", "latex")
-    said = subprocess.run([sys.executable, "-c", "from xstilts.cli import main; main()", "report", tmp_path, "--layout",
-                           "tabel2"], capture_output=True, encoding="utf-8", check=False)  # fmt: skip
-    assert said.returncode == 2
-    assert said.stderr == "error: --layout: there is no layout 'tabel2' (did you mean 'table2'?)\n"
+    command = [sys.executable, "-c", "from xstilts.cli import main; main()", "report", tmp_path, "--layout", "tabel2"]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 2
+    assert result.stderr == "error: --layout: there is no layout 'tabel2' (did you mean 'table2'?)\n"

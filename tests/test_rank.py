@@ -16,10 +16,10 @@ from xstilts.analysis import rank_correlation
 from xstilts.errors import UserError
 from xstilts.formats.base import Features
 from xstilts.model.encoder import Encoder, load
-from xstilts.rank.embeddings import sample, see
-from xstilts.rank.estimators import cosine, h_score, ledoit_wolf, logme, told
+from xstilts.rank.embeddings import embed, sample
+from xstilts.rank.estimators import cosine, h_score, label_fit, ledoit_wolf, logme
 from xstilts.rank.ranking import Line, _checks
-from xstilts.rank.request import Asked
+from xstilts.rank.request import ResolvedRequest
 from xstilts.tasks import TASKS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -62,9 +62,9 @@ def test_logme_agrees_with_the_papers_fixed_point() -> None:
     values = []
     for number in range(3):
         label, a, b = (labels == number).astype(float), 1.0, 1.0
-        told = u.T @ label
+        projected = u.T @ label
         for _ in range(2000):
-            mean = b * s * told / (a + b * s**2)
+            mean = b * s * projected / (a + b * s**2)
             explained = (b * s**2 / (a + b * s**2)).sum()
             rest = ((label - u @ (s * mean)) ** 2).sum()
             a, b = explained / (mean**2).sum(), (len(label) - explained) / rest
@@ -123,13 +123,13 @@ def test_h_score_depends_on_what_the_features_tell_alone() -> None:
 @pytest.mark.parametrize("estimate", [logme, h_score])
 def test_estimators_refuse_what_tells_nothing(estimate: Callable[[Array, Array], float]) -> None:
     features, labels = problem()
-    for wrong, given, said in (
+    for wrong, given, result in (
         (features, np.zeros(40, int), "all 40 labels are the same"),
         (features[:0], labels[:0], "there is no label"),
         (np.zeros((40, 3)), labels, "tell nothing"),
         (np.full((40, 3), np.nan), labels, "not a number"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=result):
             estimate(wrong, given)
     assert np.isfinite(logme(np.ones((40, 2)), labels))  # the shares of the classes are evidence too
     with pytest.raises(UserError, match="all features are the same"):
@@ -141,9 +141,9 @@ def test_what_features_tell_of_labels_is_nothing_where_they_know_nothing() -> No
     rng = np.random.default_rng(0)
     for examples, hidden, classes in ((60, 40, 2), (2000, 40, 2), (400, 40, 9)):
         labels = rng.integers(0, classes, examples)
-        assert told(rng.normal(size=(examples, hidden)), labels) < 0.1
+        assert label_fit(rng.normal(size=(examples, hidden)), labels) < 0.1
         known = np.eye(classes)[labels] + 1e-3 * rng.normal(size=(examples, classes))
-        assert told(known, labels) > 0.8
+        assert label_fit(known, labels) > 0.8
 
 
 def test_cosine() -> None:
@@ -178,13 +178,13 @@ def test_candidates_stand_for_themselves_when_targets_are_taken_together() -> No
     scores, gains = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.4}
     lines = [Line("one", name, {"text": scores[name]}, {}, gains[name]) for name in "abcd"]
     lines += [Line("other", name, {"text": -scores[name]}, {}, gains[name]) for name in "dcba"]
-    checks = _checks(Asked(["one", "other"], [*"abcd"], {}, {}, None, ""), lines)
-    told = {check.target: check for check in checks}
-    assert told["one"].spearman == pytest.approx(0.8) and told["other"].spearman == pytest.approx(-0.8)
-    assert told["one"].lost == 0 and told["other"].lost == pytest.approx(0.3)
+    checks = _checks(ResolvedRequest(["one", "other"], [*"abcd"], {}, {}, None, ""), lines)
+    by_target = {check.target: check for check in checks}
+    assert by_target["one"].spearman == pytest.approx(0.8) and by_target["other"].spearman == pytest.approx(-0.8)
+    assert by_target["one"].lost == 0 and by_target["other"].lost == pytest.approx(0.3)
     # whatever the permutation, what one target gains the other loses
-    assert told["mean"].spearman == pytest.approx(0) and told["mean"].p == 1
-    assert told["mean"].lost == pytest.approx(0.15)
+    assert by_target["mean"].spearman == pytest.approx(0) and by_target["mean"].p == 1
+    assert by_target["mean"].lost == pytest.approx(0.15)
 
 
 def test_many_candidates_are_permuted_at_random_but_always_alike() -> None:
@@ -214,7 +214,7 @@ def test_an_encoder_sees_the_tokens_that_its_head_would(
     name: str, tiny: Encoder, alone: Callable[[Any], Array]
 ) -> None:
     texts = sample(TASKS[name], None, 5)
-    seen = see(tiny, texts)
+    seen = embed(tiny, texts)
     passes = list(texts.task.format.features(texts.examples, tiny.tokenizer_for(texts.task.max_length)))
     states = [alone(one) for one in passes]
     rows = [state[mark] for state, one in zip(states, passes, strict=True) for mark in one.positions]
@@ -227,7 +227,7 @@ def test_an_encoder_sees_the_tokens_that_its_head_would(
 
 def test_an_answer_is_told_from_another_piece_of_its_window(tiny: Encoder, alone: Alone) -> None:
     texts = sample(TASKS["play-questions"], None, 30)
-    seen = see(tiny, texts)
+    seen = embed(tiny, texts)
     passes = [one for one in texts.task.format.features(texts.examples, tiny.tokenizer_for(128)) if one.positions[0]]
     assert len(passes) >= 20 and seen.labels_N.tolist() == [1, 0] * len(passes)
     for one, (right, other) in zip(passes, seen.features_NH.reshape(len(passes), 2, -1), strict=True):
@@ -243,7 +243,7 @@ def test_texts_without_labels_are_compared_only(tiny: Encoder) -> None:
     assert all(entry.candidate is None for entry in aligned.examples)  # what looks is English
     assert any(" the " in entry.query for entry in aligned.examples)
     for texts in (aligned, sample(TASKS["play-text"], None, 10)):
-        seen = see(tiny, texts)
+        seen = embed(tiny, texts)
         assert texts.language == "en" or texts is aligned
         assert not len(seen.labels_N) and seen.mean_H.shape == (16,)
 
@@ -284,9 +284,9 @@ def study(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_candidates_are_ranked_before_anything_is_trained(encoder_folder: Path, xstilts: Callable[..., Said]) -> None:
-    asked = "rank", "play-nli", "play-parallel", "--among", "play-same", "play-pos", "play-text", "--limit", "50"
-    said = xstilts(*asked, "--encoder", encoder_folder, "--json")
-    made = json.loads(said.out)
+    command = "rank", "play-nli", "play-parallel", "--among", "play-same", "play-pos", "play-text", "--limit", "50"
+    result = xstilts(*command, "--encoder", encoder_folder, "--json")
+    made = json.loads(result.out)
     for target in ("play-nli", "play-parallel"):
         lines = [line for line in made["lines"] if line["target"] == target]
         assert {line["candidate"] for line in lines} == {"play-same", "play-pos", "play-text"}
@@ -296,10 +296,10 @@ def test_candidates_are_ranked_before_anything_is_trained(encoder_folder: Path, 
         assert all(("left" in line["scores"]) == (line["candidate"] != "play-text") for line in lines)
         assert all(line["gain"] is None for line in lines)
     assert not made["checks"] and not made["before"]
-    table = xstilts(*asked, "--encoder", encoder_folder)
-    assert (said.code, table.code) == (0, 0)
+    table = xstilts(*command, "--encoder", encoder_folder)
+    assert (result.code, table.code) == (0, 0)
     assert "play-parallel has no training data" in table.out and "play-text has no labels" in table.out
-    assert xstilts(*asked, "--encoder", encoder_folder).out == table.out
+    assert xstilts(*command, "--encoder", encoder_folder).out == table.out
 
 
 def test_a_run_folder_tells_how_far_estimates_can_be_trusted(study: Path, xstilts: Callable[..., Said]) -> None:
@@ -317,8 +317,8 @@ def test_a_run_folder_tells_how_far_estimates_can_be_trusted(study: Path, xstilt
     assert {one["target"] for one in made["checks"]} <= {"play-nli", "play-questions", "play-parallel", "mean"}
     for one in made["checks"]:
         assert one["n"] == 3 and -1 <= one["spearman"] <= 1 and 1 / 3 <= one["p"] <= 1 and one["lost"] >= 0
-    said = xstilts("rank", "play-nli", "--among", "play-pos", "play-same", "--run", study, "--limit", "50")
-    assert said.code == 0 and "(before)" in said.out and "orders are compared where three candidates" in said.out
+    result = xstilts("rank", "play-nli", "--among", "play-pos", "play-same", "--run", study, "--limit", "50")
+    assert result.code == 0 and "(before)" in result.out and "orders are compared where three candidates" in result.out
 
 
 def test_scores_after_training_are_those_of_the_runs_own_encoders(study: Path, xstilts: Callable[..., Said]) -> None:
@@ -327,7 +327,7 @@ def test_scores_after_training_are_those_of_the_runs_own_encoders(study: Path, x
     folders = [json.loads((path / "step.json").read_text()) for path in (study / "steps").iterdir()]
     for line in made["lines"]:
         title = f"intermediate: {line['candidate']}"
-        fits = [see(load(str(study / "steps" / step["id"] / "encoder")).eval(), texts)
+        fits = [embed(load(str(study / "steps" / step["id"] / "encoder")).eval(), texts)
                 for step in folders if step["title"] == title]  # fmt: skip
         assert len(fits) == 2  # seeds
         mean = np.mean([logme(fit.features_NH, fit.labels_N) for fit in fits])
@@ -335,7 +335,7 @@ def test_scores_after_training_are_those_of_the_runs_own_encoders(study: Path, x
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "result"),
     [
         ("play-nil --among play-same play-pos --encoder E", "unknown task 'play-nil' (did you mean 'play-nli'?)"),
         ("play-nli --among play-same play-poss --encoder E", "unknown task 'play-poss' (did you mean 'play-pos'?)"),
@@ -358,7 +358,7 @@ def test_scores_after_training_are_those_of_the_runs_own_encoders(study: Path, x
 )
 def test_bad_input_is_told_in_a_line(
     words: str,
-    said: str,
+    result: str,
     encoder_folder: Path,
     study: Path,
     xstilts: Callable[..., Said],
@@ -367,15 +367,20 @@ def test_bad_input_is_told_in_a_line(
     monkeypatch.chdir(Path(__file__).parents[1])
     places = {"E": encoder_folder, "S": study, "HERE": Path(__file__).parent}
     answer = xstilts("rank", *(places.get(word, word) for word in words.split()))
-    assert answer.code == 2 and said in answer.err
+    assert answer.code == 2 and result in answer.err
     assert answer.err.count("\n") == 1 and not answer.out
 
 
 def test_several_mistakes_are_told_at_once(study: Path, xstilts: Callable[..., Said]) -> None:
     answer = xstilts("rank", "play-ner", "play-facts", "--among", "play-ner", "--run", study)
     assert answer.code == 2 and answer.err.count("error: ") == 5
-    for said in ("'play-ner' is not scored", "'play-facts' is not scored", "only candidate", "target and a candidate"):
-        assert said in answer.err
+    for result in (
+        "'play-ner' is not scored",
+        "'play-facts' is not scored",
+        "only candidate",
+        "target and a candidate",
+    ):
+        assert result in answer.err
 
 
 def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., Said], tmp_path: Path) -> None:
@@ -383,8 +388,8 @@ def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., Sai
     for step in (copied / "steps").iterdir():
         if json.loads((step / "step.json").read_text())["title"] == "intermediate: play-pos":
             shutil.rmtree(step / "encoder")
-    said = xstilts("rank", "play-nli", "--run", copied, "--limit", "50")
-    assert said.code == 0 and "the run folder has no encoder, or no more, that was trained on play-pos" in said.out
+    result = xstilts("rank", "play-nli", "--run", copied, "--limit", "50")
+    assert result.code == 0 and "the run folder has no encoder, or no more, that was trained on play-pos" in result.out
 
 
 def test_tasks_that_the_study_has_trained_on_other_data_are_told(
@@ -394,15 +399,15 @@ def test_tasks_that_the_study_has_trained_on_other_data_are_told(
     other.write_text("play-same: {like: play-same, data: {train: pairs.jsonl}}\n", encoding="utf-8")
     rows = [{"sentence1": "It rains.", "sentence2": f"It rained {i} days.", "label": str(i % 2)} for i in range(20)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    said = xstilts("rank", "play-nli", "--run", study, "--limit", "50", "--use", other)
-    assert said.code == 2 and said.err.count("error: ") == 1
-    assert "the study has trained 'play-same' on other data (give the recipe's own tasks with --use" in said.err
+    result = xstilts("rank", "play-nli", "--run", study, "--limit", "50", "--use", other)
+    assert result.code == 2 and result.err.count("error: ") == 1
+    assert "the study has trained 'play-same' on other data (give the recipe's own tasks with --use" in result.err
 
 
 def test_what_a_recipe_brings_in_is_asked_for(study: Path, xstilts: Callable[..., Said], tmp_path: Path) -> None:
     copied = shutil.copytree(study, tmp_path / "copy")
     recipe = copied / "recipes" / "small.json"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("play-same", "mnli"), encoding="utf-8")
-    said = xstilts("rank", "play-nli", "--run", copied, "--data", tmp_path)
-    assert said.code == 2 and "mnli: no data for 'en'" in said.err and said.err.count("error: ") == 2
-    assert "--use: is not given (name the files with which the study's recipe brings in tasks)" in said.err
+    result = xstilts("rank", "play-nli", "--run", copied, "--data", tmp_path)
+    assert result.code == 2 and "mnli: no data for 'en'" in result.err and result.err.count("error: ") == 2
+    assert "--use: is not given (name the files with which the study's recipe brings in tasks)" in result.err

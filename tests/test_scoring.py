@@ -15,7 +15,7 @@ import pytest
 from conftest import SENTENCES, Files, Said, without_torch
 from xstilts.errors import UserError
 from xstilts.leaderboard import score as scoring
-from xstilts.leaderboard.export import write_study
+from xstilts.leaderboard.export import export_study
 from xstilts.leaderboard.files import KINDS
 from xstilts.report import select
 from xstilts.store.rows import Prediction, Score, read_rows, write_rows
@@ -79,14 +79,14 @@ class Tree:
         return self.call("score", *folders, "--benchmark", benchmark, *more)
 
     def json(self, benchmark: str = "xtreme") -> Any:
-        said = self.score(benchmark, "--json")
-        assert said.code == 0, said.err
-        return json.loads(said.out)
+        result = self.score(benchmark, "--json")
+        assert result.code == 0, result.err
+        return json.loads(result.out)
 
     def refused(self, *pieces: str, benchmark: str = "xtreme") -> None:
-        said = self.score(benchmark)
-        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1), said.err
-        assert [piece for piece in pieces if piece not in said.err] == [], said.err
+        result = self.score(benchmark)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result.err
+        assert [piece for piece in pieces if piece not in result.err] == [], result.err
 
 
 def _worded(entries: list[tuple[str, Any]], known: tuple[str, ...]) -> list[tuple[str, Any]]:
@@ -168,8 +168,8 @@ def test_what_is_missing_is_named_and_counts_nowhere(tree: Tree) -> None:
         {**entry, "languages": sorted(entry["languages"])} for entry in scored["missing"]
     ]
     assert {entry["task"] for entry in scored["missing"]} == set(GROUPS["xtreme"])
-    said = tree.score()
-    assert "no labels, counted nowhere: pawsx (de)" in said.out and "all tasks" not in said.out
+    result = tree.score()
+    assert "no labels, counted nowhere: pawsx (de)" in result.out and "all tasks" not in result.out
     assert "no predictions, counted nowhere: pawsx (fr)" in tree.score("xtreme", "--json").err
 
 
@@ -195,10 +195,10 @@ def test_blank_lines_carriage_returns_and_a_byte_order_mark_do_not_matter(tree: 
 def test_a_question_without_a_prediction_counts_as_wrong_and_is_told(tree: Tree) -> None:
     tree.add("xquad", "en")
     tree.write("predictions", "xquad", "en", '{"q1": "1894", "q7": "?", "q8": "?"}')
-    said = tree.score("xtreme", "--json")
-    assert json.loads(said.out)["detailed"]["xquad"]["f1"] == {"en": 50}
-    assert "without a prediction, so counted as wrong; how many, and the first: xquad (en 1: 'q2')\n" in said.err
-    assert "do not have, counted nowhere; how many, and the first: xquad (en 2: 'q7')\n" in said.err
+    result = tree.score("xtreme", "--json")
+    assert json.loads(result.out)["detailed"]["xquad"]["f1"] == {"en": 50}
+    assert "without a prediction, so counted as wrong; how many, and the first: xquad (en 1: 'q2')\n" in result.err
+    assert "do not have, counted nowhere; how many, and the first: xquad (en 2: 'q7')\n" in result.err
 
 
 def test_a_ranking_that_is_missing_counts_as_wrong(tree: Tree) -> None:
@@ -270,20 +270,20 @@ def test_predictions_that_can_never_be_right_are_told(tree: Tree) -> None:
     tree.write("predictions", "tatoeba", "de", "1\n99\n")  # the number of another sentence, which is just wrong
     tree.add("bucc2018", "de")
     tree.write("predictions", "bucc2018", "de", "en-1\tde-1\n")
-    said = tree.score("xtreme", "--json")
+    result = tree.score("xtreme", "--json")
     unlike, strange = "predictions unlike any label, so counted as wrong; how many, and the first", "so all are wrong"
-    assert f"{unlike}: pawsx (de 1: '[1]'); udpos (de 2: 'NO UN')\n" in said.err
-    assert f"{strange}; how many, and the first: bucc2018 (de 1: 'en-1')\n" in said.err
-    assert json.loads(said.out)["detailed"]["bucc2018"]["f1"] == {"de": 0}
+    assert f"{unlike}: pawsx (de 1: '[1]'); udpos (de 2: 'NO UN')\n" in result.err
+    assert f"{strange}; how many, and the first: bucc2018 (de 1: 'en-1')\n" in result.err
+    assert json.loads(result.out)["detailed"]["bucc2018"]["f1"] == {"de": 0}
 
 
 def test_a_folder_or_a_broken_link_in_a_files_place_is_told(tree: Tree) -> None:
     tree.add("pawsx", "en")
     (tree.predictions / "pawsx/test-de.tsv").mkdir()
     (tree.labels / "pawsx/test-fr.tsv").symlink_to("test-fr.tsv")
-    said = tree.score()
-    assert (said.code, said.out) == (2, "")
-    assert said.err.splitlines() == [
+    result = tree.score()
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines() == [
         f"error: {tree.predictions}/pawsx/test-de.tsv: is no file, or a link to nowhere",
         f"error: {tree.labels}/pawsx/test-fr.tsv: is no file, or a link to nowhere",
     ]
@@ -294,16 +294,21 @@ def test_all_bad_files_are_told_at_once(tree: Tree) -> None:
         tree.add("pawsx", language)
     for language in ("de", "fr"):
         tree.write("predictions", "pawsx", language, "1\n")
-    said = tree.score()
-    assert said.code == 2 and said.err.count("error: ") == 2 and "test-de.tsv" in said.err and "test-fr.tsv" in said.err
+    result = tree.score()
+    assert (
+        result.code == 2
+        and result.err.count("error: ") == 2
+        and "test-de.tsv" in result.err
+        and "test-fr.tsv" in result.err
+    )
 
 
 def test_a_wrong_folder_is_told_with_the_right_one(tree: Tree, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
     tree.add("xcopa", "et")
 
     def refused(predictions: Path, labels: Path, *pieces: str, benchmark: str = "xtreme-r") -> None:
-        said = xstilts("score", "--predictions", predictions, "--labels", labels, "--benchmark", benchmark)
-        assert said.code == 2 and [piece for piece in pieces if piece not in said.err] == [], said.err
+        result = xstilts("score", "--predictions", predictions, "--labels", labels, "--benchmark", benchmark)
+        assert result.code == 2 and [piece for piece in pieces if piece not in result.err] == [], result.err
 
     both, one = "error: " + str(tmp_path), tree.labels
     refused(tmp_path / "prediction", one, f"{both}/prediction: no such folder (--predictions)", "mean 'predictions'?")
@@ -327,11 +332,11 @@ def test_a_path_that_cannot_be_looked_at_is_told(tree: Tree, xstilts: Callable[.
         ["report", long, "--format", "submission"],
         ["tasks", "--data", long],
     ):
-        said = xstilts(*command)
-        assert (said.code, said.out) == (
+        result = xstilts(*command)
+        assert (result.code, result.out) == (
             2,
             "",
-        ) and f"error: {long}: cannot be read or written: File name too" in said.err
+        ) and f"error: {long}: cannot be read or written: File name too" in result.err
 
 
 def test_what_is_not_of_the_benchmark_is_said(tree: Tree) -> None:
@@ -450,12 +455,12 @@ def benchmarked(study: Files, encoder_folder: Path) -> Files:
 
 
 def test_scoring_what_a_study_wrote_gives_its_own_numbers_back(benchmarked: Files) -> None:
-    said = benchmarked.call("report", benchmarked.out, "--format", "submission")
-    assert said.code == 0, said.err
+    result = benchmarked.call("report", benchmarked.out, "--format", "submission")
+    assert result.code == 0, result.err
     home = benchmarked.out / "submission/tiny"
     folders = [home / branch / f"seed-{seed}" for branch in ("none", "mnli") for seed in (1, 2)]
-    assert [line.split(": ")[0] for line in said.out.splitlines()[:4]] == list(map(str, folders))
-    assert "no test split: " in said.out and "xnli (en)" in said.out
+    assert [line.split(": ")[0] for line in result.out.splitlines()[:4]] == list(map(str, folders))
+    assert "no test split: " in result.out and "xnli (en)" in result.out
     ours = {(row.step, row.task, row.metric): row.value for row in read_rows_of(benchmarked.out) if row.split == "test"}
     study = Store(benchmarked.out).study(None)
     assert len(study.cells) == 12
@@ -479,8 +484,8 @@ def read_rows_of(out: Path) -> list[Score]:
 
 def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: Files) -> None:
     to = benchmarked.folder / "hand in"
-    said = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", to)
-    (line,) = [line for line in said.out.splitlines() if line.startswith("score it with: ")]
+    result = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", to)
+    (line,) = [line for line in result.out.splitlines() if line.startswith("score it with: ")]
     words = shlex.split(line.removeprefix("score it with: "))
     assert words[:2] == ["xstilts", "score"] and words[-2:] == ["--benchmark", "xtreme"]
     assert str(to / "none/seed-1/predictions") in words
@@ -488,7 +493,7 @@ def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: 
     assert scored.code == 0 and "tatoeba" in scored.out
     assert not list(to.rglob(".*"))
     again = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", to)
-    assert again.out == said.out
+    assert again.out == result.out
     english = benchmarked.call(
         "report", benchmarked.out, "--format", "submission", "--to", to, "--select", "english-dev"
     )
@@ -498,8 +503,8 @@ def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: 
 
 @pytest.mark.parametrize("layout", ["selection", "significance"])
 def test_selected_runs_and_tests_of_a_study_are_shown_in_every_format(benchmarked: Files, layout: str) -> None:
-    said = benchmarked.call("report", benchmarked.out, "--layout", layout)
-    assert said.code == 0 and "xnli" in said.out and "not tested" not in said.out
+    result = benchmarked.call("report", benchmarked.out, "--layout", layout)
+    assert result.code == 0 and "xnli" in result.out and "not tested" not in result.out
     for format in ("markdown", "latex", "csv"):
         assert "xnli" in benchmarked.call("report", benchmarked.out, "--layout", layout, "--format", format).out
     lines = json.loads(without_torch("report", benchmarked.out, "--layout", layout, "--format", "json"))["lines"]
@@ -510,15 +515,20 @@ def test_selected_runs_and_tests_of_a_study_are_shown_in_every_format(benchmarke
 def test_predictions_that_are_gone_are_told_when_branches_are_compared(benchmarked: Files) -> None:
     (path, *_) = benchmarked.out.glob("steps/*/predictions.jsonl")
     path.unlink()
-    said = benchmarked.call("report", benchmarked.out, "--layout", "significance")
-    assert said.code == 2 and said.err.startswith("error: ") and str(path) in said.err and said.err.count("\n") == 1
+    result = benchmarked.call("report", benchmarked.out, "--layout", "significance")
+    assert (
+        result.code == 2
+        and result.err.startswith("error: ")
+        and str(path) in result.err
+        and result.err.count("\n") == 1
+    )
 
 
 def test_handing_in_and_scoring_load_no_torch_and_print_one_document(benchmarked: Files, tree: Tree) -> None:
     without_torch("report", benchmarked.out, "--format", "submission")
     home = benchmarked.out / "submission/tiny/none/seed-1"
-    said = without_torch("score", "--predictions", home / "predictions", "--labels", home / "labels", "--json")
-    assert set(json.loads(said)["detailed"]) == {"xnli", "udpos", "tatoeba"}
+    result = without_torch("score", "--predictions", home / "predictions", "--labels", home / "labels", "--json")
+    assert set(json.loads(result)["detailed"]) == {"xnli", "udpos", "tatoeba"}
     for task in SAMPLES:
         tree.add(task, TASKS[task].languages[0])
     for benchmark in ("xtreme", "xtreme-r"):
@@ -538,11 +548,11 @@ def test_what_a_submission_lacks_is_named(benchmarked: Files) -> None:
     old = benchmarked.folder / "to/none/seed-1/predictions/pawsx/test-de.tsv"
     old.parent.mkdir(parents=True)
     old.write_text("1\n")
-    said = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", benchmarked.folder / "to")
-    assert said.code == 0, said.err
-    assert "not finished or failed: mnli, seed 2 (xnli)" in said.out
-    assert "without labels: xnli (de)" in said.out
-    assert f"there from before, and not written now: {old.parent} (test-de.tsv)" in said.out
+    result = benchmarked.call("report", benchmarked.out, "--format", "submission", "--to", benchmarked.folder / "to")
+    assert result.code == 0, result.err
+    assert "not finished or failed: mnli, seed 2 (xnli)" in result.out
+    assert "without labels: xnli (de)" in result.out
+    assert f"there from before, and not written now: {old.parent} (test-de.tsv)" in result.out
     assert not (benchmarked.folder / "to/none/seed-1/labels/xnli").exists()
     assert not (benchmarked.folder / "to/mnli/seed-2/predictions/xnli").exists()
 
@@ -551,15 +561,15 @@ def test_a_study_without_test_predictions_is_refused(study: Files) -> None:
     study.write("tasks.yaml", OWN)
     study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
     assert study.run().code == 0
-    said = study.call("report", study.out, "--format", "submission")
-    assert said.code == 2 and "'tiny' has no predictions of a test split" in said.err
+    result = study.call("report", study.out, "--format", "submission")
+    assert result.code == 2 and "'tiny' has no predictions of a test split" in result.err
     assert not (study.out / "submission").exists()
 
 
 def test_a_task_of_ones_own_is_written_too(study: Files) -> None:
     assert study.run().code == 0
-    said = study.call("report", study.out, "--format", "submission")
-    assert said.code == 0 and "score it with" not in said.out
+    result = study.call("report", study.out, "--format", "submission")
+    assert result.code == 0 and "score it with" not in result.out
     home = study.out / "submission/tiny/all/seed-1"
     assert (home / "predictions/mine/test-de.tsv").read_text(encoding="utf-8").count("\n") == 12
     assert (home / "labels/pairs/test-de.tsv").read_text(encoding="utf-8") == "2\n1\n0\n"  # by the English side
@@ -588,7 +598,7 @@ def test_every_kind_of_prediction_is_written_for_every_branch(tmp_path: Path, fi
         (id or str(i), value, right.get(id, []) if isinstance(right, dict) else right[i][1])
         for i, (id, value) in enumerate(GIVEN[file])
     ]
-    written = write_study(*studied(tmp_path / "out", file, rows), tmp_path / "to")
+    written = export_study(*studied(tmp_path / "out", file, rows), tmp_path / "to")
     assert [folder.relative_to(tmp_path / "to").as_posix() for folder in written.folders] == [
         "a_b/seed-1",
         "a_b-2/seed-1",
@@ -623,7 +633,7 @@ def test_right_predictions_of_selected_runs_score_100(tmp_path: Path, task: str)
         )
         store.finish(step, {})
     chosen = select(made, store.scores(made)).of("paper")
-    written = write_study(store, made, tmp_path / "to", chosen)
+    written = export_study(store, made, tmp_path / "to", chosen)
     assert sorted(home.relative_to(tmp_path / "to").parts[0] for home in written.folders) == ["best", "best-2", "none"]
     group = "xtreme" if task in GROUPS["xtreme"] else "xtreme-r"
     for home, value in ((tmp_path / "to/best", 100), (tmp_path / "to/none/seed-7", 0)):
@@ -636,12 +646,12 @@ def _wrong(value: Any) -> Any:
 
 
 def test_what_no_rule_selects_is_told(tmp_path: Path) -> None:
-    written = write_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")]), tmp_path / "to", {})
+    written = export_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")]), tmp_path / "to", {})
     assert "no run is selected: made-up" in written.lines() and not (tmp_path / "to/best").exists()
 
 
 def test_a_limited_study_says_that_its_files_are_not_whole(tmp_path: Path) -> None:
-    written = write_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")], limit=1), tmp_path / "to")
+    written = export_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")], limit=1), tmp_path / "to")
     assert "not whole, for the recipe's limit is 1 examples: made-up (de)" in written.lines()
 
 
@@ -649,15 +659,15 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "to").write_text("a file")
     store, made = studied(tmp_path / "out", "lines", [("0", "yes", "no")])
     with pytest.raises(UserError, match="to: is no folder"):
-        write_study(store, made, tmp_path / "to")
+        export_study(store, made, tmp_path / "to")
     with pytest.raises(UserError, match=r"deeper/a_b/seed-1.*: cannot be read or written: Not a directory"):
-        write_study(store, made, tmp_path / "to/deeper")
+        export_study(store, made, tmp_path / "to/deeper")
 
 
 def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_path: Path) -> None:
     store, made = studied(tmp_path / "out", "", [("0", "yes", "no")])
     with pytest.raises(UserError, match=r"out: 'mini' was run by an earlier xstilts.*\(run it again\)") as told:
-        write_study(store, made, tmp_path / "to")
+        export_study(store, made, tmp_path / "to")
     assert str(told.value).count("\n") == 0 and not (tmp_path / "to").exists()
 
 
@@ -678,11 +688,11 @@ def test_a_broken_step_is_told_and_the_others_are_written(
     path.unlink() if content is None else path.write_text(content)
     both = replace(made, cells=(made.cells[0], replace(made.cells[1], step="y")))
     with pytest.raises(UserError, match=re.escape(file) + "(:1)?: " + re.escape(what)):
-        write_study(store, both, tmp_path / "to")
+        export_study(store, both, tmp_path / "to")
     assert [found.name for found in (tmp_path / "to").iterdir()] == ["a_b-2"]
 
 
 def test_two_answers_of_one_id_are_not_written(tmp_path: Path) -> None:
     store, made = studied(tmp_path / "out", "answers", [("q1", "a", ["a"]), ("q1", "b", ["b"])])
     with pytest.raises(UserError, match="no predictions of a test split"):
-        write_study(store, made, tmp_path / "to")
+        export_study(store, made, tmp_path / "to")

@@ -154,8 +154,8 @@ def test_questions_have_f1_and_exact_match_beside_their_mean():
         for split in ("dev", "test")
         for s in rows(b, "en", split, [x], "qa", metric)
     ]
-    told = {x.metric: x.score for x in select(qa, scores).choices if x.rule == "paper"}
-    assert told == {"f1_em": 70, "f1": 75, "em": 65}
+    by_metric = {x.metric: x.score for x in select(qa, scores).choices if x.rule == "paper"}
+    assert by_metric == {"f1_em": 70, "f1": 75, "em": 65}
     assert "qa f1_em" in render(selected(select(qa, scores))) and "qa em" in render(selected(select(qa, scores)))
 
 

@@ -17,15 +17,15 @@ class _Several(TyperCommand):
     """Lets `--among` take all words up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        told: list[str] = []
+        joined: list[str] = []
         taking = False
         for word in args:
             if word.startswith("-"):
                 taking = word.partition("=")[0] == "--among"
-            elif taking and told[-1] != "--among":
-                told.append("--among")
-            told.append(word)
-        return super().parse_args(ctx, told)
+            elif taking and joined[-1] != "--among":
+                joined.append("--among")
+            joined.append(word)
+        return super().parse_args(ctx, joined)
 
 
 @app.command(cls=_Several)
@@ -54,13 +54,13 @@ def rank(
 ) -> None:  # fmt: skip
     """Estimate which intermediate task may help a target, before training any; with a run folder, say how well."""
     from xstilts.rank.ranking import rank as make
-    from xstilts.rank.request import Wish
+    from xstilts.rank.request import RankRequest
     from xstilts.rank.tables import legend, tables
     from xstilts.report import draw
     from xstilts.utils.progress import Progress
 
-    wish = Wish(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
-    made = make(wish, Progress().say)
+    request = RankRequest(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
+    made = make(request, Progress().say)
     if as_json:
         as_document(made.to_json())
     else:

@@ -233,7 +233,7 @@ def report(
         for option, is_given in (("--layout", layout != "default"), ("--beside", beside is not None)):
             if is_given:
                 raise UserError("does not go with --format submission", where=option)
-        _hand_in(folder, recipe, to, select or "paper")
+        _export_predictions(folder, recipe, to, select or "paper")
     elif to is not None or select is not None:
         raise UserError("goes with --format submission only", where="--select" if to is None else "--to")
     else:
@@ -266,14 +266,14 @@ def _report(
         say(render(shown, format, **screen()))
 
 
-def _hand_in(folder: Path, name: str | None, to: Path | None, rule: str) -> None:
-    from xstilts.leaderboard.export import write_study
+def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str) -> None:
+    from xstilts.leaderboard.export import export_study
     from xstilts.report import select
     from xstilts.store.run_folder import existing
 
     store = existing(folder)
     study = store.study(name)
     chosen = select(study, store.scores(study)).of(rule)
-    written = write_study(store, study, to or folder / "submission" / study.name, chosen)
+    written = export_study(store, study, to or folder / "submission" / study.name, chosen)
     for line in written.lines():
         say(line)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xstilts.errors import Collector, UserError
 from xstilts.leaderboard.files import KINDS, Kind, Reasons, listed
-from xstilts.report.selection import Choice
+from xstilts.report.selection import SelectedRun
 from xstilts.store.rows import Prediction
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import read_step
@@ -26,7 +26,7 @@ BEST = "best"
 
 
 @dataclass
-class Written:
+class Export:
     """What was written: one folder for each branch and seed, with `predictions` and, where they are known, `labels`."""
 
     folders: dict[Path, set[Path]] = field(default_factory=lambda: defaultdict(set))
@@ -37,17 +37,17 @@ class Written:
 
     def lines(self) -> list[str]:
         """What was written, how to score it, what is not there."""
-        said = [f"{home}: {len(files)} files" for home, files in self.folders.items()]
+        lines = [f"{home}: {len(files)} files" for home, files in self.folders.items()]
         shared = {group: len(self.tasks & set(tasks)) for group, tasks in GROUPS.items()}
         best = max(shared, key=lambda group: shared[group])
         labelled = [home for home in self.folders if (home / "labels").is_dir()]
         if labelled and shared[best]:
             folders = " ".join(f"--{side} {shlex.quote(str(labelled[0] / side))}" for side in ("predictions", "labels"))
-            said.append(f"score it with: xstilts score {folders} --benchmark {best}")
-        return said + listed(self.lacks)
+            lines.append(f"score it with: xstilts score {folders} --benchmark {best}")
+        return lines + listed(self.lacks)
 
 
-def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, Choice] | None = None) -> Written:
+def export_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, SelectedRun] | None = None) -> Export:
     """Write the test predictions of all finished steps, `folder/<branch>/seed-<n>/{predictions,labels}/`.
 
     Args:
@@ -59,14 +59,14 @@ def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, C
 
     Raises:
         UserError: no finished step has predictions of a test split, some cannot be read, or the folder cannot be
-            written.
+            export.
     """
     if any(task.file not in KINDS for task in study.targets):
         what, hint = f"'{study.name}' was run by an earlier xstilts, which kept too little for this", "run it again"
         raise UserError(what, where=str(store.folder), hint=hint)
     if folder.exists() and not folder.is_dir():
         raise UserError("is no folder", where=str(folder), hint="--to names the folder to write into")
-    written, names = Written(), _folder_names([BEST, *study.branches])
+    export, names = Export(), _folder_names([BEST, *study.branches])
     tasks = {line.name: line for line in study.targets}
     places: dict[str, list[Path]] = defaultdict(list)
     cells = [cell for cell in study.cells if cell.task in tasks]
@@ -74,7 +74,7 @@ def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, C
         if store.state(cell.step).has_results:
             places[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
         else:
-            written.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
+            export.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
     of = {cell.step: tasks[cell.task] for cell in cells}
     found = Collector()
     with as_user_error(folder):
@@ -82,27 +82,27 @@ def write_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, C
             read: tuple[dict[str, list[Prediction]], int | None] = ({}, None)
             with found.catch():
                 read = _test_rows(store, step, of[step])
-            _write_step(of[step], *read, homes, written)
+            _write_step(of[step], *read, homes, export)
         if chosen is not None:
-            _write_best(study, folder, names, chosen, written)
+            _write_best(study, folder, names, chosen, export)
     found.raise_any()
-    if not written.folders:
-        hint = "predictions are handed in for test data; the study has scored others or is not finished"
+    if not export.folders:
+        hint = "only predictions of test data are exported; the study has scored others or is not finished"
         raise UserError(f"'{study.name}' has no predictions of a test split", where=str(store.folder), hint=hint)
-    _note_old(written)
-    return written
+    _note_old(export)
+    return export
 
 
-def _note_old(written: Written) -> None:
-    files = set().union(*written.folders.values())
-    for home in written.folders:
+def _note_old(export: Export) -> None:
+    files = set().union(*export.folders.values())
+    for home in export.folders:
         for old in sorted(home.rglob("test-*.*")):
             if old not in files:
-                written.lacks["there from before, and not written now"].setdefault(str(old.parent), {})[old.name] = None
+                export.lacks["there from before, and not written now"].setdefault(str(old.parent), {})[old.name] = None
 
 
 def _write_best(
-    study: Study, folder: Path, names: Mapping[str, str], chosen: Mapping[str, Choice], written: Written
+    study: Study, folder: Path, names: Mapping[str, str], chosen: Mapping[str, SelectedRun], export: Export
 ) -> None:
     """Copy the files of the selected runs, and say which they are."""
     best = folder / BEST
@@ -110,17 +110,17 @@ def _write_best(
     for task in study.targets:
         choice = chosen.get(task.name)
         if choice is None:
-            written.lacks["no run is selected"][task.name] = {}
+            export.lacks["no run is selected"][task.name] = {}
             continue
         taken[task.name] = asdict(choice)
         seed = study.seeds[0] if choice.seed is None else choice.seed
         home = folder / names[choice.branch] / f"seed-{seed}"
-        for path in sorted(written.folders.get(home, ())):
+        for path in sorted(export.folders.get(home, ())):
             if path.parent.name == task.name:
                 place = best / path.relative_to(home)
                 write_atomic(place, path.read_bytes())
-                written.folders[best].add(place)
-    if best in written.folders:
+                export.folders[best].add(place)
+    if best in export.folders:
         write_atomic(best / "selection.json", json.dumps(taken, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -129,7 +129,7 @@ def _write_step(
     by_language: dict[str, list[Prediction]],
     limit: int | None,
     homes: Sequence[Path],
-    written: Written,
+    export: Export,
 ) -> None:
     """Write a step's test predictions into the folders of all branches and seeds that share it."""
     kind = KINDS[task.file]
@@ -142,13 +142,13 @@ def _write_step(
         if texts and limit is not None:
             lacks.append(f"not whole, for the recipe's limit is {limit:,} examples")
         for why in lacks:
-            written.lacks[why][task.name][language] = None
+            export.lacks[why][task.name][language] = None
         for side, text in texts.items():
-            written.tasks.add(task.name)
+            export.tasks.add(task.name)
             for home in homes:
                 place = kind.path(home / side, task.name, language)
                 write_atomic(place, text)
-                written.folders[home].add(place)
+                export.folders[home].add(place)
 
 
 def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list[Prediction]], int | None]:

@@ -186,8 +186,8 @@ def _questions(text: str, where: str) -> Entries:
     [('1', ['mill'])]
     """
     found = _json(_SQUAD, text, where, 'labels are in the layout of SQuAD: {"data": [{"paragraphs": ...}]}')
-    asked = (q for article in found.data for paragraph in article.paragraphs for q in paragraph.qas)
-    return [(question.id, [answer.text for answer in question.answers]) for question in asked]
+    questions = (q for article in found.data for paragraph in article.paragraphs for q in paragraph.qas)
+    return [(question.id, [answer.text for answer in question.answers]) for question in questions]
 
 
 def _rankings(text: str, where: str) -> Entries:
@@ -226,11 +226,11 @@ def _write_object(entries: Entries) -> str:
 
 def _write_questions(entries: Entries) -> str:
     """SQuAD's layout, with nothing but what scoring needs."""
-    asked = [
+    questions = [
         {"id": id, "question": "", "answers": [{"text": text, "answer_start": 0} for text in right]}
         for id, right in entries
     ]
-    document = {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": "", "qas": asked}]}]}
+    document = {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": "", "qas": questions}]}]}
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 

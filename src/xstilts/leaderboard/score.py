@@ -17,7 +17,7 @@ from xstilts.formats import Retrieve
 from xstilts.languages import titled
 from xstilts.leaderboard.files import KINDS, Entries, Reasons, listed
 from xstilts.metrics import METRICS
-from xstilts.render.table import Entry, Table
+from xstilts.render.table import Table, TableCell
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.tasks import GROUPS, TASKS, WIDE
 from xstilts.tasks.task import Task
@@ -33,7 +33,7 @@ FAMILIES = {
 }
 """What the leaderboard calls the tasks of a format; a choice among endings counts in two of its means."""
 
-Asked: TypeAlias = Sequence[tuple[Task, tuple[str, ...]]]
+BenchmarkTasks: TypeAlias = Sequence[tuple[Task, tuple[str, ...]]]
 """The tasks of a benchmark, each with its languages."""
 
 Numbers: TypeAlias = dict[str, float]
@@ -75,7 +75,7 @@ class Scored:
         return listed(missing) + listed(self.notes)
 
 
-def benchmark(name: str) -> Asked:
+def benchmark(name: str) -> BenchmarkTasks:
     """The tasks and languages of a benchmark, or of another group of tasks.
 
     Raises:
@@ -87,21 +87,21 @@ def benchmark(name: str) -> Asked:
     return [(task, task.all_languages if name in WIDE else task.languages) for task in tasks]
 
 
-def score(predictions: Path, labels: Path, asked: Asked, name: str) -> Scored:
+def score(predictions: Path, labels: Path, tasks: BenchmarkTasks, name: str) -> Scored:
     """Score a folder in the leaderboard's layout.
 
     Args:
         predictions: the folder with `{task}/test-{language}.*`.
         labels: a folder of the same layout.
-        asked: the tasks and languages to look for.
+        tasks: the tasks and languages to look for.
         name: what these are called together.
 
     Raises:
         UserError: all that is wrong with the folders or with their files.
     """
-    _check_folders(predictions, labels, [task.name for task, _ in asked], name)
+    _check_folders(predictions, labels, [task.name for task, _ in tasks], name)
     found, scored = Collector(), Scored(name)
-    for task, languages in asked:
+    for task, languages in tasks:
         kind, lacking = KINDS[task.format.file], dict[str, list[str]]()
         by_language: dict[str, Numbers] = {}
         for language in languages:
@@ -118,12 +118,12 @@ def score(predictions: Path, labels: Path, asked: Asked, name: str) -> Scored:
             scored.detailed[task.name] = _averaged(by_language)
     found.raise_any()
     if not scored.detailed:
-        task, languages = next(one for one in asked if _holds(predictions, [one[0].name]))
+        task, languages = next(one for one in tasks if _holds(predictions, [one[0].name]))
         looked = KINDS[task.format.file].path(Path(), task.name, languages[0])
         raise UserError(f"no language of any task has a file here and in {labels}", where=str(predictions),
                         hint=f"files are named as {looked}")  # fmt: skip
-    scored.overall = _overall(scored, asked)
-    if beside := _beside(predictions, asked):
+    scored.overall = _overall(scored, tasks)
+    if beside := _beside(predictions, tasks):
         scored.notes[f"not of {name}, so not looked at"] = {what: {} for what in beside}
     return scored
 
@@ -164,8 +164,8 @@ def _by_language(numbers: dict[str, Any]) -> Numbers:
     return {language: fmean(column[language] for column in columns) for language in columns[0]}
 
 
-def _row(values: Sequence[float | None]) -> tuple[Entry, ...]:
-    return tuple(Entry() if value is None else Entry(f"{value:.1f}") for value in values)
+def _row(values: Sequence[float | None]) -> tuple[TableCell, ...]:
+    return tuple(TableCell() if value is None else TableCell(f"{value:.1f}") for value in values)
 
 
 def _averaged(by_language: dict[str, Numbers]) -> dict[str, Any]:
@@ -176,10 +176,10 @@ def _averaged(by_language: dict[str, Numbers]) -> dict[str, Any]:
     return {**columns, **means, "avg_metric": fmean(means[f"avg_{name}"] for name in _counting(names))}
 
 
-def _overall(scored: Scored, asked: Asked) -> Numbers:
+def _overall(scored: Scored, tasks: BenchmarkTasks) -> Numbers:
     """Means over the tasks of each family that are there; over all tasks only if every language of each is there."""
     families: dict[str, list[float]] = {}
-    for task, _ in asked:
+    for task, _ in tasks:
         if task.name in scored.detailed:
             for family in FAMILIES.get(task.format.name, (task.format.name,)):
                 families.setdefault(family, []).append(scored.detailed[task.name]["avg_metric"])
@@ -325,9 +325,9 @@ def _instead(folder: Path, option: str, names: Sequence[str]) -> str:
     return f"it needs folders such as {', '.join(names[:3])}"
 
 
-def _beside(predictions: Path, asked: Asked) -> list[str]:
+def _beside(predictions: Path, tasks: BenchmarkTasks) -> list[str]:
     """What lies among the predictions and was not looked for."""
-    known = {task.name: (KINDS[task.format.file], languages) for task, languages in asked}
+    known = {task.name: (KINDS[task.format.file], languages) for task, languages in tasks}
     extra = []
     for folder in sorted(path for path in predictions.iterdir() if path.is_dir()):
         if folder.name not in known:

@@ -52,7 +52,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Embeddings:
     """What an encoder makes of a sample: the mean over its texts, and the labelled tokens with their classes."""
 
     mean_H: NDArray[np.float64]
@@ -102,7 +102,7 @@ def _drawn(examples: Iterable[Example], count: int) -> list[Example]:
     return kept
 
 
-def see(encoder: Encoder, texts: Sample) -> Seen:
+def embed(encoder: Encoder, texts: Sample) -> Embeddings:
     """Run a sample through an encoder; vectors are of its last layer.
 
     The mean is over the real tokens of a forward pass, then over the passes of an example, then over the examples.
@@ -136,7 +136,7 @@ def see(encoder: Encoder, texts: Sample) -> Seen:
         )
     counted_M = features.targets_M != IGNORED
     share_F = (1 / np.diff(features.first))[features.example_F] / features.examples
-    return Seen(share_F @ mean_FH, marked_MH[counted_M], features.targets_M[counted_M].astype(np.int64))
+    return Embeddings(share_F @ mean_FH, marked_MH[counted_M], features.targets_M[counted_M].astype(np.int64))
 
 
 def _answers(features: FeatureSet) -> FeatureSet:

@@ -52,8 +52,8 @@ def logme(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
         UserError: fewer than two classes, a feature that is not finite, or features that are all zero.
     """
     turned, examples = _turned(features_NH, labels_N, centred=False), len(labels_N)
-    told_CR = turned.sums_CR**2 / turned.value_R  # squared length of the labels along each axis
-    rest_C = np.maximum(turned.count_C - told_CR.sum(1), SMALLEST * turned.count_C)
+    explained_CR = turned.sums_CR**2 / turned.value_R  # squared length of the labels along each axis
+    residual_C = np.maximum(turned.count_C - explained_CR.sum(1), SMALLEST * turned.count_C)
 
     def evidence(misfit: Array, log_shrink: Array) -> Array:
         """For each class an example's share of the log evidence, at the best noise precision for the ratio."""
@@ -62,12 +62,12 @@ def logme(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
 
     def at(log_C: Array) -> Array:
         shrink_CR = _shrink(log_C, turned.value_R)
-        return evidence(rest_C + (told_CR * shrink_CR).sum(1), np.log(shrink_CR).sum(1))
+        return evidence(residual_C + (explained_CR * shrink_CR).sum(1), np.log(shrink_CR).sum(1))
 
     low, high = np.log(turned.value_R.min() * SMALLEST), np.log(turned.value_R.max() / SMALLEST)
     grid_G, step = np.linspace(low, high, GRID, retstep=True)
     shrink_GR = _shrink(grid_G, turned.value_R)
-    best_C = grid_G[evidence(rest_C[:, None] + told_CR @ shrink_GR.T, np.log(shrink_GR).sum(1)).argmax(1)]
+    best_C = grid_G[evidence(residual_C[:, None] + explained_CR @ shrink_GR.T, np.log(shrink_GR).sum(1)).argmax(1)]
     return float(_highest(at, best_C - step, best_C + step).mean())
 
 
@@ -115,7 +115,7 @@ def h_score(features_NH: NDArray[Any], labels_N: NDArray[Any], shrinkage: float 
     return float(((1 - share) * between_R / within_R).sum())
 
 
-def told(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
+def label_fit(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
     """What part of the labels the features tell linearly, from 0 for what shuffled labels get to 1 for all.
 
     An H-score grows with the classes, and is the higher the fewer examples there are, whatever these say. So that tasks
@@ -154,8 +154,8 @@ def _turned(features_NH: NDArray[Any], labels_N: NDArray[Any], *, centred: bool)
     assert features_NH.ndim == 2 and features_NH.shape[:1] == labels_N.shape, "a label for each row of features"
     classes, class_N, count_C = np.unique(labels_N, return_inverse=True, return_counts=True)
     if len(classes) < 2:
-        said = "there is no label" if not len(classes) else f"all {len(labels_N):,} labels are the same"
-        raise UserError(f"{said}: there is nothing to tell apart")
+        what = "there is no label" if not len(classes) else f"all {len(labels_N):,} labels are the same"
+        raise UserError(f"{what}: there is nothing to tell apart")
     if not np.isfinite(features_NH).all():
         raise UserError("a feature is not a number")
     largest = float(np.abs(features_NH).max())

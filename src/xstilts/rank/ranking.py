@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from xstilts.analysis.rank_correlation import Agreement, agree
 from xstilts.errors import UserError
 from xstilts.model.encoder import for_inference, load
-from xstilts.rank.embeddings import Seen, see
-from xstilts.rank.estimators import cosine, h_score, logme, told
-from xstilts.rank.request import Asked, Wish, asked
+from xstilts.rank.embeddings import Embeddings, embed
+from xstilts.rank.estimators import cosine, h_score, label_fit, logme
+from xstilts.rank.request import RankRequest, ResolvedRequest, resolve
 
 ALL_TARGETS = "mean"
 
@@ -85,7 +85,7 @@ class Ranking:
         }
 
 
-def rank(wish: Wish, say: Callable[[str], None]) -> Ranking:
+def rank(request: RankRequest, say: Callable[[str], None]) -> Ranking:
     """Estimate, for each target, which candidates may help it.
 
     Without any training: the cosine of the two tasks' mean vectors (TextEmb, Vu et al. 2020, "Exploring and Predicting
@@ -94,46 +94,49 @@ def rank(wish: Wish, say: Callable[[str], None]) -> Ranking:
     of a run folder: LogME and H-score of each, on the target's training labels, before any training on the target.
 
     Args:
-        wish: what is asked for.
+        request: what is asked for.
         say: is told how it goes.
 
     Raises:
-        UserError: everything that is wrong with the wish, before an encoder is loaded.
+        UserError: everything that is wrong with the request, before an encoder is loaded.
     """
-    ask = asked(wish)
-    base = for_inference(load(ask.encoder))
-    seen: dict[str, Seen] = {}
-    for name, texts in ask.samples.items():
+    resolved = resolve(request)
+    base = for_inference(load(resolved.encoder))
+    embeddings: dict[str, Embeddings] = {}
+    for name, texts in resolved.samples.items():
         say(f"{name}: {len(texts.examples):,} examples")
-        seen[name] = see(base, texts)
-    notes = [texts.note for texts in ask.samples.values() if texts.note]
-    left = {name: value for name in ask.among if (value := _left(name, seen[name], notes)) is not None}
+        embeddings[name] = embed(base, texts)
+    notes = [texts.note for texts in resolved.samples.values() if texts.note]
+    left = {name: value for name in resolved.among if (value := _left(name, embeddings[name], notes)) is not None}
     after: dict[tuple[str, str], dict[str, float]] = {}
     before: dict[str, dict[str, float]] = {}
-    if ask.known:
-        labelled = [name for name in ask.targets if ask.samples[name].labelled]
-        before = {name: found for name in labelled if (found := _fit(name, seen[name], notes))}
-        after = _after(ask, [*before], notes, say)
-    lines = _lines(ask, seen, left, after)
-    checks = _checks(ask, lines)
-    notes += _shared(ask)
-    study = ask.known.study if ask.known else None
+    if resolved.study_gains:
+        labelled = [name for name in resolved.targets if resolved.samples[name].labelled]
+        before = {name: found for name in labelled if (found := _fit(name, embeddings[name], notes))}
+        after = _after(resolved, [*before], notes, say)
+    lines = _lines(resolved, embeddings, left, after)
+    checks = _checks(resolved, lines)
+    notes += _shared(resolved)
+    study = resolved.study_gains.study if resolved.study_gains else None
     baseline, seeds = (study.baseline, study.seeds) if study else (None, ())
-    return Ranking(ask.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
+    return Ranking(resolved.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
 
 
 def _lines(
-    ask: Asked, seen: Mapping[str, Seen], left: Mapping[str, float], after: Mapping[tuple[str, str], dict[str, float]]
+    resolved: ResolvedRequest,
+    embeddings: Mapping[str, Embeddings],
+    left: Mapping[str, float],
+    after: Mapping[tuple[str, str], dict[str, float]],
 ) -> list[Line]:
     """Target by target its candidates, those of the most similar texts first."""
-    gains = ask.known.gains() if ask.known else {}
+    gains = resolved.study_gains.gains() if resolved.study_gains else {}
     lines = []
-    for target in ask.targets:
+    for target in resolved.targets:
         scores = {
-            name: {"text": 100 * cosine(seen[target].mean_H, seen[name].mean_H)}
+            name: {"text": 100 * cosine(embeddings[target].mean_H, embeddings[name].mean_H)}
             | ({"left": left[name]} if name in left else {})
             | after.get((target, name), {})
-            for name in ask.candidates(target)
+            for name in resolved.candidates(target)
         }
         places = {method: _places({name: row[method] for name, row in scores.items() if method in row})
                   for method in METHODS}  # fmt: skip
@@ -143,34 +146,37 @@ def _lines(
     return lines
 
 
-def _left(name: str, seen: Seen, notes: list[str]) -> float | None:
+def _left(name: str, embeddings: Embeddings, notes: list[str]) -> float | None:
     """Per cent of a candidate's labels that the features do not tell; None without labels."""
-    if not len(seen.labels_N):
+    if not len(embeddings.labels_N):
         notes.append(f"{name} has no labels: only its texts are compared")
         return None
     try:
-        return 100 * (1 - told(seen.features_NH, seen.labels_N))
+        return 100 * (1 - label_fit(embeddings.features_NH, embeddings.labels_N))
     except UserError as error:
         notes.append(f"{name}: {error}")
         return None
 
 
-def _fit(name: str, seen: Seen, notes: list[str]) -> dict[str, float]:
+def _fit(name: str, embeddings: Embeddings, notes: list[str]) -> dict[str, float]:
     """LogME and H-score; nothing where the labels cannot be told apart, which is noted."""
     try:
-        return {"logme": logme(seen.features_NH, seen.labels_N), "h_score": h_score(seen.features_NH, seen.labels_N)}
+        return {
+            "logme": logme(embeddings.features_NH, embeddings.labels_N),
+            "h_score": h_score(embeddings.features_NH, embeddings.labels_N),
+        }
     except UserError as error:
         notes.append(f"{name}: {error}")
         return {}
 
 
 def _after(
-    ask: Asked, targets: Sequence[str], notes: list[str], say: Callable[[str], None]
+    resolved: ResolvedRequest, targets: Sequence[str], notes: list[str], say: Callable[[str], None]
 ) -> dict[tuple[str, str], dict[str, float]]:
     """LogME and H-score on the targets' labels of each candidate's encoders, the mean over their seeds."""
-    assert ask.known is not None
+    assert resolved.study_gains is not None
     result: dict[tuple[str, str], dict[str, float]] = {}
-    encoders = {name: ask.known.encoders(name) for name in ask.among}
+    encoders = {name: resolved.study_gains.encoders(name) for name in resolved.among}
     if lacking := [name for name, places in encoders.items() if not places]:
         notes.append(f"the run folder has no encoder, or no more, that was trained on {', '.join(lacking)}")
     for name, places in encoders.items():
@@ -179,7 +185,7 @@ def _after(
             say(f"{name}: {place}")
             trained = for_inference(load(str(place)))
             for target, rows in fits.items():
-                rows += filter(None, [_fit(f"{target} after {name}", see(trained, ask.samples[target]), notes)])
+                rows += filter(None, [_fit(f"{target} after {name}", embed(trained, resolved.samples[target]), notes)])
         for target, rows in fits.items():
             if rows:
                 result[target, name] = {method: fmean(row[method] for row in rows) for method in rows[0]}
@@ -191,22 +197,22 @@ def _places(scores: Mapping[str, float]) -> dict[str, int]:
     return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
 
 
-def _checks(ask: Asked, lines: Sequence[Line]) -> list[Check]:
+def _checks(resolved: ResolvedRequest, lines: Sequence[Line]) -> list[Check]:
     """Each method beside the gains: target by target, then the mean over those that have every candidate."""
     checks = []
     by_name = sorted(lines, key=lambda line: line.candidate)  # in one order for all targets: candidates are permuted
     for method in METHODS:
         whole: list[tuple[list[float], list[float]]] = []
-        for target in ask.targets:
+        for target in resolved.targets:
             pairs = [(line.scores[method], line.gain) for line in by_name
                      if line.target == target and method in line.scores and line.gain is not None]  # fmt: skip
             both = [score for score, _ in pairs], [gain for _, gain in pairs]
             if found := agree([both[0]], [both[1]]):
                 checks.append(_check(target, method, found, [both]))
-                whole += [both] if len(pairs) == len(ask.among) else []
+                whole += [both] if len(pairs) == len(resolved.among) else []
         if len(whole) > 1 and (found := agree(*zip(*whole, strict=True))):
             checks.append(_check(ALL_TARGETS, method, found, whole))
-    order = [*ask.targets, ALL_TARGETS]
+    order = [*resolved.targets, ALL_TARGETS]
     return sorted(checks, key=lambda one: order.index(one.target))
 
 
@@ -215,13 +221,13 @@ def _check(target: str, method: str, found: Agreement, pairs: Sequence[tuple[lis
     return Check(target, method, *found, lost)
 
 
-def _shared(ask: Asked) -> list[str]:
+def _shared(resolved: ResolvedRequest) -> list[str]:
     """Pairs that are trained on the same data, whose texts are alike for that reason."""
-    said = []
-    for target in ask.targets:
-        own = ask.tasks[target].data.get("train")
-        codes = ask.tasks[target].train_languages
-        for name in ask.candidates(target):
-            if own and own.overlaps(ask.tasks[name].data["train"], codes):
-                said.append(f"{name} and {target} are trained on some of the same data")
-    return said
+    pairs = []
+    for target in resolved.targets:
+        own = resolved.tasks[target].data.get("train")
+        codes = resolved.tasks[target].train_languages
+        for name in resolved.candidates(target):
+            if own and own.overlaps(resolved.tasks[name].data["train"], codes):
+                pairs.append(f"{name} and {target} are trained on some of the same data")
+    return pairs

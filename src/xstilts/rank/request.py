@@ -1,4 +1,4 @@
-"""What is asked of a ranking, made out: tasks, samples of their data, and the study that has measured gains."""
+"""Resolves a ranking request: the tasks, samples of their data, and the study that measured gains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xstilts.data.examples import locate
 from xstilts.errors import Collector, UserError
 from xstilts.model.encoder_folder import check
 from xstilts.rank.embeddings import Sample, sample
-from xstilts.rank.study_gains import Measured, check_names, measured
+from xstilts.rank.study_gains import StudyGains, check_names, open_study
 from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Task
 from xstilts.utils.models import expand_user
@@ -22,7 +22,7 @@ DEFAULT = "intermediate"
 
 
 @dataclass(frozen=True)
-class Wish:
+class RankRequest:
     """What is to be ranked; names may be groups. Empty ones are those of the study, or the paper's nine."""
 
     targets: Sequence[str]
@@ -30,21 +30,21 @@ class Wish:
     encoder: str | None = None
     data: Path | None = None
     limit: int = 1000
-    """Examples of a task that are looked at, at most."""
+    """Examples read of each task, at most."""
     use: Sequence[Path] = ()
     run: Path | None = None
     recipe: str | None = None
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A wish made out: tasks, samples of their data, and the study whose gains are looked up."""
+class ResolvedRequest:
+    """A request whose names are resolved: tasks, samples of their data, the study with the measured gains."""
 
     targets: list[str]
     among: list[str]
     tasks: Mapping[str, Task]
     samples: Mapping[str, Sample]
-    known: Measured | None
+    study_gains: StudyGains | None
     encoder: str
 
     def candidates(self, target: str) -> list[str]:
@@ -52,51 +52,59 @@ class Asked:
         return [name for name in self.among if name != target]
 
 
-def asked(wish: Wish) -> Asked:
-    """Make out a wish; every mistake in it is told at once, before data are read."""
-    folder(wish.data)
-    known = measured(wish.run, wish.recipe) if wish.run else None
-    if wish.recipe and known is None:
+def resolve(request: RankRequest) -> ResolvedRequest:
+    """Resolve a request. Every mistake in it is reported at once, before any data are read.
+
+    Raises:
+        UserError: all that is wrong with the request.
+    """
+    folder(request.data)
+    study_gains = open_study(request.run, request.recipe) if request.run else None
+    if request.recipe and study_gains is None:
         raise UserError("goes with --run only", where="--recipe")
-    tasks = with_own(wish.use)
+    tasks = with_own(request.use)
     found = Collector()
     with found.catch():
-        targets = _names(wish.targets, wish.use, [*known.targets] if known else [], "a target is missing")
+        targets = _names(
+            request.targets, request.use, [*study_gains.targets] if study_gains else [], "a target is missing"
+        )
     with found.catch():
-        single = [name for name in known.study.branches if name in tasks] if known else [DEFAULT]
-        among = _names(wish.among, wish.use, single, "no branch of the study trains on one known task alone")
+        single = [name for name in study_gains.study.branches if name in tasks] if study_gains else [DEFAULT]
+        among = _names(request.among, request.use, single, "no branch of the study trains on one known task alone")
     found.raise_any()
-    given = known is None or bool(wish.targets and wish.among)
+    given = study_gains is None or bool(request.targets and request.among)
     for name in among:
         if given and name in targets:
             found.add(f"'{name}' is a target and a candidate", hint="leave one of them out")
         if not tasks[name].trainable:
             found.add(f"the candidate '{name}' has no training data")
-    if known:
-        found.errors += check_names(known, targets, among)
+    if study_gains:
+        found.errors += check_names(study_gains, targets, among)
     if len(among) < 2:
         found.add(f"'{''.join(among)}' is the only candidate: there is nothing to rank", where="--among")
     encoder = ""
     with found.catch():
-        encoder = _encoder(wish.encoder or (known.encoder if known else ""), wish.data)
+        encoder = _encoder(request.encoder or (study_gains.encoder if study_gains else ""), request.data)
     found.raise_any()
     samples: dict[str, Sample] = {}
     for name in dict.fromkeys([*targets, *among]):
         with found.catch():
-            samples[name] = sample(tasks[name], wish.data, wish.limit)
-    if found.errors and known and not wish.use:
+            samples[name] = sample(tasks[name], request.data, request.limit)
+    if found.errors and study_gains and not request.use:
         found.add("is not given", where="--use", hint="name the files with which the study's recipe brings in tasks")
     found.raise_any()
-    if known:
-        found.errors += [one for name in among for one in _other_data(known, tasks[name], samples[name], wish.data)]
+    if study_gains:
+        found.errors += [
+            one for name in among for one in _other_data(study_gains, tasks[name], samples[name], request.data)
+        ]
     found.raise_any()
-    return Asked(targets, among, tasks, samples, known, encoder)
+    return ResolvedRequest(targets, among, tasks, samples, study_gains, encoder)
 
 
-def _other_data(known: Measured, task: Task, sample: Sample, data: Path | None) -> Iterator[UserError]:
+def _other_data(study_gains: StudyGains, task: Task, sample: Sample, data: Path | None) -> Iterator[UserError]:
     """A candidate of whose name the study has a task with other training data."""
     files = locate(task, task.data["train"], (sample.language,), data, train=True).files
-    if not known.read(task.name, files):
+    if not study_gains.read(task.name, files):
         hint = "give the recipe's own tasks with --use, and its data folder with --data"
         yield UserError(f"the study has trained '{task.name}' on other data", where=next(iter(files)), hint=hint)
 

@@ -1,4 +1,4 @@
-"""What a run folder knows of transfer: the gains a study has measured, and the encoders its intermediate tasks left."""
+"""The gains that a finished study measured, and the encoders that its intermediate trainings saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xstilts.study.index import Study
 
 
 @dataclass(frozen=True)
-class Measured:
+class StudyGains:
     """One study of a run folder."""
 
     store: Store
@@ -47,7 +47,7 @@ class Measured:
         return [folder for folder in folders if (folder / "config.json").is_file()]
 
     def read(self, branch: str, files: Mapping[str, str]) -> bool:
-        """Whether a branch's intermediate trainings have read files of these sha256, as far as it is known."""
+        """Whether a branch's intermediate trainings have read files of these sha256, as far as it is study_gains."""
         read = [{*self.store.facts(folder.parent.name).get("inputs", {}).values()} for folder in self.encoders(branch)]
         return all({*files.values()} <= sha256 for sha256 in read if sha256)
 
@@ -72,7 +72,7 @@ class Measured:
             return None
 
 
-def measured(folder: Path, recipe: str | None) -> Measured:
+def open_study(folder: Path, recipe: str | None) -> StudyGains:
     """The study of a recipe in a run folder, by default the newest.
 
     Raises:
@@ -83,20 +83,22 @@ def measured(folder: Path, recipe: str | None) -> Measured:
     if study.baseline is None:
         what = f"the recipe '{study.name}' has no one branch, without an intermediate task, to measure gains against"
         raise UserError(what, where=str(folder), hint="another recipe of the folder: --recipe NAME")
-    return Measured(store, study)
+    return StudyGains(store, study)
 
 
-def check_names(known: Measured, targets: list[str], among: list[str]) -> list[UserError]:
+def check_names(study_gains: StudyGains, targets: list[str], among: list[str]) -> list[UserError]:
     """What the study does not have of these."""
-    where = f"{known.store.folder}, recipe '{known.study.name}'"
+    where = f"{study_gains.store.folder}, recipe '{study_gains.study.name}'"
     wrong = [
-        UserError(f"the target '{name}' is not scored there", where=where, hint=nearest(name, known.targets))
+        UserError(f"the target '{name}' is not scored there", where=where, hint=nearest(name, study_gains.targets))
         for name in targets
-        if name not in known.targets
+        if name not in study_gains.targets
     ]
     wrong += [
-        UserError(f"no branch there trains on '{name}' alone", where=where, hint=nearest(name, known.study.branches))
+        UserError(
+            f"no branch there trains on '{name}' alone", where=where, hint=nearest(name, study_gains.study.branches)
+        )
         for name in among
-        if name not in known.study.branches
+        if name not in study_gains.study.branches
     ]
     return wrong

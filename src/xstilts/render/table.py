@@ -31,7 +31,7 @@ class Table:
     title: str
     corner: str
     columns: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+    rows: tuple[tuple[str, tuple[TableCell, ...]], ...]
     summaries: int = 0
     breaks: tuple[int, ...] = ()
 
@@ -42,7 +42,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableCell:
     """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none.
 
     `mark` is COLLAPSED where runs ended at chance. `best` is shown in bold, `leads` is underlined.

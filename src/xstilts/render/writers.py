@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from xstilts.errors import UserError, nearest
-from xstilts.render.table import Document, Entry, Table
+from xstilts.render.table import Document, Table, TableCell
 
 _GAP = 2  # blanks between columns
 
@@ -70,7 +70,7 @@ def _turned(table: Table) -> Table:
     return Table(table.title, table.corner, heads, tuple(zip(labels, entries, strict=True)))
 
 
-def _aligned(entries: Sequence[Entry]) -> list[Text]:
+def _aligned(entries: Sequence[TableCell]) -> list[Text]:
     """One column's cells, so that values, spreads and gains stand below one another."""
     value, mark, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
     cells = []
@@ -84,11 +84,11 @@ def _aligned(entries: Sequence[Entry]) -> list[Text]:
     return cells
 
 
-def _style(entry: Entry) -> str:
+def _style(entry: TableCell) -> str:
     return " ".join(word for word, holds in (("bold", entry.best), ("underline", entry.leads)) if holds)
 
 
-def _parts(entry: Entry) -> tuple[str, str, str, str]:
+def _parts(entry: TableCell) -> tuple[str, str, str, str]:
     return entry.value, entry.mark, entry.spread, entry.gain
 
 
@@ -133,7 +133,7 @@ def _markdown(document: Document) -> str:
     return "\n".join(parts)
 
 
-def _inline(entry: Entry, bold: str, line: str) -> str:
+def _inline(entry: TableCell, bold: str, line: str) -> str:
     value = line.format(entry.value) if entry.leads else entry.value
     value = bold.format(value) if entry.best else value
     spread = f" {entry.spread}" if entry.spread else ""
@@ -160,7 +160,7 @@ def _tex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)
 
 
-def _tex_entry(entry: Entry) -> Entry:
+def _tex_entry(entry: TableCell) -> TableCell:
     value, spread, gain, mark = map(_tex, (entry.value, entry.spread, entry.gain, entry.mark))
     return replace(entry, value=value, spread=spread, gain=gain, mark=mark)
 

@@ -1,7 +1,7 @@
 """Views of score rows: numbers per study, tables of them, formats to print."""
 
 from xstilts.render.writers import FORMATS, draw, render
-from xstilts.report.aggregate import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Line, Report, build
+from xstilts.report.aggregate import ALL_TASKS, LAYOUTS, MEAN, ZERO_SHOT, Layout, Summary, SummaryLine, build
 from xstilts.report.layouts import NAMES, PAPER, show
 from xstilts.report.selection import select
 from xstilts.report.selection_tables import document as selected
@@ -15,8 +15,8 @@ __all__ = [
     "PAPER",
     "ZERO_SHOT",
     "Layout",
-    "Line",
-    "Report",
+    "Summary",
+    "SummaryLine",
     "build",
     "draw",
     "render",

@@ -41,7 +41,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryLine:
     """One number of a report: a metric of a branch on one language of a task, or a mean over languages or tasks.
 
     `median`, `min` and `max` are over `seeds` runs, in the metric's unit; `n` is the number of examples, summed in
@@ -66,12 +66,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Report:
+class Summary:
     """The numbers of a study, ready to be shown."""
 
     study: Study
     layout: Layout
-    lines: tuple[Line, ...]
+    lines: tuple[SummaryLine, ...]
     missing: tuple[Cell, ...]
     """Cells without any score: not finished, or failed. They count nowhere."""
     left_out: Mapping[str, tuple[str, ...]]
@@ -88,7 +88,7 @@ ByBranch: TypeAlias = dict[str, dict[int | None, Score]]
 
 def build(
     study: Study, scores: Iterable[Score], *, layout: Layout = LAYOUTS["default"], notes: Sequence[str] = ()
-) -> Report:
+) -> Summary:
     """Join rows with a study's cells and sum them up; pure. Rows that belong to no cell are passed over.
 
     Args:
@@ -100,8 +100,8 @@ def build(
     Raises:
         UserError: for a metric that is not known.
     """
-    found, said = join(study, scores)
-    lines: list[Line] = []
+    found, found_notes = join(study, scores)
+    lines: list[SummaryLine] = []
     left_out: dict[str, tuple[str, ...]] = {}
     means: dict[str, dict[str, Series]] = {}
     done: set[tuple[str, str, int | None]] = set()
@@ -117,26 +117,26 @@ def build(
                 left_out[task.name] = tuple(language for language in task.languages if language not in whole)
                 means[task.name] = mean_over_languages(whole)
     lines += _task_mean_lines(study, lines, means)
-    return Report(
+    return Summary(
         study,
         layout,
         tuple(lines),
         missing=study.missing_cells(done),
         left_out={task: languages for task, languages in left_out.items() if languages},
-        notes=tuple(" ".join(note.split()) for note in (*said, *notes)),
+        notes=tuple(" ".join(note.split()) for note in (*found_notes, *notes)),
     )
 
 
-Found: TypeAlias = dict[tuple[str, str, str, str], ByBranch]
+JoinedScores: TypeAlias = dict[tuple[str, str, str, str], ByBranch]
 """Rows by task, metric, language, split."""
 
 
-def join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]]:
+def join(study: Study, scores: Iterable[Score]) -> tuple[JoinedScores, tuple[str, ...]]:
     """Rows that belong to a study's cells, by what they are of; and what rows and tasks say of themselves."""
     cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in study.cells:
         cells[cell.step, cell.task].append(cell)
-    found: Found = defaultdict(dict)
+    found: JoinedScores = defaultdict(dict)
     notes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)  # languages of each note, in order
     for score in scores:
         for cell in cells.get((score.step, score.task), ()):
@@ -150,7 +150,7 @@ def join(study: Study, scores: Iterable[Score]) -> tuple[Found, tuple[str, ...]]
     return found, (*of_tasks, *of_rows)
 
 
-def choose(task: StudyTask, name: str, found: Found, split: str) -> dict[str, ByBranch]:
+def choose(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:
     """Rows of each scored language, all of one split: the wanted one if any branch has it."""
     other = "test" if split == "dev" else "dev"
     rows = {x: found.get((task.name, name, x, split)) or found.get((task.name, name, x, other)) for x in task.languages}
@@ -168,7 +168,7 @@ def complete(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
     return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
 
 
-def in_no_mean(task: StudyTask, found: Found, split: str) -> tuple[str, ...]:
+def in_no_mean(task: StudyTask, found: JoinedScores, split: str) -> tuple[str, ...]:
     """The languages of a task that some branch or seed lacks; see `choose` for the split."""
     shown = choose(task, task.metric, found, split)
     whole = complete(shown)
@@ -177,7 +177,7 @@ def in_no_mean(task: StudyTask, found: Found, split: str) -> tuple[str, ...]:
 
 def _language_lines(
     study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
-) -> list[Line]:
+) -> list[SummaryLine]:
     trained = task.train_language
     foreign = {language: by_branch for language, by_branch in whole.items() if language != trained}
     rows = [*((x, {x: shown[x]}) for x in shown), (MEAN, whole), (ZERO_SHOT, foreign)]
@@ -196,7 +196,7 @@ def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ..
     )
 
 
-def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]) -> list[Line]:
+def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]) -> list[SummaryLine]:
     """One line for each branch that has rows: the mean over the languages in `rows`."""
     series = mean_over_languages(rows)
     lines = []
@@ -217,7 +217,9 @@ def mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
     }
 
 
-def _task_mean_lines(study: Study, lines: Sequence[Line], means: Mapping[str, Mapping[str, Series]]) -> list[Line]:
+def _task_mean_lines(
+    study: Study, lines: Sequence[SummaryLine], means: Mapping[str, Mapping[str, Series]]
+) -> list[SummaryLine]:
     """The mean over tasks of the main metrics, for branches that have all tasks that any branch has."""
     tasks = [task for task in study.targets if means[task.name]]
     if len(tasks) < 2 or not all(metrics.get(task.metric).percent for task in tasks):
@@ -232,9 +234,9 @@ def _task_mean_lines(study: Study, lines: Sequence[Line], means: Mapping[str, Ma
     return result
 
 
-def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **where: str) -> Line:
+def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **where: str) -> SummaryLine:
     values = series[branch].values()
-    return Line(
+    return SummaryLine(
         **where,
         branch=branch,
         median=median(values),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from xstilts.errors import UserError, nearest
 from xstilts.render.table import Document
 from xstilts.report import selection_tables
-from xstilts.report.aggregate import LAYOUTS, Line, build
+from xstilts.report.aggregate import LAYOUTS, SummaryLine, build
 from xstilts.report.selection import select
 from xstilts.report.study_tables import document, legend, tables
 from xstilts.store.rows import Score
@@ -65,4 +65,4 @@ def show(
     page = paper_document.document(study, scores, layout, beside=beside)
     rest = tables(replace(whole, layout=replace(whole.layout, views=("languages",))))
     facts = {**page.facts, "lines": [vars(line) for line in whole.lines], layout: page.facts["lines"]}
-    return Document([*page.tables, *rest], [*page.legend, *legend(whole, rest)], Line, whole.lines, facts)
+    return Document([*page.tables, *rest], [*page.legend, *legend(whole, rest)], SummaryLine, whole.lines, facts)

@@ -12,8 +12,8 @@ from statistics import median
 from typing import TypeAlias
 
 from xstilts.report import published
-from xstilts.report.aggregate import ByBranch, Found, Series, collapsed_seeds, complete, mean_over_languages
-from xstilts.report.published import AVERAGE, Page, Row
+from xstilts.report.aggregate import ByBranch, JoinedScores, Series, collapsed_seeds, complete, mean_over_languages
+from xstilts.report.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, TAKEN, TASKS
 
@@ -27,7 +27,7 @@ Values: TypeAlias = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     """Our numbers and the published ones."""
 
     ours: Values = ()
@@ -50,26 +50,26 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
+class PaperRow:
     """A row: a branch of the study and the paper's configuration. `gains` tells that it holds differences."""
 
     block: str
     configuration: str
     label: str
     branch: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PaperCell, ...]
     gains: bool = False
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PaperTable:
     """One table of the paper."""
 
     name: str
     title: str
     corner: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[PaperRow, ...]
     notes: tuple[str, ...] = ()
     compared: bool = True
     """Whether the best of each column is to be marked."""
@@ -80,7 +80,7 @@ class Numbers:
     """A study's scores on one split. A task without dev scores in any language is taken on test, as in the paper."""
 
     study: Study
-    found: Found
+    found: JoinedScores
     split: str
     _kept: dict[tuple[str, str], dict[str, ByBranch]] = field(default_factory=dict)
     _means: dict[tuple[str, str], dict[str, Series]] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def named(row: Row, branch: str) -> str:
     return branch if row[0] == OTHERS else label + (" + MLM" if raw else "")
 
 
-def ordered(study: Study, page: Page) -> list[tuple[Row, str]]:
+def ordered(study: Study, page: PublishedTable) -> list[tuple[Row, str]]:
     """The study's branches with their rows, in the order of the page; what it lacks comes last in its block."""
     blocks, known = ["", WITHOUT, WITH, OTHERS], {row: i for i, row in enumerate(page.rows)}
     rows = [(configuration(study, branch), branch) for branch in study.branches]

@@ -6,24 +6,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from xstilts.render.table import MISSING, Document, Entry, Table
+from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report import published
-from xstilts.report.aggregate import Found, join, runs_of
+from xstilts.report.aggregate import JoinedScores, join, runs_of
 from xstilts.report.paper_cells import (
     BASELINE,
     BENCHMARK,
     OTHERS,
     WITH,
     WITHOUT,
-    Cell,
-    Line,
     Numbers,
-    Sheet,
+    PaperCell,
+    PaperRow,
+    PaperTable,
     Values,
     catalogue_name,
     targets,
 )
-from xstilts.report.paper_tables import PAGES
+from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
 from xstilts.report.study_tables import COLLAPSED, lacking
 from xstilts.store.rows import Score
@@ -34,7 +34,7 @@ PUBLISHED, DIFFERENCE = "  paper", "  difference"
 
 
 @dataclass(frozen=True)
-class PaperLine:
+class PaperNumber:
     """One number of the paper's tables: ours, the published one, ours less that; None where there is none.
 
     `block` and `configuration` are the paper's row (see `paper.Number`), `branch` is the study's. A `gain` is a
@@ -63,20 +63,20 @@ def document(
     Args:
         study: what was planned.
         scores: rows of its evaluations.
-        layout: a name in `pages.PAGES`.
+        layout: a name in `pages.PAPER_TABLES`.
         beside: whether to show the published numbers, and the differences from them.
         notes: what else a reader must know, see `Store.notes`.
 
     Raises:
         UserError: the study has none of the table's tasks.
     """
-    found, said = join(study, scores)
-    sheets = PAGES[layout](study, found)
-    shown = [table for sheet in sheets if (table := _table(sheet, beside)).rows]
-    lines = [line for sheet in sheets for line in _rows(sheet, beside)]
+    found, own_notes = join(study, scores)
+    tables = PAPER_TABLES[layout](study, found)
+    shown = [drawn for table in tables if (drawn := _table(table, beside)).rows]
+    lines = [line for table in tables for line in _rows(table, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
     missing = study.missing_cells(done)
-    about = [note for note in said if not note.startswith(_not_shown(study, sheets))]
+    about = [note for note in own_notes if not note.startswith(_not_shown(study, tables))]
     notes = [" ".join(note.split()) for note in (*about, *notes)]
     facts = {
         "study": study.name,
@@ -85,32 +85,32 @@ def document(
         "layout": layout,
         "lines": [vars(line) for line in lines],
         "missing": [vars(cell) for cell in missing],
-        "notes": [*(note for sheet in sheets for note in sheet.notes), *notes],
+        "notes": [*(note for table in tables for note in table.notes), *notes],
     }
     if beside:
-        facts["conflicts"] = [x._asdict() for x in published.conflicts() if x.table == sheets[0].name]
+        facts["conflicts"] = [x._asdict() for x in published.conflicts() if x.table == tables[0].name]
     words = [
-        *_legend(study, sheets, beside),
-        *_unlike(study, found, sheets, beside),
+        *_legend(study, tables, beside),
+        *_unlike(study, found, tables, beside),
         *(f"note: {note}" for note in notes),
     ]
     if missing:
         words.insert(0, f"not finished or failed, counted nowhere: {lacking(study, missing)}")
-    return Document(shown, words, PaperLine, lines, facts)
+    return Document(shown, words, PaperNumber, lines, facts)
 
 
-def _not_shown(study: Study, sheets: Sequence[Sheet]) -> tuple[str, ...]:
+def _not_shown(study: Study, tables: Sequence[PaperTable]) -> tuple[str, ...]:
     """How the notes begin of tasks that have no column."""
-    shown = {column.task for sheet in sheets for column in sheet.columns}
+    shown = {column.task for table in tables for column in table.columns}
     names = {task.name: catalogue_name(study, task.name) for task in study.tasks}
     return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
 
 
-def _table(sheet: Sheet, beside: bool) -> Table:
-    best, leads = _marks(sheet) if sheet.compared else (set(), set())
-    rows: list[tuple[str, tuple[Entry, ...]]] = []
+def _table(table: PaperTable, beside: bool) -> Table:
+    best, leads = _marks(table) if table.compared else (set(), set())
+    rows: list[tuple[str, tuple[TableCell, ...]]] = []
     breaks, block = [], None
-    for i, line in enumerate(sheet.lines):
+    for i, line in enumerate(table.lines):
         if not (_ours(line) or beside):
             continue
         if rows and line.block != block:
@@ -120,52 +120,52 @@ def _table(sheet: Sheet, beside: bool) -> Table:
         if _ours(line):
             own = [_entry(x.ours, line.gains, COLLAPSED if x.collapsed else "") for x in line.cells]
             marked = [replace(x, best=(i, k) in best, leads=(i, k) in leads) for k, x in enumerate(own)]
-            rows.append((_start(sheet) if line.configuration == BASELINE else line.label, tuple(marked)))
+            rows.append((_start(table) if line.configuration == BASELINE else line.label, tuple(marked)))
         if beside and any(cell.published for cell in line.cells):
             rows.append((PUBLISHED if _ours(line) else line.label, tuple(printed)))
             if _ours(line):
                 rows.append((DIFFERENCE, tuple(_entry(_less(x), signed=True) for x in line.cells)))
-    return Table(_titled(sheet), sheet.corner, tuple(x.head for x in sheet.columns), tuple(rows), breaks=tuple(breaks))
+    return Table(_titled(table), table.corner, tuple(x.head for x in table.columns), tuple(rows), breaks=tuple(breaks))
 
 
-def _start(sheet: Sheet) -> str:
+def _start(table: PaperTable) -> str:
     """What the row of the encoder alone is called: as in the paper, if it is the paper's kind of encoder."""
-    return published.label(BASELINE) if "xlm-r" in sheet.corner.lower() else "baseline"
+    return published.label(BASELINE) if "xlm-r" in table.corner.lower() else "baseline"
 
 
-def _titled(sheet: Sheet) -> str:
-    name = f"Table {sheet.name.removeprefix('table')}"
-    return sheet.title if sheet.title.startswith("XTREME") else f"{name}: {sheet.title}"
+def _titled(table: PaperTable) -> str:
+    name = f"Table {table.name.removeprefix('table')}"
+    return table.title if table.title.startswith("XTREME") else f"{name}: {table.title}"
 
 
-def _ours(line: Line) -> bool:
+def _ours(line: PaperRow) -> bool:
     return bool(line.branch) or any(cell.ours for cell in line.cells)
 
 
-def _less(cell: Cell) -> Values:
+def _less(cell: PaperCell) -> Values:
     """Ours less the published ones."""
     both = cell.ours and len(cell.ours) == len(cell.published)
     return tuple(a - b for a, b in zip(cell.ours, cell.published, strict=True)) if both else ()
 
 
-def _entry(values: Values, signed: bool, mark: str = "") -> Entry:
+def _entry(values: Values, signed: bool, mark: str = "") -> TableCell:
     words = [f"{value:+z.1f}" if signed else f"{value:.1f}" for value in values]
-    return Entry("/".join(words), mark=mark) if words else Entry(MISSING)
+    return TableCell("/".join(words), mark=mark) if words else TableCell(MISSING)
 
 
-def _marks(sheet: Sheet) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+def _marks(table: PaperTable) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """Which numbers, by row and column, are best of all, and which lead their block; equal as shown is equally good."""
     best, leads = set(), set()
-    gains = any(line.gains for line in sheet.lines)
-    for k in range(len(sheet.columns)):
+    gains = any(line.gains for line in table.lines)
+    for k in range(len(table.columns)):
         ranks = {
             i: 0.0 if gains and not line.gains else round(fmean(round(x, 1) for x in line.cells[k].ours), 2)
-            for i, line in enumerate(sheet.lines)
+            for i, line in enumerate(table.lines)
             if line.cells[k].ours
         }
         best |= {(i, k) for i in _highest(ranks)}
         for block in (WITHOUT, WITH):
-            leads |= {(i, k) for i in _highest({i: x for i, x in ranks.items() if sheet.lines[i].block == block})}
+            leads |= {(i, k) for i in _highest({i: x for i, x in ranks.items() if table.lines[i].block == block})}
     return best, leads
 
 
@@ -174,15 +174,15 @@ def _highest(ranks: Mapping[int, float]) -> list[int]:
     return [i for i, rank in ranks.items() if rank == max(ranks.values())] if len({*ranks.values()}) > 1 else []
 
 
-def _rows(sheet: Sheet, beside: bool) -> Iterator[PaperLine]:
-    for line in sheet.lines:
-        for column, cell in zip(sheet.columns, line.cells, strict=True):
+def _rows(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
+    for line in table.lines:
+        for column, cell in zip(table.columns, line.cells, strict=True):
             for k, metric in enumerate(column.metrics):
                 value = cell.ours[k] if k < len(cell.ours) else None
                 printed = cell.published[k] if beside and k < len(cell.published) else None
                 if value is not None or printed is not None:
-                    yield PaperLine(
-                        table=sheet.name,
+                    yield PaperNumber(
+                        table=table.name,
                         block=line.block,
                         configuration=line.configuration,
                         branch=line.branch,
@@ -197,20 +197,20 @@ def _rows(sheet: Sheet, beside: bool) -> Iterator[PaperLine]:
                     )
 
 
-def _legend(study: Study, sheets: Sequence[Sheet], beside: bool) -> list[str]:
+def _legend(study: Study, tables: Sequence[PaperTable], beside: bool) -> list[str]:
     """What the numbers and their marks mean."""
-    lines = [line for sheet in sheets for line in sheet.lines]
-    heads = [column for sheet in sheets for column in sheet.columns]
+    lines = [line for table in tables for line in table.lines]
+    heads = [column for table in tables for column in table.columns]
     cells = [cell for line in lines for cell in line.cells]
     daggers = dict.fromkeys(x.head[0].removesuffix("†") for x in heads if x.head[0].endswith("†"))
     pairs = any(len(x.metrics) > 1 for x in heads) and any(x.task == AVERAGE for x in heads)
     blocks = {line.block for line in lines} & {WITHOUT, WITH}
     explained = [
         (f"medians over seeds {', '.join(map(str, study.seeds))}, each by itself", len(study.seeds) > 1),
-        (f"row '{_start(sheets[0])}': scores; others: differences from it", any(x.gains for x in lines)),
+        (f"row '{_start(tables[0])}': scores; others: differences from it", any(x.gains for x in lines)),
         (
             "bold: best of the column" + ("; underlined: best without MLM, and with it" if blocks else ""),
-            any(sheet.compared and sum(map(_ours, sheet.lines)) > 1 for sheet in sheets),
+            any(table.compared and sum(map(_ours, table.lines)) > 1 for table in tables),
         ),
         (f"† no dev scores, so test: {', '.join(daggers)}", daggers),
         ("F1/EM: their mean counts in averages", pairs),
@@ -224,18 +224,18 @@ def _legend(study: Study, sheets: Sequence[Sheet], beside: bool) -> list[str]:
             beside and any(x.disputed for x in cells),
         ),
     ]
-    return [text for text, holds in explained if holds] + [note for sheet in sheets for note in sheet.notes]
+    return [text for text, holds in explained if holds] + [note for table in tables for note in table.notes]
 
 
-def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -> list[str]:
+def _unlike(study: Study, found: JoinedScores, tables: Sequence[PaperTable], beside: bool) -> list[str]:
     """In what a study is not the paper's: languages, targets, rows, names."""
-    page, ours = published.page(sheets[0].name), targets(study)
-    lines = [line for sheet in sheets for line in sheet.lines]
+    page, ours = published.table(tables[0].name), targets(study)
+    lines = [line for table in tables for line in table.lines]
     there = {(line.block, line.configuration) for line in lines}
     if by_task := page.name == "table15":  # its rows are columns here
-        ours, there = {}, {("", column.task) for sheet in sheets for column in sheet.columns}
+        ours, there = {}, {("", column.task) for table in tables for column in table.columns}
     benchmark = any(block == BENCHMARK for block, _ in there)
-    splits = ("test",) if benchmark and len(sheets) == 1 else (page.split, *["test"] * benchmark)
+    splits = ("test",) if benchmark and len(tables) == 1 else (page.split, *["test"] * benchmark)
     labels, few = {name: target.label for name, target in published.targets().items()}, []
     of_tasks = AVERAGE not in page.columns or not page.task
     for split in splits:
@@ -252,11 +252,11 @@ def _unlike(study: Study, found: Found, sheets: Sequence[Sheet], beside: bool) -
     own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}
     own |= {labels[name]: task.name for name, task in ours.items() if task.name != name and page.task in ("", name)}
     own = {label: name for label, name in own.items() if label != name}
-    said = [
+    unlike = [
         (f"languages of the paper's that the means are over: {', '.join(few)}", few),
         (f"targets that the study lacks: {', '.join(lacking)}", lacking and of_tasks and not page.task),
         (f"rows that the study lacks: {len(rows)} of {len(page.rows)}", rows),
         (f"rows that the paper lacks: {', '.join(others)}", others),
         (f"could not be read for certain: {page.unread}", beside and page.unread),
     ]
-    return [text for text, holds in said if holds] + [f"{label}: {name}" for label, name in own.items()]
+    return [text for text, holds in unlike if holds] + [f"{label}: {name}" for label, name in own.items()]

@@ -1,4 +1,4 @@
-"""The paper's tables, filled with a study's numbers; `PAGES` names them, `paper_tables` draws them.
+"""The paper's tables, filled with a study's numbers; `PAPER_TABLES` names them, `paper_tables` draws them.
 
 A gain is the difference between two medians, as the paper's are: not the median of differences at the same seed, which
 is what the other layouts show.
@@ -15,17 +15,17 @@ from statistics import fmean
 from xstilts.errors import UserError
 from xstilts.languages import titled
 from xstilts.report import published
-from xstilts.report.aggregate import Found
+from xstilts.report.aggregate import JoinedScores
 from xstilts.report.paper_cells import (
     BASELINE,
     BENCHMARK,
     BEST,
     WITHOUT,
-    Cell,
     Column,
-    Line,
     Numbers,
-    Sheet,
+    PaperCell,
+    PaperRow,
+    PaperTable,
     Values,
     catalogue_name,
     configuration,
@@ -34,15 +34,15 @@ from xstilts.report.paper_cells import (
     printed,
     targets,
 )
-from xstilts.report.published import AVERAGE, Page, Row
+from xstilts.report.published import AVERAGE, PublishedTable, Row
 from xstilts.report.selection import select_from
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, TASKS
 
 
-def table2(study: Study, found: Found) -> list[Sheet]:
+def table2(study: Study, found: JoinedScores) -> list[PaperTable]:
     """The baseline's scores, every configuration's differences from it; below, the benchmark's test scores."""
-    numbers, page = Numbers(study, found, "dev"), published.page("table2")
+    numbers, page = Numbers(study, found, "dev"), published.table("table2")
     columns = _target_columns(numbers)
     base = [numbers.cell(task, study.baseline or "") for _, task in columns]
     lines = []
@@ -54,20 +54,20 @@ def table2(study: Study, found: Found) -> list[Sheet]:
         lines.append(_line(numbers, page, row, branch, columns, values, gains))
     heads = (*(column for column, _ in columns), _AVERAGE)
     return [
-        Sheet(page.name, f"{page.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
+        PaperTable(page.name, f"{page.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
         _benchmark(study, found, [x for x in ordered(study, page) if x[0][1] == BASELINE]),
     ]
 
 
-def benchmark(study: Study, found: Found) -> list[Sheet]:
+def benchmark(study: Study, found: JoinedScores) -> list[PaperTable]:
     """The benchmark's test scores of every branch, with the leaderboard's groups."""
-    page = published.page("table2")
+    page = published.table("table2")
     return [_benchmark(study, found, ordered(study, page), groups=True)]
 
 
-def by_language(name: str, study: Study, found: Found) -> list[Sheet]:
+def by_language(name: str, study: Study, found: JoinedScores) -> list[PaperTable]:
     """One target, language by language: Tables 6 to 14."""
-    numbers, page = Numbers(study, found, "dev"), published.page(name)
+    numbers, page = Numbers(study, found, "dev"), published.table(name)
     task = targets(study).get(page.task)
     if task is None:
         raise UserError(
@@ -80,17 +80,19 @@ def by_language(name: str, study: Study, found: Found) -> list[Sheet]:
     lines = []
     for row, branch in ordered(study, page):
         cells = [_cell(page, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
-        lines.append(Line(*row, named(row, branch), branch, tuple(cells)))
+        lines.append(PaperRow(*row, named(row, branch), branch, tuple(cells)))
     units = "/".join(_UNITS.get(metric, metric) for metric in metrics)
-    return [Sheet(name, f"{page.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))]
+    return [
+        PaperTable(name, f"{page.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))
+    ]
 
 
-def table3(study: Study, found: Found) -> list[Sheet]:
+def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
     """Translated intermediate tasks: each target language by itself, English data beside that language's."""
-    numbers, page = Numbers(study, found, "dev"), published.page("table3")
+    numbers, page = Numbers(study, found, "dev"), published.table("table3")
     columns, rows = _target_columns(numbers), ordered(study, page)
     names = {row[1] for row, _ in rows}
-    sheets = []
+    tables = []
     for language in dict.fromkeys(block for block, _ in page.rows):
         base = [numbers.cell(task, study.baseline or "", language) for _, task in columns]
         lines = []
@@ -102,15 +104,17 @@ def table3(study: Study, found: Found) -> list[Sheet]:
                 if gains := name != BASELINE:
                     values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
                 cells = [_cell(page, (language, name), x.task, y) for (x, _), y in zip(columns, values, strict=True)]
-                lines.append(Line(language, name, named((block, name), branch), branch, tuple(cells), gains))
+                lines.append(PaperRow(language, name, named((block, name), branch), branch, tuple(cells), gains))
         heads = tuple(replace(column, language=language) for column, _ in columns)
-        sheets.append(Sheet(page.name, f"{page.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines)))
-    return sheets
+        tables.append(
+            PaperTable(page.name, f"{page.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines))
+        )
+    return tables
 
 
-def table15(study: Study, found: Found) -> list[Sheet]:
+def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
     """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
-    numbers, page = Numbers(study, found, "dev"), published.page("table15")
+    numbers, page = Numbers(study, found, "dev"), published.table("table15")
     trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
     cells: dict[str, dict[str, tuple[StudyTask, str]]] = defaultdict(dict)
     for task in study.tasks:
@@ -135,11 +139,11 @@ def table15(study: Study, found: Found) -> list[Sheet]:
             there = cells[language].get(column.task)
             row.append(_cell(page, ("", column.task), language, numbers.cell(*there) if there else ()))
         label = "In English" if language == "en" else f"Translated to {language}"
-        lines.append(Line("", language, label, "", tuple(row)))
-    return [Sheet(page.name, f"{page.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
+        lines.append(PaperRow("", language, label, "", tuple(row)))
+    return [PaperTable(page.name, f"{page.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
 
 
-PAGES: dict[str, Callable[[Study, Found], list[Sheet]]] = {
+PAPER_TABLES: dict[str, Callable[[Study, JoinedScores], list[PaperTable]]] = {
     "table2": table2,
     "table3": table3,
     **{f"table{number}": partial(by_language, f"table{number}") for number in range(6, 15)},
@@ -169,8 +173,8 @@ def _average(cells: Sequence[Values]) -> Values:
     return (fmean(map(fmean, cells)),) if cells and all(cells) else ()
 
 
-def _cell(page: Page, row: Row, column: str, ours: Values, collapsed: bool = False) -> Cell:
-    return Cell(
+def _cell(page: PublishedTable, row: Row, column: str, ours: Values, collapsed: bool = False) -> PaperCell:
+    return PaperCell(
         ours,
         page.cells.get((*row, column), ()),
         (*row, column) in published.disputed(page.source, page.name),
@@ -191,9 +195,9 @@ def _target_columns(numbers: Numbers) -> list[tuple[Column, StudyTask]]:
 
 
 def _line(
-    numbers: Numbers, page: Page, row: Row, branch: str, columns: Sequence[tuple[Column, StudyTask]],
+    numbers: Numbers, page: PublishedTable, row: Row, branch: str, columns: Sequence[tuple[Column, StudyTask]],
     values: Sequence[Values], gains: bool = False,
-) -> Line:  # fmt: skip
+) -> PaperRow:  # fmt: skip
     """A row over target tasks, with their average."""
     cells = [
         _cell(page, row, column.task, value, numbers.collapsed(task, branch))
@@ -202,12 +206,14 @@ def _line(
     average = _cell(page, row, AVERAGE, _average(values))
     if len(columns) < len(published.targets()):
         average = replace(average, published=())  # of other tasks than ours
-    return Line(*row, named(row, branch), branch, (*cells, average), gains)
+    return PaperRow(*row, named(row, branch), branch, (*cells, average), gains)
 
 
-def _benchmark(study: Study, found: Found, rows: Sequence[tuple[Row, str]], *, groups: bool = False) -> Sheet:
+def _benchmark(
+    study: Study, found: JoinedScores, rows: Sequence[tuple[Row, str]], *, groups: bool = False
+) -> PaperTable:
     """Test scores of branches and of the best models, with what is published of others."""
-    numbers, page = Numbers(study, found, "test"), published.page("table2")
+    numbers, page = Numbers(study, found, "test"), published.table("table2")
     columns = _target_columns(numbers)
     lines = []
     for row, branch in rows:
@@ -225,10 +231,10 @@ def _benchmark(study: Study, found: Found, rows: Sequence[tuple[Row, str]], *, g
     if groups:
         lines, heads = _grouped(lines, heads)
     title = "XTREME benchmark scores, mean over languages, test"
-    return Sheet(page.name, title, _corner(study), tuple(heads), tuple(lines), chosen)
+    return PaperTable(page.name, title, _corner(study), tuple(heads), tuple(lines), chosen)
 
 
-def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line], list[Column]]:
+def _grouped(lines: Sequence[PaperRow], heads: Sequence[Column]) -> tuple[list[PaperRow], list[Column]]:
     """Add the means of the leaderboard's groups that have more than one of the columns."""
     of = {column.task: target.group for column in heads if (target := published.targets().get(column.task))}
     names = [name for name, count in Counter(of.values()).items() if count > 1]
@@ -240,16 +246,16 @@ def _grouped(lines: Sequence[Line], heads: Sequence[Column]) -> tuple[list[Line]
                 (cell, len(x.metrics)) for cell, x in zip(line.cells, heads, strict=True) if of.get(x.task) == name
             ]
             printed = [cell.published if len(cell.published) == full else () for cell, full in cells]
-            means.append(Cell(_average([cell.ours for cell, _ in cells]), _average(printed)))
+            means.append(PaperCell(_average([cell.ours for cell, _ in cells]), _average(printed)))
         wider.append(replace(line, cells=(*line.cells, *means)))
     return wider, [*heads, *(Column((name, "mean"), name, AVERAGE, (AVERAGE,)) for name in names)]
 
 
 def _best(
-    study: Study, found: Found, test: Numbers, columns: Sequence[tuple[Column, StudyTask]]
+    study: Study, found: JoinedScores, test: Numbers, columns: Sequence[tuple[Column, StudyTask]]
 ) -> tuple[list[Values], tuple[str, ...]]:
     """The paper's best models: of each target the run that the paper's rule selects, and which they are."""
-    selected, values, said = select_from(study, found).of("paper"), list[Values](), []
+    selected, values, runs = select_from(study, found).of("paper"), list[Values](), []
     for column, task in columns:
         choice = selected.get(task.name)
         series = [test.runs(task, metric, choice.branch) for metric in column.metrics] if choice else []
@@ -258,5 +264,5 @@ def _best(
             continue
         values.append(tuple(each[choice.seed] for each in series))
         run = "" if choice.seed is None else f" (seed {choice.seed})"
-        said.append(f"{published.targets()[column.task].label} {choice.branch}{run}")
-    return values, (f"best models, chosen on dev, of them the best run: {', '.join(said)}",) if said else ()
+        runs.append(f"{published.targets()[column.task].label} {choice.branch}{run}")
+    return values, (f"best models, chosen on dev, of them the best run: {', '.join(runs)}",) if runs else ()

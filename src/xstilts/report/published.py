@@ -2,7 +2,7 @@
 
 The files lie in `published/`: a CSV file for each table, laid out as it is printed, and `index.json`, which says what
 its rows and columns are. A question answering cell holds F1/EM. A cell that is empty here is empty in print, or could
-not be read for certain (`Page.unread`).
+not be read for certain (`PublishedTable.unread`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Row: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Page:
+class PublishedTable:
     """A published table: its columns, which are languages or tasks, and its rows in the order of print.
 
     `task` is the one that columns of languages belong to; empty where columns are tasks, or where each row is a task.
@@ -93,7 +93,7 @@ class Conflict(NamedTuple):
     against: str
 
 
-def page(name: str, source: str = "paper") -> Page:
+def table(name: str, source: str = "paper") -> PublishedTable:
     """A published table by its name, such as `table6`.
 
     Raises:
@@ -126,7 +126,7 @@ def label(configuration: str) -> str:
 
 def languages(task: str, split: str) -> set[str]:
     """The languages that the paper's mean of a target is over: those of its own table, or all of them on test."""
-    own = next(x for name in _index()["tables"]["paper"] if (x := page(name)).task == task)
+    own = next(x for name in _index()["tables"]["paper"] if (x := table(name)).task == task)
     wanted = [x for x in own.columns if x != AVERAGE]
     return {x for x in wanted if split == "test" or own.cells[*own.rows[0], x]}
 
@@ -143,7 +143,7 @@ def conflicts() -> tuple[Conflict, ...]:
 @cache
 def disputed(source: str, name: str) -> frozenset[tuple[str, str, str]]:
     """The cells of a table, by block, configuration, column, that contradict others; either side of a conflict."""
-    own, found = page(name, source), set()
+    own, found = table(name, source), set()
     for x in conflicts():
         column = x.task.removeprefix(own.task).strip() if own.task else x.task
         if (x.source, x.table) == (source, name):
@@ -165,7 +165,7 @@ def _read(name: str) -> list[list[str]]:
 
 
 @cache
-def _page(source: str, name: str) -> Page:
+def _page(source: str, name: str) -> PublishedTable:
     entry = _index()["tables"][source][name]
     head, *body = _read(f"{source}-{name}.csv")
     at = head.index("configuration") + 1
@@ -185,4 +185,4 @@ def _page(source: str, name: str) -> Page:
             found += [Number(source, name, block, configuration, task, language, *value) for value in values]
             cells[block, configuration, column] = tuple(value for _, value in values)
     words = (entry["title"], entry["split"], own, entry.get("unread", ""))
-    return Page(source, name, *words, tuple(columns), tuple(rows), tuple(found), cells)
+    return PublishedTable(source, name, *words, tuple(columns), tuple(rows), tuple(found), cells)

@@ -17,7 +17,7 @@ from xstilts.metrics import get
 from xstilts.report.aggregate import (
     ALL_TASKS,
     ByBranch,
-    Found,
+    JoinedScores,
     choose,
     complete,
     in_no_mean,
@@ -40,7 +40,7 @@ UNLABELLED, BOUND = "‡", "§"
 class Rule:
     """How a run is selected: by which scores, from which branches."""
 
-    said: str
+    description: str
     mark: str = ""
     english: bool = False
     """By the language that the task is trained on alone, not by the mean over all."""
@@ -60,12 +60,12 @@ RULES: dict[RuleName, Rule] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedRun:
     """A score of the run that a rule selects for a task, or a mean of them over tasks.
 
     `branch` and `seed` say which run. The seed is None for a run that serves every seed, and for the baseline, whose
     score is the median over its runs; both are empty in means over tasks. It was selected by `selected_by`, the main
-    metric's value on the split `selected_on`; `reused` says that the score that is told is made of the same ones.
+    metric's value on the split `selected_on`; `reused` says that the score that is scored is made of the same ones.
     `score` is the mean over `count` languages of `split`, or over so many tasks.
     """
 
@@ -87,11 +87,11 @@ class Selection:
     """The selected runs of a study."""
 
     study: Study
-    choices: tuple[Choice, ...]
+    choices: tuple[SelectedRun, ...]
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each task the languages that are in no mean."""
 
-    def of(self, rule: str) -> dict[str, Choice]:
+    def of(self, rule: str) -> dict[str, SelectedRun]:
         """The choice of a rule for each task, with the score of its main metric."""
         main = {task.name: task.metric for task in self.study.targets}
         return {x.task: x for x in self.choices if x.rule == rule and main.get(x.task) == x.metric}
@@ -100,13 +100,13 @@ class Selection:
 def select(study: Study, scores: Iterable[Score]) -> Selection:
     """Select a run for each task by each rule; pure.
 
-    A run is a candidate if it has the scores that it is selected by and those that are told (test, or dev where there
+    A run is a candidate if it has the scores that it is selected by and those that are scored (test, or dev where there
     is no test). Of equally good ones the first in the study is taken.
     """
     return select_from(study, join(study, scores)[0])
 
 
-def select_from(study: Study, found: Found) -> Selection:
+def select_from(study: Study, found: JoinedScores) -> Selection:
     """As `select`, with rows that are joined already."""
     choices = [choice for task in study.targets for choice in _of_task(study, task, found)]
     left_out = {task.name: in_no_mean(task, found, "test") for task in study.targets}
@@ -121,33 +121,38 @@ class _Selected(NamedTuple):
     reused: bool = False
 
 
-def _of_task(study: Study, task: StudyTask, found: Found) -> Iterator[Choice]:
+def _of_task(study: Study, task: StudyTask, found: JoinedScores) -> Iterator[SelectedRun]:
     """Each rule's choice, with its score in each metric; the baseline's median first."""
-    told = complete(choose(task, task.metric, found, "test"))
+    scored = complete(choose(task, task.metric, found, "test"))
     rows = {name: choose(task, name, found, "test") for name in task.metrics}
-    values = {name: mean_over_languages({x: rows[name][x] for x in told if x in rows[name]}) for name in task.metrics}
-    splits = {x: next(score.split for by_seed in told[x].values() for score in by_seed.values()) for x in told}
+    values = {name: mean_over_languages({x: rows[name][x] for x in scored if x in rows[name]}) for name in task.metrics}
+    splits = {x: next(score.split for by_seed in scored[x].values() for score in by_seed.values()) for x in scored}
     split = "+".join(sorted({*splits.values()}))
     for name in task.metrics:
         if study.baseline in values[name]:
             middle = median(values[name][study.baseline].values())
-            yield Choice(task.name, BASELINE, *_Selected(study.baseline, None), split, name, middle, len(told))
+            yield SelectedRun(task.name, BASELINE, *_Selected(study.baseline, None), split, name, middle, len(scored))
     for rule in RULES:
-        if run := _selected(study, task, found, RULES[rule], told, splits):
+        if run := _selected(study, task, found, RULES[rule], scored, splits):
             for name in task.metrics:
                 if (score := values[name].get(run.branch, {}).get(run.seed)) is not None:
-                    yield Choice(task.name, rule, *run, split, name, score, len(told))
+                    yield SelectedRun(task.name, rule, *run, split, name, score, len(scored))
 
 
 def _selected(
-    study: Study, task: StudyTask, found: Found, rule: Rule, told: Mapping[str, ByBranch], splits: Mapping[str, str]
+    study: Study,
+    task: StudyTask,
+    found: JoinedScores,
+    rule: Rule,
+    scored: Mapping[str, ByBranch],
+    splits: Mapping[str, str],
 ) -> _Selected | None:
-    """The run that a rule selects among those with scores to be told, if it has anything to go by."""
+    """The run that a rule selects among those with scores to be scored, if it has anything to go by."""
     dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
-    seen, on = (told, "test") if rule.oracle or not dev else (dev, "dev")
+    seen, on = (scored, "test") if rule.oracle or not dev else (dev, "dev")
     if rule.english:
         seen = {x: rows for x, rows in seen.items() if x == task.train_language}
-    values, runs = mean_over_languages(complete(seen)), {run for rows in told.values() for run in runs_of(rows)}
+    values, runs = mean_over_languages(complete(seen)), {run for rows in scored.values() for run in runs_of(rows)}
     barred = () if rule.baseline else study.baseline_branches
     candidates = {
         branch: by_seed
@@ -165,7 +170,7 @@ def _selected(
     return _Selected(branch, seed, on, candidates[branch][seed], reused=any(splits.get(x) == on for x in seen))
 
 
-def _over_tasks(selection: Selection) -> Iterator[Choice]:
+def _over_tasks(selection: Selection) -> Iterator[SelectedRun]:
     """The mean over all tasks of each rule that has them all; and over those that every rule has, if they are fewer."""
     by_rule = {rule: chosen for rule in (BASELINE, *RULES) if (chosen := selection.of(rule))}
     if not all(get(task.metric).percent for task in selection.study.targets):
@@ -178,8 +183,8 @@ def _over_tasks(selection: Selection) -> Iterator[Choice]:
                 yield _mean(name, rule, [chosen[task] for task in over])
 
 
-def _mean(name: str, rule: str, parts: Sequence[Choice]) -> Choice:
+def _mean(name: str, rule: str, parts: Sequence[SelectedRun]) -> SelectedRun:
     reused = any(part.reused for part in parts)
     split, metric = ("+".join(sorted(words)) for words in ({x.split for x in parts}, {x.metric for x in parts}))
     nobody = _Selected("", None, reused=reused)
-    return Choice(name, rule, *nobody, split, metric, fmean(x.score for x in parts), len(parts))
+    return SelectedRun(name, rule, *nobody, split, metric, fmean(x.score for x in parts), len(parts))

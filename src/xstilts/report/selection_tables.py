@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from xstilts.metrics import get
-from xstilts.render.table import Document, Entry, Table
+from xstilts.render.table import Document, Table, TableCell
 from xstilts.report.aggregate import ALL_TASKS
-from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, Choice, Selection
+from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection
 from xstilts.report.study_tables import in_no_mean, short_names
 
 _REUSED = "†"
@@ -21,7 +21,7 @@ def document(selection: Selection) -> Document:
         "lines": [asdict(choice) for choice in selection.choices],
     }
     shown = [_scores(selection), _runs(selection)] if selection.choices else []
-    return Document(shown, _legend(selection), Choice, selection.choices, facts)
+    return Document(shown, _legend(selection), SelectedRun, selection.choices, facts)
 
 
 def _rules(selection: Selection) -> list[str]:
@@ -47,20 +47,22 @@ def _scores(selection: Selection) -> Table:
     return Table(title, "selected by", heads, tuple(lines.items()), summaries=means)
 
 
-def _entry(choice: Choice | None, base: float | None) -> Entry:
+def _entry(choice: SelectedRun | None, base: float | None) -> TableCell:
     if choice is None:
-        return Entry()
+        return TableCell()
     gain = "" if base is None or choice.rule == BASELINE else f"{choice.score - base:+z.1f}"
-    return Entry(f"{choice.score:.1f}", gain=gain, mark=_REUSED if choice.reused and choice.rule != "oracle" else "")
+    return TableCell(
+        f"{choice.score:.1f}", gain=gain, mark=_REUSED if choice.reused and choice.rule != "oracle" else ""
+    )
 
 
 def _runs(selection: Selection) -> Table:
     names, chosen = short_names(selection.study.branches), {rule: selection.of(rule) for rule in RULES}
 
-    def called(choice: Choice | None) -> Entry:
+    def called(choice: SelectedRun | None) -> TableCell:
         if choice is None:
-            return Entry()
-        return Entry(names[choice.branch] + ("" if choice.seed is None else f", {choice.seed}"))
+            return TableCell()
+        return TableCell(names[choice.branch] + ("" if choice.seed is None else f", {choice.seed}"))
 
     tasks = [task.name for task in selection.study.targets if any(task.name in x for x in chosen.values())]
     lines = [(task, tuple(called(x.get(task)) for x in chosen.values())) for task in tasks]
@@ -74,7 +76,7 @@ def _legend(selection: Selection) -> list[str]:
     labels = {x.task for x in choices}
     explained = [
         (f"baseline: '{study.baseline}', median over its runs, nothing selected", study.baseline is not None),
-        *((f"{rule}: {RULES[rule].said}", True) for rule in RULES),
+        *((f"{rule}: {RULES[rule].description}", True) for rule in RULES),
         ("each but oracle: the branch with the best median over the seeds, then the best of its runs", True),
         (f"{UNLABELLED} not zero-shot: takes labels of the target languages", True),
         (f"{BOUND} an upper bound, no result", True),

@@ -152,14 +152,14 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
     return done
 
 
-class _Sheet(NamedTuple):
+class _ExampleParts(NamedTuple):
     """What a step answered in a language: a fingerprint of the questions, and what each answer adds to the score."""
 
-    asked: bytes
+    fingerprint: bytes
     parts_NK: Array
 
 
-class _Found(NamedTuple):
+class _TestResult(NamedTuple):
     """What goes into a `Comparison` under these names."""
 
     paired: int | None = None
@@ -170,7 +170,7 @@ class _Found(NamedTuple):
 
 
 class _Paired(NamedTuple):
-    """A branch beside the baseline in a language: what was seen, and differences in the bootstrap samples."""
+    """A branch beside the baseline in a language: what was observed, and differences in the bootstrap samples."""
 
     pair: Pair
     change_BS: Array
@@ -178,16 +178,16 @@ class _Paired(NamedTuple):
 
 def _tests(
     study: Study, task: StudyTask, shown: Shown, whole: Sequence[str], predictions: Predictions, untested: Untested
-) -> dict[tuple[str, str], _Found]:
+) -> dict[tuple[str, str], _TestResult]:
     """Difference, interval and p of each branch in each language, and of their means."""
     if not any(map(study.baseline_of, study.branches)):
         return {}
     score = metrics.get(task.metric).combine
-    sheets = _sheets(task, shown, predictions)
+    parts = _all_parts(task, shown, predictions)
     paired: dict[tuple[str, str], _Paired] = {}
     for language, by_branch in shown.items():
-        said = f"{task.name} {language}"
-        paired |= _pair(study, language, by_branch, sheets, score, said, untested)
+        label = f"{task.name} {language}"
+        paired |= _pair(study, language, by_branch, parts, score, label, untested)
     family = sum(language in shown for _, language in paired)
     result = {at: _test([found], score, family) for at, found in paired.items()}
     for branch in study.branches:
@@ -197,23 +197,23 @@ def _tests(
     return result
 
 
-def _sheets(task: StudyTask, shown: Shown, predictions: Predictions) -> dict[tuple[str, str], _Sheet | None]:
+def _all_parts(task: StudyTask, shown: Shown, predictions: Predictions) -> dict[tuple[str, str], _ExampleParts | None]:
     """By step and language; None where a split has no labels, or the predictions do not give the step's score."""
     wanted: dict[str, dict[str, Score]] = defaultdict(dict)
     for language, by_branch in shown.items():
         for score in (score for by_seed in by_branch.values() for score in by_seed.values()):
             wanted[score.step][language] = score
-    sheets: dict[tuple[str, str], _Sheet | None] = {}
+    parts: dict[tuple[str, str], _ExampleParts | None] = {}
     for step, by_language in wanted.items():
         rows: dict[str, list[Prediction]] = defaultdict(list)
         for row in predictions(step):
             if row.language in by_language and (row.task, row.split) == (task.name, by_language[row.language].split):
                 rows[row.language].append(row)
-        sheets |= {(step, x): _sheet(rows[x], score) for x, score in by_language.items()}
-    return sheets
+        parts |= {(step, x): _example_parts(rows[x], score) for x, score in by_language.items()}
+    return parts
 
 
-def _sheet(rows: Sequence[Prediction], score: Score) -> _Sheet | None:
+def _example_parts(rows: Sequence[Prediction], score: Score) -> _ExampleParts | None:
     if not rows or any(row.reference is None for row in rows):
         return None
     metric = metrics.get(score.metric)
@@ -225,13 +225,13 @@ def _sheet(rows: Sequence[Prediction], score: Score) -> _Sheet | None:
         return None
     if not isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) or not isfinite(again):
         return None
-    asked = repr([(row.index, row.reference) for row in rows])
-    return _Sheet(blake2b(asked.encode("utf-8", "surrogatepass")).digest(), parts_NK)
+    questions = repr([(row.index, row.reference) for row in rows])
+    return _ExampleParts(blake2b(questions.encode("utf-8", "surrogatepass")).digest(), parts_NK)
 
 
 def _pair(
-    study: Study, language: str, by_branch: ByBranch, sheets: Mapping[tuple[str, str], _Sheet | None],
-    score: Measure, said: str, untested: Untested,
+    study: Study, language: str, by_branch: ByBranch, parts: Mapping[tuple[str, str], _ExampleParts | None],
+    score: Measure, label: str, untested: Untested,
 ) -> dict[tuple[str, str], _Paired]:  # fmt: skip
     """Branches that can be compared with the baseline in a language; for the others, why not."""
     pairs = {
@@ -240,18 +240,18 @@ def _pair(
         if branch in by_branch and (baseline := study.baseline_of(branch)) is not None
     }
     steps = dict.fromkeys(row.step for seeds in pairs.values() for both in seeds for row in both)
-    found = {step: sheet for step in steps if (sheet := sheets[step, language]) is not None}
-    if len({sheet.asked for sheet in found.values()}) > 1:
-        untested["the runs were not asked the same questions"][said] = None
+    found = {step: found_parts for step in steps if (found_parts := parts[step, language]) is not None}
+    if len({found_parts.fingerprint for found_parts in found.values()}) > 1:
+        untested["the runs were not asked the same questions"][label] = None
         return {}
     for branch, seeds in [*pairs.items()]:
         if not seeds or not all(row.step in found for both in seeds for row in both):
             why = "predictions do not give the score" if seeds else "no seed in common with the baseline"
-            untested[why][f"{said} ({branch})"] = None
+            untested[why][f"{label} ({branch})"] = None
             del pairs[branch]
     if not pairs:
         return {}
-    parts_RNK = np.stack([sheet.parts_NK for sheet in found.values()])
+    parts_RNK = np.stack([found_parts.parts_NK for found_parts in found.values()])
     scores_BR = resampling.bootstrap(parts_RNK, score)
     place = {step: r for r, step in enumerate(found)}
     result = {}
@@ -269,14 +269,14 @@ def _same_seeds(first: Mapping[int | None, Score], second: Mapping[int | None, S
     return [(a, b) for a, b in both if a is not None and b is not None]
 
 
-def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _Found:
+def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _TestResult:
     """Of the mean over some languages; `family` is the number of p values that will be corrected together."""
     pairs = [each.pair for each in paired]
-    seen = [score(pair.second_SNK.sum(1)) - score(pair.first_SNK.sum(1)) for pair in pairs]
+    observed = [score(pair.second_SNK.sum(1)) - score(pair.first_SNK.sum(1)) for pair in pairs]
     change_BS = np.mean([each.change_BS for each in paired], axis=0)
     if not np.isfinite(change_BS).all():
-        return _Found()
+        return _TestResult()
     low, high = resampling.interval((change_BS * resampling.seeds_drawn(change_BS.shape[1])).sum(1))
     # so many that the smallest p, times the size of the family, is half of what is marked
     p = resampling.permutation(pairs, score, max(resampling.SAMPLES, round(2 * family / ALPHA)))
-    return _Found(change_BS.shape[1], float(np.mean(seen)), low, high, p)
+    return _TestResult(change_BS.shape[1], float(np.mean(observed)), low, high, p)

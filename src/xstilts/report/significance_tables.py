@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from xstilts.analysis import resampling
 from xstilts.languages import titled
-from xstilts.render.table import MISSING, Document, Entry, Table
+from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.aggregate import MEAN
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
 from xstilts.report.study_tables import baseline, in_no_mean, short_names
@@ -37,7 +37,7 @@ def _branches(found: Significance, rows: Sequence[Comparison]) -> Table:
     names = short_names(found.study.branches)
     heads = ["median", "mean", "sd", "min", "max", "runs", "collapsed", "difference", "95 % interval", "p (Holm)"]
     lines = [
-        (names[row.branch], tuple(map(Entry, [
+        (names[row.branch], tuple(map(TableCell, [
             *(_rounded(x) for x in (row.median, row.mean, row.deviation, row.min, row.max)),
             str(row.seeds), str(len(row.collapsed)), _signed(row.difference) + row.mark, _interval(row), _p(row),
         ])))
@@ -67,10 +67,10 @@ def _languages(found: Significance, task: StudyTask, rows: Sequence[Comparison])
     )
 
 
-def _difference(row: Comparison | None) -> Entry:
+def _difference(row: Comparison | None) -> TableCell:
     if row is None or row.difference is None:
-        return Entry()
-    return Entry(_signed(row.difference), _interval(row), _p(row), mark=row.mark)
+        return TableCell()
+    return TableCell(_signed(row.difference), _interval(row), _p(row), mark=row.mark)
 
 
 def _rounded(value: float | None) -> str:

@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from xstilts import metrics
 from xstilts.languages import titled
-from xstilts.render.table import MISSING, Document, Entry, Table
-from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Line, Report
+from xstilts.render.table import MISSING, Document, Table, TableCell
+from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine
 from xstilts.study.index import Cell, Study, StudyTask
 
 COLLAPSED = "§"
@@ -18,7 +18,7 @@ MANY = 4
 """Tasks of a mixture beyond which its branch has a short name in tables."""
 
 
-def tables(report: Report) -> list[Table]:
+def tables(report: Summary) -> list[Table]:
     """The tables that the report's layout asks for; tasks without any score have none of their own."""
     result = []
     if "overview" in report.layout.views and report.study.targets:
@@ -28,7 +28,7 @@ def tables(report: Report) -> list[Table]:
     return result
 
 
-def legend(report: Report, shown: Sequence[Table]) -> list[str]:
+def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
     """What the marks in these tables mean, what is missing, what to know before believing a number; one line each."""
     study, split = report.study, report.layout.split
     numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
@@ -72,11 +72,11 @@ def baseline(study: Study) -> str:
     return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
 
 
-def _lines_of(report: Report, task: StudyTask) -> list[Line]:
+def _lines_of(report: Summary, task: StudyTask) -> list[SummaryLine]:
     return [line for line in report.lines if line.task == task.name and line.metric == task.metric]
 
 
-def _overview(report: Report) -> Table:
+def _overview(report: Summary) -> Table:
     study, split = report.study, report.layout.split
     columns, heads = [], []
     for task in study.targets:
@@ -94,9 +94,9 @@ def _overview(report: Report) -> Table:
     return Table(title, corner, tuple(heads), rows)
 
 
-def _languages(report: Report, task: StudyTask) -> Table:
+def _languages(report: Summary, task: StudyTask) -> Table:
     study, left_out = report.study, report.left_out.get(task.name, ())
-    by_language: dict[str, dict[str, Line]] = defaultdict(dict)
+    by_language: dict[str, dict[str, SummaryLine]] = defaultdict(dict)
     for line in _lines_of(report, task):
         by_language[line.language][line.branch] = line
     languages = _scored(report, task)
@@ -116,22 +116,22 @@ def _languages(report: Report, task: StudyTask) -> Table:
     return Table(title, "language", heads, tuple(rows), summaries=len(means))
 
 
-def _entries(lines: Iterable[Line | None]) -> tuple[Entry, ...]:
+def _entries(lines: Iterable[SummaryLine | None]) -> tuple[TableCell, ...]:
     """Round lines that stand to be compared; what is equal as shown is equally good."""
     some = list(lines)
     values = [line.median for line in some if line]
     best = f"{(max if _higher_is_better(some) else min)(values):.1f}" if len(values) > 1 else ""
-    return tuple(_entry(line, best) if line else Entry() for line in some)
+    return tuple(_entry(line, best) if line else TableCell() for line in some)
 
 
-def _entry(line: Line, best: str) -> Entry:
+def _entry(line: SummaryLine, best: str) -> TableCell:
     value = f"{line.median:.1f}"
     spread = f"±{(line.max - line.min) / 2:.1f}" if line.seeds > 1 else ""
     gain = "" if line.gain is None else f"{line.gain:+z.1f}"
-    return Entry(value, spread, gain, value == best, COLLAPSED if line.collapsed else "")
+    return TableCell(value, spread, gain, value == best, COLLAPSED if line.collapsed else "")
 
 
-def _higher_is_better(lines: Iterable[Line | None]) -> bool:
+def _higher_is_better(lines: Iterable[SummaryLine | None]) -> bool:
     # means over tasks are made only of percentages, all of which are better when higher
     return all(line.task == ALL_TASKS or metrics.get(line.metric).higher_is_better for line in lines if line)
 
@@ -140,7 +140,7 @@ def _unit(name: str) -> str:
     return name + ("" if metrics.get(name).higher_is_better else " ↓")
 
 
-def _median_over(report: Report) -> str:
+def _median_over(report: Summary) -> str:
     runs = max((line.seeds for line in report.lines), default=1)
     return f", median over {runs} seeds" if runs > 1 else ""
 
@@ -149,13 +149,13 @@ def _other(split: str) -> str:
     return "test" if split == "dev" else "dev"
 
 
-def _scored(report: Report, task: StudyTask) -> tuple[str, ...]:
+def _scored(report: Summary, task: StudyTask) -> tuple[str, ...]:
     """Languages that have a score at all, in the task's order."""
     found = {line.language for line in _lines_of(report, task)}
     return tuple(language for language in task.languages if language in found)
 
 
-def _others(report: Report, task: StudyTask) -> tuple[str, ...]:
+def _others(report: Summary, task: StudyTask) -> tuple[str, ...]:
     """Languages that show the other split."""
     found = {line.language for line in _lines_of(report, task) if line.split != report.layout.split}
     return tuple(language for language in task.languages if language in found)
@@ -177,12 +177,12 @@ def lacking(study: Study, missing: Iterable[Cell]) -> str:
     names, whole = short_names(study.branches), _runs(study.cells)
     tasks: dict[str, list[str]] = defaultdict(list)
     for task, branches in lost.items():
-        told = []
+        runs = []
         for branch, seeds in branches.items():
             some = f" (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})" if seeds != whole[task][branch] else ""
-            told.append(names[branch] + some)
-        tasks["all" if branches == whole[task] else ", ".join(told)].append(task)
-    return "; ".join(f"{', '.join(named)}: {told}" for told, named in tasks.items())
+            runs.append(names[branch] + some)
+        tasks["all" if branches == whole[task] else ", ".join(runs)].append(task)
+    return "; ".join(f"{', '.join(named)}: {runs}" for runs, named in tasks.items())
 
 
 def _runs(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:
@@ -204,9 +204,9 @@ def _ends(mixture: str) -> str:
     return mixture if len(parts) <= MANY else f"{parts[0]}+{len(parts) - 2} more+{parts[-1]}"
 
 
-def _collapsed(report: Report) -> str:
+def _collapsed(report: Summary) -> str:
     """Tasks, their branches, how many runs: `xnli: none 2 of 3 runs (seeds 1, 3)`."""
-    said = []
+    by_task = []
     names = short_names(report.study.branches)
     for task in report.study.targets:
         runs = [
@@ -215,8 +215,8 @@ def _collapsed(report: Report) -> str:
             if line.language == task.train_language and line.collapsed
         ]
         if runs:
-            said.append(f"{task.name}: {', '.join(runs)}")
-    return "; ".join(said)
+            by_task.append(f"{task.name}: {', '.join(runs)}")
+    return "; ".join(by_task)
 
 
 def _seeds(seeds: Sequence[int | None]) -> str:
@@ -228,7 +228,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _size(report: Report, task: StudyTask) -> str:
+def _size(report: Summary, task: StudyTask) -> str:
     lines = [line for line in _lines_of(report, task) if line.language in task.languages]
     least, most = min(line.n for line in lines), max(line.n for line in lines)
     count = len(set(_scored(report, task)) - set(report.left_out.get(task.name, ())))
@@ -236,7 +236,7 @@ def _size(report: Report, task: StudyTask) -> str:
     return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
 
 
-def document(report: Report) -> Document:
+def document(report: Summary) -> Document:
     """A report's tables with their legend, and its lines with all digits for programs."""
     study, shown = report.study, tables(report)
     facts = {
@@ -247,4 +247,4 @@ def document(report: Report) -> Document:
         "left_out": report.left_out,
         "notes": report.notes,
     }
-    return Document(shown, legend(report, shown), Line, report.lines, facts)
+    return Document(shown, legend(report, shown), SummaryLine, report.lines, facts)
