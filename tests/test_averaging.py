@@ -248,7 +248,7 @@ def test_an_average_without_one_of_its_runs_is_left_out(averaged: Files) -> None
     averaged.edit("recipe.yaml", "lr: 1e-3", "lr: 1e38")
     averaged.edit("recipe.yaml", "steps: 6", "steps: 60")
     said = averaged.run()
-    assert said.code == 2 and "2 steps failed; 10 steps that build on them were left out" in said.err
+    assert said.code == 2 and "2 steps failed; 10 steps that depend on them were skipped" in said.err
     assert "error: target: mine, seed 2: " in said.err
 
 

@@ -35,10 +35,10 @@ def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[.
     tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
     features = folders(two, "features")
     said = xstilts("gc", "--out", two.out)
-    assert (said.code, said.out) == (0, "nothing to remove: all is needed by tiny, more\n")
+    assert (said.code, said.out) == (0, "nothing to remove: everything is needed by tiny, more\n")
     listed = xstilts("gc", "--out", two.out, "--forget", "more")
     assert {line.split()[0] for line in listed.out.splitlines() if "MB  " in line} == more - tiny
-    assert "nothing was removed: that takes --yes" in listed.out and folders(two, "steps") == tiny | more
+    assert "nothing was removed: add --yes to remove it" in listed.out and folders(two, "steps") == tiny | more
     table = two.call("report", two.out, "--recipe", "tiny").out
     assert xstilts("gc", "--out", two.out, "--recipe", "tiny", "--yes").out.endswith("removed\n")
     assert folders(two, "steps") == tiny and folders(two, "recipes") == {"tiny.json"}
@@ -87,7 +87,7 @@ def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
     del old["steps"]
     path.write_text(json.dumps(old), encoding="utf-8")
     said = study.call("gc", "--out", study.out)
-    assert said.out == "nothing to remove: all is needed by tiny\n", "what has begun tells what it starts from"
+    assert said.out == "nothing to remove: everything is needed by tiny\n", "what has begun tells what it starts from"
     shutil.rmtree(next(study.out.glob("steps/*/scores.jsonl")).parent)
     said = study.call("gc", "--out", study.out)
     assert said.code == 2 and "did not list the steps it needs (run it again, or --forget tiny)" in said.err

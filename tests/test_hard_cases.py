@@ -316,7 +316,7 @@ def test_an_interrupt_says_how_to_go_on(study: Files) -> None:
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=300)
     assert running.returncode == 130
-    assert err.endswith("interrupted; the same command goes on where this one stopped\n") and "Traceback" not in err
+    assert err.endswith("interrupted; run the same command again to continue\n") and "Traceback" not in err
 
 
 def test_output_that_cannot_be_written() -> None:

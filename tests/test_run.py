@@ -123,7 +123,7 @@ def test_a_report_before_anything_is_scored(study: Files) -> None:
     assert study.run().code == 0
     for path in study.out.glob("steps/*/scores.jsonl"):
         (path.parent / "done.json").unlink()
-    assert study.call("report", study.out).out == "tiny: nothing is scored yet; done: 1 of 3 steps\n"
+    assert study.call("report", study.out).out == "tiny: no scores yet; done: 1 of 3 steps\n"
     assert study.call("report", study.out, "--format", "csv").out.count("\n") == 1
 
 
@@ -209,7 +209,7 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
     assert (said.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
     table = study.call("plan", study.folder / "recipe.yaml").out
     assert all(step["id"] in table for step in plan["steps"]) and "1 trainings (0 equal ones folded)" in table
-    assert study.call("check", study.folder / "recipe.yaml").out.endswith("nothing wrong; 1 trainings, 3 evaluations\n")
+    assert study.call("check", study.folder / "recipe.yaml").out.endswith("no mistakes; 1 trainings, 3 evaluations\n")
     assert study.run().code == 0
     assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}
 

@@ -127,7 +127,7 @@ def test_an_interrupt_ends_the_workers_too(several: Files) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in err
-    assert err.endswith("interrupted; the same command goes on where this one stopped\n")
+    assert err.endswith("interrupted; run the same command again to continue\n")
     assert len(left) == 2 and all(map(gone, left))
     assert [*several.out.glob("steps/*/checkpoint.pt")] and not [*several.out.glob("claims/*")]
 
@@ -183,7 +183,7 @@ def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: p
     said = study.run("--workers", 2)
     assert said.code == 2
     assert said.err.count("its worker was killed by signal 9; the step is tried again") == 1
-    assert "error: 1 steps failed; 1 steps that build on them were left out\n" in said.err
+    assert "error: 1 steps failed; 1 steps that depend on them were skipped\n" in said.err
     assert "error: target: mine, seed 1: its worker was killed by signal 9, and so did the one before" in said.err
 
 

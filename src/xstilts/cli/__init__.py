@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""The command line: parses arguments, calls the library, prints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 output not written, 2 the user's mistake, 130 interrupted."""
-    _streams()
+    _set_up_streams()
     try:
         try:
             app()
@@ -38,8 +38,8 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         _interrupted()
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer has turned the interrupt into this
+    except SystemExit as error:
+        if error.code == INTERRUPTED:  # typer turns an interrupt into this
             _interrupted()
         raise
     except OSError as error:
@@ -52,15 +52,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def _streams() -> None:
-    """Write UTF-8 whatever the locale, and to nowhere where a stream is closed."""
+def _set_up_streams() -> None:
+    """Write UTF-8 in every locale, and nowhere if a stream is closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for good)
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)
         elif isinstance(getattr(sys, name), io.TextIOWrapper):
             getattr(sys, name).reconfigure(encoding="utf-8")
 
 
 def _interrupted() -> NoReturn:
-    sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
+    sys.stderr.write("interrupted; run the same command again to continue\n")
     sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""What the commands share: options, and how things are printed."""
+"""Options that several commands share, and how they print."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ RecipeArgument = Annotated[
     ),
 ]
 ScaleOption = Annotated[
-    str, typer.Option("--scale", help="`full`, or one of the recipe's own, such as `mini`.", metavar="NAME")
+    str, typer.Option("--scale", help="`full`, or one of the recipe's `scales`, such as `mini`.", metavar="NAME")
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="XSTILTS_DATA", help="The folder with the data sets.", metavar="DIR")
 ]
-UseOption = Annotated[list[Path] | None, typer.Option(help="YAML files with tasks of one's own.")]
+UseOption = Annotated[list[Path] | None, typer.Option(help="YAML files with your own tasks.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def say(text: str) -> None:
-    """Print a text, which ends with a line end."""
+    """Print a text, with a line end."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def as_document(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print one JSON document."""
     say(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def console() -> Any:
-    """Where tables are drawn."""
+    """The console that tables are printed on."""
     from rich.console import Console
 
-    # what users have named is no markup
+    # names that users choose may hold brackets, which are no markup here
     return Console(
         highlight=False, markup=False, emoji=False, width=screen()["width"], soft_wrap=not sys.stdout.isatty()
     )
 
 
 def screen() -> dict[str, Any]:
-    """How wide tables may be, and whether in colour."""
+    """The width of tables, and whether they have colours."""
     terminal = sys.stdout.isatty()
     return {"width": shutil.get_terminal_size().columns if terminal else 100, "colour": terminal}

@@ -1,4 +1,4 @@
-"""The command that ranks intermediate tasks for a target."""
+"""The command that ranks intermediate tasks for a target task."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from xstilts.cli.common import DataOption, JsonOption, UseOption, as_document, say, screen
+from xstilts.cli.common import DataOption, JsonOption, UseOption, print_json, say, screen
 
 app = typer.Typer()
 
 
-class _Several(TyperCommand):
+class _ListOption(TyperCommand):
     """Lets `--among` take all words up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -28,10 +28,10 @@ class _Several(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
-@app.command(cls=_Several)
+@app.command(cls=_ListOption)
 def rank(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Tasks, or groups; with --run by default all of the study.",
+        list[str] | None, typer.Argument(help="Tasks or groups; with --run by default all of the study.",
                                          metavar="[TARGET]...")
     ] = None,
     among: Annotated[
@@ -45,14 +45,14 @@ def rank(
     data: DataOption = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="A run folder: its intermediate encoders are looked at too, and its gains.", metavar="DIR"),
+        typer.Option(help="A run folder: also measures its intermediate encoders, and shows its gains.", metavar="DIR"),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Which recipe of the run folder; the newest by default.")] = None,
-    limit: Annotated[int, typer.Option(help="Examples of a task that are looked at, at most.", min=10)] = 1000,
+    limit: Annotated[int, typer.Option(help="Examples per task that are read, at most.", min=10)] = 1000,
     as_json: JsonOption = False,
     use: UseOption = None,
 ) -> None:  # fmt: skip
-    """Estimate which intermediate task may help a target, before training any; with a run folder, say how well."""
+    """Estimate which intermediate task may help a target, before any training; with --run, check the estimate."""
     from xstilts.rank.ranking import rank as make
     from xstilts.rank.request import RankRequest
     from xstilts.rank.tables import legend, tables
@@ -62,6 +62,6 @@ def rank(
     request = RankRequest(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
     made = make(request, Progress().say)
     if as_json:
-        as_document(made.to_json())
+        print_json(made.to_json())
     else:
         say(draw(tables(made), [*made.notes, *legend(made)], **screen()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, ScaleOption, as_document, console, say, screen
+from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, ScaleOption, console, print_json, say, screen
 from xstilts.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-LISTED = 100
-"""Steps beyond which a plan does not list them."""
-MANY = 4
-"""Tasks beyond which a run shows the overview only, not a table for each."""
+MAX_LISTED = 100
+"""`plan` lists the steps of a plan up to so many."""
+MAX_TABLES = 4
+"""`run` shows a table for each task up to so many, else only the overview."""
 
 
 @app.command()
 def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
-    """Say everything that is wrong with a recipe."""
+    """Check a recipe and show all its mistakes."""
     from xstilts.study.load import read
     from xstilts.study.plan import plan as lay_out
 
     made = lay_out(*read(recipe, scale))
-    say(f"{recipe}: nothing wrong; {made.trainings} trainings, {made.evaluations} evaluations")
+    say(f"{recipe}: no mistakes; {made.trainings} trainings, {made.evaluations} evaluations")
     for note in made.notes:
         say(note)
 
@@ -40,14 +40,16 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
 def plan(
     recipe: RecipeArgument,
     scale: ScaleOption = "full",
-    out: Annotated[Path, typer.Option(help="The run folder, for what is done there.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The run folder, to mark the steps that are done.")] = Path("runs"),
     data: DataOption = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Measure a few updates of each kind, to say hours.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Measure a few updates to estimate the hours.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the steps of a recipe, what is done of it, what is not there, and what disk it takes.
+    """Show the steps of a recipe, which of them are done, which data are missing, and how much disk it takes.
 
-    Needs neither data nor weights, but with --probe, which says how long it takes on this machine.
+    Needs neither data nor weights, except with --probe, which estimates the time on this machine.
     """
     from rich.table import Table
 
@@ -57,16 +59,16 @@ def plan(
     from xstilts.study.plan import plan as lay_out
 
     made = lay_out(*read(recipe, scale))
-    store = existing(out) if (out / MARK).is_file() else None  # plans need no run folder
+    store = existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
     done = [id for id in made.steps if store.state(id).has_results] if store else []
     absent, disks = made.absent(data), disk_usage.estimate(made, data)
     hours = _hours(made, data) if probe else None
     if as_json:
         known = [one.to_json() for one in disks]
         more = {"done": done, "absent": absent, "disk": known[0] if len(known) == 1 else known}
-        as_document(made.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
+        print_json(made.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
         return
-    if len(made.steps) <= LISTED:
+    if len(made.steps) <= MAX_LISTED:
         table = Table("step", "from", "seed", "what")
         for step in made.steps.values():
             origin = " ".join(step.parents) or step.encoder
@@ -101,34 +103,43 @@ def _hours(made: Any, data: Path | None) -> Any:
 def run(
     recipe: RecipeArgument,
     scale: ScaleOption = "full",
-    out: Annotated[Path, typer.Option(help="The run folder; what is done there is not done again.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The run folder; steps done there are not repeated.")] = Path(
+        "runs"
+    ),
     data: DataOption = None,
     checkpoint: Annotated[
         float,
-        typer.Option(help="Minutes of a training that a kill loses at most.", min=0, metavar="MINUTES"),
+        typer.Option(
+            help="Minutes that a killed training loses at most.", min=0, metavar="MINUTES"
+        ),
     ] = 10,
     tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a batch that are computed at once; less takes less memory.", min=1)
+        int | None, typer.Option(help="Tokens that go through the encoder at once; fewer take less memory.", min=1)
     ] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the trainings' forward pass.")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Train with torch.compile.")
+    ] = False,
     runner: Annotated[
-        Literal["local", "ray"], typer.Option(help="Where the steps are done: on this machine, or on a cluster.")
+        Literal["local", "ray"], typer.Option(help="Where the steps run: on this machine, or on a Ray cluster.")
     ] = "local",
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Steps at once, each with a GPU or its share of the cores; 1, with ray all there is room for.", min=1
+            help="Steps at once, each with a GPU or its share of the cores; default 1, with ray all that fit.",
+            min=1,
         ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster; without it, ray starts one here.", metavar="HOST:PORT"),
+        typer.Option(
+            envvar="RAY_ADDRESS", help="A Ray cluster; by default Ray starts one here.", metavar="HOST:PORT"
+        ),
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(help="With ray, of each worker: 1, a part of one such as 0.5, or 0.", min=0, max=1)
+        float | None, typer.Option(help="GPUs of each Ray worker: 1, a part such as 0.5, or 0.", min=0, max=1)
     ] = None,
 ) -> None:
-    """Do a recipe, or what is left of it, and show the table."""
+    """Run a recipe, or the rest of it, and show the table."""
     from xstilts.study.load import read
     from xstilts.study.plan import plan as lay_out
     from xstilts.utils.progress import Progress, second
@@ -146,13 +157,13 @@ def run(
         outcome = do(made, out, data, Progress(), resources, workers or 1)
     if second():
         return
-    many = len(made.study().tasks) > MANY
+    many = len(made.study().tasks) > MAX_TABLES
     _report(out, made.recipe.name, "overview" if many else "default")
     if many:
         say(f"every language: xstilts report {out} --layout languages")
     if outcome.failed:
         lines = [f"{made.steps[id].name}: {why}" for id, why in outcome.failed.items()]
-        after = f"; {len(outcome.skipped)} steps that build on them were left out" if outcome.skipped else ""
+        after = f"; {len(outcome.skipped)} steps that depend on them were skipped" if outcome.skipped else ""
         raise UserError("\n".join([f"{len(lines)} steps failed{after}", *lines]))
 
 
@@ -171,11 +182,11 @@ def gc(
         list[str] | None, typer.Option(help="Keep only what this recipe needs; may be given several times.")
     ] = None,
     forget: Annotated[
-        list[str] | None, typer.Option(help="A recipe whose results may go; may be given several times.")
+        list[str] | None, typer.Option(help="A recipe whose results may be removed; may be given several times.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
 ) -> None:
-    """List what a run folder holds that none of its recipes needs, and remove it with --yes."""
+    """List what no recipe of a run folder needs, and remove it with --yes."""
     from xstilts.store import prune
     from xstilts.store.run_folder import alone, existing
     from xstilts.study.disk_usage import format_bytes
@@ -185,24 +196,24 @@ def gc(
         for step in found.steps:
             say(f"{step.name}  {format_bytes(step.bytes):>8}  {step.title}".rstrip())
         if not found.steps and not found.features and not found.forgotten:
-            say(f"nothing to remove: all is needed by {', '.join(found.kept)}")
+            say(f"nothing to remove: everything is needed by {', '.join(found.kept)}")
             return
         what = f"{len(found.steps)} steps and {len(found.features)} sets of features, {format_bytes(found.bytes)}"
         say(f"{what}, not needed by {', '.join(found.kept) or 'any recipe'}")
         if found.forgotten:
             say(f"recipes to be forgotten: {', '.join(found.forgotten)}")
-        asks = sys.stdin.isatty() and sys.stdout.isatty()
-        if yes or (asks and typer.confirm("remove this?")):
+        interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        if yes or (interactive and typer.confirm("remove this?")):
             prune.remove(store, found)
             say("removed")
         else:
-            say("nothing was removed" + ("" if asks else ": that takes --yes"))
+            say("nothing was removed" + ("" if interactive else ": add --yes to remove it"))
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
-    recipe: Annotated[str | None, typer.Option(help="Which recipe's results; the newest by default.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="The recipe; by default the newest.")] = None,
     layout: Annotated[
         str,
         typer.Option(
@@ -211,7 +222,7 @@ def report(
         ),
     ] = "default",
     beside: Annotated[
-        Literal["paper"] | None, typer.Option(help="Put the published numbers beside ours, and the differences.")
+        Literal["paper"] | None, typer.Option(help="Put the published numbers beside ours, with the differences.")
     ] = None,
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
     to: Annotated[
@@ -220,14 +231,14 @@ def report(
     ] = None,
     select: Annotated[
         Literal["paper", "dev", "english-dev"] | None,
-        typer.Option(help="The rule by which the format `submission` fills its folder `best`; `paper` by default."),
+        typer.Option(help="How the format `submission` selects runs for its folder `best`; `paper` by default."),
     ] = None,
 ) -> None:
-    """Show the results of a run folder; the layout `benchmark` shows test scores, the others dev where there is one.
+    """Show the results of a run folder: dev scores if a task has them; `benchmark` shows test scores.
 
     `selection` shows which runs are selected for each task, `significance` whether branches differ from the baseline.
-    The paper's tables are filled with the numbers that there are; what a study has not, its tables leave out.
-    The format `submission` writes the predictions of the test split as the leaderboard wants them, and the labels.
+    The paper's tables show the numbers that the study has and leave out the others.
+    The format `submission` writes test predictions and labels as files for the leaderboard.
     """
     if format == "submission":
         for option, is_given in (("--layout", layout != "default"), ("--beside", beside is not None)):
@@ -253,7 +264,7 @@ def _report(
     scores = store.scores(study)
     if not scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
-        say(f"{study.name}: nothing is scored yet; done: {done} of {len(study.steps)} steps")
+        say(f"{study.name}: no scores yet; done: {done} of {len(study.steps)} steps")
     elif layout == "significance":
         from xstilts.report.significance import compare  # numpy from here on
         from xstilts.report.significance_tables import document as tested

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from xstilts.cli.common import DataOption, JsonOption, UseOption, as_document, console, say, screen
+from xstilts.cli.common import DataOption, JsonOption, UseOption, console, print_json, say, screen
 from xstilts.errors import UserError
 
 app = typer.Typer()
-data_app = typer.Typer(no_args_is_help=True, help="Check the data there are, or fetch them.")
+data_app = typer.Typer(no_args_is_help=True, help="Check the data on this machine, or fetch them.")
 app.add_typer(data_app, name="data")
 
 
@@ -26,13 +26,13 @@ def score(
     ] = "xtreme",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a folder in the leaderboard's layout as the official evaluation does."""
+    """Score a folder in the leaderboard's layout as the official code does."""
     from xstilts.leaderboard import score as scoring
     from xstilts.report import draw
 
     scored = scoring.score(predictions, labels, scoring.benchmark(benchmark), benchmark)
     if as_json:
-        as_document(scored.to_json())
+        print_json(scored.to_json())
         sys.stderr.write("".join(f"{line}\n" for line in scored.warnings()))
     else:
         say(draw(scoring.tables(scored), scored.warnings(), **screen()))
@@ -40,14 +40,14 @@ def score(
 
 @app.command()
 def tasks(as_json: JsonOption = False, data: DataOption = None) -> None:
-    """List the tasks there are."""
+    """List all tasks."""
     from rich.table import Table
 
     from xstilts.data.availability import describe, summary
 
     rows = describe(data)
     if as_json:
-        as_document(rows)
+        print_json(rows)
         return
     table = Table("task", "format", "main metric", "languages", "train", "dev", "test")
     for row in rows:
@@ -55,22 +55,22 @@ def tasks(as_json: JsonOption = False, data: DataOption = None) -> None:
     console().print(table)
     say("\n".join(f"{row['task']}: {row['note']}" for row in rows if row["note"]))
     if data is None:
-        say("\ngive --data DIR to see what of the data is there; --json says where each file is looked for")
+        say("\nadd --data DIR to see which data are there; --json shows where each file is looked for")
 
 
 @app.command()
 def show(
     task: Annotated[str, typer.Argument(help="A task.")],
-    language: Annotated[str, typer.Argument(help="A language of it.", metavar="LANG")],
-    index: Annotated[int, typer.Argument(help="Which example, from 0.", min=0)],
+    language: Annotated[str, typer.Argument(help="One of its languages.", metavar="LANG")],
+    index: Annotated[int, typer.Argument(help="The number of the example, from 0.", min=0)],
     split: Annotated[Literal["train", "dev", "test"] | None, typer.Option()] = None,
     data: DataOption = None,
     encoder: Annotated[
-        str | None, typer.Option(help="An encoder, for its pieces; a step of a run folder also predicts.")
+        str | None, typer.Option(help="An encoder, to show its tokens; a step of a run folder also predicts.")
     ] = None,
     use: UseOption = None,
 ) -> None:
-    """Follow one row: row, example, pieces, targets, and the prediction of a trained step."""
+    """Show one row at every stage: row, example, tokens, targets, and the prediction of a trained step."""
     from xstilts.predict.show import lines
 
     for line in lines(task, language, index, split=split, data=data, encoder=encoder, use=use or []):
@@ -80,7 +80,7 @@ def show(
 @data_app.command("check")
 def check_data(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks, or groups of them; all by default.", metavar="[TASK]...")
+        list[str] | None, typer.Argument(help="Tasks or groups; all by default.", metavar="[TASK]...")
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -95,7 +95,7 @@ def check_data(
 
     rows = check.check(check.chosen(names or [], use or []), folder(data), Progress().say)
     if as_json:
-        as_document([row.to_json() for row in rows])
+        print_json([row.to_json() for row in rows])
     else:
         table = Table("task", "split", "languages", "examples", "labels")
         table.add_column("where", overflow="fold")
@@ -110,11 +110,11 @@ def check_data(
 
 @data_app.command("fetch")
 def fetch_data(
-    names: Annotated[list[str], typer.Argument(help="Tasks, or groups of them.", metavar="TASK...")],
+    names: Annotated[list[str], typer.Argument(help="Tasks or groups.", metavar="TASK...")],
     data: DataOption = None,
     use: UseOption = None,
 ) -> None:
-    """Download what is not there from the Hugging Face Hub; other commands then find it in the Hub's local cache."""
+    """Download missing data from the Hugging Face Hub to its local cache, where other commands find them."""
     from xstilts.data import check, fetch
     from xstilts.data.availability import folder
     from xstilts.utils.progress import Progress
@@ -136,14 +136,16 @@ def corpus(
             help="A dump (.xml.bz2), Parquet, JSON Lines or text; {lang} is the code. The Hub's Wikipedia by default.",
         ),
     ] = None,
-    snapshot: Annotated[str | None, typer.Option(help="Which of the Hub's copies of Wikipedia.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Sentences of a language at most, drawn at random.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawing.", min=0)] = 1,
+    snapshot: Annotated[str | None, typer.Option(help="Which of the Hub's snapshots of Wikipedia.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Sentences per language at most, sampled at random.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0)] = 1,
     workers: Annotated[
         int, typer.Option(help="Processes that read a dump's markup; the number of cores by default.", min=1)
     ] = os.cpu_count() or 1,
 ) -> None:
-    """Make raw text for masked language modelling, a file each language; what was made of the same stays."""
+    """Make raw text for masked language modelling, one file per language; files of the same input are kept."""
     from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, Wish, build, chosen
     from xstilts.utils.progress import Progress
 
