@@ -42,9 +42,7 @@ def plan(
     scale: ScaleOption = "full",
     out: Annotated[Path, typer.Option(help="The run folder, to mark the steps that are done.")] = Path("runs"),
     data: DataOption = None,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Measure a few updates to estimate the hours.")
-    ] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Measure a few updates to estimate the hours.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the steps of a recipe, which of them are done, which data are missing, and how much disk it takes.
@@ -103,22 +101,16 @@ def _hours(made: Any, data: Path | None) -> Any:
 def run(
     recipe: RecipeArgument,
     scale: ScaleOption = "full",
-    out: Annotated[Path, typer.Option(help="The run folder; steps done there are not repeated.")] = Path(
-        "runs"
-    ),
+    out: Annotated[Path, typer.Option(help="The run folder; steps done there are not repeated.")] = Path("runs"),
     data: DataOption = None,
     checkpoint: Annotated[
         float,
-        typer.Option(
-            help="Minutes that a killed training loses at most.", min=0, metavar="MINUTES"
-        ),
+        typer.Option(help="Minutes that a killed training loses at most.", min=0, metavar="MINUTES"),
     ] = 10,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens that go through the encoder at once; fewer take less memory.", min=1)
     ] = None,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="Train with torch.compile.")
-    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
     runner: Annotated[
         Literal["local", "ray"], typer.Option(help="Where the steps run: on this machine, or on a Ray cluster.")
     ] = "local",
@@ -131,9 +123,7 @@ def run(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS", help="A Ray cluster; by default Ray starts one here.", metavar="HOST:PORT"
-        ),
+        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster; by default Ray starts one here.", metavar="HOST:PORT"),
     ] = None,
     gpus: Annotated[
         float | None, typer.Option(help="GPUs of each Ray worker: 1, a part such as 0.5, or 0.", min=0, max=1)

@@ -137,9 +137,7 @@ def corpus(
         ),
     ] = None,
     snapshot: Annotated[str | None, typer.Option(help="Which of the Hub's snapshots of Wikipedia.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Sentences per language at most, sampled at random.", min=1)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Sentences per language at most, sampled at random.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0)] = 1,
     workers: Annotated[
         int, typer.Option(help="Processes that read a dump's markup; the number of cores by default.", min=1)
