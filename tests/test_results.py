@@ -16,7 +16,7 @@ from xstilts.utils.files import write_atomic
 def test_rows_come_back_as_they_were_written(tmp_path):
     scores = [
         Score("xnli", "sw", "test", "accuracy", 70.125, 5010, "eval-1", "tiny", 3),
-        Score("text", "qaa", "dev", "perplexity", float("inf"), 7, "eval-2", "tiny", None, note="untrained"),
+        Score("text", "qaa", "dev", "perplexity", float("inf"), 7, "eval-2", "tiny", None),
     ]
     write_rows(tmp_path / "deep" / "scores.jsonl", scores)
     assert read_rows(tmp_path / "deep" / "scores.jsonl", Score) == scores

@@ -132,22 +132,17 @@ JoinedScores: TypeAlias = dict[tuple[str, str, str, str], ByBranch]
 
 
 def join(study: Study, scores: Iterable[Score]) -> tuple[JoinedScores, tuple[str, ...]]:
-    """Rows that belong to a study's cells, by what they are of; and what rows and tasks say of themselves."""
+    """The score rows of a study's cells, by task, metric, language and split, and the notes of its tasks."""
     cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in study.cells:
         cells[cell.step, cell.task].append(cell)
     found: JoinedScores = defaultdict(dict)
-    notes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)  # languages of each note, in order
     for score in scores:
         for cell in cells.get((score.step, score.task), ()):
             if score.seed in (None, cell.seed):
                 by_branch = found[score.task, score.metric, score.language, score.split]
                 by_branch.setdefault(cell.branch, {})[score.seed] = score
-                if score.note:
-                    notes[score.task, score.note][score.language] = None
-    of_tasks = [f"{task.name}: {task.note}" for task in study.tasks if task.note]
-    of_rows = [f"{task} ({', '.join(languages)}): {note}" for (task, note), languages in notes.items()]
-    return found, (*of_tasks, *of_rows)
+    return found, tuple(f"{task.name}: {task.note}" for task in study.tasks if task.note)
 
 
 def choose(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:

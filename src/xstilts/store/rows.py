@@ -51,8 +51,6 @@ class Score:
     step: str
     encoder: str
     seed: int | None
-    note: str = ""
-    """What a reader must know before believing the number."""
     chance: FiniteFloat | None = None
     """What the best answer that looks at nothing gets (see `Format.blind`); None where that is not told."""
 

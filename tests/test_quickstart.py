@@ -1,0 +1,71 @@
+"""The quickstart: its step ids are pinned exactly, its table in README within a tolerance.
+
+A change of an id makes every run folder repeat that step. If it is meant, print the new ids with
+    python -c "from xstilts.study import load, plan; print(*plan.plan(*load.read('quickstart')).steps)"
+The table is renewed with `xstilts run quickstart`, whose output README and the docs then quote.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Said
+from xstilts.study.index import Study
+from xstilts.study.load import read
+from xstilts.study.plan import plan
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+IDS = """
+a8b62ec93852 0d38ee86f7c4 59aa17d5f863 54dad820e31e 8acfdb62ae89 2485aa12c377 9e0700589744 820607e52e01 fb2c5df69a93
+674125c755d4 be6b95d6a94f b52aa1889e01 ee1ba175a171 100bea6fb536 b68c90e80f43 897790dab121 af4df7484e68 3ccd86841aba
+68bf7c903ca1 2b8bd7b82a20 08d30a3f0c35 c5daf0c35ebb d578296515eb b15d78f1004c 43a24d42c199 9fe8c5fe550c c614e661d745
+58acba6b5df4 165869b33277 7b96ed4ac9c8 785747096372 2f9ef3278724 d8734d109377 772867c22fe8 b409b4875540 53ac74296c94
+e2751d84ecd6 ad16c9ce4964 9b90c3b1451a 1068af191fe7 249f720349c4 e67f6eb8c2b2 35e247413b72 b2e2301b37bf 14a7aa898a34
+6ded29598f02 3daf37e117f5 cec4533f44d7 69eb12c72859 83b1fd4f1cbb 88ab7e0d6e04 f089609646fa 881db98ab605 3e341894eb02
+abc984a988c1 230e72777330 76766d5b3d44 172b1b557cb7 591dfa40c8d9 de0cf44be949 180b5e945425 09b6ffd800b7
+"""
+MEAN_TOLERANCE, TASK_TOLERANCE = 3.0, 10.0
+"""Points between README's table and another machine's, which rounds differently: of the mean over tasks, of a task."""
+ROW = re.compile(r"^([a-z- ]+?)†? +([a-z0-9_]+) +(\d+\.\d)(?: ±\d+\.\d)? +(\d+\.\d)(?: ±\d+\.\d)? ([+-]\d+\.\d)$", re.M)
+"""A row of the table: task, metric, the score of each of two branches, the gain."""
+
+
+def numbers(text: str) -> dict[tuple[str, str], list[float]]:
+    """The numbers of a table, by its tasks and metrics, in order."""
+    return {(task, metric): [float(one) for one in rest] for task, metric, *rest in ROW.findall(text)}
+
+
+def quoted() -> str:
+    """The table in README."""
+    return README.partition("<!-- quickstart: begin -->")[2].partition("<!-- quickstart: end -->")[0]
+
+
+def study() -> Study:
+    return plan(*read("quickstart")).study()
+
+
+def test_the_ids_of_the_quickstarts_steps_stay_the_same() -> None:
+    assert list(plan(*read("quickstart")).steps) == IDS.split()
+
+
+def test_readmes_table_has_the_rows_and_columns_of_the_study() -> None:
+    lines = quoted().strip().splitlines()
+    targets = study().targets
+    assert lines[1] == f"quickstart: mean over languages, dev, median over {len(study().seeds)} seeds"
+    assert lines[2].split() == ["new", *study().branches]
+    assert list(numbers(quoted())) == [*((task.name, task.metric) for task in targets), ("all tasks", "mean")]
+    dagger = {line.partition("†")[0] for line in lines if re.match(r"[a-z-]+†", line)}
+    assert dagger == {task.name for task in targets if "dev" not in read("quickstart")[1][task.name].data}
+
+
+@pytest.mark.slow
+def test_the_quickstart_gives_readmes_table(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+    said = xstilts("run", "quickstart", "--out", tmp_path / "runs")
+    assert said.code == 0
+    expected, found = numbers(quoted()), numbers(said.out)
+    assert found.keys() == expected.keys()
+    for (task, metric), values in expected.items():
+        tolerance = MEAN_TOLERANCE if task == "all tasks" else TASK_TOLERANCE
+        assert found[task, metric][:2] == pytest.approx(values[:2], abs=tolerance), task
