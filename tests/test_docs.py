@@ -103,17 +103,18 @@ def test_the_yaml_of_a_page_has_no_mistake(
     assert len(recipes) == {"README.md": 1, "docs/recipes.md": 5}.get(page, 0)
 
 
-def test_the_rows_of_the_page_are_those_of_its_tasks(
-    written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., Said]
+@pytest.mark.parametrize(("page", "files"), [("README.md", 1), ("docs/recipes.md", 13)])
+def test_the_rows_of_a_page_are_those_of_its_tasks(
+    page: str, files: int, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., Said]
 ) -> None:
-    written("docs/recipes.md")
+    written(page)
     mine = tmp_path / "mine.yaml"
     tasks = from_yaml(mine, TASKS)
     said = xstilts("data", "check", *tasks, "--use", mine, "--json")
     assert (said.code, said.err) == (0, "")
     rows = [row for row in json.loads(said.out) if row["found"]]
-    shown = {tmp_path / name for name, _, _ in blocks("docs/recipes.md") if name}
-    assert len(shown) == 13
+    shown = {tmp_path / name for name, _, _ in blocks(page) if name}
+    assert len(shown) == files
     assert {Path(file["path"]) for row in rows for file in row["files"]} == shown
     assert {row["task"] for row in rows} == tasks.keys()
     for row in rows:
