@@ -93,7 +93,7 @@ def tiny(encoder_folder: Path) -> Any:
 
 
 @dataclass(frozen=True)
-class Said:
+class CliResult:
     """What a call of the command line came to."""
 
     code: int
@@ -102,19 +102,19 @@ class Said:
 
 
 @pytest.fixture
-def xstilts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def xstilts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., CliResult]:
     """Call the command line in this process."""
     from xstilts import cli
 
     monkeypatch.delenv("XSTILTS_DATA", raising=False)
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["xstilts", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return Said(int(ended.value.code or 0), said.out, said.err)
+        result = capsys.readouterr()
+        return CliResult(int(ended.value.code or 0), result.out, result.err)
 
     return call
 
@@ -123,10 +123,10 @@ def without_torch(*arguments: object) -> str:
     """What the command line prints in a process of its own, which must not load torch or the like."""
     code = f"import sys; sys.argv[1:] = {list(map(str, arguments))!r}; from xstilts.cli import main\n"
     code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
-    loaded = set(said.stderr.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    loaded = set(result.stderr.split())
     assert "xstilts.cli" in loaded and not {"torch", "transformers", "tokenizers"} & loaded
-    return said.stdout
+    return result.stdout
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Files:
     """A study on files of its own: sentence pairs in English and German to be trained, and translations to be found."""
 
     folder: Path
-    call: Callable[..., Said]
+    call: Callable[..., CliResult]
 
     @property
     def out(self) -> Path:
@@ -150,20 +150,20 @@ class Files:
         assert old in text
         self.write(name, text.replace(old, new, 1))
 
-    def run(self, *more: object) -> Said:
+    def run(self, *more: object) -> CliResult:
         return self.call("run", self.folder / "recipe.yaml", "--out", self.out, *more)
 
     def refused(self, *pieces: str, lines: int = 1) -> None:
         """A run says all of `pieces`, in so many lines, and has written nothing."""
-        said = self.run()
-        assert said.code == 2
-        assert [piece for piece in pieces if piece not in said.err] == [], said.err
-        assert (said.err.count("error: "), said.err.count("\n")) == (lines, lines), said.err
+        result = self.run()
+        assert result.code == 2
+        assert [piece for piece in pieces if piece not in result.err] == [], result.err
+        assert (result.err.count("error: "), result.err.count("\n")) == (lines, lines), result.err
         assert not self.out.exists()
 
 
 @pytest.fixture
-def study(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., Said]) -> Files:
+def study(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., CliResult]) -> Files:
     """The study: a task without training is scored, then one is trained with one seed and scored in two languages."""
     files = Files(tmp_path, xstilts)
     files.write("recipe.yaml", RECIPE.replace("ENCODER", str(encoder_folder)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conftest import Files, Said
+from conftest import CliResult, Files
 
 WRONG = {
     "misspelt field": ("recipe.yaml", "steps: 2", "stpes: 2", ["recipe.yaml:5: settings.stpes", "mean 'steps'?"]),
@@ -49,8 +49,8 @@ def test_an_empty_recipe(study: Files) -> None:
 
 
 def test_a_misspelt_shipped_recipe(study: Files) -> None:
-    said = study.call("run", "quickstrat", "--out", study.out)
-    assert (said.code, said.err) == (2, "error: no recipe 'quickstrat' (did you mean 'quickstart'?)\n")
+    result = study.call("run", "quickstrat", "--out", study.out)
+    assert (result.code, result.err) == (2, "error: no recipe 'quickstrat' (did you mean 'quickstart'?)\n")
 
 
 def test_all_mistakes_of_a_recipe_at_once(study: Files) -> None:
@@ -69,20 +69,25 @@ def test_all_mistakes_of_data_and_encoder_at_once(study: Files) -> None:
 
 def test_a_missing_file_names_every_place(study: Files) -> None:
     (study.folder / "train-en.tsv").rename(study.folder / "train-eng.tsv")
-    said = study.run("--data", study.folder / "data")
-    assert (said.code, said.err.count("\n")) == (2, 1)
+    result = study.run("--data", study.folder / "data")
+    assert (result.code, result.err.count("\n")) == (2, 1)
     for place in ("train-en.tsv", "data/train-en.tsv", "train-eng.tsv"):
-        assert f"{study.folder}/{place}" in said.err
+        assert f"{study.folder}/{place}" in result.err
     assert not study.out.exists()
 
 
 def test_a_missing_language_is_skipped_only_if_the_recipe_says_so(study: Files) -> None:
     study.edit("tasks.yaml", "[en, de]", "[en, de, sw]")
-    said = study.run()
-    assert said.code == 2 and "no data for 'sw'" in said.err and "dev-sw.tsv" in said.err and "test-sw.tsv" in said.err
+    result = study.run()
+    assert (
+        result.code == 2
+        and "no data for 'sw'" in result.err
+        and "dev-sw.tsv" in result.err
+        and "test-sw.tsv" in result.err
+    )
     study.edit("recipe.yaml", "seeds: [1]", "missing: skip\nseeds: [1]")
-    said = study.run()
-    assert said.code == 0 and "left out, for there are no files: mine en test, mine sw\n" in said.err
+    result = study.run()
+    assert result.code == 0 and "left out, for there are no files: mine en test, mine sw\n" in result.err
 
 
 ROWS = {
@@ -105,21 +110,21 @@ def test_a_mistake_in_the_training_data(study: Files, name: str) -> None:
 
 def test_a_scored_split_may_lack_labels(study: Files) -> None:
     study.write("test-de.tsv", "eins\tzwei\n")
-    said = study.run()
-    assert said.code == 0 and "mine de test: this split has no labels; predicted, not scored" in said.err
+    result = study.run()
+    assert result.code == 0 and "mine de test: this split has no labels; predicted, not scored" in result.err
 
 
 def test_a_split_that_is_not_there_is_told(study: Files) -> None:
     (study.folder / "test-de.tsv").unlink()
-    said = study.run()
-    assert said.code == 0 and "left out, for there are no files: mine en test, mine de test\n" in said.err
+    result = study.run()
+    assert result.code == 0 and "left out, for there are no files: mine en test, mine de test\n" in result.err
 
 
 def test_what_is_odd_about_dev_examples_is_told_once(study: Files) -> None:
     study.edit("tasks.yaml", 'dev: "dev-{lang}.tsv"', 'dev: {path: "dev-{lang}.tsv", broken: replace}')
     study.write("dev-en.tsv", b"one\xff\ttwo\tneutral\n")
-    said = study.run()
-    assert said.code == 0 and said.err.count("dev-en.tsv:1: is not UTF-8") == 1
+    result = study.run()
+    assert result.code == 0 and result.err.count("dev-en.tsv:1: is not UTF-8") == 1
 
 
 def test_sides_of_a_translation_differ(study: Files) -> None:
@@ -207,33 +212,33 @@ def test_an_out_folder_that_is_not_ours(study: Files, mark: str | None) -> None:
     study.write("out/letter.txt", "dear ...")
     if mark:
         study.write("out/store.json", mark)
-    said = study.run()
+    result = study.run()
     expected = {
         None: "is not a run folder of xstilts",
         "not json": "cannot be read",
         '{"version": 1}': "was made by an earlier version of xstilts (its format is 1, this one reads 2) "
         "(use another --out, or the version of xstilts that made it)",
     }.get(mark, "was made by another version of xstilts (its format is 99")
-    assert (said.code, said.err.count("\n")) == (2, 1) and expected in said.err
+    assert (result.code, result.err.count("\n")) == (2, 1) and expected in result.err
     assert len(list(study.out.iterdir())) == 1 + bool(mark)
 
 
 @pytest.mark.parametrize("place", ["tasks.yaml/out", "/proc/out"])
 def test_an_out_folder_that_cannot_be_written(study: Files, place: str) -> None:
-    said = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / place)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "cannot be written" in said.err and "choose another --out" in said.err
+    result = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / place)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "cannot be written" in result.err and "choose another --out" in result.err
 
 
 def test_a_report_of_a_folder_that_is_none(study: Files) -> None:
     (study.folder / "oot").mkdir()  # no run folder
     study.out.mkdir()
     study.write("out/store.json", "{}")
-    said = study.call("report", study.folder / "uot")
-    assert (said.code, said.err) == (2, f"error: {study.folder}/uot: no such run folder (did you mean 'out'?)\n")
+    result = study.call("report", study.folder / "uot")
+    assert (result.code, result.err) == (2, f"error: {study.folder}/uot: no such run folder (did you mean 'out'?)\n")
 
 
-def run_on_a_small_disk(study: Files, kilobytes: int) -> Said:
+def run_on_a_small_disk(study: Files, kilobytes: int) -> CliResult:
     """Run where no file can be larger than this, which looks the same as a disk without room for it."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
@@ -245,8 +250,8 @@ def run_on_a_small_disk(study: Files, kilobytes: int) -> Said:
 
 @pytest.mark.parametrize("kilobytes", [1, 2, 3, 5, 8, 12, 20, 30, 40])
 def test_a_full_disk_stops_a_run_that_can_go_on(study: Files, kilobytes: int) -> None:
-    said = run_on_a_small_disk(study, kilobytes)
-    assert said.code == 2 and "the disk is full" in said.err and "finished steps are kept" in said.err
+    result = run_on_a_small_disk(study, kilobytes)
+    assert result.code == 2 and "the disk is full" in result.err and "finished steps are kept" in result.err
     done = {path: path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json")}
     assert study.run().code == 0
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
@@ -257,8 +262,8 @@ def test_a_full_disk_while_the_tokenizer_is_saved(study: Files, broken: Path) ->
     tokenizer = json.loads((broken / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "x" * 60_000}, "content": ""}
     study.write("broken/tokenizer.json", json.dumps(tokenizer))
-    said = run_on_a_small_disk(study, 56)
-    assert said.code == 2 and "the disk is full" in said.err
+    result = run_on_a_small_disk(study, 56)
+    assert result.code == 2 and "the disk is full" in result.err
     assert study.run().code == 0
 
 
@@ -269,8 +274,8 @@ def test_a_damaged_head_is_not_called_a_full_disk(study: Files) -> None:
     for step in study.out.glob("steps/*"):
         if json.loads((step / "step.json").read_text())["title"] == "score mine":
             (step / "done.json").unlink()
-    said = study.run()
-    assert said.code == 2 and str(head) in said.err and "full" not in said.err
+    result = study.run()
+    assert result.code == 2 and str(head) in result.err and "full" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -282,11 +287,11 @@ def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, look_every: 
     study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[], [mine]], settings: {lr: 1e38}}\n")
     study.edit("recipe.yaml", "steps: 2", "steps: 4")
     for _ in range(2):  # the second run tries the failed step again, and no other
-        said = study.run()
-        assert said.code == 2
-        assert re.search(rf"{what} of 4 \(try a lower lr", said.err)
-        assert "error: 1 steps failed; " in said.err
-    assert said.err.startswith("3 of 7 steps are done already\n[1/4] middle: mine, seed 1\n")
+        result = study.run()
+        assert result.code == 2
+        assert re.search(rf"{what} of 4 \(try a lower lr", result.err)
+        assert "error: 1 steps failed; " in result.err
+    assert result.err.startswith("3 of 7 steps are done already\n[1/4] middle: mine, seed 1\n")
     assert len(list(study.out.glob("steps/*/done.json"))) == 3
 
 
@@ -294,9 +299,9 @@ def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None
     study.edit("recipe.yaml", "steps: 2", "stpes: 2")
     command = [sys.executable, "-m", "xstilts.cli", "check", study.folder / "recipe.yaml"]
     command[1:3] = ["-c", "from xstilts.cli import main; main()"]
-    said = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith("error: ") and said.stderr.count("\n") == 1
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
 def test_an_unknown_option_is_the_users_mistake(study: Files) -> None:

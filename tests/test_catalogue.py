@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Said
+from conftest import CliResult
 from xstilts import tasks as tasks_wing
 from xstilts.data.availability import describe
 from xstilts.data.examples import locate
@@ -218,11 +218,11 @@ def test_a_task_of_ones_own_has_its_own_languages_only(tmp_path: Path) -> None:
         own(tmp_path, "twice: {like: udpos, more_languages: [en]}")
 
 
-def test_the_added_languages_are_looked_for_and_shown(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_added_languages_are_looked_for_and_shown(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "udpos").mkdir()
     (tmp_path / "udpos/test-lt.tsv").write_text("namas\tNOUN\n", encoding="utf-8")
-    said = xstilts("show", "udpos", "lt", 0, "--split", "test", "--data", tmp_path)
-    assert said.code == 0 and "namas" in said.out
+    result = xstilts("show", "udpos", "lt", 0, "--split", "test", "--data", tmp_path)
+    assert result.code == 0 and "namas" in result.out
     (row,) = (row for row in describe(tmp_path) if row["task"] == "udpos")
     assert row["found"]["test"] == ["lt"] and "lt" in row["more_languages"]
     assert "has no dev data in 'gu'" in xstilts("show", "udpos", "gu", 0, "--data", tmp_path).err

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span, Tag
 from xstilts.formats.base import Format, Row
 from xstilts.metrics import at_chance
@@ -119,7 +119,7 @@ text: {like: play-text, languages: [en], train_languages: [en], data: {train: "p
 
 
 def test_a_training_that_wrecks_the_encoder_is_told_and_one_that_does_not_is_not(
-    tmp_path: Path, xstilts: Callable[..., Said]
+    tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     (tmp_path / "tasks.yaml").write_text(TEXT)
     (tmp_path / "fate.yaml").write_text(FATE)

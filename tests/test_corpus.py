@@ -22,7 +22,7 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import constants
 
-from conftest import Said, without_torch
+from conftest import CliResult, without_torch
 from xstilts.corpus.articles import read
 from xstilts.corpus.sentences import LONG, sentences
 from xstilts.corpus.wikitext import plain
@@ -80,7 +80,9 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_of_a_dump_the_prose_of_its_articles_is_left(dump: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_of_a_dump_the_prose_of_its_articles_is_left(
+    dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
     said = xstilts("corpus", "sw", "--from", dump, "--out", tmp_path / "out", "--workers", 1)
     assert (said.code, said.out) == (0, f"{tmp_path}/out/sw.txt: 5 sentences\n")
     last = ["Makala ya namba 7 ni fupi sana.", "Sentensi yake ya pili ni 7 pia."]
@@ -160,7 +162,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def test_the_hub_is_read_where_nothing_else_is_named(cache: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_hub_is_read_where_nothing_else_is_named(
+    cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
     texts = [f"Makala ya namba {i}.\n\nMarejeo\n\nSentensi hii ni ya {i}." for i in range(6)]
     hub(cache, "sw", {"id": list("abcdef"), "url": ["u"] * 6, "title": ["t"] * 6, "text": texts}, parts=2)
     hub(cache, "yo", {"id": ["a"], "url": ["u"], "title": ["t"], "text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
@@ -172,7 +176,7 @@ def test_the_hub_is_read_where_nothing_else_is_named(cache: Path, tmp_path: Path
 
 
 def test_what_the_hub_does_not_give_is_named_and_the_others_are_made(
-    cache: Path, tmp_path: Path, xstilts: Callable[..., Said]
+    cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     hub(cache, "yo", {"text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
     hub(cache, "ta", {"id": ["a"], "body": ["b"]})
@@ -186,7 +190,7 @@ def test_what_the_hub_does_not_give_is_named_and_the_others_are_made(
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.en", "a.txt.gz", "a.txt.bz2", "a.txt.xz", "a.jsonl", "a.ndjson.xz"])
-def test_text_is_a_paragraph_a_line_packed_or_not(name: str, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_text_is_a_paragraph_a_line_packed_or_not(name: str, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     paragraphs = ["It is late now. Go home at once.", "", "x", "This is the end."]
     objects = "".join(json.dumps({"id": 1, "text": one}) + "\n" for one in paragraphs)
     whole = (objects if "json" in name else "\n".join(paragraphs)).encode()
@@ -196,7 +200,7 @@ def test_text_is_a_paragraph_a_line_packed_or_not(name: str, tmp_path: Path, xst
     assert lines(tmp_path / "en.txt") == ["It is late now.", "Go home at once.", "This is the end."]
 
 
-def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for code in ("sw", "yo"):
         (tmp_path / f"{code}.raw").write_text(f"Makala ya {code} ni fupi.\n")
     said = xstilts("corpus", "sw", "yo", "--from", tmp_path / "{lang}.raw", "--out", tmp_path / "mlm_text")
@@ -206,7 +210,7 @@ def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts
     assert [row["examples"] for row in json.loads(told.out)] == [1, 1]
 
 
-def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     many = [page(NAIROBI)] + [article(i) for i in range(12_000)]
     dump.write_bytes(bz2.compress((HEAD + "".join(many) + "</mediawiki>").encode()))
     assert len(list(read(str(dump)))) > 2
@@ -218,7 +222,7 @@ def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilt
     assert (tmp_path / "1/sw.txt").read_bytes() == (tmp_path / "2/sw.txt").read_bytes()
 
 
-def test_a_limit_draws_from_the_whole_file_alike_for_a_seed(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_limit_draws_from_the_whole_file_alike_for_a_seed(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     every = [f"This is sentence number {i}." for i in range(1000)]
     (tmp_path / "a.txt").write_text("\n".join(every))
 
@@ -239,7 +243,7 @@ def test_a_limit_draws_from_the_whole_file_alike_for_a_seed(tmp_path: Path, xsti
 
 
 def test_what_is_finished_is_done_again_only_if_source_or_settings_differ(
-    tmp_path: Path, xstilts: Callable[..., Said]
+    tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     source, out = tmp_path / "a.txt", tmp_path / "out"
     source.write_text("It is late now.\nIt is not late.\n")
@@ -261,7 +265,7 @@ def test_what_is_finished_is_done_again_only_if_source_or_settings_differ(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for the run's processes in /proc")
-def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "sw.xml").write_text(HEAD + article(1) + "</mediawiki>")
     (tmp_path / "yo.xml").write_text(HEAD + "".join(map(article, range(150_000))) + "</mediawiki>")
     command = ["corpus", "sw", "yo", "--from", f"{tmp_path}/{{lang}}.xml", "--out", f"{tmp_path}/out", "--workers", "2"]
@@ -287,7 +291,7 @@ def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts
 
 
 @pytest.mark.parametrize("name", ["en.txt", "en.json"])
-def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     (tmp_path / name).write_text("my own")
     said = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
@@ -295,7 +299,7 @@ def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xst
     assert (tmp_path / name).read_text() == "my own"
 
 
-def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     assert xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path).code == 0
     (tmp_path / "link.txt").symlink_to(tmp_path / "en.txt")
@@ -304,21 +308,21 @@ def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., S
     assert lines(tmp_path / "en.txt") == ["It is late now."]
 
 
-def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     twice = ["--from", tmp_path / "a.txt", "--from", f"{tmp_path}/./a.txt"]
     assert xstilts("corpus", "en", *twice, "--out", tmp_path).code == 0
     assert lines(tmp_path / "en.txt") == ["It is late now."]
 
 
-def test_a_pipe_is_refused(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_pipe_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     os.mkfifo(tmp_path / "pipe")
     said = xstilts("corpus", "en", "--from", tmp_path / "pipe", "--out", tmp_path)
     assert said.code == 2 and "pipe: is a pipe or the like, which is read only once" in said.err
 
 
 def test_a_file_system_without_locks_is_called_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., Said]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., CliResult]
 ) -> None:
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -329,7 +333,7 @@ def test_a_file_system_without_locks_is_called_so(
     assert said.code == 2 and "en.txt: this file system cannot lock files: No locks" in said.err, said.err
 
 
-def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     call = ["corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path]
     with (tmp_path / ".en.txt.part").open("wb") as other:
@@ -388,7 +392,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_one_message_and_leaves_nothing(
-    name: str, tmp_path: Path, xstilts: Callable[..., Said]
+    name: str, tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     spoil, message = BROKEN[name]
     whole = HEAD + "".join(map(article, range(3))) + "</mediawiki>"
@@ -400,7 +404,7 @@ def test_a_broken_file_is_one_message_and_leaves_nothing(
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     noise = random.Random(1)
     pages = [page(" ".join(str(noise.random()) for _ in range(200))) for _ in range(600)]
     path = tmp_path / "sw.xml.bz2"
@@ -423,7 +427,11 @@ def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstil
     ],
 )
 def test_a_mistake_on_the_command_line_is_told_before_anything_is_made(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., Said]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    xstilts: Callable[..., CliResult],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = xstilts("corpus", *arguments, "--out", "out")
@@ -431,7 +439,7 @@ def test_a_mistake_on_the_command_line_is_told_before_anything_is_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_group_stands_for_its_languages(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_group_stands_for_its_languages(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for code in XTREME:
         (tmp_path / f"{code}.txt").write_text("One two three four.\n")
     assert xstilts("corpus", "xtreme", "sw", "--from", tmp_path / "{lang}.txt", "--out", tmp_path / "out").code == 0
@@ -440,7 +448,7 @@ def test_a_group_stands_for_its_languages(tmp_path: Path, xstilts: Callable[...,
 
 @pytest.mark.parametrize("package", ["icu4py", "mwparserfromhell"])
 def test_without_the_extra_the_way_to_get_it_is_said(
-    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., Said]
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., CliResult]
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     said = xstilts("corpus", "sw", "--from", "a.txt", "--out", tmp_path)

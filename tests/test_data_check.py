@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SENTENCES, Said, without_torch
+from conftest import SENTENCES, CliResult, without_torch
 from xstilts.data import check as checking
 from xstilts.data.check import check, chosen, folded
 from xstilts.tasks import GROUPS, TASKS
@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(said: Said) -> dict[tuple[str, str], Any]:
+def rows(said: CliResult) -> dict[tuple[str, str], Any]:
     return {(row["split"], row["language"]): row for row in json.loads(said.out)}
 
 
@@ -44,7 +44,7 @@ def lines(data: Path, *names: str) -> dict[str, list[str]]:
     return {split: cells for _, split, *cells in made}
 
 
-def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., Said]) -> None:
+def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., CliResult]) -> None:
     said = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
     assert (said.code, said.err) == (0, "")
     found = rows(said)
@@ -61,7 +61,7 @@ def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., Said]) -> 
     assert f"looked for {data.parent}/dev-fr.tsv, {data}/dev-fr.tsv" in missing["missing"]
 
 
-def test_the_table_folds_languages(data: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_table_folds_languages(data: Path, xstilts: Callable[..., CliResult]) -> None:
     assert lines(data, "pairs") == {
         "train": ["0/1", "", "", ""],
         "dev": ["2/4 only de en", "3 each", "yes", "dev-{lang}.tsv"],
@@ -73,7 +73,7 @@ def test_the_table_folds_languages(data: Path, xstilts: Callable[..., Said]) -> 
     assert said.code == 0 and "3/4 not sw" in said.out
 
 
-def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "xquad").mkdir()
     for language, count in (("de", 1_190), ("el", 1_190), ("en", 2)):
         asked = [
@@ -91,7 +91,7 @@ def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Cal
     assert made["test"][1] == "1,190 each as official, en 2 of 1,190"
 
 
-def test_what_is_broken_is_said_line_by_line_and_ends_with_2(data: Path, xstilts: Callable[..., Said]) -> None:
+def test_what_is_broken_is_said_line_by_line_and_ends_with_2(data: Path, xstilts: Callable[..., CliResult]) -> None:
     (data / "dev-en.tsv").write_text("a\tb\tneutral\nc\td\tneutrl\ne\t\tneutral\n")
     said = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
     assert said.code == 2
@@ -111,7 +111,7 @@ def test_a_file_of_which_nothing_is_left_is_broken(data: Path) -> None:
     assert (row.language, row.problems) == ("en", (f"{data}/dev-en.tsv: no example is left",))
 
 
-def test_odd_examples_are_noted_and_counted(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_odd_examples_are_noted_and_counted(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     answers = (("Ulm", 0), ("Rom", 0), ("ist", 5))
     asked = [{"id": str(i), "question": "wo?", "answers": [{"text": text, "answer_start": at}]}
              for i, (text, at) in enumerate(answers)]  # fmt: skip
@@ -146,7 +146,7 @@ def test_shared_data_are_read_once(data: Path) -> None:
         assert one.files is other.files and one.examples == other.examples
 
 
-def test_unknown_tasks_are_all_named_with_the_nearest(xstilts: Callable[..., Said]) -> None:
+def test_unknown_tasks_are_all_named_with_the_nearest(xstilts: Callable[..., CliResult]) -> None:
     said = xstilts("data", "check", "xnil", "xtrem")
     assert (said.code, said.out) == (2, "")
     assert said.err.splitlines() == [
@@ -161,7 +161,7 @@ def test_names_are_tasks_or_groups_and_none_are_all_that_are_not_made_up() -> No
     assert names == TASKS.keys() - {name for name in TASKS if name.startswith("play-")}
 
 
-def test_a_data_folder_that_is_none_is_refused(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_data_folder_that_is_none_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for command in (["data", "check"], ["data", "fetch", "xnli"], ["tasks"]):
         said = xstilts(*command, "--data", tmp_path / "nowhere")
         assert (said.code, said.out) == (2, "") and "no such folder" in said.err
@@ -179,7 +179,7 @@ def test_the_check_does_not_load_torch(data: Path) -> None:
     assert len(json.loads(without_torch(*command, "--json"))) == 9
 
 
-def test_the_list_of_tasks_fits_a_hundred_columns(data: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_list_of_tasks_fits_a_hundred_columns(data: Path, xstilts: Callable[..., CliResult]) -> None:
     said = xstilts("tasks", "--data", data)
     table = [line for line in said.out.splitlines() if "│" in line]
     assert len(table) == len(TASKS)  # a line for each
@@ -187,7 +187,9 @@ def test_the_list_of_tasks_fits_a_hundred_columns(data: Path, xstilts: Callable[
     assert "xnli: trains on English MNLI" in said.out
 
 
-def test_the_json_of_the_tasks_says_where_each_file_is_looked_for(data: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_json_of_the_tasks_says_where_each_file_is_looked_for(
+    data: Path, xstilts: Callable[..., CliResult]
+) -> None:
     (data / "xquad").mkdir()
     (data / "xquad/xquad.de.json").write_text("[]")
     listed = {row["task"]: row for row in json.loads(xstilts("tasks", "--json", "--data", data).out)}

@@ -16,26 +16,26 @@ from xstilts.tasks import TASKS
 
 
 def test_a_new_encoder_has_the_parameters_that_its_shape_says(sentences: tuple[str, ...]) -> None:
-    asked = {"text": "play-text", "layers": 3, "hidden": 24, "heads": 2, "max_length": 40}
-    made = create(NewEncoder.model_validate(asked), sentences)
-    shape = NewEncoder.model_validate(asked | {"vocabulary": len(made.tokenizer)})
+    given = {"text": "play-text", "layers": 3, "hidden": 24, "heads": 2, "max_length": 40}
+    made = create(NewEncoder.model_validate(given), sentences)
+    shape = NewEncoder.model_validate(given | {"vocabulary": len(made.tokenizer)})
     recipe = Recipe.model_validate({"name": "r", "encoder": shape, "seeds": [1], "evaluate": "play-parallel",
                                     "keep": "all",
                                     "phases": [{"name": "text", "choices": [["play-text"]]}]})  # fmt: skip
-    (told,) = disk_usage.estimate(plan(recipe, TASKS), None)
-    assert told.parameters == sum(p.numel() for p in made.parameters())
-    assert (told.encoders, told.checkpoint_bytes) == (2, 32 * told.parameters)
+    (reported,) = disk_usage.estimate(plan(recipe, TASKS), None)
+    assert reported.parameters == sum(p.numel() for p in made.parameters())
+    assert (reported.encoders, reported.checkpoint_bytes) == (2, 32 * reported.parameters)
 
 
 def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: Files, encoder_folder: Path) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
-    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
-    assert said["parameters"] == sum(p.numel() for p in load(str(encoder_folder)).parameters())
+    result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
+    assert result["parameters"] == sum(p.numel() for p in load(str(encoder_folder)).parameters())
     assert study.run().code == 0
     steps = {path.parent for path in study.out.glob("steps/*/encoder")}
     left = sum(path.stat().st_size for step in steps for path in step.rglob("*") if path.is_file())
-    assert said["encoders"] == len(steps) == 2
-    assert left < said["kept_bytes"] < left + 2 * disk_usage.LOG_BYTES
+    assert result["encoders"] == len(steps) == 2
+    assert left < result["kept_bytes"] < left + 2 * disk_usage.LOG_BYTES
 
 
 def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
@@ -46,9 +46,11 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
     table = without_torch("plan", study.folder / "recipe.yaml")
     assert "\ndisk: at most 0.64 MB: 1 encoder of 0.15 MB kept, 0.49 MB for" in table, table
     study.edit("recipe.yaml", "encoder: ", 'encoder: "{data}/nowhere" #')
-    said = study.call("plan", study.folder / "recipe.yaml")
-    assert (said.code, said.err) == (0, "")
-    assert "disk: at most 36 bytes per parameter of {data}/nowhere, which is not on this machine: 1 encoder" in said.out
+    result = study.call("plan", study.folder / "recipe.yaml")
+    assert (result.code, result.err) == (0, "")
+    assert (
+        "disk: at most 36 bytes per parameter of {data}/nowhere, which is not on this machine: 1 encoder" in result.out
+    )
     numbers = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)
     assert numbers["disk"]["kept_bytes"] is None and numbers["trainings"] == 1
 
@@ -56,9 +58,9 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
 def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: some/encoder #")
     study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}")
-    said = study.call("plan", study.folder / "recipe.yaml").out
-    assert "at most 48 bytes per parameter of some/encoder" in said, said
-    assert "2 encoders kept, 4 bytes each, and 40 for" in said, said
+    result = study.call("plan", study.folder / "recipe.yaml").out
+    assert "at most 48 bytes per parameter of some/encoder" in result, result
+    assert "2 encoders kept, 4 bytes each, and 40 for" in result, result
     assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"] == {
         "encoder": "some/encoder", "encoders": 2, "temporary": 0, "parameters": None, "kept_bytes": None,
         "temporary_bytes": None, "checkpoint_bytes": None,
@@ -71,9 +73,9 @@ def test_what_stays_is_what_the_recipe_keeps(study: Files) -> None:
     study.edit("recipe.yaml", "phases:", "phases:\n  - {name: first, choices: [[], [mine]]}")
     for keep, kept, temporary in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
         study.edit("recipe.yaml", "keep: all", f"keep: {keep}")
-        said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
-        assert (said["encoders"], said["temporary"]) == (kept, temporary), keep
-        assert (said["kept_bytes"] > 0, said["temporary_bytes"] > 0) == (kept > 0, temporary > 0)
+        result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
+        assert (result["encoders"], result["temporary"]) == (kept, temporary), keep
+        assert (result["kept_bytes"] > 0, result["temporary_bytes"] > 0) == (kept > 0, temporary > 0)
         study.edit("recipe.yaml", f"keep: {keep}", "keep: all")
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.formats import FORMATS, Retrieve, Span
 from xstilts.formats.base import Format
 from xstilts.metrics import METRICS
@@ -90,7 +90,7 @@ def written(tmp_path: Path) -> Callable[[str], list[Path]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_yaml_of_a_page_has_no_mistake(
-    page: str, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., Said]
+    page: str, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     recipes = written(page)
     tasks = from_yaml(tmp_path / "mine.yaml", TASKS)
@@ -105,22 +105,22 @@ def test_the_yaml_of_a_page_has_no_mistake(
 
 @pytest.mark.parametrize(("page", "files"), [("README.md", 1), ("docs/recipes.md", 13)])
 def test_the_rows_of_a_page_are_those_of_its_tasks(
-    page: str, files: int, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., Said]
+    page: str, files: int, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     written(page)
     mine = tmp_path / "mine.yaml"
     tasks = from_yaml(mine, TASKS)
-    said = xstilts("data", "check", *tasks, "--use", mine, "--json")
-    assert (said.code, said.err) == (0, "")
-    rows = [row for row in json.loads(said.out) if row["found"]]
+    result = xstilts("data", "check", *tasks, "--use", mine, "--json")
+    assert (result.code, result.err) == (0, "")
+    rows = [row for row in json.loads(result.out) if row["found"]]
     shown = {tmp_path / name for name, _, _ in blocks(page) if name}
     assert len(shown) == files
     assert {Path(file["path"]) for row in rows for file in row["files"]} == shown
     assert {row["task"] for row in rows} == tasks.keys()
     for row in rows:
         assert row["examples"] and row["labels"] is not False and not row["problems"] and not row["notes"], row
-        told = xstilts("show", row["task"], row["language"], 0, "--split", row["split"], "--use", mine)
-        assert (told.code, told.err) == (0, ""), row
+        reported = xstilts("show", row["task"], row["language"], 0, "--split", row["split"], "--use", mine)
+        assert (reported.code, reported.err) == (0, ""), row
 
 
 @pytest.mark.parametrize("title", MODELS)

@@ -15,7 +15,7 @@ import transformers
 from tokenizers import processors
 from torch import Tensor, nn
 
-from conftest import SENTENCES, Said
+from conftest import SENTENCES, CliResult
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span, Tag
 from xstilts.formats.base import Format
 from xstilts.formats.choose import Choice
@@ -323,7 +323,7 @@ def test_of_an_encoder_decoder_the_encoder_is_taken_and_saved(name: str, tmp_pat
 
 
 def test_an_encoder_without_a_mask_head_is_refused_where_masked_text_is_scored(
-    tmp_path: Path, xstilts: Callable[..., Said]
+    tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     write("MT5", tmp_path / "hub")
     recipe = tmp_path / "recipe.yaml"

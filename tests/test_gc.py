@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Files, Said
+from conftest import CliResult, Files
 from xstilts.store import prune
 from xstilts.store.run_folder import Store, alone, opened
 
@@ -31,7 +31,7 @@ def two(study: Files) -> Files:
     return study
 
 
-def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[..., Said]) -> None:
+def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[..., CliResult]) -> None:
     tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
     features = folders(two, "features")
     said = xstilts("gc", "--out", two.out)

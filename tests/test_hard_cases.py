@@ -41,8 +41,8 @@ def test_an_evaluation_is_done_again_after_its_training(study: Files) -> None:
     before = (scored / "done.json").stat().st_mtime_ns
     shutil.rmtree(training)
     study.edit("train-en.tsv", "The cat sleeps", "The dog barks")
-    said = study.run()
-    assert said.code == 0 and "[2/2] score mine" in said.err
+    result = study.run()
+    assert result.code == 0 and "[2/2] score mine" in result.err
     assert (scored / "done.json").stat().st_mtime_ns > before
 
 
@@ -106,8 +106,8 @@ def test_a_garbled_mark_of_a_finished_step(study: Files, content: str) -> None:
     assert study.run().code == 0
     path = step(study.out, "score mine") / "done.json"
     path.write_text(content)
-    said = study.run()
-    assert (said.code, said.err) == (
+    result = study.run()
+    assert (result.code, result.err) == (
         2,
         f"error: {path}: cannot be read (delete the folder {path.parent} and run again)\n",
     )
@@ -117,8 +117,8 @@ def test_scores_that_are_gone(study: Files) -> None:
     assert study.run().code == 0
     path = step(study.out, "score mine") / "scores.jsonl"
     path.unlink()
-    said = study.call("report", study.out)
-    assert said.code == 2 and f"{path}: is gone (delete the folder {path.parent} and run again)" in said.err
+    result = study.call("report", study.out)
+    assert result.code == 2 and f"{path}: is gone (delete the folder {path.parent} and run again)" in result.err
 
 
 def test_a_mark_nested_too_deep(study: Files) -> None:
@@ -129,16 +129,18 @@ def test_a_mark_nested_too_deep(study: Files) -> None:
         ["gc", "--out", study.out],
         ["plan", study.folder / "recipe.yaml", "--out", study.out],
     ):
-        said = study.call(*command)
-        assert (said.code, said.err) == (2, f"error: {path}: cannot be read\n")
+        result = study.call(*command)
+        assert (result.code, result.err) == (2, f"error: {path}: cannot be read\n")
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]"])
 def test_a_broken_study(study: Files, content: bytes) -> None:
     assert study.run().code == 0
     path = study.write("out/recipes/tiny.json", content)
-    said = study.call("report", study.out)
-    assert said.code == 2 and f"error: {path}: this is no study" in said.err and "run the recipe again" in said.err
+    result = study.call("report", study.out)
+    assert (
+        result.code == 2 and f"error: {path}: this is no study" in result.err and "run the recipe again" in result.err
+    )
     assert study.run().code == 0
 
 
@@ -147,8 +149,10 @@ def test_a_file_where_a_folder_should_be(study: Files, name: str) -> None:
     study.out.mkdir()
     study.write("out/store.json", json.dumps({"version": VERSION}))
     study.write(f"out/{name}", "")
-    said = study.run()
-    assert said.code == 2 and said.err.splitlines()[-1].startswith("error: ") and f"{study.out}/{name}" in said.err
+    result = study.run()
+    assert (
+        result.code == 2 and result.err.splitlines()[-1].startswith("error: ") and f"{study.out}/{name}" in result.err
+    )
 
 
 def test_no_permission_is_told_with_its_place(tmp_path: Path) -> None:
@@ -161,8 +165,8 @@ def test_a_damaged_encoder_of_a_step(study: Files) -> None:
     training = step(study.out, "target: mine")
     (training / "encoder/model.safetensors").write_bytes(b"12345678")
     (step(study.out, "score mine") / "done.json").unlink()
-    said = study.run()
-    assert said.code == 2 and f"delete {training} and run again" in said.err
+    result = study.run()
+    assert result.code == 2 and f"delete {training} and run again" in result.err
 
 
 def test_a_file_that_is_new(study: Files) -> None:
@@ -172,8 +176,8 @@ def test_a_file_that_is_new(study: Files) -> None:
     study.edit("tasks.yaml", "test: ", 'stop: "dev-de.tsv", test: ')
     assert study.run().code == 0
     away.rename(study.folder / "dev-en.tsv")
-    said = study.run()
-    assert said.code == 2 and "dev-en.tsv: is new since step" in said.err
+    result = study.run()
+    assert result.code == 2 and "dev-en.tsv: is new since step" in result.err
 
 
 def test_another_recipe_of_the_same_name(study: Files) -> None:
@@ -291,8 +295,8 @@ def test_masked_text_needs_a_mask_token(study: Files, copy: Path) -> None:
     data = '{train: {path: "playground:text/dev", part: 1/2}, dev: {path: "playground:text/dev", part: 2/2}}'
     study.write("tasks.yaml", f"text: {{like: play-text, languages: [en], train_languages: [en], data: {data}}}\n")
     study.refused(f"{copy}: has no mask token, which the task 'text' needs")
-    said = study.call("show", "text", "en", 0, "--use", study.folder / "tasks.yaml", "--encoder", copy)
-    assert said.code == 0 and "prediction  none: the tokenizer has no mask token" in said.out, said.err
+    result = study.call("show", "text", "en", 0, "--use", study.folder / "tasks.yaml", "--encoder", copy)
+    assert result.code == 0 and "prediction  none: the tokenizer has no mask token" in result.out, result.err
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
@@ -325,8 +329,8 @@ def test_output_that_cannot_be_written() -> None:
         _, err = running.communicate()
     assert running.returncode == 1 and err.startswith("error: output: ") and err.count("\n") == 1
     closed = f"{sys.executable} -c 'import sys; sys.argv[1:] = [\"tasks\"]; from xstilts.cli import main; main()' >&-"
-    said = subprocess.run(closed, shell=True, capture_output=True, encoding="utf-8", check=False)
-    assert (said.returncode, said.stderr) == (0, "")
+    result = subprocess.run(closed, shell=True, capture_output=True, encoding="utf-8", check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_output_is_utf8_whatever_the_locale(study: Files) -> None:
@@ -348,8 +352,8 @@ def test_a_device_that_is_not_there(study: Files, monkeypatch: pytest.MonkeyPatc
 
 
 def test_tasks_of_a_folder_that_is_not_there(study: Files) -> None:
-    said = study.call("tasks", "--data", study.folder / "nothing")
-    assert said.code == 2 and "nothing: no such folder" in said.err
+    result = study.call("tasks", "--data", study.folder / "nothing")
+    assert result.code == 2 and "nothing: no such folder" in result.err
 
 
 def test_a_relative_encoder_is_looked_for_from_here(study: Files) -> None:
@@ -366,16 +370,16 @@ def test_the_home_folder_is_known(study: Files, copy: Path, monkeypatch: pytest.
 def test_a_home_folder_that_is_not_there(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: ~nosuchuser/a # ")
     study.refused("error: ~nosuchuser/a: the home folder of '~nosuchuser' is not known")
-    said = study.call("plan", study.folder / "recipe.yaml")
-    assert said.code == 2 and "the home folder of '~nosuchuser' is not known" in said.err
+    result = study.call("plan", study.folder / "recipe.yaml")
+    assert result.code == 2 and "the home folder of '~nosuchuser' is not known" in result.err
     study.edit("recipe.yaml", "encoder: ~nosuchuser/a", "encoder: {tokenizer: ~nosuchuser/a}")
     study.refused("recipe.yaml:2: encoder.tokenizer: the home folder of '~nosuchuser' is not known")
 
 
 def test_what_a_user_has_named_is_no_markup(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: 'some/[red]:smile:[/blue]' # ")
-    said = study.call("plan", study.folder / "recipe.yaml")
-    assert said.code == 0 and said.out.count("some/[red]:smile:[/blue]") > 1, said.out
+    result = study.call("plan", study.folder / "recipe.yaml")
+    assert result.code == 0 and result.out.count("some/[red]:smile:[/blue]") > 1, result.out
 
 
 # --- one row followed -------------------------------------------------------------------------------------------------
@@ -385,21 +389,21 @@ def test_show_with_steps_of_several_kinds(study: Files) -> None:
     assert study.run().code == 0
     scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
     use = ("--use", study.folder / "tasks.yaml")
-    said = study.call("show", "mine", "de", 0, *use, "--encoder", scored)
-    assert said.code == 2 and f"give {training}, from which it starts" in said.err
-    said = study.call("show", "mine", "de", 0, *use, "--encoder", training)
-    assert said.code == 0 and "prediction" in said.out and "by the head" not in said.out
+    result = study.call("show", "mine", "de", 0, *use, "--encoder", scored)
+    assert result.code == 2 and f"give {training}, from which it starts" in result.err
+    result = study.call("show", "mine", "de", 0, *use, "--encoder", training)
+    assert result.code == 0 and "prediction" in result.out and "by the head" not in result.out
     study.write("more.yaml", 'other: {like: xnli, languages: [de], data: {test: "test-{lang}.tsv"}}\n')
-    said = study.call(
+    result = study.call(
         "show", "other", "de", 0, "--split", "test", "--use", study.folder / "more.yaml", "--encoder", training
     )
-    assert said.code == 0 and "(by the head of the task 'mine')" in said.out
-    said = study.call("show", "pairs", "de", 0, *use, "--encoder", training)
-    assert said.code == 0 and "prediction  none: a sentence is found among" in said.out
-    assert SENTENCES[6] in said.out  # whose translation comes first in the alphabet
+    assert result.code == 0 and "(by the head of the task 'mine')" in result.out
+    result = study.call("show", "pairs", "de", 0, *use, "--encoder", training)
+    assert result.code == 0 and "prediction  none: a sentence is found among" in result.out
+    assert SENTENCES[6] in result.out  # whose translation comes first in the alphabet
     for name, content in (("head-0.safetensors", b"12345678"), ("step.json", b'{"kind": "train", "parent": null,')):
         (training / name).write_bytes(content)
-        said = study.call("show", "mine", "de", 0, *use, "--encoder", training)
-        assert said.code == 2 and f"{training / name}: " in said.err
+        result = study.call("show", "mine", "de", 0, *use, "--encoder", training)
+        assert result.code == 2 and f"{training / name}: " in result.err
     (training / "step.json").write_text('{"kind": "train", "parent": null, "training": "none"}')
     assert study.call("show", "mine", "de", 0, *use, "--encoder", training).code == 2

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import constants
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.data import hub
 from xstilts.data.find import find
 from xstilts.data.readers import read
@@ -139,7 +139,7 @@ def test_what_is_missing_is_said_with_both_ways_to_get_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("cache")
-def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "mine.yaml").write_text(TASK)
     said = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
     assert (said.code, said.out) == (2, "")
@@ -154,7 +154,7 @@ def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: 
 
 @pytest.mark.usefixtures("cache")
 def test_of_several_layouts_the_one_is_fetched_that_is_complete_then(
-    tmp_path: Path, xstilts: Callable[..., Said]
+    tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     joined = "data: {train: {first_of: [[a.tsv, b.tsv], ['hub:me/a/a.tsv', b.tsv], [a.tsv, 'hub:me/b/b.tsv']]}}"
     (tmp_path / "mine.yaml").write_text(f"mine:\n  like: mnli\n  {joined}\n")
@@ -164,7 +164,7 @@ def test_of_several_layouts_the_one_is_fetched_that_is_complete_then(
     assert f"error: mine train: could not be fetched in en (put b.tsv into {tmp_path}; " in said.err
 
 
-def test_what_is_there_is_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_what_is_there_is_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "mine.yaml").write_text(TASK)
     (tmp_path / "questions.json").write_text("[]")
     for language in ("de", "el"):

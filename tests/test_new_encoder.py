@@ -53,8 +53,8 @@ def pretraining(study: Files, own: Path) -> Files:
 
 
 def test_a_new_encoder_has_a_row_for_each_piece_of_the_tokenizer_it_is_given(pretraining: Files, own: Path) -> None:
-    said = pretraining.run()
-    assert said.code == 0, said.err
+    result = pretraining.run()
+    assert result.code == 0, result.err
     (created,) = (path.parent for path in (pretraining.out / "steps").glob("*/step.json")
                   if json.loads(path.read_text())["kind"] == "create")  # fmt: skip
     made = load(str(created / "encoder"))
@@ -72,9 +72,9 @@ def test_a_given_tokenizer_that_has_changed_is_noticed(pretraining: Files, own: 
     assert pretraining.run().code == 0
     text = (own / "tokenizer.json").read_text()
     (own / "tokenizer.json").write_text(text.replace('"k": 16', '"k": 17').replace('"l": 17', '"l": 16'))
-    said = pretraining.run()
-    assert said.code == 2
-    assert f"error: {own}/tokenizer.json: has changed since step" in said.err
+    result = pretraining.run()
+    assert result.code == 2
+    assert f"error: {own}/tokenizer.json: has changed since step" in result.err
 
 
 @pytest.mark.parametrize(
@@ -137,17 +137,17 @@ def test_check_tells_what_is_wrong_with_a_tokenizer(pretraining: Files, own: Pat
     for name, path in names.items():
         shape = shape.replace(name, str(path))
     pretraining.edit("recipe.yaml", f"{{tokenizer: {own}, layers: 1, hidden: 16, max_length: 32}}", f"{{{shape}}}")
-    said = pretraining.call("check", pretraining.folder / "recipe.yaml")
-    assert said.code == 2 and message in said.err, said.err
-    assert said.err.count("error: ") == 1, said.err
+    result = pretraining.call("check", pretraining.folder / "recipe.yaml")
+    assert result.code == 2 and message in result.err, result.err
+    assert result.err.count("error: ") == 1, result.err
 
 
 def test_check_takes_a_tokenizer_of_the_hub_and_one_beside_the_data(pretraining: Files, own: Path) -> None:
     for name in ("me/tokenizer@v1", "'{data}/own'"):
         pretraining.write("new.yaml", (pretraining.folder / "recipe.yaml").read_text().replace(str(own), name))
         assert pretraining.call("check", pretraining.folder / "new.yaml").code == 0
-    said = pretraining.call("run", pretraining.folder / "new.yaml", "--data", own.parent, "--out", pretraining.out)
-    assert said.code == 0, said.err
+    result = pretraining.call("run", pretraining.folder / "new.yaml", "--data", own.parent, "--out", pretraining.out)
+    assert result.code == 0, result.err
 
 
 def test_the_files_of_a_tokenizer_of_the_hub_are_those_of_its_cache(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.study.index import Study
 from xstilts.study.load import read
 from xstilts.study.plan import plan
@@ -61,10 +61,10 @@ def test_readmes_table_has_the_rows_and_columns_of_the_study() -> None:
 
 
 @pytest.mark.slow
-def test_the_quickstart_gives_readmes_table(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
-    said = xstilts("run", "quickstart", "--out", tmp_path / "runs")
-    assert said.code == 0
-    expected, found = numbers(quoted()), numbers(said.out)
+def test_the_quickstart_gives_readmes_table(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    result = xstilts("run", "quickstart", "--out", tmp_path / "runs")
+    assert result.code == 0
+    expected, found = numbers(quoted()), numbers(result.out)
     assert found.keys() == expected.keys()
     for (task, metric), values in expected.items():
         tolerance = MEAN_TOLERANCE if task == "all tasks" else TASK_TOLERANCE

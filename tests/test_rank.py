@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.analysis import rank_correlation
 from xstilts.errors import UserError
 from xstilts.formats.base import Features
@@ -283,7 +283,9 @@ def study(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "out"
 
 
-def test_candidates_are_ranked_before_anything_is_trained(encoder_folder: Path, xstilts: Callable[..., Said]) -> None:
+def test_candidates_are_ranked_before_anything_is_trained(
+    encoder_folder: Path, xstilts: Callable[..., CliResult]
+) -> None:
     command = "rank", "play-nli", "play-parallel", "--among", "play-same", "play-pos", "play-text", "--limit", "50"
     result = xstilts(*command, "--encoder", encoder_folder, "--json")
     made = json.loads(result.out)
@@ -302,7 +304,7 @@ def test_candidates_are_ranked_before_anything_is_trained(encoder_folder: Path, 
     assert xstilts(*command, "--encoder", encoder_folder).out == table.out
 
 
-def test_a_run_folder_tells_how_far_estimates_can_be_trusted(study: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_run_folder_tells_how_far_estimates_can_be_trusted(study: Path, xstilts: Callable[..., CliResult]) -> None:
     made = json.loads(xstilts("rank", "--run", study, "--limit", "50", "--json").out)
     report = json.loads(xstilts("report", study, "--format", "json").out)
     main = {(name, TASKS[name].metric, "mean") for name in ("play-nli", "play-questions", "play-parallel")}
@@ -321,7 +323,9 @@ def test_a_run_folder_tells_how_far_estimates_can_be_trusted(study: Path, xstilt
     assert result.code == 0 and "(before)" in result.out and "orders are compared where three candidates" in result.out
 
 
-def test_scores_after_training_are_those_of_the_runs_own_encoders(study: Path, xstilts: Callable[..., Said]) -> None:
+def test_scores_after_training_are_those_of_the_runs_own_encoders(
+    study: Path, xstilts: Callable[..., CliResult]
+) -> None:
     made = json.loads(xstilts("rank", "play-nli", "--run", study, "--limit", "50", "--json").out)
     texts = sample(TASKS["play-nli"], None, 50)
     folders = [json.loads((path / "step.json").read_text()) for path in (study / "steps").iterdir()]
@@ -361,7 +365,7 @@ def test_bad_input_is_told_in_a_line(
     result: str,
     encoder_folder: Path,
     study: Path,
-    xstilts: Callable[..., Said],
+    xstilts: Callable[..., CliResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[1])
@@ -371,7 +375,7 @@ def test_bad_input_is_told_in_a_line(
     assert answer.err.count("\n") == 1 and not answer.out
 
 
-def test_several_mistakes_are_told_at_once(study: Path, xstilts: Callable[..., Said]) -> None:
+def test_several_mistakes_are_told_at_once(study: Path, xstilts: Callable[..., CliResult]) -> None:
     answer = xstilts("rank", "play-ner", "play-facts", "--among", "play-ner", "--run", study)
     assert answer.code == 2 and answer.err.count("error: ") == 5
     for result in (
@@ -383,7 +387,7 @@ def test_several_mistakes_are_told_at_once(study: Path, xstilts: Callable[..., S
         assert result in answer.err
 
 
-def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., Said], tmp_path: Path) -> None:
+def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., CliResult], tmp_path: Path) -> None:
     copied = shutil.copytree(study, tmp_path / "copy")
     for step in (copied / "steps").iterdir():
         if json.loads((step / "step.json").read_text())["title"] == "intermediate: play-pos":
@@ -393,7 +397,7 @@ def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., Sai
 
 
 def test_tasks_that_the_study_has_trained_on_other_data_are_told(
-    study: Path, xstilts: Callable[..., Said], tmp_path: Path
+    study: Path, xstilts: Callable[..., CliResult], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("play-same: {like: play-same, data: {train: pairs.jsonl}}\n", encoding="utf-8")
@@ -404,7 +408,7 @@ def test_tasks_that_the_study_has_trained_on_other_data_are_told(
     assert "the study has trained 'play-same' on other data (give the recipe's own tasks with --use" in result.err
 
 
-def test_what_a_recipe_brings_in_is_asked_for(study: Path, xstilts: Callable[..., Said], tmp_path: Path) -> None:
+def test_what_a_recipe_brings_in_is_asked_for(study: Path, xstilts: Callable[..., CliResult], tmp_path: Path) -> None:
     copied = shutil.copytree(study, tmp_path / "copy")
     recipe = copied / "recipes" / "small.json"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("play-same", "mnli"), encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Files, Said
+from conftest import CliResult, Files
 from xstilts import __version__
 from xstilts.errors import UserError
 
@@ -146,7 +146,7 @@ def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
 
 
 def test_gpus_are_for_ray(study: Files) -> None:
-    said: Said = study.run("--gpus", "1")
+    said: CliResult = study.run("--gpus", "1")
     assert (said.code, said.err) == (2, "error: --gpus: goes with --runner ray only\n")
     said = study.run("--address", "somewhere:6379")
     assert (said.code, said.err) == (2, "error: --address: goes with --runner ray only\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.store.rows import Score, read_rows
 
 pytestmark = pytest.mark.real
@@ -27,7 +27,7 @@ nli: {like: xnli, languages: [en, de, sw], data: {train: nli_small/mnli.dev.csv}
 """
 
 
-def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "tasks.yaml").write_text(TASKS, encoding="utf-8")
     (tmp_path / "real.yaml").write_text(RECIPE, encoding="utf-8")
     said = xstilts("run", tmp_path / "real.yaml", "--out", tmp_path / "out", "--data", shared / "data")
@@ -43,7 +43,7 @@ def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Calla
 
 
 @pytest.mark.parametrize("task", ["xnli", "udpos", "panx", "tatoeba"])
-def test_a_real_row_can_be_followed(shared: Path, xstilts: Callable[..., Said], task: str) -> None:
+def test_a_real_row_can_be_followed(shared: Path, xstilts: Callable[..., CliResult], task: str) -> None:
     model = shared / "models/mini-xlmr"
     said = xstilts("show", task, "de", 7, "--data", shared / "data", "--encoder", model)
     assert said.code == 0, said.err

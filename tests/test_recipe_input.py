@@ -163,10 +163,10 @@ found:
 def test_a_mistake_is_told_with_its_place(wrong: Files, name: str) -> None:
     file, old, new, pieces = WRONG[name]
     wrong.edit(file, old, new)
-    said = wrong.call("check", wrong.folder / "recipe.yaml")
-    assert said.code == 2
-    assert [piece for piece in pieces if piece not in said.err] == [], said.err
-    assert said.err.count("error: ") == 1, said.err
+    result = wrong.call("check", wrong.folder / "recipe.yaml")
+    assert result.code == 2
+    assert [piece for piece in pieces if piece not in result.err] == [], result.err
+    assert result.err.count("error: ") == 1, result.err
 
 
 SHAPES = {
@@ -183,8 +183,8 @@ def test_a_new_encoder_that_its_tasks_cannot_use(study: Files, name: str) -> Non
         study.edit("tasks.yaml", "layer: 2", "layer: 3")
     phases = "phases: [{name: a, choices: [[play-nli]]}]"
     study.write("recipe.yaml", f"name: a\nencoder: {shape}\nuse: [tasks.yaml]\n{phases}\nevaluate: [deep]\n")
-    said = study.call("check", study.folder / "recipe.yaml")
-    assert said.code == 2 and message in said.err and said.err.count("error: ") == 1, said.err
+    result = study.call("check", study.folder / "recipe.yaml")
+    assert result.code == 2 and message in result.err and result.err.count("error: ") == 1, result.err
 
 
 def test_other_labels_need_no_old_spellings(study: Files) -> None:
@@ -299,10 +299,10 @@ def test_a_range_that_is_none(span: str) -> None:
 def test_a_scale_takes_the_place_of_what_it_names_and_has_a_name_of_its_own(study: Files) -> None:
     small = "scales:\n  mini:\n    seeds: [4, 5]\n    settings: {steps: 3}"
     study.edit("recipe.yaml", "seeds: [1]", f"seeds: [1]\n{small}")
-    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--scale", "mini", "--json").out)
-    assert said["recipe"] == "tiny-mini"
-    assert {step["seed"] for step in said["steps"] if "training" in step} == {4, 5}
-    assert {step["training"]["steps"] for step in said["steps"] if "training" in step} == {3}
+    result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--scale", "mini", "--json").out)
+    assert result["recipe"] == "tiny-mini"
+    assert {step["seed"] for step in result["steps"] if "training" in step} == {4, 5}
+    assert {step["training"]["steps"] for step in result["steps"] if "training" in step} == {3}
     assert json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["recipe"] == "tiny"
     wrong = study.call("plan", study.folder / "recipe.yaml", "--scale", "mina")
     assert wrong.code == 2 and "has no scale 'mina'" in wrong.err and "did you mean 'mini'?" in wrong.err

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import Said
+from conftest import CliResult
 from xstilts.errors import StepFailed
 from xstilts.formats import Choose, Classify, Mask, Span, Tag
 from xstilts.formats.base import Format
@@ -86,7 +86,9 @@ def reached_in(out: Path) -> int:
 
 
 @pytest.mark.slow
-def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., Said]) -> None:
+def test_ten_kills_change_no_bit(
+    tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult]
+) -> None:
     assert xstilts(*mixed("whole")).code == 0
     server = get_context("forkserver")
     server.set_forkserver_preload(["xstilts.execution.run", "transformers.models.xlm_roberta.modeling_xlm_roberta"])
@@ -115,7 +117,7 @@ def test_ten_kills_change_no_bit(tmp_path: Path, mixed: Callable[..., list[str]]
 
 
 def test_who_asks_to_end_waits_for_a_checkpoint(
-    tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., Said]
+    tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult]
 ) -> None:
     assert xstilts(*mixed("whole")).code == 0
     out, reached = tmp_path / "ended", [0]
@@ -195,7 +197,7 @@ except OSError as error:
 
 
 def test_processes_that_were_never_started_are_told_of(
-    mixed: Callable[..., list[str]], xstilts: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in ("2", "abc"):
         monkeypatch.setenv("WORLD_SIZE", size)
@@ -311,7 +313,7 @@ def test_out_of_memory_halves_what_goes_through_together(encoder_folder: Path, s
 # --- several processes ----------------------------------------------------------------------------------------------
 
 
-def test_two_processes_train_as_one(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., Said]) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "tasks.yaml").write_text(TASKS, encoding="utf-8")
     recipe = RECIPE.replace("ENCODER", str(encoder_folder)).replace("steps: 200", "steps: 20")
     recipe = recipe.replace("play-questions, play-facts, ", "")  # whose biases have no gradient but rounding

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import Files, Said
+from conftest import CliResult, Files
 from xstilts.store.rows import Prediction, Score, read_rows
 from xstilts.store.run_folder import Store
 
@@ -50,7 +50,7 @@ def steps(out: Path, title: str) -> list[Path]:
     return named
 
 
-def test_the_playground_from_a_new_encoder_to_the_table(tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_playground_from_a_new_encoder_to_the_table(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "tasks.yaml").write_text(PLAY_TASKS, encoding="utf-8")
     (tmp_path / "play.yaml").write_text(PLAY, encoding="utf-8")
     said = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SENTENCES, Files, Said, without_torch
+from conftest import SENTENCES, CliResult, Files, without_torch
 from xstilts.errors import UserError
 from xstilts.leaderboard import score as scoring
 from xstilts.leaderboard.export import export_study
@@ -56,7 +56,7 @@ SAMPLES = {
 class Tree:
     """Two folders in the leaderboard's layout."""
 
-    def __init__(self, folder: Path, call: Callable[..., Said]) -> None:
+    def __init__(self, folder: Path, call: Callable[..., CliResult]) -> None:
         self.predictions, self.labels, self.call = folder / "predictions", folder / "labels", call
 
     def add(self, task: str, language: str) -> None:
@@ -74,7 +74,7 @@ class Tree:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def score(self, benchmark: str = "xtreme", *more: str) -> Said:
+    def score(self, benchmark: str = "xtreme", *more: str) -> CliResult:
         folders = ("--predictions", self.predictions, "--labels", self.labels)
         return self.call("score", *folders, "--benchmark", benchmark, *more)
 
@@ -99,7 +99,7 @@ def _worded(entries: list[tuple[str, Any]], known: tuple[str, ...]) -> list[tupl
 
 
 @pytest.fixture
-def tree(tmp_path: Path, xstilts: Callable[..., Said]) -> Tree:
+def tree(tmp_path: Path, xstilts: Callable[..., CliResult]) -> Tree:
     return Tree(tmp_path, xstilts)
 
 
@@ -303,7 +303,9 @@ def test_all_bad_files_are_told_at_once(tree: Tree) -> None:
     )
 
 
-def test_a_wrong_folder_is_told_with_the_right_one(tree: Tree, tmp_path: Path, xstilts: Callable[..., Said]) -> None:
+def test_a_wrong_folder_is_told_with_the_right_one(
+    tree: Tree, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
     tree.add("xcopa", "et")
 
     def refused(predictions: Path, labels: Path, *pieces: str, benchmark: str = "xtreme-r") -> None:
@@ -323,7 +325,7 @@ def test_a_wrong_folder_is_told_with_the_right_one(tree: Tree, tmp_path: Path, x
     refused(tree.predictions, one, "no benchmark 'xtrem'", "did you mean 'xtreme'?", benchmark="xtrem")
 
 
-def test_a_path_that_cannot_be_looked_at_is_told(tree: Tree, xstilts: Callable[..., Said]) -> None:
+def test_a_path_that_cannot_be_looked_at_is_told(tree: Tree, xstilts: Callable[..., CliResult]) -> None:
     tree.add("xcopa", "et")
     long = "x" * 5000
     for command in (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Said, without_torch
+from conftest import CliResult, without_torch
 from xstilts.study.load import read, shipped
 from xstilts.study.phase import Chain
 from xstilts.study.plan import Plan, plan
@@ -25,10 +25,10 @@ def mixtures(made: Plan) -> set[frozenset[str]]:
 def shares_rows(one: Task, other: Task) -> bool:
     """Whether something that the one trains on is scored in the other."""
     codes = sorted({*one.train_languages, *other.all_languages})
-    asked = repr((one.data["train"], [other.data[split] for split in other.scored], codes))
-    if asked not in SHARED:  # most recipes have the same tasks
-        SHARED[asked] = any(one.data["train"].overlaps(other.data[split], codes) for split in other.scored)
-    return SHARED[asked]
+    given = repr((one.data["train"], [other.data[split] for split in other.scored], codes))
+    if given not in SHARED:  # most recipes have the same tasks
+        SHARED[given] = any(one.data["train"].overlaps(other.data[split], codes) for split in other.scored)
+    return SHARED[given]
 
 
 SHARED: dict[str, bool] = {}
@@ -62,10 +62,10 @@ def test_a_study_has_as_many_trainings_as_it_should_and_a_small_scale(name: str,
 
 
 def test_the_papers_table_2_is_laid_out_without_data_or_weights(tmp_path: Path) -> None:
-    said = json.loads(without_torch("plan", "paper-table2", "--json", "--data", tmp_path))
-    assert (said["trainings"], said["trainings_before_folding"]) == (417, 477)
-    assert "mnli: training data" in said["absent"] and "tatoeba: all languages" in said["absent"]
-    assert (said["disk"]["encoders"], said["disk"]["temporary"], said["done"]) == (57, 1, [])
+    result = json.loads(without_torch("plan", "paper-table2", "--json", "--data", tmp_path))
+    assert (result["trainings"], result["trainings_before_folding"]) == (417, 477)
+    assert "mnli: training data" in result["absent"] and "tatoeba: all languages" in result["absent"]
+    assert (result["disk"]["encoders"], result["disk"]["temporary"], result["done"]) == (57, 1, [])
 
 
 def test_chains_in_every_order_stand_beside_random_ones() -> None:
@@ -119,9 +119,9 @@ def test_two_recipes_of_the_playground_share_their_pretrained_encoder() -> None:
 
 
 @pytest.mark.real
-def test_the_stand_ins_can_be_read(shared: Path, xstilts: Callable[..., Said]) -> None:
+def test_the_stand_ins_can_be_read(shared: Path, xstilts: Callable[..., CliResult]) -> None:
     names = [name for name in from_yaml(STAND_INS, TASKS) if name != "text-mini"]  # a million lines
-    said = xstilts("data", "check", *names, "--use", STAND_INS, "--data", shared / "data", "--json")
-    assert said.code == 0, said.err
-    english = [row for row in json.loads(said.out) if row["language"] == "en" and row["split"] != "test"]
+    result = xstilts("data", "check", *names, "--use", STAND_INS, "--data", shared / "data", "--json")
+    assert result.code == 0, result.err
+    english = [row for row in json.loads(result.out) if row["language"] == "en" and row["split"] != "test"]
     assert {row["task"] for row in english} == {*names} and all(row["examples"] for row in english)

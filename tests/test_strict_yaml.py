@@ -113,7 +113,7 @@ class Recipe(Strict):
         return value
 
 
-def told(tmp_path: Path, text: str) -> list[str]:
+def reported(tmp_path: Path, text: str) -> list[str]:
     document = written(tmp_path, text)
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(document.value)
@@ -128,7 +128,7 @@ def test_numbers_are_made_of_text(tmp_path: Path) -> None:
 
 def test_unknown_fields_are_answered_with_the_nearest_of_their_model(tmp_path: Path) -> None:
     text = "btach: 2\nphases:\n- name: a\n  choicess: []\n- name: b\n  choices: [[mnli, {task: x, wieght: 2}]]\n"
-    assert told(tmp_path, text) == [
+    assert reported(tmp_path, text) == [
         "1: btach: not a field of Recipe (did you mean 'batch'?)",
         "4: phases[0].choicess: not a field of Phase (did you mean 'choices'?)",
         "6: phases[1].choices[0][1].wieght: not a field of Part (did you mean 'weight'?)",
@@ -137,7 +137,7 @@ def test_unknown_fields_are_answered_with_the_nearest_of_their_model(tmp_path: P
 
 def test_wrong_values_are_told_in_plain_words(tmp_path: Path) -> None:
     text = "lr: fast\nbatch: 1.5\nshuffle: perhaps\nphases:\n- precision: fp16\n  choices: mnli\nmore: {a: [b]}\n"
-    assert told(tmp_path, text) == [
+    assert reported(tmp_path, text) == [
         "1: lr: needs a number, got 'fast'",
         "2: batch: needs a whole number, got '1.5'",
         "3: shuffle: needs true or false, got 'perhaps'",
@@ -149,7 +149,7 @@ def test_wrong_values_are_told_in_plain_words(tmp_path: Path) -> None:
 
 
 def test_limits_and_validators_speak_for_themselves(tmp_path: Path) -> None:
-    assert told(tmp_path, "lr: 3\nbatch: 0\nphases: []\n") == [
+    assert reported(tmp_path, "lr: 3\nbatch: 0\nphases: []\n") == [
         "1: lr: is too large",
         "2: batch: should be greater than or equal to 1, got '0'",
         "3: phases: needs at least 1 item, got 0",
@@ -158,7 +158,7 @@ def test_limits_and_validators_speak_for_themselves(tmp_path: Path) -> None:
 
 def test_a_union_complains_once(tmp_path: Path) -> None:
     text = "phases:\n- {name: a, each: x}\n- {name: b, each: [x, [y]]}\n- {name: c, each: {tsk: x}}\n"
-    assert told(tmp_path, text) == [
+    assert reported(tmp_path, text) == [
         "2: phases[0].each: needs a whole number or a list or a mapping, got 'x'",
         "3: phases[1].each[1]: needs text, got a list",
         "4: phases[2].each.task: is missing",
