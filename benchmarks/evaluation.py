@@ -97,7 +97,7 @@ def score(task: Task, split: Split, kept: HeadOutputs) -> float:
     """The task's main metric, in percent."""
     form = task.format
     predictions = form.decode(split.examples, kept, None)
-    asked = [i for i, example in enumerate(split.examples) if form.asks(example)]
+    asked = [i for i, example in enumerate(split.examples) if form.is_query(example)]
     references = [form.reference(split.examples[i], i) for i in asked]
     return METRICS[task.metric].score(references, predictions, split.language)
 

@@ -26,7 +26,7 @@ import torch
 import figures
 from xstilts.compute import device
 from xstilts.compute.neighbours import Nearest, neighbours
-from xstilts.formats.mining import mine
+from xstilts.formats.mining import mine_pairs
 
 PRODUCT = 4096
 """Rows and columns of the matrix product that stands for the machine's speed."""
@@ -81,7 +81,8 @@ def compare(vectors_FH: Any, x_N: Any, y_N: Any, k: int) -> str:
         plain.append(Nearest(ids, np.take_along_axis(products_NM, ids, 1)))
     gap = 0.0
     for way in ("fwd", "bwd", "max"):
-        got, want = ({(int(a), int(b)): float(s) for a, b, s in zip(*mine(near[0], near[1], "ratio", way), strict=True)}
+        got, want = ({(int(a), int(b)): float(s) for a, b, s
+                      in zip(*mine_pairs(near[0], near[1], "ratio", way), strict=True)}
                      for near in (found, plain))  # fmt: skip
         assert got.keys() == want.keys(), f"{way}: other pairs than by a plain computation"
         gap = max(gap, *(abs(got[pair] - want[pair]) for pair in want))
@@ -169,7 +170,7 @@ def full(args: argparse.Namespace) -> str:
 
         with figures.watched(peak):
             near, search = timed(neighbours, vectors_FH, x_N, y_N, args.k, progress)
-            pairs, mining = timed(mine, *near)
+            pairs, mining = timed(mine_pairs, *near)
     twins, flop = args.size // 50, 2 * args.size**2 * args.width / 1e9
     right = int((pairs.y_P == args.size - 1 - pairs.x_P)[pairs.x_P < twins].sum())
     share = 100 * flop / search.wall / speed

@@ -13,7 +13,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts.formats import Span
 from xstilts.formats.base import IGNORED, Features, HeadOutputs, Row
-from xstilts.formats.span import Question, covering
+from xstilts.formats.span import Question, token_span
 from xstilts.metrics import METRICS
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
@@ -137,7 +137,7 @@ def test_the_marked_pieces_are_those_of_the_answer_and_no_more(name: str) -> Non
         whole, spans = pieces.spans([context])[0]
         for example in asked(context, answers):
             (one,) = LONG.features([example], pieces)
-            place, at = example.place(), len(one.ids) - len(whole)
+            place, at = example.answer_span(), len(one.ids) - len(whole)
             assert place is not None
             first, last = (mark - at for mark in one.positions)
             assert spans[first][0] == place[0] and spans[last][1] == place[1]
@@ -207,9 +207,9 @@ def test_questions_without_labels_or_without_an_answer_are_marked_at_the_first_t
 
 def test_pieces_without_characters_are_in_no_answer() -> None:
     span_N2 = np.array([[0, 0], [0, 2], [2, 2], [3, 5], [5, 5]], np.int32)
-    assert covering(span_N2, (0, 2)) == (1, 1) and covering(span_N2, (3, 5)) == (3, 3)
-    assert covering(span_N2, (0, 5)) == (1, 3) and covering(span_N2, None) == (-1, -1)
-    assert covering(span_N2[:0], (0, 2)) == (-1, -1)
+    assert token_span(span_N2, (0, 2)) == (1, 1) and token_span(span_N2, (3, 5)) == (3, 3)
+    assert token_span(span_N2, (0, 5)) == (1, 3) and token_span(span_N2, None) == (-1, -1)
+    assert token_span(span_N2[:0], (0, 2)) == (-1, -1)
 
 
 LOST = {
@@ -233,7 +233,7 @@ def test_real_answers_come_back_unless_they_begin_or_end_inside_of_a_piece(share
     exact_match = METRICS["mlqa_em" if folder == "mlqa" else "em"]
     for language, lost in LOST[folder].items():
         examples = published(shared / "data" / folder / FILES[folder].format(language))
-        assert all(LONG.flaw(example) is None for example in examples)
+        assert all(LONG.defect(example) is None for example in examples)
         answers = LONG.decode(examples, perfect(made(LONG, examples, pieces)), None)
         references = [LONG.reference(example, 0) for example in examples]
         score = exact_match.score(references, answers, language)
@@ -241,7 +241,7 @@ def test_real_answers_come_back_unless_they_begin_or_end_inside_of_a_piece(share
         contexts = list({example.context for example in examples})
         split = {context: spans for context, (_, spans) in zip(contexts, pieces.spans(contexts), strict=True)}
         for example, answer in zip(examples, answers, strict=True):
-            a, b = example.place() or (-1, -1)
+            a, b = example.answer_span() or (-1, -1)
             starts, ends = zip(*(span for span in split[example.context] if span[0] < span[1]), strict=True)
             first, last = starts[bisect_right(starts, a) - 1], ends[bisect_left(ends, b)]
             assert answer == example.context[first:last].strip()

@@ -324,7 +324,7 @@ def test_the_first_real_rows_are_examples(shared: Path, name: str) -> None:
     task = TASKS[name]
     for split, code, rows in there(shared, task, 20):
         found = rows.read()
-        asking = [example for example in found if task.format.asks(example)]
+        asking = [example for example in found if task.format.is_query(example)]
         assert len(asking) == 20, (split, code)
         assert all(task.format.reference(example, i) is not None for i, example in enumerate(asking)), (split, code)
 
@@ -337,4 +337,4 @@ def test_the_real_files_have_as_many_examples_as_they_should(shared: Path, name:
         count = official(name, split, code)
         if count is not None:
             expected = SHORT.get((name, split), {}).get(code, count)
-            assert sum(map(task.format.asks, rows.read())) == expected, (split, code)
+            assert sum(map(task.format.is_query, rows.read())) == expected, (split, code)

@@ -14,7 +14,7 @@ from xstilts.errors import DataError
 from xstilts.formats import Choose
 from xstilts.formats.base import IGNORED, HeadOutputs, Row
 from xstilts.formats.choose import Choice
-from xstilts.formats.classify import truncated
+from xstilts.formats.classify import truncate_pair
 from xstilts.metrics import METRICS
 from xstilts.model.batch import Batch, Shuffled, collate, generator
 from xstilts.model.encoder import Encoder
@@ -103,7 +103,7 @@ def test_a_pair_is_cut_from_its_start_as_if_piece_by_piece() -> None:
                 first, second = list(range(a)), list(range(b))
                 while len(first) + len(second) > room:
                     (first if len(first) >= len(second) else second).pop(0)
-                assert truncated(list(range(a)), list(range(b)), room, start=True) == (first, second)
+                assert truncate_pair(list(range(a)), list(range(b)), room, start=True) == (first, second)
 
 
 def test_the_loss_is_the_cross_entropy_over_the_endings() -> None:

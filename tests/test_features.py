@@ -169,15 +169,15 @@ def test_text_is_read_checked_and_tokenized_without_being_held(
 
 def test_quotas_by_hand() -> None:
     # masses 81^.5, 9^.5, 1^.5 = 9, 3, 1 of 13: 69.23, 23.08, 7.69 of a hundred, and the last gets what is left
-    assert Mask(alpha=0.5, sentences=50).quotas([81, 9, 1]) == [35, 11, 4]  # 34.6, 11.5, 3.8
-    assert Mask(alpha=0.5, sentences=100).quotas([81, 9, 1]) == [63, 21, 7]  # no more than there are
-    assert Mask(alpha=0.5).quotas([81, 9, 1]) == [63, 21, 7]  # of 91: exactly
-    assert Mask(sentences=10).quotas([81, 9, 10]) == [8, 1, 1]  # 8.1, 0.9, 1.0
-    assert Mask(alpha=0).quotas([5, 1]) == [3, 3]
-    assert Mask(alpha=0.3, sentences=1).quotas([10, 10]) == [1, 0]
+    assert Mask(alpha=0.5, sentences=50).sample_sizes([81, 9, 1]) == [35, 11, 4]  # 34.6, 11.5, 3.8
+    assert Mask(alpha=0.5, sentences=100).sample_sizes([81, 9, 1]) == [63, 21, 7]  # no more than there are
+    assert Mask(alpha=0.5).sample_sizes([81, 9, 1]) == [63, 21, 7]  # of 91: exactly
+    assert Mask(sentences=10).sample_sizes([81, 9, 10]) == [8, 1, 1]  # 8.1, 0.9, 1.0
+    assert Mask(alpha=0).sample_sizes([5, 1]) == [3, 3]
+    assert Mask(alpha=0.3, sentences=1).sample_sizes([10, 10]) == [1, 0]
     counts = [6_000_000, 300_000, 7_000]
     masses = [count**0.3 for count in counts]
-    quotas = Mask(alpha=0.3, sentences=2_000_000).quotas(counts)
+    quotas = Mask(alpha=0.3, sentences=2_000_000).sample_sizes(counts)
     assert sum(quotas) == 2_000_000
     for quota, mass in zip(quotas, masses, strict=True):
         assert abs(quota - 2_000_000 * mass / sum(masses)) < 1

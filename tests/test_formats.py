@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers
 from xstilts.errors import DataError
 from xstilts.formats import FORMATS, Choose, Classify, Mask, Retrieve, Span, Tag
 from xstilts.formats.base import IGNORED, Format, HeadOutputs, Row
-from xstilts.formats.classify import Labelled, truncated
+from xstilts.formats.classify import Labelled, truncate_pair
 from xstilts.formats.tag import Tagged
 from xstilts.metrics import METRICS
 from xstilts.model.batch import by_length, collate, generator
@@ -66,7 +66,7 @@ def test_every_format_names_its_fields_inputs_and_metrics() -> None:
     shapes = [NLI, Choose(), NER, Span(), Retrieve(), Mask()]
     assert [form.name for form in shapes] == list(FORMATS)
     for form in shapes:
-        assert form.metrics and set(form.metrics) <= set(form.measures) <= METRICS.keys()
+        assert form.metrics and set(form.metrics) <= set(form.supported_metrics) <= METRICS.keys()
         assert form.inputs and set(form.inputs) <= set(form.fields)
 
 
@@ -91,7 +91,7 @@ def test_a_pair_is_cut_as_if_piece_by_piece() -> None:
                 first, second = list(range(a)), list(range(b))
                 while len(first) + len(second) > room:
                     (first if len(first) >= len(second) else second).pop()
-                assert truncated(list(range(a)), list(range(b)), room) == (first, second)
+                assert truncate_pair(list(range(a)), list(range(b)), room) == (first, second)
 
 
 def test_a_long_pair_fills_the_window_and_keeps_both_beginnings(tiny: Encoder, sentences: tuple[str, ...]) -> None:

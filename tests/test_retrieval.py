@@ -14,7 +14,7 @@ from xstilts.compute import neighbours as retrieval
 from xstilts.compute.neighbours import Nearest, neighbours
 from xstilts.formats import Retrieve
 from xstilts.formats.base import HeadOutputs
-from xstilts.formats.mining import cut, margins, mine
+from xstilts.formats.mining import margin_scores, mine_pairs, tune_threshold
 from xstilts.formats.retrieve import Entry
 from xstilts.metrics import METRICS
 from xstilts.model import heads
@@ -114,7 +114,7 @@ def test_vectors_of_zeros_and_broken_ones_are_at_cosine_zero_from_all() -> None:
     assert of_x.ids_NK.tolist() == [[0, 1], [0, 1], [0, 1], [0, 1], [1, 2]]
     assert of_x.cosines_NK[:4].tolist() == [[0, 0]] * 4
     assert of_y.ids_NK.tolist() == [[0, 1], [0, 1], [0, 1]]
-    assert np.isfinite(mine(of_x, of_y).scores_P).all()
+    assert np.isfinite(mine_pairs(of_x, of_y).scores_P).all()
 
 
 def test_many_equal_vectors_are_told_apart_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_pairs_share_no_row_and_each_matching_has_its_rule() -> None:
     x, y = np.array([[1, 0], [0.9, 0.1]], np.float32), np.array([[1, 0.02], [0, 1], [-1, 0]], np.float32)
     near = both_ways(x, y, 2)
     pairs = {
-        way: [(int(a), int(b)) for a, b, _ in zip(*mine(*near, "absolute", way), strict=True)]
+        way: [(int(a), int(b)) for a, b, _ in zip(*mine_pairs(*near, "absolute", way), strict=True)]
         for way in ("max", "intersect", "fwd", "bwd")
     }  # fmt: skip
     assert pairs == {"max": [(0, 0), (1, 1)], "intersect": [(0, 0)], "fwd": [(0, 0), (1, 0)], "bwd": [(0, 0), (1, 1)]}
@@ -155,7 +155,7 @@ def test_pairs_share_no_row_and_each_matching_has_its_rule() -> None:
 def test_the_cut_is_midway_after_the_best_f1(
     scores: list[float], right: list[bool], gold: int, expected: float
 ) -> None:
-    assert cut(np.array(scores, np.float32), np.array(right, bool), gold) == pytest.approx(expected)
+    assert tune_threshold(np.array(scores, np.float32), np.array(right, bool), gold) == pytest.approx(expected)
 
 
 # --- the official code ------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_mining_is_the_official_one(shared: Path) -> None:
             continue
         (x, y), (sources, targets) = unified(data["datasets"][case["dataset"]])
         near = (shifted if params.get("use_shift_embeds") else both_ways)(x, y, params["neighborhood"])
-        pairs = mine(*near, params["margin"], params["retrieval"])
+        pairs = mine_pairs(*near, params["margin"], params["retrieval"])
         found = {(sources[a], targets[b]): s for a, b, s in zip(*pairs, strict=True) if s > params["threshold"]}
         assert found == pytest.approx({(a, b): s for s, a, b in case["expected"]}, rel=1e-4), params
         seen += 1
@@ -203,22 +203,22 @@ def test_each_sides_best_is_the_official_search(shared: Path) -> None:
         (x, y), (sources, targets) = unified(dataset)
         near = both_ways(x, y, params["neighborhood"])
         if params["mode"] == "search":
-            best = {sources[a]: targets[b] for a, b, _ in zip(*mine(*near, "ratio", "fwd"), strict=True)}
+            best = {sources[a]: targets[b] for a, b, _ in zip(*mine_pairs(*near, "ratio", "fwd"), strict=True)}
             for text, found in zip(dataset["src_text"], case["expected"], strict=True):
                 assert best.get(text, found) == found  # a proposal whose score is not above 0 is none
-            back = mine(*near[::-1], "ratio", "fwd")
-            again = mine(*near, "ratio", "bwd")
+            back = mine_pairs(*near[::-1], "ratio", "fwd")
+            again = mine_pairs(*near, "ratio", "bwd")
             assert (back.x_P.tolist(), back.y_P.tolist()) == (again.y_P.tolist(), again.x_P.tolist())
         elif params["mode"] == "score":
             for score, source, target in case["expected"]:
                 a, b = sources.index(source), targets.index(target)
                 means = near[0].cosines_NK[a].mean(), near[1].cosines_NK[b].mean()
-                assert margins(np.array(x[a] @ y[b]), *means, "ratio").item() == pytest.approx(score, rel=1e-4)
+                assert margin_scores(np.array(x[a] @ y[b]), *means, "ratio").item() == pytest.approx(score, rel=1e-4)
 
 
 def lines(examples: list[Entry], outputs: HeadOutputs, threshold: float | None) -> set[str]:
     """What is mined, as the official files have it."""
-    asking = [example for example in examples if MINED.asks(example)]
+    asking = [example for example in examples if MINED.is_query(example)]
     found = zip(asking, MINED.decode(examples, outputs, threshold), strict=True)
     return {f"{example.id}\t{target}" for example, targets in found for target in targets}
 
@@ -250,7 +250,7 @@ def test_the_cut_is_the_official_one(shared: Path) -> None:
         assert lines(examples, outputs, threshold) == set(case["expected_predictions"])
         for fixed in case["fixed_threshold"]:
             assert lines(examples, outputs, fixed["threshold"]) == set(fixed["expected_predictions"])
-        references = [list(example.relevant or ()) for example in examples if MINED.asks(example)]
+        references = [list(example.relevant or ()) for example in examples if MINED.is_query(example)]
         scores = METRICS["pair_f1"].official_scores(references, MINED.decode(examples, outputs, threshold))
         assert scores == pytest.approx(
             {"f1": expected["F1"], "precision": expected["precision"], "recall": expected["recall"]}, abs=1e-6
@@ -262,7 +262,7 @@ def test_the_cut_of_made_up_scores_is_the_official_one_and_the_last_may_be_best(
     for case in golden(shared, "bucc2018")["threshold_synthetic"]:
         found = [(f"{source}\t{target}", score) for source, target, score in case["candidate2score"]]
         right = [pair in case["gold"] for pair, _ in found]
-        threshold = cut(np.array([score for _, score in found]), np.array(right), len(case["gold"]))
+        threshold = tune_threshold(np.array([score for _, score in found]), np.array(right), len(case["gold"]))
         extracted = {pair for pair, score in found if score >= threshold}
         if "raises" in case["expected"]:
             assert extracted == {pair for pair, _ in found}

@@ -57,11 +57,11 @@ def test_perfect_vectors_score_100(form: Retrieve, examples: list[Entry], tiny: 
     outputs = kept(form, examples, tiny, vectors)
     threshold = form.calibrate(examples, outputs)
     predictions = form.decode(examples, outputs, threshold)
-    references = [form.reference(e, i) for i, e in enumerate(examples) if form.asks(e)]
+    references = [form.reference(e, i) for i, e in enumerate(examples) if form.is_query(e)]
     assert (threshold is None) == (form.find != "mined")
-    assert {name: METRICS[name].score(references, predictions, "xx") for name in form.measures} == dict.fromkeys(
-        form.measures, 100.0
-    )
+    assert {
+        name: METRICS[name].score(references, predictions, "xx") for name in form.supported_metrics
+    } == dict.fromkeys(form.supported_metrics, 100.0)
 
 
 def test_it_is_the_translations_that_look(tiny: Encoder) -> None:
@@ -71,9 +71,9 @@ def test_it_is_the_translations_that_look(tiny: Encoder) -> None:
 
 
 def test_candidates_beyond_the_limit_can_still_be_found() -> None:
-    rest = Retrieve().beyond(ALIGNED[3])
-    assert rest is not None and rest.candidate == "candidate 3" and not Retrieve().asks(rest)
-    assert RANKED.beyond(POOLED[0]) is None and not RANKED.asks(POOLED[-1])
+    rest = Retrieve().as_candidate(ALIGNED[3])
+    assert rest is not None and rest.candidate == "candidate 3" and not Retrieve().is_query(rest)
+    assert RANKED.as_candidate(POOLED[0]) is None and not RANKED.is_query(POOLED[-1])
     examples = [*ALIGNED[:2], rest]
     passes = HeadOutputs(np.array([0, 0, 1, 1, 2]), np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]], np.float32))
     assert Retrieve().decode(examples, passes, None) == [2, 2]
@@ -118,7 +118,7 @@ def test_rows_of_three_kinds_are_read_and_others_refused() -> None:
 def test_what_is_found_decides_the_metrics_and_the_kind_of_file() -> None:
     forms = Retrieve(), MINED, RANKED
     assert [form.metrics for form in forms] == [("accuracy",), ("pair_f1",), ("map@20",)]
-    assert [form.measures for form in forms] == [("accuracy",), ("pair_f1",), ("map@20", "mrr@20")]
+    assert [form.supported_metrics for form in forms] == [("accuracy",), ("pair_f1",), ("map@20", "mrr@20")]
     assert [form.file for form in forms] == ["lines", "pairs", "rankings"]
 
 

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from xstilts.errors import DataError
 from xstilts.formats import Span
 from xstilts.formats.base import HeadOutputs, Row
-from xstilts.formats.span import ELSEWHERE, NOWHERE, Question
-from xstilts.formats.windows import deepest, noted, windows
+from xstilts.formats.span import ANSWER_MISSING, ANSWER_MOVED, Question
+from xstilts.formats.windows import max_context_window, window_info, windows
 from xstilts.metrics import METRICS
 from xstilts.model.batch import Batch, collate, generator
 from xstilts.model.encoder import Encoder
@@ -46,7 +46,7 @@ def test_a_piece_belongs_to_the_window_that_shows_most_around_it() -> None:
             )
             for at in range(pieces)
         ]
-        assert deepest(parts, pieces).tolist() == expected
+        assert max_context_window(parts, pieces).tolist() == expected
 
 
 def slow_best(kept: HeadOutputs, form: Span, example: int) -> tuple[float, int, int]:
@@ -75,7 +75,7 @@ def test_the_best_span_is_that_of_a_slow_search(seed: int) -> None:
         width, at = int(rng.integers(0, 12)), int(rng.integers(1, 4))
         scores.append(rng.integers(-3, 4, (at + width + 1, 2)) / 2)  # halves, so that many are equal
         firsts = np.arange(width, dtype=np.int32) * 2
-        notes.append(noted(at, np.stack([firsts, firsts + 1], 1), rng.random(width) < 0.7))
+        notes.append(window_info(at, np.stack([firsts, firsts + 1], 1), rng.random(width) < 0.7))
     kept = HeadOutputs(example_F, scores, notes)
     context = "".join(map(chr, range(97, 122)))
     expected = [slow_best(kept, form, e) for e in range(8)]
@@ -86,7 +86,7 @@ def test_the_best_span_is_that_of_a_slow_search(seed: int) -> None:
 
 def windows_of(*differences: float) -> HeadOutputs:
     """One window for each question, in which no answer is so much better than the span "old mill"."""
-    notes = noted(1, np.array([[0, 3], [4, 8]], np.int32), np.array([True, True]))
+    notes = window_info(1, np.array([[0, 3], [4, 8]], np.int32), np.array([True, True]))
     scores = [np.array([[difference, 0.0], [0.0, -9.0], [-9.0, 0.0]]) for difference in differences]
     return HeadOutputs(np.arange(len(scores)), scores, [notes] * len(scores))
 
@@ -192,13 +192,13 @@ def test_labels_that_were_taken_away_are_no_labels() -> None:
     for form in (PLAIN, OPEN):
         assert form.reference(form.read(row()), 0) is None
         assert form.reference(form.read(row(answers=STRIPPED)), 0) is None
-        assert form.flaw(form.read(row(answers=STRIPPED))) is None
+        assert form.defect(form.read(row(answers=STRIPPED))) is None
 
 
 def test_questions_without_an_answer() -> None:
     assert OPEN.read(row(answers=[])).answers == OPEN.read(row(answers=STRIPPED, is_impossible=True)).answers == ("",)
     assert OPEN.read(row(answers={"text": [], "answer_start": []})).answers == ("",)
-    assert OPEN.flaw(OPEN.read(row(answers=[]))) is None
+    assert OPEN.defect(OPEN.read(row(answers=[]))) is None
     assert OPEN.reference(OPEN.read(row(answers=[])), 0) == [""]
     with pytest.raises(DataError, match=r"file:1: has no answer .*no_answer: true"):
         PLAIN.read(row(answers=[]))
@@ -225,28 +225,28 @@ def test_answers_that_are_refused(answers: object, message: str) -> None:
     [
         ("the", 0, 0, None),
         ("the", 16, 16, None),
-        ("the", 15, 16, ELSEWHERE),
-        ("the", 3, 0, ELSEWHERE),
-        ("the", 8, 0, ELSEWHERE),
-        ("the", 99, 16, ELSEWHERE),
-        ("the", -1, 0, ELSEWHERE),
+        ("the", 15, 16, ANSWER_MOVED),
+        ("the", 3, 0, ANSWER_MOVED),
+        ("the", 8, 0, ANSWER_MOVED),
+        ("the", 99, 16, ANSWER_MOVED),
+        ("the", -1, 0, ANSWER_MOVED),
         (" old ", 3, 4, None),
-        (" old ", 4, 4, ELSEWHERE),
-        ("Mill", 8, None, NOWHERE),
+        (" old ", 4, 4, ANSWER_MOVED),
+        ("Mill", 8, None, ANSWER_MISSING),
     ],
 )
 def test_an_answer_that_is_elsewhere_is_found_and_one_that_is_nowhere_is_told(
     text: str, start: int, place: int | None, flaw: object
 ) -> None:
     example = PLAIN.read(row(answers=[{"text": text, "answer_start": start}]))
-    found = example.place()
-    assert (found[0] if found else None) == place and PLAIN.flaw(example) == flaw
+    found = example.answer_span()
+    assert (found[0] if found else None) == place and PLAIN.defect(example) == flaw
     assert PLAIN.reference(example, 0) == [text]
 
 
 def test_an_answer_without_a_start_is_found() -> None:
-    assert PLAIN.read(row(answers=[{"text": "river"}])).place() == (20, 25)
-    assert PLAIN.read(row(answers={"text": ["river"]})).place() == (20, 25)
+    assert PLAIN.read(row(answers=[{"text": "river"}])).answer_span() == (20, 25)
+    assert PLAIN.read(row(answers={"text": ["river"]})).answer_span() == (20, 25)
 
 
 @pytest.mark.real
@@ -291,7 +291,7 @@ def golden(case: dict[str, Any]) -> tuple[list[Question], HeadOutputs]:
             deep = np.array([window["token_is_max_context"][str(at)] for at in words])
             example_F.append(number)
             scores_F.append(scores[window["unique_id"]])
-            notes.append(noted(min(words), places(one["doc_tokens"], window["tokens"], words), deep))
+            notes.append(window_info(min(words), places(one["doc_tokens"], window["tokens"], words), deep))
     return examples, HeadOutputs(np.array(example_F), scores_F, notes)
 
 

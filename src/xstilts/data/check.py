@@ -115,7 +115,7 @@ def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
     mistakes, flaws = Collector(), Flaws()
     count, labels = 0, False
     for index, example in enumerate(located.examples(located.found, mistakes, flaws)):
-        if form.asks(example):
+        if form.is_query(example):
             count += 1
             labels = labels or form.reference(example, index) is not None
     if not count and not mistakes.errors:

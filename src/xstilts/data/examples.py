@@ -15,7 +15,7 @@ from xstilts.data.find import PLAYGROUND, Found, find
 from xstilts.data.readers import read
 from xstilts.data.sampling import times
 from xstilts.errors import Collector, DataError, UserError
-from xstilts.formats.base import Example, Flaw, Row
+from xstilts.formats.base import Defect, Example, Row
 from xstilts.tasks.source import Source
 from xstilts.tasks.task import Task
 from xstilts.utils.files import digest
@@ -96,7 +96,7 @@ class LocatedSplit:
         codes = dict.fromkeys(code for code, _ in self.found)
         parts = {code: replace(self, found=tuple(one for one in self.found if one[0] == code)) for code in codes}
         sizes = {code: sum(1 for _ in part.stream()) for code, part in parts.items()}
-        for (code, part), count in zip(parts.items(), form.quotas(list(sizes.values())), strict=True):
+        for (code, part), count in zip(parts.items(), form.sample_sizes(list(sizes.values())), strict=True):
             for example, number in zip(part.stream(), times(sizes[code], count, code), strict=True):
                 if number:
                     yield example, number
@@ -108,12 +108,12 @@ class LocatedSplit:
             yield from islice(examples, left)
             return
         for example in examples:
-            if not form.asks(example):
+            if not form.is_query(example):
                 yield example
             elif left > 0:
                 left -= 1
                 yield example
-            elif (rest := form.beyond(example)) is not None:
+            elif (rest := form.as_candidate(example)) is not None:
                 yield rest
 
     def examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, flaws: Flaws) -> Iterator[Example]:
@@ -126,10 +126,10 @@ class LocatedSplit:
                 for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=flaws.note):
                     with mistakes.catch():
                         example = form.read(row)
-                        if example is not None and flaws.usable(form.flaw(example), row, self.train):
-                            if form.asks(example):
+                        if example is not None and flaws.usable(form.defect(example), row, self.train):
+                            if form.is_query(example):
                                 _same_labels(form.reference(example, 0) is not None, row, labels)
-                                if not self.train and (id := form.called(example)) is not None:
+                                if not self.train and (id := form.example_id(example)) is not None:
                                     _own_id(code, id, row.where, seen)
                             yield example
                     if len(mistakes.errors) >= MISTAKES:
@@ -158,7 +158,7 @@ class Flaws:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, bool, str], tuple[str, int]] = {}
 
-    def usable(self, flaw: Flaw | None, row: Row, train: bool) -> bool:
+    def usable(self, flaw: Defect | None, row: Row, train: bool) -> bool:
         """Whether an example is taken; notes its flaw."""
         if flaw is None:
             return True

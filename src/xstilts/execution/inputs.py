@@ -39,8 +39,8 @@ class StepInputs:
         """
         if name not in self._closed:
             task = self.plan.tasks[name]
-            if task.format.open:
-                task = task.model_copy(update={"format": task.format.closed(self.train_set(task).stream())})
+            if task.format.needs_labels:
+                task = task.model_copy(update={"format": task.format.with_labels_from(self.train_set(task).stream())})
             self._closed[name] = task
         return self._closed[name]
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from xstilts.utils.models import Strict
 
 Example: TypeAlias = Any
-"""What a format's `read` makes of a row; only that format looks inside."""
+"""What a format's `read` makes of a row; opaque to everything else."""
 
 
 Prediction: TypeAlias = Any
@@ -26,15 +26,15 @@ IGNORED = -100
 """The target of a marked token that counts in no loss (an example without a label)."""
 
 
-MOST = 20
-"""Answers that are tried to tell what chance is."""
+MAX_TRIVIAL = 20
+"""Most answers that are tried for the score at chance."""
 
 
 NO_LABEL = "-1"
-"""How the Hub spells a label that was taken away."""
+"""How the Hub spells a withheld label."""
 
 
-def _told_apart(value: tuple[str, ...]) -> tuple[str, ...]:
+def _unique_labels(value: tuple[str, ...]) -> tuple[str, ...]:
     for label in value:
         if not label.strip():
             raise ValueError("a label is empty")
@@ -43,7 +43,7 @@ def _told_apart(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_told_apart)]
+Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_unique_labels)]
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class TokenizerLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Flaw:
-    """What is odd about an example; a fatal one keeps it out of training, but not out of scoring."""
+class Defect:
+    """A defect of an example's data; a fatal one keeps the example out of training, but not out of scoring."""
 
     what: str
     fatal: bool
@@ -149,16 +149,16 @@ class Format(Strict, ABC):
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """What a task of one's own is scored with if it does not say."""
+        """The metrics of a user's task that names none."""
 
     @property
     @abstractmethod
-    def measures(self) -> tuple[str, ...]:
+    def supported_metrics(self) -> tuple[str, ...]:
         """The metrics that its predictions can be scored with."""
 
     @property
     def file(self) -> Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]:
-        """Which kind of file holds its predictions in the leaderboard's layout (see `submission.py`)."""
+        """Which kind of file holds its predictions in the leaderboard's layout (see `leaderboard/files.py`)."""
         return "lines"
 
     @property
@@ -178,45 +178,45 @@ class Format(Strict, ABC):
 
     @abstractmethod
     def read(self, row: Row) -> Example | None:
-        """Make an example of a row; None drops the row on purpose. Raises DataError."""
+        """Make an example of a row; None drops the row deliberately. Raises DataError."""
 
     @property
-    def open(self) -> bool:
-        """Whether a part of the format, such as its labels, is left to the training data."""
+    def needs_labels(self) -> bool:
+        """Whether the labels must be taken from the training data."""
         return False
 
-    def closed(self, examples: Iterable[Example]) -> Self:
-        """The format with what it leaves open taken from training examples."""
+    def with_labels_from(self, examples: Iterable[Example]) -> Self:
+        """The format with the labels that training examples have, if it lists none."""
         return self
 
-    def flaw(self, example: Example) -> Flaw | None:
-        """What a user should hear of an example; the first of each kind is named, the others are counted."""
+    def defect(self, example: Example) -> Defect | None:
+        """The defect of an example, for the user; of each kind the first is named and the others are counted."""
         return None
 
-    def asks(self, example: Example) -> bool:
-        """Whether an example is to be answered; False for one that only stands to be found by others."""
+    def is_query(self, example: Example) -> bool:
+        """Whether an example gets a prediction; False for one that is only a candidate for others."""
         return True
 
-    def beyond(self, example: Example) -> Example | None:
-        """What is kept of an example beyond the limit: what others may find; None for nothing."""
+    def as_candidate(self, example: Example) -> Example | None:
+        """What stays of an example beyond `limit`: a candidate that others may find; None for nothing."""
         return None
 
-    def called(self, example: Example) -> str | None:
-        """What the data set calls the example; None where it has no name."""
+    def example_id(self, example: Example) -> str | None:
+        """The data set's own id of the example; None where it has none."""
         return None
 
     def id(self, example: Example, index: int) -> str:
-        """What the data set calls the example; its number where it has no name."""
-        name = self.called(example)
+        """The data set's own id of the example, or its number where it has none."""
+        name = self.example_id(example)
         return str(index) if name is None else name
 
     @property
     def draws(self) -> bool:
-        """Whether an epoch of training is drawn from the examples instead of having each of them once."""
+        """Whether an epoch is a sample of the examples instead of all of them once."""
         return False
 
-    def quotas(self, sizes: Sequence[int]) -> list[int]:
-        """How many examples are drawn of each language, of the so many that it has."""
+    def sample_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """How many examples to sample from each language, given the number that each has."""
         return list(sizes)
 
     @abstractmethod
@@ -225,23 +225,23 @@ class Format(Strict, ABC):
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], outputs: HeadOutputs, threshold: float | None) -> list[Prediction]:
-        """One prediction for each example that asks, in order, from the head's outputs for all forward passes."""
+        """One prediction for each query, in order, from the head's outputs for all forward passes."""
 
-    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
-        """The scores behind the prediction for a single example, by what they speak for; empty if too many to show."""
+    def scores(self, outputs: HeadOutputs) -> dict[str, float]:
+        """The scores that led to the prediction for a single example, by name; empty if too many to show."""
         return {}
 
     @abstractmethod
     def reference(self, example: Example, index: int) -> Prediction | None:
         """The right prediction, or None for an example without a label."""
 
-    def blind(self, examples: Sequence[Example]) -> Iterator[list[Prediction]]:
-        """Answers to the examples that look at none of them, to tell what chance is: the same one everywhere.
+    def trivial_predictions(self, examples: Sequence[Example]) -> Iterator[list[Prediction]]:
+        """Predictions that ignore their inputs, for the score at chance: the same one everywhere.
 
-        Every right answer that occurs is tried, of more than `MOST` the most frequent.
+        Every right answer that occurs is tried, at most the `MAX_TRIVIAL` most frequent ones.
         """
-        right = [self.reference(example, i) for i, example in enumerate(examples) if self.asks(example)]
-        return ([answer] * len(right) for answer, _ in Counter(right).most_common(MOST))
+        right = [self.reference(example, i) for i, example in enumerate(examples) if self.is_query(example)]
+        return ([answer] * len(right) for answer, _ in Counter(right).most_common(MAX_TRIVIAL))
 
     def calibrate(self, examples: Sequence[Example], outputs: HeadOutputs) -> float | None:
         """A threshold tuned on dev for use on test; None where the format has none."""

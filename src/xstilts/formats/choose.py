@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, nearest
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
-from xstilts.formats.classify import truncated
+from xstilts.formats.classify import truncate_pair
 
 HIDDEN = ("", NO_LABEL)
 """How labels are spelled that were taken away."""
@@ -29,7 +29,7 @@ class Choose(Format):
 
     name: ClassVar[str] = "choose"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
-    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
+    supported_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     file: ClassVar[Literal["choices"]] = "choices"
 
     context: tuple[str, ...] = Field(default=("context",), min_length=1)
@@ -152,7 +152,7 @@ class Choose(Format):
         room = tokenizer.room(2)
         for index, (example, context) in enumerate(zip(examples, contexts, strict=True)):
             for number in range(len(example.endings)):
-                ids, second = tokenizer.pair(*truncated(context, next(endings), room, start=True))
+                ids, second = tokenizer.pair(*truncate_pair(context, next(endings), room, start=True))
                 target = IGNORED if example.answer is None else int(number == example.answer)
                 yield Features(index, ids, [0], [target], second)
 
@@ -162,7 +162,7 @@ class Choose(Format):
         starts = np.searchsorted(outputs.example_F, np.arange(1, len(examples)))
         return [int(scores.argmax()) for scores in np.split(scores_F, starts)]
 
-    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
+    def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """Those of the endings, by number."""
         return {str(number): float(scores[0]) for number, scores in enumerate(outputs.scores)}
 

@@ -23,7 +23,7 @@ class Classify(Format):
 
     name: ClassVar[str] = "classify"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
-    measures: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_f1", "positive_f1")
+    supported_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_f1", "positive_f1")
 
     labels: Labels
     """In the order of the classes; the order is part of what is trained."""
@@ -86,7 +86,7 @@ class Classify(Format):
             target = IGNORED if example.label is None else self.labels.index(example.label)
             second = 0
             if len(texts) == 2:
-                ids, second = tokenizer.pair(*truncated(texts[0], texts[1], room))
+                ids, second = tokenizer.pair(*truncate_pair(texts[0], texts[1], room))
             else:
                 ids, _ = tokenizer.single(texts[0][:room])
             yield Features(index, ids, [0], [target], second)
@@ -95,7 +95,7 @@ class Classify(Format):
         """The label with the highest score; the first one on ties."""
         return [self.labels[int(scores_C.argmax())] for scores_C in outputs.scores]
 
-    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
+    def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """Those of the labels."""
         return dict(zip(self.labels, map(float, outputs.scores[0]), strict=True))
 
@@ -104,16 +104,18 @@ class Classify(Format):
         return example.label
 
 
-def truncated(first: list[int], second: list[int], room: int, *, start: bool = False) -> tuple[list[int], list[int]]:
+def truncate_pair(
+    first: list[int], second: list[int], room: int, *, start: bool = False
+) -> tuple[list[int], list[int]]:
     """Cut a pair to `room` pieces as jiant does: one piece at a time from the longer text, the first on ties.
 
     Pieces go from the texts' ends, or from their starts.
 
-    >>> truncated([1, 2, 3, 4], [5, 6], 4)
+    >>> truncate_pair([1, 2, 3, 4], [5, 6], 4)
     ([1, 2], [5, 6])
-    >>> truncated([1, 2, 3], [4, 5, 6], 5)
+    >>> truncate_pair([1, 2, 3], [4, 5, 6], 5)
     ([1, 2], [4, 5, 6])
-    >>> truncated([1, 2, 3], [4, 5, 6], 3, start=True)
+    >>> truncate_pair([1, 2, 3], [4, 5, 6], 3, start=True)
     ([3], [5, 6])
     """
     excess = len(first) + len(second) - room

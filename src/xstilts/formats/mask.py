@@ -16,7 +16,7 @@ class Mask(Format):
 
     name: ClassVar[str] = "mask"
     metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
-    measures: ClassVar[tuple[str, ...]] = ("perplexity",)
+    supported_metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     text: str = "text"
     alpha: float = Field(default=1.0, ge=0, le=1)
@@ -48,19 +48,19 @@ class Mask(Format):
         """Whether an epoch differs from the text as it stands."""
         return self.alpha != 1 or self.sentences is not None
 
-    def quotas(self, sizes: Sequence[int]) -> list[int]:
+    def sample_sizes(self, sizes: Sequence[int]) -> list[int]:
         """How many sentences are drawn of each language, rounded by the largest remainders (Conneau & Lample, 2019).
 
-        >>> Mask(alpha=0.5, sentences=100).quotas([81, 9, 1])
+        >>> Mask(alpha=0.5, sentences=100).sample_sizes([81, 9, 1])
         [63, 21, 7]
         """
         total = min(sum(sizes), self.sentences or sum(sizes))
         mass = np.array(sizes, float) ** self.alpha
         exact = total * mass / mass.sum()
-        quotas = np.floor(exact).astype(np.int64)
-        most = np.argsort(quotas - exact, kind="stable")[: total - int(quotas.sum())]
-        quotas[most] += 1
-        return [int(quota) for quota in quotas]
+        sizes_L = np.floor(exact).astype(np.int64)
+        most = np.argsort(sizes_L - exact, kind="stable")[: total - int(sizes_L.sum())]
+        sizes_L[most] += 1
+        return [int(size) for size in sizes_L]
 
     def features(self, examples: Sequence[str], tokenizer: TokenizerLike) -> Iterator[Features]:
         """One forward pass each, cut at the end; the hidden positions are drawn later."""
@@ -71,7 +71,7 @@ class Mask(Format):
         """The summed negative log-likelihood (nats) of an example's hidden pieces, and their number."""
         return [(float(total), int(count)) for total, count in outputs.scores]
 
-    def blind(self, examples: Sequence[str]) -> Iterator[list[tuple[float, int]]]:
+    def trivial_predictions(self, examples: Sequence[str]) -> Iterator[list[tuple[float, int]]]:
         """None: likelihoods have no such answer."""
         return iter(())
 

@@ -27,11 +27,11 @@ class Pairs(NamedTuple):
         return pairs.at(np.argsort(-pairs.scores_P, kind="stable"))
 
 
-def margins(cosines: Floats, x_means: Floats, y_means: Floats, margin: Margin) -> Floats:
+def margin_scores(cosines: Floats, x_means: Floats, y_means: Floats, margin: Margin) -> Floats:
     """Scores of pairs from their cosines and the mean cosines of either side to its neighbours (Artetxe and Schwenk).
 
     >>> mean = np.array([0.5])
-    >>> [margins(np.array([0.75]), mean, mean, margin).item() for margin in ("ratio", "distance", "absolute")]
+    >>> [margin_scores(np.array([0.75]), mean, mean, margin).item() for margin in ("ratio", "distance", "absolute")]
     [1.5, 0.25, 0.75]
     """
     if margin == "absolute":
@@ -43,13 +43,13 @@ def margins(cosines: Floats, x_means: Floats, y_means: Floats, margin: Margin) -
     return scores
 
 
-def mine(of_x: Nearest, of_y: Nearest, margin: Margin = "ratio", matching: Matching = "max") -> Pairs:
+def mine_pairs(of_x: Nearest, of_y: Nearest, margin: Margin = "ratio", matching: Matching = "max") -> Pairs:
     """The pairs that neighbours make, each with a score above 0, the best first.
 
     Every row proposes the neighbour with the best score. `max` takes the proposals of both sides by score, leaving out
     those with a row that is taken already (XTREME's utils_retrieve.py).
     """
-    (y_of_x, x_scores), (x_of_y, y_scores) = _proposed(of_x, of_y, margin), _proposed(of_y, of_x, margin)
+    (y_of_x, x_scores), (x_of_y, y_scores) = _best_neighbours(of_x, of_y, margin), _best_neighbours(of_y, of_x, margin)
     forward = Pairs(np.arange(len(y_of_x)), y_of_x, x_scores)
     backward = Pairs(x_of_y, np.arange(len(x_of_y)), y_scores)
     if matching == "fwd":
@@ -59,18 +59,18 @@ def mine(of_x: Nearest, of_y: Nearest, margin: Margin = "ratio", matching: Match
     if matching == "intersect":
         return forward.at(x_of_y[y_of_x] == forward.x_P).sorted()
     x_P, y_P = (np.concatenate(ids) for ids in ((forward.x_P, backward.x_P), (forward.y_P, backward.y_P)))
-    return _unshared(Pairs(x_P, y_P, np.concatenate((x_scores, y_scores))).sorted())
+    return _greedy_matching(Pairs(x_P, y_P, np.concatenate((x_scores, y_scores))).sorted())
 
 
-def _proposed(own: Nearest, other: Nearest, margin: Margin) -> tuple[NDArray[np.int64], Floats]:
+def _best_neighbours(own: Nearest, other: Nearest, margin: Margin) -> tuple[NDArray[np.int64], Floats]:
     """For each row the neighbour with the best score, and the score."""
     means_NK = np.broadcast_to(own.cosines_NK.mean(1, keepdims=True), own.ids_NK.shape)
-    scores_NK = margins(own.cosines_NK, means_NK, other.cosines_NK.mean(1)[own.ids_NK], margin)
+    scores_NK = margin_scores(own.cosines_NK, means_NK, other.cosines_NK.mean(1)[own.ids_NK], margin)
     row_N, best_N = np.arange(len(scores_NK)), scores_NK.argmax(1)
     return own.ids_NK[row_N, best_N], scores_NK[row_N, best_N]
 
 
-def _unshared(pairs: Pairs) -> Pairs:
+def _greedy_matching(pairs: Pairs) -> Pairs:
     """The pairs without those of which a row is in a pair before."""
     seen_x, seen_y, taken = set[int](), set[int](), list[int]()
     for p, (x, y) in enumerate(zip(pairs.x_P.tolist(), pairs.y_P.tolist(), strict=True)):
@@ -81,7 +81,7 @@ def _unshared(pairs: Pairs) -> Pairs:
     return pairs.at(taken)
 
 
-def cut(scores_P: NDArray[np.floating[Any]], right_P: NDArray[np.bool_], gold: int) -> float:
+def tune_threshold(scores_P: NDArray[np.floating[Any]], right_P: NDArray[np.bool_], gold: int) -> float:
     """The score from which on to believe pairs, so that their F1 is best: midway between the last and the next.
 
     Where it is best to believe all, that is the last one's own score; 0 where none is right. Pairs of equal score are
@@ -92,7 +92,7 @@ def cut(scores_P: NDArray[np.floating[Any]], right_P: NDArray[np.bool_], gold: i
         right_P: whether each is among the gold pairs.
         gold: number of gold pairs.
 
-    >>> cut(np.array([0.9, 0.7, 0.5, 0.3]), np.array([True, False, True, False]), gold=2)
+    >>> tune_threshold(np.array([0.9, 0.7, 0.5, 0.3]), np.array([True, False, True, False]), gold=2)
     0.4
     """
     if not right_P.any():

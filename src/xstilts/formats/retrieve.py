@@ -58,7 +58,7 @@ class Retrieve(Format):
         return {"nearest": ("accuracy",), "mined": ("pair_f1",), "ranked": ("map@20",)}[self.find]
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def supported_metrics(self) -> tuple[str, ...]:
         """Rankings have a second one."""
         return (*self.metrics, "mrr@20") if self.find == "ranked" else self.metrics
 
@@ -108,15 +108,15 @@ class Retrieve(Format):
             raise DataError(f"relevant must be a list of ids, got {str(relevant)[:60]}", where=row.where)
         return Entry(str(values["query"]), None, id, None if relevant is None else tuple(map(str, relevant)))
 
-    def asks(self, example: Entry) -> bool:
+    def is_query(self, example: Entry) -> bool:
         """Whether it looks for others."""
         return example.query is not None
 
-    def beyond(self, example: Entry) -> Entry | None:
+    def as_candidate(self, example: Entry) -> Entry | None:
         """The candidate of aligned text."""
         return None if example.candidate is None else example._replace(query=None)
 
-    def called(self, example: Entry) -> str | None:
+    def example_id(self, example: Entry) -> str | None:
         """The row's id; in aligned text the line's number."""
         return example.id
 
@@ -157,24 +157,24 @@ class Retrieve(Format):
             return int(self.id(example, index)) if self.find == "nearest" else [self.id(example, index)]
         return None if example.relevant is None else list(example.relevant)
 
-    def blind(self, examples: Sequence[Entry]) -> Iterator[list[Any]]:
+    def trivial_predictions(self, examples: Sequence[Entry]) -> Iterator[list[Any]]:
         """One candidate for all; nothing for lists of ids, whose chance depends on the candidates."""
-        return iter(()) if self.find != "nearest" else super().blind(examples)
+        return iter(()) if self.find != "nearest" else super().trivial_predictions(examples)
 
     def calibrate(self, examples: Sequence[Entry], outputs: HeadOutputs) -> float | None:
         """The score from which on to believe mined pairs, so that their F1 is best on these examples."""
-        asking = [(i, example) for i, example in enumerate(examples) if self.asks(example)]
+        asking = [(i, example) for i, example in enumerate(examples) if self.is_query(example)]
         right = [self.reference(example, i) for i, example in asking]
         if self.find != "mined" or None in right:
             return None
-        from xstilts.formats.mining import cut
+        from xstilts.formats.mining import tune_threshold
 
         gold = {(x, id) for x, ids in enumerate(right) if isinstance(ids, list) for id in ids}
         ids, pairs = self._sides(examples).ids, self._mined(examples, outputs)
         right_P = np.array(
             [(x, ids[y]) in gold for x, y in zip(pairs.x_P.tolist(), pairs.y_P.tolist(), strict=True)], bool
         )
-        return cut(pairs.scores_P, right_P, len(gold))
+        return tune_threshold(pairs.scores_P, right_P, len(gold))
 
     def _mined(self, examples: Sequence[Entry], outputs: HeadOutputs) -> Pairs:
         """The pairs by numbers of queries and candidates.
@@ -183,13 +183,13 @@ class Retrieve(Format):
         nobody can say which of its ids is meant (XTREME's rule).
         """
         from xstilts.compute.neighbours import neighbours
-        from xstilts.formats.mining import Pairs, mine
+        from xstilts.formats.mining import Pairs, mine_pairs
 
         sides = self._sides(examples)
         x_N, x_once_N = _different([e.query for e in examples if e.query is not None])
         y_N, y_once_N = _different([e.candidate for e in examples if e.candidate is not None])
         both = neighbours(_vectors(outputs), sides.query_N[x_N], sides.candidate_N[y_N], self.k)
-        pairs = mine(*both, self.margin, self.matching)
+        pairs = mine_pairs(*both, self.margin, self.matching)
         pairs = pairs.at(x_once_N[pairs.x_P] & y_once_N[pairs.y_P])
         return Pairs(x_N[pairs.x_P], y_N[pairs.y_P], pairs.scores_P)
 

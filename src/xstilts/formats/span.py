@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError
-from xstilts.formats.base import IGNORED, Features, Flaw, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
-from xstilts.formats.windows import best, deepest, noted, windows
+from xstilts.formats.base import IGNORED, Defect, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
+from xstilts.formats.windows import best_spans, max_context_window, window_info, windows
 from xstilts.metrics.answers import SQUAD2, match
 
-ELSEWHERE = Flaw("the answer is not at its answer_start; the nearest place with its text is taken", fatal=False)
-NOWHERE = Flaw("the answer is not in the context", fatal=True)
+ANSWER_MOVED = Defect("the answer is not at its answer_start; the nearest place with its text is taken", fatal=False)
+ANSWER_MISSING = Defect("the answer is not in the context", fatal=True)
 
 
 class Question(NamedTuple):
@@ -29,7 +29,7 @@ class Question(NamedTuple):
     start: int = -1
     """Where the first answer is said to begin in the context, in characters."""
 
-    def place(self) -> tuple[int, int] | None:
+    def answer_span(self) -> tuple[int, int] | None:
         """First and last + 1 character of the first answer, without blanks around it; None if it is nowhere."""
         said = self.answers[0] if self.answers else ""
         text, wanted = said.strip(), max(0, self.start) + len(said) - len(said.lstrip())
@@ -45,7 +45,7 @@ class Span(Format):
     """The best span of pieces by the scores of its two ends, given as the context's own characters."""
 
     name: ClassVar[str] = "span"
-    measures: ClassVar[tuple[str, ...]] = tuple(
+    supported_metrics: ClassVar[tuple[str, ...]] = tuple(
         f"{rules}{score}" for rules in ("", "squad2_", "mlqa_") for score in ("f1_em", "f1", "em")
     )
     file: ClassVar[Literal["answers"]] = "answers"
@@ -104,17 +104,17 @@ class Span(Format):
             return example
         return example._replace(answers=tuple(text for text, _ in answers), start=answers[0][1])
 
-    def flaw(self, example: Question) -> Flaw | None:
+    def defect(self, example: Question) -> Defect | None:
         """The answer to be trained on, the first, is not where it is said to be."""
         if not example.answers or example.answers == ("",):
             return None
-        place = example.place()
+        place = example.answer_span()
         if place is None:
-            return NOWHERE
+            return ANSWER_MISSING
         first = example.answers[0]
-        return None if place[0] == example.start + len(first) - len(first.lstrip()) else ELSEWHERE
+        return None if place[0] == example.start + len(first) - len(first.lstrip()) else ANSWER_MOVED
 
-    def called(self, example: Question) -> str | None:
+    def example_id(self, example: Question) -> str | None:
         """The row's id."""
         return example.id
 
@@ -136,33 +136,35 @@ class Span(Format):
             ids, span_N2 = contexts[example.context]
             question = question[: min(self.question_length, room // 2)]
             parts = windows(len(ids), room - len(question), self.stride)
-            deep_N = deepest(parts, len(ids))
-            first, last = covering(span_N2, example.place())
+            deep_N = max_context_window(parts, len(ids))
+            first, last = token_span(span_N2, example.answer_span())
             for number, (a, b) in enumerate(parts):
                 passed, at = tokenizer.pair(question, ids[a:b])
                 positions = [at + first - a, at + last - a] if a <= first and last < b else [0, 0]
                 targets = positions if example.answers else [IGNORED, IGNORED]
-                yield Features(index, passed, positions, targets, at, noted(at, span_N2[a:b], deep_N[a:b] == number))
+                yield Features(
+                    index, passed, positions, targets, at, window_info(at, span_N2[a:b], deep_N[a:b] == number)
+                )
 
     def decode(self, examples: Sequence[Question], outputs: HeadOutputs, threshold: float | None) -> list[str]:
         """The text of each example's best span; empty where no span can be one (jiant says the word `empty`).
 
         With `no_answer` it is empty too where the score of no answer is more than `threshold` (0 by default) higher.
         """
-        found = best(len(examples), outputs, self.n_best, self.answer_length)
+        found = best_spans(len(examples), outputs, self.n_best, self.answer_length)
         texts = [example.context[a:b].strip() for example, (a, b) in zip(examples, found.span_E2, strict=True)]
         if not self.no_answer:
             return texts
         kept_E = found.null_E - found.score_E <= (threshold or 0.0)
         return [text if there else "" for text, there in zip(texts, kept_E, strict=True)]
 
-    def behind(self, outputs: HeadOutputs) -> dict[str, float]:
+    def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """Those of the best span and, if there may be none, of no answer."""
-        found = best(1, outputs, self.n_best, self.answer_length)
+        found = best_spans(1, outputs, self.n_best, self.answer_length)
         none = {"no answer": float(found.null_E[0])} if self.no_answer else {}
         return {"best span": float(found.score_E[0])} | none
 
-    def blind(self, examples: Sequence[Question]) -> Iterator[list[str]]:
+    def trivial_predictions(self, examples: Sequence[Question]) -> Iterator[list[str]]:
         """No answer, and the whole context."""
         yield [""] * len(examples)
         yield [example.context for example in examples]
@@ -175,14 +177,14 @@ class Span(Format):
         """
         if not self.no_answer or any(example.answers is None for example in examples):
             return None
-        found = best(len(examples), outputs, self.n_best, self.answer_length)
+        found = best_spans(len(examples), outputs, self.n_best, self.answer_length)
         gain_E = np.zeros(len(examples))
         for e, (example, (a, b)) in enumerate(zip(examples, found.span_E2, strict=True)):
             with_text, without = (
                 100 * sum(match(example.answers or (), text, SQUAD2)) for text in (example.context[a:b].strip(), "")
             )
             gain_E[e] = with_text - without
-        return cut(found.null_E - found.score_E, gain_E)
+        return best_threshold(found.null_E - found.score_E, gain_E)
 
     def reference(self, example: Question, index: int) -> list[str] | None:
         """The texts that are right; one empty text where there is no answer."""
@@ -211,10 +213,10 @@ def _answers(value: Any, where: str) -> list[tuple[str, int]]:
     return answers
 
 
-def covering(span_N2: NDArray[np.int32], place: tuple[int, int] | None) -> tuple[int, int]:
+def token_span(span_N2: NDArray[np.int32], place: tuple[int, int] | None) -> tuple[int, int]:
     """The first and the last piece that share a character with a place in the text; -1 and -1 if none does.
 
-    >>> covering(np.array([[0, 3], [3, 3], [4, 7], [7, 9]]), (5, 8))
+    >>> token_span(np.array([[0, 3], [3, 3], [4, 7], [7, 9]]), (5, 8))
     (2, 3)
     """
     first, last = place or (0, 0)
@@ -222,10 +224,10 @@ def covering(span_N2: NDArray[np.int32], place: tuple[int, int] | None) -> tuple
     return (int(shared[0]), int(shared[-1])) if len(shared) else (-1, -1)
 
 
-def cut(difference_E: NDArray[np.float64], gain_E: NDArray[np.float64]) -> float:
+def best_threshold(difference_E: NDArray[np.float64], gain_E: NDArray[np.float64]) -> float:
     """The threshold at or below which differences bring the most gain, midway between two of them.
 
-    >>> cut(np.array([-3.0, 5.0, 1.0, 2.0]), np.array([2.0, -1.0, 1.0, -2.0]))
+    >>> best_threshold(np.array([-3.0, 5.0, 1.0, 2.0]), np.array([2.0, -1.0, 1.0, -2.0]))
     1.5
     """
     finite_E = np.isfinite(difference_E)  # without any span the answer is empty at every threshold

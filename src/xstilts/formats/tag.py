@@ -22,7 +22,7 @@ class Tag(Format):
 
     name: ClassVar[str] = "tag"
     metrics: ClassVar[tuple[str, ...]] = ("chunk_f1",)
-    measures: ClassVar[tuple[str, ...]] = ("chunk_f1", "token_accuracy")
+    supported_metrics: ClassVar[tuple[str, ...]] = ("chunk_f1", "token_accuracy")
     file: ClassVar[Literal["tags"]] = "tags"
 
     labels: Labels | None = None
@@ -44,11 +44,11 @@ class Tag(Format):
         return HeadSpec("token", len(self.labels or ()))
 
     @property
-    def open(self) -> bool:
+    def needs_labels(self) -> bool:
         """Whether the tags are to be taken from the training data."""
         return self.labels is None
 
-    def closed(self, examples: Iterable[Tagged]) -> Tag:
+    def with_labels_from(self, examples: Iterable[Tagged]) -> Tag:
         """With the tags of these sentences, if it has none of its own."""
         tags = {tag for example in examples for tag in example.tags or ()}
         return self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(tags))})
@@ -109,7 +109,7 @@ class Tag(Format):
             tags[example].extend(self._labels[i] for i in best)
         return tags
 
-    def blind(self, examples: Sequence[Tagged]) -> Iterator[list[list[str]]]:
+    def trivial_predictions(self, examples: Sequence[Tagged]) -> Iterator[list[list[str]]]:
         """The most frequent tag for every word, and the most frequent of those that make each word a chunk (B-).
 
         Of equally frequent ones the first in the alphabet.

@@ -25,12 +25,12 @@ def windows(pieces: int, room: int, stride: int) -> list[tuple[int, int]]:
     return [(k * step, min(k * step + room, pieces)) for k in range(count)]
 
 
-def deepest(parts: Sequence[tuple[int, int]], pieces: int) -> NDArray[np.int64]:
+def max_context_window(parts: Sequence[tuple[int, int]], pieces: int) -> NDArray[np.int64]:
     """For each piece the window that shows most of its surroundings, [N]; the first one on ties.
 
     jiant's measure: pieces on the poorer side, plus a hundredth of the window's length.
 
-    >>> deepest([(0, 6), (3, 9), (6, 10)], 10).tolist()
+    >>> max_context_window([(0, 6), (3, 9), (6, 10)], 10).tolist()
     [0, 0, 0, 0, 0, 1, 1, 1, 2, 2]
     """
     at_N = np.arange(pieces)
@@ -40,7 +40,7 @@ def deepest(parts: Sequence[tuple[int, int]], pieces: int) -> NDArray[np.int64]:
     return deepest_N
 
 
-def noted(at: int, span_W2: NDArray[np.int32], deep_W: NDArray[np.bool_]) -> NDArray[np.int32]:
+def window_info(at: int, span_W2: NDArray[np.int32], deep_W: NDArray[np.bool_]) -> NDArray[np.int32]:
     """What has to be known of a window to decode it, as one row of integers.
 
     That is the position of its first context piece, then the first character of each piece, complemented where another
@@ -50,7 +50,7 @@ def noted(at: int, span_W2: NDArray[np.int32], deep_W: NDArray[np.bool_]) -> NDA
     return np.concatenate([[at], first_W, span_W2[:, 1]]).astype(np.int32)
 
 
-class Best(NamedTuple):
+class BestSpans(NamedTuple):
     """The best span of each example."""
 
     score_E: NDArray[np.float64]
@@ -61,7 +61,7 @@ class Best(NamedTuple):
     """First and last + 1 character."""
 
 
-def best(examples: int, outputs: HeadOutputs, n_best: int, most: int) -> Best:
+def best_spans(examples: int, outputs: HeadOutputs, n_best: int, most: int) -> BestSpans:
     """The best span of each example over its windows, the first one on ties.
 
     Args:
@@ -70,7 +70,7 @@ def best(examples: int, outputs: HeadOutputs, n_best: int, most: int) -> Best:
         n_best: the starts, and the ends, of a window that are looked at.
         most: pieces that a span may have.
     """
-    found = Best(np.full(examples, -np.inf), np.full(examples, np.inf), np.zeros((examples, 2), np.int64))
+    found = BestSpans(np.full(examples, -np.inf), np.full(examples, np.inf), np.zeros((examples, 2), np.int64))
     for example, scores_L2, decode_info in zip(outputs.example_F, outputs.scores, outputs.decode_info, strict=True):
         scores_L2 = np.asarray(scores_L2, np.float64)
         found.null_E[example] = min(found.null_E[example], scores_L2[0].sum())

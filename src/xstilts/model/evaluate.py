@@ -53,7 +53,7 @@ def evaluate(
     if tune:
         threshold = format.calibrate(examples, kept)
     predictions = format.decode(examples, kept, threshold)
-    indices = [i for i, example in enumerate(examples) if format.asks(example)]
+    indices = [i for i, example in enumerate(examples) if format.is_query(example)]
     references = [format.reference(examples[i], i) for i in indices]
     assert len(predictions) == len(references)
     scores = {}
@@ -66,14 +66,14 @@ def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example],
     """What the best of the answers that look at nothing gets, by metric; empty where there are none, or no labels.
 
     Args:
-        format: knows such answers; see `Format.blind`.
+        format: knows such answers; see `Format.trivial_predictions`.
         metrics: names in `metrics.METRICS`.
         examples: of one split.
         language: of the examples.
     """
-    references = [format.reference(example, i) for i, example in enumerate(examples) if format.asks(example)]
+    references = [format.reference(example, i) for i, example in enumerate(examples) if format.is_query(example)]
     if None in references:
         return {}
-    blind = list(format.blind(examples))
+    blind = list(format.trivial_predictions(examples))
     scores = {name: [METRICS[name].score(references, answers, language) for answers in blind] for name in metrics}
     return {name: max(tried) for name, tried in scores.items() if tried}

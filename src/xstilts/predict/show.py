@@ -62,20 +62,20 @@ def lines(
     known = task.languages_of(split)
     if language not in known:
         raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
-    if task.format.open:
+    if task.format.needs_labels:
         if "train" not in task.data:
             raise UserError(f"the task '{name}' takes its labels from training data, and has none",
                             hint="give it `labels`, or `data` to train on")  # fmt: skip
         examples = locate(task, task.data["train"], task.train_languages, data, train=True).read()
-        task = task.model_copy(update={"format": task.format.closed(examples)})
+        task = task.model_copy(update={"format": task.format.with_labels_from(examples)})
     rows = locate(task, task.data[split], (language,), data)
     row, example = _pick(task, rows, language, index)
     yield f"task        {task.name} ({task.format.name}), {language}, {split}, example {index}"
     yield f"file        {row.where}"
-    place = (example.context, *found) if isinstance(example, Question) and (found := example.place()) else None
+    place = (example.context, *found) if isinstance(example, Question) and (found := example.answer_span()) else None
     yield from _block("row", (f"{key}: {_short(value, place)}" for key, value in row.values.items()))
     yield from _block("example", _told(example, place))
-    asks, reference = task.format.asks(example), task.format.reference(example, index)
+    asks, reference = task.format.is_query(example), task.format.reference(example, index)
     yield f"reference   {_short(reference) if asks else 'none: it asks nothing, others may find it'}"
     if encoder is None:
         yield "pieces      give --encoder to see them"
@@ -180,7 +180,7 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
         return
     features = FeatureSet.build(task.format, [example], pieces)
     kept = head_outputs(model.eval(), head.eval(), task.format, features, language=language)
-    if scores := task.format.behind(kept):
+    if scores := task.format.scores(kept):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
     yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"
 

@@ -78,7 +78,7 @@ def sample(task: Task, data: Path | None, limit: int) -> Sample:
     drawn = _drawn(examples, limit)
     if not drawn:
         raise UserError(f"its {split} data hold no text to look at", where=task.name)
-    return Sample(task.model_copy(update={"format": task.format.closed(drawn)}), split, code, tuple(drawn))
+    return Sample(task.model_copy(update={"format": task.format.with_labels_from(drawn)}), split, code, tuple(drawn))
 
 
 def _one_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -52,7 +52,7 @@ class Score:
     encoder: str
     seed: int | None
     chance: FiniteFloat | None = None
-    """What the best answer that looks at nothing gets (see `Format.blind`); None where that is not told."""
+    """The score of the best prediction that ignores its input (`Format.trivial_predictions`); None if unknown."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def num_encoders(step: Step) -> int:
 def _heads(plan: Plan, step: Step, width: int) -> int:
     """Parameters of the heads that a step saves."""
     forms = [plan.tasks[name].format for name in step.heads]
-    return sum(_head(form.head, width, MAX_LABELS if form.open else form.head.outputs) for form in forms)
+    return sum(_head(form.head, width, MAX_LABELS if form.needs_labels else form.head.outputs) for form in forms)
 
 
 def _head(head: HeadSpec, width: int, outputs: int) -> int:

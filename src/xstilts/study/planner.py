@@ -226,7 +226,8 @@ def encoder_name(encoder: str | NewEncoder | None) -> str:
 
 def _same_labels(one: Task, other: Task) -> bool:
     """Whether a head of one task fits another; labels that a format leaves open come from the training data."""
-    return one.format == other.format and (not one.format.open or one.data.get("train") == other.data.get("train"))
+    same_source = one.data.get("train") == other.data.get("train")
+    return one.format == other.format and (same_source or not one.format.needs_labels)
 
 
 def _branch_name(choices: _Choices) -> str:

@@ -58,8 +58,10 @@ class Task(Strict):
         for name in value:
             if name not in METRICS:
                 raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
-            if form is not None and name not in form.measures:
-                raise ValueError(f"{name} does not score the format {form.name}; known: {', '.join(form.measures)}")
+            if form is not None and name not in form.supported_metrics:
+                raise ValueError(
+                    f"{name} does not score the format {form.name}; known: {', '.join(form.supported_metrics)}"
+                )
         return value
 
     @model_validator(mode="after")
