@@ -33,8 +33,8 @@ from xstilts.compute import device
 from xstilts.model import heads
 from xstilts.model.batch import Batch, Shuffled, collate, generator
 from xstilts.model.encoder import Encoder
-from xstilts.training.loop import Learning, train
-from xstilts.training.settings import Learned, Training
+from xstilts.training.loop import TrainTask, train
+from xstilts.training.settings import TaskSettings, TrainSpec
 
 TARGETS: dict[Precision, float] = {"fp32": 80, "bf16": 50}
 """Percent of the machine's matrix products."""
@@ -121,11 +121,11 @@ class Updates:
         """Seconds from the end of the first update to the end of the last."""
         encoder, task, ends = works.loaded(self.folder), WORKS["nli"].task, list[float]()
         encoder.vocabulary = None
-        part = Learned(task=task.name, weight=1, batch=self.batch, max_length=task.max_length, epochs=1)
-        training = Training(parts=(part,), lr=1e-5, steps=len(self.batches), warmup=0.1, weight_decay=0.01,
+        part = TaskSettings(task=task.name, weight=1, batch=self.batch, max_length=task.max_length, epochs=1)
+        training = TrainSpec(parts=(part,), lr=1e-5, steps=len(self.batches), warmup=0.1, weight_decay=0.01,
                             precision=precision, eval_every=None, patience=1)  # fmt: skip
         head = heads.build(task.format.head, encoder.config, None)
-        learning = [Learning(part, head, self.features, None)]
+        learning = [TrainTask(part, head, self.features, None)]
         train(encoder, learning, training, seed=1, dev=None, log=lambda _: ends.append(clock()))
         return ends[-1] - ends[0]
 

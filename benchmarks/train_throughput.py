@@ -31,9 +31,9 @@ from xstilts.model import batch as batching
 from xstilts.model import heads
 from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder
-from xstilts.training.log import Logged
-from xstilts.training.loop import Learning, train
-from xstilts.training.settings import Learned, Training
+from xstilts.training.log import LogRow
+from xstilts.training.loop import TrainTask, train
+from xstilts.training.settings import TaskSettings, TrainSpec
 
 LR, WARMUP, DECAY = 5e-5, 0.1, 0.01
 Side: TypeAlias = Literal["xstilts", "Trainer"]
@@ -86,13 +86,13 @@ class Bench:
         self, encoder: Encoder, head: heads.Head, precision: Precision, seed: int, updates: int
     ) -> tuple[float, list[float]]:
         task = self.work.task
-        part = Learned(task=task.name, weight=1, batch=self.work.batch, max_length=task.max_length, epochs=1)
-        training = Training(
+        part = TaskSettings(task=task.name, weight=1, batch=self.work.batch, max_length=task.max_length, epochs=1)
+        training = TrainSpec(
             parts=(part,), lr=LR, steps=updates, warmup=WARMUP, weight_decay=DECAY, precision=precision,
             eval_every=None, patience=1,
         )  # fmt: skip
-        lines: list[Logged] = []
-        learning, started = [Learning(part, head, self.features, self.masking)], self.clock()
+        lines: list[LogRow] = []
+        learning, started = [TrainTask(part, head, self.features, self.masking)], self.clock()
         train(encoder, learning, training, seed=seed, dev=None, log=lines.append)
         return self.clock() - started, [line.loss for line in lines]
 

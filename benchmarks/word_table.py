@@ -26,10 +26,10 @@ from xstilts.model import heads
 from xstilts.model.batch import Shuffled, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.training.log import Logged
-from xstilts.training.loop import Learning, train
+from xstilts.training.log import LogRow
+from xstilts.training.loop import TrainTask, train
 from xstilts.training.optimizer import CLIP, EPSILON
-from xstilts.training.settings import Learned, Training
+from xstilts.training.settings import TaskSettings, TrainSpec
 
 LR, DECAY, WARM = 1e-5, 0.01, 2
 WAYS = ("dense", "none", "xstilts")
@@ -63,16 +63,16 @@ def ours(
     encoder: Encoder, head: heads.Head, features: FeatureSet, batch: int, precision: Precision, args: argparse.Namespace
 ) -> Iterator[float]:
     """Seconds of each update by our own loop."""
-    part = Learned(task=WORKS["nli"].task.name, weight=1, batch=batch, max_length=256, epochs=1)
-    training = Training(parts=(part,), lr=LR, steps=WARM + args.updates, warmup=0.1, weight_decay=DECAY,
+    part = TaskSettings(task=WORKS["nli"].task.name, weight=1, batch=batch, max_length=256, epochs=1)
+    training = TrainSpec(parts=(part,), lr=LR, steps=WARM + args.updates, warmup=0.1, weight_decay=DECAY,
                         precision=precision, eval_every=None, patience=1)  # fmt: skip
     ends = [args.clock()]
 
-    def note(_: Logged) -> None:
+    def note(_: LogRow) -> None:
         ends.append(args.clock())
 
     encoder.vocabulary = None
-    train(encoder, [Learning(part, head, features, None)], training, seed=1, dev=None, log=note)
+    train(encoder, [TrainTask(part, head, features, None)], training, seed=1, dev=None, log=note)
     yield from np.diff(ends).tolist()
 
 

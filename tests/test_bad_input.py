@@ -279,11 +279,11 @@ def test_a_damaged_head_is_not_called_a_full_disk(study: Files) -> None:
 
 
 @pytest.mark.parametrize(
-    ("look_every", "what"),
+    ("evaluation_interval", "what"),
     [(1, "what comes out for example 0 is not a number after update 1"), (4, "the loss is (nan|inf) at update 2")],
 )
-def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, look_every: int, what: str) -> None:
-    study.edit("recipe.yaml", "batch: 4", f"batch: 4, eval_every: {look_every}")
+def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, evaluation_interval: int, what: str) -> None:
+    study.edit("recipe.yaml", "batch: 4", f"batch: 4, eval_every: {evaluation_interval}")
     study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[], [mine]], settings: {lr: 1e38}}\n")
     study.edit("recipe.yaml", "steps: 2", "steps: 4")
     for _ in range(2):  # the second run tries the failed step again, and no other

@@ -22,7 +22,7 @@ from xstilts.tasks import GROUPS, TASKS, WIDE
 from xstilts.tasks.counts import COUNTS, official
 from xstilts.tasks.own import from_yaml
 from xstilts.tasks.task import Split, Task
-from xstilts.training.settings import Training
+from xstilts.training.settings import TrainSpec
 
 ROOM = Path(tasks_wing.__file__).parent
 NAMES = codes("""
@@ -36,7 +36,7 @@ def made(tasks: dict[str, Task] | None = None, **fields: Any) -> plan.Plan:
     return plan.plan(Recipe.model_validate(recipe), TASKS | (tasks or {}))
 
 
-def trainings(laid_out: plan.Plan) -> list[Training]:
+def trainings(laid_out: plan.Plan) -> list[TrainSpec]:
     return [step.training for step in laid_out.steps.values() if step.training]
 
 

@@ -45,7 +45,7 @@ def test_the_scale_halves_when_gradients_overflow_and_doubles_after_long(monkeyp
     monkeypatch.setattr(device.Scale, "PATIENCE", 3)
     scale, values = device.Scale(CPU, "bf16"), []
     for norm in (1.0, torch.inf, 1.0, torch.nan, 1.0, 1.0, 1.0):
-        scale.heed(torch.tensor(norm))
+        scale.update(torch.tensor(norm))
         values.append(scale.value / scale.START)
     assert values == [1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.5]
     other = device.Scale(CPU, "bf16")

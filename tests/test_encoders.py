@@ -28,8 +28,8 @@ from xstilts.model.batch import Batch, collate, generator
 from xstilts.model.encoder import Encoder, load, quiet
 from xstilts.model.features import FeatureSet
 from xstilts.model.new_encoder import train_tokenizer
-from xstilts.training.loop import Learning, train
-from xstilts.training.settings import Learned, Training
+from xstilts.training.loop import TrainTask, train
+from xstilts.training.settings import TaskSettings, TrainSpec
 
 PAGE = Path(__file__).parents[1] / "docs/encoders.md"
 ALIKE = 1e-5
@@ -177,12 +177,12 @@ TASKS: tuple[tuple[Format, list[Any]], ...] = (
     (Retrieve(), [Entry(a, a[::-1], str(i)) for i, a in enumerate(SENTENCES)]),
     (Mask(), list(SENTENCES)),
 )
-SETTINGS = Training(
+SETTINGS = TrainSpec(
     parts=(), lr=3e-3, steps=8, warmup=0.0, weight_decay=0.0, precision="fp32", eval_every=9, patience=9
 )
 
 
-def learned(encoder: Encoder, part: Learning) -> bool:
+def learned(encoder: Encoder, part: TrainTask) -> bool:
     """Train a little; whether encoder and head have changed and the loss over all examples is lower."""
 
     def loss() -> float:
@@ -229,9 +229,9 @@ def tried(name: str) -> Outcome:
             torch.manual_seed(0)
             head = heads.build(form.head, trained.config, trained.vocabulary)
             features = FeatureSet.build(form, examples, trained.tokenizer_for(64))
-            plan = Learned(task=form.name, weight=1.0, batch=5, max_length=64, epochs=1)
+            plan = TaskSettings(task=form.name, weight=1.0, batch=5, max_length=64, epochs=1)
             if form.head.kind != "mean":
-                assert learned(trained, Learning(plan, head, features, masking)), f"{name}: {form.name} learns nothing"
+                assert learned(trained, TrainTask(plan, head, features, masking)), f"{name}: {form.name} learns nothing"
             furthest = max(furthest, same_scores(trained, head, form, examples, features))
             done.append(form.name)
         trained.save(folder / "saved")

@@ -15,7 +15,7 @@ from xstilts.model.batch import Batch
 from xstilts.model.encoder import load
 from xstilts.model.heads import PerToken
 from xstilts.training import optimizer
-from xstilts.training.loop import rate
+from xstilts.training.loop import lr_factor
 from xstilts.training.optimizer import BETA1, BETA2, CLIP, EPSILON, RATIO, STEEPEST, TAIL, Optimizer, word_table
 
 V, H, T = 600, 8, 40
@@ -56,7 +56,7 @@ def learn(toy: Toy, by: Optimizer, updates: int, *, lr: float = 1e-3, skip: int 
         if done >= skip:
             by.prepare(ids_T)
             toy.loss(ids_T, asked_TH).backward()  # type: ignore[no-untyped-call]
-            norms.append(float(by.step(lr * rate(done, updates, updates // 10))))
+            norms.append(float(by.step(lr * lr_factor(done, updates, updates // 10))))
     return norms
 
 
@@ -69,7 +69,7 @@ def plainly(toy: Toy, updates: int, lr: float, decay: float) -> None:
         toy.loss(ids_T, asked_TH).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(toy.parameters(), CLIP)
         for group in adam.param_groups:
-            group["lr"] = lr * rate(done, updates, updates // 10)
+            group["lr"] = lr * lr_factor(done, updates, updates // 10)
         adam.step()
 
 
@@ -116,7 +116,7 @@ def test_a_row_that_no_batch_trains_only_decays() -> None:
     idle = torch.tensor([0, *sorted(set(range(V)) - set(read.tolist()))])  # row 0 is padding: read, never trained
     assert len(idle) > 100 and toy.table.weight[idle[1:]].equal(start.table.weight[idle[1:]])
     by.flush()
-    left = math.prod(1 - 1e-3 * rate(done, 50, 5) * 0.5 for done in range(50))
+    left = math.prod(1 - 1e-3 * lr_factor(done, 50, 5) * 0.5 for done in range(50))
     torch.testing.assert_close(toy.table.weight[idle], start.table.weight[idle] * left, rtol=2**-20, atol=0)
     assert not toy.table.weight[read[1:]].equal(start.table.weight[read[1:]])
 
@@ -130,7 +130,7 @@ def test_a_run_that_is_taken_up_again_is_the_same_to_the_bit(tmp_path: Path) -> 
     for done, (ids_T, asked_TH) in enumerate(batches(250)):
         by.prepare(ids_T)
         first.loss(ids_T, asked_TH).backward()  # type: ignore[no-untyped-call]
-        by.step(1e-3 * rate(done, 400, 40))
+        by.step(1e-3 * lr_factor(done, 400, 40))
     save_file(by.state_dict(), tmp_path / "optimizer")
     save_file(first.state_dict(), tmp_path / "weights")
     second = Toy()
@@ -160,7 +160,7 @@ def test_parts_of_a_batch_add_up(rows: bool) -> None:
         for part in (slice(0, 7), slice(7, 8), slice(8, T)):
             parts.prepare(ids_T[part])
             in_parts.loss(ids_T[part], asked_TH[part]).backward()  # type: ignore[no-untyped-call]
-        parts.step(1e-3 * rate(done, 100, 10))
+        parts.step(1e-3 * lr_factor(done, 100, 10))
     once.close()
     parts.close()
     torch.testing.assert_close(in_parts.table.weight, at_once.table.weight, atol=1e-6, rtol=0)
@@ -180,7 +180,7 @@ def test_processes_that_exchange_their_gradients_stay_the_same() -> None:
         for toy, each in zip(pair, by_pair, strict=True):
             each.set_table_gradient(ids_N, rows_NH)
             toy.gain.grad = torch.as_tensor(gain).clone()
-            each.step(1e-3 * rate(done, 100, 10))
+            each.step(1e-3 * lr_factor(done, 100, 10))
     for each in (by, *by_pair):
         each.close()
     assert pair[0].table.weight.equal(pair[1].table.weight)
@@ -209,7 +209,7 @@ def test_a_table_that_is_also_read_as_a_whole_is_updated_as_a_whole() -> None:
             by.prepare(ids_T)
             tied = (toy.table(ids_T[:5]).detach() @ toy.table.weight.T).square().sum()
             (toy.loss(ids_T, asked_TH) + tied).backward()
-            by.step(1e-3 * rate(done, 60, 6))
+            by.step(1e-3 * lr_factor(done, 60, 6))
             if done == 30:
                 state, by = by.state_dict(), toy.optimizer(rows=rows)
                 by.load_state_dict(state)
@@ -235,7 +235,7 @@ def test_an_encoder_learns_the_same_either_way_and_the_same_to_the_bit_twice(
             batch = Batch(1, ids_T, one, 0 * ids_T, at_T, ids_T % 3, one, torch.tensor([0]))
             by.prepare(ids_T)
             head.loss(head(encoder.hidden(batch), batch), batch).backward()
-            by.step(1e-3 * rate(done, 60, 6))
+            by.step(1e-3 * lr_factor(done, 60, 6))
         by.close()
         assert not table.sparse
         results.append(deepcopy(modules.state_dict()))

@@ -29,9 +29,9 @@ from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
 from xstilts.training.checkpoint import Checkpoint
-from xstilts.training.log import Logged
-from xstilts.training.loop import Learning, train
-from xstilts.training.settings import Learned, Training
+from xstilts.training.log import LogRow
+from xstilts.training.loop import TrainTask, train
+from xstilts.training.settings import TaskSettings, TrainSpec
 
 RECIPE = """\
 name: mixed
@@ -220,26 +220,26 @@ CASES: dict[str, tuple[Format, Callable[[tuple[str, ...]], list[Any]]]] = {
 }  # fmt: skip
 
 
-def learning(encoder: Encoder, name: str, sentences: tuple[str, ...], batch: int) -> Learning:
+def learning(encoder: Encoder, name: str, sentences: tuple[str, ...], batch: int) -> TrainTask:
     """A task with a new head of its own."""
     torch.manual_seed(0)
     form, examples = CASES[name][0], CASES[name][1](sentences)
     head = heads.build(form.head, encoder.config, encoder.vocabulary)
-    plan = Learned(task=name, weight=1.0, batch=batch, max_length=32, epochs=1)
+    plan = TaskSettings(task=name, weight=1.0, batch=batch, max_length=32, epochs=1)
     masking = encoder.masking() if name == "mask" else None
-    return Learning(plan, head, FeatureSet.build(form, examples, encoder.tokenizer_for(32)), masking)
+    return TrainTask(plan, head, FeatureSet.build(form, examples, encoder.tokenizer_for(32)), masking)
 
 
-SETTINGS = Training(
+SETTINGS = TrainSpec(
     parts=(), lr=1e-3, steps=6, warmup=0.25, weight_decay=0.01, precision="fp32", eval_every=None, patience=2
 )
 
 
 def after(
-    encoder: Encoder, part: Learning, precision: str = "fp32", **more: Any
-) -> tuple[dict[str, torch.Tensor], list[Logged]]:
+    encoder: Encoder, part: TrainTask, precision: str = "fp32", **more: Any
+) -> tuple[dict[str, torch.Tensor], list[LogRow]]:
     """Weights and log of a training."""
-    lines: list[Logged] = []
+    lines: list[LogRow] = []
     settings = SETTINGS.model_copy(update={"precision": precision})
     train(encoder, [part], settings, seed=1, dev=None, log=lines.append, **more)
     kept = torch.nn.ModuleDict({"encoder": encoder, "head": part.head}).state_dict()

@@ -20,13 +20,13 @@ from xstilts.model import heads
 from xstilts.model.batch import MLM_SHARE, Batch, Masking, Shuffled, collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
-from xstilts.training.log import Logged
-from xstilts.training.loop import Learning, Trained, order, rate, train
-from xstilts.training.settings import Learned, Mixing, Training
+from xstilts.training.log import LogRow
+from xstilts.training.loop import Trained, TrainTask, lr_factor, order, train
+from xstilts.training.settings import Mixing, TaskSettings, TrainSpec
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))
 NER = Tag(labels=("O", "B-LOC", "I-LOC"))
-SETTINGS = Training(
+SETTINGS = TrainSpec(
     parts=(), lr=1e-3, steps=4, warmup=0.25, weight_decay=0.01, precision="fp32", eval_every=1, patience=2
 )
 
@@ -47,19 +47,19 @@ def tagged(sentences: tuple[str, ...]) -> list[Tagged]:
 
 def learning(
     encoder: Encoder, format: Format, examples: list[Any], *, batch: int = 4, epochs: int = 1, seed: int = 0
-) -> Learning:
+) -> TrainTask:
     """A task with a new head of its own."""
     torch.manual_seed(seed)
     head = heads.build(format.head, encoder.config, encoder.vocabulary)
-    plan = Learned(task=format.name, weight=1.0, batch=batch, max_length=64, epochs=epochs)
+    plan = TaskSettings(task=format.name, weight=1.0, batch=batch, max_length=64, epochs=epochs)
     masking = encoder.masking() if isinstance(format, Mask) else None
-    return Learning(plan, head, FeatureSet.build(format, examples, encoder.tokenizer_for(64)), masking)
+    return TrainTask(plan, head, FeatureSet.build(format, examples, encoder.tokenizer_for(64)), masking)
 
 
 def trained(
-    encoder: Encoder, parts: list[Learning], *, seed: int = 1, dev: Callable[[], float] | None = None, **changed: Any
-) -> tuple[Trained, list[Logged]]:
-    log: list[Logged] = []
+    encoder: Encoder, parts: list[TrainTask], *, seed: int = 1, dev: Callable[[], float] | None = None, **changed: Any
+) -> tuple[Trained, list[LogRow]]:
+    log: list[LogRow] = []
     return train(encoder, parts, SETTINGS.model_copy(update=changed), seed=seed, dev=dev, log=log.append), log
 
 
@@ -123,10 +123,10 @@ def test_the_log_tells_rate_and_speed(encoder: Encoder, sentences: tuple[str, ..
 
 
 def test_the_rate_goes_up_then_down_to_nothing() -> None:
-    rates = [rate(done, 100, 10) for done in range(101)]
+    rates = [lr_factor(done, 100, 10) for done in range(101)]
     assert rates[0] == 0 and rates[5] == 0.5 and rates[10] == 1 and rates[55] == 0.5 and rates[100] == 0
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
-    assert [rate(done, 2, 0) for done in range(3)] == [1, 0.5, 0] and rate(0, 1, 0) == 1
+    assert [lr_factor(done, 2, 0) for done in range(3)] == [1, 0.5, 0] and lr_factor(0, 1, 0) == 1
 
 
 def test_early_stopping_puts_the_best_weights_back(encoder: Encoder, sentences: tuple[str, ...]) -> None:

@@ -71,7 +71,7 @@ class Scale:
         self._used = precision == "bf16" and half(where) == torch.float16
         self.value, self._good = self.START if self._used else 1.0, 0
 
-    def heed(self, norm: Tensor) -> None:
+    def update(self, norm: Tensor) -> None:
         """Learn from the norm of the gradients of an update, which was left out if it is not finite."""
         if not self._used:
             return
@@ -91,7 +91,7 @@ class Scale:
 
 
 @contextmanager
-def exact(where: torch.device) -> Iterator[None]:
+def deterministic(where: torch.device) -> Iterator[None]:
     """Within this block a CPU adds numbers in one order only, so that equal work gives equal bits."""
     was = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -122,7 +122,7 @@ def set_random_state(where: torch.device, state: Sequence[Tensor]) -> None:
         torch.cuda.set_rng_state(state[1], where)
 
 
-def spread(hidden: int) -> None:
+def set_num_threads(hidden: int) -> None:
     """Use one thread for a narrow encoder, all there are for others.
 
     Sharing out matrices this small costs more than it brings, far more where other programs run beside; and with one
@@ -177,7 +177,7 @@ class Linear(nn.Linear):
         return product(input.reshape(-1, self.in_features), self.weight, self.bias).view(*input.shape[:-1], -1)
 
 
-def hasten(module: nn.Module) -> None:
+def use_onednn_linear(module: nn.Module) -> None:
     """Let all linear layers of a module go by `product`; weights and their names stay what they are."""
     for layer in module.modules():
         if type(layer) is nn.Linear:

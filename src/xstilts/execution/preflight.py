@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from xstilts.compute import device
-from xstilts.compute import distributed as parallel
+from xstilts.compute import device, distributed
 from xstilts.data.examples import check
 from xstilts.errors import Collector, StepFailed, UserError
 from xstilts.execution.steps import StepExecutor
@@ -86,7 +85,7 @@ class Run:
             self.check(self.pending())
             good = True
         finally:
-            parallel.said(good)
+            distributed.broadcast(good)
 
     def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
         """Read the data that were not read before as they are now; mistakes go to `found`."""

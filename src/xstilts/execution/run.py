@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from xstilts.compute import distributed as parallel
+from xstilts.compute import distributed
 from xstilts.errors import StepFailed, UserError
 from xstilts.execution.dispatch import Dispatcher
 from xstilts.execution.inputs import StepInputs
@@ -58,11 +58,11 @@ def run(
     if (workers, make_runner) != (1, None) and several():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
-    with parallel.joined(), as_user_error(out, SafetensorError):
-        store = usable(out) if parallel.rank() == 0 else Store(out)
+    with distributed.process_group(), as_user_error(out, SafetensorError):
+        store = usable(out) if distributed.rank() == 0 else Store(out)
         executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
         job = Run(executor)
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             job.checked()
             with opened(store, progress.say):
                 store.note_read(job.read)
@@ -74,8 +74,8 @@ def run(
                         )
                     retention.tidy(plan.steps)
                     _do_all(job, make_runner, workers, retention)
-            parallel.said("")
-        elif parallel.said(True):
+            distributed.broadcast("")
+        elif distributed.broadcast(True):
             _follow(executor)
         else:
             raise SystemExit(2)  # the first process says why
@@ -86,7 +86,7 @@ def run(
 
 def _follow(executor: StepExecutor) -> None:
     """Take part in the trainings that the first process begins."""
-    while id := parallel.said(""):
+    while id := distributed.broadcast(""):
         with suppress(StepFailed):  # which the first process notes
             executor.do(executor.plan.steps[id])
 

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from safetensors import SafetensorError
 
-from xstilts.compute import distributed as parallel
+from xstilts.compute import distributed
 from xstilts.errors import StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.steps import Resources, StepExecutor
@@ -112,7 +112,7 @@ class Worker:
                     return StepResult(step.id, "already")
                 executor.progress.step(order.number, order.total, step.name)
                 if step.kind == "train":
-                    parallel.said(step.id)
+                    distributed.broadcast(step.id)
                 try:
                     executor.do(step)
                 except StepFailed as failure:

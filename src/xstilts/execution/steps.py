@@ -15,8 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from xstilts.compute import device
-from xstilts.compute import distributed as parallel
+from xstilts.compute import device, distributed
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
@@ -36,9 +35,9 @@ from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split
 from xstilts.training.checkpoint import LOG, Checkpoint
-from xstilts.training.early_stopping import Look, dev_score, fate
-from xstilts.training.log import Logged
-from xstilts.training.loop import TOKENS, Learning, train
+from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score
+from xstilts.training.log import LogRow
+from xstilts.training.loop import TOKENS, TrainTask, train
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 
@@ -82,11 +81,11 @@ class StepExecutor:
     def do(self, step: Step) -> None:
         """Do one step and mark it as finished."""
         folder = self.store.step(step.id)
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             self.store.begin(step.id, step.row())
             self._standing(step)
         if step.kind == "train":
-            parallel.said(None)
+            distributed.broadcast(None)
         started, self._used = time.perf_counter(), set()
         kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate}
         try:
@@ -94,7 +93,7 @@ class StepExecutor:
         except torch.OutOfMemoryError as error:
             what = "the accelerator's memory is full"
             raise StepFailed(what, hint="fewer --tokens, precision bf16, or fewer workers on it") from error
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             self._standing(step)
             facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
             self.store.finish(step.id, facts)
@@ -126,7 +125,7 @@ class StepExecutor:
         device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.inputs.encoder_files(step)
         learning, looks = [], []
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             (folder / LOG).touch()
         for part in training.parts:
             task = self.inputs.task(part.task)
@@ -134,16 +133,20 @@ class StepExecutor:
             inputs |= rows.files
             head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
             masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
-            features = parallel.first(partial(self._features, ready.encoder, task.format, rows, part.max_length))
+            features = distributed.main_process_first(
+                partial(self._features, ready.encoder, task.format, rows, part.max_length)
+            )
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
-            learning.append(Learning(part, head, features, masking, language))
+            learning.append(TrainTask(part, head, features, masking, language))
             stop = self.inputs.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
-                features = parallel.first(partial(self._features, ready.encoder, task.format, stop, part.max_length))
-                looks.append(Look(task, head, stop.read(), features))
+                features = distributed.main_process_first(
+                    partial(self._features, ready.encoder, task.format, stop, part.max_length)
+                )
+                looks.append(DevSet(task, head, stop.read(), features))
 
         trained = train(
             ready.encoder, learning, training, seed=step.seed,
@@ -152,14 +155,14 @@ class StepExecutor:
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             _save(folder, ready.encoder, learning)
             if training.snapshots is not None:
                 with trained.mean.in_place():
                     _save(folder / "mean", ready.encoder, learning)
         self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
-        ended = fate(trained.best, looks)
+        ended = dev_outcome(trained.best, looks)
         chance = f", not clearly better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
@@ -171,10 +174,10 @@ class StepExecutor:
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
         """What a training starts from, and what it runs on."""
         before = [digest(self.store.step(id) / "done.json") for id in step.parents]
-        return [*before, *inputs.values(), device.device().type, str(parallel.size())]
+        return [*before, *inputs.values(), device.device().type, str(distributed.world_size())]
 
-    def _log(self, path: Path, line: Logged) -> None:
-        if parallel.rank() != 0:
+    def _log(self, path: Path, line: LogRow) -> None:
+        if distributed.rank() != 0:
             return
         row = {key: value for key, value in dataclasses.asdict(line).items() if value is not None}
         with path.open("a", encoding="utf-8") as stream:
@@ -318,7 +321,7 @@ class StepExecutor:
         return _Ready(parent.id, model, made)
 
 
-def _save(folder: Path, model: Encoder, learning: Sequence[Learning]) -> None:
+def _save(folder: Path, model: Encoder, learning: Sequence[TrainTask]) -> None:
     """Write an encoder and its heads; a language-model head is part of its encoder."""
     model.save(folder / "encoder")
     for i, learned in enumerate(learning):

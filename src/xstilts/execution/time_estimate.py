@@ -22,12 +22,12 @@ from xstilts.model.encoder import Encoder, for_inference, load
 from xstilts.model.features import FeatureSet
 from xstilts.store.run_folder import Store
 from xstilts.study.plan import Plan
-from xstilts.study.step import Scoring, Step
-from xstilts.training.early_stopping import look_every
-from xstilts.training.log import Logged
-from xstilts.training.loop import Learning, train
+from xstilts.study.step import EvalSpec, Step
+from xstilts.training.early_stopping import evaluation_interval
+from xstilts.training.log import LogRow
+from xstilts.training.loop import TrainTask, train
 from xstilts.training.sampling import schedule
-from xstilts.training.settings import Learned, Training
+from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.utils.progress import Progress
 
 UPDATES, FIRST = 4, 2
@@ -118,20 +118,20 @@ class _Probe:
 
     # --- trainings ------------------------------------------------------------------------------------------------
 
-    def trained(self, step: Step, training: Training) -> float:
+    def trained(self, step: Step, training: TrainSpec) -> float:
         """Seconds of a training."""
         paces = [self.update(part, training) for part in training.parts]
         labelled = [i for i, part in enumerate(training.parts) if self.form(part).head.kind != "vocabulary"]
         order_U = schedule(training.parts, [pace.examples for pace in paces], labelled, training, step.seed or 0)
         counts, total = Counter(order_U.tolist()), len(order_U)
         looking = sum(self.look(part, training) for part in training.parts)
-        looks = -(-total // look_every(training, total))
+        looks = -(-total // evaluation_interval(training, total))
         return sum(paces[i].seconds * count for i, count in counts.items()) + looking * looks
 
-    def form(self, part: Learned) -> Format:
+    def form(self, part: TaskSettings) -> Format:
         return self.executor.inputs.task(part.task).format
 
-    def update(self, part: Learned, training: Training) -> Pace:
+    def update(self, part: TaskSettings, training: TrainSpec) -> Pace:
         """One update of one task."""
         key = f"update of {part.task}, batch {part.batch}, {training.precision}"
         if key not in self.updates:
@@ -141,13 +141,13 @@ class _Probe:
             size = sum(number for _, number in rows.drawn())
             seconds: list[float] = []
 
-            def log(line: Logged) -> None:
+            def log(line: LogRow) -> None:
                 seconds.append(line.seconds)
 
             features = self.features(task.format, spread(rows.stream(), size, part.batch * 2), part.max_length)
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             masking = self.encoder.masking() if task.format.head.kind == "vocabulary" else None
-            learning = Learning(part, self.head(task.format), features, masking, language)
+            learning = TrainTask(part, self.head(task.format), features, masking, language)
             short = training.model_copy(
                 update={"parts": (part,), "steps": FIRST + UPDATES, "mixing": None, "snapshots": None}
             )
@@ -157,7 +157,7 @@ class _Probe:
             self.made.paces.append(self.updates[key])
         return self.updates[key]
 
-    def look(self, part: Learned, training: Training) -> float:
+    def look(self, part: TaskSettings, training: TrainSpec) -> float:
         """Seconds of one look at a task's dev examples."""
         task = self.executor.inputs.task(part.task)
         key = f"{task.name} {part.max_length} {training.precision}"
@@ -171,7 +171,7 @@ class _Probe:
 
     # --- scoring --------------------------------------------------------------------------------------------------
 
-    def score(self, step: Step, scoring: Scoring) -> float:
+    def score(self, step: Step, scoring: EvalSpec) -> float:
         """Seconds of the forward passes of an evaluation."""
         key = f"scoring of {scoring.task}, {scoring.max_length}, {scoring.precision}, {scoring.limit}"
         if key not in self.scored:

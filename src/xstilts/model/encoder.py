@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         self.base, self.tokenizer, self.notes = base, tokenizer, notes
         self.vocabulary = LanguageModelHead(lm) if lm is not None else None
         self.config = base.config
-        device.hasten(base)
+        device.use_onednn_linear(base)
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self.languages = _language_ids(base.config, name) if "langs" in accepts else {}
@@ -378,5 +378,5 @@ def _fits(name: str, made: Encoder) -> None:
 def for_inference(encoder: Encoder) -> Encoder:
     """An encoder on the device, in evaluation mode."""
     encoder.to(device.device()).eval()
-    device.spread(encoder.config.hidden_size)
+    device.set_num_threads(encoder.config.hidden_size)
     return encoder

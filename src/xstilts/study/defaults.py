@@ -9,7 +9,7 @@ from xstilts.study.phase import Mixture, Settings
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, WIDE
 from xstilts.tasks.task import Task
-from xstilts.training.settings import Learned, Mixing, Training
+from xstilts.training.settings import Mixing, TaskSettings, TrainSpec
 
 INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
 """Learning rates of intermediate trainings, of those with raw text in the mixture, of target trainings (appendix A)."""
@@ -32,7 +32,7 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
     return task.all_languages if wide else task.languages
 
 
-def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> Training:
+def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> TrainSpec:
     """Fill in the settings that a recipe leaves open: from the task (Tables 4 and 5), then from the phase's role."""
     masked = any(tasks[part.task].format.head.kind == "vocabulary" for part in mixture)
     intermediate_lr = MASKED_TEXT_LR if masked else INTERMEDIATE_LR
@@ -41,8 +41,8 @@ def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, T
         task = tasks[part.task]
         epochs = settings.epochs or (task.epochs if len(mixture) == 1 else MULTI_TASK_EPOCHS)
         batch, length = settings.batch or task.batch, settings.max_length or task.max_length
-        parts.append(Learned(task=part.task, weight=part.weight, batch=batch, max_length=length, epochs=epochs))
-    return Training(
+        parts.append(TaskSettings(task=part.task, weight=part.weight, batch=batch, max_length=length, epochs=epochs))
+    return TrainSpec(
         parts=tuple(parts),
         lr=settings.lr or (TARGET_LR if role == "target" else intermediate_lr),
         steps=settings.steps,

@@ -15,7 +15,7 @@ from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
 from xstilts.study.recipe import Recipe
-from xstilts.study.step import Kind, Merging, Scoring, Step
+from xstilts.study.step import EvalSpec, Kind, MergeSpec, Step
 from xstilts.tasks.task import Task
 
 BASELINE, ALL = "none", "all"
@@ -110,7 +110,7 @@ class Planner:
         """Plan a choice of a phase: nothing, one training, a chain of them, or several that are merged."""
         if isinstance(choice, Merge):
             runs = [self._train(state, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
-            merging = Merging(how=choice.how, scale=choice.scale)
+            merging = MergeSpec(how=choice.how, scale=choice.scale)
             step = self._merge(runs, merging, f"{phase.name}: {choice_name(choice)}{state.after}")
             return _State(step, (), choice_name(choice), runs[0].seeded)
         for mixture in mixtures_of(choice):
@@ -157,11 +157,11 @@ class Planner:
     def _average(self, runs: Sequence[_State], how: Literal["checkpoints", "mean"], what: str) -> _State:
         first = runs[0]
         assert first.step is not None, "only trainings are averaged"
-        merging = Merging(how=how, heads=tuple(part.task for part in first.mixture))
+        merging = MergeSpec(how=how, heads=tuple(part.task for part in first.mixture))
         step = self._merge(runs, merging, f"average of {what} of {first.step.title}")
         return replace(first, step=step, seeded=first.seeded and step.seed is not None)
 
-    def _merge(self, runs: Sequence[_State], merging: Merging, title: str) -> Step:
+    def _merge(self, runs: Sequence[_State], merging: MergeSpec, title: str) -> Step:
         seeds = {run.step.seed for run in runs if run.step}
         seed = seeds.pop() if len(seeds) == 1 else None
         content = merging.model_copy(update={"heads": ()}).identity()
@@ -172,7 +172,7 @@ class Planner:
         task, recipe = self.tasks[name], self.recipe
         last = recipe.phases[-1]
         settings = last.settings.over(recipe.settings) if last.each is not None else recipe.settings
-        scoring = Scoring(
+        scoring = EvalSpec(
             task=name,
             head=self._head(state, task),
             languages=self._languages(name),

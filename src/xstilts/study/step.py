@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from xstilts.model.shape import NewEncoder
-from xstilts.training.settings import Learned, Training
+from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.utils.models import Strict
 
 Kind = Literal["create", "train", "merge", "evaluate"]
 
 
-class Merging(Strict):
+class MergeSpec(Strict):
     """How the encoders of the parents are merged into one."""
 
     how: Literal["checkpoints", "mean", "vectors"]
@@ -23,7 +23,7 @@ class Merging(Strict):
     """The tasks whose heads are merged too."""
 
 
-class Scoring(Strict):
+class EvalSpec(Strict):
     """The settings of one evaluation, all of them given."""
 
     task: str
@@ -48,10 +48,10 @@ class Step:
     seed: int | None
     """None if it depends on no seed of the study, or on several."""
     title: str
-    training: Training | None = None
-    scoring: Scoring | None = None
+    training: TrainSpec | None = None
+    scoring: EvalSpec | None = None
     new: NewEncoder | None = None
-    merging: Merging | None = None
+    merging: MergeSpec | None = None
 
     @property
     def parent(self) -> str | None:
@@ -64,7 +64,7 @@ class Step:
         return self.merging.heads if self.merging else tuple(part.task for part in self.parts)
 
     @property
-    def parts(self) -> tuple[Learned, ...]:
+    def parts(self) -> tuple[TaskSettings, ...]:
         """The tasks that it trains on; empty if it is no training."""
         return self.training.parts if self.training else ()
 

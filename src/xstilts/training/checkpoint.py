@@ -15,10 +15,10 @@ from zipfile import ZipFile
 
 import torch
 
-from xstilts.compute import distributed as parallel
+from xstilts.compute import distributed
 from xstilts.training.settings import CHECKPOINT
 
-VERSION = 2
+VERSION = 3
 LOG = "log.jsonl"
 ENDS = (signal.SIGINT, signal.SIGTERM)
 """Signals by which somebody asks to end."""
@@ -51,7 +51,7 @@ class Checkpoint:
 
         Processes that train together are not held: their signals do not come after the same update.
         """
-        alone = parallel.size() == 1 and threading.current_thread() is threading.main_thread()
+        alone = distributed.world_size() == 1 and threading.current_thread() is threading.main_thread()
         before = {number: signal.getsignal(number) for number in ENDS if alone}
         before = {number: act for number, act in before.items() if act not in (None, signal.SIG_IGN)}
 
@@ -84,7 +84,7 @@ class Checkpoint:
     def write(self, state: Mapping[str, Any]) -> None:
         """Take the place of the last one; both are on the disk for a moment. Of several processes the first does it."""
         self._last = time.monotonic()
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             self._write(state)
         self._end()
 
@@ -112,7 +112,7 @@ class Checkpoint:
             why = "is damaged" if state is None else "is of other data, weights or devices, or of another version"
             self._say(f"the checkpoint {why}: the training begins anew")
             return None
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             self.log.write_text(state["log"], encoding="utf-8")
         self._say(f"goes on at update {state['update']:,}")
         return state

@@ -21,11 +21,11 @@ from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
 from xstilts.tasks.task import Task
 from xstilts.training.log import MILDER
-from xstilts.training.settings import Training
+from xstilts.training.settings import TrainSpec
 
 
 @dataclass(frozen=True)
-class Look:
+class DevSet:
     """One task's dev examples in the language that it is trained in."""
 
     task: Task
@@ -52,24 +52,24 @@ class Look:
         return 100 * points / (100 - self.chance)
 
 
-def _telling(looks: Sequence[Look]) -> list[Look]:
+def _informative(looks: Sequence[DevSet]) -> list[DevSet]:
     """The looks that can tell better from worse: not those at examples that all have the same answer."""
     return [look for look in looks if look.chance < 100] or list(looks[:1])
 
 
-def dev_score(looks: Sequence[Look], encoder: Encoder, precision: Precision) -> float:
+def dev_score(looks: Sequence[DevSet], encoder: Encoder, precision: Precision) -> float:
     """The score of a single task in percent; of several the mean on one scale, where 0 is chance and 100 perfect."""
-    looks = _telling(looks)
+    looks = _informative(looks)
     if len(looks) == 1:
         return looks[0].score(encoder, precision)
     return fmean(look.scaled(look.score(encoder, precision) - look.chance) for look in looks)
 
 
-def fate(best: float | None, looks: Sequence[Look]) -> dict[str, object]:
+def dev_outcome(best: float | None, looks: Sequence[DevSet]) -> dict[str, object]:
     """What chance is for the best dev score, and whether it is no better; empty without early stopping."""
     if best is None:
         return {}
-    looks = _telling(looks)
+    looks = _informative(looks)
     if len(looks) == 1:
         chance = looks[0].chance
         return {"dev_chance": chance, "at_chance": at_chance(best, [chance], [len(looks[0].examples)])}
@@ -77,19 +77,19 @@ def fate(best: float | None, looks: Sequence[Look]) -> dict[str, object]:
     return {"dev_chance": 0.0, "at_chance": best <= noise / len(looks)}
 
 
-class _Best:
-    """The best weights so far, and how long ago they were."""
+class BestWeights:
+    """The best weights so far, and the number of evaluations since."""
 
     def __init__(self, modules: nn.Module, patience: int) -> None:
         self.modules, self.patience = modules, patience
         self.score: float | None = None
-        self.update, self.since = 0, 0
+        self.best_update, self.since = 0, 0
         self._weights: dict[str, Tensor] = {}
 
-    def over(self, score: float, update: int) -> bool:
-        """Note a score; True when it is time to stop."""
+    def update(self, score: float, update: int) -> bool:
+        """Record a score; True if `patience` evaluations in a row brought no new best."""
         if self.score is None or score > self.score:
-            self.score, self.update, self.since = score, update, 0
+            self.score, self.best_update, self.since = score, update, 0
             self._weights = {
                 name: value.detach().to("cpu", copy=True) for name, value in self.modules.state_dict().items()
             }
@@ -103,19 +103,22 @@ class _Best:
             self.modules.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "update": self.update, "since": self.since, "weights": self._weights}
+        """The best score and weights, for a checkpoint."""
+        return {"score": self.score, "best_update": self.best_update, "since": self.since, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.score, self.update, self.since = state["score"], state["update"], state["since"]
+        """Restore what `state_dict` returned."""
+        self.score, self.best_update, self.since = state["score"], state["best_update"], state["since"]
         self._weights = dict(state["weights"])
 
 
-def look_every(training: Training, updates: int) -> int:
-    """Updates from one look at the dev examples to the next, of so many in all."""
+def evaluation_interval(training: TrainSpec, updates: int) -> int:
+    """Updates between two evaluations on the dev examples, of `updates` in all."""
     return training.eval_every or max(1, min(1000, updates // 20))
 
 
-def _attempt(dev: Callable[[], float], update: int, total: int) -> float | StepFailed:
+def try_dev_score(dev: Callable[[], float], update: int, total: int) -> float | StepFailed:
+    """The dev score, or the failure with the update at which it happened, so that all processes can raise it."""
     try:
         return dev()
     except StepFailed as failure:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xstilts.compute import distributed as parallel
+from xstilts.compute import distributed
 from xstilts.errors import StepFailed
 from xstilts.model.batch import Batch
 
@@ -20,7 +20,7 @@ MILDER = "try a lower lr, or precision fp32"
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogRow:
     """A line of the log: the mean loss (nats) since the last one, and the speed over the same updates."""
 
     step: int
@@ -36,13 +36,13 @@ class Logged:
     """By task, from the beginning; None with a single task."""
 
 
-class Meter:
+class TrainingLog:
     """Gathers losses and speed, and logs them every so many updates."""
 
-    def __init__(self, total: int, every: int, log: Callable[[Logged], None], tasks: Sequence[str]) -> None:
+    def __init__(self, total: int, every: int, log: Callable[[LogRow], None], tasks: Sequence[str]) -> None:
         self.total, self.every, self.log, self.tasks = total, every, log, tasks
         self._start = time.perf_counter()
-        self._last: Logged | None = None
+        self._last: LogRow | None = None
         self._updates = [0] * len(tasks)
         self._clear()
 
@@ -83,20 +83,20 @@ class Meter:
             return
         update, task, lr = self._at
         where = self._losses[-1].device  # those of a checkpoint are on the CPU
-        losses = parallel.summed(torch.stack([loss.to(where) for loss in self._losses])).tolist()
+        losses = distributed.all_reduce_sum(torch.stack([loss.to(where) for loss in self._losses])).tolist()
         first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
         if first is not None:
             wrong = update - len(losses) + 1 + first
             raise StepFailed(f"the loss is {losses[first]} at update {wrong:,} of {self.total:,}",
                              hint=MILDER)  # fmt: skip
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        self._last = Logged(update, self.total, task, sum(losses) / len(losses), lr, self.seconds,
+        self._last = LogRow(update, self.total, task, sum(losses) / len(losses), lr, self.seconds,
                             self._examples / seconds, self._tokens / seconds,
                             updates=self.shares if len(self.tasks) > 1 else None)  # fmt: skip
         self.log(self._last)
         self._clear()
 
-    def look(self, dev: float) -> None:
+    def add_dev_score(self, dev: float) -> None:
         """Log a dev score beside the last loss; the time it took counts in no speed."""
         assert self._last is not None
         self.log(replace(self._last, seconds=self.seconds, dev=dev))

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xstilts.compute import device
-from xstilts.compute import distributed as parallel
+from xstilts.compute import device, distributed
 from xstilts.errors import StepFailed
 from xstilts.languages import ENGLISH
 from xstilts.model.batch import Batch, Masking, Shuffled, collate, generator
@@ -21,11 +20,11 @@ from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
 from xstilts.training.checkpoint import Checkpoint
-from xstilts.training.early_stopping import _attempt, _Best, look_every
-from xstilts.training.log import Logged, Meter
+from xstilts.training.early_stopping import BestWeights, evaluation_interval, try_dev_score
+from xstilts.training.log import LogRow, TrainingLog
 from xstilts.training.optimizer import Optimizer, word_table
 from xstilts.training.sampling import schedule
-from xstilts.training.settings import Learned, Training
+from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.training.weight_average import Mean
 
 TOKENS = 8192
@@ -33,10 +32,10 @@ TOKENS = 8192
 
 
 @dataclass(frozen=True)
-class Learning:
+class TrainTask:
     """One task of a mixture, ready to be trained on."""
 
-    plan: Learned
+    plan: TaskSettings
     head: Head
     features: FeatureSet
     masking: Masking | None
@@ -59,7 +58,7 @@ class Trained:
     """Of the weights at the points that the settings ask for."""
 
 
-def order(learning: Sequence[Learning], training: Training, seed: int) -> NDArray[np.int16]:
+def order(learning: Sequence[TrainTask], training: TrainSpec, seed: int) -> NDArray[np.int16]:
     """Which task each update takes its batch from, [U]; see `schedule`."""
     labelled = [i for i, part in enumerate(learning) if part.masking is None]
     sizes = [part.features.examples for part in learning]
@@ -68,12 +67,12 @@ def order(learning: Sequence[Learning], training: Training, seed: int) -> NDArra
 
 def train(
     encoder: Encoder,
-    learning: Sequence[Learning],
-    training: Training,
+    learning: Sequence[TrainTask],
+    training: TrainSpec,
     *,
     seed: int,
     dev: Callable[[], float] | None,
-    log: Callable[[Logged], None],
+    log: Callable[[LogRow], None],
     checkpoint: Checkpoint | None = None,
     tokens: int = TOKENS,
 ) -> Trained:
@@ -104,9 +103,9 @@ def train(
     with checkpoint.before_an_end() if checkpoint else nullcontext():
         while session.update < session.total:
             session.step()
-            if dev is not None and session.looks() and session.stops(dev):
+            if dev is not None and session.evaluation_due() and session.should_stop(dev):
                 break
-            if checkpoint is not None and parallel.said(checkpoint.due()):
+            if checkpoint is not None and distributed.broadcast(checkpoint.due()):
                 checkpoint.write(session.state_dict())
     return session.end()
 
@@ -117,20 +116,20 @@ class _Session:
     def __init__(
         self,
         encoder: Encoder,
-        learning: Sequence[Learning],
-        training: Training,
+        learning: Sequence[TrainTask],
+        training: TrainSpec,
         seed: int,
-        log: Callable[[Logged], None],
+        log: Callable[[LogRow], None],
         tokens: int,
     ) -> None:
         self.encoder, self.learning, self.training, self.tokens = encoder, learning, training, tokens
         self.modules = nn.ModuleList([encoder, *(part.head for part in learning)])
         self.order_U = order(learning, training, seed)
         self.total, self.update = len(self.order_U), 0
-        self._look_every = look_every(training, self.total)
-        device.seed(seed + parallel.rank())
+        self._evaluation_interval = evaluation_interval(training, self.total)
+        device.seed(seed + distributed.rank())
         hides = any(part.masking for part in learning)  # then the language-model head reads the whole word table
-        table = None if hides or parallel.size() > 1 else word_table(encoder.base)
+        table = None if hides or distributed.world_size() > 1 else word_table(encoder.base)
         self.optimizer = Optimizer(
             self.modules, table, lr=training.lr, weight_decay=training.weight_decay, updates=self.total
         )
@@ -139,8 +138,8 @@ class _Session:
         ]
         self._hidden = [generator(seed, "hidden", i) for i in range(len(learning))]
         self._scale = device.Scale(encoder.device, training.precision)
-        self._meter = Meter(self.total, max(1, min(100, self.total // 50)), log, [p.plan.task for p in learning])
-        self._best = _Best(self.modules, training.patience)
+        self._log = TrainingLog(self.total, max(1, min(100, self.total // 50)), log, [p.plan.task for p in learning])
+        self._best = BestWeights(self.modules, training.patience)
         self._mean = Mean(self.modules, training.snapshots, self.total)
 
     # --- one update -----------------------------------------------------------------------------------------------
@@ -150,21 +149,21 @@ class _Session:
         i = int(self.order_U[self.update])
         part, hidden = self.learning[i], self._hidden[i]
         batch = collate(part.features, next(self._shuffled[i]), part.masking, hidden, part.language)
-        lr = self.training.lr * rate(self.update, self.total, int(self.training.warmup * self.total))
+        lr = self.training.lr * lr_factor(self.update, self.total, int(self.training.warmup * self.total))
         self.optimizer.prepare(batch.ids_T)
-        with device.exact(self.encoder.device):
-            loss = self._gradients(part.head, batch)
-            parallel.sum_gradients(self.optimizer.dense)
-            self._scale.heed(self.optimizer.step(lr, self._scale.value))
+        with device.deterministic(self.encoder.device):
+            loss = self._compute_gradients(part.head, batch)
+            distributed.sum_gradients(self.optimizer.dense)
+            self._scale.update(self.optimizer.step(lr, self._scale.value))
         self.update += 1
-        self._meter.add(self.update, i, loss, lr, batch)
+        self._log.add(self.update, i, loss, lr, batch)
         if self.update in self._mean.points:
             self.optimizer.flush()
         self._mean.after(self.update)
 
-    def _gradients(self, head: Head, batch: Batch) -> Tensor:
+    def _compute_gradients(self, head: Head, batch: Batch) -> Tensor:
         """Gather the gradients of a batch, in as many parts as it takes; returns this process's share of the loss."""
-        num_targets, mine = head.num_targets(batch), batch.examples_between(*parallel.share(batch.examples))
+        num_targets, mine = head.num_targets(batch), batch.examples_between(*distributed.share(batch.examples))
         while True:
             parts = (
                 mine.split(self.tokens, whole=head.softmax_over_choices, padded=not self.encoder.packs) if mine else []
@@ -172,7 +171,7 @@ class _Session:
             try:
                 return self._backward(head, parts, num_targets)
             except torch.OutOfMemoryError as error:
-                self._smaller(parts, error)
+                self.halve_token_budget(parts, error)
 
     def _backward(self, head: Head, parts: Sequence[Batch], num_targets: int) -> Tensor:
         where = self.encoder.device
@@ -187,7 +186,7 @@ class _Session:
                 total += loss.detach()
         return total
 
-    def _smaller(self, parts: Sequence[Batch], error: Exception) -> None:
+    def halve_token_budget(self, parts: Sequence[Batch], error: Exception) -> None:
         """Halve what goes through together.
 
         Raises:
@@ -203,31 +202,33 @@ class _Session:
 
     # --- early stopping -------------------------------------------------------------------------------------------
 
-    def looks(self) -> bool:
+    def evaluation_due(self) -> bool:
         """Whether the dev examples are looked at after this update."""
-        return self.update % self._look_every == 0 or self.update == self.total
+        return self.update % self._evaluation_interval == 0 or self.update == self.total
 
-    def stops(self, dev: Callable[[], float]) -> bool:
+    def should_stop(self, dev: Callable[[], float]) -> bool:
         """Look at the dev examples; whether it is time to stop."""
-        self._meter.flush()
+        self._log.flush()
         self.optimizer.flush()
         self.modules.eval()
-        score = parallel.said(_attempt(dev, self.update, self.total) if parallel.rank() == 0 else 0.0)
+        score = distributed.broadcast(try_dev_score(dev, self.update, self.total) if distributed.rank() == 0 else 0.0)
         if isinstance(score, StepFailed):
             raise score
         self.modules.train()
-        self._meter.look(score)
-        return self._best.over(score, self.update)
+        self._log.add_dev_score(score)
+        return self._best.update(score, self.update)
 
     def end(self) -> Trained:
         """Put the best weights back."""
-        self._meter.flush()
+        self._log.flush()
         self.optimizer.close()
         self._best.restore()
         self._mean.end()
         self.modules.eval()
-        best, meter = self._best, self._meter
-        return Trained(self.update, best.update or self.update, best.score, meter.seconds, meter.shares, self._mean)
+        best = self._best
+        return Trained(
+            self.update, best.best_update or self.update, best.score, self._log.seconds, self._log.shares, self._mean
+        )
 
     # --- what outlives the process --------------------------------------------------------------------------------
 
@@ -244,8 +245,8 @@ class _Session:
             "hidden": [one.bit_generator.state for one in self._hidden],
             "best": self._best.state_dict(),
             "mean": self._mean.state_dict(),
-            "meter": self._meter.state_dict(),
-            "random": parallel.gathered(device.random_state(self.encoder.device)),
+            "training_log": self._log.state_dict(),
+            "random": distributed.all_gather(device.random_state(self.encoder.device)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -261,15 +262,15 @@ class _Session:
             hidden.bit_generator.state = saved
         self._best.load_state_dict(state["best"])
         self._mean.load_state_dict(state["mean"])
-        self._meter.load_state_dict(state["meter"])
-        if len(state["random"]) == parallel.size():
-            device.set_random_state(self.encoder.device, state["random"][parallel.rank()])
+        self._log.load_state_dict(state["training_log"])
+        if len(state["random"]) == distributed.world_size():
+            device.set_random_state(self.encoder.device, state["random"][distributed.rank()])
 
 
-def rate(done: int, total: int, warmup: int) -> float:
+def lr_factor(done: int, total: int, warmup: int) -> float:
     """Share of the learning rate after `done` updates: up over `warmup` updates, then down to nothing at `total`.
 
-    >>> [rate(k, 10, 2) for k in (0, 1, 2, 6)]
+    >>> [lr_factor(k, 10, 2) for k in (0, 1, 2, 6)]
     [0.0, 0.5, 1.0, 0.5]
     """
     if done < warmup:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xstilts.errors import UserError
 from xstilts.model.batch import generator
 from xstilts.training import sampling
-from xstilts.training.settings import Learned, Mixing, Training, Weight
+from xstilts.training.settings import Mixing, TaskSettings, TrainSpec, Weight
 
 
 def probabilities(
@@ -102,7 +102,7 @@ MOST = 10**8
 
 
 def schedule(
-    parts: Sequence[Learned], sizes: Sequence[int], labelled: Sequence[int], training: Training, seed: int
+    parts: Sequence[TaskSettings], sizes: Sequence[int], labelled: Sequence[int], training: TrainSpec, seed: int
 ) -> NDArray[np.int16]:
     """Which task each update of a training takes its batch from, [U].
 

@@ -69,7 +69,7 @@ RULES: dict[str, dict[str, Any]] = {
 """Names for some rules."""
 
 
-class Learned(Strict):
+class TaskSettings(Strict):
     """One task of a training, with the batch, length and epochs that hold for it."""
 
     task: str
@@ -79,10 +79,10 @@ class Learned(Strict):
     epochs: int
 
 
-class Training(Strict):
+class TrainSpec(Strict):
     """The settings of one training, every one decided."""
 
-    parts: tuple[Learned, ...]
+    parts: tuple[TaskSettings, ...]
     lr: float
     steps: int | None
     warmup: float
