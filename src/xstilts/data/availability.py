@@ -82,17 +82,17 @@ def absent(task: Task, languages: Sequence[str], data: Path | None, *, trained: 
         data: the data folder.
         trained: whether it is to be trained on.
     """
-    said = [f"{task.name}: training data"] if trained and not _found(task, "train", data) else []
+    lines = [f"{task.name}: training data"] if trained and not _found(task, "train", data) else []
     if task.scored and languages:
         found = {split: _found(task, split, data) for split in task.scored}
         lost = [code for code in languages if not any(code in there for there in found.values())]
         if lost:
-            said.append(f"{task.name}: {_codes(lost, languages)}")
+            lines.append(f"{task.name}: {_codes(lost, languages)}")
         for split, there in found.items():
             wanted = [code for code in languages if code in task.languages_of(split) and code not in lost]
             if less := [code for code in wanted if code not in there]:
-                said.append(f"{task.name}: {split} of {_codes(less, wanted)}")
-    return said
+                lines.append(f"{task.name}: {split} of {_codes(less, wanted)}")
+    return lines
 
 
 def _codes(some: Sequence[str], all_of: Sequence[str]) -> str:

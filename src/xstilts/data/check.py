@@ -1,4 +1,4 @@
-"""Check data: every split of a task found, read, counted against the official numbers, and told by its sha256."""
+"""Check data: every split of a task found, read, counted against the official numbers; with its sha256."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
-from xstilts.data.examples import Flaws, LocatedSplit, locate
+from xstilts.data.examples import Defects, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.errors import Collector, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS
@@ -78,14 +78,14 @@ def check(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
     Args:
         tasks: the tasks.
         data: the data folder.
-        say: is told now and then how far the check is.
+        say: receives the progress now and then.
     """
     todo = [(task, split, code) for task in tasks for split in splits(task) for code in task.languages_of(split)]
     read: dict[str, Checked] = {}
-    told, rows = time.monotonic(), []
+    last_shown, rows = time.monotonic(), []
     for number, (task, split, code) in enumerate(todo, start=1):
-        if time.monotonic() - told > SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - last_shown > SECONDS:
+            last_shown = time.monotonic()
             say(f"[{number}/{len(todo)}] {task.name} {split} {code}")
         rows.append(_checked(task, split, code, data, read))
     return rows
@@ -112,9 +112,9 @@ def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[
 
 def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
     form = located.task.format
-    mistakes, flaws = Collector(), Flaws()
+    mistakes, defects = Collector(), Defects()
     count, labels = 0, False
-    for index, example in enumerate(located.examples(located.found, mistakes, flaws)):
+    for index, example in enumerate(located.examples(located.found, mistakes, defects)):
         if form.is_query(example):
             count += 1
             labels = labels or form.reference(example, index) is not None
@@ -124,9 +124,9 @@ def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
         row,
         places=tuple(found.file.path for _, found in located.found),
         files={_relative(path, data): digest for path, digest in located.files.items()},
-        examples=None if mistakes.errors else count + flaws.out,
+        examples=None if mistakes.errors else count + defects.out,
         labels=None if form.head.kind == "vocabulary" else labels,
-        notes=tuple(flaws.said()),
+        notes=tuple(defects.lines()),
         problems=tuple(map(str, mistakes.errors)),
     )
 

@@ -67,19 +67,19 @@ class LocatedSplit:
         return list(self.stream(say))
 
     def stream(self, say: Callable[[str], None] | None = None) -> Iterator[Example]:
-        """The examples, one at a time; `say` is told at the end what is odd about some of them.
+        """The examples, one at a time; `say` receives their defects at the end.
 
         Raises:
             UserError: at the end, rows that cannot be read, the first few of them, each with file and line.
         """
-        mistakes, flaws, none = Collector(), Flaws(), True
+        mistakes, defects, none = Collector(), Defects(), True
         for files in [(one,) for one in self.found] if self.each else [self.found]:
-            for example in self._limited(self.examples(files, mistakes, flaws)):
+            for example in self._limited(self.examples(files, mistakes, defects)):
                 none = False
                 yield example
         mistakes.raise_any()
         if say:
-            for line in flaws.said():
+            for line in defects.lines():
                 say(line)
         if none:
             raise DataError("no example is left", where=", ".join(self.files))
@@ -116,17 +116,17 @@ class LocatedSplit:
             elif (rest := form.as_candidate(example)) is not None:
                 yield rest
 
-    def examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, flaws: Flaws) -> Iterator[Example]:
+    def examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, defects: Defects) -> Iterator[Example]:
         """The examples of some of the files, one at a time; what is wrong with the others goes to `mistakes`."""
         form = self.task.format
         seen: dict[tuple[str, str], str] = {}
         labels: dict[bool, str] = {}
         for code, found in files:
             with mistakes.catch():
-                for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=flaws.note):
+                for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=defects.note):
                     with mistakes.catch():
                         example = form.read(row)
-                        if example is not None and flaws.usable(form.defect(example), row, self.train):
+                        if example is not None and defects.usable(form.defect(example), row, self.train):
                             if form.is_query(example):
                                 _same_labels(form.reference(example, 0) is not None, row, labels)
                                 if not self.train and (id := form.example_id(example)) is not None:
@@ -152,18 +152,18 @@ def _own_id(code: str, id: str, where: str, seen: dict[tuple[str, str], str]) ->
         raise DataError(f"the id '{id}' stands in {first} too", where=where, hint="answers are told apart by their ids")
 
 
-class Flaws:
+class Defects:
     """What is odd about examples: where it was first seen, how often, and whether that kept them out."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, bool, str], tuple[str, int]] = {}
 
-    def usable(self, flaw: Defect | None, row: Row, train: bool) -> bool:
-        """Whether an example is taken; notes its flaw."""
-        if flaw is None:
+    def usable(self, defect: Defect | None, row: Row, train: bool) -> bool:
+        """Whether an example is taken; notes its defect."""
+        if defect is None:
             return True
-        out = train and flaw.fatal
-        self._count((flaw.what, out, ""), row.where)
+        out = train and defect.fatal
+        self._count((defect.what, out, ""), row.where)
         return not out
 
     def note(self, what: str, where: str) -> None:
@@ -179,7 +179,7 @@ class Flaws:
         """How many examples were left out."""
         return sum(count for (_, out, _), (_, count) in self._seen.items() if out)
 
-    def said(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """A line for each kind."""
         for (what, out, _), (first, count) in self._seen.items():
             others = f", and {count - 1:,} more like it" if count > 1 else ""

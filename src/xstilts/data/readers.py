@@ -96,7 +96,7 @@ class _Reader:
             if empty:
                 raise DataError("is empty", where=path)
         if labels is None:
-            raise DataError(f"has no row with {self.said()}", where=self.found.paths[0])
+            raise DataError(f"has no row with {self.condition()}", where=self.found.paths[0])
 
     @property
     def pooled(self) -> bool:
@@ -108,10 +108,10 @@ class _Reader:
 
     def wanted(self) -> list[Callable[[Row], bool]]:
         """What the file's `where` asks of a row."""
-        asked = {name: filled(value, self.language) for name, value in (self.found.file.where or {}).items()}
-        return [_fits(name, value) for name, value in asked.items()]
+        wanted = {name: filled(value, self.language) for name, value in (self.found.file.where or {}).items()}
+        return [_fits(name, value) for name, value in wanted.items()]
 
-    def said(self) -> str:
+    def condition(self) -> str:
         """The file's `where` in words."""
         where = (self.found.file.where or {}).items()
         return " and ".join(f"{name} = {filled(value, self.language)}" for name, value in where)

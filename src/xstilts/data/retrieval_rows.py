@@ -22,13 +22,13 @@ Wanted: TypeAlias = dict[tuple[str, str], str]
 """Kind (`query` or `candidate`) and id of rows that must come, and where they are named."""
 
 
-def rows(found: Found, asked: Callable[[Row], bool], odd: Odd | None) -> Iterator[Row]:
+def rows(found: Found, is_query: Callable[[Row], bool], odd: Odd | None) -> Iterator[Row]:
     """The rows of a pool, checked.
 
     Args:
         found: sentences with ids (`id TAB text`), questions in XQuAD-R's layout (`.json`), or objects; its `pair` is
             what may be found, its `gold` says which belong together.
-        asked: whether a query is to be taken.
+        is_query: whether a query is to be taken.
         odd: is told of lines that are not UTF-8; without it they are an error.
 
     Raises:
@@ -46,7 +46,7 @@ def rows(found: Found, asked: Callable[[Row], bool], odd: Odd | None) -> Iterato
         made = _objects(found, odd)
     else:
         made = _sentences(found, wanted, odd)
-    yield from _checked((row for row in made if "query" not in row.values or asked(row)), wanted, found)
+    yield from _checked((row for row in made if "query" not in row.values or is_query(row)), wanted, found)
 
 
 def _checked(made: Iterator[Row], wanted: Wanted, found: Found) -> Iterator[Row]:

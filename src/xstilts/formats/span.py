@@ -27,12 +27,13 @@ class Question(NamedTuple):
     answers: tuple[str, ...] | None
     """None where the split has no labels; one empty text where there is no answer."""
     start: int = -1
-    """Where the first answer is said to begin in the context, in characters."""
+    """`answer_start` of the first answer, in characters; -1 if not given."""
 
     def answer_span(self) -> tuple[int, int] | None:
         """First and last + 1 character of the first answer, without blanks around it; None if it is nowhere."""
-        said = self.answers[0] if self.answers else ""
-        text, wanted = said.strip(), max(0, self.start) + len(said) - len(said.lstrip())
+        first_answer = self.answers[0] if self.answers else ""
+        text = first_answer.strip()
+        wanted = max(0, self.start) + len(first_answer) - len(first_answer.lstrip())
         if not text or text not in self.context:
             return None
         before = self.context.rfind(text, 0, wanted + len(text))
@@ -105,7 +106,7 @@ class Span(Format):
         return example._replace(answers=tuple(text for text, _ in answers), start=answers[0][1])
 
     def defect(self, example: Question) -> Defect | None:
-        """The answer to be trained on, the first, is not where it is said to be."""
+        """Whether the first answer, the training target, is not at its `answer_start`."""
         if not example.answers or example.answers == ("",):
             return None
         place = example.answer_span()

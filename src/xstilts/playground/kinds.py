@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeAlias
 
 from xstilts.playground.languages import LANGUAGES, VERSION, Tongue, text, tongue
-from xstilts.playground.stories import asked, draw_passage, draw_retellings, known, other_deed, parts
+from xstilts.playground.stories import draw_passage, draw_retellings, known, other_deed, parts, question_about
 from xstilts.playground.world import CONTRARY, RICHER, WEAKER, Fact, change, draw_fact, often, pick
 
 Values: TypeAlias = dict[str, object]
@@ -89,12 +89,12 @@ def _story(draw: Random, speaker: Tongue, index: int) -> Values:
     follows = None if style < 0.5 else other_deed(draw, fact) if style < 0.75 else _retold(draw, fact)
     if _is_held_out(fact) or (follows and _is_held_out(follows)):
         return _story(draw, speaker, index)
-    said = text(speaker.say(fact, fronted=fronted))
+    sentences = text(speaker.say(fact, fronted=fronted))
     if style < 0.2:
-        said = f"{text(speaker.say(asked(fact, pick(draw, parts(fact))), end='?'))} {said}"
+        sentences = f"{text(speaker.say(question_about(fact, pick(draw, parts(fact))), end='?'))} {sentences}"
     if follows:
-        said = f"{said} {text(speaker.say(follows, fronted=often(draw, 0.25)))}"
-    return {"text": said}
+        sentences = f"{sentences} {text(speaker.say(follows, fronted=often(draw, 0.25)))}"
+    return {"text": sentences}
 
 
 def _nli(draw: Random, speaker: Tongue, index: int) -> Values:
@@ -155,10 +155,10 @@ def _mined(draw: Random, speaker: Tongue, count: int) -> Iterator[Values]:
 
 
 def _choice(draw: Random, speaker: Tongue, index: int) -> Values:  # noqa: ARG001
-    fact, told, wrong = draw_retellings(draw)
-    endings = sorted([told, *wrong], key=lambda _: draw.random())
+    fact, retelling, wrong = draw_retellings(draw)
+    endings = sorted([retelling, *wrong], key=lambda _: draw.random())
     context, *texts = (text(speaker.say(one, fronted=often(draw, 0.25))) for one in (fact, *endings))
-    return {"context": context, "endings": texts, "label": endings.index(told)}
+    return {"context": context, "endings": texts, "label": endings.index(retelling)}
 
 
 def _questioned(facts: int, vague: float, unanswered: float = 0.0) -> Callable[[Random, Tongue, int], Values]:
@@ -167,16 +167,16 @@ def _questioned(facts: int, vague: float, unanswered: float = 0.0) -> Callable[[
     def make(draw: Random, speaker: Tongue, index: int) -> Values:
         without = often(draw, unanswered)
         passage = draw_passage(draw, facts + without, vague)
-        told = [(fact, often(draw, 0.25)) for fact in passage.facts]
-        said = [text(speaker.say(fact, fronted=fronted)) for fact, fronted in told]
-        fact, fronted = told[passage.at]
+        story = [(fact, often(draw, 0.25)) for fact in passage.facts]
+        sentences = [text(speaker.say(fact, fronted=fronted)) for fact, fronted in story]
+        fact, fronted = story[passage.at]
         answer, start = speaker.find(fact, passage.part, fronted=fronted)
-        start += sum(len(sentence) + 1 for sentence in said[: passage.at])
+        start += sum(len(sentence) + 1 for sentence in sentences[: passage.at])
         if without:
-            del said[passage.at]
+            del sentences[passage.at]
         return {
             "id": f"{index:04}",
-            "context": " ".join(said),
+            "context": " ".join(sentences),
             "question": text(speaker.say(passage.question, end="?")),
             "answers": [] if without else [{"text": answer, "answer_start": start}],
         }

@@ -37,7 +37,7 @@ def parts(fact: Fact) -> list[str]:
     return [part for part, is_there in there.items() if is_there]
 
 
-def asked(fact: Fact, part: str) -> Fact:
+def question_about(fact: Fact, part: str) -> Fact:
     """The fact with a question word in place of a part."""
     if part == "S":
         return replace(fact, agent=Thing(QUESTIONS["agent"]))
@@ -63,18 +63,18 @@ class Passage:
 def draw_passage(draw: Random, facts: int, vague: float) -> Passage:
     """A story of so many facts with a question; `vague` is the share of details that the question leaves out."""
     while True:
-        told = [draw_fact(draw)]
-        while len(told) < facts:
-            told.append(other_deed(draw, told[-1]) if often(draw, 0.5) else draw_fact(draw))
-        fact = pick(draw, told)
+        facts_drawn = [draw_fact(draw)]
+        while len(facts_drawn) < facts:
+            facts_drawn.append(other_deed(draw, facts_drawn[-1]) if often(draw, 0.5) else draw_fact(draw))
+        fact = pick(draw, facts_drawn)
         askable = [part for part in parts(fact) if part != "O" or fact.patient.kind != "worker"]  # one asks `what`
-        if not askable or any(one.patient.noun in _who(one) for one in told):
+        if not askable or any(one.patient.noun in _who(one) for one in facts_drawn):
             continue
         part = pick(draw, askable)
-        question = asked(_vaguer(draw, fact, vague), part)
-        answers = [one for one in told if _may_answer(one, question, part) or _at(one, part) == _at(fact, part)]
+        question = question_about(_vaguer(draw, fact, vague), part)
+        answers = [one for one in facts_drawn if _may_answer(one, question, part) or _at(one, part) == _at(fact, part)]
         if len(answers) == 1:
-            return Passage(tuple(told), told.index(fact), part, question)
+            return Passage(tuple(facts_drawn), facts_drawn.index(fact), part, question)
 
 
 def _at(fact: Fact, part: str) -> str | None:
@@ -108,15 +108,15 @@ def _may_answer(fact: Fact, question: Fact, part: str) -> bool:
 def draw_retellings(draw: Random) -> tuple[Fact, Fact, list[Fact]]:
     """A fact, a retelling with less detail, and retellings that have someone, something or what is done wrong."""
     fact = draw_fact(draw)
-    told = change(draw, fact, WEAKER) or fact
-    told = replace(told, agent=known(told.agent), patient=known(told.patient))
+    retelling = change(draw, fact, WEAKER) or fact
+    retelling = replace(retelling, agent=known(retelling.agent), patient=known(retelling.patient))
     names = (*_who(fact), fact.patient.noun, fact.patient.kind)
     wrong = [
-        replace(told, agent=_another(draw, told.agent, names)),
-        replace(told, patient=_another(draw, told.patient, names)),
-        replace(told, verb=pick(draw, [verb for verb in VERBS[fact.patient.kind] if verb != fact.verb])),
+        replace(retelling, agent=_another(draw, retelling.agent, names)),
+        replace(retelling, patient=_another(draw, retelling.patient, names)),
+        replace(retelling, verb=pick(draw, [verb for verb in VERBS[fact.patient.kind] if verb != fact.verb])),
     ]
-    return fact, told, wrong
+    return fact, retelling, wrong
 
 
 def _another(draw: Random, thing: Thing, taken: tuple[str, ...]) -> Thing:
