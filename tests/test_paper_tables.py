@@ -12,7 +12,9 @@ import pytest
 
 from conftest import without_torch
 from xstilts.errors import UserError
-from xstilts.report import NAMES, PAPER, published, render, show
+from xstilts.render.table import Document
+from xstilts.report import StudyResults, layouts, published, render
+from xstilts.report.layouts import LAYOUTS, PAPER
 from xstilts.report.paper_cells import configuration, named
 from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
@@ -27,6 +29,10 @@ from xstilts.utils.files import write_atomic
 
 NINE = "+".join(GROUPS["intermediate"])
 ON_TEST = ("xquad", "tydiqa", "tatoeba")
+
+
+def show(study: Study, scores: Sequence[Score], layout: str = "default", **more) -> Document:
+    return layouts.show(StudyResults(study, scores, **more), layout)
 
 
 def line(name: str, languages: Sequence[str] = ()) -> StudyTask:
@@ -272,7 +278,7 @@ def test_what_is_not_finished_is_told_and_runs_at_chance_are_marked():
 
 
 def test_every_layout_of_the_paper_has_a_page():
-    assert (*PAPER_TABLES,) == PAPER and {*PAPER} < {*NAMES}
+    assert (*PAPER_TABLES,) == PAPER and {*PAPER} < {*LAYOUTS}
 
 
 def test_a_lone_baseline_is_no_best_model():

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from xstilts.errors import UserError
-from xstilts.report import ALL_TASKS, LAYOUTS, MEAN, Layout, build, render
+from xstilts.report import ALL_TASKS, LAYOUTS, MEAN, StudyResults, render, show
+from xstilts.report.aggregate import build
 from xstilts.report.study_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
@@ -109,7 +110,7 @@ def test_without_dev_scores_test_is_shown_and_marked():
     text = text_of(report)
     assert "nli: accuracy, dev, test where marked †" in text and "yo Yoruba†" in text
     assert "† no dev scores, so test: nli (yo)" in text
-    assert line(build(one, scores, layout=LAYOUTS["benchmark"]), "none", "mean").median == 56
+    assert line(build(one, scores, split="test"), "none", "mean").median == 56
 
 
 def test_a_task_scored_only_on_test_says_so():
@@ -136,7 +137,7 @@ def test_the_mean_over_tasks_needs_every_task():
 
 
 def test_csv_and_json_hold_every_number():
-    report = build(study(task()), SCORES, layout=Layout(views=("overview",)))
+    report = build(study(task()), SCORES)
     read = list(csv.DictReader(io.StringIO(text_of(report, "csv"))))
     written = json.loads(text_of(report, "json"))["lines"]
     assert len(read) == len(written) == 8  # two branches: en, sw, mean, zero-shot
@@ -184,7 +185,7 @@ def test_only_the_split_that_is_shown_tells_who_ended_at_chance():
     one = study(task(languages=["en"]), branches=("none",), seeds=(1,))
     scores = with_chance([*rows("none", "en", [55]), *rows("none", "en", [55], split="test", n=10_000)], 50)
     assert line(build(one, scores), "none", "en").collapsed == (1,)
-    report = build(one, scores, layout=LAYOUTS["benchmark"])
+    report = build(one, scores, split="test")
     assert line(report, "none", "en").collapsed == ()  # of 10,000 examples, 55 is no accident
     assert "§" not in text_of(report)
 
@@ -208,11 +209,18 @@ def test_a_branch_of_many_tasks_has_a_short_name_that_is_spelled_out_below():
     long, other = "a+b+c+d+e+f", "a+b+c+d+e+f+0.1xg"
     report = build(study(task(), branches=("none", long, other)), [])
     text = text_of(report, width=200)
-    assert "\na+4 more+f " in text and "\na+5 more+0.1xg " in text
+    assert "\na+4 more+f " in text and "\na+5 more+g " in text
     assert f"a+4 more+f: {long}" in text
     assert {cell.branch for cell in report.missing} == {"none", long, other}
     alike = text_of(build(study(task(), branches=("none", long, "a+c+b+d+e+f")), []), width=200)
     assert f"\n{long} " in alike and "more" not in alike
+
+
+def test_weights_are_left_out_of_short_names_that_stay_different():
+    text = text_of(build(study(task(), branches=("none", "a+0.12xb")), []), width=200)
+    assert "\na+b " in text and "\na+b: a+0.12xb\n" in text
+    alike = text_of(build(study(task(), branches=("none", "a+0.1xb", "a+0.2xb")), []), width=200)
+    assert "\na+0.1xb " in alike and "\na+0.2xb " in alike
 
 
 def test_each_mixture_of_a_merge_or_chain_is_shortened_by_itself():
@@ -259,8 +267,8 @@ def test_a_wide_study_is_folded_to_the_terminal(width):
 def test_a_table_that_is_too_wide_is_turned_on_its_side_if_that_fits():
     tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
     scores = [s for t in tasks for b in ("none", "b") for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
-    report = build(study(*tasks, branches=("none", "b")), scores, layout=LAYOUTS["overview"])
-    turned, wide = (text_of(report, width=width).splitlines() for width in (100, 200))
+    report = build(study(*tasks, branches=("none", "b")), scores)
+    turned, wide = (render(document(report, ("overview",)), width=width).splitlines() for width in (100, 200))
     assert turned[1].split()[1:] == ["none", "b"] and turned[2].split()[:3] == ["task-0", "accuracy", "60.0"]
     assert wide[1].split()[:2] == ["task-0", "task-1"] and wide[3].split()[:2] == ["none", "60.0"]
 
@@ -274,6 +282,26 @@ def test_colour_only_when_asked_for():
 def test_no_scores_and_no_tasks_are_still_a_report():
     assert "mini: mean over languages" in text_of(build(study(task()), []))
     assert text_of(build(study(), [])) == "\n"
+
+
+def test_the_first_task_by_language_comes_before_the_overview_and_the_other_tasks():
+    tasks = [task(name, ["en", "sw"]) for name in ("a", "b", "c")]
+    one = replace(study(*tasks), encoder="new")
+    scores = [s for t in tasks for b in one.branches for x in t.languages for s in rows(b, x, [50, 60, 70], t.name)]
+    results = StudyResults(one, scores)
+    titles = {name: [table.title.split(":")[0] for table in show(results, name).tables] for name in LAYOUTS if name
+              in ("default", "brief", "overview", "languages")}  # fmt: skip
+    assert titles == {
+        "default": ["a", "mini", "b", "c"],
+        "brief": ["a", "mini"],
+        "overview": ["mini"],
+        "languages": ["a", "b", "c"],
+    }
+    text = render(show(results, "brief"), width=200)
+    assert "\nbranch " in text and "new" not in text
+    assert "none: trained on the target task only; other branches first on the tasks in their names" in text
+    narrow = render(show(results, "overview"), width=60)
+    assert "\ntask " in narrow and "\nbranch " not in narrow
 
 
 def test_unknown_names_are_told():

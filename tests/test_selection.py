@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from xstilts.report import render, select, selected
+from xstilts.report import render, select
 from xstilts.report.selection import RULES
+from xstilts.report.selection_tables import document as selected
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 

@@ -21,7 +21,7 @@ app = typer.Typer()
 MAX_LISTED = 100
 """`plan` lists the steps of a plan up to so many."""
 MAX_TABLES = 4
-"""`run` shows a table for each task up to so many, else only the overview."""
+"""`run` shows a table for each task up to so many, else only the first and the overview."""
 
 
 @app.command()
@@ -148,7 +148,7 @@ def run(
     if second():
         return
     many = len(made.study().tasks) > MAX_TABLES
-    _report(out, made.recipe.name, "overview" if many else "default")
+    _report(out, made.recipe.name, "brief" if many else "default")
     if many:
         say(f"every language: xstilts report {out} --layout languages")
     if outcome.failed:
@@ -207,8 +207,8 @@ def report(
     layout: Annotated[
         str,
         typer.Option(
-            help="overview, languages, benchmark, selection, significance, or a table of the paper: table2, table3, "
-            "table6 to table15."
+            help="brief, overview, languages, benchmark, selection, significance, or a table of the paper: table2, "
+            "table3, table6 to table15."
         ),
     ] = "default",
     beside: Annotated[
@@ -244,7 +244,7 @@ def report(
 def _report(
     folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
 ) -> None:
-    from xstilts.report import layouts, render
+    from xstilts.report import StudyResults, layouts, render
     from xstilts.store.run_folder import existing
     from xstilts.store.step_record import StepState
 
@@ -255,16 +255,9 @@ def _report(
     if not scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: no scores yet; done: {done} of {len(study.steps)} steps")
-    elif layout == "significance":
-        from xstilts.report.significance import compare  # numpy from here on
-        from xstilts.report.significance_tables import document as tested
-        from xstilts.utils.progress import each
-
-        found = compare(study, scores, store.predictions, watched=lambda tasks: each(tasks, "comparing, task by task"))
-        say(render(tested(found), format, **screen()))
     else:
-        shown = layouts.show(study, scores, layout, beside=beside, notes=store.notes(study))
-        say(render(shown, format, **screen()))
+        results = StudyResults(study, scores, store.predictions, store.notes(study), beside)
+        say(render(layouts.show(results, layout), format, **screen()))
 
 
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str) -> None:

@@ -34,6 +34,8 @@ class Table:
     rows: tuple[tuple[str, tuple[TableCell, ...]], ...]
     summaries: int = 0
     breaks: tuple[int, ...] = ()
+    columns_title: str = ""
+    """Replaces the corner when the table is turned on its side."""
 
     @property
     def apart(self) -> set[int]:

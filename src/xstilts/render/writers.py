@@ -67,7 +67,7 @@ def _turned(table: Table) -> Table:
     labels = [f"{name:{wide}}  {unit}".rstrip() for name, unit in table.columns]
     entries = zip(*(row for _, row in table.rows), strict=True)
     heads = tuple((label, "") for label, _ in table.rows)
-    return Table(table.title, table.corner, heads, tuple(zip(labels, entries, strict=True)))
+    return Table(table.title, table.columns_title or table.corner, heads, tuple(zip(labels, entries, strict=True)))
 
 
 def _aligned(entries: Sequence[TableCell]) -> list[Text]:

@@ -20,24 +20,7 @@ from xstilts.study.index import Cell, Study, StudyTask
 MEAN, ZERO_SHOT, ALL_TASKS = "mean", "zero-shot", "all tasks"
 """Stand where a language (the first two) or a task (the last) stands; no language or task can have such a name."""
 
-View: TypeAlias = Literal["overview", "languages"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which tables to show, and from which split; a language without that split shows the other one, marked."""
-
-    views: tuple[View, ...] = ("overview", "languages")
-    split: Literal["dev", "test"] = "dev"
-
-
-LAYOUTS: dict[str, Layout] = {
-    "default": Layout(),
-    "overview": Layout(views=("overview",)),
-    "languages": Layout(views=("languages",)),
-    "benchmark": Layout(split="test"),
-}
-"""By name, as the command line knows them. As in the paper's Table 2, models are compared on dev, reported on test."""
+Split: TypeAlias = Literal["dev", "test"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +53,8 @@ class Summary:
     """The numbers of a study, ready to be shown."""
 
     study: Study
-    layout: Layout
+    split: Split
+    """As in the paper's Table 2, models are compared on dev; a language without this split shows the other one."""
     lines: tuple[SummaryLine, ...]
     missing: tuple[Cell, ...]
     """Cells without any score: not finished, or failed. They count nowhere."""
@@ -86,19 +70,17 @@ Series: TypeAlias = dict[int | None, float]
 ByBranch: TypeAlias = dict[str, dict[int | None, Score]]
 
 
-def build(
-    study: Study, scores: Iterable[Score], *, layout: Layout = LAYOUTS["default"], notes: Sequence[str] = ()
-) -> Summary:
-    """Join rows with a study's cells and sum them up; pure. Rows that belong to no cell are passed over.
+def build(study: Study, scores: Iterable[Score], *, split: Split = "dev", notes: Sequence[str] = ()) -> Summary:
+    """Join score rows with a study's cells and summarize them. Rows that belong to no cell are skipped.
 
     Args:
         study: what was planned.
         scores: rows of its evaluations.
-        layout: which split to take.
-        notes: what else a reader must know, see `Store.notes`.
+        split: which one to take.
+        notes: shown below the tables, see `Store.notes`.
 
     Raises:
-        UserError: for a metric that is not known.
+        UserError: a metric is unknown.
     """
     found, found_notes = join(study, scores)
     lines: list[SummaryLine] = []
@@ -108,7 +90,7 @@ def build(
     for task in study.tasks:
         for name in task.metrics:
             metrics.get(name)
-            shown = choose(task, name, found, layout.split)
+            shown = choose(task, name, found, split)
             runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
             whole = complete(shown)
             lines += _language_lines(study, task, name, shown, whole)
@@ -119,7 +101,7 @@ def build(
     lines += _task_mean_lines(study, lines, means)
     return Summary(
         study,
-        layout,
+        split,
         tuple(lines),
         missing=study.missing_cells(done),
         left_out={task: languages for task, languages in left_out.items() if languages},

@@ -1,68 +1,62 @@
-"""Every layout of a report by its name, and what it shows of a study."""
+"""The layouts of a report by name; a new layout is one function and one line in `LAYOUTS`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from importlib import import_module
+from typing import TypeAlias, cast
 
 from xstilts.errors import UserError, nearest
 from xstilts.render.table import Document
-from xstilts.report import selection_tables
-from xstilts.report.aggregate import LAYOUTS, SummaryLine, build
-from xstilts.report.selection import select
-from xstilts.report.study_tables import document, legend, tables
-from xstilts.store.rows import Score
-from xstilts.study.index import Study
+from xstilts.report.results import StudyResults
+
+LayoutFunction: TypeAlias = Callable[[StudyResults], Document]
 
 PAPER = ("table2", "table3", *(f"table{number}" for number in range(6, 16)), "benchmark")
-"""Layouts that the paper has too, whose numbers can stand beside ours."""
+"""Layouts that the paper has too, with published numbers to show beside ours."""
 
-NAMES = (*dict.fromkeys((*LAYOUTS, *PAPER)), "selection", "significance")
+
+def _function(module: str, name: str, *arguments: str) -> LayoutFunction:
+    """A function of a module that is imported when the layout is shown: some load the catalogue or numpy."""
+
+    def show_layout(results: StudyResults) -> Document:
+        return cast("Document", getattr(import_module(f"xstilts.{module}"), name)(results, *arguments))
+
+    return show_layout
+
+
+LAYOUTS: dict[str, LayoutFunction] = {
+    "default": _function("report.study_tables", "default"),
+    "brief": _function("report.study_tables", "brief"),
+    "overview": _function("report.study_tables", "overview"),
+    "languages": _function("report.study_tables", "languages"),
+    **{name: _function("report.paper_document", "paper_table", name) for name in PAPER},
+    "benchmark": _function("report.paper_document", "benchmark"),
+    "selection": _function("report.selection_tables", "selection"),
+    "significance": _function("report.significance_tables", "significance"),
+}
+"""What each layout makes of a study's results."""
 
 
 def check(layout: str, *, beside: bool = False) -> None:
-    """See that there is such a layout, with something published where that is wanted.
+    """Check a layout's name, and that it has published numbers if they are wanted.
 
     Raises:
-        UserError: there is not.
+        UserError: there is no such layout, or nothing is published in it.
     """
-    if layout not in NAMES:
-        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, NAMES))
-    if layout not in PAPER and beside:
+    if layout not in LAYOUTS:
+        raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, LAYOUTS))
+    if beside and layout not in PAPER:
         raise UserError(
             f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(PAPER)}"
         )
 
 
-def show(
-    study: Study, scores: Sequence[Score], layout: str = "default", *, beside: bool = False, notes: Sequence[str] = ()
-) -> Document:
-    """A study in a layout, ready to be rendered; `significance` also reads predictions, see `significance.compare`.
-
-    Args:
-        study: what was planned.
-        scores: rows of its evaluations.
-        layout: one of NAMES.
-        beside: whether to show the published numbers, for a layout in PAPER.
-        notes: what else a reader must know, see `Store.notes`.
+def show(results: StudyResults, layout: str = "default") -> Document:
+    """The results of a study in a layout, ready to be rendered.
 
     Raises:
         UserError: as `check`, or the study has nothing to show in this layout.
     """
-    check(layout, beside=beside)
-    if layout == "selection":
-        return selection_tables.document(select(study, scores))
-    if layout not in PAPER:
-        return document(build(study, scores, layout=LAYOUTS[layout], notes=notes))
-    from xstilts.report import paper_document  # which reads the catalogue
-    from xstilts.report.paper_cells import targets
-
-    if layout not in LAYOUTS:
-        return paper_document.document(study, scores, layout, beside=beside, notes=notes)
-    whole = build(study, scores, layout=LAYOUTS[layout], notes=notes)
-    if not targets(study):
-        return document(whole)
-    page = paper_document.document(study, scores, layout, beside=beside)
-    rest = tables(replace(whole, layout=replace(whole.layout, views=("languages",))))
-    facts = {**page.facts, "lines": [vars(line) for line in whole.lines], layout: page.facts["lines"]}
-    return Document([*page.tables, *rest], [*page.legend, *legend(whole, rest)], SummaryLine, whole.lines, facts)
+    check(layout, beside=results.beside)
+    return LAYOUTS[layout](results)

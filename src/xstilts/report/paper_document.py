@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report import published
-from xstilts.report.aggregate import JoinedScores, join, runs_of
+from xstilts.report import published, study_tables
+from xstilts.report.aggregate import JoinedScores, SummaryLine, build, join, runs_of
 from xstilts.report.paper_cells import (
     BASELINE,
     BENCHMARK,
@@ -25,8 +25,8 @@ from xstilts.report.paper_cells import (
 )
 from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
+from xstilts.report.results import StudyResults
 from xstilts.report.study_tables import COLLAPSED, lacking
-from xstilts.store.rows import Score
 from xstilts.study.index import Study
 
 DISPUTED = "*"
@@ -55,29 +55,38 @@ class PaperNumber:
     difference: float | None
 
 
-def document(
-    study: Study, scores: Iterable[Score], layout: str, *, beside: bool = False, notes: Sequence[str] = ()
-) -> Document:
-    """A layout of the paper for a study, to be rendered.
+def benchmark(results: StudyResults) -> Document:
+    """Test scores as the leaderboard groups them, then each task by language; without the paper's tasks, all means."""
+    study = results.study
+    summary = build(study, results.scores, split="test", notes=results.notes)
+    if not targets(study):
+        return study_tables.document(summary)
+    page = paper_table(replace(results, notes=()), "benchmark")
+    rest = study_tables.tables(summary, ("first", "others"))
+    facts = {**page.facts, "lines": [vars(line) for line in summary.lines], "benchmark": page.facts["lines"]}
+    legend = [*page.legend, *study_tables.legend(summary, rest)]
+    return Document([*page.tables, *rest], legend, SummaryLine, summary.lines, facts)
+
+
+def paper_table(results: StudyResults, layout: str) -> Document:
+    """A table of the paper, filled with a study's numbers.
 
     Args:
-        study: what was planned.
-        scores: rows of its evaluations.
-        layout: a name in `pages.PAPER_TABLES`.
-        beside: whether to show the published numbers, and the differences from them.
-        notes: what else a reader must know, see `Store.notes`.
+        results: of the study; `beside` adds the published numbers and the differences from them.
+        layout: a name in `paper_tables.PAPER_TABLES`.
 
     Raises:
         UserError: the study has none of the table's tasks.
     """
-    found, own_notes = join(study, scores)
+    study, beside = results.study, results.beside
+    found, own_notes = join(study, results.scores)
     tables = PAPER_TABLES[layout](study, found)
     shown = [drawn for table in tables if (drawn := _table(table, beside)).rows]
     lines = [line for table in tables for line in _rows(table, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
     missing = study.missing_cells(done)
     about = [note for note in own_notes if not note.startswith(_not_shown(study, tables))]
-    notes = [" ".join(note.split()) for note in (*about, *notes)]
+    notes = [" ".join(note.split()) for note in (*about, *results.notes)]
     facts = {
         "study": study.name,
         "encoder": study.encoder,

@@ -161,7 +161,7 @@ def _unit(names: Sequence[str]) -> str:
 
 
 def _corner(study: Study) -> str:
-    return study.encoder.rpartition("/")[2]
+    return "branch" if study.encoder == "new" else study.encoder.rpartition("/")[2]
 
 
 def _differences(values: Values, base: Values) -> Values:

@@ -7,10 +7,16 @@ from dataclasses import asdict
 from xstilts.metrics import get
 from xstilts.render.table import Document, Table, TableCell
 from xstilts.report.aggregate import ALL_TASKS
-from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection
+from xstilts.report.results import StudyResults
+from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection, select
 from xstilts.report.study_tables import in_no_mean, short_names
 
 _REUSED = "†"
+
+
+def selection(results: StudyResults) -> Document:
+    """The runs that each rule selects."""
+    return document(select(results.study, results.scores))
 
 
 def document(selection: Selection) -> Document:

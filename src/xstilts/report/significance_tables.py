@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from xstilts.analysis import resampling
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.aggregate import MEAN
-from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance
+from xstilts.report.results import StudyResults
+from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance, compare
 from xstilts.report.study_tables import baseline, in_no_mean, short_names
 from xstilts.study.index import StudyTask
+from xstilts.utils.progress import each
+
+
+def significance(results: StudyResults) -> Document:
+    """Each branch compared with the baseline; reads predictions, which takes a minute for a large study."""
+
+    def watched(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
+        return each(tasks, "comparing, task by task")
+
+    return document(compare(results.study, results.scores, results.predictions, watched=watched))
 
 
 def document(found: Significance) -> Document:

@@ -6,31 +6,37 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Literal, TypeAlias
 
 from xstilts import metrics
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine
+from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build
+from xstilts.report.results import StudyResults
 from xstilts.study.index import Cell, Study, StudyTask
 
 COLLAPSED = "§"
+View: TypeAlias = Literal["first", "overview", "others"]
+DEFAULT: tuple[View, ...] = ("first", "overview", "others")
+"""The first target by language, means over languages, the other targets by language."""
 MANY = 4
 """Tasks of a mixture beyond which its branch has a short name in tables."""
 
 
-def tables(report: Summary) -> list[Table]:
-    """The tables that the report's layout asks for; tasks without any score have none of their own."""
-    result = []
-    if "overview" in report.layout.views and report.study.targets:
-        result.append(_overview(report))
-    if "languages" in report.layout.views:
-        result += [_languages(report, task) for task in report.study.targets if _lines_of(report, task)]
-    return result
+def tables(report: Summary, views: Sequence[View]) -> list[Table]:
+    """The tables of these views, in this order; tasks without any score have none of their own."""
+    scored = [task for task in report.study.targets if _lines_of(report, task)]
+    by_view: dict[View, list[Table]] = {
+        "first": [_languages(report, task) for task in scored[:1]] if "first" in views else [],
+        "overview": [_overview(report)] if "overview" in views and report.study.targets else [],
+        "others": [_languages(report, task) for task in scored[1:]] if "others" in views else [],
+    }
+    return [table for view in views for table in by_view[view]]
 
 
 def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
     """What the marks in these tables mean, what is missing, what to know before believing a number; one line each."""
-    study, split = report.study, report.layout.split
+    study, split = report.study, report.split
     numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
     spread = any(entry.spread for entry in numbers)
     heads = [word for table in shown for head in table.columns for word in head]
@@ -45,6 +51,10 @@ def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
     explained = [
         ("± half the range over the seeds; values are medians over seeds " + seeds, spread),
         (f"no ±: a single run{averages}", spread and not all(entry.spread for entry in numbers)),
+        (
+            f"{study.baseline}: trained on the target task only; other branches first on the tasks in their names",
+            study.baseline == "none" and any(entry.gain for entry in numbers),
+        ),
         (
             f"signed numbers: gain over {baseline(study)} at the same seed, median over seeds",
             any(entry.gain for entry in numbers),
@@ -77,7 +87,7 @@ def _lines_of(report: Summary, task: StudyTask) -> list[SummaryLine]:
 
 
 def _overview(report: Summary) -> Table:
-    study, split = report.study, report.layout.split
+    study, split = report.study, report.split
     columns, heads = [], []
     for task in study.targets:
         lines = {line.branch: line for line in _lines_of(report, task) if line.language == MEAN}
@@ -90,8 +100,14 @@ def _overview(report: Summary) -> Table:
         columns.append(_entries(overall.get(branch) for branch in study.branches))
     rows = tuple(zip(short_names(study.branches).values(), zip(*columns, strict=True), strict=True))
     title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
-    corner = study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
-    return Table(title, corner, tuple(heads), rows)
+    return Table(title, corner(study), tuple(heads), rows, columns_title="task")
+
+
+def corner(study: Study) -> str:
+    """What heads the column of branches: the encoder's name; `branch` for one created from scratch."""
+    if study.encoder == "new":
+        return "branch"
+    return study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
 
 
 def _languages(report: Summary, task: StudyTask) -> Table:
@@ -103,7 +119,7 @@ def _languages(report: Summary, task: StudyTask) -> Table:
     means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
     if task.train_language not in languages or task.train_language in left_out:
         means = means[:1]  # the mean is zero-shot as it is
-    others, split, other = _others(report, task), report.layout.split, _other(report.layout.split)
+    others, split, other = _others(report, task), report.split, _other(report.split)
     where = f"{split}, {other} where marked †" if others else split
     if len(others) == len(languages):
         where, others = f"{other}†", ()
@@ -157,7 +173,7 @@ def _scored(report: Summary, task: StudyTask) -> tuple[str, ...]:
 
 def _others(report: Summary, task: StudyTask) -> tuple[str, ...]:
     """Languages that show the other split."""
-    found = {line.language for line in _lines_of(report, task) if line.split != report.layout.split}
+    found = {line.language for line in _lines_of(report, task) if line.split != report.split}
     return tuple(language for language in task.languages if language in found)
 
 
@@ -194,9 +210,16 @@ def _runs(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:
 
 
 def short_names(branches: Sequence[str]) -> dict[str, str]:
-    """What each branch is called in tables: of a mixture's many tasks the first and last, if that tells them apart."""
-    short = {branch: re.sub(r"[^ ,()]+", lambda mixture: _ends(mixture[0]), branch) for branch in branches}
-    return short if len(set(short.values())) == len(short) else {branch: branch for branch in branches}
+    """A short name for each branch: without weights, and of many tasks the first and the last.
+
+    Where this makes two branches equal, weights stay; where that does too, so do all tasks.
+    """
+    for weights in (r"\b[\d.]+x(?=[a-z])", r"$^"):
+        bare = {branch: re.sub(weights, "", branch) for branch in branches}
+        short = {branch: re.sub(r"[^ ,()]+", lambda mixture: _ends(mixture[0]), name) for branch, name in bare.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {branch: branch for branch in branches}
 
 
 def _ends(mixture: str) -> str:
@@ -236,15 +259,39 @@ def _size(report: Summary, task: StudyTask) -> str:
     return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
 
 
-def document(report: Summary) -> Document:
+def document(report: Summary, views: Sequence[View] = DEFAULT) -> Document:
     """A report's tables with their legend, and its lines with all digits for programs."""
-    study, shown = report.study, tables(report)
+    study, shown = report.study, tables(report, views)
     facts = {
         **study.header(),
-        "split": report.layout.split,
+        "split": report.split,
         "lines": [vars(line) for line in report.lines],
         "missing": [asdict(cell) for cell in report.missing],
         "left_out": report.left_out,
         "notes": report.notes,
     }
     return Document(shown, legend(report, shown), SummaryLine, report.lines, facts)
+
+
+def _document(results: StudyResults, *views: View) -> Document:
+    return document(build(results.study, results.scores, notes=results.notes), views)
+
+
+def default(results: StudyResults) -> Document:
+    """The first target by language, the overview, then the other targets by language."""
+    return _document(results, *DEFAULT)
+
+
+def brief(results: StudyResults) -> Document:
+    """The first target by language, then the overview."""
+    return _document(results, "first", "overview")
+
+
+def overview(results: StudyResults) -> Document:
+    """The means over languages of all targets."""
+    return _document(results, "overview")
+
+
+def languages(results: StudyResults) -> Document:
+    """Each target by language."""
+    return _document(results, "first", "others")

@@ -1,0 +1,28 @@
+"""The results of one study, as every layout takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from xstilts.store.rows import Prediction, Score
+from xstilts.study.index import Study
+
+
+def _no_predictions(step: str) -> Iterable[Prediction]:  # noqa: ARG001
+    return ()
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What a layout shows: a study and its score rows.
+
+    `predictions` reads the prediction rows of a step. `notes` are shown below the tables (see `Store.notes`). `beside`
+    asks for the published numbers too.
+    """
+
+    study: Study
+    scores: Sequence[Score]
+    predictions: Callable[[str], Iterable[Prediction]] = _no_predictions
+    notes: Sequence[str] = ()
+    beside: bool = False
