@@ -145,7 +145,7 @@ def test_who_asks_twice_does_not_wait(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGINT)
         assert keeper.due()
         keeper.write({"update": 1})
-    assert keeper.load() == {"version": 2, "origin": [], "log": "", "update": 1}
+    assert keeper.load() == {"version": 3, "origin": [], "log": "", "update": 1}
     with pytest.raises(KeyboardInterrupt), keeper.before_an_end():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

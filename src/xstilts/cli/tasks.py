@@ -144,12 +144,12 @@ def corpus(
     ] = os.cpu_count() or 1,
 ) -> None:
     """Make raw text for masked language modelling, one file per language; files of the same input are kept."""
-    from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, Wish, build, chosen
+    from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, CorpusRequest, build, chosen
     from xstilts.utils.progress import Progress
 
     if places and snapshot:
         raise UserError("goes with the Hub's Wikipedia only, not with --from", where="--snapshot")
     wiki = WIKIPEDIA.replace("{snapshot}", snapshot or SNAPSHOT)
-    wish = Wish(tuple(places or [wiki]), out, limit, seed, workers)
-    for built in build(chosen(names), wish, Progress()):
+    request = CorpusRequest(tuple(places or [wiki]), out, limit, seed, workers)
+    for built in build(chosen(names), request, Progress()):
         say(f"{built.path}: {built.sentences:,} sentences{'' if built.new else ', there already'}")

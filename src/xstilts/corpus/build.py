@@ -36,8 +36,8 @@ PACKAGES = ("icu4py", "mwparserfromhell")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked for: `limit` sentences of a language at most, drawn by `seed`; all if it is None."""
+class CorpusRequest:
+    """What to build: `limit` sentences of a language at most, drawn by `seed`; all if it is None."""
 
     places: tuple[str, ...]
     out: Path
@@ -76,33 +76,33 @@ def chosen(names: Sequence[str]) -> list[str]:
     return list(codes)
 
 
-def build(codes: Sequence[str], wish: Wish, progress: Progress) -> list[Built]:
-    """Make the file of each language that is not there as it is wished; one that fails does not stop the others.
+def build(codes: Sequence[str], request: CorpusRequest, progress: Progress) -> list[Built]:
+    """Make the requested file of each language unless it is there; one that fails does not stop the others.
 
     Raises:
         UserError: what is wrong, after all that can be made is made; what is missing here, before anything is.
     """
-    _check(codes, wish)
+    _check(codes, request)
     found, built = Collector(), []
     for number, code in enumerate(codes, start=1):
         progress.step(number, len(codes), languages.titled(code))
-        said = "not made"
-        with found.catch(), as_user_error(wish.out):
-            built.append(one := _language(code, wish, progress))
-            said = f"{one.sentences:,} sentences" + ("" if one.new else ", there already")
-        progress.end(said)
+        outcome = "not made"
+        with found.catch(), as_user_error(request.out):
+            built.append(one := _language(code, request, progress))
+            outcome = f"{one.sentences:,} sentences" + ("" if one.new else ", there already")
+        progress.end(outcome)
     found.raise_any()
     return built
 
 
-def _check(codes: Sequence[str], wish: Wish) -> None:
+def _check(codes: Sequence[str], request: CorpusRequest) -> None:
     found = Collector()
     for package in PACKAGES:
         try:
             importlib.import_module(package)
         except ImportError:
             found.add(f"needs the package {package}", where="corpus", hint='pip install "xstilts[corpus]"')
-    for place in wish.places:
+    for place in request.places:
         with found.catch():
             if _remote(place):
                 hub.place(place)
@@ -112,10 +112,10 @@ def _check(codes: Sequence[str], wish: Wish) -> None:
                 hint = "write {lang} where the code stands"
                 raise UserError("is one file for several languages", where=place, hint=hint)
     found.raise_any()
-    if not any(map(_remote, wish.places)):
+    if not any(map(_remote, request.places)):
         for code in codes:
             with found.catch():
-                _files(code, wish.places)
+                _files(code, request.places)
     found.raise_any()
 
 
@@ -148,37 +148,37 @@ def _files(code: str, places: Sequence[str]) -> list[str]:
     return list({Path(path).absolute(): path for path in found}.values())  # a file that is named twice is read once
 
 
-def _fetched(code: str, wish: Wish, progress: Progress) -> list[str]:
+def _fetched(code: str, request: CorpusRequest, progress: Progress) -> list[str]:
     """The files of a language, from the Hub if they are not here.
 
     Raises:
         MissingData: they cannot be fetched.
     """
     try:
-        return _files(code, wish.places)
+        return _files(code, request.places)
     except MissingData:
-        hub.fetch([hub.place(filled(place, code)) for place in wish.places if _remote(place)], progress.say)
+        hub.fetch([hub.place(filled(place, code)) for place in request.places if _remote(place)], progress.say)
     try:
-        return _files(code, wish.places)
+        return _files(code, request.places)
     except MissingData as error:
         hint = "fetch it on another machine and copy the Hub's cache, or give a dump or text with --from"
         raise MissingData(error.message, where=error.where, hint=hint) from error
 
 
-def _language(code: str, wish: Wish, progress: Progress) -> Built:
-    paths = _fetched(code, wish, progress)
-    target, note = wish.out / f"{code}.txt", wish.out / f"{code}.json"
+def _language(code: str, request: CorpusRequest, progress: Progress) -> Built:
+    paths = _fetched(code, request, progress)
+    target, note = request.out / f"{code}.txt", request.out / f"{code}.json"
     made_from = {
         "version": VERSION,
         "sources": [[Path(path).name, digest(path)] for path in paths],
-        "limit": wish.limit,
-        "seed": None if wish.limit is None else wish.seed,
+        "limit": request.limit,
+        "seed": None if request.limit is None else request.seed,
     }
     before = _noted(note)
     _ours(code, target, note, before, paths)
     if before.get("made_from") == made_from and target.is_file() and target.stat().st_size == before.get("bytes"):
         return Built(code, target, int(before.get("sentences", 0)), new=False)
-    wish.out.mkdir(parents=True, exist_ok=True)
+    request.out.mkdir(parents=True, exist_ok=True)
     total, started, seen, written = sum(Path(path).stat().st_size for path in paths), time.monotonic(), 0, 0
 
     def say(done: int, count: int) -> None:
@@ -190,7 +190,7 @@ def _language(code: str, wish: Wish, progress: Progress) -> Built:
     from xstilts.corpus.processes import cut  # here, because it needs the extra
 
     with _beside(target) as stream:
-        for sentence in _drawn(cut(paths, code, wish.workers, say), wish):
+        for sentence in _sample(cut(paths, code, request.workers, say), request):
             stream.write(sentence.encode() + b"\n")
             written += 1
         if not written:
@@ -258,16 +258,16 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def _drawn(sentences: Iterator[str], wish: Wish) -> Iterator[str]:
+def _sample(sentences: Iterator[str], request: CorpusRequest) -> Iterator[str]:
     """The sentences, or as many as the limit says, each as likely as any other, in their order (Vitter's R)."""
-    if wish.limit is None:
+    if request.limit is None:
         yield from sentences
         return
     kept: list[tuple[int, str]] = []
-    numbers = random.Random(wish.seed)
+    numbers = random.Random(request.seed)
     for index, sentence in enumerate(sentences):
-        if index < wish.limit:
+        if index < request.limit:
             kept.append((index, sentence))
-        elif (place := numbers.randrange(index + 1)) < wish.limit:
+        elif (place := numbers.randrange(index + 1)) < request.limit:
             kept[place] = (index, sentence)
     yield from (sentence for _, sentence in sorted(kept))

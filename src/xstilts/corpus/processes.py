@@ -18,20 +18,20 @@ from xstilts.corpus.wikitext import plain
 from xstilts.errors import UserError
 
 
-def cut(paths: Sequence[str], code: str, workers: int, told: Callable[[int, int], None]) -> Iterator[str]:
+def cut(paths: Sequence[str], code: str, workers: int, report: Callable[[int, int], None]) -> Iterator[str]:
     """The sentences of some files, in order, whatever the number of processes.
 
     Args:
         paths: the files.
         code: the language's code.
         workers: processes for wikitext; the rest is quick enough in one.
-        told: is told now and then how many bytes of all files are done, and how many sentences they came to.
+        report: called now and then with the bytes read of all files and the number of sentences.
     """
     before = count = 0
     for path in paths:
         for at, some in _cut(read(path), code, workers if dump(path) else 1):
             count += len(some)
-            told(before + at, count)
+            report(before + at, count)
             yield from some
         before += Path(path).stat().st_size
 
