@@ -153,22 +153,22 @@ def test_gpus_are_for_ray(study: Files) -> None:
 
 
 def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xstilts.execution.ray import _Site
+    from xstilts.execution.ray import _RemoteRun
     from xstilts.execution.runner import RunSpec
     from xstilts.execution.steps import Resources
     from xstilts.study.load import read
     from xstilts.study.plan import plan
 
     monkeypatch.chdir(tmp_path)
-    job = RunSpec(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())
-    site = _Site(job, __version__, tmp_path, tmp_path / "runs/.ray-1.tmp", {})
+    spec = RunSpec(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())
+    remote_run = _RemoteRun(spec, __version__, tmp_path, tmp_path / "runs/.ray-1.tmp", {})
     (tmp_path / "runs").mkdir()
-    with pytest.raises(UserError, match="runs: this run's folder is not to be seen there"):
-        site.enter()
-    site.sign.touch()
-    with pytest.raises(UserError, match="data: the data folder is not to be seen there"):
-        site.enter()
+    with pytest.raises(UserError, match="runs: this run's folder cannot be seen there"):
+        remote_run.enter()
+    remote_run.marker.touch()
+    with pytest.raises(UserError, match="data: the data folder cannot be seen there"):
+        remote_run.enter()
     (tmp_path / "data").mkdir()
-    site.enter()
+    remote_run.enter()
     with pytest.raises(UserError, match="is installed there"):
-        replace(site, version="0.0.1").enter()
+        replace(remote_run, version="0.0.1").enter()

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
-from xstilts.execution.local import ProcessRunner, environment
+from xstilts.execution.local import ProcessRunner, worker_environment
 from xstilts.execution.runner import Resources, RunSpec, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
 from xstilts.store.retention import Retention
@@ -140,14 +140,14 @@ def test_torchrun_and_workers_do_not_go_together(study: Files, monkeypatch: pyte
 
 def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.device.THREADS", 8)
-    assert [environment(slot, 3)["OMP_NUM_THREADS"] for slot in range(3)] == ["2"] * 3
-    assert environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    assert [worker_environment(slot, 3)["OMP_NUM_THREADS"] for slot in range(3)] == ["2"] * 3
+    assert worker_environment(0, 20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
+    assert [worker_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert [environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "7", "5"]
+    assert [worker_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "7", "5"]
     monkeypatch.setenv("XSTILTS_DEVICE", "cpu")
-    assert "CUDA_VISIBLE_DEVICES" not in environment(0, 3)
+    assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0, 3)
 
 
 class ScriptedRunner:
@@ -156,29 +156,29 @@ class ScriptedRunner:
     slots = 2
 
     @property
-    def free(self) -> list[int]:
-        return [slot for slot in range(2) if slot not in [order.slot for order in self._orders]]
+    def free_slots(self) -> list[int]:
+        return [slot for slot in range(2) if slot not in [request.slot for request in self._requests]]
 
     def __init__(self, says: Callable[[str], StepResult]) -> None:
-        self._says, self._orders = says, list[StepRequest]()
+        self._says, self._requests = says, list[StepRequest]()
 
-    def __call__(self, job: RunSpec, workers: int, progress: Progress) -> "ScriptedRunner":
-        self._plan = job.plan
+    def __call__(self, spec: RunSpec, workers: int, progress: Progress) -> "ScriptedRunner":
+        self._plan = spec.plan
         return self
 
-    def start(self, order: StepRequest) -> None:
-        self._orders.append(order)
+    def start(self, request: StepRequest) -> None:
+        self._requests.append(request)
 
     def wait(self, seconds: float | None = None) -> StepResult | None:
-        id = self._orders.pop(0).step
+        id = self._requests.pop(0).step
         return self._says(id) if self._plan.steps[id].kind == "train" else StepResult(id, "done")
 
     def stop(self) -> None:
-        self._orders.clear()
+        self._requests.clear()
 
 
 def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted = ScriptedRunner(lambda id: StepResult(id, "died", text="was killed by signal 9"))
+    scripted = ScriptedRunner(lambda id: StepResult(id, "died", detail="was killed by signal 9"))
     monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
     said = study.run("--workers", 2)
     assert said.code == 2
@@ -195,7 +195,7 @@ def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch
 
 
 def test_workers_that_cannot_start(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xstilts.execution.local.PROGRAM", "raise SystemExit(7)")
+    monkeypatch.setattr("xstilts.execution.local.PROGRAM", str(study.write("broken.py", "raise SystemExit(7)\n")))
     said = study.run("--workers", 2)
     assert said.code == 2 and "no worker process can be started: the last one ended with exit code 7" in said.err
 
@@ -206,10 +206,10 @@ def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
     runner = ProcessRunner(RunSpec(made, study.out, None, Resources()), 1, Progress(live=False))
     try:
         runner.start(StepRequest("no such step", 0, 1, 1))
-        ended = runner.wait()
+        result = runner.wait()
     finally:
         runner.stop()
-    assert ended and ended.how == "broken" and "KeyError: 'no such step'" in ended.text
+    assert result and result.status == "broken" and "KeyError: 'no such step'" in result.detail
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------
@@ -233,13 +233,13 @@ def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: File
     with opened(Store(study.out)) as store:
         (store.begin(training, {}) / "encoder").mkdir()
         store.finish(training, {})
-        with Retention(store).noted(first.study()):
-            with Retention(store).noted(other.study()) as replaced:
-                Retention(store).tidy([training])
+        with Retention(store).registered(first.study()):
+            with Retention(store).registered(other.study()) as replaced:
+                Retention(store).remove_unneeded([training])
                 assert replaced and store.state(training) is StepState.DONE, "the first run has yet to score it"
-            Retention(store).tidy([training])
+            Retention(store).remove_unneeded([training])
             assert store.state(training) is StepState.DONE
-        Retention(store).tidy([training])
+        Retention(store).remove_unneeded([training])
         assert store.state(training) is not StepState.DONE
     assert [path.name for path in study.out.glob("recipes/*")] == ["tiny.json"]
 
@@ -256,9 +256,9 @@ def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
         process = begun(study, study.out)
         assert process.stderr
         with process.stderr as stderr:
-            assert any("another run is at work in this folder" in line for line in stderr)
+            assert any("another run works in this folder" in line for line in stderr)
             other.kill()
-            assert "another run is at work" not in stderr.read()
+            assert "another run works" not in stderr.read()
     assert (process.wait(), other.returncode) == (0, -signal.SIGKILL)
     assert len([*study.out.glob("steps/*/done.json")]) == 3
 
@@ -295,8 +295,8 @@ def test_one_place_goes_by_the_plan() -> None:
     scheduler, order = Scheduler(steps, 1, parents), []
     while step := scheduler.next(0):
         order.append(step.id)
-        scheduler.left(0, StepResult(step.id, "done"))
-        scheduler.done(step.id)
+        scheduler.note_result(0, StepResult(step.id, "done"))
+        scheduler.mark_done(step.id)
     assert order == ["a", "b", "c", "d"]
 
 
@@ -306,16 +306,18 @@ def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
     scheduler = Scheduler(steps, 2, parents)
     first, second = scheduler.next(0), scheduler.next(1)
     assert first and second and (first.id, second.id) == ("a", "score")
-    scheduler.left(0, StepResult("a", "done"))
-    scheduler.done("a")
+    scheduler.note_result(0, StepResult("a", "done"))
+    scheduler.mark_done("a")
     assert (step := scheduler.next(0)) and step.id == "score-a", (
         "it scores what it has in memory before that is trained"
     )
-    scheduler.left(0, StepResult("score-a", "done"))
+    scheduler.note_result(0, StepResult("score-a", "done"))
     assert (step := scheduler.next(0)) and step.id == "b"
-    scheduler.left(1, StepResult("score", "died"))
-    scheduler.again("score")
-    assert scheduler.lost("b") == ["c", "score-b"] and scheduler.lost("c") == [], "each is lost once"
+    scheduler.note_result(1, StepResult("score", "died"))
+    scheduler.requeue("score")
+    assert scheduler.drop_dependents("b") == ["c", "score-b"] and scheduler.drop_dependents("c") == [], (
+        "each is lost once"
+    )
 
 
 def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
@@ -324,9 +326,9 @@ def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
         [made("base"), made("other"), made("merged", "mine", "other")], 2, lambda step: reads[step.id]
     )
     assert [step and step.id for step in (scheduler.next(0), scheduler.next(1))] == ["base", "other"]
-    scheduler.done("other")
+    scheduler.mark_done("other")
     assert scheduler.next(1) is None
-    scheduler.done("base")
+    scheduler.mark_done("base")
     assert (step := scheduler.next(0)) and step.id == "merged"
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from xstilts.utils.version import __version__
+
 if TYPE_CHECKING:
     from xstilts.errors import UserError
     from xstilts.formats.base import Format
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from xstilts.tasks import TASKS
     from xstilts.tasks.task import Task
 
-__version__ = "0.1.0"
 __all__ = ["METRICS", "TASKS", "Encoder", "Format", "Recipe", "Task", "UserError", "__version__"]
 
 _MODULES = {

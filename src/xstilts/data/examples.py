@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import xstilts
 from xstilts import playground
 from xstilts.data.find import PLAYGROUND, Found, find
 from xstilts.data.readers import read
@@ -19,6 +18,7 @@ from xstilts.formats.base import Defect, Example, Row
 from xstilts.tasks.source import Source
 from xstilts.tasks.task import Task
 from xstilts.utils.files import digest
+from xstilts.utils.version import __version__
 
 MISTAKES = 10
 """Broken rows of a file that are shown before reading stops."""
@@ -59,7 +59,7 @@ class LocatedSplit:
 
     def key(self, *, labels: bool) -> str:
         """A hash that tells whether this version would read the same, and say the same of it, again."""
-        text = f"{xstilts.__version__} {self.task.format!r} {self.content} {list(self.files)} {labels}"
+        text = f"{__version__} {self.task.format!r} {self.content} {list(self.files)} {labels}"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def read(self, say: Callable[[str], None] | None = None) -> list[Example]:

@@ -1,128 +1,106 @@
-"""Check everything that the pending steps will read, before anything is written."""
+"""Finds the steps that are still to be done, and checks all they will read before anything is written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from xstilts.compute import device, distributed
+from xstilts.compute import device
 from xstilts.data.examples import check
-from xstilts.errors import Collector, StepFailed, UserError
+from xstilts.errors import Collector, UserError
+from xstilts.execution.inputs import StepInputs
 from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
+from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
+from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 
 
-@dataclass
-class Outcome:
-    """What a run did."""
+def pending_steps(plan: Plan, store: Store) -> list[Step]:
+    """The steps that are not done, the steps after them, and those whose removed encoders are needed again."""
+    pending: set[str] = set()
+    for step in plan.steps.values():
+        if not pending.isdisjoint(step.parents) or store.state(step.id) is StepState.MISSING:
+            pending.add(step.id)
+    for step in reversed(plan.steps.values()):  # encoders that were removed, and are needed again
+        if plan.keeps_encoder(step) and store.state(step.id) is not StepState.DONE:
+            pending.add(step.id)
+        if step.id in pending:
+            pending |= {id for id in plan.encoder_inputs(step) if store.state(id) is not StepState.DONE}
+    return [step for id, step in plan.steps.items() if id in pending]
 
-    done: int = 0
-    failed: dict[str, StepFailed] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    """Steps that start from a failed one."""
+
+def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, list[str]]:
+    """Check the data and encoders of a plan; the data of pending steps are read whole.
+
+    Returns:
+        The notes on each split that was read now for the first time, by the split's key.
+
+    Raises:
+        UserError: everything that is wrong with data and encoder.
+    """
+    plan, errors = executor.plan, Collector()
+    for note in plan.notes:
+        executor.progress.say(note)
+    with errors.catch():
+        device.device()
+    ids = {step.id for step in pending}
+    for step in plan.steps.values():
+        if step.id not in ids and executor.store.state(step.id).has_results:
+            current = _current_files(executor.inputs, step)
+            with errors.catch():
+                executor.store.unchanged(step.id, current)
+    roots = [step for step in pending if step.new is not None or plan.starts_from_pretrained(step)]
+    for root in {step.encoder: step for step in reversed(roots)}.values():  # the first step of each encoder
+        with errors.catch():
+            _check_encoder(executor, root)
+    checked = _check_data(executor, pending, errors)
+    errors.raise_any()
+    return checked
 
 
-@dataclass
-class Run:
-    """One run of a plan over a store."""
+def _current_files(inputs: StepInputs, step: Step) -> dict[str, str]:
+    """The files that a finished step would read now, with their sha256; missing files are left out."""
+    files: dict[str, str] = {}
+    for located, _ in inputs.splits([step], Collector()):
+        files |= located.files
+    return files | inputs.encoder_files(step)
 
-    executor: StepExecutor
-    outcome: Outcome = field(default_factory=Outcome)
-    read: dict[str, list[str]] = field(default_factory=dict)
-    """What `check` has read, and said of it."""
 
-    def pending(self) -> list[Step]:
-        """The steps that are not done, or start from such a one, and those whose removed encoders are wanted."""
-        plan, store = self.executor.plan, self.executor.store
-        left: set[str] = set()
-        for step in plan.steps.values():
-            if not left.isdisjoint(step.parents) or store.state(step.id) is StepState.MISSING:
-                left.add(step.id)
-        for step in reversed(plan.steps.values()):  # encoders that were removed, and are wanted
-            if plan.keeps_encoder(step) and store.state(step.id) is not StepState.DONE:
-                left.add(step.id)
-            if step.id in left:
-                left |= {id for id in plan.encoder_inputs(step) if store.state(id) is not StepState.DONE}
-        return [step for id, step in plan.steps.items() if id in left]
+def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collector) -> dict[str, list[str]]:
+    """Read the data that were not read before as they are now; see `check_inputs` for what is returned."""
+    shown: set[str] = set()
+    notes = executor.store.read()
+    new: dict[str, list[str]] = {}
+    for located, needs_labels in executor.inputs.splits(pending, errors):
+        with errors.catch():
+            key = located.key(labels=needs_labels)
+            if key not in notes:
+                lines: list[str] = []
+                check(located, lines.append, labels=needs_labels)
+                notes[key] = new[key] = lines
+            for line in notes[key]:
+                if line not in shown:  # dev examples serve early stopping and scoring
+                    shown.add(line)
+                    executor.progress.say(line)
+    return new
 
-    # --- before anything is written -------------------------------------------------------------------------------
 
-    def check(self, pending: Sequence[Step]) -> None:
-        """Read all that the pending steps will read.
-
-        Raises:
-            UserError: everything that is wrong with data and encoder.
-        """
-        found = Collector()
-        for note in self.executor.plan.notes:
-            self.executor.progress.say(note)
-        with found.catch():
-            device.device()
-        ids = {step.id for step in pending}
-        for step in self.executor.plan.steps.values():
-            if step.id not in ids and self.executor.store.state(step.id).has_results:
-                now: dict[str, str] = {}
-                for located, _ in self.executor.inputs.splits(
-                    [step], Collector()
-                ):  # files that are gone are not missed
-                    now |= located.files
-                now |= self.executor.inputs.encoder_files(step)
-                with found.catch():
-                    self.executor.store.unchanged(step.id, now)
-        roots = [step for step in pending if step.new is not None or self.executor.plan.starts_from_pretrained(step)]
-        for root in {step.encoder: step for step in reversed(roots)}.values():  # the first one of each encoder
-            with found.catch():
-                self._check_encoder(root)
-        self._check_data(pending, found)
-        found.raise_any()
-
-    def checked(self) -> None:
-        """Check what is pending, and let the other processes know whether to go on."""
-        good = False
-        try:
-            self.check(self.pending())
-            good = True
-        finally:
-            distributed.broadcast(good)
-
-    def _check_data(self, pending: Sequence[Step], found: Collector) -> None:
-        """Read the data that were not read before as they are now; mistakes go to `found`."""
-        said: set[str] = set()
-        noted = self.executor.store.read()
-
-        def say(line: str) -> None:  # dev examples are read twice, to stop by and to be scored
-            if line not in said:
-                said.add(line)
-                self.executor.progress.say(line)
-
-        for located, needs_labels in self.executor.inputs.splits(pending, found):
-            with found.catch():
-                key = located.key(labels=needs_labels)
-                if key not in noted:
-                    lines: list[str] = []
-                    check(located, lines.append, labels=needs_labels)
-                    noted[key] = self.read[key] = lines
-                for line in noted[key]:
-                    say(line)
-
-    def _check_encoder(self, root: Step) -> None:
-        if root.new is not None:
-            if root.new.given is not None:
-                given(self.executor.inputs.placed(root))
-            return
-        name = self.executor.inputs.placed(root)
-        loaded = self.executor.ready(root)
-        if loaded.notes:
-            self.executor.progress.say(f"{name}: {loaded.notes}")
-        used = [part.task for step in self.executor.plan.steps.values() for part in step.parts]
-        used += [cell.task for cell in self.executor.plan.cells]
-        masked = [name for name in used if self.executor.plan.tasks[name].format.head.kind == "vocabulary"]
-        for lacks, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
-            if masked and lacks is None:
-                raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
-        layers = [self.executor.plan.tasks[c.task].format.head.layer for c in self.executor.plan.cells]
-        deepest = max((layer for layer in layers if layer is not None), default=0)
-        if deepest > loaded.layers:
-            raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
+def _check_encoder(executor: StepExecutor, root: Step) -> None:
+    plan, name = executor.plan, executor.inputs.placed(root)
+    if root.new is not None:
+        if root.new.given is not None:
+            given(name)
+        return
+    loaded = executor.ready(root)
+    if loaded.notes:
+        executor.progress.say(f"{name}: {loaded.notes}")
+    used = [part.task for step in plan.steps.values() for part in step.parts] + [cell.task for cell in plan.cells]
+    masked = [task for task in used if plan.tasks[task].format.head.kind == "vocabulary"]
+    for part, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
+        if masked and part is None:
+            raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
+    layers = [plan.tasks[cell.task].format.head.layer for cell in plan.cells]
+    deepest = max((layer for layer in layers if layer is not None), default=0)
+    if deepest > loaded.layers:
+        raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)

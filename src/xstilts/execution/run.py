@@ -10,12 +10,13 @@ from safetensors import SafetensorError
 
 from xstilts.compute import distributed
 from xstilts.errors import StepFailed, UserError
-from xstilts.execution.dispatch import Dispatcher
+from xstilts.execution.dispatch import Dispatcher, Outcome
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.local import InProcessRunner, ProcessRunner
-from xstilts.execution.preflight import Outcome, Run
-from xstilts.execution.runner import Runner, RunSpec, Worker
+from xstilts.execution.preflight import check_inputs, pending_steps
+from xstilts.execution.runner import Runner, RunSpec
 from xstilts.execution.steps import Resources, StepExecutor
+from xstilts.execution.worker import Worker
 from xstilts.store.retention import Retention
 from xstilts.store.run_folder import Store, opened, usable
 from xstilts.study.plan import Plan
@@ -25,7 +26,7 @@ from xstilts.utils.progress import Progress, several
 __all__ = ["Outcome", "Resources", "run"]
 
 RunnerFactory = Callable[[RunSpec, int, Progress], Runner]
-"""Makes a runner that does several steps at once: told the run, how many workers at most, how to show what they do."""
+"""Makes a runner with several workers; gets the run, the largest useful number of workers, and the progress."""
 
 
 def run(
@@ -39,18 +40,18 @@ def run(
 ) -> Outcome:
     """Do what is not done yet.
 
-    Everything the user gave is checked before the run folder is made. A step that fails (its loss is not a number) is
-    left out with those that start from it, and the others go on. Under torchrun all processes do each training
-    together, and the first does the rest. Other runs may use the same folder at the same time: no step is done twice.
+    All inputs are checked before the run folder is made. If a step fails (its loss is not a number), the steps that
+    start from it are skipped and the others go on. Under torchrun all processes do each training together; the first
+    process does everything else. Several runs may use one folder at the same time: no step is done twice.
 
     Args:
-        plan: what is to be done.
+        plan: the steps to do.
         out: the run folder.
         data: the folder with the data sets.
-        progress: told how it goes.
+        progress: shows how far the run is.
         resources: what each worker may use.
-        workers: processes that do one step each at a time; None leaves it to `make_runner`.
-        make_runner: makes the runner that has them; None for this machine, where one worker is this process.
+        workers: the number of worker processes, each doing one step at a time; None leaves it to `make_runner`.
+        make_runner: makes the runner; None for this machine, where a single worker is this process.
 
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
@@ -59,57 +60,67 @@ def run(
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
     with distributed.process_group(), as_user_error(out, SafetensorError):
-        store = usable(out) if distributed.rank() == 0 else Store(out)
+        is_main = distributed.rank() == 0
+        store = usable(out) if is_main else Store(out)
         executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
-        job = Run(executor)
-        if distributed.rank() == 0:
-            job.checked()
-            with opened(store, progress.say):
-                store.note_read(job.read)
-                retention = Retention(store)
-                with retention.noted(plan.study()) as replaced:
-                    if replaced:
-                        progress.say(
-                            f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'"
-                        )
-                    retention.tidy(plan.steps)
-                    _do_all(job, make_runner, workers, retention)
-            distributed.broadcast("")
-        elif distributed.broadcast(True):
-            _follow(executor)
-        else:
-            raise SystemExit(2)  # the first process says why
+        outcome = _run_main(executor, workers, make_runner) if is_main else _join_trainings(executor)
     if executor.inputs.missing:
-        progress.say(f"left out, for there are no files: {', '.join(executor.inputs.missing)}")
-    return job.outcome
+        progress.say(f"left out, because there are no files: {', '.join(executor.inputs.missing)}")
+    return outcome
 
 
-def _follow(executor: StepExecutor) -> None:
+def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None) -> Outcome:
+    """Check the inputs, then do the pending steps; other processes of torchrun are told when to join in."""
+    plan, store, progress = executor.plan, executor.store, executor.progress
+    passed = False
+    try:
+        checked = check_inputs(executor, pending_steps(plan, store))
+        passed = True
+    finally:
+        distributed.broadcast(passed)
+    with opened(store, progress.say):
+        store.note_read(checked)
+        retention = Retention(store)
+        with retention.registered(plan.study()) as replaced:
+            if replaced:
+                progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
+            retention.remove_unneeded(plan.steps)
+            outcome = _do_pending(executor, workers, make_runner, retention)
+    distributed.broadcast("")
+    return outcome
+
+
+def _join_trainings(executor: StepExecutor) -> Outcome:
     """Take part in the trainings that the first process begins."""
+    if not distributed.broadcast(True):
+        raise SystemExit(2)  # the first process says why
     while id := distributed.broadcast(""):
-        with suppress(StepFailed):  # which the first process notes
+        with suppress(StepFailed):  # the first process reports it
             executor.do(executor.plan.steps[id])
+    return Outcome()
 
 
-def _do_all(job: Run, make_runner: RunnerFactory | None, workers: int | None, retention: Retention) -> None:
-    # asked again, for another run may have done some before this one held the folder
-    executor, pending = job.executor, job.pending()
-    done = len(executor.plan.steps) - len(pending)
+def _do_pending(
+    executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None, retention: Retention
+) -> Outcome:
+    plan, progress = executor.plan, executor.progress
+    pending = pending_steps(plan, executor.store)  # another run may have done some before this one held the folder
+    done = len(plan.steps) - len(pending)
     if done:
-        executor.progress.say(f"{done} of {done + len(pending)} steps are done already")
+        progress.say(f"{done} of {len(plan.steps)} steps are done already")
     if not pending:
-        return
+        return Outcome()
     if (workers, make_runner) == (1, None):
-        here: Runner = InProcessRunner(Worker(executor))
+        runner: Runner = InProcessRunner(Worker(executor))
     else:
         executor.forget()
-        asked = RunSpec(executor.plan, executor.store.folder.absolute(), executor.inputs.data, executor.resources)
-        here = (make_runner or ProcessRunner)(asked, min(workers or len(pending), len(pending)), executor.progress)
+        spec = RunSpec(plan, executor.store.folder.absolute(), executor.inputs.data, executor.resources)
+        runner = (make_runner or ProcessRunner)(spec, min(workers or len(pending), len(pending)), progress)
     try:
-        Dispatcher(job, here, pending, retention).go()
+        return Dispatcher(executor, runner, pending, retention).run()
     except KeyboardInterrupt:
-        if not isinstance(here, InProcessRunner):
-            executor.progress.say("the workers are asked to end; once more Ctrl-C ends them at once")
+        if not isinstance(runner, InProcessRunner):
+            progress.say("the workers are asked to end; once more Ctrl-C ends them at once")
         raise
     finally:
-        here.stop()
+        runner.stop()

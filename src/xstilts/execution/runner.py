@@ -6,131 +6,79 @@ does the step and returns its result. A runner is in-process, on this machine, o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from safetensors import SafetensorError
-
-from xstilts.compute import distributed
-from xstilts.errors import StepFailed, UserError
-from xstilts.execution.inputs import StepInputs
-from xstilts.execution.steps import Resources, StepExecutor
-from xstilts.store.run_folder import Store, opened
-from xstilts.store.step_record import StepState
+from xstilts.errors import UserError
+from xstilts.execution.steps import Resources
 from xstilts.study.plan import Plan
-from xstilts.training.settings import CHECKPOINT
-from xstilts.utils.os_errors import as_user_error
-from xstilts.utils.progress import Progress
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a worker must know of a run, to be sent to another process; all paths must mean the same there."""
+    """What a worker must know of a run. It is sent to other processes; its paths must mean the same there."""
 
     plan: Plan
     out: Path
-    """The store, which all workers read and write."""
+    """The run folder, which all workers read and write."""
     data: Path | None
     resources: Resources
 
 
 @dataclass(frozen=True)
 class StepRequest:
-    """One step to be done: the id, in which slot, and which of how many it is, to be shown."""
+    """A step for a worker to do."""
 
     step: str
     slot: int
-    """Which of the runner's slots, from 0; a worker that stays there keeps the encoder of its last step in memory."""
+    """The runner's slot, from 0; the worker of a slot keeps the encoder of its last step in memory."""
     number: int
+    """The step's number among `total`, to be shown."""
     total: int
-    again: bool = False
-    """Whether it was done before, and its encoder is wanted that was removed."""
+    repeat: bool = False
+    """Whether to do it although it was done before, to make its removed encoder again."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step went.
+    """How a step ended.
 
-    done      by this worker
-    already   by another run, before
-    busy      another run is at it: to be tried again later
-    failed    by itself (`error` says why); the steps that do not start from it go on
-    refused   the run must end: `error` is for the user
-    broken    a mistake of ours: `text` is the traceback
-    died      the worker is gone, `text` says how; the step is to be tried again
-    lost      its whole machine is gone, for which no step is to blame: to be tried again once its claim is free
+    done      this worker did it
+    already   another run did it before
+    busy      another run is doing it; try again later
+    failed    the step cannot be finished (`error` says why); steps that do not depend on it go on
+    refused   the run must end; `error` is for the user
+    broken    a bug; `detail` is the traceback
+    died      the worker died (`detail` says how); try the step again
+    lost      the worker's machine is gone, through no fault of the step; try again once its claim is free
     """
 
     step: str
-    how: Literal["done", "already", "busy", "failed", "refused", "broken", "died", "lost"]
+    status: Literal["done", "already", "busy", "failed", "refused", "broken", "died", "lost"]
     error: UserError | None = None
-    text: str = ""
+    detail: str = ""
 
 
 class Runner(Protocol):
-    """Where steps are done, each in one of a number of slots."""
+    """Does steps, each in one of a fixed number of slots."""
 
     @property
     def slots(self) -> int:
-        """How many steps may be under way."""
+        """How many steps may run at once."""
 
     @property
-    def free(self) -> list[int]:
-        """The places where a step may begin now."""
+    def free_slots(self) -> list[int]:
+        """The slots where a step may start now."""
 
-    def start(self, order: StepRequest) -> None:
-        """Begin a step in a free slot."""
+    def start(self, request: StepRequest) -> None:
+        """Start a step in a free slot."""
 
     def wait(self, seconds: float | None = None) -> StepResult | None:
-        """The next step that has ended; None after so many seconds, or where other slots have become free."""
+        """The next result; None after `seconds`, or when other slots have become free."""
 
     def stop(self) -> None:
         """End all workers, also in the middle of a step; their checkpoints stay. A second interrupt ends them at once.
 
         It is called once, at the end of every run.
         """
-
-
-@dataclass
-class Worker:
-    """Does one step at a time, whole."""
-
-    executor: StepExecutor
-
-    def do(self, order: StepRequest) -> StepResult:
-        """Claim a step and do it, unless another run does; with several processes to a training call the others."""
-        executor, step = self.executor, self.executor.plan.steps[order.step]
-        try:
-            with as_user_error(executor.store.folder, SafetensorError), executor.store.claim(step.id) as ours:
-                if not ours:
-                    return StepResult(step.id, "busy")
-                state = executor.store.state(step.id)
-                if state is StepState.DONE or (state is not StepState.MISSING and not order.again):
-                    return StepResult(step.id, "already")
-                executor.progress.step(order.number, order.total, step.name)
-                if step.kind == "train":
-                    distributed.broadcast(step.id)
-                try:
-                    executor.do(step)
-                except StepFailed as failure:
-                    (executor.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
-                    executor.progress.end(str(failure))
-                    return StepResult(step.id, "failed", failure)
-        except UserError as error:
-            return StepResult(step.id, "refused", error)
-        return StepResult(step.id, "done")
-
-
-@contextmanager
-def worker(job: RunSpec, progress: Progress) -> Iterator[Worker]:
-    """A worker in a process of its own, which holds the store for itself, for it may outlive the main process a little.
-
-    Args:
-        job: the run.
-        progress: told how each step goes; `Progress(live=False)` prints it here.
-    """
-    with opened(Store(job.out)) as store:
-        yield Worker(StepExecutor(job.plan, store, StepInputs(job.plan, job.data), progress, job.resources))

@@ -1,4 +1,4 @@
-"""Which step comes next, and where: those that read only what is done, where their encoder still is in memory."""
+"""Chooses the next step for a free slot: one whose inputs are done, preferably with its encoder still in memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from xstilts.study.step import Step
 
 
 class Scheduler:
-    """The steps that are still to be done.
+    """The queue of the pending steps.
 
-    One slot does them in the plan's order. Several slots take first what starts from the encoder that their last step
-    has left in memory, scoring before training, for training changes it; then what most other steps wait for.
+    With one slot the steps go in the plan's order. With several, a slot first takes steps that start from the encoder
+    in its memory (scoring before training, which changes the encoder), then the step that most others wait for.
 
     Args:
-        pending: the steps that are not done, each after those that it reads.
-        slots: in how many slots steps are done.
-        reads: gives the steps whose encoders a step reads, such as `Plan.encoder_inputs`.
+        pending: the steps that are not done, each after the steps that it reads.
+        slots: the number of steps that run at once.
+        encoder_inputs: gives the steps whose encoders a step reads, such as `Plan.encoder_inputs`.
     """
 
-    def __init__(self, pending: Sequence[Step], slots: int, reads: Callable[[Step], Sequence[str]]) -> None:
+    def __init__(self, pending: Sequence[Step], slots: int, encoder_inputs: Callable[[Step], Sequence[str]]) -> None:
         self._steps = {step.id: step for step in pending}
-        self._reads = {step.id: {*reads(step)} for step in pending}
+        self._reads = {step.id: {*encoder_inputs(step)} for step in pending}
         self._number = {id: number for number, id in enumerate(self._steps)}
         self._children: dict[str, list[str]] = defaultdict(list)
         self._missing = {id: read & self._steps.keys() for id, read in self._reads.items()}
@@ -34,17 +34,17 @@ class Scheduler:
         for step in reversed(pending):
             self._unlocks[step.id] = sum(1 + self._unlocks[child] for child in self._children[step.id])
         self._ready = dict.fromkeys(id for id, missing in self._missing.items() if not missing)
-        self._lost: set[str] = set()
-        self._held: list[str | None] = [None] * slots
-        """The step whose encoder each slot holds, empty for the recipe's own; None for no encoder."""
+        self._dropped: set[str] = set()
+        self._loaded: list[str | None] = [None] * slots
+        """The step whose encoder each slot has in memory; empty for the recipe's encoder, None for no encoder."""
 
     @property
-    def waits(self) -> bool:
-        """Whether there are steps that can be done now."""
+    def has_ready(self) -> bool:
+        """Whether some step can start now."""
         return bool(self._ready)
 
     def next(self, slot: int) -> Step | None:
-        """Take the step that a slot should do now; None if none can be done yet."""
+        """Take the best step for a slot; None if none is ready."""
         if not self._ready:
             return None
         id = min(self._ready, key=lambda id: self._rank(self._steps[id], slot))
@@ -52,40 +52,40 @@ class Scheduler:
         return self._steps[id]
 
     def _rank(self, step: Step, slot: int) -> tuple[int, ...]:
-        """What decides between two steps; the smaller goes first."""
+        """The sort key of a step for a slot; the smallest goes first."""
         number = self._number[step.id]
-        if len(self._held) == 1:
+        if len(self._loaded) == 1:
             return (number,)
         needs = step.parent or ""
-        here = self._held[slot] == needs and step.kind in ("train", "evaluate")
-        elsewhere = needs in self._held
-        return (not here, here and step.kind == "train", -self._unlocks[step.id], elsewhere, number)
+        in_slot = self._loaded[slot] == needs and step.kind in ("train", "evaluate")
+        in_any_slot = needs in self._loaded
+        return (not in_slot, in_slot and step.kind == "train", -self._unlocks[step.id], in_any_slot, number)
 
-    def again(self, id: str) -> None:
-        """A step that was taken is to be done after all."""
+    def requeue(self, id: str) -> None:
+        """Make a step that was taken ready again."""
         self._ready[id] = None
 
-    def done(self, id: str) -> None:
-        """A step is done, whoever did it."""
+    def mark_done(self, id: str) -> None:
+        """Note that a step is done, by this run or another."""
         for child in self._children[id]:
             self._missing[child].discard(id)
             if not self._missing[child]:
                 self._ready[child] = None
 
-    def left(self, slot: int, ended: StepResult) -> None:
-        """Note which encoder a step has left in its slot."""
-        step = self._steps[ended.step]
-        if ended.how == "done" and step.kind in ("train", "evaluate"):
-            self._held[slot] = step.id if step.kind == "train" else step.parent or ""
-        elif ended.how not in ("already", "busy"):
-            self._held[slot] = None
+    def note_result(self, slot: int, result: StepResult) -> None:
+        """Note which encoder a step has left in its slot's memory."""
+        step = self._steps[result.step]
+        if result.status == "done" and step.kind in ("train", "evaluate"):
+            self._loaded[slot] = step.id if step.kind == "train" else step.parent or ""
+        elif result.status not in ("already", "busy"):
+            self._loaded[slot] = None
 
-    def lost(self, id: str) -> list[str]:
-        """A step has failed; gives the steps that are lost with it, for they read it, or such a step."""
-        found = {id: None}
-        for later, read in self._reads.items():  # what is read comes first
-            if not found.keys().isdisjoint(read):
-                found[later] = None
-        new = [step for step in found if step != id and step not in self._lost]
-        self._lost |= {*new}
+    def drop_dependents(self, id: str) -> list[str]:
+        """Give up the steps that depend on a failed one; returns those not given up before."""
+        affected = {id: None}
+        for later, read in self._reads.items():  # in the plan's order, inputs first
+            if not affected.keys().isdisjoint(read):
+                affected[later] = None
+        new = [step for step in affected if step != id and step not in self._dropped]
+        self._dropped |= {*new}
         return new

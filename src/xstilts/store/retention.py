@@ -26,7 +26,7 @@ class Retention:
     _studies: dict[tuple[Path, int], Study] = field(default_factory=dict)
 
     @contextmanager
-    def noted(self, study: Study) -> Iterator[bool]:
+    def registered(self, study: Study) -> Iterator[bool]:
         """Save what a recipe needs, see `Store.save_study`; within this block also if a recipe takes the name over."""
         with locks.claimed(self.store.folder / LOCK, wait=True):
             replaced = self.store.save_study(study)
@@ -38,7 +38,7 @@ class Retention:
             with suppress(OSError), locks.claimed(self.store.folder / LOCK, wait=True):
                 running.unlink()
 
-    def tidy(self, ids: Iterable[str]) -> None:
+    def remove_unneeded(self, ids: Iterable[str]) -> None:
         """Remove the encoders of those of these steps that no recipe keeps or still reads."""
         there = [id for id in ids if self._finished(id) and (self.store.step(id) / "encoder").is_dir()]
         if not there:

@@ -1,0 +1,120 @@
+"""The worker's side of a run: does the requested steps, one at a time, and reports progress to the main process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
+
+from safetensors import SafetensorError
+
+from xstilts.compute import distributed
+from xstilts.errors import StepFailed, UserError
+from xstilts.execution.inputs import StepInputs
+from xstilts.execution.runner import RunSpec, StepRequest, StepResult
+from xstilts.execution.steps import StepExecutor
+from xstilts.store.run_folder import Store, opened
+from xstilts.store.step_record import StepState
+from xstilts.training.settings import CHECKPOINT
+from xstilts.utils.os_errors import as_user_error
+from xstilts.utils.progress import Progress
+
+
+@dataclass
+class Worker:
+    """Does one step at a time."""
+
+    executor: StepExecutor
+
+    def do(self, request: StepRequest) -> StepResult:
+        """Claim a step and do it, unless another run does; under torchrun the other processes join a training."""
+        executor, step = self.executor, self.executor.plan.steps[request.step]
+        try:
+            with as_user_error(executor.store.folder, SafetensorError), executor.store.claim(step.id) as claimed:
+                if not claimed:
+                    return StepResult(step.id, "busy")
+                state = executor.store.state(step.id)
+                if state is StepState.DONE or (state is not StepState.MISSING and not request.repeat):
+                    return StepResult(step.id, "already")
+                executor.progress.step(request.number, request.total, step.name)
+                if step.kind == "train":
+                    distributed.broadcast(step.id)
+                try:
+                    executor.do(step)
+                except StepFailed as failure:
+                    (executor.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
+                    executor.progress.end(str(failure))
+                    return StepResult(step.id, "failed", failure)
+        except UserError as error:
+            return StepResult(step.id, "refused", error)
+        return StepResult(step.id, "done")
+
+    def do_remotely(self, request: StepRequest) -> StepResult:
+        """Do a step for another process, which also gets the traceback of a bug."""
+        try:
+            return self.do(request)
+        except Exception:
+            return StepResult(request.step, "broken", detail=traceback.format_exc())
+
+
+@contextmanager
+def open_worker(spec: RunSpec, progress: Progress) -> Iterator[Worker]:
+    """A worker in a process of its own; it locks the run folder itself because it may outlive the main process."""
+    with opened(Store(spec.out)) as store:
+        yield Worker(StepExecutor(spec.plan, store, StepInputs(spec.plan, spec.data), progress, spec.resources))
+
+
+class RemoteProgress(Progress):
+    """Sends progress to the main process, each call as a tuple of method name and arguments."""
+
+    def __init__(self, send: Callable[[tuple[object, ...]], None]) -> None:
+        self.live, self._send = False, send
+
+    def step(self, number: int, total: int, title: str) -> None:
+        """A step begins."""
+        self._send(("step", number, total, title))
+
+    def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
+        """The step has come so far."""
+        self._send(("at", done, total, what, seconds_left))
+
+    def end(self, text: str) -> None:
+        """The step ends."""
+        self._send(("end", text))
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._send(("say", text))
+
+
+def serve(pipe: Connection, spec: bytes) -> None:
+    """Do the steps that come through a pipe, until the main process asks to end; this process then exits."""
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        with open_worker(pickle.loads(spec), RemoteProgress(pipe.send)) as worker:
+            pipe.send(("ready",))
+            if not pipe.poll():  # no step yet: use the time for imports that the first step would wait for
+                for name in ("torch._dynamo", "transformers.modeling_utils"):
+                    import_module(name)
+            while True:
+                pipe.send(("result", worker.do_remotely(pipe.recv())))
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+    except (SystemExit, EOFError, BrokenPipeError):
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:  # skips Python's slow shutdown
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _exit(*_: object) -> None:
+    raise SystemExit
