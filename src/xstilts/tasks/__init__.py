@@ -1,4 +1,4 @@
-"""The catalogue of tasks, and the door through which a user's own tasks come in."""
+"""The catalogue of built-in tasks, and groups of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "xtreme-r": codes("xnli xcopa udpos panx xquad mlqa tydiqa tatoeba mewslix lareqa"),
     "playground": play.TARGETS,
 }
-"""Names that stand for several tasks in `each` and `evaluate`: the paper's nine intermediate tasks, the benchmarks."""
+"""Names for several tasks in `each` and `evaluate`: the paper's nine intermediate tasks, and the benchmarks."""
 
 WIDE = ("xtreme-r",)
-"""Groups whose tasks are scored in their `more_languages` too."""
+"""Groups whose tasks are also scored in their `more_languages`."""
 
 TAKEN = ("none", "all", *GROUPS)
-"""Names that no task can have: those of branches without a choice, and of groups."""
+"""Names that no task can have, because branches or groups have them."""

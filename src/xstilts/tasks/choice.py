@@ -50,7 +50,7 @@ CATALOGUE = (
         name="hellaswag", format=Choose(context=("ctx_a",), stem=("ctx_b",)), metrics=("accuracy",), batch=24, epochs=7,
         data={"train": _hellaswag("train", "train"), "dev": _hellaswag("dev", "val")},
         license="MIT", url="https://rowanzellers.com/hellaswag/",
-        note="the wrong endings were written by a machine and picked to fool BERT",
+        note="the wrong endings are generated and selected to fool BERT",
     ),
     Task(
         name="cosmosqa", format=_STORY, metrics=("accuracy",), batch=4, epochs=15,
@@ -73,7 +73,7 @@ CATALOGUE = (
         name="copa", format=CAUSE, metrics=("accuracy",), batch=32, epochs=5,
         data={"train": COPA_TRAIN, "dev": COPA_DEV, "test": either("copa_en/test.en.jsonl", "COPA/test.jsonl")},
         license="BSD 2-Clause", url="https://people.ict.usc.edu/~gordon/copa.html",
-        note="400 examples to train on; batch and epochs are XTREME-R's; the two questions are spelled out by us",
+        note="400 examples to train on; batch and epochs are XTREME-R's; the wording of the two questions is ours",
     ),
     Task(
         name="xcopa", format=CAUSE, metrics=("accuracy",), batch=32, epochs=5,

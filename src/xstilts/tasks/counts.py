@@ -1,4 +1,4 @@
-"""How many examples the official files of each task have, to tell a part or another edition from the real thing.
+"""How many examples the official files of each task have, to notice partial or other editions.
 
 Sources, in this order where they differ: the files as published, counted; "xtreme": the sizes that the Hub's card of
 google/xtreme gives; "paper": Table 1 of Phang et al. (2020). An example is what is answered: a pair, a question, a

@@ -1,4 +1,4 @@
-"""A user's own tasks, read from YAML, checked, and put beside the catalogue."""
+"""Reads and checks a user's own tasks from YAML."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from xstilts.utils import yaml as strict_yaml
 
 
 def task_file(folder: Path, use: str) -> Path:
-    """A file with tasks: one in a folder, or else one that comes with the package."""
-    path, ours = folder / use, RECIPES / use
-    return ours if use == ours.name and ours.is_file() and not path.exists() else path
+    """The path of a task file: in a folder, or else in the package."""
+    path, packaged = folder / use, RECIPES / use
+    return packaged if use == packaged.name and packaged.is_file() and not path.exists() else path
 
 
 def with_own(paths: Iterable[Path]) -> dict[str, Task]:
-    """The built-in tasks and those of a user's files or the package's, each of which may build on those before.
+    """The built-in tasks and those of task files; each file may use the tasks of the files before.
 
     Raises:
         UserError: all mistakes of the first file that has any.
@@ -35,14 +35,14 @@ def with_own(paths: Iterable[Path]) -> dict[str, Task]:
 
 
 def from_yaml(path: Path, known: Mapping[str, Task], *, as_written: str = "") -> dict[str, Task]:
-    """Read a user's tasks: each `like` a known one with some fields changed, or of a `format` of its own.
+    """Read a user's tasks: each is `like` a known one with some fields changed, or has its own `format`.
 
     Fields of the task and of its format stand side by side; `data` replaces only the splits it names.
 
     Args:
         path: the file.
         known: tasks that `like` may name.
-        as_written: the file as a recipe names it; data files of equal path are told apart by its folder.
+        as_written: the file as a recipe names it; its folder distinguishes data files of equal path.
 
     Raises:
         UserError: all mistakes of the file.
@@ -70,7 +70,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         found.add(f"no task can be called '{name}', which means something else", where=place(), hint="rename it")
     given = dict(entry)
     like, form = given.pop("like", None), given.pop("format", None)
-    _check_origin(like, form, known, found, place)
+    _check_like_or_format(like, form, known, found, place)
     found.raise_any()
     base = known[like] if like else None
     kind = type(base.format) if base else FORMATS[form]
@@ -90,7 +90,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         if "data" in fields:
             old["note"] = ""  # it speaks of other data
         if isinstance(data := fields.get("data", {}), dict):
-            own = {split: _placed(source, folder, document.path.parent) for split, source in data.items()}
+            own = {split: _with_folder(source, folder, document.path.parent) for split, source in data.items()}
             if "dev" in own:
                 inherited.pop("stop", None)  # one's own dev set ends the training
             fields["data"] = inherited | own
@@ -103,8 +103,10 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     raise AssertionError("a validation error without a mistake")
 
 
-def _check_origin(like: Any, form: Any, known: Mapping[str, Task], found: Collector, place: Callable[..., str]) -> None:
-    """Note what is wrong with the task that an entry is like, or with its format."""
+def _check_like_or_format(
+    like: Any, form: Any, known: Mapping[str, Task], found: Collector, place: Callable[..., str]
+) -> None:
+    """Note mistakes in the `like` or `format` of an entry."""
     if (like is None) == (form is None):
         found.add("needs either `like: TASK` or `format: FORMAT`", where=place())
     elif not isinstance(like or form, str):
@@ -117,7 +119,7 @@ def _check_origin(like: Any, form: Any, known: Mapping[str, Task], found: Collec
 
 
 def _inherited(form: Format, shape: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a format; spellings only of labels that are still there."""
+    """The fields of a format, with spellings only of labels that it still has."""
     fields = form.model_dump()
     labels = shape.get("labels")
     if "spellings" in fields and isinstance(labels, list):
@@ -125,16 +127,16 @@ def _inherited(form: Format, shape: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _placed(source: Any, folder: str, base: Path) -> Any:
-    """A source as the file has it, every file of it marked with the folder that its path begins in."""
+def _with_folder(source: Any, folder: str, base: Path) -> Any:
+    """A source as the task file has it, with the folder of the task file in each of its files."""
     if isinstance(source, str):
         return {"path": source, "folder": folder, "base": base}
     if isinstance(source, list):
-        return [_placed(item, folder, base) for item in source]
+        return [_with_folder(item, folder, base) for item in source]
     if isinstance(source, dict) and set(source) == {"first_of"}:
-        return {"first_of": _placed(source["first_of"], folder, base)}
+        return {"first_of": _with_folder(source["first_of"], folder, base)}
     return {**source, "folder": folder, "base": base} if isinstance(source, dict) else source
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-"""Where the recipes lie that come with the package, and the task files that they use."""
+"""The folder of the recipes in the package, and of their task files."""

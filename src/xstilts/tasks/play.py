@@ -1,4 +1,4 @@
-"""The playground's tasks: a small made-up world, told in made-up languages; nothing to download."""
+"""The playground's tasks, generated in constructed languages; nothing to download."""
 
 from xstilts import playground
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span

@@ -1,4 +1,4 @@
-"""How the entries of the catalogue say where rows lie."""
+"""Short forms for the sources of the catalogue."""
 
 from itertools import product
 from typing import Any
@@ -10,7 +10,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 def either(*places: str | File | Source) -> Source:
-    """The first of several places for the same rows.
+    """The first of several sources for the same rows.
 
     >>> [[file.path for file in layout] for layout in either("a.tsv", "b.tsv").layouts]
     [['a.tsv'], ['b.tsv']]
@@ -20,7 +20,7 @@ def either(*places: str | File | Source) -> Source:
 
 
 def joined(*sources: Source) -> Source:
-    """The rows of several sources, one source after the other, wherever each of them lies.
+    """The rows of several sources, one after another; each may have several layouts.
 
     >>> [[file.path for file in layout] for layout in joined(either("a.tsv", "b.tsv"), either("c.tsv")).layouts]
     [['a.tsv', 'c.tsv'], ['b.tsv', 'c.tsv']]

@@ -1,4 +1,4 @@
-"""Where rows come from: File and Source, as the catalogue and a user's task file spell them."""
+"""File and Source: where the rows of a split come from, as the catalogue and task files write it."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ class File(Strict):
     """One file of a source, as a pattern relative to the data folder.
 
     `{lang}` stands for the language's code, `{lang3}` for its ISO 639-3 code, `{language}` and `{Language}` for its
-    name; `*` matches several files, which are read in sorted order. A `.gz` copy is found by itself. `playground:`
-    paths are generated, `hub:OWNER/NAME/PATH` is a file of a data set on the Hugging Face Hub.
+    name; `*` matches several files, which are read in sorted order. A `.gz` copy is found, too. `playground:` paths are
+    generated, `hub:OWNER/NAME/PATH` is a file of a data set on the Hugging Face Hub.
     """
 
     path: PathText
     pair: PathText | None = None
-    """The other side: of aligned text (line k belongs to line k), or what the first file's sentences look for."""
+    """The other side of aligned text (line k belongs to line k), or the candidates for the first file's queries."""
     gold: PathText | None = None
-    """Which lines of the two sides belong together (`id TAB id`), where sentences have ids; may be missing."""
+    """Which sentences of the two sides belong together (`id TAB id`); may be missing."""
     columns: tuple[str, ...] | dict[str, str] | None = None
     """Names of the columns of a file without a header, or {our name: the file's name}."""
     part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
     """`2/3` is the second third of the rows."""
     where: dict[str, str] | None = None
-    """Only rows whose column has this value, or begins with it where it ends in `*`; `{lang}` works here too."""
+    """Only rows whose column has this value, or begins with it if it ends in `*`; `{lang}` works here too."""
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Names of the labels (or tags) of a file that numbers them from 0."""
+    """The names of labels or tags in a file that numbers them from 0."""
     broken: Literal["error", "replace"] = "error"
-    """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD in their place and say how many."""
+    """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD instead and count them."""
     folder: str = ""
-    """Folder of the task file that names this file, as the recipe spells it; tells equal paths of two folders apart."""
+    """Folder of its task file, as the recipe writes it; distinguishes equal paths in two folders."""
     base: Path | None = Field(default=None, exclude=True)
-    """The same folder as a path; the file is looked for there first."""
+    """The same folder as a path, which is searched first."""
 
     @property
     def per_language(self) -> bool:
-        """Whether each language has a file, or at least rows, of its own."""
-        asked = (self.path, self.pair or "", *(self.where or {}).values())
-        return self.path.startswith("playground:") or any("{lang" in text.lower() for text in asked)
+        """Whether each language has its own file or rows."""
+        patterns = (self.path, self.pair or "", *(self.where or {}).values())
+        return self.path.startswith("playground:") or any("{lang" in text.lower() for text in patterns)
 
     @field_validator("part")
     @classmethod
@@ -56,7 +56,7 @@ class File(Strict):
 
 
 class Source(Strict):
-    """Where rows come from: the first layout whose files are all there; the files of a layout are joined.
+    """The rows of a split: those of the first layout whose files all exist; the files of a layout are joined.
 
     Written as one path, one file, a list (joined), or `{first_of: [...]}`.
     """
@@ -75,33 +75,35 @@ class Source(Strict):
         return {"layouts": [_joined(value)]}
 
     def overlaps(self, other: Source, codes: Sequence[str]) -> bool:
-        """Whether two sources have rows in common in one of these languages; a file's parts may have none."""
+        """Whether two sources share rows in one of these languages; different parts of one file do not."""
         mine, theirs = ([file for layout in source.layouts for file in layout] for source in (self, other))
         return any(_overlap(a, b, code) for a in mine for b in theirs for code in codes)
 
 
 def _overlap(one: File, other: File, language: str) -> bool:
-    """Whether two files can be the same, in whole or in part."""
+    """Whether two files may share rows."""
     names, others = _names(one, language), _names(other, language)
     (first, last), (other_first, other_last) = _share(one), _share(other)
     return (
-        first < other_last and other_first < last and any(_means(a, b) or _means(b, a) for a in names for b in others)
+        first < other_last
+        and other_first < last
+        and any(_matches(a, b) or _matches(b, a) for a in names for b in others)
     )
 
 
 def _names(file: File, language: str) -> set[str]:
-    """A file's path as it is given, for it may lie in the data folder, and beside the task file."""
+    """The paths that a file may have: in the data folder, and beside its task file."""
     path = file.path.replace("{lang}", language).removesuffix(".gz")
     return {str(Path(path))} | ({str((file.base / path).resolve())} if file.base else set())
 
 
-def _means(pattern: str, path: str) -> bool:
-    """Whether a path is meant by a pattern, in which only `*` is special."""
+def _matches(pattern: str, path: str) -> bool:
+    """Whether a path matches a pattern, in which only `*` is special."""
     return pattern == path or re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
 
 
 def _share(file: File) -> tuple[Fraction, Fraction]:
-    """Where a file's part begins and ends."""
+    """Where a file's part begins and ends, as shares of its rows."""
     number, parts = map(int, (file.part or "1/1").split("/"))
     return Fraction(number - 1, parts), Fraction(number, parts)
 

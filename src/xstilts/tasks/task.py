@@ -1,4 +1,4 @@
-"""The types that say what a task is: Task, Format, Row, Features; no tensors, nothing on training."""
+"""Task: the format, data, languages and metrics of a task, and its training defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xstilts.tasks.source import Source
 from xstilts.utils.models import Strict
 
 Split: TypeAlias = Literal["train", "stop", "dev", "test"]
-"""`stop` is what early stopping looks at where that is not the task's own English dev set."""
+"""`stop`: the examples for early stopping, if they are not the task's own English dev set."""
 
 
 class Task(Strict):
@@ -27,7 +27,7 @@ class Task(Strict):
     data: dict[Split, Source]
     languages: tuple[str, ...] = Field(default=("en",), min_length=1)
     more_languages: tuple[str, ...] = ()
-    """Languages that XTREME-R adds; scored where a recipe evaluates its group of tasks, or names them."""
+    """Languages that XTREME-R adds; scored if a recipe evaluates its group of tasks, or names the languages."""
     metrics: tuple[str, ...] = Field(min_length=1)
     """Names in `metrics.METRICS`; the first is the main one."""
     train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
@@ -35,11 +35,11 @@ class Task(Strict):
     epochs: int = Field(default=3, ge=1, le=10**9)
     max_length: int = Field(default=256, ge=8, le=10**6)
     like: str = ""
-    """The task of the catalogue that it is like, for one of a user's own; read from the word `like` alone."""
+    """Of a user's own task: the built-in task that its word `like` leads to."""
     license: str = ""
     url: str = ""
     note: str = ""
-    """What a reader must know before believing the number."""
+    """What a reader must know before using the scores."""
 
     @field_validator("languages", "more_languages", "train_languages")
     @classmethod
@@ -65,7 +65,7 @@ class Task(Strict):
         return value
 
     @model_validator(mode="after")
-    def _own_files(self) -> Task:
+    def _check_files(self) -> Task:
         if twice := set(self.languages) & set(self.more_languages):
             raise ValueError(f"languages and more_languages both have '{min(twice)}'")
         for split, source in self.data.items():
@@ -75,26 +75,26 @@ class Task(Strict):
         return self
 
     def stop_source(self) -> Source | None:
-        """What early stopping looks at: `stop` if the task says so, else its dev set unless it is trained on."""
+        """The data for early stopping: `stop` if the task has it, else its dev set unless the task trains on that."""
         return self.data.get("stop", self.data.get("dev") if "dev" in self.scored else None)
 
     @property
     def stop_metric(self) -> str:
-        """What early stopping goes by: the main metric, but its format's on `stop` data, which are another task's."""
+        """The metric of early stopping: the main one, but the format's on `stop` data, which come from another task."""
         return self.format.metrics[0] if "stop" in self.data else self.metric
 
     def languages_of(self, split: Split) -> tuple[str, ...]:
-        """The languages that a split is read in."""
+        """The languages of a split."""
         return self.all_languages if split in ("dev", "test") else self.train_languages
 
     @property
     def all_languages(self) -> tuple[str, ...]:
-        """Every language that can be scored."""
+        """All languages that can be scored."""
         return self.languages + self.more_languages
 
     @cached_property
     def scored(self) -> tuple[Split, ...]:
-        """The splits that are scored: dev and test, without one that the task is trained on in some language."""
+        """The splits that are scored: dev and test, without one that shares rows with the training data."""
         train = self.data.get("train")
         splits: tuple[Split, ...] = ("dev", "test")
         return tuple(
@@ -104,23 +104,23 @@ class Task(Strict):
         )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other fields, which forgets what followed from the old ones."""
-        made = super().model_copy(update=update, deep=deep)
-        vars(made).pop("scored", None)
-        return made
+        """A copy with other fields; cached values of the old ones are dropped."""
+        copy = super().model_copy(update=update, deep=deep)
+        vars(copy).pop("scored", None)
+        return copy
 
     @property
     def catalogue_name(self) -> str:
-        """The catalogue's name for it: of a user's own task the one it is like, and the language that it is trained in.
+        """The name of the built-in task that it is like, with its training language unless that is English.
 
-        So `mnli-small`, which is `like: mnli`, stands for `mnli`; trained in German, for `mnli-de`.
+        A task `mnli-small` that is `like: mnli` has the name `mnli`; trained in German, `mnli-de`.
         """
         foreign = self.like and len(self.train_languages) == 1 and self.train_languages != ("en",)
         return (self.like or self.name) + (f"-{self.train_languages[0]}" if foreign else "")
 
     @property
     def trainable(self) -> bool:
-        """Whether there is anything to train on."""
+        """Whether it has training data."""
         return "train" in self.data
 
     @property

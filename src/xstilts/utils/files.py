@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read as JSON or typed models, told apart by their sha256."""
+"""Files: written whole or not at all, read as JSON or typed models, compared by their sha256."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from xstilts.errors import UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when there is no room for a file."""
+"""Error numbers of a full disk."""
 
 
 def read_json(path: Path) -> Any:
@@ -33,7 +33,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that it is there whole or not at all: beside its name, flushed to the disk, renamed.
+    """Write a file whole or not at all: under another name, flushed to the disk, then renamed.
 
     Missing folders are made; text is written as UTF-8.
 
@@ -61,7 +61,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def first_error(error: ValidationError) -> str:
-    """The first thing that a typed model found wrong: the field, and what."""
+    """The first mistake that a typed model found: the field and the message."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {first['msg']}" if field else first["msg"]
@@ -83,7 +83,7 @@ T = TypeVar("T")
 
 
 def digest(path: str | Path) -> str:
-    """The sha256 of a file's bytes as they are stored, remembered until the file's size or time changes.
+    """The sha256 of a file's bytes, cached until its size or time changes.
 
     Raises:
         FileNotFoundError: no such file.

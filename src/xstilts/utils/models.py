@@ -1,4 +1,4 @@
-"""Types that several typed models share: strict models, paths, seeds and counts."""
+"""Types that typed models share: strict models, paths, seeds and counts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xstilts.errors import UserError
 
 
 class Strict(BaseModel):
-    """A frozen model that knows no field but its own."""
+    """A frozen model that refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def identity(self) -> dict[str, Any]:
-        """What of it is hashed: the fields that are not at their default, so that a new field changes no id."""
+        """The part of it that ids hash: fields that are not at their default, so a new field changes no id."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 

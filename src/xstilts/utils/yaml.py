@@ -1,4 +1,4 @@
-"""YAML as people mean it: every scalar stays text, no key stands twice, every mistake has a file and a line."""
+"""Reads YAML in which scalars stay text and keys are unique; every mistake has a file and a line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pydantic_core import ErrorDetails
 from xstilts.errors import UserError, nearest
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""The way from the top of a document to a value: keys and list positions."""
+"""The keys and list positions that lead from the top of a document to a value."""
 
 MAX_VALUES = 100_000
-"""Values that a file may hold."""
+"""Values in a file, at most."""
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -44,23 +44,23 @@ class PartError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file: its value (nested dict, list, str and None) and the line of every part of it."""
+    """A YAML file: its value (nested dict, list, str and None) and the line of each part."""
 
     path: Path
     value: dict[str, Any]
     lines: dict[KeyPath, int]
     moved: Mapping[str, KeyPath] = field(default_factory=dict)
-    """Where a key of the value stands in the file, if not at the top."""
+    """The path in the file of each key that is not at its top."""
 
     def line(self, place: KeyPath) -> int:
-        """The line of a key or list item, or of the nearest parent that is there."""
+        """The line of a key or list item, or of its nearest parent in the file."""
         place = self._in_file(place)
         while place not in self.lines:
             place = place[:-1]
         return self.lines[place]
 
     def where(self, place: KeyPath) -> str:
-        """File, line and place, as error messages want them: `recipe.yaml:4: phases[0].choices`."""
+        """File, line and path for a message: `recipe.yaml:4: phases[0].choices`."""
         return f"{self.path}:{self.line(place)}" + (f": {dotted(self._in_file(place))}" if place else "")
 
     def _in_file(self, place: KeyPath) -> KeyPath:
@@ -68,7 +68,7 @@ class Document:
 
 
 def dotted(place: KeyPath) -> str:
-    """Write a place as people do.
+    """Write a path with dots and brackets.
 
     >>> dotted(("phases", 0, "choices"))
     'phases[0].choices'
@@ -125,7 +125,7 @@ def _text(path: Path) -> str:
 
 
 class _Reader:
-    """Turns the nodes of one file into values, and notes the line of each."""
+    """Turns the nodes of a file into values, and notes their lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -181,7 +181,7 @@ class _Reader:
 def user_errors(
     error: ValidationError, model: type[BaseModel], document: Document, at: KeyPath = ()
 ) -> list[UserError]:
-    """Say in the document's own terms what pydantic found wrong.
+    """The mistakes that pydantic found, with their lines and in plain words.
 
     Args:
         error: what validating `model` raised.
@@ -197,8 +197,8 @@ def user_errors(
     for place, reasons in sorted(wrong.items(), key=lambda item: document.line(item[0])):
         exact = [reason for reason in reasons if not reason.needs]
         deeper = any(len(other) > len(place) and other[: len(place)] == place for other in wrong)
-        # Every branch of a union complains: those that wanted another kind of value say nothing if one got further.
-        # A list whose items are wrong is also called too short.
+        # Each branch of a union reports its mistakes; those of another kind of value are dropped if one got further.
+        # Pydantic also calls a list too short if its items are wrong.
         if not exact and not deeper:
             needs = " or ".join(dict.fromkeys(reason.needs for reason in reasons))
             exact = [_Wrong(f"needs {needs}, got {reasons[0].got}")]
@@ -211,7 +211,7 @@ class _Wrong:
     message: str = ""
     hint: str = ""
     needs: str = ""
-    """The kind of value that was wanted, when it was of another kind altogether."""
+    """The kind of value that the field needs, if it got another kind."""
     got: str = ""
 
 
@@ -231,7 +231,7 @@ def _explain(details: ErrorDetails, models: Iterable[type[BaseModel]]) -> _Wrong
     if kind == "too_short":
         items = "1 item" if context["min_length"] == 1 else f"{context['min_length']} items"
         return _Wrong(needs=f"at least {items}", got=str(context["actual_length"]))
-    if "error" in context:  # raised by a validator, which says it best
+    if "error" in context:  # a validator's own message
         return _Wrong(str(context["error"]))
     return _Wrong(re.sub(r"^[A-Z]\w+ (?=should)", "", details["msg"]) + f", got {got}")
 
@@ -248,9 +248,9 @@ def _shown(value: Any) -> str:
 def _follow(
     details: ErrorDetails, model: type[BaseModel], document: Document, at: KeyPath
 ) -> tuple[KeyPath, list[type[BaseModel]]]:
-    """Where in the document pydantic's location is, and the models that were expected around it.
+    """The path in the document for a location of pydantic, and the models whose field is at its end.
 
-    A location also names branches of unions and parts that a validator made; these are not in the document.
+    A location also names branches of unions and parts that a validator made, which are not in the document.
     """
     value: Any = document.value
     for step in at:
@@ -269,7 +269,7 @@ def _follow(
 
 
 def _expected(annotations: Iterable[Any], step: str | int) -> list[Any]:
-    """The annotations one step further into any of these; a step that names a branch of a union chooses it."""
+    """The annotations one step further into these; a step that names a branch of a union selects it."""
     inner: list[Any] = []
     branches = list(_branches(annotations))
     for branch in branches:
