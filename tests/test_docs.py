@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import xstilts
 from conftest import CliResult
 from xstilts.formats import FORMATS, Retrieve, Span
 from xstilts.formats.base import Format
@@ -181,3 +182,9 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         name, _, anchor = link.partition("#")
         to = (ROOT / page).parent / name if name else ROOT / page
         assert to.exists() and (not anchor or anchor in anchors(to)), link
+
+
+def test_every_public_name_of_the_package_can_be_loaded() -> None:
+    assert all(getattr(xstilts, name) is not None for name in xstilts.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        xstilts.nothing  # noqa: B018
