@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CliResult
+from xstilts.report.study_tables import short_names
 from xstilts.study.index import Study
 from xstilts.study.load import read
 from xstilts.study.plan import plan
@@ -54,7 +55,7 @@ def test_readmes_table_has_the_rows_and_columns_of_the_study() -> None:
     lines = quoted().strip().splitlines()
     targets = study().targets
     assert lines[1] == f"quickstart: mean over languages, dev, median over {len(study().seeds)} seeds"
-    assert lines[2].split() == ["new", *study().branches]
+    assert lines[2].split() == ["task", *short_names(study().branches).values()]
     assert list(numbers(quoted())) == [*((task.name, task.metric) for task in targets), ("all tasks", "mean")]
     dagger = {line.partition("†")[0] for line in lines if re.match(r"[a-z-]+†", line)}
     assert dagger == {task.name for task in targets if "dev" not in read("quickstart")[1][task.name].data}
