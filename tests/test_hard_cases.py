@@ -401,9 +401,9 @@ def test_show_with_steps_of_several_kinds(study: Files) -> None:
     result = study.call("show", "pairs", "de", 0, *use, "--encoder", training)
     assert result.code == 0 and "prediction  none: a sentence is found among" in result.out
     assert SENTENCES[6] in result.out  # whose translation comes first in the alphabet
-    for name, content in (("head-0.safetensors", b"12345678"), ("step.json", b'{"kind": "train", "parent": null,')):
+    for name, content in (("head-0.safetensors", b"12345678"), ("head-0.json", b'{"task": "mine",')):
         (training / name).write_bytes(content)
         result = study.call("show", "mine", "de", 0, *use, "--encoder", training)
         assert result.code == 2 and f"{training / name}: " in result.err
-    (training / "step.json").write_text('{"kind": "train", "parent": null, "training": "none"}')
+    (training / "head-0.json").write_text('{"task": "mine", "format": {"name": "nothing"}}')
     assert study.call("show", "mine", "de", 0, *use, "--encoder", training).code == 2

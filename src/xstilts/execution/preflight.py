@@ -92,7 +92,7 @@ def _check_encoder(executor: StepExecutor, root: Step) -> None:
         if root.new.given is not None:
             given(name)
         return
-    loaded = executor.ready(root)
+    loaded = executor.preload(root)
     if loaded.notes:
         executor.progress.say(f"{name}: {loaded.notes}")
     used = [part.task for step in plan.steps.values() for part in step.parts] + [cell.task for cell in plan.cells]

@@ -6,14 +6,12 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from xstilts.compute import device, distributed
 from xstilts.data.examples import LocatedSplit
@@ -21,13 +19,14 @@ from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
-from xstilts.model import encoder, heads
+from xstilts.model import encoder as encoders
+from xstilts.model import heads
 from xstilts.model.encoder import Encoder
 from xstilts.model.evaluate import chances, evaluate
 from xstilts.model.features import FeatureSet, key, stored
-from xstilts.model.heads import Head
 from xstilts.model.merging import link, merge
 from xstilts.model.new_encoder import create, given
+from xstilts.model.trained import HeadRecord, TrainedHead, TrainedModel, copy_records
 from xstilts.store.rows import Prediction, Score, means, write_rows
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
@@ -57,15 +56,6 @@ class Resources:
 
 
 @dataclass
-class _Ready:
-    """An encoder with the heads it was trained with, and the step it is of."""
-
-    step: str | None
-    encoder: Encoder
-    heads: list[Head]
-
-
-@dataclass
 class StepExecutor:
     """The steps of a plan, done one at a time; the encoder that the last one left is kept for the next."""
 
@@ -74,7 +64,10 @@ class StepExecutor:
     inputs: StepInputs
     progress: Progress
     resources: Resources
-    _ready: _Ready | None = None
+    _model: TrainedModel | None = None
+    """The model that the last step left in memory."""
+    _model_step: str | None = None
+    """The step whose model that is; None for the recipe's own encoder."""
     _used: set[str] = field(default_factory=set)
     """Names of the features that the step has read."""
 
@@ -119,48 +112,53 @@ class StepExecutor:
 
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.training is not None and step.seed is not None
-        training, ready = step.training, self._take(step)
-        if self.resources.compile and (why := ready.encoder.compile()):
+        training, encoder = step.training, self._take(step).encoder
+        if self.resources.compile and (why := encoder.compile()):
             self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.inputs.encoder_files(step)
-        learning, looks = [], []
+        learning, looks, model = [], [], TrainedModel(encoder)
         if distributed.rank() == 0:
             (folder / LOG).touch()
         for part in training.parts:
             task = self.inputs.task(part.task)
             rows = self.inputs.train_set(task)
             inputs |= rows.files
-            head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
-            masking = ready.encoder.masking() if task.format.head.kind == "vocabulary" else None
+            head = heads.build(task.format.head, encoder.config, encoder.vocabulary).to(device.device())
+            masking = encoder.masking() if task.format.head.kind == "vocabulary" else None
             features = distributed.main_process_first(
-                partial(self._features, ready.encoder, task.format, rows, part.max_length)
+                partial(self._features, encoder, task.format, rows, part.max_length)
             )
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             learning.append(TrainTask(part, head, features, masking, language))
+            record = HeadRecord(
+                task=task.name, format=task.format, metric=task.metric, languages=task.train_languages,
+                max_length=min(part.max_length, encoder.max_length), tokenizer=encoder.tokenizer_digest(),
+            )  # fmt: skip
+            model.heads.append(TrainedHead(record, head))
             stop = self.inputs.stop_set(task)
             if stop is None and masking is None:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
                 features = distributed.main_process_first(
-                    partial(self._features, ready.encoder, task.format, stop, part.max_length)
+                    partial(self._features, encoder, task.format, stop, part.max_length)
                 )
                 looks.append(DevSet(task, head, stop.read(), features))
 
         trained = train(
-            ready.encoder, learning, training, seed=step.seed,
-            dev=partial(dev_score, looks, ready.encoder, training.precision) if looks else None,
+            encoder, learning, training, seed=step.seed,
+            dev=partial(dev_score, looks, encoder, training.precision) if looks else None,
             log=partial(self._log, folder / LOG),
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
         if distributed.rank() == 0:
-            _save(folder, ready.encoder, learning)
+            model.save(folder)
             if training.snapshots is not None:
                 with trained.mean.in_place():
-                    _save(folder / "mean", ready.encoder, learning)
-        self._ready = _Ready(step.id, ready.encoder, [learned.head for learned in learning])
+                    model.save(folder / "mean")
+        self._model, self._model_step = model, step.id
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         ended = dev_outcome(trained.best, looks)
         chance = f", not clearly better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
@@ -190,7 +188,7 @@ class StepExecutor:
 
     def _merge(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.merging is not None
-        self._ready, merging = None, step.merging
+        self._model, merging = None, step.merging
         sources, own = [self.store.step(id) for id in step.parents], folder / "base"
         if merging.how == "checkpoints":
             link(sources[0] / "mean", folder)
@@ -204,18 +202,20 @@ class StepExecutor:
             sources.insert(0, self.store.step(base) if base else own)
         trained = [i for i, name in enumerate(merging.heads) if self.inputs.task(name).format.head.trained]
         merge(sources, folder, heads=trained, scale=merging.scale)
+        copy_records(sources, folder, range(len(merging.heads)))
         shutil.rmtree(own, ignore_errors=True)
         self.progress.end(f"{len(step.parents)} encoders made one")
         return {"inputs": self.inputs.encoder_files(step)}
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
-        ready = self._at(step)
+        model = self._model_for(step)
         task, scoring = self.inputs.task(step.scoring.task), step.scoring
-        head = heads.build(task.format.head, ready.encoder.config, ready.encoder.vocabulary).to(device.device())
         if scoring.head is not None:
-            head.load_state_dict(ready.heads[scoring.head].state_dict())
-        head.eval()
+            head = model.heads[scoring.head].module
+        else:
+            head = heads.build(task.format.head, model.encoder.config, model.encoder.vocabulary)
+        head.to(device.device()).eval()
         inputs = self.inputs.encoder_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
@@ -224,9 +224,9 @@ class StepExecutor:
             threshold = None
             for split, rows in self.inputs.scored(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
-                features = self._features(ready.encoder, task.format, rows, scoring.max_length)
+                features = self._features(model.encoder, task.format, rows, scoring.max_length)
                 result = evaluate(
-                    ready.encoder,
+                    model.encoder,
                     head,
                     task.format,
                     task.metrics,
@@ -270,63 +270,43 @@ class StepExecutor:
         self._used.add(key(format, tokenizer, tokenizer_digest, content))
         return stored(self.store.features, format, tokenizer, tokenizer_digest, content, read)
 
-    def _at(self, step: Step) -> _Ready:
-        """The encoder that a step starts from, in evaluation mode; the last one used is kept."""
-        if self._ready is None or self._ready.step != step.parent:
-            self._ready = None
-            if step.parent is None:
-                self._ready = _Ready(None, self.own(step), [])
-            else:
-                self._ready = self._load(self.plan.steps[step.parent])
-        encoder.for_inference(self._ready.encoder)
-        return self._ready
+    def _model_for(self, step: Step) -> TrainedModel:
+        """The model that a step starts from, in evaluation mode; the last one used stays in memory."""
+        if self._model is None or self._model_step != step.parent:
+            self._model = None  # before the next one is loaded
+            model = TrainedModel(self.own(step)) if step.parent is None else self._load(self.plan.steps[step.parent])
+            self._model, self._model_step = model, step.parent
+        encoders.for_inference(self._model.encoder)
+        return self._model
 
     def own(self, step: Step) -> Encoder:
         """The recipe's own encoder."""
         remote_code = self.plan.recipe.trust_remote_code == step.encoder
-        return encoder.load(self.inputs.placed(step), remote_code=remote_code)
+        return encoders.load(self.inputs.placed(step), remote_code=remote_code)
 
-    def ready(self, step: Step) -> Encoder:
-        """Load the recipe's own encoder for a step that starts from it; it is kept for the first to be done."""
-        self._ready = _Ready(None, self.own(step), [])
-        return self._ready.encoder
+    def preload(self, step: Step) -> Encoder:
+        """Load the recipe's own encoder for a step that starts from it; it stays in memory for the first such step."""
+        self._model, self._model_step = TrainedModel(self.own(step)), None
+        return self._model.encoder
 
     def forget(self) -> None:
-        """Let go of the encoder that is in memory."""
-        self._ready = None
+        """Release the model in memory."""
+        self._model = None
 
-    def _take(self, step: Step) -> _Ready:
-        """The same, to be changed by training."""
-        ready, self._ready = self._at(step), None
-        return ready
+    def _take(self, step: Step) -> TrainedModel:
+        """The model that a step starts from, for a training that changes its weights."""
+        model, self._model = self._model_for(step), None
+        return model
 
-    def _load(self, parent: Step) -> _Ready:
+    def _load(self, parent: Step) -> TrainedModel:
         folder = self.store.step(parent.id)
-        again = f"delete {folder} and run again"
         try:
-            model = encoder.load(str(folder / "encoder"))
+            model = TrainedModel.load(folder)
+            if len(model.heads) != len(parent.heads):
+                raise UserError(f"has {len(model.heads)} heads, not {len(parent.heads)}", where=str(folder))
         except UserError as error:
-            raise UserError(error.message, where=error.where, hint=again) from error
-        made = []
-        for i, name in enumerate(parent.heads):
-            spec = self.inputs.task(name).format.head
-            head = heads.build(spec, model.config, model.vocabulary)
-            if spec.trained:
-                path = folder / f"head-{i}.safetensors"
-                try:
-                    head.load_state_dict(load_file(path))
-                except (OSError, SafetensorError) as error:
-                    raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=again) from error
-            made.append(head)
-        return _Ready(parent.id, model, made)
-
-
-def _save(folder: Path, model: Encoder, learning: Sequence[TrainTask]) -> None:
-    """Write an encoder and its heads; a language-model head is part of its encoder."""
-    model.save(folder / "encoder")
-    for i, learned in enumerate(learning):
-        if learned.masking is None:
-            save_file(learned.head.state_dict(), folder / f"head-{i}.safetensors")
+            raise UserError(error.message, where=error.where, hint=f"delete {folder} and run again") from error
+        return model
 
 
 def _shares(updates: Mapping[str, int]) -> str:

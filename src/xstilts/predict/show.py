@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from xstilts.formats.base import IGNORED, Example, Features, Format, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
 from xstilts.store.step_record import DROPPED, read_step
-from xstilts.tasks import TASKS
 from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Split, Task
 from xstilts.utils.models import expand_user
+
+if TYPE_CHECKING:
+    from xstilts.model.encoder import Encoder
+    from xstilts.model.trained import TrainedModel
 
 Place: TypeAlias = tuple[str, int, int] | None
 """A text, and the first and last + 1 character of the answer in it."""
@@ -141,48 +144,71 @@ def _short(value: Any, place: Place = None, width: int = 400) -> str:
 
 def _through(task: Task, example: Example, name: str, language: str) -> Iterator[str]:
     """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
-    from xstilts.model import encoder as encoders
+    from xstilts.model import heads
     from xstilts.model.features import FeatureSet
     from xstilts.model.forward import head_outputs
 
-    name = expand_user(name)
-    step = Path(name)
-    trained = (step / "step.json").is_file()
-    if (step / DROPPED).is_file():
-        hint = "run the recipe again with `keep: all`, or another word of `keep` that keeps it"
-        raise UserError("the encoder of this step was not kept", where=str(step), hint=hint)
-    owners = _owners(step) if trained else ()
-    model = encoders.load(str(step / "encoder") if trained else name)
-    pieces = model.tokenizer_for(task.max_length)
-    for k, one in enumerate(task.format.features([example], pieces)):
-        tokens = model.tokenizer.convert_ids_to_tokens(list(one.ids))
+    model = _load(expand_user(name))
+    encoder, spec = model.encoder, task.format.head
+    tokenizer = encoder.tokenizer_for(task.max_length)
+    for k, one in enumerate(task.format.features([example], tokenizer)):
+        tokens = encoder.tokenizer.convert_ids_to_tokens(list(one.ids))
         held = ""
         if isinstance(task.format, Span) and example.answers:
-            held = (
-                ", the answer is pieces {} to {}".format(*one.positions)
-                if any(one.positions)
-                else ", without the answer"
-            )
+            first, last = one.positions
+            held = f", the answer is pieces {first} to {last}" if first or last else ", without the answer"
         yield f"pass {k + 1:<7}{len(tokens)} pieces{held}"
         yield from _block("pieces", [_pieces(task.format, one, tokens)])
-    if task.format.head.kind == "mean":
-        yield "prediction  none: a sentence is found among all the others, which are not looked at here"
+    if missing := _no_prediction(task, encoder):
+        yield f"prediction  none: {missing}"
         return
-    if task.format.head.kind == "vocabulary" and model.vocabulary is None:
-        yield "prediction  none: the encoder has no language-model head"
-        return
-    if task.format.head.kind == "vocabulary" and model.tokenizer.mask_token_id is None:
-        yield "prediction  none: the tokenizer has no mask token"
-        return
-    head, whose = _head(task, step, model, owners) if trained or not task.format.head.trained else (None, "")
-    if head is None:
+    whose, trained, threshold = "", model.head_for(task.name, task.format) if spec.trained else None, None
+    if trained is not None:
+        head, threshold = trained.module, trained.record.threshold
+        whose = "" if trained.record.task == task.name else f" (by the head of the task '{trained.record.task}')"
+    elif spec.trained:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
-    features = FeatureSet.build(task.format, [example], pieces)
-    kept = head_outputs(model.eval(), head.eval(), task.format, features, language=language)
-    if scores := task.format.scores(kept):
+    else:
+        head = heads.build(spec, encoder.config, encoder.vocabulary)
+    features = FeatureSet.build(task.format, [example], tokenizer)
+    outputs = head_outputs(encoder.eval(), head.eval(), task.format, features, language=language)
+    if scores := task.format.scores(outputs):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
-    yield f"prediction  {_short(task.format.decode([example], kept, None)[0])}{whose}"
+    yield f"prediction  {_short(task.format.decode([example], outputs, threshold)[0])}{whose}"
+
+
+def _load(name: str) -> TrainedModel:
+    """The model of a step's folder, or an encoder without heads.
+
+    Raises:
+        UserError: it cannot be loaded, or the step has no encoder of its own.
+    """
+    from xstilts.model import encoder as encoders
+    from xstilts.model.trained import TrainedModel, is_trained_model
+
+    folder = Path(name)
+    if (folder / DROPPED).is_file():
+        hint = "run the recipe again with `keep: all`, or another word of `keep` that keeps it"
+        raise UserError("the encoder of this step was not kept", where=name, hint=hint)
+    if is_trained_model(folder):
+        return TrainedModel.load(folder)
+    if (folder / "step.json").is_file() and (record := read_step(folder)).kind == "evaluate":
+        parent = record.parent
+        hint = f"give {folder.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
+        raise UserError("is an evaluation, which has no encoder of its own", where=name, hint=hint)
+    return TrainedModel(encoders.load(name))
+
+
+def _no_prediction(task: Task, encoder: Encoder) -> str:
+    """Why no model of this kind predicts for a single example; empty if one can."""
+    if task.format.head.kind == "mean":
+        return "a sentence is found among all the others, which are not looked at here"
+    if task.format.head.kind == "vocabulary" and encoder.vocabulary is None:
+        return "the encoder has no language-model head"
+    if task.format.head.kind == "vocabulary" and encoder.tokenizer.mask_token_id is None:
+        return "the tokenizer has no mask token"
+    return ""
 
 
 def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
@@ -210,52 +236,3 @@ def _meaning(format: Format, target: int) -> str:
     if format.head.outputs == 1:
         return "right" if target else "wrong"
     return str(getattr(format, "labels", ())[target])
-
-
-def _owners(step: Path) -> tuple[str, ...]:
-    """The tasks whose heads a step has, in their order, as its step.json says.
-
-    Raises:
-        UserError: it cannot be read, or the step has no encoder of its own.
-    """
-    record = read_step(step)
-    if record.kind == "evaluate":
-        parent = record.parent
-        hint = f"give {step.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
-        raise UserError("is an evaluation, which has no encoder of its own", where=str(step), hint=hint)
-    return record.heads
-
-
-def _head(task: Task, step: Path, model: Any, owners: Sequence[str]) -> tuple[Any, str]:
-    """The head for a task: the step's own for it, else one of the same shape and whose that is."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from xstilts.model import heads
-
-    head = heads.build(task.format.head, model.config, model.vocabulary)
-    if not task.format.head.trained:
-        return head, ""
-    heads_of = [(step / f"head-{i}.safetensors", name) for i, name in enumerate(owners)]
-    for path, name in sorted(heads_of, key=lambda pair: pair[1] != task.name):
-        if not path.is_file() or not _alike(task, name):
-            continue
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"the weights cannot be read: {error}", where=str(path)) from error
-        mine = head.state_dict()
-        if state.keys() == mine.keys() and all(state[key].shape == mine[key].shape for key in mine):
-            head.load_state_dict(state)
-            return head, "" if name == task.name else f" (by the head of the task '{name}')"
-    return None, ""
-
-
-def _alike(task: Task, name: str) -> bool:
-    """Whether a task of this name may have the same labels; one that is not built in cannot be looked up."""
-    other = TASKS.get(name)
-    return name == task.name or other is None or _labels(other) == _labels(task)
-
-
-def _labels(task: Task) -> tuple[str, tuple[str, ...]]:
-    return task.format.name, tuple(getattr(task.format, "labels", ()))

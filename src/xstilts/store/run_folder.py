@@ -56,7 +56,7 @@ class Store:
         with self.claim(id) as ours:
             if ours and self.state(id) is not StepState.MISSING:
                 write_atomic(folder / DROPPED, "")
-                for path in folder.glob("head-*.safetensors"):
+                for path in folder.glob("head-*"):
                     path.unlink()
                 for path in (folder / "mean", folder / "encoder"):  # which goes last: what is killed here is done again
                     shutil.rmtree(path, ignore_errors=True)
