@@ -28,7 +28,8 @@ keep: all
 TASKS = """\
 tags: {format: tag, max_length: 32, data: {train: tags-train.tsv, test: tags.tsv}}
 text: {format: mask, data: {train: text.txt}}
-asked: {format: span, no_answer: true, stride: 8, data: {train: asked-train.json, test: asked.json}, metrics: [squad2_f1]}
+asked:
+  {format: span, no_answer: true, stride: 8, data: {train: asked-train.json, test: asked.json}, metrics: [squad2_f1]}
 """
 TAGS = [f"(S\\NP{i})/NP" for i in range(40)]
 
