@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,6 @@ import figures
 import stock
 import works
 from works import PRECISIONS, WORKS, Precision, Work
-from xstilts.compute import device
 from xstilts.model import batch as batching
 from xstilts.model import heads
 from xstilts.model.batch import Batch
@@ -211,7 +211,7 @@ def main() -> None:
     chosen = [WORKS[name] for name in args.work.split(",")]
     if args.alone is not None:
         Bench(chosen[0], args.encoder, args.data, args.clock).run(SETTINGS[args.alone], 1, args.memory_updates)
-        print(device.peak_memory(torch.device("cpu")))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return
     with tempfile.TemporaryDirectory() as made:
         folder = args.encoder or Path(made)

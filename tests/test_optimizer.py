@@ -166,27 +166,6 @@ def test_parts_of_a_batch_add_up(rows: bool) -> None:
     torch.testing.assert_close(in_parts.table.weight, at_once.table.weight, atol=1e-6, rtol=0)
 
 
-def test_processes_that_exchange_their_gradients_stay_the_same() -> None:
-    alone, pair = Toy(), [Toy(), Toy()]
-    by, by_pair = alone.optimizer(), [toy.optimizer() for toy in pair]
-    learn(alone, by, 100)
-    for done, (ids_T, asked_TH) in enumerate(batches(100)):
-        for toy, each, part in zip(pair, by_pair, (slice(0, 20), slice(20, T)), strict=True):
-            each.prepare(ids_T[part])
-            toy.loss(ids_T[part], asked_TH[part]).backward()  # type: ignore[no-untyped-call]
-        found = [each.table_gradient() for each in by_pair]
-        ids_N, rows_NH = (torch.cat(column) for column in zip(*(f for f in found if f), strict=True))
-        gain = sum(toy.gain.grad for toy in pair if toy.gain.grad is not None)
-        for toy, each in zip(pair, by_pair, strict=True):
-            each.set_table_gradient(ids_N, rows_NH)
-            toy.gain.grad = torch.as_tensor(gain).clone()
-            each.step(1e-3 * lr_factor(done, 100, 10))
-    for each in (by, *by_pair):
-        each.close()
-    assert pair[0].table.weight.equal(pair[1].table.weight)
-    torch.testing.assert_close(pair[0].table.weight, alone.table.weight, atol=1e-6, rtol=0)
-
-
 def test_a_scaled_loss_gives_the_same_update_and_one_that_overflows_gives_none() -> None:
     plain, scaled = Toy(), Toy()
     by, by_scaled = plain.optimizer(), scaled.optimizer()

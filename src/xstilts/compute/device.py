@@ -187,12 +187,3 @@ def use_onednn_linear(module: nn.Module) -> None:
 def seed(value: int) -> None:
     """Start torch's random numbers (new heads, dropout) on every device."""
     torch.manual_seed(value)
-
-
-def peak_memory(where: torch.device) -> int:
-    """Bytes at the peak so far: the accelerator's allocations, or the process's resident memory on a CPU."""
-    if where.type == "cuda":
-        return torch.cuda.max_memory_allocated(where)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -132,12 +132,6 @@ class Optimizer:
         self._rows.weight.grad = gradient = gradient.coalesce()
         return gradient.indices()[0], gradient.values()
 
-    def set_table_gradient(self, ids_N: Tensor, rows_NH: Tensor) -> None:
-        """Replace the table's gradient; rows of the same id add up in their order."""
-        assert self._rows is not None
-        weight = self._rows.weight
-        weight.grad = torch.sparse_coo_tensor(ids_N[None], rows_NH, weight.shape, check_invariants=False)
-
     def state_dict(self) -> dict[str, Tensor]:
         """All that goes on from here to the bit, beside the weights as they stand; nothing is flushed.
 
