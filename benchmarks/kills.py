@@ -37,7 +37,7 @@ TASKS = 'text: {like: play-text, languages: [en], train_languages: [en], data: {
 SOON = 20.0
 """Seconds in which the workers of a killed main process must have ended."""
 GIVEN_UP = ("and so did the one before", "no worker process can be started")
-"""What is said where a step's worker was killed twice, or three workers before they were ready."""
+"""Messages where a step's worker was killed twice, or three workers before they were ready."""
 
 
 class Watched:
@@ -82,14 +82,14 @@ class Study:
         errors = (self.folder / f"{out}.err").open("w", encoding="utf-8")
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
 
-    def said(self, out: str) -> str:
-        """What the last run has said."""
+    def messages(self, out: str) -> str:
+        """The messages of the last run."""
         return (self.folder / f"{out}.err").read_text(encoding="utf-8")
 
     def finish(self, out: str) -> None:
         """Run it to its end, undisturbed."""
         code = self.start(out).wait()
-        assert code == 0, self.said(out)
+        assert code == 0, self.messages(out)
 
     def result(self, out: str) -> dict[str, bytes]:
         """Score rows and weights."""
@@ -151,11 +151,9 @@ class Hunt:
             if self.over:
                 self._end(process)
             if process.wait() >= 0:
-                said = self.study.said(out)
-                assert "Traceback" not in said, said
-                assert process.returncode == 0 or (process.returncode == 2 and any(why in said for why in GIVEN_UP)), (
-                    said
-                )
+                err = self.study.messages(out)
+                assert "Traceback" not in err, err
+                assert process.returncode == 0 or (process.returncode == 2 and any(why in err for why in GIVEN_UP)), err
                 complete = process.returncode == 0
                 self.blamed += not complete
             print(f"{self.workers} workers, {self.mains} mains; {out}: {watched.look()} steps", file=sys.stderr)

@@ -254,8 +254,8 @@ class StepExecutor:
                     )
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
-        said = means(scores, task.metric, SPLITS)
-        self.progress.end(f"{task.metric} {said}" if said else "nothing to score")
+        summary = means(scores, task.metric, SPLITS)
+        self.progress.end(f"{task.metric} {summary}" if summary else "nothing to score")
         return {"inputs": inputs}
 
     def _features(self, model: Encoder, format: Format, rows: LocatedSplit, max_length: int) -> FeatureSet:

@@ -112,9 +112,9 @@ def _adapters(kind: Hashable) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
 
 def means(scores: Sequence[Score], metric: str, splits: Sequence[str]) -> str:
     """The mean of a metric over the languages of each split, in words; empty if there is none."""
-    said = []
+    parts = []
     for split in splits:
         values = [score.value for score in scores if (score.metric, score.split) == (metric, split)]
         if values:
-            said.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
-    return ", ".join(said)
+            parts.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
+    return ", ".join(parts)

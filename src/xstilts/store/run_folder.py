@@ -130,17 +130,17 @@ class Store:
             shutil.rmtree(part, ignore_errors=True)
 
     def read(self) -> dict[str, list[str]]:
-        """Data that were read without a mistake, told apart by content, and what was said of them."""
+        """The notes on data that were read without an error, by the content of the data."""
         try:
             noted = read_json(self.folder / READ)
         except (OSError, ValueError):  # they are read again
             return {}
         return noted if isinstance(noted, dict) else {}
 
-    def note_read(self, said: Mapping[str, list[str]]) -> None:
+    def note_read(self, notes: Mapping[str, list[str]]) -> None:
         """Note that data were read without a mistake, so that they need not be read again just to be checked."""
-        if said:
-            write_atomic(self.folder / READ, json.dumps({**self.read(), **said}, indent=1, ensure_ascii=False) + "\n")
+        if notes:
+            write_atomic(self.folder / READ, json.dumps({**self.read(), **notes}, indent=1, ensure_ascii=False) + "\n")
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
         """Mark a step as finished, all its files being on the disk; who may read the folder may read these."""
