@@ -258,7 +258,7 @@ def test_runs_that_differ_by_their_seeds_are_marked_as_these_runs_only():
     one = row(compare(alone, its_scores, its_rows.__getitem__), "mnli", "en")
     assert one.low > 0 and one.paired == 1 and one.mark == THESE_RUNS, "a single seed cannot tell"
     text = render(document(found))
-    assert f"{SURE} p < 0.05, and the interval leaves out 0" in text and THESE_RUNS not in text
+    assert f"{SURE} significant: p < 0.05, and the interval leaves out 0" in text and THESE_RUNS not in text
 
 
 def test_languages_in_no_mean_are_told():

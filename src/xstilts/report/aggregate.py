@@ -28,8 +28,8 @@ class SummaryLine:
     """One number of a report: a metric of a branch on one language of a task, or a mean over languages or tasks.
 
     `median`, `min` and `max` are over `seeds` runs, in the metric's unit; `n` is the number of examples, summed in
-    means; `gain` is None for the baseline or where it cannot be told. `collapsed` are the seeds whose runs ended at
-    chance in the language that the task is trained on (None: a run that serves every seed), told there and in means
+    means; `gain` is None for the baseline or where it is unknown. `collapsed` are the seeds whose runs ended at
+    chance in the language that the task is trained on (None: a run that serves every seed), given there and in means
     over languages; elsewhere a score at chance is weak transfer. `chance` is None in means and where it is not known.
     """
 

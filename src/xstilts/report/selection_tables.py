@@ -9,7 +9,7 @@ from xstilts.render.table import Document, Table, TableCell
 from xstilts.report.aggregate import ALL_TASKS
 from xstilts.report.results import StudyResults
 from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection, select
-from xstilts.report.study_tables import in_no_mean, short_names
+from xstilts.report.study_tables import in_no_mean, legend_lines, short_names
 
 _REUSED = "†"
 
@@ -93,5 +93,4 @@ def _legend(selection: Selection) -> list[str]:
         (in_no_mean(selection.left_out), in_no_mean(selection.left_out)),
         ("- nothing to select by; no dev split in that language", len(labels) > 0),
     ]
-    spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]
-    return [text for text, holds in explained if holds] + spelled
+    return legend_lines(explained, study)

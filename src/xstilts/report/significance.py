@@ -99,7 +99,7 @@ def compare(
     Args:
         study: what was planned.
         scores: rows of its evaluations.
-        predictions: gives the rows of a step; asked once for each task and step.
+        predictions: gives the rows of a step; called once for each task and step.
         split: which one; languages without it are compared on the other, as in other reports.
         watched: gives the tasks one by one; may show how far it is, as a large study takes a minute.
     """

@@ -11,7 +11,7 @@ from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.aggregate import MEAN
 from xstilts.report.results import StudyResults
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance, compare
-from xstilts.report.study_tables import baseline, in_no_mean, short_names
+from xstilts.report.study_tables import baseline, in_no_mean, legend_lines, short_names
 from xstilts.study.index import StudyTask
 from xstilts.utils.progress import each
 
@@ -119,18 +119,17 @@ def _legend(found: Significance) -> list[str]:
         ),
         ("p: both sides exchanged at random, example by example, in all seeds at once", tested),
         ("Holm: corrected over the task's languages and branches; the p of means over its branches", tested),
-        (f"{SURE} p < {ALPHA:g}, and the interval leaves out 0", SURE in marks),
+        (f"{SURE} significant: p < {ALPHA:g}, and the interval leaves out 0", SURE in marks),
         (
-            f"{THESE_RUNS} p < {ALPHA:g}, but the interval has 0, or there is one seed: others may differ otherwise",
+            f"{THESE_RUNS} significant for these runs (p < {ALPHA:g}), but not across resampled seeds",
             THESE_RUNS in marks,
         ),
         (f"† no {found.split} scores, so the other split: {', '.join(others)}", others),
         (in_no_mean(found.left_out), in_no_mean(found.left_out)),
         ("collapsed: runs that ended at chance: " + "; ".join(down), down),
     ]
-    spelled = [f"{short}: {branch}" for branch, short in names.items() if short != branch]
     untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
-    return [text for text, holds in explained if holds] + spelled + untested
+    return legend_lines(explained, study) + untested
 
 
 def _down(means: Sequence[Comparison], names: Mapping[str, str]) -> str:

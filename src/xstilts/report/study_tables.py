@@ -73,8 +73,14 @@ def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
         if _lines_of(report, task):
             sizes[_size(report, task)].append(task.name)
     counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    spelled = [f"{short}: {branch}" for branch, short in short_names(study.branches).items() if short != branch]
-    return [text for text, holds in explained if holds] + spelled + counted + [f"note: {note}" for note in report.notes]
+    return legend_lines(explained, study) + counted + [f"note: {note}" for note in report.notes]
+
+
+def legend_lines(explained: Iterable[tuple[str, object]], study: Study) -> list[str]:
+    """The explanations that hold, then what each shortened name of a branch stands for."""
+    short = short_names(study.branches)
+    spelled = [f"{name}: {branch}" for branch, name in short.items() if name != branch]
+    return [text for text, holds in explained if holds] + spelled
 
 
 def baseline(study: Study) -> str:
