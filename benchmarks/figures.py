@@ -67,10 +67,10 @@ def write(path: Path, name: str, text: str) -> None:
 
 def publish(path: Path | None, name: str, text: str, *packages: str) -> None:
     """Print the figures with how they were measured, and write them where asked."""
-    told = f"{text}\n\n{measured(*packages)}"
-    print(told)
+    messages = f"{text}\n\n{measured(*packages)}"
+    print(messages)
     if path:
-        write(path, name, told)
+        write(path, name, messages)
 
 
 def met(yes: bool) -> str:

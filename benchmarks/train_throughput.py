@@ -151,8 +151,8 @@ def measure(work: Work, peak: dict[Setting, float], folder: Path, args: argparse
     for turn in range(args.rounds + 1):
         for setting in SETTINGS:
             run = bench.run(setting, turn, updates)
-            said = f"{', '.join(setting)}: {run.examples_per_second:.1f} examples/s"
-            print(f"{work.name}, round {turn}: {said}", file=sys.stderr, flush=True)
+            result = f"{', '.join(setting)}: {run.examples_per_second:.1f} examples/s"
+            print(f"{work.name}, round {turn}: {result}", file=sys.stderr, flush=True)
             if turn:
                 runs[setting].append(run)
     drawn = [batch.lengths_B for turn in range(args.rounds) for batch in bench.batches(turn + 1, updates)]

@@ -81,11 +81,11 @@ def test_the_mean_along_a_training_leaves_out_what_an_early_stop_left_out(
         encoder = load(str(encoder_folder))
         part = learning(encoder, NER, tagged(sentences))
         seen: list[dict[str, Tensor]] = []
-        told = iter(scores)
+        messages = iter(scores)
 
-        def dev(seen: Any = seen, told: Any = told, modules: Any = (encoder, part.head)) -> float:
+        def dev(seen: Any = seen, messages: Any = messages, modules: Any = (encoder, part.head)) -> float:
             seen.append(weights(*modules))
-            return float(next(told))
+            return float(next(messages))
 
         done, _ = trained(encoder, [part], steps=steps, dev=dev, snapshots=snapshots)
         kept = weights(encoder, part.head)
@@ -190,8 +190,8 @@ BOTH = f"average of seeds 1, 2 of {CHECKPOINTS}"
 
 
 def test_a_study_with_all_averages(averaged: Files) -> None:
-    said = averaged.run()
-    assert said.code == 0, said.err
+    result = averaged.run()
+    assert result.code == 0, result.err
     out = averaged.out
     trainings = [step(out, "target: mine", seed) for seed in (1, 2)]
     means = [step(out, CHECKPOINTS, seed) for seed in (1, 2)]
@@ -207,7 +207,7 @@ def test_a_study_with_all_averages(averaged: Files) -> None:
         weights_of = [folder / "encoder/model.safetensors" for folder in (training / "mean", made)]
         assert weights_of[0].samefile(weights_of[1])  # which takes no more room
     again = averaged.run()
-    assert again.out == said.out and "[1/" in said.err and "[1/" not in again.err
+    assert again.out == result.out and "[1/" in result.err and "[1/" not in again.err
 
 
 def test_averages_are_compared_with_the_same_baseline(averaged: Files) -> None:
@@ -247,9 +247,9 @@ def test_what_averages_were_made_of_decides_what_is_done_again(averaged: Files) 
 def test_an_average_without_one_of_its_runs_is_left_out(averaged: Files) -> None:
     averaged.edit("recipe.yaml", "lr: 1e-3", "lr: 1e38")
     averaged.edit("recipe.yaml", "steps: 6", "steps: 60")
-    said = averaged.run()
-    assert said.code == 2 and "2 steps failed; 10 steps that depend on them were skipped" in said.err
-    assert "error: target: mine, seed 2: " in said.err
+    result = averaged.run()
+    assert result.code == 2 and "2 steps failed; 10 steps that depend on them were skipped" in result.err
+    assert "error: target: mine, seed 2: " in result.err
 
 
 def test_runs_that_are_averaged_begin_with_the_same_head(averaged: Files) -> None:
@@ -284,8 +284,8 @@ def merging(study: Files) -> Files:
 
 
 def test_intermediate_encoders_are_merged(merging: Files) -> None:
-    said = merging.run()
-    assert said.code == 0, said.err
+    result = merging.run()
+    assert result.code == 0, result.err
     out = merging.out
     plan = json.loads(merging.call("plan", merging.folder / "recipe.yaml", "--json").out)
     assert (plan["trainings"], plan["trainings_before_folding"]) == (2 + 5, 2 + 4 + 5)
@@ -300,7 +300,7 @@ def test_intermediate_encoders_are_merged(merging: Files) -> None:
     vectors = step(out, "middle: 0.4 vectors(mine, other)", 1)
     assert alike(read(vectors), {k: b + 0.4 * sum(state[k] - b for state in states) for k, b in base.items()})
     assert {path.name for path in vectors.iterdir()} == {"encoder", "step.json", "done.json"}
-    assert "mean(mine, other)" in said.out and "0.4 vectors(mine, other)" in said.out
+    assert "mean(mine, other)" in result.out and "0.4 vectors(mine, other)" in result.out
     assert "[1/" not in merging.run().err
 
 
@@ -328,7 +328,7 @@ def test_vectors_start_where_the_merged_encoders_did(merging: Files) -> None:
 def test_an_averaged_step_can_be_looked_into(averaged: Files) -> None:
     assert averaged.run().code == 0
     use = ("--use", averaged.folder / "tasks.yaml", "--encoder", step(averaged.out, RUNS))
-    said = averaged.call("show", "mine", "de", 3, "--split", "dev", *use)
+    result = averaged.call("show", "mine", "de", 3, "--split", "dev", *use)
     rows = (step(averaged.out, "score mine, runs averaged") / "predictions.jsonl").read_text().splitlines()
     (row,) = [r for r in map(json.loads, rows) if (r["language"], r["split"], r["index"]) == ("de", "dev", 3)]
-    assert said.out.endswith(f"prediction  {row['prediction']}\n")
+    assert result.out.endswith(f"prediction  {row['prediction']}\n")

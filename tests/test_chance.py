@@ -17,7 +17,7 @@ from xstilts.store.rows import Score, read_rows
 QUORA = Classify(labels=("0", "1"), texts=("text",))
 
 
-def told(format: Format, rows: Sequence[dict[str, Any]], *metrics: str, language: str = "en") -> dict[str, float]:
+def chance_of(format: Format, rows: Sequence[dict[str, Any]], *metrics: str, language: str = "en") -> dict[str, float]:
     """Chance by metric, rounded."""
     examples = [format.read(Row(row, "file", i)) for i, row in enumerate(rows)]
     found = chances(format, metrics or format.metrics, examples, language)
@@ -28,23 +28,23 @@ def test_of_labels_chance_is_the_best_one_given_everywhere() -> None:
     rows = [{"text": "x", "label": label} for label in "00010"]
     # always 0: accuracy 80, F1 0; always 1: accuracy 20, precision 1/5, recall 1, F1 1/3
     expected = {"accuracy": 80, "positive_f1": 33.33, "accuracy_f1": 40}
-    assert told(QUORA, rows, *expected) == expected
+    assert messages(QUORA, rows, *expected) == expected
     rows = [{"text": "x", "label": label} for label in "0011"]
-    assert told(QUORA, rows, "accuracy_f1") == {"accuracy_f1": 58.33}  # of 50 and 66.67
+    assert messages(QUORA, rows, "accuracy_f1") == {"accuracy_f1": 58.33}  # of 50 and 66.67
 
 
 def test_of_endings_it_is_the_number_that_is_right_most_often() -> None:
     rows = [{"context": "c", "endings": ["a", "b", "c"], "label": label} for label in (2, 0, 2, 1)]
-    assert told(Choose(), rows) == {"accuracy": 50}
+    assert messages(Choose(), rows) == {"accuracy": 50}
 
 
 def test_of_tags_it_is_the_most_frequent_one_or_the_one_that_makes_every_word_an_entity() -> None:
     rows = [{"words": ["a", "b", "c"], "tags": ["O", "O", "B-LOC"]}, {"words": ["a"], "tags": ["B-PER"]}]
     rows += [{"words": ["a"], "tags": ["B-LOC"]}]
     # O everywhere finds nothing; B-LOC everywhere finds 5 entities, 2 of the 3 there are; as words, 2 of 5 are O
-    assert told(Tag(), rows, "chunk_f1", "token_accuracy") == {"chunk_f1": 50, "token_accuracy": 40}
+    assert messages(Tag(), rows, "chunk_f1", "token_accuracy") == {"chunk_f1": 50, "token_accuracy": 40}
     rows = [{"words": ["a", "b"], "tags": ["NOUN", "VERB"]}, {"words": ["a"], "tags": ["NOUN"]}]
-    assert told(Tag(), rows) == {"chunk_f1": 40}  # one sentence of the two is one noun, and there are three chunks
+    assert messages(Tag(), rows) == {"chunk_f1": 40}  # one sentence of the two is one noun, and there are three chunks
 
 
 def test_of_answers_it_is_none_or_the_whole_text() -> None:
@@ -57,9 +57,9 @@ def test_of_answers_it_is_none_or_the_whole_text() -> None:
 
     rows = [row("old mill"), row("river")]
     # four words count (old mill by river): 2 * 2 / (2 + 4) and 2 * 1 / (1 + 4)
-    assert told(Span(), rows, "f1", "em") == {"f1": 53.33, "em": 0}
+    assert messages(Span(), rows, "f1", "em") == {"f1": 53.33, "em": 0}
     maybe = Span(no_answer=True)
-    assert told(maybe, [*rows, row(""), row(""), row("")], "squad2_f1", "squad2_em") == {
+    assert messages(maybe, [*rows, row(""), row(""), row("")], "squad2_f1", "squad2_em") == {
         "squad2_f1": 60,
         "squad2_em": 60,
     }
@@ -67,14 +67,14 @@ def test_of_answers_it_is_none_or_the_whole_text() -> None:
 
 def test_of_translations_it_is_one_in_all_and_of_lists_and_likelihoods_there_is_none() -> None:
     lines = [{"source": f"s{i}", "target": f"t{i}", "number": i} for i in range(8)]
-    assert told(Retrieve(), lines) == {"accuracy": 12.5}
+    assert messages(Retrieve(), lines) == {"accuracy": 12.5}
     mined = [{"query": "q", "id": "1", "relevant": ["2"]}, {"candidate": "c", "id": "2"}]
-    assert told(Retrieve(find="mined"), mined) == told(Retrieve(find="ranked"), mined) == {}
-    assert told(Mask(), [{"text": "one line"}]) == {}
+    assert messages(Retrieve(find="mined"), mined) == messages(Retrieve(find="ranked"), mined) == {}
+    assert messages(Mask(), [{"text": "one line"}]) == {}
 
 
 def test_without_labels_there_is_no_chance() -> None:
-    assert told(QUORA, [{"text": "x"}, {"text": "y"}]) == {}
+    assert messages(QUORA, [{"text": "x"}, {"text": "y"}]) == {}
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_a_training_that_wrecks_the_encoder_is_told_and_one_that_does_not_is_not
 ) -> None:
     (tmp_path / "tasks.yaml").write_text(TEXT)
     (tmp_path / "fate.yaml").write_text(FATE)
-    said = xstilts("run", tmp_path / "fate.yaml", "--out", tmp_path / "out")
-    assert said.code == 0, said.err
+    result = xstilts("run", tmp_path / "fate.yaml", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     scores = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
     rows = {
         (row.encoder, row.chance, row.value > 50) for row in scores if (row.language, row.metric) == ("en", "chunk_f1")
@@ -135,12 +135,12 @@ def test_a_training_that_wrecks_the_encoder_is_told_and_one_that_does_not_is_not
         facts[json.loads(path.read_text())["title"]] = json.loads((path.parent / "done.json").read_text())
     assert not facts["target: play-pos"]["at_chance"] and facts["target: play-pos"]["dev_chance"] == 0
     assert facts["middle: play-ner"]["at_chance"]
-    assert said.err.count("not clearly better than chance") == 2  # the wrecked encoder learns no target
-    assert "§ ended at chance: play-pos: play-ner 1 of 1 run (seed 1)" in said.out
+    assert result.err.count("not clearly better than chance") == 2  # the wrecked encoder learns no target
+    assert "§ ended at chance: play-pos: play-ner 1 of 1 run (seed 1)" in result.out
     [note] = [
-        text for text in said.out.splitlines() if text.startswith("note: middle: play-ner, seed 1 ended at chance")
+        text for text in result.out.splitlines() if text.startswith("note: middle: play-ner, seed 1 ended at chance")
     ]
-    assert "target" not in note and said.out.count("ended at chance") == 2
+    assert "target" not in note and result.out.count("ended at chance") == 2
     report = json.loads(xstilts("report", tmp_path / "out", "--format", "json").out)
     assert {(x["branch"], x["language"]) for x in report["lines"] if x["collapsed"] and x["metric"] == "chunk_f1"} == {
         ("play-ner", "en"), ("play-ner", "mean"), ("play-ner", "zero-shot")

@@ -83,8 +83,8 @@ def lines(path: Path) -> list[str]:
 def test_of_a_dump_the_prose_of_its_articles_is_left(
     dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
-    said = xstilts("corpus", "sw", "--from", dump, "--out", tmp_path / "out", "--workers", 1)
-    assert (said.code, said.out) == (0, f"{tmp_path}/out/sw.txt: 5 sentences\n")
+    result = xstilts("corpus", "sw", "--from", dump, "--out", tmp_path / "out", "--workers", 1)
+    assert (result.code, result.out) == (0, f"{tmp_path}/out/sw.txt: 5 sentences\n")
     last = ["Makala ya namba 7 ni fupi sana.", "Sentensi yake ya pili ni 7 pia."]
     assert lines(tmp_path / "out/sw.txt") == CLEAN + last
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sw.json", "sw.txt"]
@@ -168,8 +168,8 @@ def test_the_hub_is_read_where_nothing_else_is_named(
     texts = [f"Makala ya namba {i}.\n\nMarejeo\n\nSentensi hii ni ya {i}." for i in range(6)]
     hub(cache, "sw", {"id": list("abcdef"), "url": ["u"] * 6, "title": ["t"] * 6, "text": texts}, parts=2)
     hub(cache, "yo", {"id": ["a"], "url": ["u"], "title": ["t"], "text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
-    said = xstilts("corpus", "sw", "yo", "--out", tmp_path / "out")
-    assert said.code == 0, said.err
+    result = xstilts("corpus", "sw", "yo", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     made = [line for i in range(6) for line in (f"Makala ya namba {i}.", f"Sentensi hii ni ya {i}.")]
     assert lines(tmp_path / "out/sw.txt") == made
     assert lines(tmp_path / "out/yo.txt") == ["Ìlú Èkó jẹ́ ìlú ńlá."]
@@ -180,9 +180,9 @@ def test_what_the_hub_does_not_give_is_named_and_the_others_are_made(
 ) -> None:
     hub(cache, "yo", {"text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
     hub(cache, "ta", {"id": ["a"], "body": ["b"]})
-    said = xstilts("corpus", "sw", "ta", "yo", "--out", tmp_path / "out")
-    assert (said.code, said.out) == (2, "")
-    missing, column = (line for line in said.err.splitlines() if line.startswith("error: "))
+    result = xstilts("corpus", "sw", "ta", "yo", "--out", tmp_path / "out")
+    assert (result.code, result.out) == (2, "")
+    missing, column = (line for line in result.err.splitlines() if line.startswith("error: "))
     assert "no data for 'sw': looked for hub:wikimedia/wikipedia/20231101.sw/train-*.parquet" in missing
     assert "give a dump or text with --from" in missing
     assert "has no column `text` of text (its columns: id (string), body (string))" in column
@@ -203,11 +203,11 @@ def test_text_is_a_paragraph_a_line_packed_or_not(name: str, tmp_path: Path, xst
 def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for code in ("sw", "yo"):
         (tmp_path / f"{code}.raw").write_text(f"Makala ya {code} ni fupi.\n")
-    said = xstilts("corpus", "sw", "yo", "--from", tmp_path / "{lang}.raw", "--out", tmp_path / "mlm_text")
-    assert said.code == 0, said.err
+    result = xstilts("corpus", "sw", "yo", "--from", tmp_path / "{lang}.raw", "--out", tmp_path / "mlm_text")
+    assert result.code == 0, result.err
     (tmp_path / "t.yaml").write_text("mine: {like: masked-text, languages: [sw, yo], train_languages: [sw, yo]}")
-    told = xstilts("data", "check", "mine", "--use", tmp_path / "t.yaml", "--data", tmp_path, "--json")
-    assert [row["examples"] for row in json.loads(told.out)] == [1, 1]
+    messages = xstilts("data", "check", "mine", "--use", tmp_path / "t.yaml", "--data", tmp_path, "--json")
+    assert [row["examples"] for row in json.loads(messages.out)] == [1, 1]
 
 
 def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
@@ -249,9 +249,9 @@ def test_what_is_finished_is_done_again_only_if_source_or_settings_differ(
     source.write_text("It is late now.\nIt is not late.\n")
 
     def call(*more: object) -> str:
-        said = xstilts("corpus", "en", "--from", source, "--out", out, *more)
-        assert said.code == 0, said.err
-        return said.out.partition(": ")[2].strip()
+        result = xstilts("corpus", "en", "--from", source, "--out", out, *more)
+        assert result.code == 0, result.err
+        return result.out.partition(": ")[2].strip()
 
     assert [call(), call(), call("--seed", 5)] == ["2 sentences", *["2 sentences, there already"] * 2]
     assert [call("--limit", 1), call("--limit", 1)] == ["1 sentences", "1 sentences, there already"]
@@ -284,9 +284,12 @@ def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts
         time.sleep(0.01)
     assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers), "a process was left behind"
     (tmp_path / "yo.xml").write_text(HEAD + article(2) + "</mediawiki>")
-    said = xstilts(*command)
-    assert said.code == 0, said.err
-    assert [line.partition(": ")[2] for line in said.out.splitlines()] == ["2 sentences, there already", "2 sentences"]
+    result = xstilts(*command)
+    assert result.code == 0, result.err
+    assert [line.partition(": ")[2] for line in result.out.splitlines()] == [
+        "2 sentences, there already",
+        "2 sentences",
+    ]
     assert not part.exists()
 
 
@@ -294,8 +297,8 @@ def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts
 def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     (tmp_path / name).write_text("my own")
-    said = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
-    assert said.code == 2 and f"{name}: is there, and en.json does not say that" in said.err, said.err
+    result = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
+    assert result.code == 2 and f"{name}: is there, and en.json does not say that" in result.err, result.err
     assert (tmp_path / name).read_text() == "my own"
 
 
@@ -303,8 +306,8 @@ def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., C
     (tmp_path / "a.txt").write_text("It is late now.\n")
     assert xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path).code == 0
     (tmp_path / "link.txt").symlink_to(tmp_path / "en.txt")
-    said = xstilts("corpus", "en", "--from", tmp_path / "link.txt", "--out", tmp_path)
-    assert said.code == 2 and "en.txt: is read from, so it cannot be written" in said.err, said.err
+    result = xstilts("corpus", "en", "--from", tmp_path / "link.txt", "--out", tmp_path)
+    assert result.code == 2 and "en.txt: is read from, so it cannot be written" in result.err, result.err
     assert lines(tmp_path / "en.txt") == ["It is late now."]
 
 
@@ -317,8 +320,8 @@ def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path, xstilts: Call
 
 def test_a_pipe_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     os.mkfifo(tmp_path / "pipe")
-    said = xstilts("corpus", "en", "--from", tmp_path / "pipe", "--out", tmp_path)
-    assert said.code == 2 and "pipe: is a pipe or the like, which is read only once" in said.err
+    result = xstilts("corpus", "en", "--from", tmp_path / "pipe", "--out", tmp_path)
+    assert result.code == 2 and "pipe: is a pipe or the like, which is read only once" in result.err
 
 
 def test_a_file_system_without_locks_is_called_so(
@@ -329,8 +332,8 @@ def test_a_file_system_without_locks_is_called_so(
 
     monkeypatch.setattr(fcntl, "flock", none)
     (tmp_path / "a.txt").write_text("It is late now.\n")
-    said = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
-    assert said.code == 2 and "en.txt: this file system cannot lock files: No locks" in said.err, said.err
+    result = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
+    assert result.code == 2 and "en.txt: this file system cannot lock files: No locks" in result.err, result.err
 
 
 def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
@@ -338,8 +341,8 @@ def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callabl
     call = ["corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path]
     with (tmp_path / ".en.txt.part").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        said = xstilts(*call)
-    assert said.code == 2 and f"error: {tmp_path}/en.txt: another run is writing this file" in said.err
+        result = xstilts(*call)
+    assert result.code == 2 and f"error: {tmp_path}/en.txt: another run is writing this file" in result.err
     assert xstilts(*call).code == 0
 
 
@@ -397,9 +400,9 @@ def test_a_broken_file_is_one_message_and_leaves_nothing(
     spoil, message = BROKEN[name]
     whole = HEAD + "".join(map(article, range(3))) + "</mediawiki>"
     (tmp_path / name).write_bytes(spoil(whole.encode()))
-    said = xstilts("corpus", "sw", "--from", tmp_path / name, "--out", tmp_path / "out", "--workers", 1)
-    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
-    assert (said.code, len(errors)) == (2, 1), said.err
+    result = xstilts("corpus", "sw", "--from", tmp_path / name, "--out", tmp_path / "out", "--workers", 1)
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert (result.code, len(errors)) == (2, 1), result.err
     assert errors[0].startswith(f"error: {tmp_path / name}") and message in errors[0], errors
     assert not list((tmp_path / "out").glob("*"))
 
@@ -409,8 +412,8 @@ def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstil
     pages = [page(" ".join(str(noise.random()) for _ in range(200))) for _ in range(600)]
     path = tmp_path / "sw.xml.bz2"
     path.write_bytes(bz2.compress((HEAD + "".join(pages) + "</mediawiki>").encode())[:-1000])
-    said = xstilts("corpus", "sw", "--from", path, "--out", tmp_path / "out", "--workers", 2)
-    assert said.code == 2 and "is no whole bzip2 file: it breaks off after page " in said.err, said.err
+    result = xstilts("corpus", "sw", "--from", path, "--out", tmp_path / "out", "--workers", 2)
+    assert result.code == 2 and "is no whole bzip2 file: it breaks off after page " in result.err, result.err
 
 
 @pytest.mark.parametrize(
@@ -434,8 +437,8 @@ def test_a_mistake_on_the_command_line_is_told_before_anything_is_made(
     xstilts: Callable[..., CliResult],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = xstilts("corpus", *arguments, "--out", "out")
-    assert said.code == 2 and message in said.err, said.err
+    result = xstilts("corpus", *arguments, "--out", "out")
+    assert result.code == 2 and message in result.err, result.err
     assert not list(tmp_path.iterdir())
 
 
@@ -451,9 +454,9 @@ def test_without_the_extra_the_way_to_get_it_is_said(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., CliResult]
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    said = xstilts("corpus", "sw", "--from", "a.txt", "--out", tmp_path)
-    assert said.code == 2
-    assert said.err == f'error: corpus: needs the package {package} (pip install "xstilts[corpus]")\n'
+    result = xstilts("corpus", "sw", "--from", "a.txt", "--out", tmp_path)
+    assert result.code == 2
+    assert result.err == f'error: corpus: needs the package {package} (pip install "xstilts[corpus]")\n'
 
 
 def test_the_command_needs_no_tensors(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(said: CliResult) -> dict[tuple[str, str], Any]:
-    return {(row["split"], row["language"]): row for row in json.loads(said.out)}
+def rows(result: CliResult) -> dict[tuple[str, str], Any]:
+    return {(row["split"], row["language"]): row for row in json.loads(result.out)}
 
 
 def lines(data: Path, *names: str) -> dict[str, list[str]]:
@@ -45,9 +45,9 @@ def lines(data: Path, *names: str) -> dict[str, list[str]]:
 
 
 def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., CliResult]) -> None:
-    said = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
-    assert (said.code, said.err) == (0, "")
-    found = rows(said)
+    result = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
+    assert (result.code, result.err) == (0, "")
+    found = rows(result)
     assert len(found) == 1 + 4 + 4
     digest = hashlib.sha256((data / "dev-de.tsv").read_bytes()).hexdigest()
     assert found["dev", "de"] == {
@@ -69,8 +69,8 @@ def test_the_table_folds_languages(data: Path, xstilts: Callable[..., CliResult]
     }
     (data / "dev-fr.tsv").write_text("a\tb\tneutral\n")
     assert lines(data, "pairs")["dev"][:2] == ["3/4 not sw", "1 to 3"]
-    said = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
-    assert said.code == 0 and "3/4 not sw" in said.out
+    result = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
+    assert result.code == 0 and "3/4 not sw" in result.out
 
 
 def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
@@ -81,9 +81,9 @@ def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Cal
         ]
         document = {"data": [{"paragraphs": [{"context": "Ulm.", "qas": asked}]}]}
         (tmp_path / f"xquad/xquad.{language}.json").write_text(json.dumps(document))
-    said = xstilts("data", "check", "xquad", "--json", "--data", tmp_path)
-    assert said.code == 0  # another number is told, but it is no error
-    found = rows(said)
+    result = xstilts("data", "check", "xquad", "--json", "--data", tmp_path)
+    assert result.code == 0  # another number is told, but it is no error
+    found = rows(result)
     assert [(found["test", code]["examples"], found["test", code]["official"]) for code in ("de", "en", "fr")[:2]] == [
         (1_190, 1_190), (2, 1_190),
     ]  # fmt: skip
@@ -93,16 +93,16 @@ def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Cal
 
 def test_what_is_broken_is_said_line_by_line_and_ends_with_2(data: Path, xstilts: Callable[..., CliResult]) -> None:
     (data / "dev-en.tsv").write_text("a\tb\tneutral\nc\td\tneutrl\ne\t\tneutral\n")
-    said = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
-    assert said.code == 2
-    assert "3, en BROKEN" in said.out and "2/4 only de en" in said.out
-    assert said.err.splitlines() == [
+    result = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
+    assert result.code == 2
+    assert "3, en BROKEN" in result.out and "2/4 only de en" in result.out
+    assert result.err.splitlines() == [
         f"error: {data}/dev-en.tsv:2: unknown label 'neutrl' (did you mean 'neutral'?)",
         f"error: {data}/dev-en.tsv:3: empty hypothesis",
     ]
-    said = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
-    broken = rows(said)["dev", "en"]
-    assert (said.code, broken["examples"], len(broken["problems"])) == (2, None, 2)
+    result = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
+    broken = rows(result)["dev", "en"]
+    assert (result.code, broken["examples"], len(broken["problems"])) == (2, None, 2)
 
 
 def test_a_file_of_which_nothing_is_left_is_broken(data: Path) -> None:
@@ -118,10 +118,10 @@ def test_odd_examples_are_noted_and_counted(tmp_path: Path, xstilts: Callable[..
     (tmp_path / "squad").mkdir()
     document = {"data": [{"paragraphs": [{"context": "Ulm ist da.", "qas": asked}]}]}
     (tmp_path / "squad/train-v1.1.json").write_text(json.dumps(document))
-    said = xstilts("data", "check", "squad1", "--data", tmp_path)
-    assert (said.code, said.err) == (0, "")
-    assert "en 3 of 87,599" in " ".join(said.out.split())  # what is left out of training is counted nonetheless
-    notes = [line for line in said.out.splitlines() if line.startswith("note: ")]
+    result = xstilts("data", "check", "squad1", "--data", tmp_path)
+    assert (result.code, result.err) == (0, "")
+    assert "en 3 of 87,599" in " ".join(result.out.split())  # what is left out of training is counted nonetheless
+    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
     assert len(notes) == 2 and "question 2 (id 1): the answer is not in the context; left out of training" in notes[0]
 
 
@@ -147,9 +147,9 @@ def test_shared_data_are_read_once(data: Path) -> None:
 
 
 def test_unknown_tasks_are_all_named_with_the_nearest(xstilts: Callable[..., CliResult]) -> None:
-    said = xstilts("data", "check", "xnil", "xtrem")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.splitlines() == [
+    result = xstilts("data", "check", "xnil", "xtrem")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines() == [
         "error: unknown task 'xnil' (did you mean 'xnli'?)",
         "error: unknown task 'xtrem' (did you mean 'xtreme'?)",
     ]
@@ -163,15 +163,15 @@ def test_names_are_tasks_or_groups_and_none_are_all_that_are_not_made_up() -> No
 
 def test_a_data_folder_that_is_none_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for command in (["data", "check"], ["data", "fetch", "xnli"], ["tasks"]):
-        said = xstilts(*command, "--data", tmp_path / "nowhere")
-        assert (said.code, said.out) == (2, "") and "no such folder" in said.err
+        result = xstilts(*command, "--data", tmp_path / "nowhere")
+        assert (result.code, result.out) == (2, "") and "no such folder" in result.err
 
 
 def test_a_long_check_says_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "SECONDS", -1.0)
-    said: list[str] = []
-    check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, said.append)
-    assert said[0] == "[1/9] pairs train en" and len(said) == 9
+    result: list[str] = []
+    check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, result.append)
+    assert result[0] == "[1/9] pairs train en" and len(result) == 9
 
 
 def test_the_check_does_not_load_torch(data: Path) -> None:
@@ -180,11 +180,11 @@ def test_the_check_does_not_load_torch(data: Path) -> None:
 
 
 def test_the_list_of_tasks_fits_a_hundred_columns(data: Path, xstilts: Callable[..., CliResult]) -> None:
-    said = xstilts("tasks", "--data", data)
-    table = [line for line in said.out.splitlines() if "│" in line]
+    result = xstilts("tasks", "--data", data)
+    table = [line for line in result.out.splitlines() if "│" in line]
     assert len(table) == len(TASKS)  # a line for each
     assert all(len(line) <= 100 and "…" not in line for line in table)
-    assert "xnli: trains on English MNLI" in said.out
+    assert "xnli: trains on English MNLI" in result.out
 
 
 def test_the_json_of_the_tasks_says_where_each_file_is_looked_for(

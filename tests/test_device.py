@@ -62,14 +62,14 @@ print(encoder.compile())
 print(encoder._compiled, [weight.grad for weight in encoder.parameters() if weight.grad is not None])
 """
     without = {**os.environ, "CXX": "/nowhere/g++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(encoder_folder)],
         capture_output=True,
         encoding="utf-8",
         check=True,
         env=without,
     )
-    why, left = said.stdout.splitlines()
+    why, left = result.stdout.splitlines()
     assert "C++ compiler" in why and left == "None []"
 
 

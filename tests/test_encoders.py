@@ -331,8 +331,8 @@ def test_an_encoder_without_a_mask_head_is_refused_where_masked_text_is_scored(
         f"name: m\nencoder: {tmp_path / 'hub'}\nseeds: [1]\nphases: [{{name: one, each: [play-nli]}}]\n"
         "evaluate: [play-nli, play-text]\n"
     )
-    said = xstilts("run", recipe, "--out", tmp_path / "out")
-    assert said.code == 2 and "has no language-model head, which the task 'play-text' needs" in said.err
+    result = xstilts("run", recipe, "--out", tmp_path / "out")
+    assert result.code == 2 and "has no language-model head, which the task 'play-text' needs" in result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -379,10 +379,10 @@ def table() -> str:
         seen = tried(name)
         encoder = seen.encoder
         head = "none" if encoder.vocabulary is None else "tied to the word embeddings" if tied(encoder) else "untied"
-        told = ["token types"] * encoder._types + ["language"] * bool(encoder.languages)
+        messages = ["token types"] * encoder._types + ["language"] * bool(encoder.languages)
         cells = [
             name, f"`{encoder.config.model_type}`", "padding-free" if encoder.packs else "padded", head,
-            ", ".join(told) or "–", "all" if len(seen.formats) == len(TASKS) else "all but mask", family.note or "–",
+            ", ".join(messages) or "–", "all" if len(seen.formats) == len(TASKS) else "all but mask", family.note or "–",
         ]  # fmt: skip
         assert seen.furthest < ALIKE
         rows.append(f"| {' | '.join(cells)} |")

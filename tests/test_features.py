@@ -177,9 +177,9 @@ def test_quotas_by_hand() -> None:
     assert Mask(alpha=0.3, sentences=1).sample_sizes([10, 10]) == [1, 0]
     counts = [6_000_000, 300_000, 7_000]
     masses = [count**0.3 for count in counts]
-    quotas = Mask(alpha=0.3, sentences=2_000_000).sample_sizes(counts)
-    assert sum(quotas) == 2_000_000
-    for quota, mass in zip(quotas, masses, strict=True):
+    sizes = Mask(alpha=0.3, sentences=2_000_000).sample_sizes(counts)
+    assert sum(sizes) == 2_000_000
+    for quota, mass in zip(sizes, masses, strict=True):
         assert abs(quota - 2_000_000 * mass / sum(masses)) < 1
 
 
@@ -255,8 +255,8 @@ def test_data_that_were_read_before_are_not_read_again_until_they_change(
     for done in study.out.glob("steps/*/done.json"):
         done.unlink()
     study.edit("train-en.tsv", "neutral", "nonsense")
-    said = study.run()
-    assert said.code == 2 and "unknown label 'nonsense'" in said.err
+    result = study.run()
+    assert result.code == 2 and "unknown label 'nonsense'" in result.err
     (study.out / "read.json").write_text("{")
     study.edit("train-en.tsv", "nonsense", "neutral")
     read.clear()

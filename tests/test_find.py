@@ -115,9 +115,9 @@ def test_of_many_missing_files_a_task_names_the_first(tmp_path: Path) -> None:
         for code in codes:
             with missing.catch():
                 find(Source.model_validate("{lang}.tsv"), code, [tmp_path], task=task)
-    with pytest.raises(Mistakes) as said:
+    with pytest.raises(Mistakes) as result:
         missing.raise_any()
-    lines = str(said.value).split("\n")
+    lines = str(result.value).split("\n")
     assert [line.split(": looked")[0] for line in lines if "looked" in line] == [
         "xnli: no data for 'ar'", "xnli: no data for 'bg'", "panx: no data for 'af'", "panx: no data for 'ar'",
     ]  # fmt: skip

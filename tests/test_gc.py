@@ -17,8 +17,8 @@ def folders(study: Files, kind: str) -> set[str]:
 
 
 def plan(study: Files, recipe: str) -> set[str]:
-    said = study.call("plan", study.folder / recipe, "--json")
-    return {step["id"] for step in json.loads(said.out)["steps"]}
+    result = study.call("plan", study.folder / recipe, "--json")
+    return {step["id"] for step in json.loads(result.out)["steps"]}
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def two(study: Files) -> Files:
 def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[..., CliResult]) -> None:
     tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
     features = folders(two, "features")
-    said = xstilts("gc", "--out", two.out)
-    assert (said.code, said.out) == (0, "nothing to remove: everything is needed by tiny, more\n")
+    result = xstilts("gc", "--out", two.out)
+    assert (result.code, result.out) == (0, "nothing to remove: everything is needed by tiny, more\n")
     listed = xstilts("gc", "--out", two.out, "--forget", "more")
     assert {line.split()[0] for line in listed.out.splitlines() if "MB  " in line} == more - tiny
     assert "nothing was removed: add --yes to remove it" in listed.out and folders(two, "steps") == tiny | more
@@ -55,8 +55,8 @@ def test_the_steps_of_an_unfinished_recipe_stay(study: Files) -> None:
     for path in study.out.glob("steps/*/scores.jsonl"):
         shutil.rmtree(path.parent)  # as if the run had been killed after the training
     shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), study.out / "steps" / "0123456789ab")
-    said = study.call("gc", "--out", study.out, "--yes")
-    assert said.code == 0 and "1 steps and 0 sets of features" in said.out
+    result = study.call("gc", "--out", study.out, "--yes")
+    assert result.code == 0 and "1 steps and 0 sets of features" in result.out
     assert len(folders(study, "steps")) == 1 and folders(study, "steps") < before
 
 
@@ -67,8 +67,8 @@ def test_only_what_looks_like_ours_goes_and_of_a_link_the_link(study: Files) -> 
     linked.symlink_to(moved)
     for folder in ("steps/my notes", "features/mine", "claims/mine"):
         (study.out / folder).mkdir(parents=True)
-    said = study.call("gc", "--out", study.out, "--yes")
-    assert (said.code, said.out.splitlines()[0].split()[0]) == (0, linked.name), said.err
+    result = study.call("gc", "--out", study.out, "--yes")
+    assert (result.code, result.out.splitlines()[0].split()[0]) == (0, linked.name), result.err
     assert not linked.is_symlink() and (moved / "done.json").is_file()
     assert all((study.out / folder).is_dir() for folder in ("steps/my notes", "features/mine", "claims/mine"))
 
@@ -86,26 +86,26 @@ def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
     old = json.loads(path.read_text(encoding="utf-8"))
     del old["steps"]
     path.write_text(json.dumps(old), encoding="utf-8")
-    said = study.call("gc", "--out", study.out)
-    assert said.out == "nothing to remove: everything is needed by tiny\n", "what has begun tells what it starts from"
+    result = study.call("gc", "--out", study.out)
+    assert result.out == "nothing to remove: everything is needed by tiny\n", "what has begun tells what it starts from"
     shutil.rmtree(next(study.out.glob("steps/*/scores.jsonl")).parent)
-    said = study.call("gc", "--out", study.out)
-    assert said.code == 2 and "did not list the steps it needs (run it again, or --forget tiny)" in said.err
+    result = study.call("gc", "--out", study.out)
+    assert result.code == 2 and "did not list the steps it needs (run it again, or --forget tiny)" in result.err
 
 
 def test_a_run_is_not_disturbed(study: Files) -> None:
     assert study.run().code == 0
     with opened(Store(study.out)):
-        said = study.call("gc", "--out", study.out, "--forget", "tiny", "--yes")
-    assert (said.code, said.err) == (2, f"error: {study.out}: a run is using this folder\n")
+        result = study.call("gc", "--out", study.out, "--forget", "tiny", "--yes")
+    assert (result.code, result.err) == (2, f"error: {study.out}: a run is using this folder\n")
     assert len(folders(study, "steps")) == 3
 
 
 def test_names_that_are_none(study: Files) -> None:
     assert study.run().code == 0
-    said = study.call("gc", "--out", study.out, "--forget", "tyni", "--recipe", "none")
-    assert said.code == 2 and said.err.count("error: ") == 2
-    assert "holds no recipe 'tyni' (known: tiny)" in said.err
+    result = study.call("gc", "--out", study.out, "--forget", "tyni", "--recipe", "none")
+    assert result.code == 2 and result.err.count("error: ") == 2
+    assert "holds no recipe 'tyni' (known: tiny)" in result.err
     both = study.call("gc", "--out", study.out, "--forget", "tiny", "--recipe", "tiny", "--yes")
     assert both.code == 2 and "--forget: 'tiny' cannot be kept and forgotten" in both.err
     shutil.rmtree(study.out / "recipes")
@@ -118,9 +118,9 @@ def test_what_is_no_run_folder_of_this_version_is_not_touched(study: Files, mark
     if mark:
         study.write("store.json", mark)
     before = {path: path.stat().st_mtime_ns for path in study.folder.iterdir()}
-    said = study.call("gc", "--out", study.folder, "--yes")
+    result = study.call("gc", "--out", study.folder, "--yes")
     expected = f"(its format is {json.loads(mark)['version']}, this one reads" if mark else "is not a run folder"
-    assert said.code == 2 and expected in said.err
+    assert result.code == 2 and expected in result.err
     assert {path: path.stat().st_mtime_ns for path in study.folder.iterdir()} == before
 
 

@@ -141,11 +141,11 @@ def test_what_is_missing_is_said_with_both_ways_to_get_it(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("cache")
 def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "mine.yaml").write_text(TASK)
-    said = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
-    assert (said.code, said.out) == (2, "")
-    assert "fetching XQuAD.de/validation-*.parquet and 1 more of google/xtreme" in said.err
-    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 3, said.err
+    result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert "fetching XQuAD.de/validation-*.parquet and 1 more of google/xtreme" in result.err
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3, result.err
     assert errors[0].startswith(f"error: mine train: is not on the Hub in en (put questions.json into {tmp_path}; http")
     assert errors[2].startswith(
         f"error: mine test: could not be fetched in de el (put xquad/xquad.{{lang}}.json into {tmp_path}; http"
@@ -159,9 +159,9 @@ def test_of_several_layouts_the_one_is_fetched_that_is_complete_then(
     joined = "data: {train: {first_of: [[a.tsv, b.tsv], ['hub:me/a/a.tsv', b.tsv], [a.tsv, 'hub:me/b/b.tsv']]}}"
     (tmp_path / "mine.yaml").write_text(f"mine:\n  like: mnli\n  {joined}\n")
     (tmp_path / "a.tsv").write_text("a\tb\tneutral\n")
-    said = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
-    assert "fetching b.tsv of me/b\n" in said.err and "of me/a" not in said.err
-    assert f"error: mine train: could not be fetched in en (put b.tsv into {tmp_path}; " in said.err
+    result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
+    assert "fetching b.tsv of me/b\n" in result.err and "of me/a" not in result.err
+    assert f"error: mine train: could not be fetched in en (put b.tsv into {tmp_path}; " in result.err
 
 
 def test_what_is_there_is_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
@@ -169,8 +169,8 @@ def test_what_is_there_is_not_fetched(cache: Path, tmp_path: Path, xstilts: Call
     (tmp_path / "questions.json").write_text("[]")
     for language in ("de", "el"):
         cached(cache, language)
-    said = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
-    assert (said.code, said.out, said.err) == (0, "", "all data of mine are there\n")
+    result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
+    assert (result.code, result.out, result.err) == (0, "", "all data of mine are there\n")
 
 
 def test_the_cache_is_where_the_environment_says_and_torch_is_not_loaded(tmp_path: Path) -> None:
@@ -181,8 +181,8 @@ def test_the_cache_is_where_the_environment_says_and_torch_is_not_loaded(tmp_pat
     code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     environment.pop("HF_HUB_CACHE", None)
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8", check=True
     )
-    assert '"examples": 2' in said.stdout and "home/hub/datasets--google--xtreme" in said.stdout
-    assert not {"torch", "transformers", "httpx", "httpx2"} & set(said.stderr.split())
+    assert '"examples": 2' in result.stdout and "home/hub/datasets--google--xtreme" in result.stdout
+    assert not {"torch", "transformers", "httpx", "httpx2"} & set(result.stderr.split())

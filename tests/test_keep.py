@@ -59,8 +59,8 @@ def test_an_encoder_that_is_wanted_after_all_is_trained_again_and_nothing_else_i
     assert two.run().code == 0
     assert not any(kept(two).values())
     two.edit("recipe.yaml", "keep: none", "keep: all")
-    said = two.run()
-    assert "[3/3]" in said.err and "score" not in said.err.replace("scored", ""), said.err
+    result = two.run()
+    assert "[3/3]" in result.err and "score" not in result.err.replace("scored", ""), result.err
     now = everything(two.out)
     assert all(kept(two).values()) and now.keys() == whole.keys()
     for name, content in whole.items():
@@ -74,8 +74,8 @@ def test_a_second_recipe_pays_only_for_the_encoder_that_it_starts_from(two: File
     before = everything(two.out)
     two.edit("recipe.yaml", "name: tiny", "name: more")
     two.edit("recipe.yaml", "each: [mine]}", "each: [mine], settings: {steps: 4}}")
-    said = two.run()
-    assert "first: mine" in said.err and not any(kept(two).values())
+    result = two.run()
+    assert "first: mine" in result.err and not any(kept(two).values())
     same = {name: content for name, content in everything(two.out).items() if name in before}
     assert {name for name in before if before[name] != same[name]} <= {
         name for name in before if name.endswith(("done.json", "log.jsonl"))
@@ -95,8 +95,8 @@ def test_an_encoder_that_was_not_kept_is_told(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0
     step = next(path.parent for path in two.out.glob("steps/*/dropped"))
-    said = two.call("show", "mine", "en", 0, "--use", two.folder / "tasks.yaml", "--encoder", step)
-    assert said.code == 2 and f"{step}: the encoder of this step was not kept (run the recipe again" in said.err
+    result = two.call("show", "mine", "en", 0, "--use", two.folder / "tasks.yaml", "--encoder", step)
+    assert result.code == 2 and f"{step}: the encoder of this step was not kept (run the recipe again" in result.err
 
 
 def test_an_encoder_that_a_kill_has_left_half_removed_goes(two: Files) -> None:
@@ -105,8 +105,8 @@ def test_an_encoder_that_a_kill_has_left_half_removed_goes(two: Files) -> None:
     step = next(path.parent for path in two.out.glob("steps/*/dropped"))
     (step / "encoder").mkdir()
     (step / "encoder" / "model.safetensors").touch()
-    said = two.run()
-    assert said.code == 0 and "[1/" not in said.err and not (step / "encoder").exists()
+    result = two.run()
+    assert result.code == 0 and "[1/" not in result.err and not (step / "encoder").exists()
 
 
 def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> None:
@@ -116,8 +116,8 @@ def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> 
     first = next(path.name for path in two.out.glob("steps/*") if store.title(path.name) == FIRST)
     store.begin(first, {"title": "first: mine", "seed": 1})  # and then killed
     assert store.state(first) is StepState.REBUILDING
-    said = two.run()
-    assert said.code == 0 and "[1/" not in said.err, "nothing needs it, so nothing is done"
+    result = two.run()
+    assert result.code == 0 and "[1/" not in result.err, "nothing needs it, so nothing is done"
     two.edit("recipe.yaml", "keep: none", "keep: intermediate")
-    said = two.run()
-    assert "[1/1] first: mine" in said.err and store.state(first) is StepState.DONE
+    result = two.run()
+    assert "[1/1] first: mine" in result.err and store.state(first) is StepState.DONE

@@ -7,30 +7,30 @@ from xstilts.execution.time_estimate import Hours, Pace, spread
 
 
 def test_a_plan_says_its_hours_and_leaves_nothing_behind(study: Files) -> None:
-    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)["hours"]
-    pace = {row["what"].split(",")[0]: row for row in said["measured"]}
+    result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)["hours"]
+    pace = {row["what"].split(",")[0]: row for row in result["measured"]}
     assert set(pace) == {"update of mine", "scoring of pairs", "scoring of mine"}
     assert all(row["seconds"] > 0 and row["examples"] > 0 for row in pace.values())
     steps = next(step for step in json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["steps"]
                  if "training" in step)["training"]["steps"]  # fmt: skip
-    assert said["training"] * 3600 >= steps * pace["update of mine"]["seconds"]
+    assert result["training"] * 3600 >= steps * pace["update of mine"]["seconds"]
     scored = sum(row["seconds"] * row["examples"] for what, row in pace.items() if what.startswith("scoring"))
-    assert abs(said["scoring"] * 3600 - scored) < 1e-9
+    assert abs(result["scoring"] * 3600 - scored) < 1e-9
     assert not study.out.exists()
 
 
 def test_equal_work_is_measured_once(study: Files) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
-    said = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)
-    assert (said["trainings"], len(said["hours"]["measured"])) == (2, 3)
+    result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)
+    assert (result["trainings"], len(result["hours"]["measured"])) == (2, 3)
 
 
 def test_what_is_missing_is_told(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: ./nowhere #")
-    said = study.call("plan", study.folder / "recipe.yaml", "--probe")
-    assert said.code == 2 and "nowhere" in said.err and "Traceback" not in said.err
-    said = study.call("plan", "paper-table2", "--scale", "mini", "--probe")
-    assert said.code == 2 and "give the data folder with --data" in said.err
+    result = study.call("plan", study.folder / "recipe.yaml", "--probe")
+    assert result.code == 2 and "nowhere" in result.err and "Traceback" not in result.err
+    result = study.call("plan", "paper-table2", "--scale", "mini", "--probe")
+    assert result.code == 2 and "give the data folder with --data" in result.err
 
 
 def test_examples_are_taken_from_all_over_a_file() -> None:

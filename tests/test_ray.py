@@ -131,25 +131,25 @@ def test_what_a_cluster_does_not_have_is_refused(study: Files) -> None:
     ],
 )
 def test_an_address_where_no_cluster_is(study: Files, address: str, message: str) -> None:
-    said = study.run("--runner", "ray", "--address", address)
-    assert said.code == 2 and said.err.startswith(f"error: --address {address}: {message}"), said.err
-    assert said.err.count("\n") == 1 and not study.out.exists()
+    result = study.run("--runner", "ray", "--address", address)
+    assert result.code == 2 and result.err.startswith(f"error: --address {address}: {message}"), result.err
+    assert result.err.count("\n") == 1 and not study.out.exists()
 
 
 def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
     arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(study.out), "--runner", "ray"]
     code = f"import sys; sys.modules['ray'] = None; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
-    assert (said.returncode, said.stderr) == (
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert (result.returncode, result.stderr) == (
         2, "error: --runner ray: Ray is not installed (pip install 'xstilts[ray]')\n"
     )  # fmt: skip
 
 
 def test_gpus_are_for_ray(study: Files) -> None:
-    said: CliResult = study.run("--gpus", "1")
-    assert (said.code, said.err) == (2, "error: --gpus: goes with --runner ray only\n")
-    said = study.run("--address", "somewhere:6379")
-    assert (said.code, said.err) == (2, "error: --address: goes with --runner ray only\n")
+    result: CliResult = study.run("--gpus", "1")
+    assert (result.code, result.err) == (2, "error: --gpus: goes with --runner ray only\n")
+    result = study.run("--address", "somewhere:6379")
+    assert (result.code, result.err) == (2, "error: --address: goes with --runner ray only\n")
 
 
 def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,8 @@ nli: {like: xnli, languages: [en, de, sw], data: {train: nli_small/mnli.dev.csv}
 def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "tasks.yaml").write_text(TASKS, encoding="utf-8")
     (tmp_path / "real.yaml").write_text(RECIPE, encoding="utf-8")
-    said = xstilts("run", tmp_path / "real.yaml", "--out", tmp_path / "out", "--data", shared / "data")
-    assert said.code == 0, said.err
+    result = xstilts("run", tmp_path / "real.yaml", "--out", tmp_path / "out", "--data", shared / "data")
+    assert result.code == 0, result.err
     rows = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
     scores = {(row.task, row.language, row.split, row.metric): row.value for row in rows}
     assert all(0 <= row.value <= 100 and 0 < row.n <= 50 for row in rows)
@@ -39,12 +39,12 @@ def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Calla
     assert scores["udpos", "de", "dev", "token_accuracy"] > 30
     assert scores["tatoeba", "de", "test", "accuracy"] > 1  # of a thousand candidates
     assert {(row.task, row.language) for row in rows} >= {("nli", "de"), ("nli", "sw"), ("tatoeba", "sw")}
-    assert "udpos" in said.out and "sw Swahili" in said.out
+    assert "udpos" in result.out and "sw Swahili" in result.out
 
 
 @pytest.mark.parametrize("task", ["xnli", "udpos", "panx", "tatoeba"])
 def test_a_real_row_can_be_followed(shared: Path, xstilts: Callable[..., CliResult], task: str) -> None:
     model = shared / "models/mini-xlmr"
-    said = xstilts("show", task, "de", 7, "--data", shared / "data", "--encoder", model)
-    assert said.code == 0, said.err
-    assert str(shared / "data") in said.out and "reference" in said.out and "▁" in said.out
+    result = xstilts("show", task, "de", 7, "--data", shared / "data", "--encoder", model)
+    assert result.code == 0, result.err
+    assert str(shared / "data") in result.out and "reference" in result.out and "▁" in result.out

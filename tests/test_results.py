@@ -68,13 +68,13 @@ def test_a_study_comes_back():
     assert Study.from_json(study.to_json()) == study
     with pytest.raises(UserError, match=r"study\.json: this is no study: name"):
         Study.from_json("{}", where="study.json")
-    for wrong, said in (
+    for wrong, result in (
         (replace(study, cells=(Cell("qqp", 1, "xnli", "eval-1"),)), "there is no branch 'qqp'"),
         (replace(study, cells=(Cell("none", 3, "xnli", "eval-1"),)), "there is no seed 3"),
         (replace(study, baseline="nothing"), "there is no branch 'nothing'"),
         (replace(study, tasks=(replace(task, metric="f1"),)), "xnli has no f1"),
     ):
-        with pytest.raises(UserError, match=rf"study\.json: this is no study: {said}"):
+        with pytest.raises(UserError, match=rf"study\.json: this is no study: {result}"):
             Study.from_json(wrong.to_json(), where="study.json")
 
 

@@ -133,8 +133,8 @@ def test_who_asks_to_end_waits_for_a_checkpoint(
         assert process.exitcode == code
         reached.append(reached_in(out))
     assert sorted(set(reached)) == reached and len(reached) == 3, "each try got further"
-    said = xstilts(*mixed("ended"))
-    assert said.code == 0 and f"goes on at update {reached[-1]}" in said.err
+    result = xstilts(*mixed("ended"))
+    assert result.code == 0 and f"goes on at update {reached[-1]}" in result.err
     assert weights(out) == weights(tmp_path / "whole") and log(out) == log(tmp_path / "whole")
 
 
@@ -190,10 +190,10 @@ try:
 except OSError as error:
     print(type(error).__name__, keeper.load()["update"])
 """
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, encoding="utf-8", check=True
     )
-    assert said.stdout == "OSError 1\n" and [path.name for path in tmp_path.glob("*.pt*")] == ["checkpoint.pt"]
+    assert result.stdout == "OSError 1\n" and [path.name for path in tmp_path.glob("*.pt*")] == ["checkpoint.pt"]
 
 
 def test_processes_that_were_never_started_are_told_of(
@@ -201,8 +201,8 @@ def test_processes_that_were_never_started_are_told_of(
 ) -> None:
     for size in ("2", "abc"):
         monkeypatch.setenv("WORLD_SIZE", size)
-        said = xstilts(*mixed("out"))
-        assert said.code == 2 and "WORLD_SIZE" in said.err and "torchrun" in said.err
+        result = xstilts(*mixed("out"))
+        assert result.code == 2 and "WORLD_SIZE" in result.err and "torchrun" in result.err
 
 
 # --- batches in parts -----------------------------------------------------------------------------------------------

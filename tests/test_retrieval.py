@@ -125,9 +125,9 @@ def test_many_equal_vectors_are_told_apart_by_number(monkeypatch: pytest.MonkeyP
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "TILE", (32, 32))
-    told: list[int] = []
-    neighbours(some(90, 4, 0), np.arange(70), np.arange(70, 90), 1, told.append)
-    assert told == [32, 64, 70]
+    messages: list[int] = []
+    neighbours(some(90, 4, 0), np.arange(70), np.arange(70, 90), 1, messages.append)
+    assert messages == [32, 64, 70]
 
 
 def test_pairs_share_no_row_and_each_matching_has_its_rule() -> None:

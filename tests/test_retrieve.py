@@ -155,8 +155,8 @@ def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentenc
     own = f"mined: {{{shape}: mined}}\nranked: {{{shape}: ranked, metrics: [mrr@20, map@20]}}\n"
     study.write("tasks.yaml", tasks + own)
     study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine, mined, ranked]")
-    said = study.run()
-    assert said.code == 0, said.err
+    result = study.run()
+    assert result.code == 0, result.err
     texts = [path.read_text(encoding="utf-8") for path in study.out.glob("steps/*/predictions.jsonl")]
     rows = [json.loads(line) for text in texts for line in text.splitlines()]
     found = {(row["task"], row["split"], row["id"]): row for row in rows if row["task"] != "mine"}

@@ -53,12 +53,12 @@ def steps(out: Path, title: str) -> list[Path]:
 def test_the_playground_from_a_new_encoder_to_the_table(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "tasks.yaml").write_text(PLAY_TASKS, encoding="utf-8")
     (tmp_path / "play.yaml").write_text(PLAY, encoding="utf-8")
-    said = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
-    assert said.code == 0, said.err
-    assert "same+0.5xtext" in said.out and "play-parallel" in said.out
+    result = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "same+0.5xtext" in result.out and "play-parallel" in result.out
     files = done(tmp_path / "out")
     again = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
-    assert (again.code, again.out, again.err) == (0, said.out, "19 of 19 steps are done already\n")
+    assert (again.code, again.out, again.err) == (0, result.out, "19 of 19 steps are done already\n")
     assert done(tmp_path / "out") == files
     rows = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
     assert {row.task for row in rows} >= {"play-nli", "play-pos", "play-ner", "play-parallel", "text"}
@@ -134,9 +134,9 @@ def test_scoring_that_has_no_room_fails_alone(study: Files, monkeypatch: pytest.
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr("xstilts.execution.steps.evaluate", disk_full)
-    said = study.run()
-    assert said.code == 2 and "Traceback" not in said.err
-    assert "the accelerator's memory is full" in said.err and "fewer --tokens" in said.err
+    result = study.run()
+    assert result.code == 2 and "Traceback" not in result.err
+    assert "the accelerator's memory is full" in result.err and "fewer --tokens" in result.err
     assert len([*study.out.glob("steps/*/done.json")]) == 1, "the training is there"
 
 
@@ -144,10 +144,10 @@ def test_changed_data_are_refused(study: Files) -> None:
     assert study.run().code == 0
     before = done(study.out)
     study.edit("train-en.tsv", "neutral", "entailment")
-    said = study.run()
+    result = study.run()
     (step,) = steps(study.out, "target: mine")
-    assert said.code == 2 and said.err.count("\n") == 1
-    assert f"{study.folder}/train-en.tsv: has changed since step {step.name} was made from it" in said.err
+    assert result.code == 2 and result.err.count("\n") == 1
+    assert f"{study.folder}/train-en.tsv: has changed since step {step.name} was made from it" in result.err
     assert done(study.out) == before
 
 
@@ -160,9 +160,11 @@ def test_other_data_under_the_same_name_are_refused(study: Files) -> None:
     first = study.run("--data", study.folder / "one")
     assert study.run("--data", study.folder / "two").out == first.out  # another place, but the same content
     study.edit("two/dev-de.tsv", "neutral", "entailment")
-    said = study.run("--data", study.folder / "two")
+    result = study.run("--data", study.folder / "two")
     (step,) = steps(study.out, "score mine")
-    assert said.code == 2 and f"{study.folder}/two/dev-de.tsv: is not what step {step.name} was made from" in said.err
+    assert (
+        result.code == 2 and f"{study.folder}/two/dev-de.tsv: is not what step {step.name} was made from" in result.err
+    )
 
 
 def test_a_clock_that_jumps_changes_nothing(study: Files) -> None:
@@ -179,8 +181,8 @@ def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:
     before = done(study.out)
     study.edit("recipe.yaml", "name: tiny", "name: longer")
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
-    said = study.run()
-    assert said.code == 0 and said.err.startswith("3 of 5 steps are done already\n[1/2] target: mine, seed 2\n")
+    result = study.run()
+    assert result.code == 0 and result.err.startswith("3 of 5 steps are done already\n[1/2] target: mine, seed 2\n")
     assert before.items() <= done(study.out).items()
     assert "tiny: mean" in study.call("report", study.out, "--recipe", "tiny").out
     assert "longer: mean" in study.call("report", study.out).out
@@ -189,24 +191,24 @@ def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:
 @pytest.mark.parametrize("format", ["table", "markdown", "csv", "latex", "json"])
 def test_a_report_in_every_format(study: Files, format: str) -> None:
     assert study.run().code == 0
-    said = study.call("report", study.out, "--format", format)
-    assert (said.code, said.err) == (0, "") and "mine" in said.out
+    result = study.call("report", study.out, "--format", format)
+    assert (result.code, result.err) == (0, "") and "mine" in result.out
     if format == "json":
-        assert {line["task"] for line in json.loads(said.out)["lines"]} >= {"mine", "pairs"}
+        assert {line["task"] for line in json.loads(result.out)["lines"]} >= {"mine", "pairs"}
 
 
 def test_reporting_loads_no_tensors(study: Files) -> None:
     assert study.run().code == 0
     code = f"import sys; sys.argv[1:] = ['report', {str(study.out)!r}]; from xstilts.cli import main\n"
     code += "try: main()\nexcept SystemExit as end: assert not end.code; print(*sys.modules, file=sys.stderr)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
-    assert not {"torch", "transformers", "tokenizers"} & set(said.stderr.split())
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert not {"torch", "transformers", "tokenizers"} & set(result.stderr.split())
 
 
 def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
-    said = study.call("plan", study.folder / "recipe.yaml", "--json")
-    plan = json.loads(said.out)
-    assert (said.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
+    result = study.call("plan", study.folder / "recipe.yaml", "--json")
+    plan = json.loads(result.out)
+    assert (result.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
     table = study.call("plan", study.folder / "recipe.yaml").out
     assert all(step["id"] in table for step in plan["steps"]) and "1 trainings (0 equal ones folded)" in table
     assert study.call("check", study.folder / "recipe.yaml").out.endswith("no mistakes; 1 trainings, 3 evaluations\n")
@@ -217,13 +219,13 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
 def test_one_row_followed_from_the_file_to_the_prediction(study: Files) -> None:
     assert study.run().code == 0
     (step,) = steps(study.out, "target: mine")
-    said = study.call("show", "mine", "de", 3, "--use", study.folder / "tasks.yaml", "--encoder", step)
-    assert said.code == 0
+    result = study.call("show", "mine", "de", 3, "--use", study.folder / "tasks.yaml", "--encoder", step)
+    assert result.code == 0
     for piece in (f"{study.folder}/dev-de.tsv:4", "premise: Watoto", "=entailment", "<s>", "reference   entailment"):
-        assert piece in said.out
+        assert piece in result.out
     predictions = steps(study.out, "score mine")[0] / "predictions.jsonl"
     (row,) = [r for r in read_rows(predictions, Prediction) if (r.language, r.split, r.index) == ("de", "dev", 3)]
-    assert said.out.endswith(f"prediction  {row.prediction}\n")
+    assert result.out.endswith(f"prediction  {row.prediction}\n")
 
 
 def test_what_cannot_be_shown(study: Files) -> None:
@@ -234,8 +236,8 @@ def test_what_cannot_be_shown(study: Files) -> None:
         (("mine", "de", 99), "there is no example 99; the last is 11"),
         (("pairs", "de", 0, "--split", "dev"), "has no dev split (it has test)"),
     ):
-        said = study.call("show", *arguments, *use)
-        assert said.code == 2 and message in said.err
+        result = study.call("show", *arguments, *use)
+        assert result.code == 2 and message in result.err
 
 
 def test_the_catalogue_says_what_is_found(study: Files) -> None:

@@ -80,22 +80,24 @@ def gone(pid: int) -> bool:
         return True
 
 
-def ends(*said: str) -> list[str]:
+def ends(*result: str) -> list[str]:
     """The steps that were done, as the lines that end them tell."""
-    return [match[1] for text in said for match in re.finditer(r"^\[\d+/\d+\] ([^\n]*?): (?!mine)", text, re.MULTILINE)]
+    return [
+        match[1] for text in result for match in re.finditer(r"^\[\d+/\d+\] ([^\n]*?): (?!mine)", text, re.MULTILINE)
+    ]
 
 
 # --- several workers --------------------------------------------------------------------------------------------------
 
 
 def test_two_workers_do_what_one_does(several: Files, whole: dict[str, bytes]) -> None:
-    said = several.run("--workers", 2)
-    assert said.code == 0 and results(several.out) == whole
-    names = ends(said.err)
+    result = several.run("--workers", 2)
+    assert result.code == 0 and results(several.out) == whole
+    names = ends(result.err)
     assert len(names) == len(set(names)) == len([*several.out.glob("steps/*/done.json")])
     assert not [*several.out.rglob("*.tmp")] and not [*several.out.glob("claims/*")]
     again = several.run("--workers", 2)
-    assert (again.code, again.out) == (0, said.out) and "[1/" not in again.err
+    assert (again.code, again.out) == (0, result.out) and "[1/" not in again.err
 
 
 def test_kills_of_a_worker_and_of_the_main_process(several: Files) -> None:
@@ -114,8 +116,8 @@ def test_kills_of_a_worker_and_of_the_main_process(several: Files) -> None:
     assert process.wait() == -signal.SIGKILL
     until(lambda: all(map(gone, left)))
     done = {path: path.stat().st_mtime_ns for path in several.out.glob("steps/*/done.json")}
-    said = several.run("--workers", "2")
-    assert said.code == 0 and results(several.out) == results(several.folder / "whole")
+    result = several.run("--workers", "2")
+    assert result.code == 0 and results(several.out) == results(several.folder / "whole")
     assert done.items() <= {path: path.stat().st_mtime_ns for path in several.out.glob("steps/*/done.json")}.items()
 
 
@@ -134,8 +136,8 @@ def test_an_interrupt_ends_the_workers_too(several: Files) -> None:
 
 def test_torchrun_and_workers_do_not_go_together(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    said = study.run("--workers", 2)
-    assert said.code == 2 and said.err.startswith("error: --workers: several workers do several steps at once")
+    result = study.run("--workers", 2)
+    assert result.code == 2 and result.err.startswith("error: --workers: several workers do several steps at once")
 
 
 def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,24 +182,24 @@ class ScriptedRunner:
 def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = ScriptedRunner(lambda id: StepResult(id, "died", detail="was killed by signal 9"))
     monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
-    said = study.run("--workers", 2)
-    assert said.code == 2
-    assert said.err.count("its worker was killed by signal 9; the step is tried again") == 1
-    assert "error: 1 steps failed; 1 steps that depend on them were skipped\n" in said.err
-    assert "error: target: mine, seed 1: its worker was killed by signal 9, and so did the one before" in said.err
+    result = study.run("--workers", 2)
+    assert result.code == 2
+    assert result.err.count("its worker was killed by signal 9; the step is tried again") == 1
+    assert "error: 1 steps failed; 1 steps that depend on them were skipped\n" in result.err
+    assert "error: target: mine, seed 1: its worker was killed by signal 9, and so did the one before" in result.err
 
 
 def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = ScriptedRunner(lambda id: StepResult(id, "refused", UserError("the disk is full", where="out")))
     monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
-    said = study.run("--workers", 2)
-    assert said.code == 2 and said.err.endswith("error: out: the disk is full\n")
+    result = study.run("--workers", 2)
+    assert result.code == 2 and result.err.endswith("error: out: the disk is full\n")
 
 
 def test_workers_that_cannot_start(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.execution.local.PROGRAM", str(study.write("broken.py", "raise SystemExit(7)\n")))
-    said = study.run("--workers", 2)
-    assert said.code == 2 and "no worker process can be started: the last one ended with exit code 7" in said.err
+    result = study.run("--workers", 2)
+    assert result.code == 2 and "no worker process can be started: the last one ended with exit code 7" in result.err
 
 
 def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
@@ -217,10 +219,10 @@ def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
 
 def test_two_runs_at_once_share_the_work(several: Files, whole: dict[str, bytes]) -> None:
     both = [begun(several, several.out) for _ in range(2)]
-    said = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    result = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], result
     assert results(several.out) == whole
-    names = ends(*said)
+    names = ends(*result)
     assert len(names) == len(set(names)) == len([*several.out.glob("steps/*/done.json")])
 
 
@@ -334,8 +336,8 @@ def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
 
 @pytest.mark.slow
 def test_five_kills_at_random_moments() -> None:
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, KILLS, "--times", "5", "--longest", "4"], capture_output=True, encoding="utf-8", check=False
     )
-    assert said.returncode == 0, said.stderr
-    assert "no step done twice" in said.stdout
+    assert result.returncode == 0, result.stderr
+    assert "no step done twice" in result.stdout

@@ -668,9 +668,9 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_path: Path) -> None:
     store, made = studied(tmp_path / "out", "", [("0", "yes", "no")])
-    with pytest.raises(UserError, match=r"out: 'mini' was run by an earlier xstilts.*\(run it again\)") as told:
+    with pytest.raises(UserError, match=r"out: 'mini' was run by an earlier xstilts.*\(run it again\)") as messages:
         export_study(store, made, tmp_path / "to")
-    assert str(told.value).count("\n") == 0 and not (tmp_path / "to").exists()
+    assert str(messages.value).count("\n") == 0 and not (tmp_path / "to").exists()
 
 
 @pytest.mark.parametrize(("file", "content", "what"), [

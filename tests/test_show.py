@@ -48,9 +48,9 @@ def trained(study: Files, encoder_folder: Path) -> Files:
 
 
 def shown(study: Files, task: str, index: int, *more: object) -> list[str]:
-    said = study.call("show", task, "en", index, "--use", study.folder / "tasks.yaml", *more)
-    assert said.code == 0, said.err
-    return said.out.splitlines()
+    result = study.call("show", task, "en", index, "--use", study.folder / "tasks.yaml", *more)
+    assert result.code == 0, result.err
+    return result.out.splitlines()
 
 
 def step(study: Files, task: str) -> Path:
@@ -112,5 +112,5 @@ def test_an_open_format_takes_its_tags_from_the_training_data(study: Files, enco
     lines = shown(study, "tags", 0, "--encoder", encoder_folder)
     assert any("=A" in line and "=B" in line for line in lines if line.startswith("pieces"))
     study.write("tasks.yaml", "tags: {format: tag, data: {test: tags.tsv}}\n")
-    said = study.call("show", "tags", "en", 0, "--use", study.folder / "tasks.yaml")
-    assert said.code == 2 and "takes its labels from training data, and has none" in said.err
+    result = study.call("show", "tags", "en", 0, "--use", study.folder / "tasks.yaml")
+    assert result.code == 2 and "takes its labels from training data, and has none" in result.err

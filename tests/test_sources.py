@@ -36,8 +36,8 @@ def task(form: Format, source: Any, **more: Any) -> Task:
 def examples(folder: Path, form: Format, source: Any, *, train: bool = False) -> tuple[list[Any], list[str]]:
     """The examples of a source, and what is said of them."""
     mine = task(form, source)
-    said: list[str] = []
-    return locate(mine, mine.data["test"], ("de",), folder, train=train).read(said.append), said
+    result: list[str] = []
+    return locate(mine, mine.data["test"], ("de",), folder, train=train).read(result.append), result
 
 
 def bucc(folder: Path, de: str = "d1\teins\nd2\tzwei\n", en: str = "e1\tone\ne2\ttwo\n", gold: str = "") -> Path:
@@ -257,17 +257,17 @@ def test_broken_bytes_are_an_error_or_replaced_and_told_once_a_file(tmp_path: Pa
     with pytest.raises(DataError, match=r"a\.tsv:2: is not UTF-8 at byte 7"):
         examples(tmp_path, form, "a.tsv")
     files = [{"path": name, "broken": "replace"} for name in ("a.tsv", "b.tsv")]
-    read, said = examples(tmp_path, form, files)
+    read, result = examples(tmp_path, form, files)
     assert [e.texts[0] for e in read] == ["ok", "br\ufffdken", "\ufffd\ufffd", "br\ufffdken"]
     what = "is not UTF-8, and is read with U+FFFD for what is broken"
-    assert said == [f"{tmp_path}/a.tsv:2: {what}, and 1 more like it", f"{tmp_path}/b.tsv:1: {what}"]
+    assert result == [f"{tmp_path}/a.tsv:2: {what}, and 1 more like it", f"{tmp_path}/b.tsv:1: {what}"]
 
 
 def test_part_of_a_file_tells_of_broken_lines_once(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes(b"br\xffken\tx\nfine\ty\n")
     form = Classify(labels=("x", "y"), texts=("text",))
-    _, said = examples(tmp_path, form, {"path": "a.tsv", "broken": "replace", "part": "1/2"})
-    assert len(said) == 1 and "more like it" not in said[0]
+    _, result = examples(tmp_path, form, {"path": "a.tsv", "broken": "replace", "part": "1/2"})
+    assert len(result) == 1 and "more like it" not in result[0]
 
 
 def squad(folder: Path, *ids: str) -> str:

@@ -137,15 +137,15 @@ def test_who_is_alone_sweeps(tmp_path: Path) -> None:
 
 
 def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
-    said: list[str] = []
-    opening = threading.Thread(target=lambda: opened(Store(tmp_path), said.append).__enter__())
+    result: list[str] = []
+    opening = threading.Thread(target=lambda: opened(Store(tmp_path), result.append).__enter__())
     with alone(Store(tmp_path)):
         opening.start()
         end = time.monotonic() + 300
-        while not said and time.monotonic() < end:
+        while not result and time.monotonic() < end:
             time.sleep(0.01)
         opening.join(0.1)  # in which it could go on, if it did not wait
-        assert opening.is_alive() and said == [f"{tmp_path} is being tidied; waits until that is done"]
+        assert opening.is_alive() and result == [f"{tmp_path} is being tidied; waits until that is done"]
     opening.join(10)
     assert not opening.is_alive()
 
@@ -212,10 +212,13 @@ def test_predictions_that_are_not_those_of_the_scores_are_told(study: Files) -> 
              "13 rows of mine de test, 12": [*rows, rows[last]]}  # fmt: skip
     for what, changed in wrong.items():
         path.write_text("".join(changed), encoding="utf-8")
-        said = study.call("report", study.out, "--format", "submission")
+        result = study.call("report", study.out, "--format", "submission")
         hint = f"(delete the folder {path.parent} and run again)"
-        assert (said.code, said.err) == (2, f"error: {path}: has {what} of them different, for 12 examples {hint}\n")
+        assert (result.code, result.err) == (
+            2,
+            f"error: {path}: has {what} of them different, for 12 examples {hint}\n",
+        )
     scores = path.with_name("scores.jsonl")
     scores.write_text(scores.read_text(encoding="utf-8") * 2, encoding="utf-8")
-    said = study.call("report", study.out)
-    assert said.code == 2 and f"{scores}: has two rows of one score (delete the folder" in said.err
+    result = study.call("report", study.out)
+    assert result.code == 2 and f"{scores}: has two rows of one score (delete the folder" in result.err

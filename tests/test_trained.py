@@ -46,8 +46,8 @@ def trained(study: Files, encoder_folder: Path) -> Files:
     paragraph = {"context": SENTENCES[0], "qas": [{"id": "q", "question": "Who?", "answers": answers}]}
     for name in ("asked", "asked-train"):
         study.write(f"{name}.json", json.dumps({"data": [{"paragraphs": [paragraph]}]}))
-    said = study.run()
-    assert said.code == 0, said.err
+    result = study.run()
+    assert result.code == 0, result.err
     return study
 
 
