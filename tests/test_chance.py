@@ -28,23 +28,23 @@ def test_of_labels_chance_is_the_best_one_given_everywhere() -> None:
     rows = [{"text": "x", "label": label} for label in "00010"]
     # always 0: accuracy 80, F1 0; always 1: accuracy 20, precision 1/5, recall 1, F1 1/3
     expected = {"accuracy": 80, "positive_f1": 33.33, "accuracy_f1": 40}
-    assert messages(QUORA, rows, *expected) == expected
+    assert chance_of(QUORA, rows, *expected) == expected
     rows = [{"text": "x", "label": label} for label in "0011"]
-    assert messages(QUORA, rows, "accuracy_f1") == {"accuracy_f1": 58.33}  # of 50 and 66.67
+    assert chance_of(QUORA, rows, "accuracy_f1") == {"accuracy_f1": 58.33}  # of 50 and 66.67
 
 
 def test_of_endings_it_is_the_number_that_is_right_most_often() -> None:
     rows = [{"context": "c", "endings": ["a", "b", "c"], "label": label} for label in (2, 0, 2, 1)]
-    assert messages(Choose(), rows) == {"accuracy": 50}
+    assert chance_of(Choose(), rows) == {"accuracy": 50}
 
 
 def test_of_tags_it_is_the_most_frequent_one_or_the_one_that_makes_every_word_an_entity() -> None:
     rows = [{"words": ["a", "b", "c"], "tags": ["O", "O", "B-LOC"]}, {"words": ["a"], "tags": ["B-PER"]}]
     rows += [{"words": ["a"], "tags": ["B-LOC"]}]
     # O everywhere finds nothing; B-LOC everywhere finds 5 entities, 2 of the 3 there are; as words, 2 of 5 are O
-    assert messages(Tag(), rows, "chunk_f1", "token_accuracy") == {"chunk_f1": 50, "token_accuracy": 40}
+    assert chance_of(Tag(), rows, "chunk_f1", "token_accuracy") == {"chunk_f1": 50, "token_accuracy": 40}
     rows = [{"words": ["a", "b"], "tags": ["NOUN", "VERB"]}, {"words": ["a"], "tags": ["NOUN"]}]
-    assert messages(Tag(), rows) == {"chunk_f1": 40}  # one sentence of the two is one noun, and there are three chunks
+    assert chance_of(Tag(), rows) == {"chunk_f1": 40}  # one sentence of the two is one noun, and there are three chunks
 
 
 def test_of_answers_it_is_none_or_the_whole_text() -> None:
@@ -57,9 +57,9 @@ def test_of_answers_it_is_none_or_the_whole_text() -> None:
 
     rows = [row("old mill"), row("river")]
     # four words count (old mill by river): 2 * 2 / (2 + 4) and 2 * 1 / (1 + 4)
-    assert messages(Span(), rows, "f1", "em") == {"f1": 53.33, "em": 0}
+    assert chance_of(Span(), rows, "f1", "em") == {"f1": 53.33, "em": 0}
     maybe = Span(no_answer=True)
-    assert messages(maybe, [*rows, row(""), row(""), row("")], "squad2_f1", "squad2_em") == {
+    assert chance_of(maybe, [*rows, row(""), row(""), row("")], "squad2_f1", "squad2_em") == {
         "squad2_f1": 60,
         "squad2_em": 60,
     }
@@ -67,14 +67,14 @@ def test_of_answers_it_is_none_or_the_whole_text() -> None:
 
 def test_of_translations_it_is_one_in_all_and_of_lists_and_likelihoods_there_is_none() -> None:
     lines = [{"source": f"s{i}", "target": f"t{i}", "number": i} for i in range(8)]
-    assert messages(Retrieve(), lines) == {"accuracy": 12.5}
+    assert chance_of(Retrieve(), lines) == {"accuracy": 12.5}
     mined = [{"query": "q", "id": "1", "relevant": ["2"]}, {"candidate": "c", "id": "2"}]
-    assert messages(Retrieve(find="mined"), mined) == messages(Retrieve(find="ranked"), mined) == {}
-    assert messages(Mask(), [{"text": "one line"}]) == {}
+    assert chance_of(Retrieve(find="mined"), mined) == chance_of(Retrieve(find="ranked"), mined) == {}
+    assert chance_of(Mask(), [{"text": "one line"}]) == {}
 
 
 def test_without_labels_there_is_no_chance() -> None:
-    assert messages(QUORA, [{"text": "x"}, {"text": "y"}]) == {}
+    assert chance_of(QUORA, [{"text": "x"}, {"text": "y"}]) == {}
 
 
 @pytest.mark.parametrize(

@@ -382,7 +382,8 @@ def table() -> str:
         messages = ["token types"] * encoder._types + ["language"] * bool(encoder.languages)
         cells = [
             name, f"`{encoder.config.model_type}`", "padding-free" if encoder.packs else "padded", head,
-            ", ".join(messages) or "–", "all" if len(seen.formats) == len(TASKS) else "all but mask", family.note or "–",
+            ", ".join(messages) or "–",
+            "all" if len(seen.formats) == len(TASKS) else "all but mask", family.note or "–",
         ]  # fmt: skip
         assert seen.furthest < ALIKE
         rows.append(f"| {' | '.join(cells)} |")
