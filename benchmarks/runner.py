@@ -27,7 +27,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import figures
-from xstilts.store.run_folder import Store, opened
+from xstilts.store.run_folder import Store, lock_shared
 from xstilts.study.load import read
 from xstilts.study.plan import Plan, plan
 
@@ -97,7 +97,7 @@ def counted() -> float:
 
 def filled(out: Path, number: int) -> Path:
     """A run folder with so many finished steps of other recipes."""
-    with opened(Store(out)) as store:
+    with lock_shared(Store(out)) as store:
         for i in range(number):
             store.step(f"other-{i}").mkdir()
             row = {"title": f"other {i}", "seed": 1, "parent": f"other-{i // 9}" if i else None}

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import CliResult, Files
 from xstilts.store import prune
-from xstilts.store.run_folder import Store, alone, opened
+from xstilts.store.run_folder import Store, lock_exclusive, lock_shared
 
 
 def folders(study: Files, kind: str) -> set[str]:
@@ -95,7 +95,7 @@ def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
 
 def test_a_run_is_not_disturbed(study: Files) -> None:
     assert study.run().code == 0
-    with opened(Store(study.out)):
+    with lock_shared(Store(study.out)):
         result = study.call("gc", "--out", study.out, "--forget", "tiny", "--yes")
     assert (result.code, result.err) == (2, f"error: {study.out}: a run is using this folder\n")
     assert len(folders(study, "steps")) == 3
@@ -130,7 +130,7 @@ def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: p
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
-    with alone(Store(two.out)) as store:
+    with lock_exclusive(Store(two.out)) as store:
         found = prune.find(store, forget=["more"])
         monkeypatch.setattr(prune.shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):

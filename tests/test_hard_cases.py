@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from conftest import SENTENCES, Files
 from xstilts.errors import UserError
 from xstilts.model.encoder import load
-from xstilts.store.run_folder import VERSION, Store, opened, usable
+from xstilts.store.run_folder import VERSION, Store, lock_shared, open_or_new
 from xstilts.utils.os_errors import as_user_error
 
 
@@ -63,11 +63,11 @@ def test_what_another_run_has_done_meanwhile_is_kept(study: Files, monkeypatch: 
         monkeypatch.undo()
         assert study.run().code == 0
         before.extend(path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json"))
-        with opened(store, say):
+        with lock_shared(store, say):
             yield store
 
     before: list[int] = []
-    monkeypatch.setattr(run, "opened", late)
+    monkeypatch.setattr(run, "lock_shared", late)
     assert study.run().code == 0
     assert len(before) == 3 and before == [path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json")]
 
@@ -98,7 +98,7 @@ def test_a_folder_whose_making_was_killed_is_usable(study: Files) -> None:
     study.write("other", "")
     (study.folder / "steps").mkdir()
     with pytest.raises(UserError, match="is not a run folder"):
-        usable(study.folder)
+        open_or_new(study.folder)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"inputs": 3}', ""])

@@ -3,7 +3,7 @@
 import json
 
 from conftest import Files
-from xstilts.execution.time_estimate import Hours, Pace, spread
+from xstilts.execution.time_estimate import Measurement, TimeEstimate, evenly_spaced
 
 
 def test_a_plan_says_its_hours_and_leaves_nothing_behind(study: Files) -> None:
@@ -34,12 +34,16 @@ def test_what_is_missing_is_told(study: Files) -> None:
 
 
 def test_examples_are_taken_from_all_over_a_file() -> None:
-    assert spread(range(10), 10, 3) == [0, 3, 6] and spread(range(2), 2, 5) == [0, 1] and spread([], 0, 5) == []
+    assert (
+        evenly_spaced(range(10), 10, 3) == [0, 3, 6]
+        and evenly_spaced(range(2), 2, 5) == [0, 1]
+        and evenly_spaced([], 0, 5) == []
+    )
 
 
-def test_the_lines_are_for_people() -> None:
-    lines = list(Hours(1.5, 0.25, [Pace("update of mnli, batch 16, fp32", 0.0123, 4000)]).lines())
+def test_the_lines_of_an_estimate() -> None:
+    lines = list(TimeEstimate(1.5, 0.25, [Measurement("update of mnli, batch 16, fp32", 0.0123, 4000)]).lines())
     assert lines[0] == "update of mnli, batch 16, fp32: 12.3 ms; 4,000 examples"
     assert lines[1].startswith(
-        "time: about 1.8 hours on this machine with one worker, less where trainings stop early: trainings 1.5 hours, "
+        "time: about 1.8 hours on this machine with one worker, less if trainings stop early: trainings 1.5 hours, "
     )

@@ -18,7 +18,7 @@ from xstilts.execution.local import ProcessRunner, worker_environment
 from xstilts.execution.runner import Resources, RunSpec, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
 from xstilts.store.retention import Retention
-from xstilts.store.run_folder import Store, opened
+from xstilts.store.run_folder import Store, lock_shared
 from xstilts.store.step_record import StepState
 from xstilts.study.load import read
 from xstilts.study.plan import plan
@@ -232,7 +232,7 @@ def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: File
     study.edit("recipe.yaml", "steps: 2", "steps: 3")
     other = plan(*read(str(study.folder / "recipe.yaml")))
     (training,) = (step.id for step in first.steps.values() if step.kind == "train")
-    with opened(Store(study.out)) as store:
+    with lock_shared(Store(study.out)) as store:
         (store.begin(training, {}) / "encoder").mkdir()
         store.finish(training, {})
         with Retention(store).registered(first.study()):
@@ -251,7 +251,7 @@ def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
     (path,) = study.out.glob("steps/*/log.jsonl")
     (path.parent / "done.json").unlink()
     code = "import sys, time; from xstilts.store.run_folder import *; store = Store(Path(sys.argv[1]))\n"
-    code += "with opened(store), store.claim(sys.argv[2]): print('mine', flush=True); time.sleep(600)"
+    code += "with lock_shared(store), store.claim(sys.argv[2]): print('mine', flush=True); time.sleep(600)"
     command = [sys.executable, "-c", code, str(study.out), path.parent.name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as other:
         assert other.stdout and other.stdout.readline() == "mine\n"

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
-from xstilts.store.run_folder import Store, alone, opened, usable
+from xstilts.store.run_folder import Store, lock_exclusive, lock_shared, open_or_new
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.training.settings import CHECKPOINT
 
@@ -88,7 +88,7 @@ def test_a_step_is_known_once_it_has_begun(tmp_path: Path) -> None:
     begin(store, "a")
     other = Store(tmp_path)
     step(other, "b", "a")
-    assert store.begun() == {"a": (), "b": ("a",)}, "another run has begun it"
+    assert store.step_parents() == {"a": (), "b": ("a",)}, "another run has begun it"
 
 
 def test_only_one_has_a_claim(tmp_path: Path) -> None:
@@ -122,24 +122,24 @@ def test_many_claim_in_turn(tmp_path: Path) -> None:
 
 def test_who_is_alone_sweeps(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with opened(store):
+    with lock_shared(store):
         step(store, "a")
         left = [tmp_path / "features" / "x.part", store.step("a") / CHECKPOINT, tmp_path / "claims" / "a"]
         left[0].mkdir(parents=True)
         left[2].parent.mkdir()
         left[2].touch()
-        with opened(Store(tmp_path)):
+        with lock_shared(Store(tmp_path)):
             assert all(path.exists() for path in left), "these may be the other run's"
-        with pytest.raises(UserError, match="a run is using this folder"), alone(Store(tmp_path)):
+        with pytest.raises(UserError, match="a run is using this folder"), lock_exclusive(Store(tmp_path)):
             pass
-    with opened(store):
+    with lock_shared(store):
         assert not any(path.exists() for path in left)
 
 
 def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
     result: list[str] = []
-    opening = threading.Thread(target=lambda: opened(Store(tmp_path), result.append).__enter__())
-    with alone(Store(tmp_path)):
+    opening = threading.Thread(target=lambda: lock_shared(Store(tmp_path), result.append).__enter__())
+    with lock_exclusive(Store(tmp_path)):
         opening.start()
         end = time.monotonic() + 300
         while not result and time.monotonic() < end:
@@ -156,7 +156,7 @@ def test_a_folder_that_may_only_be_read(made: bool) -> None:
         folder = Path(name) / "out"
         folder.mkdir()
         if made:
-            with opened(Store(folder)):
+            with lock_shared(Store(folder)):
                 pass
         for path in (Path(name), folder):
             path.chmod(0o555)
@@ -166,7 +166,7 @@ def test_a_folder_that_may_only_be_read(made: bool) -> None:
             if root:  # who may write anywhere
                 os.seteuid(65534)
             with pytest.raises(UserError, match=r"cannot be written: Permission denied \(choose another --out\)"):
-                opened(usable(folder)).__enter__()
+                lock_shared(open_or_new(folder)).__enter__()
         finally:
             if root:
                 os.seteuid(0)

@@ -51,13 +51,13 @@ def plan(
     """
     from rich.table import Table
 
-    from xstilts.store.run_folder import MARK, existing
+    from xstilts.store.run_folder import MARK, open_existing
     from xstilts.study import disk_usage
     from xstilts.study.load import read
     from xstilts.study.plan import plan as lay_out
 
     made = lay_out(*read(recipe, scale))
-    store = existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
+    store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
     done = [id for id in made.steps if store.state(id).has_results] if store else []
     absent, disks = made.absent(data), disk_usage.estimate(made, data)
     hours = _hours(made, data) if probe else None
@@ -91,10 +91,10 @@ def plan(
 
 
 def _hours(made: Any, data: Path | None) -> Any:
-    from xstilts.execution.time_estimate import probe  # torch from here on
+    from xstilts.execution.time_estimate import estimate_time  # torch from here on
     from xstilts.utils.progress import Progress
 
-    return probe(made, data, Progress())
+    return estimate_time(made, data, Progress())
 
 
 @app.command()
@@ -132,7 +132,7 @@ def run(
     """Run a recipe, or the rest of it, and show the table."""
     from xstilts.study.load import read
     from xstilts.study.plan import plan as lay_out
-    from xstilts.utils.progress import Progress, second
+    from xstilts.utils.progress import Progress, is_secondary_process
 
     made = lay_out(*read(recipe, scale))
     from xstilts.execution.run import Resources  # torch from here on
@@ -145,7 +145,7 @@ def run(
         raise UserError("goes with --runner ray only", where="--address" if gpus is None else "--gpus")
     else:
         outcome = do(made, out, data, Progress(), resources, workers or 1)
-    if second():
+    if is_secondary_process():
         return
     many = len(made.study().tasks) > MAX_TABLES
     _report(out, made.recipe.name, "brief" if many else "default")
@@ -178,10 +178,10 @@ def gc(
 ) -> None:
     """List what no recipe of a run folder needs, and remove it with --yes."""
     from xstilts.store import prune
-    from xstilts.store.run_folder import alone, existing
+    from xstilts.store.run_folder import lock_exclusive, open_existing
     from xstilts.study.disk_usage import format_bytes
 
-    with alone(existing(out)) as store:
+    with lock_exclusive(open_existing(out)) as store:
         found = prune.find(store, only=recipe or (), forget=forget or ())
         for step in found.steps:
             say(f"{step.name}  {format_bytes(step.bytes):>8}  {step.title}".rstrip())
@@ -245,11 +245,11 @@ def _report(
     folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
 ) -> None:
     from xstilts.report import StudyResults, layouts, render
-    from xstilts.store.run_folder import existing
+    from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
 
     layouts.check(layout, beside=beside)
-    store = existing(folder)
+    store = open_existing(folder)
     study = store.study(name)
     scores = store.scores(study)
     if not scores and format == "table":
@@ -263,9 +263,9 @@ def _report(
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str) -> None:
     from xstilts.leaderboard.export import export_study
     from xstilts.report import select
-    from xstilts.store.run_folder import existing
+    from xstilts.store.run_folder import open_existing
 
-    store = existing(folder)
+    store = open_existing(folder)
     study = store.study(name)
     chosen = select(study, store.scores(study)).of(rule)
     written = export_study(store, study, to or folder / "submission" / study.name, chosen)

@@ -21,7 +21,7 @@ from xstilts.data.find import filled, find
 from xstilts.errors import Collector, MissingData, UserError
 from xstilts.tasks.source import Source
 from xstilts.utils.files import digest, first_error, read_json, write_atomic
-from xstilts.utils.locks import hold
+from xstilts.utils.locks import require_lock
 from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress
 
@@ -185,7 +185,7 @@ def _language(code: str, request: CorpusRequest, progress: Progress) -> Built:
         nonlocal seen
         seen = count
         left = (time.monotonic() - started) / done * (total - done) if done else None
-        progress.at(done >> 20, total >> 20, f"MiB, {count:,} sentences", left)
+        progress.update(done >> 20, total >> 20, f"MiB, {count:,} sentences", left)
 
     from xstilts.corpus.processes import cut  # here, because it needs the extra
 
@@ -240,7 +240,7 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
     part = _part(target)
     with part.open("ab") as stream:
         busy = "another run is writing this file"
-        hold(stream, busy, str(target))
+        require_lock(stream, busy, str(target))
         try:
             ours = os.path.samestat(os.fstat(stream.fileno()), part.stat())
         except FileNotFoundError:

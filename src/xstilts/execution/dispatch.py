@@ -14,7 +14,7 @@ from xstilts.store.retention import Retention
 from xstilts.store.step_record import StepState
 from xstilts.study.step import Step
 
-POLL = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two looks at whether another run has finished its steps."""
 MAX_DEATHS = 2
 """A step fails when this many workers have died of it."""
@@ -44,7 +44,7 @@ class Dispatcher:
         """The slot of each step that the runner is doing."""
         self.claimed_elsewhere: dict[str, None] = {}
         """Steps that another run is doing."""
-        self.said_shared = False
+        self.announced_shared = False
         self.numbers: dict[str, int] = {}
         self.deaths: Counter[str] = Counter()
 
@@ -54,7 +54,7 @@ class Dispatcher:
             self._start_steps()
             if not (self.running or self.claimed_elsewhere or self.scheduler.has_ready):
                 return self.outcome
-            result = self.runner.wait(POLL if self.claimed_elsewhere else None)
+            result = self.runner.wait(POLL_SECONDS if self.claimed_elsewhere else None)
             if result is not None:
                 slot = self.running.pop(result.step)
                 self.scheduler.note_result(slot, result)
@@ -79,9 +79,9 @@ class Dispatcher:
                 self.scheduler.mark_done(id)
                 self.retention.remove_unneeded([*self.encoder_inputs(step), id])
             case "busy":
-                if not self.said_shared:
+                if not self.announced_shared:
                     self.say("another run works in this folder: this run waits for its steps")
-                self.said_shared, self.claimed_elsewhere[id] = True, None
+                self.announced_shared, self.claimed_elsewhere[id] = True, None
             case "died":
                 self._worker_died(step, result.detail)
             case "lost":

@@ -50,7 +50,7 @@ class StepInputs:
         name = name.replace("{data}", str(self.data)) if self.data else name
         return expand_user(name)
 
-    def placed(self, step: Step) -> str:
+    def require_encoder(self, step: Step) -> str:
         """The same, to be loaded now.
 
         Raises:
@@ -97,7 +97,7 @@ class StepInputs:
             if step.scoring is not None:
                 for language in step.scoring.languages:
                     with found.catch():
-                        for located in self.scored(step, language).values():
+                        for located in self.eval_splits(step, language).values():
                             yield from _once(located, False, seen)
 
     def stop_set(self, task: Task) -> LocatedSplit | None:
@@ -111,7 +111,7 @@ class StepInputs:
         except UserError:
             return None
 
-    def scored(self, step: Step, language: str) -> dict[Split, LocatedSplit]:
+    def eval_splits(self, step: Step, language: str) -> dict[Split, LocatedSplit]:
         """The splits of an evaluated task in a language that are there.
 
         Raises:

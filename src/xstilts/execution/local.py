@@ -23,7 +23,7 @@ from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.worker import Worker
 from xstilts.utils.progress import Progress
 
-PATIENCE = 60.0
+STOP_SECONDS = 60.0
 """Seconds that workers have to end once they are asked to; trainings write a checkpoint first."""
 PROGRAM = worker_process.__file__
 """The file that a worker process runs."""
@@ -83,7 +83,7 @@ class ProcessRunner:
     """
 
     def __init__(self, spec: RunSpec, workers: int, progress: Progress) -> None:
-        self._spec, self._lanes = pickle.dumps(spec), progress.lanes(workers)
+        self._spec, self._table = pickle.dumps(spec), progress.worker_table(workers)
         self._environments = [dict(worker_environment(slot, workers)) for slot in range(workers)]
         self._failed_starts = 0
         self._workers: list[_Slot] = []
@@ -149,7 +149,7 @@ class ProcessRunner:
         if kind == "ready":
             worker.ready, self._failed_starts = True, 0
         else:
-            getattr(self._lanes[slot], kind)(*values)
+            getattr(self._table[slot], kind)(*values)
         return None
 
     def _replace(self, slot: int, worker: _Slot) -> StepResult | None:
@@ -160,7 +160,7 @@ class ProcessRunner:
         self._failed_starts += not worker.ready
         if self._failed_starts == ATTEMPTS:
             raise UserError(f"no worker process can be started: the last one {how}", where="--workers")
-        self._lanes[slot].row = ("", "", "")
+        self._table[slot].clear()
         self._workers[slot] = self._start_process(slot)
         return StepResult(worker.step, "died", detail=how) if worker.step else None
 
@@ -169,7 +169,7 @@ class ProcessRunner:
         try:
             for worker in self._workers:
                 worker.process.terminate()
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + STOP_SECONDS
             for worker in self._workers:
                 with suppress(subprocess.TimeoutExpired):
                     worker.process.wait(max(0.0, deadline - time.monotonic()))
@@ -178,7 +178,7 @@ class ProcessRunner:
                 worker.process.kill()
                 worker.process.wait()
                 worker.pipe.close()
-            self._lanes.close()
+            self._table.close()
 
 
 @contextmanager

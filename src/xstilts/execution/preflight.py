@@ -49,7 +49,7 @@ def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, l
         if step.id not in ids and executor.store.state(step.id).has_results:
             current = _current_files(executor.inputs, step)
             with errors.catch():
-                executor.store.unchanged(step.id, current)
+                executor.store.check_inputs_unchanged(step.id, current)
     roots = [step for step in pending if step.new is not None or plan.starts_from_pretrained(step)]
     for root in {step.encoder: step for step in reversed(roots)}.values():  # the first step of each encoder
         with errors.catch():
@@ -70,7 +70,7 @@ def _current_files(inputs: StepInputs, step: Step) -> dict[str, str]:
 def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collector) -> dict[str, list[str]]:
     """Read the data that were not read before as they are now; see `check_inputs` for what is returned."""
     shown: set[str] = set()
-    notes = executor.store.read()
+    notes = executor.store.checked_data()
     new: dict[str, list[str]] = {}
     for located, needs_labels in executor.inputs.splits(pending, errors):
         with errors.catch():
@@ -87,7 +87,7 @@ def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collect
 
 
 def _check_encoder(executor: StepExecutor, root: Step) -> None:
-    plan, name = executor.plan, executor.inputs.placed(root)
+    plan, name = executor.plan, executor.inputs.require_encoder(root)
     if root.new is not None:
         if root.new.given is not None:
             given(name)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import UserError
-from xstilts.execution.local import ATTEMPTS, PATIENCE
+from xstilts.execution.local import ATTEMPTS, STOP_SECONDS
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.worker import RemoteProgress, open_worker
 from xstilts.utils.progress import Progress
@@ -198,7 +198,7 @@ class RayRunner:
         os.close(descriptor)
         environment = {} if capacity.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         self._remote_run = _RemoteRun(spec, __version__, Path.cwd(), Path(marker), environment)
-        self._lanes, self._say = progress.lanes(workers), progress.say
+        self._table, self._say = progress.worker_table(workers), progress.say
         actors = ray.remote(_RayWorker)
         self._actors = actors.options(num_cpus=capacity.cpus, num_gpus=capacity.gpus, scheduling_strategy="SPREAD")
         self._failed_starts, self._idle_since = 0, time.monotonic()
@@ -268,7 +268,7 @@ class RayRunner:
                 case "broken":
                     raise RuntimeError(f"a worker on another node:\n{values[0]}")
                 case _:
-                    getattr(self._lanes[slot], kind)(*values)
+                    getattr(self._table[slot], kind)(*values)
         worker.answer = worker.actor.poll.remote() if worker.step else None
         return result
 
@@ -281,7 +281,7 @@ class RayRunner:
         self._failed_starts += not worker.ready and not lost
         if self._failed_starts == ATTEMPTS:
             raise UserError(f"no worker can be started on the cluster: {_last_line(error)}", where="Ray") from error
-        self._lanes[slot].row = ("", "", "")
+        self._table[slot].clear()
         self._slots[slot] = self._start_worker()
         if worker.step is None:
             return None
@@ -297,9 +297,9 @@ class RayRunner:
             ending = [worker.answer or worker.actor.poll.remote() for worker in self._slots]
             for worker in self._slots:
                 ray.kill(worker.actor)
-            ray.wait(ending, num_returns=len(ending), timeout=PATIENCE)
+            ray.wait(ending, num_returns=len(ending), timeout=STOP_SECONDS)
         finally:
-            self._lanes.close()
+            self._table.close()
             self._remote_run.marker.unlink(missing_ok=True)
             ray.shutdown()
 

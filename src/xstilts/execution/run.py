@@ -18,10 +18,10 @@ from xstilts.execution.runner import Runner, RunSpec
 from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.execution.worker import Worker
 from xstilts.store.retention import Retention
-from xstilts.store.run_folder import Store, opened, usable
+from xstilts.store.run_folder import Store, lock_shared, open_or_new
 from xstilts.study.plan import Plan
 from xstilts.utils.os_errors import as_user_error
-from xstilts.utils.progress import Progress, several
+from xstilts.utils.progress import Progress, is_distributed
 
 __all__ = ["Outcome", "Resources", "run"]
 
@@ -56,12 +56,12 @@ def run(
     Raises:
         UserError: anything wrong with the data, the encoder or the run folder; a full disk.
     """
-    if (workers, make_runner) != (1, None) and several():
+    if (workers, make_runner) != (1, None) and is_distributed():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
     with distributed.process_group(), as_user_error(out, SafetensorError):
         is_main = distributed.rank() == 0
-        store = usable(out) if is_main else Store(out)
+        store = open_or_new(out) if is_main else Store(out)
         executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
         outcome = _run_main(executor, workers, make_runner) if is_main else _join_trainings(executor)
     if executor.inputs.missing:
@@ -78,8 +78,8 @@ def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFa
         passed = True
     finally:
         distributed.broadcast(passed)
-    with opened(store, progress.say):
-        store.note_read(checked)
+    with lock_shared(store, progress.say):
+        store.note_checked(checked)
         retention = Retention(store)
         with retention.registered(plan.study()) as replaced:
             if replaced:

@@ -76,7 +76,7 @@ class StepExecutor:
         folder = self.store.step(step.id)
         if distributed.rank() == 0:
             self.store.begin(step.id, step.row())
-            self._standing(step)
+            self._check_parents_done(step)
         if step.kind == "train":
             distributed.broadcast(None)
         started, self._used = time.perf_counter(), set()
@@ -87,11 +87,11 @@ class StepExecutor:
             what = "the accelerator's memory is full"
             raise StepFailed(what, hint="fewer --tokens, precision bf16, or fewer workers on it") from error
         if distributed.rank() == 0:
-            self._standing(step)
+            self._check_parents_done(step)
             facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
             self.store.finish(step.id, facts)
 
-    def _standing(self, step: Step) -> None:
+    def _check_parents_done(self, step: Step) -> None:
         """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
         for id in self.plan.encoder_inputs(step):
             if self.store.state(id) is not StepState.DONE:
@@ -105,14 +105,14 @@ class StepExecutor:
             text = self.inputs.train_set(self.plan.tasks[step.new.text])
             made, inputs = create(step.new, text.stream()), text.files
         else:
-            made = create(step.new, tokenizer=given(self.inputs.placed(step)))
+            made = create(step.new, tokenizer=given(self.inputs.require_encoder(step)))
         made.save(folder / "encoder")
         self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
         return {"inputs": inputs}
 
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.training is not None and step.seed is not None
-        training, encoder = step.training, self._take(step).encoder
+        training, encoder = step.training, self._take_model(step).encoder
         if self.resources.compile and (why := encoder.compile()):
             self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
@@ -184,7 +184,7 @@ class StepExecutor:
         dev = f", dev {line.dev:.1f}" if line.dev is not None else ""
         pace = line.examples_per_second
         speed = f", {pace:,.{0 if pace >= 10 else 1}f} examples/s" if pace else ""
-        self.progress.at(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev}", left)
+        self.progress.update(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev}", left)
 
     def _merge(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.merging is not None
@@ -198,7 +198,7 @@ class StepExecutor:
         if merging.how == "vectors":
             base = self.plan.steps[step.parents[0]].parent
             if base is None:
-                self.own(step).save(own / "encoder")  # as the others were saved
+                self.load_pretrained(step).save(own / "encoder")  # as the others were saved
             sources.insert(0, self.store.step(base) if base else own)
         trained = [i for i, name in enumerate(merging.heads) if self.inputs.task(name).format.head.trained]
         merge(sources, folder, heads=trained, scale=merging.scale)
@@ -220,9 +220,9 @@ class StepExecutor:
         predictions: list[Prediction] = []
         scores: list[Score] = []
         for k, language in enumerate(scoring.languages):
-            self.progress.at(k, len(scoring.languages), language)
+            self.progress.update(k, len(scoring.languages), language)
             threshold = None
-            for split, rows in self.inputs.scored(step, language).items():
+            for split, rows in self.inputs.eval_splits(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(model.encoder, task.format, rows, scoring.max_length)
                 result = evaluate(
@@ -274,26 +274,30 @@ class StepExecutor:
         """The model that a step starts from, in evaluation mode; the last one used stays in memory."""
         if self._model is None or self._model_step != step.parent:
             self._model = None  # before the next one is loaded
-            model = TrainedModel(self.own(step)) if step.parent is None else self._load(self.plan.steps[step.parent])
+            model = (
+                TrainedModel(self.load_pretrained(step))
+                if step.parent is None
+                else self._load(self.plan.steps[step.parent])
+            )
             self._model, self._model_step = model, step.parent
         encoders.for_inference(self._model.encoder)
         return self._model
 
-    def own(self, step: Step) -> Encoder:
+    def load_pretrained(self, step: Step) -> Encoder:
         """The recipe's own encoder."""
         remote_code = self.plan.recipe.trust_remote_code == step.encoder
-        return encoders.load(self.inputs.placed(step), remote_code=remote_code)
+        return encoders.load(self.inputs.require_encoder(step), remote_code=remote_code)
 
     def preload(self, step: Step) -> Encoder:
         """Load the recipe's own encoder for a step that starts from it; it stays in memory for the first such step."""
-        self._model, self._model_step = TrainedModel(self.own(step)), None
+        self._model, self._model_step = TrainedModel(self.load_pretrained(step)), None
         return self._model.encoder
 
     def forget(self) -> None:
         """Release the model in memory."""
         self._model = None
 
-    def _take(self, step: Step) -> TrainedModel:
+    def _take_model(self, step: Step) -> TrainedModel:
         """The model that a step starts from, for a training that changes its weights."""
         model, self._model = self._model_for(step), None
         return model

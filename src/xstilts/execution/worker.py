@@ -20,7 +20,7 @@ from xstilts.errors import StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.steps import StepExecutor
-from xstilts.store.run_folder import Store, opened
+from xstilts.store.run_folder import Store, lock_shared
 from xstilts.store.step_record import StepState
 from xstilts.training.settings import CHECKPOINT
 from xstilts.utils.os_errors import as_user_error
@@ -67,7 +67,7 @@ class Worker:
 @contextmanager
 def open_worker(spec: RunSpec, progress: Progress) -> Iterator[Worker]:
     """A worker in a process of its own; it locks the run folder itself because it may outlive the main process."""
-    with opened(Store(spec.out)) as store:
+    with lock_shared(Store(spec.out)) as store:
         yield Worker(StepExecutor(spec.plan, store, StepInputs(spec.plan, spec.data), progress, spec.resources))
 
 
@@ -78,19 +78,19 @@ class RemoteProgress(Progress):
         self.live, self._send = False, send
 
     def step(self, number: int, total: int, title: str) -> None:
-        """A step begins."""
+        """Begin step `number` of `total`."""
         self._send(("step", number, total, title))
 
-    def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
-        """The step has come so far."""
-        self._send(("at", done, total, what, seconds_left))
+    def update(self, done: int, total: int, details: str, seconds_left: float | None = None) -> None:
+        """Show how far the step is."""
+        self._send(("update", done, total, details, seconds_left))
 
     def end(self, text: str) -> None:
-        """The step ends."""
+        """End the step with one line that stays."""
         self._send(("end", text))
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._send(("say", text))
 
 

@@ -194,7 +194,7 @@ def stored(
     if (there := _there(folder)) is not None:
         return there
     store.mkdir(parents=True, exist_ok=True)
-    with locks.claimed(folder.with_suffix(".lock"), wait=True):
+    with locks.exclusive(folder.with_suffix(".lock"), wait=True):
         if (there := _there(folder)) is not None:
             return there
         shutil.rmtree(folder, ignore_errors=True)  # a part of it may be gone

@@ -9,7 +9,7 @@ from pathlib import Path
 from xstilts import metrics
 from xstilts.errors import UserError, nearest
 from xstilts.report.aggregate import MEAN, build
-from xstilts.store.run_folder import Store, existing
+from xstilts.store.run_folder import Store, open_existing
 from xstilts.store.step_record import read_step
 from xstilts.study.index import Study
 
@@ -78,7 +78,7 @@ def open_study(folder: Path, recipe: str | None) -> StudyGains:
     Raises:
         UserError: no run folder, no such recipe, or a study without a branch to compare with.
     """
-    store = existing(folder)
+    store = open_existing(folder)
     study = store.study(recipe)
     if study.baseline is None:
         what = f"the recipe '{study.name}' has no one branch, without an intermediate task, to measure gains against"

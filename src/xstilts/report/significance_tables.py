@@ -13,14 +13,14 @@ from xstilts.report.results import StudyResults
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance, compare
 from xstilts.report.study_tables import baseline, in_no_mean, legend_lines, short_names
 from xstilts.study.index import StudyTask
-from xstilts.utils.progress import each
+from xstilts.utils.progress import progress_bar
 
 
 def significance(results: StudyResults) -> Document:
     """Each branch compared with the baseline; reads predictions, which takes a minute for a large study."""
 
     def watched(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
-        return each(tasks, "comparing, task by task")
+        return progress_bar(tasks, "comparing, task by task")
 
     return document(compare(results.study, results.scores, results.predictions, watched=watched))
 

@@ -111,18 +111,18 @@ def _check_names(store: Store, recipes: Iterable[str], only: Sequence[str], forg
 def _needed(store: Store, recipes: Iterable[str]) -> set[str]:
     """All steps of the recipes' plans."""
     needed: set[str] = set()
-    begun = store.begun()
+    parents = store.step_parents()
     for name in recipes:
         study = store.study(name)
         needed |= {*study.steps}
         queue = [cell.step for cell in study.cells]
-        if not study.steps and not begun.keys() >= {*queue}:
+        if not study.steps and not parents.keys() >= {*queue}:
             what = f"the recipe '{name}' was begun with an earlier version, which did not list the steps it needs"
             raise UserError(what, where=str(store.folder), hint=f"run it again, or --forget {name}")
         while queue:
             id = queue.pop()
-            queue += [parent for parent in begun.get(id, ()) if parent not in needed]
-            needed |= {id, *begun.get(id, ())}
+            queue += [parent for parent in parents.get(id, ()) if parent not in needed]
+            needed |= {id, *parents.get(id, ())}
     return needed
 
 

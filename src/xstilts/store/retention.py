@@ -28,14 +28,14 @@ class Retention:
     @contextmanager
     def registered(self, study: Study) -> Iterator[bool]:
         """Save what a recipe needs, see `Store.save_study`; within this block also if a recipe takes the name over."""
-        with locks.claimed(self.store.folder / LOCK, wait=True):
+        with locks.exclusive(self.store.folder / LOCK, wait=True):
             replaced = self.store.save_study(study)
             running = self.store.folder / "recipes" / f"{study.name}.{uuid4().hex[:8]}{RUNNING}"
             write_atomic(running, study.to_json())
         try:
             yield replaced
         finally:
-            with suppress(OSError), locks.claimed(self.store.folder / LOCK, wait=True):
+            with suppress(OSError), locks.exclusive(self.store.folder / LOCK, wait=True):
                 running.unlink()
 
     def remove_unneeded(self, ids: Iterable[str]) -> None:
@@ -43,7 +43,7 @@ class Retention:
         there = [id for id in ids if self._finished(id) and (self.store.step(id) / "encoder").is_dir()]
         if not there:
             return
-        with locks.claimed(self.store.folder / LOCK, wait=True):
+        with locks.exclusive(self.store.folder / LOCK, wait=True):
             studies = self.studies()
             for id in there:
                 if not any(self.needs(study, id) for study in studies):

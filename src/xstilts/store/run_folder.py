@@ -24,7 +24,7 @@ from xstilts.utils.files import read_json, write_atomic
 VERSION = 2
 """Of the run folder: its files, its step ids, and the defaults that these leave out."""
 MARK = "store.json"
-READ = "read.json"
+CHECKED = "read.json"
 """Which data were read without a mistake; may be deleted at any time."""
 RUNNING = ".running"
 """Ends the name of a file that says what a run needs, while it goes on."""
@@ -63,7 +63,7 @@ class Store:
 
     def claim(self, id: str, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Within this block no other process works on the step; false where one does."""
-        return locks.claimed(self.folder / "claims" / id, wait=wait)
+        return locks.exclusive(self.folder / "claims" / id, wait=wait)
 
     def begin(self, id: str, row: Mapping[str, Any]) -> Path:
         """A folder for a step that this process has claimed, with nothing of an unfinished try but its checkpoint.
@@ -73,7 +73,7 @@ class Store:
         folder = self.step(id)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / DROPPED).is_file():
-            self._undo_after(id)
+            self._undo_dependents(id)
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -82,23 +82,23 @@ class Store:
         write_atomic(folder / "step.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
         return folder
 
-    def _undo_after(self, id: str) -> None:
+    def _undo_dependents(self, id: str) -> None:
         """Steps of any recipe that started from this one, or from such a step, are no longer finished.
 
         One that another process is doing is waited for; meanwhile others may have begun.
         """
         seen: set[str] = set()
-        while lost := [step for step in self._after(id) if step not in seen]:
+        while lost := [step for step in self._dependents(id) if step not in seen]:
             for step in reversed(lost):  # what is finished stands on finished steps at every moment
                 with self.claim(step, wait=True):
                     (self.step(step) / "done.json").unlink(missing_ok=True)
                     (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
             seen |= {*lost}
 
-    def _after(self, id: str) -> list[str]:
+    def _dependents(self, id: str) -> list[str]:
         """The steps that have begun from this one, or from such a step; the nearest first."""
         after: dict[str, list[str]] = defaultdict(list)
-        for step, before in self.begun().items():
+        for step, before in self.step_parents().items():
             for parent in before:
                 after[parent].append(step)
         found = {id: None}
@@ -109,14 +109,14 @@ class Store:
             ahead += children
         return [*found][1:]
 
-    def begun(self) -> Mapping[str, tuple[str, ...]]:
+    def step_parents(self) -> Mapping[str, tuple[str, ...]]:
         """What each step that has begun starts from, which its id tells apart, so it is read but once."""
         for id in os.listdir(self.folder / "steps"):  # noqa: PTH208  (ten times as fast as paths)
             if id not in self._parents and (record := self._record(id)) is not None:
                 self._parents[id] = record.parent_ids
         return self._parents
 
-    def sweep(self) -> None:
+    def clean_up(self) -> None:
         """Remove what killed runs have left, and checkpoints of steps that are finished; no other run may be there."""
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
             if self.state(path.parent.name).has_results:
@@ -129,18 +129,20 @@ class Store:
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
-    def read(self) -> dict[str, list[str]]:
+    def checked_data(self) -> dict[str, list[str]]:
         """The notes on data that were read without an error, by the content of the data."""
         try:
-            noted = read_json(self.folder / READ)
+            noted = read_json(self.folder / CHECKED)
         except (OSError, ValueError):  # they are read again
             return {}
         return noted if isinstance(noted, dict) else {}
 
-    def note_read(self, notes: Mapping[str, list[str]]) -> None:
+    def note_checked(self, notes: Mapping[str, list[str]]) -> None:
         """Note that data were read without a mistake, so that they need not be read again just to be checked."""
         if notes:
-            write_atomic(self.folder / READ, json.dumps({**self.read(), **notes}, indent=1, ensure_ascii=False) + "\n")
+            write_atomic(
+                self.folder / CHECKED, json.dumps({**self.checked_data(), **notes}, indent=1, ensure_ascii=False) + "\n"
+            )
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
         """Mark a step as finished, all its files being on the disk; who may read the folder may read these."""
@@ -160,13 +162,13 @@ class Store:
             facts: dict[str, Any] = read_json(path)
             facts.get("inputs", {}).items()
         except (ValueError, AttributeError) as error:
-            raise UserError("cannot be read", where=str(path), hint=self._again(id)) from error
+            raise UserError("cannot be read", where=str(path), hint=self._rerun_hint(id)) from error
         return facts
 
-    def _again(self, id: str) -> str:
+    def _rerun_hint(self, id: str) -> str:
         return f"delete the folder {self.step(id)} and run again"
 
-    def unchanged(self, id: str, now: Mapping[str, str]) -> None:
+    def check_inputs_unchanged(self, id: str, now: Mapping[str, str]) -> None:
         """See that a finished step was made from the data that are there now; where they lie does not matter.
 
         Args:
@@ -228,7 +230,7 @@ class Store:
         path = self.step(id) / "predictions.jsonl"
         rows = self._rows(id, path, Prediction)
         if wrong := missing_or_twice(rows, self._scores(id)):
-            raise UserError(wrong, where=str(path), hint=self._again(id))
+            raise UserError(wrong, where=str(path), hint=self._rerun_hint(id))
         return rows
 
     def notes(self, study: Study) -> list[str]:
@@ -258,7 +260,9 @@ class Store:
         try:
             return f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError("cannot be read", where=str(self.step(id) / "done.json"), hint=self._again(id)) from error
+            raise UserError(
+                "cannot be read", where=str(self.step(id) / "done.json"), hint=self._rerun_hint(id)
+            ) from error
 
     def title(self, id: str) -> str:
         """What a step does, in words, with its seed; empty where that is not known."""
@@ -276,7 +280,7 @@ class Store:
         path = self.step(id) / "scores.jsonl"
         rows = self._rows(id, path, Score)
         if len({(row.task, row.language, row.split, row.metric) for row in rows}) < len(rows):
-            raise UserError("has two rows of one score", where=str(path), hint=self._again(id))
+            raise UserError("has two rows of one score", where=str(path), hint=self._rerun_hint(id))
         return rows
 
     def _rows(self, id: str, path: Path, kind: type[Any]) -> list[Any]:
@@ -284,10 +288,10 @@ class Store:
             return read_rows(path, kind)
         except (FileNotFoundError, UserError) as error:
             what, where = (error.message, error.where) if isinstance(error, UserError) else ("is gone", str(path))
-            raise UserError(what, where=where, hint=self._again(id)) from error
+            raise UserError(what, where=where, hint=self._rerun_hint(id)) from error
 
 
-def existing(folder: Path) -> Store:
+def open_existing(folder: Path) -> Store:
     """A store that must be there.
 
     Raises:
@@ -311,33 +315,33 @@ def existing(folder: Path) -> Store:
     return Store(folder)
 
 
-def usable(folder: Path) -> Store:
+def open_or_new(folder: Path) -> Store:
     """A store that is there, or a place where one can be made; nothing is written.
 
     Raises:
         UserError: something else is there.
     """
-    if folder.exists() and not (folder.is_dir() and all(_begun(entry) for entry in folder.iterdir())):
-        return existing(folder)
+    if folder.exists() and not (folder.is_dir() and all(_is_leftover(entry) for entry in folder.iterdir())):
+        return open_existing(folder)
     return Store(folder)
 
 
-def _begun(entry: Path) -> bool:
+def _is_leftover(entry: Path) -> bool:
     """Whether a run killed before it wrote the mark may have left this."""
     return (entry.name == "steps" and entry.is_dir() and not any(entry.iterdir())) or entry.name.startswith(f".{MARK}.")
 
 
 @contextmanager
-def opened(store: Store, say: Callable[[str], None] = lambda _: None) -> Iterator[Store]:
+def lock_shared(store: Store, say: Callable[[str], None] = lambda _: None) -> Iterator[Store]:
     """Make the store if it is not there, and hold it together with other runs; who finds it free sweeps it first.
 
     Raises:
         UserError: no permission to write.
     """
-    with lockfile(store) as lock:
+    with open_lock_file(store) as lock:
         where = str(store.folder)
         if locks.lock(lock, where):
-            store.sweep()
+            store.clean_up()
         elif not locks.lock(lock, where, shared=True):
             say(f"{where} is being tidied; waits until that is done")
         locks.lock(lock, where, shared=True, wait=True)
@@ -345,19 +349,19 @@ def opened(store: Store, say: Callable[[str], None] = lambda _: None) -> Iterato
 
 
 @contextmanager
-def alone(store: Store) -> Iterator[Store]:
+def lock_exclusive(store: Store) -> Iterator[Store]:
     """Hold a store that no run is using, against all runs.
 
     Raises:
         UserError: a run is using it, or no permission to write.
     """
-    with lockfile(store) as lock:
-        locks.hold(lock, "a run is using this folder", str(store.folder))
-        store.sweep()
+    with open_lock_file(store) as lock:
+        locks.require_lock(lock, "a run is using this folder", str(store.folder))
+        store.clean_up()
         yield store
 
 
-def lockfile(store: Store) -> IO[str]:
+def open_lock_file(store: Store) -> IO[str]:
     """The file that stands for the whole store when it is locked; the store is made if it is not there."""
     try:
         (store.folder / "steps").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Locks on files, which the system drops when the process that holds them ends, however it ends."""
+"""Locks on files; the system releases a lock when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from xstilts.errors import UserError
 
 
 def lock(file: IO[Any], where: str, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock a file until it is closed, alone or shared with others; a lock that this file has already is changed.
+    """Lock a file until it is closed, exclusively or shared; changes the kind of a lock that it already has.
 
     Returns:
-        Whether it is locked; always, if it may wait.
+        Whether it is locked; always true with `wait`.
 
     Raises:
         UserError: the file system has no locks.
@@ -32,22 +32,22 @@ def lock(file: IO[Any], where: str, *, shared: bool = False, wait: bool = False)
     return True
 
 
-def hold(file: IO[Any], busy: str, where: str) -> None:
+def require_lock(file: IO[Any], busy: str, where: str) -> None:
     """Lock a file until it is closed.
 
     Raises:
-        UserError: `busy`, if another process holds it; or the file system has no locks.
+        UserError: `busy`, if another process holds the lock; or the file system has no locks.
     """
     if not lock(file, where):
         raise UserError(busy, where=where)
 
 
 @contextmanager
-def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Within this block nobody else has claimed what the file stands for; false where somebody else has.
+def exclusive(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold an exclusive lock within this block; yields false if another process holds it.
 
-    The file is made, and removed at the end, while it is still locked: who has opened it meanwhile, and gets the lock
-    then, finds that it is no longer the file of that name, and tries again.
+    This creates the lock file, and removes it before the lock is released. A process that opened the old file and then
+    gets its lock notices that the file was removed, and tries again.
     """
     path.parent.mkdir(exist_ok=True)
     while True:
@@ -55,7 +55,7 @@ def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
             if not lock(file, str(path), wait=wait):
                 yield False
                 return
-            if not _of(file, path):
+            if not _is_current(file, path):
                 continue
             try:
                 yield True
@@ -64,8 +64,8 @@ def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
             return
 
 
-def _of(file: IO[Any], path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+def _is_current(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is still the one at this path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

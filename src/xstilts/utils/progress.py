@@ -1,4 +1,4 @@
-"""Progress on stderr: live on a terminal, a line for each thing that is done; elsewhere a plain line now and then."""
+"""Progress on stderr: a live line or table on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ PLAIN_SECONDS = 15.0
 """Time between two plain lines of the same step."""
 
 
-def second() -> bool:
-    """Whether this is one of several processes that train together, and not the first."""
-    return several() and os.environ.get("RANK", "0") not in ("", "0")
+def is_secondary_process() -> bool:
+    """Whether this is a process of torchrun other than the first."""
+    return is_distributed() and os.environ.get("RANK", "0") not in ("", "0")
 
 
-def several() -> bool:
-    """Whether this is one of several processes that torchrun has started, to train together."""
+def is_distributed() -> bool:
+    """Whether torchrun started this process as one of several."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
-def each(things: Sequence[T], doing: str) -> Iterable[T]:
-    """The same things; on a terminal a bar shows how many of them are behind, until all are."""
+def progress_bar(items: Sequence[T], description: str) -> Iterable[T]:
+    """The same items; on a terminal a bar shows how many are done, and disappears at the end."""
     console = Console(stderr=True)
-    return track(things, doing, console=console, transient=True, disable=not console.is_terminal)
+    return track(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Progress:
-    """Says which step is being done, how far it is, and how long it will take."""
+    """Shows the current step, how far it is, and how long it will take."""
 
     def __init__(self, *, live: bool | None = None) -> None:
-        silent = second()  # of the processes that train together the first one speaks
+        silent = is_secondary_process()  # only torchrun's first process prints
         self.live = (sys.stderr.isatty() if live is None else live) and not silent
         self._console = Console(stderr=True, quiet=silent, highlight=False, no_color=not self.live, soft_wrap=True)
         self._status = self._console.status("") if self.live else None
-        self._title, self._said = "", 0.0
+        self._title, self._last_print = "", 0.0
 
     def step(self, number: int, total: int, title: str) -> None:
         """Begin step `number` of `total`."""
-        self._title, self._said = f"[{number}/{total}] {title}", time.monotonic()
+        self._title, self._last_print = f"[{number}/{total}] {title}", time.monotonic()
         if self._status is None:
             self.say(self._title)
         else:
             self._status.start()
-            self._status.update(_plain(self._title))
+            self._status.update(Text(self._title))
 
-    def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
-        """The step has come so far; `what` says how it goes."""
-        left = "" if seconds_left is None else f", {clock(seconds_left)} left"
-        line = f"{self._title}: {done:,}/{total:,} {what}{left}"
+    def update(self, done: int, total: int, details: str, seconds_left: float | None = None) -> None:
+        """Show how far the step is."""
+        left = "" if seconds_left is None else f", {format_duration(seconds_left)} left"
+        line = f"{self._title}: {done:,}/{total:,} {details}{left}"
         if self._status is not None:
-            self._status.update(_plain(line))
-        elif time.monotonic() - self._said > PLAIN_SECONDS:
-            self._said = time.monotonic()
+            self._status.update(Text(line))
+        elif time.monotonic() - self._last_print > PLAIN_SECONDS:
+            self._last_print = time.monotonic()
             self.say(line)
 
     def end(self, text: str) -> None:
@@ -72,22 +72,22 @@ class Progress:
         self.say(f"{self._title}: {text}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._console.print(text, markup=False)
 
-    def lanes(self, number: int) -> Lanes:
-        """The progress of so many steps at once."""
-        return Lanes(self._console, number, live=self.live)
+    def worker_table(self, workers: int) -> WorkerTable:
+        """The progress of several workers at once."""
+        return WorkerTable(self._console, workers, live=self.live)
 
 
-class Lane(Progress):
-    """The progress of the steps in one of several places: a line of a live table, or plain lines."""
+class WorkerProgress(Progress):
+    """The progress of one worker: a row of the live table, or plain lines."""
 
     def __init__(self, console: Console, *, live: bool) -> None:
         self.live, self._console, self._status = live, console, None
-        self._title, self._said = "", 0.0
+        self._title, self._last_print = "", 0.0
         self.row = ("", "", "")
-        """What the table shows: the step, how far it is, what time it will take; nothing where none is under way."""
+        """The cells of the table: the step, how far it is, the time left; all empty while the worker is idle."""
 
     def step(self, number: int, total: int, title: str) -> None:
         """Begin step `number` of `total`."""
@@ -96,52 +96,53 @@ class Lane(Progress):
         self._title = f"[{number}/{total}] {title}"
         self.row = (self._title, "", "")
 
-    def at(self, done: int, total: int, what: str, seconds_left: float | None = None) -> None:
-        """The step has come so far; `what` says how it goes."""
+    def update(self, done: int, total: int, details: str, seconds_left: float | None = None) -> None:
+        """Show how far the step is."""
         if not self.live:
-            super().at(done, total, what, seconds_left)
-        self.row = (self._title, f"{done:,}/{total:,} {what}", "" if seconds_left is None else clock(seconds_left))
+            super().update(done, total, details, seconds_left)
+        left = "" if seconds_left is None else format_duration(seconds_left)
+        self.row = (self._title, f"{done:,}/{total:,} {details}", left)
 
     def end(self, text: str) -> None:
         """End the step with one line that stays."""
         super().end(text)
+        self.clear()
+
+    def clear(self) -> None:
+        """Show the worker as idle."""
         self.row = ("", "", "")
 
 
-class Lanes:
-    """What several workers do at once, as a table that is drawn anew four times a second, or as plain lines."""
+class WorkerTable:
+    """The progress of several workers: a table drawn four times a second, or plain lines."""
 
-    def __init__(self, console: Console, number: int, *, live: bool) -> None:
-        self._lanes = [Lane(console, live=live) for _ in range(number)]
-        self._live = Live(get_renderable=self._table, console=console, transient=True) if live else None
+    def __init__(self, console: Console, workers: int, *, live: bool) -> None:
+        self._workers = [WorkerProgress(console, live=live) for _ in range(workers)]
+        self._live = Live(get_renderable=self._draw, console=console, transient=True) if live else None
         if self._live is not None:
             self._live.start()
 
-    def __getitem__(self, place: int) -> Lane:
-        return self._lanes[place]
+    def __getitem__(self, slot: int) -> WorkerProgress:
+        return self._workers[slot]
 
-    def _table(self) -> Table:
+    def _draw(self) -> Table:
         table = Table("worker", box=None, padding=(0, 2, 0, 0), expand=True)
-        for name, share in (("step", 4), ("how far", 3), ("left", 1)):  # which stay where they are
-            table.add_column(name, ratio=share, no_wrap=True, overflow="ellipsis")
-        for place, lane in enumerate(self._lanes, start=1):
-            table.add_row(str(place), *map(Text, lane.row))
+        for name, ratio in (("step", 4), ("how far", 3), ("left", 1)):  # fixed widths, so columns do not jump
+            table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
+        for number, worker in enumerate(self._workers, start=1):
+            table.add_row(str(number), *map(Text, worker.row))
         return table
 
     def close(self) -> None:
-        """Take the table away."""
+        """Remove the table from the screen."""
         if self._live is not None:
             self._live.stop()
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+def format_duration(seconds: float) -> str:
+    """Minutes and seconds, after an hour with hours.
 
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
-
-    >>> clock(75), clock(3725)
+    >>> format_duration(75), format_duration(3725)
     ('1:15', '1:02:05')
     """
     minutes, rest = divmod(round(seconds), 60)
