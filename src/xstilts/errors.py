@@ -3,7 +3,7 @@
 UserError            one error of the user, shown without a traceback; exit code 2
 ├── DataError        an error in a data file; `where` is file:line
 ├── MissingData      files that do not exist; names every place that was searched
-├── StepFailed       a training that cannot go on (a loss that is not a number)
+├── StepFailed       a step that cannot go on (a loss that is not a number, a user's own metric that fails)
 └── Mistakes         several of the above, all shown at once
 """
 

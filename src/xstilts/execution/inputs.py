@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xstilts import metrics
 from xstilts.data.examples import LocatedSplit, locate
 from xstilts.errors import Collector, UserError
-from xstilts.metrics import METRICS
+from xstilts.metrics import local
 from xstilts.model import new_encoder
+from xstilts.study.checks import local_metrics
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
@@ -30,6 +32,14 @@ class StepInputs:
     data: Path | None
     missing: list[str] = field(default_factory=list)
     _closed: dict[str, Task] = field(default_factory=dict)
+    _code: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By own metric the file that it comes from, with its sha256."""
+
+    def __post_init__(self) -> None:
+        """Load the metrics whose code the recipe trusts; every process of a run does it here."""
+        for task, name in local_metrics(self.plan.recipe, self.plan.tasks):
+            if name.partition(":")[0] in self.plan.recipe.trust_local_code:
+                self._code[name] = local.load(name, task.code_folder)
 
     def task(self, name: str) -> Task:
         """A task whose format is closed, with the training data if it was left open.
@@ -79,6 +89,13 @@ class StepInputs:
             return {} if step.new.given is None else new_encoder.files(self.encoder_name(step))
         return _files(self.encoder_name(step)) if self.plan.starts_from_pretrained(step) else {}
 
+    def metric_files(self, step: Step) -> dict[str, str]:
+        """The sha256 of the files whose own metrics score a step, or stop its training early."""
+        training = [self.plan.tasks[part.task] for part in step.parts]
+        names = [task.stop_metric for task in training if self.stop_set(task) is not None]
+        names += self.plan.tasks[step.scoring.task].metrics if step.scoring else ()
+        return {path: sha256 for name in names for path, sha256 in self._code.get(name, {}).items()}
+
     def splits(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[LocatedSplit, bool]]:
         """Every split that the steps read, once, and whether it must have labels; what is missing goes to `found`."""
         seen: set[str] = set()
@@ -103,7 +120,7 @@ class StepInputs:
     def stop_set(self, task: Task) -> LocatedSplit | None:
         """The examples for early stopping; None where there are none, or for text (it takes no part)."""
         source = task.stop_source()
-        if source is None or not METRICS[task.stop_metric].higher_is_better:
+        if source is None or not metrics.get(task.stop_metric).higher_is_better:
             return None
         try:
             open_task = self.plan.tasks[task.name]  # which takes labels that the training data do not have

@@ -64,7 +64,7 @@ def _current_files(inputs: StepInputs, step: Step) -> dict[str, str]:
     files: dict[str, str] = {}
     for located, _ in inputs.splits([step], Collector()):
         files |= located.files
-    return files | inputs.encoder_files(step)
+    return files | inputs.encoder_files(step) | inputs.metric_files(step)
 
 
 def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collector) -> dict[str, list[str]]:

@@ -116,7 +116,7 @@ class StepExecutor:
         if self.resources.compile and (why := encoder.compile()):
             self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
-        inputs = self.inputs.encoder_files(step)
+        inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         learning, looks, model = [], [], TrainedModel(encoder)
         if distributed.rank() == 0:
             (folder / LOG).touch()
@@ -216,7 +216,7 @@ class StepExecutor:
         else:
             head = heads.build(task.format.head, model.encoder.config, model.encoder.vocabulary)
         head.to(device.device()).eval()
-        inputs = self.inputs.encoder_files(step)
+        inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
         for k, language in enumerate(scoring.languages):

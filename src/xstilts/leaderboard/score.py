@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
+from xstilts import metrics
 from xstilts.data.lines import lines
 from xstilts.errors import Collector, DataError, UserError, nearest
 from xstilts.formats import Retrieve
 from xstilts.languages import titled
 from xstilts.leaderboard.files import KINDS, Entries, Reasons, listed
-from xstilts.metrics import METRICS
 from xstilts.render.table import Table, TableCell
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.tasks import GROUPS, TASKS, WIDE
@@ -212,10 +212,10 @@ def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: 
         if not isinstance(task.format, Retrieve):  # where an answer is the number of a sentence, and may be any
             likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
             _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
-    main = METRICS[task.metric]
+    main = metrics.get(task.metric)
     if main.official:
         return main.official_scores(references, answers, language)
-    return {name: METRICS[name].score(references, answers, language) for name in task.metrics}
+    return {name: metrics.get(name).score(references, answers, language) for name in task.metrics}
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,7 @@ code differs.
 from __future__ import annotations
 
 from xstilts.errors import UserError, nearest
-from xstilts.metrics import answers, labels, retrieval
+from xstilts.metrics import answers, labels, local, retrieval
 from xstilts.metrics.chance import at_chance
 from xstilts.metrics.metric import Metric
 
@@ -20,7 +20,7 @@ METRICS: dict[str, Metric] = {**labels.METRICS, **answers.METRICS, **retrieval.M
 
 
 def get(name: str) -> Metric:
-    """Look a metric up by name.
+    """Look a metric up by name; of a user's own, `module:function`, see `local.get`.
 
     Raises:
         UserError: for an unknown one.
@@ -28,6 +28,8 @@ def get(name: str) -> Metric:
     >>> get("accuracy").percent
     True
     """
+    if local.NAME.fullmatch(name):
+        return local.get(name)
     if name not in METRICS:
         raise UserError(f"there is no metric '{name}'", hint=nearest(name, METRICS))
     return METRICS[name]

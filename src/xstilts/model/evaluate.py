@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xstilts.formats.base import Example, Format, Prediction
-from xstilts.metrics import METRICS
+from xstilts.metrics import get as get_metric
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.forward import head_outputs
@@ -40,7 +40,7 @@ def evaluate(
         encoder: in evaluation mode.
         head: of the format's kind.
         format: decodes what the head keeps.
-        metrics: names in `metrics.METRICS`.
+        metrics: names that `metrics.get` knows.
         examples: what `features` were made of, in the same order.
         features: forward passes.
         language: of the examples; some metrics and encoders depend on it.
@@ -58,7 +58,7 @@ def evaluate(
     assert len(predictions) == len(references)
     scores = {}
     if all(reference is not None for reference in references):
-        scores = {name: METRICS[name].score(references, predictions, language) for name in metrics}
+        scores = {name: get_metric(name).score(references, predictions, language) for name in metrics}
     return Evaluated(indices, predictions, references, scores, threshold)
 
 
@@ -67,7 +67,7 @@ def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example],
 
     Args:
         format: knows such answers; see `Format.trivial_predictions`.
-        metrics: names in `metrics.METRICS`.
+        metrics: names that `metrics.get` knows.
         examples: of one split.
         language: of the examples.
     """
@@ -75,5 +75,5 @@ def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example],
     if None in references:
         return {}
     blind = list(format.trivial_predictions(examples))
-    scores = {name: [METRICS[name].score(references, answers, language) for answers in blind] for name in metrics}
+    scores = {name: [get_metric(name).score(references, answers, language) for answers in blind] for name in metrics}
     return {name: max(tried) for name, tried in scores.items() if tried}

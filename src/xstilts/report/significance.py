@@ -182,7 +182,11 @@ def _tests(
     """Difference, interval and p of each branch in each language, and of their means."""
     if not any(map(study.baseline_of, study.branches)):
         return {}
-    score = metrics.get(task.metric).combine
+    metric = metrics.get(task.metric)
+    if metric.parts is None:
+        untested["the metric is not a sum over examples"][f"{task.name} ({task.metric})"] = None
+        return {}
+    score = metric.combine
     parts = _all_parts(task, shown, predictions)
     paired: dict[tuple[str, str], _Paired] = {}
     for language, by_branch in shown.items():

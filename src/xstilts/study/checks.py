@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import Collector, UserError, nearest
+from xstilts.metrics import local
 from xstilts.model.shape import TRAINABLE_TOKENIZERS, NewEncoder
 from xstilts.study.phase import mixtures_of
 from xstilts.study.recipe import Recipe
@@ -96,8 +97,37 @@ def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) ->
             found.add(
                 "there is only one run, because the recipe has one seed", where=where, hint="give it more `seeds`"
             )
+    _check_local_metrics(recipe, tasks, found)
     for path, shape in _new_encoders(recipe):
         _check_new_encoder(shape, path, recipe, tasks, found)
+
+
+def local_metrics(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[Task, str]]:
+    """The user's own metrics, `module:function`, of the tasks that a recipe trains or evaluates."""
+    choices = [choice for phase in recipe.phases for choice in phase.choices or ()]
+    trained = [part.task for choice in choices for mixture in mixtures_of(choice) for part in mixture]
+    for task in (tasks[name] for name in dict.fromkeys([*expand_groups(recipe.evaluate), *trained])):
+        yield from ((task, name) for name in task.metrics if ":" in name)
+
+
+def _check_local_metrics(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    """Note own metrics whose code the recipe does not trust, or that cannot be loaded; only trusted code runs."""
+    files: dict[str, dict[str, str]] = {}
+    for task, name in local_metrics(recipe, tasks):
+        module, trusted = name.partition(":")[0], recipe.trust_local_code
+        if module not in trusted:
+            what = f"the task '{task.name}' has the metric {name}, whose code the recipe does not trust"
+            hint = f"if you trust it, add `trust_local_code: [{', '.join([*trusted, module])}]`"
+            found.add(what, where=recipe.where("trust_local_code"), hint=hint)
+            continue
+        where = recipe.where("trust_local_code", trusted.index(module))
+        try:
+            file = local.load(name, task.code_folder)
+        except UserError as error:
+            found.add(error.message, where=where, hint=error.hint)
+            continue
+        if files.setdefault(module, file) != file:
+            found.add(f"two task files have a {module}.py beside them", where=where, hint="rename one of them")
 
 
 def _new_encoders(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:

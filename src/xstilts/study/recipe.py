@@ -49,6 +49,8 @@ class Recipe(Strict):
     """`intermediate`: those that a later training starts from."""
     trust_remote_code: str | None = None
     """The encoder whose own code may run, by its name."""
+    trust_local_code: tuple[str, ...] = ()
+    """The user's own Python modules whose code may run, as metrics of the tasks."""
     _document: strict_yaml.Document | None = PrivateAttr(None)
 
     @model_validator(mode="after")

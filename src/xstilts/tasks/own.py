@@ -95,7 +95,9 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
                 inherited.pop("stop", None)  # one's own dev set ends the training
             fields["data"] = inherited | own
         kin = {"like": base.like or base.name} if base else {}
-        return Task.model_validate({**old, **fields, **kin, "name": name, "format": made})
+        task = Task.model_validate({**old, **fields, **kin, "name": name, "format": made})
+        task._code_folder = base.code_folder if base and "metrics" not in fields else document.path.parent
+        return task
     except ValidationError as error:
         model = kind if error.title == kind.__name__ else Task
         found.errors.extend(strict_yaml.user_errors(error, model, document, (name,)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from xstilts import languages
 from xstilts.errors import nearest
 from xstilts.formats.base import Format
-from xstilts.metrics import METRICS
+from xstilts.metrics import METRICS, local
 from xstilts.tasks.source import Source
 from xstilts.utils.models import Strict
 
@@ -29,7 +30,7 @@ class Task(Strict):
     more_languages: tuple[str, ...] = ()
     """Languages that XTREME-R adds; scored if a recipe evaluates its group of tasks, or names the languages."""
     metrics: tuple[str, ...] = Field(min_length=1)
-    """Names in `metrics.METRICS`; the first is the main one."""
+    """Names in `metrics.METRICS`, or `module:function` of a user's own; the first is the main one."""
     train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
     batch: int = Field(default=32, ge=1, le=10**9)
     epochs: int = Field(default=3, ge=1, le=10**9)
@@ -40,6 +41,7 @@ class Task(Strict):
     url: str = ""
     note: str = ""
     """What a reader must know before using the scores."""
+    _code_folder: Path = PrivateAttr(Path())
 
     @field_validator("languages", "more_languages", "train_languages")
     @classmethod
@@ -56,6 +58,9 @@ class Task(Strict):
     def _known_metrics(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         form = info.data.get("format")
         for name in value:
+            if ":" in name:
+                _check_local(name, form)
+                continue
             if name not in METRICS:
                 raise ValueError(f"no metric '{name}'; {nearest(name, METRICS)}")
             if form is not None and name not in form.supported_metrics:
@@ -119,6 +124,11 @@ class Task(Strict):
         return (self.like or self.name) + (f"-{self.train_languages[0]}" if foreign else "")
 
     @property
+    def code_folder(self) -> Path:
+        """The folder of the task file that names the metrics, where the module of a user's own is looked for."""
+        return self._code_folder
+
+    @property
     def trainable(self) -> bool:
         """Whether it has training data."""
         return "train" in self.data
@@ -127,3 +137,11 @@ class Task(Strict):
     def metric(self) -> str:
         """The main metric's name."""
         return self.metrics[0]
+
+
+def _check_local(name: str, form: Format | None) -> None:
+    """See that the name of a user's own metric is well formed, and that its format has references to score."""
+    if not local.NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is not `module:function`, such as my_metrics:kappa for my_metrics.py")
+    if form is not None and form.head.kind == "vocabulary":
+        raise ValueError(f"{name} does not score the format {form.name}; known: {', '.join(form.supported_metrics)}")
