@@ -145,7 +145,7 @@ def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
         while not result and time.monotonic() < end:
             time.sleep(0.01)
         opening.join(0.1)  # in which it could go on, if it did not wait
-        assert opening.is_alive() and result == [f"{tmp_path} is being tidied; waits until that is done"]
+        assert opening.is_alive() and result == [f"{tmp_path} is being cleaned up by another process; this run waits"]
     opening.join(10)
     assert not opening.is_alive()
 

@@ -1,4 +1,4 @@
-"""Finds and removes what none of a run folder's recipes needs."""
+"""Finds and removes steps and features that no recipe of a run folder needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PrunableItem:
 
 @dataclass(frozen=True)
 class Prunable:
-    """What may be removed, and which recipes stay."""
+    """The steps and features that may be removed, and the recipes that stay."""
 
     kept: tuple[str, ...]
     forgotten: tuple[str, ...]
@@ -41,15 +41,15 @@ class Prunable:
 
     @property
     def bytes(self) -> int:
-        """The bytes that removal frees; files shared with what stays are counted too."""
+        """The bytes to free, including files that are shared with remaining steps."""
         return sum(item.bytes for item in (*self.steps, *self.features))
 
 
 def find(store: Store, *, only: Sequence[str] = (), forget: Sequence[str] = ()) -> Prunable:
-    """List what no recipe needs; nothing is changed.
+    """List steps and features that no recipe needs; changes nothing.
 
-    A recipe needs all steps of its plan. Features are needed by the steps that read them. While a recipe is unfinished,
-    it also needs features that no step is known to have read.
+    A recipe needs all steps of its plan, and the features that they read. An unfinished recipe also needs features that
+    no step is known to have read.
 
     Args:
         store: a store that no run is using.
@@ -57,7 +57,7 @@ def find(store: Store, *, only: Sequence[str] = (), forget: Sequence[str] = ()) 
         forget: the recipes to remove.
 
     Raises:
-        UserError: no recipe has such a name, or one does not list the steps it needs.
+        UserError: a recipe is unknown, or does not list its steps.
     """
     recipes = store.recipes()
     _check_names(store, recipes, only, forget)
@@ -68,7 +68,7 @@ def find(store: Store, *, only: Sequence[str] = (), forget: Sequence[str] = ()) 
     features = {id: _features(store, id) for id in present}
     used = {name for id in needed for name in features.get(id) or ()}
     finished = all(features.get(id) is not None for id in needed)
-    left_behind = {name for id in unneeded for name in features[id] or ()}
+    unneeded_features = {name for id in unneeded for name in features[id] or ()}
     seen: set[tuple[int, int]] = set()
     return Prunable(
         kept,
@@ -77,13 +77,16 @@ def find(store: Store, *, only: Sequence[str] = (), forget: Sequence[str] = ()) 
         tuple(
             PrunableItem(path, "", _size(path, seen))
             for path in _folders(store.features)
-            if path.name not in used and (finished or path.name in left_behind)
+            if path.name not in used and (finished or path.name in unneeded_features)
         ),
     )
 
 
 def remove(store: Store, prunable: Prunable) -> None:
-    """Remove what was listed. A step marked as done is whole at every moment; a second try removes the rest."""
+    """Remove the listed items; if interrupted, a second try removes the rest.
+
+    It unmarks a step before removing its files, so that a step marked as done is always whole.
+    """
     for name in prunable.forgotten:
         store.recipes()[name].unlink()
     for step in prunable.steps:
@@ -127,7 +130,7 @@ def _needed(store: Store, recipes: Iterable[str]) -> set[str]:
 
 
 def _features(store: Store, id: str) -> list[str] | None:
-    """The features that a finished step has read; None if unfinished or not recorded."""
+    """The features that a finished step read; None if unfinished or not recorded."""
     try:
         names = store.facts(id).get("features") if store.state(id).has_results else None
     except UserError:

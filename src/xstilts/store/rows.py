@@ -1,7 +1,6 @@
-"""What evaluation leaves on disk: score rows, prediction rows, the study that says what they belong to.
+"""Score rows and prediction rows on disk, as JSON lines.
 
-Rows are JSON, one a line. Which branch of a study a row belongs to is not written in the row, for a folded step belongs
-to several branches; a study's cells say it.
+A row does not name its branch, because one step may serve several branches; the cells of a study map steps to branches.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from xstilts.utils.files import T, parse_json, write_atomic
 _ROUNDING = 1e-6
 
 
-def _possible(value: float, read: ValidationInfo) -> float:
-    """See that a value can be one of its metric's; only a perplexity grows without end."""
+def _check_range(value: float, read: ValidationInfo) -> float:
+    """Check that a value is in its metric's range; only a perplexity may be infinite."""
     metric = metrics.METRICS.get(read.data.get("metric", ""))
     if isnan(value) or (isinf(value) and (metric is None or metric.percent)):
         raise ValueError("should be a finite number")
@@ -38,15 +37,15 @@ def _possible(value: float, read: ValidationInfo) -> float:
 class Score:
     """One metric of one step on one language of a task.
 
-    `value` is in the metric's unit (percent, but for perplexity), over `n` examples. `seed` is None for an encoder that
-    was never trained with a study's seed, or is the mean over all of them; then the row serves every seed.
+    `value` is in the metric's unit (percent, except perplexity), over `n` examples. `seed` is None if the encoder
+    depends on no seed of the study, or is the mean over all seeds; then the row serves every seed.
     """
 
     task: str
     language: str
     split: str
     metric: str
-    value: Annotated[float, Strict(), AfterValidator(_possible)]
+    value: Annotated[float, Strict(), AfterValidator(_check_range)]
     n: Annotated[int, Strict(), Field(ge=1, lt=2**63)]
     step: str
     encoder: str
@@ -57,9 +56,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a step answered to the example with this index (from 0), as a JSON value in the task's own terms.
+    """A step's prediction for the example with this index (from 0), as a JSON value of the task's kind.
 
-    `id` is what the data set calls the example; `reference` is the right answer, None where the split has no labels.
+    `id` is the data set's id of the example; `reference` is the label, None if the split has no labels.
     """
 
     task: str
@@ -72,46 +71,46 @@ class Prediction:
 
 
 def write_rows(path: Path, rows: Iterable[Score] | Iterable[Prediction]) -> None:
-    """Write rows as JSON lines, all of them or none (see `write_atomic`)."""
+    """Write rows as JSON lines, all or none (see `write_atomic`)."""
     write_atomic(path, "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_rows(path: Path, kind: type[T]) -> list[T]:
-    """Read rows of a kind (`Score`, `Prediction`).
+    """Read rows of one kind (`Score` or `Prediction`).
 
     Raises:
-        UserError: for a line that is no such row, with file:line.
+        UserError: a line is no such row; names file:line.
     """
-    # only "\n" ends a row: JSON leaves U+2028 and its like unescaped, where `splitlines` would break
+    # not `splitlines`: it also splits at U+2028 and the like, which JSON leaves unescaped
     lines = {i: line for i, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()}
     one, many = _adapters(kind)  # type: ignore[arg-type]  # every class is hashable
-    with suppress(ValidationError):  # a file at once takes a fraction of the time of its lines one by one
+    with suppress(ValidationError):  # much faster than line by line
         rows: list[T] = many.validate_json(b"[" + b",\n".join(lines.values()) + b"]")
         if len(rows) == len(lines):
             return rows
     return [parse_json(one, kind.__name__.lower(), line, f"{path}:{i}") for i, line in lines.items()]
 
 
-def missing_or_twice(rows: Sequence[Prediction], scores: Sequence[Score]) -> str:
-    """What an evaluation's predictions lack of what its scores are over, or have twice; empty if they are whole."""
-    there = Counter((row.task, row.language, row.split) for row in rows)
-    different = Counter(at[:3] for at in {(row.task, row.language, row.split, row.index) for row in rows})
+def find_row_problem(rows: Sequence[Prediction], scores: Sequence[Score]) -> str:
+    """Describe predictions that are missing or duplicate, compared with the scores' counts; empty if none."""
+    total = Counter((row.task, row.language, row.split) for row in rows)
+    distinct = Counter(key[:3] for key in {(row.task, row.language, row.split, row.index) for row in rows})
     for score in scores:
         key = score.task, score.language, score.split
-        if not there[key] == different[key] == score.n:
-            rows_of = f"{there[key]:,} rows of {' '.join(key)}, {different[key]:,} of them different"
+        if not total[key] == distinct[key] == score.n:
+            rows_of = f"{total[key]:,} rows of {' '.join(key)}, {distinct[key]:,} of them different"
             return f"has {rows_of}, for {score.n:,} examples"
     return ""
 
 
 @cache
 def _adapters(kind: Hashable) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
-    known: Any = kind
-    return TypeAdapter(known), TypeAdapter(list[known])
+    row_type: Any = kind
+    return TypeAdapter(row_type), TypeAdapter(list[row_type])
 
 
 def means(scores: Sequence[Score], metric: str, splits: Sequence[str]) -> str:
-    """The mean of a metric over the languages of each split, in words; empty if there is none."""
+    """A metric's mean over languages for each split, as text; empty if there are no scores."""
     parts = []
     for split in splits:
         values = [score.value for score in scores if (score.metric, score.split) == (metric, split)]

@@ -1,4 +1,4 @@
-"""The run folder: one store of finished steps that all recipes share."""
+"""The run folder: a store of finished steps that all recipes share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xstilts.errors import Collector, UserError, nearest
-from xstilts.store.rows import Prediction, Score, missing_or_twice, read_rows
+from xstilts.store.rows import Prediction, Score, find_row_problem, read_rows
 from xstilts.store.step_record import DROPPED, StepRecord, StepState, read_step, state_of
 from xstilts.study.index import Study, read_study
 from xstilts.training.settings import CHECKPOINT
@@ -22,17 +22,17 @@ from xstilts.utils import locks
 from xstilts.utils.files import read_json, write_atomic
 
 VERSION = 2
-"""Of the run folder: its files, its step ids, and the defaults that these leave out."""
+"""The version of the folder's files and step ids."""
 MARK = "store.json"
 CHECKED = "read.json"
-"""Which data were read without a mistake; may be deleted at any time."""
+"""Lists the data that were checked without an error; may be deleted at any time."""
 RUNNING = ".running"
-"""Ends the name of a file that says what a run needs, while it goes on."""
+"""Suffix of a file that lists what a running study needs."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder with `steps/<id>/`, `features/`, and what each recipe's report needs in `recipes/<name>.json`."""
+    """A folder with `steps/<id>/`, `features/`, and the data of each recipe's report in `recipes/<name>.json`."""
 
     folder: Path
     _parents: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -43,7 +43,7 @@ class Store:
 
     @property
     def features(self) -> Path:
-        """Where token features are kept; may be deleted at any time."""
+        """The folder of token features; may be deleted at any time."""
         return self.folder / "features"
 
     def state(self, id: str) -> StepState:
@@ -53,22 +53,22 @@ class Store:
     def drop(self, id: str) -> None:
         """Remove the encoder and the heads of a finished step, unless another process works on it."""
         folder = self.step(id)
-        with self.claim(id) as ours:
-            if ours and self.state(id) is not StepState.MISSING:
+        with self.claim(id) as claimed:
+            if claimed and self.state(id) is not StepState.MISSING:
                 write_atomic(folder / DROPPED, "")
                 for path in folder.glob("head-*"):
                     path.unlink()
-                for path in (folder / "mean", folder / "encoder"):  # which goes last: what is killed here is done again
+                for path in (folder / "mean", folder / "encoder"):  # last: a run killed before this repeats the removal
                     shutil.rmtree(path, ignore_errors=True)
 
     def claim(self, id: str, *, wait: bool = False) -> AbstractContextManager[bool]:
-        """Within this block no other process works on the step; false where one does."""
+        """Keep other processes from working on the step within this block; yields false if one already does."""
         return locks.exclusive(self.folder / "claims" / id, wait=wait)
 
     def begin(self, id: str, row: Mapping[str, Any]) -> Path:
-        """A folder for a step that this process has claimed, with nothing of an unfinished try but its checkpoint.
+        """Make the folder of a claimed step; of an earlier unfinished attempt only the checkpoint stays.
 
-        The steps that started from it are undone, unless it is done again only because its encoder was removed.
+        Marks the dependent steps undone, unless only the removed encoder is made again.
         """
         folder = self.step(id)
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,71 +83,71 @@ class Store:
         return folder
 
     def _undo_dependents(self, id: str) -> None:
-        """Steps of any recipe that started from this one, or from such a step, are no longer finished.
+        """Mark all steps of any recipe that depend on this one as undone.
 
-        One that another process is doing is waited for; meanwhile others may have begun.
+        Waits until no dependent step is running; repeats, because meanwhile others may have begun.
         """
         seen: set[str] = set()
-        while lost := [step for step in self._dependents(id) if step not in seen]:
-            for step in reversed(lost):  # what is finished stands on finished steps at every moment
+        while dependents := [step for step in self._dependents(id) if step not in seen]:
+            for step in reversed(dependents):  # a finished step's parents are finished at every moment
                 with self.claim(step, wait=True):
                     (self.step(step) / "done.json").unlink(missing_ok=True)
                     (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
-            seen |= {*lost}
+            seen |= {*dependents}
 
     def _dependents(self, id: str) -> list[str]:
-        """The steps that have begun from this one, or from such a step; the nearest first."""
-        after: dict[str, list[str]] = defaultdict(list)
-        for step, before in self.step_parents().items():
-            for parent in before:
-                after[parent].append(step)
+        """The begun steps that depend on this one, directly or not; the nearest first."""
+        children_of: dict[str, list[str]] = defaultdict(list)
+        for step, parents in self.step_parents().items():
+            for parent in parents:
+                children_of[parent].append(step)
         found = {id: None}
-        ahead = [id]
-        while ahead:
-            children = [child for child in after[ahead.pop()] if child not in found]
+        queue = [id]
+        while queue:
+            children = [child for child in children_of[queue.pop()] if child not in found]
             found |= dict.fromkeys(children)
-            ahead += children
+            queue += children
         return [*found][1:]
 
     def step_parents(self) -> Mapping[str, tuple[str, ...]]:
-        """What each step that has begun starts from, which its id tells apart, so it is read but once."""
+        """The parents of each begun step; an id always means the same parents, so each record is read once."""
         for id in os.listdir(self.folder / "steps"):  # noqa: PTH208  (ten times as fast as paths)
             if id not in self._parents and (record := self._record(id)) is not None:
                 self._parents[id] = record.parent_ids
         return self._parents
 
     def clean_up(self) -> None:
-        """Remove what killed runs have left, and checkpoints of steps that are finished; no other run may be there."""
+        """Remove leftovers of killed runs and checkpoints of finished steps; no other run may use the folder."""
         for path in (self.folder / "steps").glob(f"*/{CHECKPOINT}"):
             if self.state(path.parent.name).has_results:
                 path.unlink()
-        left = f"steps/*/.{CHECKPOINT}.tmp .*.tmp recipes/.*.tmp recipes/*{RUNNING} claims/* features/*.lock"
-        for pattern in left.split():
+        patterns = f"steps/*/.{CHECKPOINT}.tmp .*.tmp recipes/.*.tmp recipes/*{RUNNING} claims/* features/*.lock"
+        for pattern in patterns.split():
             for path in self.folder.glob(pattern):
-                if not path.is_dir():  # which is not ours
+                if not path.is_dir():  # a folder of that name is not ours
                     path.unlink()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
     def checked_data(self) -> dict[str, list[str]]:
-        """The notes on data that were read without an error, by the content of the data."""
+        """The notes on data that were checked without an error, by the content of the data."""
         try:
-            noted = read_json(self.folder / CHECKED)
-        except (OSError, ValueError):  # they are read again
+            checked = read_json(self.folder / CHECKED)
+        except (OSError, ValueError):  # the data are checked again
             return {}
-        return noted if isinstance(noted, dict) else {}
+        return checked if isinstance(checked, dict) else {}
 
     def note_checked(self, notes: Mapping[str, list[str]]) -> None:
-        """Note that data were read without a mistake, so that they need not be read again just to be checked."""
+        """Record data as checked, so that later runs need not check them again."""
         if notes:
             write_atomic(
                 self.folder / CHECKED, json.dumps({**self.checked_data(), **notes}, indent=1, ensure_ascii=False) + "\n"
             )
 
     def finish(self, id: str, facts: Mapping[str, Any]) -> None:
-        """Mark a step as finished, all its files being on the disk; who may read the folder may read these."""
+        """Flush a step's files to disk and mark it as finished; the files get the folder's read permissions."""
         for path in self.step(id).rglob("*"):
-            if path.is_file():  # safetensors keeps what it writes to oneself
+            if path.is_file():  # safetensors makes its files readable by the owner only
                 path.chmod(path.stat().st_mode | (self.step(id).stat().st_mode & 0o444))
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
@@ -156,7 +156,7 @@ class Store:
         (self.step(id) / CHECKPOINT).unlink(missing_ok=True)
 
     def facts(self, id: str) -> dict[str, Any]:
-        """What was noted when a step was finished: its inputs with their sha256, seconds, dev score."""
+        """The facts in a finished step's `done.json`: its inputs with their sha256, seconds, dev score."""
         path = self.step(id) / "done.json"
         try:
             facts: dict[str, Any] = read_json(path)
@@ -169,14 +169,14 @@ class Store:
         return f"delete the folder {self.step(id)} and run again"
 
     def check_inputs_unchanged(self, id: str, now: Mapping[str, str]) -> None:
-        """See that a finished step was made from the data that are there now; where they lie does not matter.
+        """Check that a finished step's input files have not changed; they may have moved.
 
         Args:
             id: the step.
-            now: the files that it would read now, as far as they are there, with their sha256.
+            now: the existing files that it would read now, with their sha256.
 
         Raises:
-            UserError: for each file with another content.
+            UserError: for each changed file.
         """
         found = Collector()
         before = self.facts(id).get("inputs", {})
@@ -191,23 +191,23 @@ class Store:
         found.raise_any()
 
     def save_study(self, study: Study) -> bool:
-        """Keep what the report of a recipe needs; whether it took the place of something else of that name."""
+        """Save the data of a recipe's report; returns whether this replaced another recipe of that name."""
         path, content = self.folder / "recipes" / f"{study.name}.json", study.to_json()
         path.parent.mkdir(exist_ok=True)
-        other = path.exists() and path.read_bytes() != content.encode()
+        replaced = path.exists() and path.read_bytes() != content.encode()
         write_atomic(path, content)
-        return other
+        return replaced
 
     def recipes(self) -> dict[str, Path]:
-        """The files of its recipes by name, the newest last."""
+        """The recipe files by name, the newest last."""
         files = [(path.stat().st_mtime, path) for path in (self.folder / "recipes").glob("*.json")]
         return {path.stem: path for _, path in sorted(files)}
 
     def study(self, name: str | None) -> Study:
-        """The study of a recipe: the one named, or the newest.
+        """The study of the named or the newest recipe.
 
         Raises:
-            UserError: no such recipe here, or none at all.
+            UserError: the recipe, or any recipe, is missing.
         """
         files = self.recipes()
         if not files:
@@ -217,29 +217,29 @@ class Store:
         return read_study(files[name or list(files)[-1]])
 
     def scores(self, study: Study) -> list[Score]:
-        """The rows of all finished evaluations of a study."""
+        """The scores of a study's finished evaluations."""
         ids = dict.fromkeys(cell.step for cell in study.cells)
         return [row for id in ids if self.state(id).has_results for row in self._scores(id)]
 
     def predictions(self, id: str) -> list[Prediction]:
-        """What a finished evaluation answered.
+        """The predictions of a finished evaluation.
 
         Raises:
-            UserError: the rows cannot be read, or are not those that its scores are over.
+            UserError: the rows cannot be read, or do not match the scores.
         """
         path = self.step(id) / "predictions.jsonl"
         rows = self._rows(id, path, Prediction)
-        if wrong := missing_or_twice(rows, self._scores(id)):
-            raise UserError(wrong, where=str(path), hint=self._rerun_hint(id))
+        if problem := find_row_problem(rows, self._scores(id)):
+            raise UserError(problem, where=str(path), hint=self._rerun_hint(id))
         return rows
 
     def notes(self, study: Study) -> list[str]:
-        """Trainings that ended at chance before others or another task were built on them."""
+        """Notes on trainings that ended at chance although other steps start from them."""
         notes: dict[str, None] = {}
         record, at_chance = cache(lambda id: self._record(id) or StepRecord()), cache(self._ended_at_chance)
         own = {task.name: task.trained_on_own_data for task in study.tasks}
         for cell in study.cells:
-            # a task's own training is no surprise in its scores, whichever of its twins gave the step its name
+            # a task's scores already show that its own training failed; equal trainings share a step
             queue = [(id, own.get(cell.task, False)) for id in record(cell.step).parent_ids]
             seen = dict.fromkeys(queue)
             while queue:
@@ -253,7 +253,7 @@ class Store:
         return list(notes)
 
     def _ended_at_chance(self, id: str) -> str:
-        """A training's score and what chance is, if it ended there."""
+        """A training's score and chance, if it ended at chance; else empty."""
         facts = self.facts(id) if self.state(id).has_results else {}
         if not facts.get("at_chance"):
             return ""
@@ -265,7 +265,7 @@ class Store:
             ) from error
 
     def title(self, id: str) -> str:
-        """What a step does, in words, with its seed; empty where that is not known."""
+        """A step's title with its seed; empty if unknown."""
         record = self._record(id) or StepRecord()
         return record.title if record.seed is None else f"{record.title}, seed {record.seed}"
 
@@ -292,15 +292,15 @@ class Store:
 
 
 def open_existing(folder: Path) -> Store:
-    """A store that must be there.
+    """Open a store that exists.
 
     Raises:
-        UserError: no such folder, not a store, or one of another version.
+        UserError: the folder is missing, is no store, or has another version.
     """
     if not folder.is_dir():
-        beside = [mark.parent.name for mark in folder.parent.glob(f"*/{MARK}")]
+        siblings = [mark.parent.name for mark in folder.parent.glob(f"*/{MARK}")]
         what = "is no folder" if folder.exists() else "no such run folder"
-        raise UserError(what, where=str(folder), hint=nearest(folder.name, beside))
+        raise UserError(what, where=str(folder), hint=nearest(folder.name, siblings))
     mark = folder / MARK
     if not mark.is_file():
         raise UserError(f"is not a run folder of xstilts (it has no {MARK})", where=str(folder))
@@ -316,10 +316,10 @@ def open_existing(folder: Path) -> Store:
 
 
 def open_or_new(folder: Path) -> Store:
-    """A store that is there, or a place where one can be made; nothing is written.
+    """Open a store, or a folder that can become one; writes nothing.
 
     Raises:
-        UserError: something else is there.
+        UserError: the folder holds something else.
     """
     if folder.exists() and not (folder.is_dir() and all(_is_leftover(entry) for entry in folder.iterdir())):
         return open_existing(folder)
@@ -327,13 +327,13 @@ def open_or_new(folder: Path) -> Store:
 
 
 def _is_leftover(entry: Path) -> bool:
-    """Whether a run killed before it wrote the mark may have left this."""
+    """Whether a run that was killed before it wrote the mark may have left this."""
     return (entry.name == "steps" and entry.is_dir() and not any(entry.iterdir())) or entry.name.startswith(f".{MARK}.")
 
 
 @contextmanager
 def lock_shared(store: Store, say: Callable[[str], None] = lambda _: None) -> Iterator[Store]:
-    """Make the store if it is not there, and hold it together with other runs; who finds it free sweeps it first.
+    """Make the store if needed and lock it together with other runs; the first run cleans up before.
 
     Raises:
         UserError: no permission to write.
@@ -343,14 +343,14 @@ def lock_shared(store: Store, say: Callable[[str], None] = lambda _: None) -> It
         if locks.lock(lock, where):
             store.clean_up()
         elif not locks.lock(lock, where, shared=True):
-            say(f"{where} is being tidied; waits until that is done")
+            say(f"{where} is being cleaned up by another process; this run waits")
         locks.lock(lock, where, shared=True, wait=True)
         yield store
 
 
 @contextmanager
 def lock_exclusive(store: Store) -> Iterator[Store]:
-    """Hold a store that no run is using, against all runs.
+    """Lock a store against all runs.
 
     Raises:
         UserError: a run is using it, or no permission to write.
@@ -362,7 +362,7 @@ def lock_exclusive(store: Store) -> Iterator[Store]:
 
 
 def open_lock_file(store: Store) -> IO[str]:
-    """The file that stands for the whole store when it is locked; the store is made if it is not there."""
+    """Open the lock file of the store; makes the store if needed."""
     try:
         (store.folder / "steps").mkdir(parents=True, exist_ok=True)
         if not (store.folder / MARK).is_file():

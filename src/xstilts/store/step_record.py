@@ -1,4 +1,4 @@
-"""What the files in a step's folder say: what the step is, and whether it is done."""
+"""Reads the record and the state of a step from its folder."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pydantic import BaseModel
 from xstilts.errors import UserError
 
 DROPPED = "dropped"
-"""Stands in the folder of a finished step whose encoder was removed, until it is made again."""
+"""A file that marks a finished step whose encoder was removed."""
 
 
 class StepState(Enum):
     """How far a step has come."""
 
     MISSING = "missing"
-    """Never finished, or undone because a step it starts from was repeated."""
+    """Never finished, or undone because a parent was repeated."""
     REBUILDING = "rebuilding"
-    """Finished once; its removed encoder is being made again, so it has no results now."""
+    """Finished before; has no results while a run makes its removed encoder again."""
     DROPPED = "dropped"
     """Finished, with its results, but its encoder was removed."""
     DONE = "done"
-    """Finished, with everything that it made."""
+    """Finished, with all its files."""
 
     @property
     def has_results(self) -> bool:
-        """Whether its scores, its predictions and the facts about it can be read."""
+        """Whether its scores, predictions and facts can be read."""
         return self in (StepState.DROPPED, StepState.DONE)
 
 
 def state_of(folder: Path) -> StepState:
-    """The state of the step in a folder; its `done.json` is written last."""
+    """The state of the step in a folder."""
     dropped = (folder / DROPPED).is_file()
     if (folder / "done.json").is_file():
         return StepState.DROPPED if dropped else StepState.DONE
@@ -56,7 +56,7 @@ class _Scoring(BaseModel):
 
 
 class StepRecord(BaseModel):
-    """What `step.json` says of a step, as far as it is read back."""
+    """The fields of `step.json` that are read back."""
 
     kind: str = ""
     title: str = ""
@@ -69,7 +69,7 @@ class StepRecord(BaseModel):
 
     @property
     def parent_ids(self) -> tuple[str, ...]:
-        """The steps that it starts from; only a merge may have several."""
+        """Its parents; only a merge may have several."""
         return tuple(id for id in (self.parents if self.parents is not None else (self.parent,)) if id)
 
     @property
@@ -79,7 +79,7 @@ class StepRecord(BaseModel):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The tasks whose heads lie beside its encoder, in the order of their files."""
+        """The tasks of its saved heads, in the order of their files."""
         return self.merging.heads if self.merging else self.trained_tasks
 
 
