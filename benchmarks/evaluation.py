@@ -60,7 +60,7 @@ class Loop:
 
     def head_outputs(self, head: heads.Head, task: Task, features: FeatureSet, precision: Precision) -> HeadOutputs:
         """What the head keeps of all forward passes, in order."""
-        kept: list[Any] = []
+        per_pass: list[Any] = []
         layer = self.encoder.pooled_layer if task.format.head.kind == "mean" else None
         rng, passes = generator(0, "none"), len(features.lengths_F)
         with torch.inference_mode():
@@ -68,8 +68,8 @@ class Loop:
                 batch = collate(features, range(start, min(start + self.size, passes)), None, rng)
                 with device.autocast(self.encoder.device, precision):
                     outputs = head(self.hidden(batch, layer), batch)
-                kept.extend(head.reduce_outputs(outputs, batch))
-        return HeadOutputs(features.example_F, kept, features.decode_info)
+                per_pass.extend(head.reduce_outputs(outputs, batch))
+        return HeadOutputs(features.example_F, per_pass, features.decode_info)
 
     def hidden(self, batch: Batch, layer: int | None) -> Tensor:
         """Hidden states of the real tokens."""
@@ -93,10 +93,10 @@ def splits(task: Task, encoder: Encoder, data: Path, limit: int) -> Iterator[Spl
         yield Split(language, examples, features)
 
 
-def score(task: Task, split: Split, kept: HeadOutputs) -> float:
+def score(task: Task, split: Split, outputs: HeadOutputs) -> float:
     """The task's main metric, in percent."""
     form = task.format
-    predictions = form.decode(split.examples, kept, None)
+    predictions = form.decode(split.examples, outputs, None)
     asked = [i for i, example in enumerate(split.examples) if form.is_query(example)]
     references = [form.reference(split.examples[i], i) for i in asked]
     return METRICS[task.metric].score(references, predictions, split.language)
@@ -151,9 +151,9 @@ def measure(name: str, encoder: Encoder, loop: Loop, args: argparse.Namespace) -
             scores = []
             for way in (ours, usual):
                 started = args.clock()
-                kept = way(split)
+                outputs = way(split)
                 seconds[way] += args.clock() - started
-                scores.append(score(task, split, kept))
+                scores.append(score(task, split, outputs))
             gap = max(gap, abs(scores[0] - scores[1]))
         timed = Timed(f"{name}, {precision}", len(there), passes, tokens, padded, seconds[ours], seconds[usual], gap)
         print(timed.row(), file=sys.stderr, flush=True)

@@ -94,14 +94,14 @@ def epoch(features: FeatureSet) -> Iterator[int]:
 def measure(args: argparse.Namespace, folder: Path) -> str:
     """All figures as Markdown."""
     rows = repeated(args.data, folder, args.examples)
-    tokenizer = tokenizers.Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
+    backend = tokenizers.Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
     alone, building, peak, store = [], [], [0], folder
     for turn in range(args.rounds):
-        pieces = Tokenizer(tokenizer, max_length=LENGTH, unk_id=0)
-        alone.append(tokenizer_alone(tokenizer, rows))
+        tokenizer = Tokenizer(backend, max_length=LENGTH, unk_id=0)
+        alone.append(tokenizer_alone(backend, rows))
         store, started, busy = folder / str(turn), time.perf_counter(), time.process_time()
         with figures.watched(peak):
-            stored(store, TASK.format, pieces, "", "", rows.drawn)
+            stored(store, TASK.format, tokenizer, "", "", rows.drawn)
         building.append(np.array([time.perf_counter() - started, time.process_time() - busy]))
         say(f"round {turn + 1}: {alone[-1]} s alone, {building[-1]} s to build, {peak[0] / MIB:.0f} MiB")
     size = sum(path.stat().st_size for path in store.rglob("*.npy")) / MB
@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
     assert rows.content  # the key needs the file's sha256
     hashed = time.perf_counter() - started
     started = time.perf_counter()
-    features = stored(store, TASK.format, pieces, "", "", rows.drawn)
+    features = stored(store, TASK.format, tokenizer, "", "", rows.drawn)
     opened, started, growth = time.perf_counter() - started, time.perf_counter(), [0]
     with figures.watched(growth):
         tokens = sum(epoch(features))
@@ -118,7 +118,7 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
     ratio, ratio_busy = np.median(np.divide(building, alone), axis=0)
     return "\n".join([
         f"{features.examples:,} pairs of {tokens / features.examples:.1f} tokens (vocabulary "
-        f"{tokenizer.get_vocab_size():,}, ids of {8 * features.ids_T.itemsize} bits); median of {args.rounds} rounds.",
+        f"{backend.get_vocab_size():,}, ids of {8 * features.ids_T.itemsize} bits); median of {args.rounds} rounds.",
         "",
         "| | | target | |",
         "|---|---:|---:|---|",

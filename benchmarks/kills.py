@@ -50,11 +50,11 @@ class Watched:
     def look(self) -> int:
         """See what is done by now, and that what was done before is still the same; gives the number of steps."""
         now = {path.parent.name: path.stat() for path in self.out.glob("steps/*/done.json")}
-        marks = {step: (stat.st_ino, stat.st_mtime_ns) for step, stat in now.items()}
-        for step, mark in self._seen.items():
-            assert marks.get(step) == mark, f"step {step} was done twice"
-        self._seen = marks
-        return len(marks)
+        records = {step: (stat.st_ino, stat.st_mtime_ns) for step, stat in now.items()}
+        for step, record in self._seen.items():
+            assert records.get(step) == record, f"step {step} was done twice"
+        self._seen = records
+        return len(records)
 
     def busy(self) -> bool:
         """Whether a step is under way: its claim is locked, and not just left by a killed worker."""

@@ -68,9 +68,9 @@ def done(made: Plan, out: Path, workers: int = 1) -> Took:
     started = time.perf_counter()
     subprocess.run([*command, "--workers", str(workers)], stdout=subprocess.DEVNULL, check=True)
     whole = time.perf_counter() - started
-    marks = [Store(out).step(step.id) / "done.json" for step in made.steps.values() if step.kind != "create"]
-    seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in marks]
-    ends = [path.stat().st_mtime for path in marks]
+    records = [Store(out).step(step.id) / "done.json" for step in made.steps.values() if step.kind != "create"]
+    seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in records]
+    ends = [path.stat().st_mtime for path in records]
     begins = [end - took for end, took in zip(ends, seconds, strict=True)]
     return Took(whole, max(ends) - min(begins), seconds)
 

@@ -51,8 +51,8 @@ class Work:
 
     def features(self, encoder: Encoder, data: Path, length: int | None = None) -> FeatureSet:
         """Forward passes of the examples."""
-        pieces = encoder.tokenizer_for(length or self.task.max_length)
-        return FeatureSet.build(self.task.format, self.examples(data), pieces)
+        tokenizer = encoder.tokenizer_for(length or self.task.max_length)
+        return FeatureSet.build(self.task.format, self.examples(data), tokenizer)
 
 
 def _both(fp32: float, bf16: float) -> tuple[tuple[Precision, Precision, float], ...]:

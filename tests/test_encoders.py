@@ -284,7 +284,7 @@ def test_a_trained_encoder_loads_as_it_was_saved(name: str) -> None:
         if trained.vocabulary is not None and again.vocabulary is not None:
             assert again.vocabulary(hidden).equal(trained.vocabulary(hidden))
             assert tied(again) == trained.config.tie_word_embeddings
-    assert (again.packs, again.languages, again.notes) == (trained.packs, trained.languages, "")
+    assert (again.packs, again.languages, again.unused_weights) == (trained.packs, trained.languages, "")
     assert again.tokenizer_digest() == trained.tokenizer_digest()
 
 
@@ -309,7 +309,7 @@ def test_a_text_can_be_as_long_as_the_encoder_has_positions(name: str) -> None:
 def test_of_an_encoder_decoder_the_encoder_is_taken_and_saved(name: str, tmp_path: Path) -> None:
     whole = write(name, tmp_path / "hub")
     encoder = load(str(tmp_path / "hub")).eval()
-    assert encoder.notes.startswith("not used: decoder (")
+    assert encoder.unused_weights.startswith("not used: decoder (")
     encoder.save(tmp_path / "saved")
     model = transformers.AutoModelForTextEncoding.from_pretrained(tmp_path / "saved").eval()
     batch = batch_of(9)

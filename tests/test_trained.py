@@ -113,3 +113,18 @@ def test_a_step_that_does_not_fit_together_is_refused(trained: Files) -> None:
     path.unlink()
     with pytest.raises(UserError, match=f"{path}: is missing"):
         TrainedModel.load(folder)
+
+
+def test_a_head_with_labels_in_another_order_is_not_evaluated(trained: Files) -> None:
+    rows = {path.parent: json.loads(path.read_text()) for path in trained.out.glob("steps/*/step.json")}
+    (step,) = (folder for folder, row in rows.items() if (row["title"], row["seed"]) == (TAGGED, 1))
+    path = step / "head-0.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["format"]["labels"].reverse()
+    path.write_text(json.dumps(record), encoding="utf-8")
+    for folder, row in rows.items():
+        if row["kind"] == "evaluate" and row["parent"] == step.name:
+            (folder / "done.json").unlink()
+    result = trained.run()
+    assert result.code != 0
+    assert f"{step}: the head of 'tags' has another format, or other labels, than 'tags'" in result.err

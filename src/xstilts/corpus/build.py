@@ -263,11 +263,11 @@ def _sample(sentences: Iterator[str], request: CorpusRequest) -> Iterator[str]:
     if request.limit is None:
         yield from sentences
         return
-    kept: list[tuple[int, str]] = []
+    sample: list[tuple[int, str]] = []
     numbers = random.Random(request.seed)
     for index, sentence in enumerate(sentences):
         if index < request.limit:
-            kept.append((index, sentence))
+            sample.append((index, sentence))
         elif (place := numbers.randrange(index + 1)) < request.limit:
-            kept[place] = (index, sentence)
-    yield from (sentence for _, sentence in sorted(kept))
+            sample[place] = (index, sentence)
+    yield from (sentence for _, sentence in sorted(sample))

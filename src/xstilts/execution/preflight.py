@@ -93,8 +93,8 @@ def _check_encoder(executor: StepExecutor, root: Step) -> None:
             given(name)
         return
     loaded = executor.preload(root)
-    if loaded.notes:
-        executor.progress.say(f"{name}: {loaded.notes}")
+    if loaded.unused_weights:
+        executor.progress.say(f"{name}: {loaded.unused_weights}")
     used = [part.task for step in plan.steps.values() for part in step.parts] + [cell.task for cell in plan.cells]
     masked = [task for task in used if plan.tasks[task].format.head.kind == "vocabulary"]
     for part, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):

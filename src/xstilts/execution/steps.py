@@ -24,6 +24,7 @@ from xstilts.model import heads
 from xstilts.model.encoder import Encoder
 from xstilts.model.evaluate import chances, evaluate
 from xstilts.model.features import FeatureSet, key, stored
+from xstilts.model.heads import Head
 from xstilts.model.merging import link, merge
 from xstilts.model.new_encoder import create, given
 from xstilts.model.trained import HeadRecord, TrainedHead, TrainedModel, copy_records
@@ -32,7 +33,7 @@ from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
-from xstilts.tasks.task import Split
+from xstilts.tasks.task import Split, Task
 from xstilts.training.checkpoint import LOG, Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score
 from xstilts.training.log import LogRow
@@ -211,11 +212,7 @@ class StepExecutor:
         assert step.scoring is not None
         model = self._model_for(step)
         task, scoring = self.inputs.task(step.scoring.task), step.scoring
-        if scoring.head is not None:
-            head = model.heads[scoring.head].module
-        else:
-            head = heads.build(task.format.head, model.encoder.config, model.encoder.vocabulary)
-        head.to(device.device()).eval()
+        head = self._head(step, model, task).to(device.device()).eval()
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
@@ -257,6 +254,22 @@ class StepExecutor:
         summary = means(scores, task.metric, SPLITS)
         self.progress.end(f"{task.metric} {summary}" if summary else "nothing to score")
         return {"inputs": inputs}
+
+    def _head(self, step: Step, model: TrainedModel, task: Task) -> Head:
+        """The head that predicts for an evaluated task.
+
+        Raises:
+            UserError: the head was trained for another format, or for other labels.
+        """
+        assert step.scoring is not None
+        if step.scoring.head is None:
+            return heads.build(task.format.head, model.encoder.config, model.encoder.vocabulary)
+        trained = model.heads[step.scoring.head]
+        if not trained.record.fits(task.format):
+            what = f"the head of '{trained.record.task}' has another format, or other labels, than '{task.name}'"
+            folder = self.store.step(step.parents[0])
+            raise UserError(what, where=str(folder), hint=f"delete {folder} and run again")
+        return trained.module
 
     def _features(self, model: Encoder, format: Format, rows: LocatedSplit, max_length: int) -> FeatureSet:
         tokenizer, content = model.tokenizer_for(max_length), rows.content

@@ -59,12 +59,12 @@ def words(text: str, rules: Rules = SQUAD) -> list[str]:
     >>> words("《红楼梦》 is a novel", mlqa_rules("zh"))
     ['红', '楼', '梦', 'is', 'a', 'novel']
     """
-    kept = "".join(char for char in text.lower() if not _punctuation(char, rules.unicode))
+    normalized = "".join(char for char in text.lower() if not _punctuation(char, rules.unicode))
     if rules.articles:
-        kept = re.sub(rules.articles, " ", kept)
+        normalized = re.sub(rules.articles, " ", normalized)
     if rules.single:
-        kept = re.sub(rules.single, r" \g<0> ", kept)
-    return kept.split()
+        normalized = re.sub(rules.single, r" \g<0> ", normalized)
+    return normalized.split()
 
 
 def _punctuation(char: str, all_unicode: bool) -> bool:

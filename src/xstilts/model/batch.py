@@ -123,10 +123,10 @@ class Masking:
         chosen = free[rng.random(len(free)) < MLM_SHARE]
         if not len(chosen) and len(free):
             chosen = rng.choice(free, 1)
-        fate = rng.random(len(chosen))
+        draw = rng.random(len(chosen))
         hidden = ids_T.copy()
-        hidden[chosen[fate < MLM_MASKED]] = self.mask_id
-        random = chosen[(fate >= MLM_MASKED) & (fate < MLM_MASKED + MLM_RANDOM)]
+        hidden[chosen[draw < MLM_MASKED]] = self.mask_id
+        random = chosen[(draw >= MLM_MASKED) & (draw < MLM_MASKED + MLM_RANDOM)]
         hidden[random] = rng.integers(0, self.vocabulary_size, len(random))
         return hidden, chosen
 

@@ -41,12 +41,12 @@ class Encoder(nn.Module):
         packs: whether batches go through without padding; found out by a probe, never by name.
         languages: the ids of the languages that the model is told, by code; empty for most models, which find out by
             themselves. A language that is not there counts as English, as in XTREME's scripts.
-        notes: what the checkpoint had that is not used.
+        unused_weights: a line on the weights of the checkpoint that are not used; empty if all are.
     """
 
-    def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, notes: str = "", name: str = "") -> None:
+    def __init__(self, base: Any, tokenizer: Any, *, lm: Any = None, unused_weights: str = "", name: str = "") -> None:
         super().__init__()
-        self.base, self.tokenizer, self.notes = base, tokenizer, notes
+        self.base, self.tokenizer, self.unused_weights = base, tokenizer, unused_weights
         self.vocabulary = LanguageModelHead(lm) if lm is not None else None
         self.config = base.config
         device.use_onednn_linear(base)
@@ -170,8 +170,8 @@ class Encoder(nn.Module):
             states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (ids_T, other_T)]
             causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
         except Exception as error:  # whatever a model of another kind raises
-            said = str(error).strip().split("\n")[0]
-            raise UserError(f"cannot be run on text: {type(error).__name__}: {said}", where=name) from error
+            first = str(error).strip().split("\n")[0]
+            raise UserError(f"cannot be run on text: {type(error).__name__}: {first}", where=name) from error
         if not all(state.isfinite().all() for state in states):
             raise UserError("the weights are broken (not numbers)", where=name, hint="copy them anew")
         if causal:
@@ -350,7 +350,8 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
-    made = Encoder(base, tokenizer, lm=lm, notes=encoder_folder.unused(info["unexpected_keys"]), name=name)
+    unused = encoder_folder.unused_weights(info["unexpected_keys"])
+    made = Encoder(base, tokenizer, lm=lm, unused_weights=unused, name=name)
     _fits(name, made)
     return made
 

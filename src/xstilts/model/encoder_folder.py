@@ -100,14 +100,14 @@ def check_types(name: str, weights: Iterable[str]) -> None:
                 raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=hint)
 
 
-def unused(keys: Iterable[str]) -> str:
+def unused_weights(keys: Iterable[str]) -> str:
     """A line on the weights that a checkpoint has beside the encoder; of many with the same beginning their number."""
     rest = sorted(keys)
     counts = Counter(key.partition(".")[0] for key in rest)
     many = {part: count for part, count in counts.items() if count > 3}
-    said = [f"{part} ({count} weights)" for part, count in many.items()]
-    said += [key for key in rest if key.partition(".")[0] not in many]
-    return f"not used: {', '.join(said)}" if said else ""
+    parts = [f"{part} ({count} weights)" for part, count in many.items()]
+    parts += [key for key in rest if key.partition(".")[0] not in many]
+    return f"not used: {', '.join(parts)}" if parts else ""
 
 
 def _counted(weights: Sequence[str]) -> str:

@@ -49,10 +49,10 @@ def evaluate(
         tune: tune the threshold on these very examples.
     """
     assert len(examples) == features.examples
-    kept = head_outputs(encoder, head, format, features, precision, language)
+    outputs = head_outputs(encoder, head, format, features, precision, language)
     if tune:
-        threshold = format.calibrate(examples, kept)
-    predictions = format.decode(examples, kept, threshold)
+        threshold = format.calibrate(examples, outputs)
+    predictions = format.decode(examples, outputs, threshold)
     indices = [i for i, example in enumerate(examples) if format.is_query(example)]
     references = [format.reference(examples[i], i) for i in indices]
     assert len(predictions) == len(references)

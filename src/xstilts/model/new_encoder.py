@@ -100,8 +100,7 @@ def given(name: str) -> Any:
     if lacking:
         hint = "name it in its tokenizer_config.json; a new encoder has a row for each of its pieces"
         raise UserError(f"the tokenizer has no {' and no '.join(lacking)} token", where=name, hint=hint)
-    pieces = Tokenizer(backend, max_length=16, unk_id=0)
-    if pieces.single([])[1] == 0:
+    if Tokenizer(backend, max_length=16, unk_id=0).single([])[1] == 0:
         raise UserError("the tokenizer puts no token before a text", where=name,
                         hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
     vocabulary = theirs.get_vocab()

@@ -77,7 +77,7 @@ def lines(
     yield f"file        {row.where}"
     place = (example.context, *found) if isinstance(example, Question) and (found := example.answer_span()) else None
     yield from _block("row", (f"{key}: {_short(value, place)}" for key, value in row.values.items()))
-    yield from _block("example", _told(example, place))
+    yield from _block("example", _fields(example, place))
     asks, reference = task.format.is_query(example), task.format.reference(example, index)
     yield f"reference   {_short(reference) if asks else 'none: it asks nothing, others may find it'}"
     if encoder is None:
@@ -116,7 +116,7 @@ def _block(title: str, values: Any) -> Iterator[str]:
         yield f"{title if i == 0 else '':12}{value}"
 
 
-def _told(example: Example, place: Place) -> Iterator[str]:
+def _fields(example: Example, place: Place) -> Iterator[str]:
     """The fields of an example: endings on a line each, with the number that stands for one; the answer marked."""
     if not hasattr(example, "_asdict"):
         yield _short(example)

@@ -92,14 +92,14 @@ def _one_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:
 
 def _drawn(examples: Iterable[Example], count: int) -> list[Example]:
     """So many of a stream, each as likely as any other; the whole stream is read, so that its mistakes are found."""
-    kept: list[Example] = []
+    sample: list[Example] = []
     rng = random.Random(0)
     for i, example in enumerate(examples):
         if i < count:
-            kept.append(example)
+            sample.append(example)
         elif (at := rng.randrange(i + 1)) < count:
-            kept[at] = example
-    return kept
+            sample[at] = example
+    return sample
 
 
 def embed(encoder: Encoder, texts: Sample) -> Embeddings:
@@ -128,8 +128,8 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
             batch = collate(features, batch_F, None, generator(0, "rank"), texts.language).to(encoder.device)
             hidden_TH = encoder.hidden(batch)
             mean_FH[batch_F] = pool(hidden_TH, batch).cpu().numpy()
-            marks = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
-            marked_MH[marks] = hidden_TH[batch.positions_M].float().cpu().numpy()
+            positions = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
+            marked_MH[positions] = hidden_TH[batch.positions_M].float().cpu().numpy()
     if not np.isfinite(mean_FH).all():
         raise StepFailed(
             f"what comes out for texts of {texts.task.name} is not a number", hint="the weights are broken"
@@ -140,17 +140,17 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
 
 
 def _answers(features: FeatureSet) -> FeatureSet:
-    """Windows that hold the answer get two marks: its first piece, class 1, and a piece of the rest, class 0."""
+    """Windows that hold the answer get two positions: its first piece, class 1, and a piece of the rest, class 0."""
     rng = generator(0, "rank", "answers")
-    marks, count_F = [], np.zeros(len(features.lengths_F), np.int64)
-    for f, notes in enumerate(features.decode_info):
+    positions, count_F = [], np.zeros(len(features.lengths_F), np.int64)
+    for f, info in enumerate(features.decode_info):
         first, last = map(int, features.positions_M[features.positions_at[f] : features.positions_at[f + 1]])
-        start, end = int(notes[0]), int(notes[0]) + len(notes) // 2
+        start, end = int(info[0]), int(info[0]) + len(info) // 2
         others = [*range(start, first), *range(last + 1, end)]
         if first and others:
-            marks += [first, int(rng.choice(others))]
+            positions += [first, int(rng.choice(others))]
             count_F[f] = 2
-    return _marked(features, np.array(marks, np.int64), np.tile([1, 0], len(marks) // 2), count_F)
+    return _marked(features, np.array(positions, np.int64), np.tile([1, 0], len(positions) // 2), count_F)
 
 
 def _marked(
