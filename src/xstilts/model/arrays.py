@@ -1,4 +1,4 @@
-"""Integer arrays that grow in files, in the smallest type that holds their values, and are mapped into memory."""
+"""Integer arrays that grow in files, in the smallest type for their values, and are memory-mapped."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
-"""What values are kept in: the first that holds them all."""
+"""Types of stored values; an array has the first that holds them all."""
 BLOCK = 2**20
-"""Values that are rewritten at once when a wider type is needed."""
+"""Values rewritten at a time when an array needs a wider type."""
 
 
 class Growing:
-    """A new `.npy` file of one dimension that takes more values at its end; it is whole when it is closed."""
+    """A new one-dimensional `.npy` file that grows at its end; closing completes it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.dtype, self.size = path, np.dtype(TYPES[0]), 0
@@ -27,7 +27,7 @@ class Growing:
         self._header()
 
     def add(self, values: NDArray[Any]) -> None:
-        """Append; all is rewritten if a value does not fit."""
+        """Append; rewrite the file if a value does not fit its type."""
         if len(values):
             self._least, self._most = min(self._least, int(values.min())), max(self._most, int(values.max()))
             fits = (t for t in TYPES if np.iinfo(t).min <= self._least and self._most <= np.iinfo(t).max)
@@ -42,20 +42,20 @@ class Growing:
     def _widen(self, dtype: np.dtype[Any]) -> None:
         self.close()
         old = mapped(self.path)
-        self.path.unlink()  # which stays readable while it is mapped
+        self.path.unlink()  # a mapped file stays readable
         self._stream, self.dtype, self.size = self.path.open("w+b"), dtype, 0
         self._header()
         for start in range(0, len(old), BLOCK):
             self._write(old[start : start + BLOCK])
 
     def _header(self) -> None:
-        """Write what the file holds at its beginning; numpy leaves room there for any size."""
+        """Write the header; numpy leaves room in it for any size."""
         shape = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.size,)}
         np.lib.format.write_array_header_1_0(self._stream, shape)
 
     def close(self) -> None:
         """Finish the file."""
-        if self._stream.closed:  # it could not be opened again
+        if self._stream.closed:  # reopening failed
             return
         try:
             self._stream.seek(0)
@@ -80,9 +80,9 @@ def write(folder: Path, names: Iterable[str], blocks: Iterable[Mapping[str, NDAr
 
 
 def mapped(path: Path) -> NDArray[Any]:
-    """An array of a file, which is read where it is looked at.
+    """The memory-mapped array of a file.
 
     Raises:
-        FileNotFoundError, ValueError, EOFError: there is no whole array in the file.
+        FileNotFoundError, ValueError, EOFError: the file is missing or incomplete.
     """
     return np.asarray(np.load(path, mmap_mode="r"))  # slices of a plain array are cheaper than those of a memmap

@@ -1,4 +1,4 @@
-"""Batches: which examples go together, in which order, the tensors made of them, and how they are split."""
+"""Batches: their order, their tensors, and how they are split."""
 
 # Shape suffixes: T = tokens, B = forward passes, M = marked positions
 
@@ -19,14 +19,14 @@ from xstilts.languages import ENGLISH
 from xstilts.model.features import FeatureSet
 
 MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
-"""Share of the pieces that is hidden; of these, the share shown as the mask token and as a random piece."""
+"""Share of pieces that are masked; of these, the shares replaced by the mask token and by a random piece."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """The real tokens of B forward passes in one row, without padding.
 
-    positions_M are positions in the row, targets_M their classes; types_T says which text of a pair a token belongs to.
+    positions_M are positions in the row, targets_M their classes; types_T is each token's text of a pair (0 or 1).
     """
 
     examples: int
@@ -38,9 +38,9 @@ class Batch:
     num_positions_B: Tensor
     """Number of positions of each forward pass."""
     example_B: Tensor
-    """Which of the batch's examples a forward pass belongs to, from 0 in the order in which they come."""
+    """The example of each forward pass, numbered from 0 in the batch."""
     language: str = field(default=ENGLISH, kw_only=True)
-    """Of the texts, for encoders that are told."""
+    """Of the texts; an input of some encoders."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -55,7 +55,7 @@ class Batch:
         return len(self.ids_T)
 
     def filled(self, multiple: int, filler: int) -> Batch:
-        """The same with one more sequence of the piece `filler`, so that the tokens are a multiple of some number."""
+        """The same with one more sequence of `filler`, so that the number of tokens is a multiple of `multiple`."""
         more = -self.tokens % multiple
         if not more:
             return self
@@ -83,11 +83,11 @@ class Batch:
         return self.passes(*edges.tolist())
 
     def split(self, tokens: int, *, whole: bool, padded: bool) -> list[Batch]:
-        """Runs of forward passes of at most so many tokens each, one at least.
+        """Split into batches of at most `tokens` tokens, each with at least one forward pass.
 
         Args:
-            tokens: that go through together.
-            whole: whether all forward passes of an example must.
+            tokens: the most in one batch.
+            whole: whether all forward passes of an example stay together.
             padded: whether padding counts too.
         """
         example_B, lengths_B = self.example_B.tolist(), self.lengths_B.tolist()
@@ -114,10 +114,9 @@ class Masking:
     special: tuple[int, ...]
 
     def hide(self, ids_T: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Hide pieces as BERT does (15 %, of which 80 % mask, 10 % random, 10 % kept); special tokens never.
+        """Mask pieces as BERT does (15 %, of which 80 % mask, 10 % random, 10 % unchanged); special tokens never.
 
-        Returns the changed ids and the positions to be guessed. At least one position is guessed if there is any
-        piece at all, so that no batch is without a target.
+        Returns the changed ids and the positions to predict: at least one, unless all tokens are special.
         """
         free = np.flatnonzero(~np.isin(ids_T, self.special))
         chosen = free[rng.random(len(free)) < MLM_SHARE]
@@ -138,7 +137,7 @@ def collate(
     rng: np.random.Generator,
     language: str = ENGLISH,
 ) -> Batch:
-    """Make tensors of the given forward passes; with `masking`, the positions are pieces hidden by `rng`."""
+    """Make tensors of the given forward passes; with `masking`, the positions are pieces that `rng` masks."""
     at, positions_at = features.ids_at, features.positions_at
     lengths = np.array([int(at[f + 1]) - int(at[f]) for f in passes])
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -170,10 +169,10 @@ def collate(
 
 
 def _examples(features: FeatureSet, passes_B: NDArray[Any]) -> NDArray[np.int64]:
-    """Which of the batch's examples each pass belongs to, if those of an example stand together.
+    """The example of each pass, numbered from 0 in the batch; the passes of an example are adjacent.
 
-    An example that was drawn twice counts as two. The passes come in the type of `first`, so that this is searched
-    where it lies, on the disk.
+    An example drawn twice counts as two. The passes have the type of `first`, so that numpy searches it on disk
+    without a copy.
     """
     number_B = np.searchsorted(features.first, passes_B, side="right") - 1
     begins_B = (np.diff(number_B, prepend=-1) != 0) | (features.first[number_B] == passes_B)
@@ -181,7 +180,7 @@ def _examples(features: FeatureSet, passes_B: NDArray[Any]) -> NDArray[np.int64]
 
 
 class Shuffled:
-    """Forward passes of `batch` examples at a time, for ever; a new order each epoch, whose last batch may be small."""
+    """Endless batches of `batch` examples, shuffled anew each epoch; an epoch's last batch may be smaller."""
 
     def __init__(self, features: FeatureSet, batch: int, rng: np.random.Generator) -> None:
         self._features, self._batch, self._rng = features, batch, rng
@@ -204,11 +203,11 @@ class Shuffled:
         return [f for example in chosen for f in range(first[example], first[example + 1])]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in which epoch this is."""
+        """The position in the current epoch."""
         return {"before": self._before, "at": self._at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go where another of the same features was."""
+        """Continue at the position of another over the same features."""
         self._rng.bit_generator.state = state["before"]
         self._next_epoch()
         self._at = state["at"]
@@ -226,6 +225,6 @@ def by_length(features: FeatureSet, tokens: int) -> Iterator[NDArray[np.int64]]:
 
 
 def generator(*seed: Any) -> np.random.Generator:
-    """A random stream of its own for each purpose, told apart by a seed and words such as `order`."""
+    """A separate random stream for each purpose, identified by a seed and words such as `order`."""
     words = [part if isinstance(part, int) else int.from_bytes(str(part).encode()) for part in seed]
     return np.random.default_rng(words)

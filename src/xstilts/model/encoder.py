@@ -21,15 +21,16 @@ from xstilts.languages import ENGLISH
 from xstilts.model import encoder_folder, packing
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
+from xstilts.model.private import has_model
 from xstilts.model.tokenizer import Tokenizer
 
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
-"""How far a packed sequence may be from the same one alone, and from itself beside others; times the largest value."""
+"""Largest difference of a packed sequence from itself alone, and from itself beside others; times the largest value."""
 PROBE_LENGTHS = (7, 4, 5, 1)
 SHORTEST = 8
-"""Tokens that an encoder must have positions for; no task is cut shorter."""
+"""The fewest tokens that an encoder must have positions for; no task has a shorter maximum length."""
 ROUND = 64
-"""Tokens of a packed row on a CPU are filled up to a multiple of this, for oneDNN compiles kernels for each number."""
+"""On a CPU packed rows are padded to a multiple of this, because oneDNN compiles kernels for each length."""
 
 
 class Encoder(nn.Module):
@@ -38,9 +39,9 @@ class Encoder(nn.Module):
     Attributes:
         base: the transformers model, without a pooler.
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
-        packs: whether batches go through without padding; found out by a probe, never by name.
-        languages: the ids of the languages that the model is told, by code; empty for most models, which find out by
-            themselves. A language that is not there counts as English, as in XTREME's scripts.
+        packs: whether the model takes batches without padding; a probe decides this, not the model's name.
+        languages: language ids by code, for models that take them as input; empty for most models. A language
+            without an id counts as English, as in XTREME's scripts.
         unused_weights: a line on the weights of the checkpoint that are not used; empty if all are.
     """
 
@@ -71,18 +72,18 @@ class Encoder(nn.Module):
 
     @property
     def pooled_layer(self) -> int:
-        """Where retrieval pools by default: the equivalent of hidden state 14 of 24."""
+        """The hidden state that retrieval pools by default: the equivalent of 14 of 24."""
         return int(14 * self.layers / 24 + 0.5)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def hidden(self, batch: Batch, layer: int | None = None) -> Tensor:
         """Hidden states [T, H] of the real tokens, of the last layer or of hidden state `layer` (0: embeddings).
 
-        The forward pass stops at `layer`, unless the model's layers are of an unusual kind.
+        The forward pass stops at `layer` if the model allows it.
         """
         if self.packs:
             filled = batch.filled(ROUND, self._filler) if batch.ids_T.device.type == "cpu" else batch
@@ -94,12 +95,12 @@ class Encoder(nn.Module):
 
     def _packed(self, batch: Batch, layout: packing.Layout, layer: int | None = None) -> Tensor:
         inputs = self._inputs(batch.ids_T[None], batch.types_T[None], batch.language)
-        at_T = layout.at_T.clamp(max=self.max_length - 1)  # of what only fills up
+        at_T = layout.at_T.clamp(max=self.max_length - 1)  # the padding may be longer
         with packing.packed(layout):
             return self._run(layer, inputs | {"position_ids": at_T[None] + self._offset})[0]
 
     def _inputs(self, ids: Tensor, types: Tensor, language: str) -> dict[str, Tensor]:
-        """What the model is told of every token, all of one shape."""
+        """The model's inputs for each token, all of one shape."""
         inputs = {"input_ids": ids}
         if self._types:
             inputs["token_type_ids"] = types
@@ -128,16 +129,16 @@ class Encoder(nn.Module):
         raise AssertionError("the forward pass went by the layer")
 
     def compile(self) -> str:  # type: ignore[override]
-        """Let torch compile the forward pass; where that does not work here, says why, and nothing has changed."""
+        """Compile the forward pass with torch; if that fails, return the reason and change nothing."""
         was_training = self.training
         self._compiled = torch.compile(self.base.forward, dynamic=True)
-        self.train()  # as nothing else is compiled
+        self.train()  # only training is compiled
         try:
             batch = _probe_batch(PROBE_LENGTHS, self.config.vocab_size).to(self.device)
             self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever compilers raise
             self._compiled = None
-            why = str(getattr(error, "inner_exception", error)).strip()  # the compiler's own, within torch's
+            why = str(getattr(error, "inner_exception", error)).strip()  # the compiler's error, inside torch's
             return why.split("\n")[0] or type(error).__name__
         finally:
             self.train(was_training)
@@ -149,20 +150,19 @@ class Encoder(nn.Module):
         return next(blocks for blocks in lists if len(blocks) == self.layers)
 
     def _can_stop(self, ids: Tensor) -> bool:
-        """Whether what goes into a block is the hidden state that transformers counts by its number."""
+        """Whether the input of block k is hidden state k of transformers."""
         states = self.base(input_ids=ids[None], output_hidden_states=True).hidden_states
         self._stops = True
         try:
             return all([self._run(k, {"input_ids": ids[None]}).equal(states[k]) for k in {0, self.layers // 2}])
         except (StopIteration, KeyError, IndexError, AttributeError, AssertionError):
-            return False  # no list of blocks, or blocks that are called in another way
+            return False  # no list of blocks, or other arguments
 
     def _probe(self, name: str) -> bool:
         """Run the model on a short sequence; whether its forward pass can stop at a layer.
 
         Raises:
-            UserError: the model does not turn text into hidden states, or into such that are no numbers, or its tokens
-                do not see those after them.
+            UserError: the model gives no hidden states for text, or some are not finite, or its attention is causal.
         """
         try:
             ids_T = _probe_batch((7,), self.config.vocab_size).ids_T
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
         return stops
 
     def _can_pack(self) -> bool:
-        """Whether packed output equals the output of one sequence at a time; sets the offset of positions."""
+        """Whether packed output equals the output of single sequences; sets the offset of positions."""
         usual = self.base.config._attn_implementation
         packing.register()
         try:
@@ -189,20 +189,20 @@ class Encoder(nn.Module):
                 windows = self._apart(PROBE_LENGTHS, usual)
                 if windows is None:
                     continue
-                # what a local layer does not see shows only in a sequence longer than its window
+                # only a sequence longer than its window shows what a local layer does not see
                 longer = min(max(windows, default=0) + PROBE_LENGTHS[0], self.max_length)
                 if not windows or self._apart((longer, *PROBE_LENGTHS[1:]), usual) is not None:
                     return True
         except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
-            pass  # a model that does not go through the attention interface says so in one of these ways
+            pass  # raised by models that do not use the attention interface
         self.base.set_attn_implementation(usual)
         return False
 
     def _apart(self, lengths: tuple[int, ...], usual: str) -> set[int] | None:
         """The windows of a model that keeps packed sequences of these lengths apart; None if it does not.
 
-        Each must come out as it does alone; and the second must not change at all when those around it do, for a leak
-        may be smaller than what two ways of computing the same thing differ by.
+        Each sequence must equal itself alone. The second must also stay the same when its neighbours change, because a
+        leak may be smaller than the rounding differences of the first check.
         """
         batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.alike(torch.tensor(lengths))
         self.base.set_attn_implementation(usual)
@@ -220,7 +220,7 @@ class Encoder(nn.Module):
         return layout.windows if same else None
 
     def tokenizer_for(self, max_length: int) -> Tokenizer:
-        """The tokenizer at a maximum length, which never exceeds what the encoder has positions for."""
+        """The tokenizer at a maximum length, limited to the encoder's positions."""
         unknown = self.tokenizer.unk_token_id
         return Tokenizer(
             self.tokenizer.backend_tokenizer,
@@ -230,7 +230,7 @@ class Encoder(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Tokens that a sequence can have at most."""
+        """The most tokens that a sequence can have."""
         positions = int(getattr(self.config, "max_position_embeddings", 0) or 0)
         return positions - self._reserved() if positions > 0 else int(1e6)
 
@@ -240,23 +240,23 @@ class Encoder(nn.Module):
         return 0 if padding is None else int(padding) + 1
 
     def masking(self) -> Masking:
-        """What hiding pieces needs to know of the tokenizer."""
+        """The tokenizer's ids that masking needs."""
         special = tuple(sorted(self.tokenizer.all_special_ids))
         return Masking(self.tokenizer.mask_token_id, len(self.tokenizer), special)
 
     def tokenizer_digest(self) -> str:
-        """A hash of all that decides how text becomes ids."""
+        """A hash of the tokenizer's content."""
         return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write a normal Hugging Face folder, the language-model head included if there is one."""
+        """Write a Hugging Face folder, with the language-model head if there is one."""
         if self.vocabulary is None:
             self.base.save_pretrained(folder)
         else:
             self.vocabulary.save(self.base, folder)
         try:
             self.tokenizer.save_pretrained(folder)
-        except Exception as error:  # the tokenizers library has nothing narrower for a file that cannot be written
+        except Exception as error:  # tokenizers raises nothing narrower
             raise OSError(str(error)) from error
 
 
@@ -278,10 +278,10 @@ def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
 
 
 def _language_ids(config: Any, name: str) -> dict[str, int]:
-    """The ids of the languages that an XLM has embeddings for; English is among them, or stands for the default one.
+    """The ids of the languages that an XLM has embeddings for; if English has none, it gets the default id.
 
     Raises:
-        UserError: they are not numbers of embeddings.
+        UserError: an id is not the number of an embedding.
     """
     if not getattr(config, "use_lang_emb", True) or getattr(config, "n_langs", 1) < 2:
         return {}
@@ -294,7 +294,7 @@ def _language_ids(config: Any, name: str) -> dict[str, int]:
 
 
 def quiet() -> None:
-    """Keep transformers from writing bars and reports; what matters of them is said by `load` itself."""
+    """Turn off the progress bars and reports of transformers; `load` itself reports what matters."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -304,8 +304,8 @@ def quiet() -> None:
 def load(name: str, *, remote_code: bool = False) -> Encoder:
     """Load an encoder from a folder or from the Hub (`id` or `id@revision`), weights as float32.
 
-    Every weight that the encoder needs must be in the checkpoint. No pickle is read; no code of the checkpoint's own is
-    run unless `remote_code`.
+    The checkpoint must have every weight that the encoder needs. Pickles are never read; the checkpoint's own code
+    runs only with `remote_code`.
 
     Raises:
         UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
@@ -316,20 +316,20 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
     common: dict[str, Any] = {"trust_remote_code": remote_code} | ({"revision": revision} if revision else {})
     weights = common | {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    weights["ignore_mismatched_sizes"] = True  # not ignored at all, but told apart below
+    weights["ignore_mismatched_sizes"] = True  # `check_whole` reports them below
     encoder_folder.check(name)
     try:
         config = AutoConfig.from_pretrained(place, **common)
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        if type(config) in AutoModelForMaskedLM._model_mapping:
+        if has_model(AutoModelForMaskedLM, config):
             lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
             prefix = lm.base_model_prefix + "."
             missing = [key for key in info["missing_keys"] if not key.startswith(prefix)]
             needed = {*info["missing_keys"]} - {*missing}
             base, lm = getattr(lm, lm.base_model_prefix), None if missing else lm
         else:
-            # of an encoder-decoder such as mT5 the encoder alone
-            auto = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
+            # only the encoder of an encoder-decoder such as mT5
+            auto = AutoModelForTextEncoding if has_model(AutoModelForTextEncoding, config) else AutoModel
             base, info = auto.from_pretrained(place, config=config, **weights)
             lm, prefix, needed = None, base.base_model_prefix + ".", {*info["missing_keys"]}
         pooler = ("pooler.", f"{prefix}pooler.")
@@ -357,7 +357,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
 
 
 def _fits(name: str, made: Encoder) -> None:
-    """Refuse a tokenizer that cannot be used, or is of another encoder with more pieces; and too few positions."""
+    """Refuse too few positions, and a tokenizer that does not work or has more pieces than the encoder."""
     if made.max_length < SHORTEST:
         raise UserError(f"takes no more than {made.max_length} tokens", where=name, hint=f"{SHORTEST} are needed")
     try:

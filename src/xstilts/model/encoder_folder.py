@@ -13,14 +13,14 @@ from xstilts.errors import UserError, nearest
 from xstilts.utils.files import read_json
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
-"""What a checkpoint may have among its weights that none of them is."""
+"""Names in a checkpoint that are buffers, not weights."""
 
 
 def check(name: str) -> None:
-    """See at once, without loading weights, whether a local folder can be an encoder.
+    """Check that a local folder can be an encoder, without loading weights.
 
     Raises:
-        UserError: a path that is no folder, or a folder without config.json, safetensors weights or a tokenizer.
+        UserError: the path is not a folder, or the folder lacks config.json, safetensors weights or a tokenizer.
     """
     folder = Path(name)
     if not folder.exists():
@@ -50,7 +50,7 @@ def check(name: str) -> None:
 
 
 def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
-    """Refuse a checkpoint without all the weights that its config.json tells of."""
+    """Refuse a checkpoint that lacks weights of the model in its config.json."""
     hint = "are these the weights of another model than config.json tells of?"
     if missing:
         raise UserError(
@@ -63,13 +63,13 @@ def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[st
 
 
 def check_taken(name: str, parts: Iterable[str], prefix: str, unexpected: Iterable[str]) -> None:
-    """Refuse a checkpoint with weights of the encoder that its config.json leaves out, such as those of more layers.
+    """Refuse a checkpoint that has more weights of the encoder than its config.json, such as more layers.
 
     Args:
         name: the encoder.
-        parts: of the model that was made.
-        prefix: before their names in the checkpoint, or nothing is.
-        unexpected: the checkpoint's weights that the model has no place for.
+        parts: names of the loaded model's modules.
+        prefix: may stand before these names in the checkpoint.
+        unexpected: the checkpoint's weights that the model lacks.
     """
     known = {*parts} - {"pooler", "decoder"}
     own = [key for key in unexpected if {key.partition(".")[0], key.removeprefix(prefix).partition(".")[0]} & known]
@@ -80,19 +80,19 @@ def check_taken(name: str, parts: Iterable[str], prefix: str, unexpected: Iterab
 
 
 def check_types(name: str, weights: Iterable[str]) -> None:
-    """See that an encoder's weights are stored as fractions; transformers takes integers for the weights themselves.
+    """Refuse weights stored as integers, which transformers would load as if they were floats.
 
     Args:
-        name: a folder, or an encoder of the Hub that was fetched.
-        weights: their names in the model, before which a file may have others.
+        name: a folder, or a downloaded encoder of the Hub.
+        weights: their names in the model; in a file a prefix may stand before them.
 
     Raises:
-        UserError: some are stored as integers.
+        UserError: a weight is stored as integers.
     """
     known, folder = set(weights), place(name)
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         types: dict[str, str] = {}
-        with suppress(ValueError, AttributeError, KeyError, TypeError):  # a file that is none of the encoder's
+        with suppress(ValueError, AttributeError, KeyError, TypeError):  # not a file of the encoder
             types = {key: str(tensor["dtype"]) for key, tensor in header(path).items()}
         for key, kind in types.items():
             if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
@@ -101,7 +101,7 @@ def check_types(name: str, weights: Iterable[str]) -> None:
 
 
 def unused_weights(keys: Iterable[str]) -> str:
-    """A line on the weights that a checkpoint has beside the encoder; of many with the same beginning their number."""
+    """A line on the weights that the encoder does not use; those of a large module are counted."""
     rest = sorted(keys)
     counts = Counter(key.partition(".")[0] for key in rest)
     many = {part: count for part, count in counts.items() if count > 3}
@@ -119,9 +119,9 @@ def _some(weights: Sequence[str]) -> str:
 
 
 def place(name: str, file: str = "config.json") -> Path | None:
-    """The folder of an encoder or a tokenizer; for one of the Hub (`id` or `id@revision`) where it was fetched to.
+    """The folder of an encoder or tokenizer; for one of the Hub (`id` or `id@revision`) its folder in the cache.
 
-    What was fetched is known by `file`, which each of them has.
+    `file` is one that every such folder has.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -131,7 +131,7 @@ def place(name: str, file: str = "config.json") -> Path | None:
     repo, _, revision = name.partition("@")
     try:
         found = try_to_load_from_cache(repo, file, revision=revision or None)
-    except HFValidationError:  # a folder that is not there; whoever loads it says so
+    except HFValidationError:  # a missing folder; loading it reports that
         return None
     return Path(found).parent if isinstance(found, str) else None
 
@@ -140,7 +140,7 @@ def header(path: Path) -> dict[str, Any]:
     """Type and shape of each tensor of a safetensors file, by its header: 8 bytes of length, then JSON.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: the file is not a safetensors file.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -1,4 +1,4 @@
-"""Evaluation: encoder, head, task, language, split in; predictions and scores out. The only such path."""
+"""Evaluation: predictions and scores of an encoder and a head on one split in one language."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from xstilts.model.heads import Head
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Answers to the examples of one split in one language that ask, their scores by metric, the threshold used.
+    """Predictions for the queries of one split in one language, their scores by metric, and the threshold.
 
-    `indices` are the numbers of the examples that ask; `references` are None without labels; `scores` are in the
-    metrics' units, and empty without labels.
+    `indices` are the numbers of the queries among the examples; without labels `references` are None and `scores` is
+    empty. Scores are in the metrics' units.
     """
 
     indices: list[int]
@@ -39,14 +39,14 @@ def evaluate(
     Args:
         encoder: in evaluation mode.
         head: of the format's kind.
-        format: decodes what the head keeps.
+        format: decodes the head's outputs.
         metrics: names that `metrics.get` knows.
-        examples: what `features` were made of, in the same order.
-        features: forward passes.
+        examples: those of `features`, in the same order.
+        features: the forward passes of `examples`.
         language: of the examples; some metrics and encoders depend on it.
         precision: of the forward passes.
-        threshold: tuned on other data before; None where there is none.
-        tune: tune the threshold on these very examples.
+        threshold: tuned on other data; None without one.
+        tune: tune the threshold on these examples.
     """
     assert len(examples) == features.examples
     outputs = head_outputs(encoder, head, format, features, precision, language)

@@ -1,4 +1,4 @@
-"""Token features: examples as ragged arrays that are built once, kept on disk, and mapped into memory."""
+"""Token features: examples as ragged arrays, built once, stored on disk, and memory-mapped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils import locks
 
 CHUNK = 512
-"""Examples that are tokenized at once; bounds the memory of building."""
+"""Examples tokenized at a time; limits the memory of building."""
 
 Block: TypeAlias = dict[str, NDArray[Any]]
 """Some rows of each array of a feature set."""
@@ -39,7 +39,7 @@ COUNTS = {
     "first": "second_F",
     "drawn": "first",
 }
-"""Arrays that hold places in another one."""
+"""Arrays of indices, each with the array that it indexes."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FeatureSet:
     decode_info_at: NDArray[Any]
     first: NDArray[Any]
     drawn: NDArray[Any]
-    """The examples of an epoch, each as often as it is seen: once, unless they were drawn from more or fewer."""
+    """The examples of an epoch, each as often as training sees it: once, unless a task samples its examples."""
 
     @property
     def examples(self) -> int:
@@ -100,10 +100,10 @@ class FeatureSet:
 def _blocks(
     format: Format, examples: Iterable[tuple[Example, int]], tokenizer: Tokenizer
 ) -> Generator[Block, None, None]:
-    """The arrays of examples, and of how often each is in an epoch, a chunk at a time.
+    """The arrays of examples, each with its count per epoch, a chunk at a time.
 
-    The chunks are made in threads, of which one assembles while another is inside of the tokenizer. What comes out
-    does not depend on their number.
+    Threads build the chunks: one assembles while another runs the tokenizer. The result does not depend on their
+    number.
     """
     rest, threads = iter(examples), _processors() + 1
     sizes = dict.fromkeys((field.name for field in fields(FeatureSet)), 0)
@@ -125,7 +125,7 @@ def _blocks(
 
 
 def _block(format: Format, examples: Sequence[tuple[Example, int]], tokenizer: Tokenizer) -> Block:
-    """The arrays of some examples; places are counted from these."""
+    """The arrays of some examples; indices count from the first of them."""
     rows = list(format.features([example for example, _ in examples], tokenizer))
     decode_info = [row.decode_info for row in rows]
     passes = np.bincount([row.example for row in rows], minlength=len(examples))
@@ -152,7 +152,7 @@ def _flat(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """No search for cycles of garbage, which takes a sixth of the time and finds none: rows hold no cycle."""
+    """Turn off Python's garbage collection, which takes a sixth of the time and finds nothing: rows hold no cycle."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -170,8 +170,8 @@ def _processors() -> int:
 def key(format: Format, tokenizer: Tokenizer, tokenizer_digest: str, source: str) -> str:
     """The name of a feature set, from all that it depends on.
 
-    That is the format with its values and version, the tokenizer's digest, the maximum length, and `source`, which
-    tells the content of the rows.
+    That is the format with its values and version, the tokenizer's digest, the maximum length, and `source`, a digest
+    of the rows.
     """
     spec = [format.name, format.version, format.identity(), tokenizer_digest, tokenizer.max_length, source]
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
@@ -185,10 +185,10 @@ def stored(
     source: str,
     read: Callable[[], Iterable[tuple[Example, int]]],
 ) -> FeatureSet:
-    """Features from the store, or built of what is read, as a stream, and put there.
+    """Features from the store; if missing, they are built from a stream and stored.
 
-    Where they are is told by their `key`; of several processes that want them one builds, the others wait for it.
-    `read` gives examples, and how often each is in an epoch.
+    Their folder is named by `key`. If several processes need them, one builds and the others wait.
+    `read` yields examples, each with its count per epoch.
     """
     folder = store / key(format, tokenizer, tokenizer_digest, source)
     if (there := _there(folder)) is not None:
@@ -197,11 +197,11 @@ def stored(
     with locks.exclusive(folder.with_suffix(".lock"), wait=True):
         if (there := _there(folder)) is not None:
             return there
-        shutil.rmtree(folder, ignore_errors=True)  # a part of it may be gone
-        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # becomes the folder when it is whole
+        shutil.rmtree(folder, ignore_errors=True)  # it may be incomplete
+        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")  # renamed when complete
         part.mkdir()
         try:
-            # the threads that build blocks end here, come what may
+            # closing ends the threads that build blocks
             with _uncollected(), closing(_blocks(format, read(), tokenizer)) as blocks:
                 arrays.write(part, (field.name for field in fields(FeatureSet)), blocks)
             if not FeatureSet.load(part).examples:
@@ -213,7 +213,7 @@ def stored(
 
 
 def _there(folder: Path) -> FeatureSet | None:
-    """Stored features, if they are there and whole."""
+    """Stored features, if complete."""
     try:
         return FeatureSet.load(folder)
     except (FileNotFoundError, ValueError, EOFError):

@@ -1,4 +1,4 @@
-"""Forward passes of encoder and head over stored features; what decoding needs of each is kept."""
+"""Forward passes of encoder and head over stored features, with the outputs that decoding needs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def head_outputs(
     encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Literal["fp32", "bf16"] = "fp32",
     language: str = ENGLISH,
 ) -> HeadOutputs:  # fmt: skip
-    """Run all forward passes, similar lengths together; what the head kept of each, in the features' order.
+    """Run all forward passes, similar lengths together; the head's outputs are in the features' order.
 
-    The forward pass of a mean-pooling format stops at its layer. Masked text is hidden by a fixed seed.
+    The forward pass of a mean-pooling format stops at its layer. Masking has a fixed seed.
 
     Raises:
         StepFailed: a score or vector is not finite.
@@ -54,23 +54,23 @@ def head_outputs(
 
 
 def _vectors(rows: int, width: int) -> NDArray[np.float32]:
-    """Room for so many vectors; in a file without a name if they are many.
+    """An empty array of vectors; a large one is in a temporary file.
 
     Raises:
-        UserError: the disk has no room for them.
+        UserError: the disk is too full.
     """
     size = rows * width * 4
     if size <= IN_MEMORY:
         return np.empty((rows, width), np.float32)
     with as_user_error(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # the map outlives it
-        if hasattr(os, "posix_fallocate"):  # else a full disk is found out while the map is written, which kills us
+        if hasattr(os, "posix_fallocate"):  # writing a map on a full disk would kill the process
             os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, np.float32, "w+", shape=(rows, width))
 
 
 TOKENS = 4096
-"""Token budget of a batch; changes the speed only, and larger ones leave the cache of a processor."""
+"""Token budget of a batch; changes only the speed. Larger batches exceed a processor's cache."""
 
 
 IN_MEMORY = 2**28
-"""Bytes of vectors that are kept in memory; more are mapped from a temporary file."""
+"""The most bytes of vectors in memory; more are mapped from a temporary file."""

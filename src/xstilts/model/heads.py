@@ -1,4 +1,4 @@
-"""The heads: what turns an encoder's hidden states into scores, a loss, and what is kept for decoding."""
+"""The heads: they turn an encoder's hidden states into scores, a loss, and the arrays for decoding."""
 
 # Shape suffixes: T = tokens of the batch, B = forward passes, M = marked positions, H = hidden size, C = classes
 
@@ -18,14 +18,14 @@ from xstilts.formats.base import IGNORED, HeadSpec
 from xstilts.model.batch import Batch
 
 DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout", "dropout_rate")
-"""What a configuration may call the dropout of a head, or else of hidden states; the first that has a value counts."""
+"""Names of the dropout of a head, or else of hidden states, in configurations; the first with a value counts."""
 
 
 class Head(nn.Module, ABC):
-    """A head; `outputs` is whatever its `forward` gives."""
+    """A head; `outputs` is the result of its `forward`."""
 
     softmax_over_choices = False
-    """Whether the forward passes of an example are compared, so that they must go through together."""
+    """Whether softmax is over the forward passes of an example, which must then share a batch."""
 
     @abstractmethod
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
@@ -36,7 +36,7 @@ class Head(nn.Module, ABC):
         return cross_entropy(outputs_MC.float(), batch.targets_M, ignore_index=IGNORED)
 
     def num_targets(self, batch: Batch) -> int:
-        """Over how many terms the loss of a batch is the mean: what its parts weigh when it is split."""
+        """The number of targets that the loss averages; the weight of a part of a split batch."""
         return int((batch.targets_M != IGNORED).sum())
 
     @abstractmethod
@@ -47,10 +47,10 @@ class Head(nn.Module, ABC):
 class Pooled(Head):
     """Scores of a whole text from its first token: pooler (dense, tanh), then dropout, dense, tanh, dropout, linear.
 
-    This is jiant's classification head on the encoder's pooler; there the pooler is carried on from phase to phase,
-    here it belongs to the head and is drawn anew with it. With a single output, the forward passes of an example
-    compete (multiple choice): the loss is the cross-entropy over them, averaged over examples; the target is 1 for the
-    right one, 0 for the others. Keeps [C] scores.
+    This is jiant's classification head on the encoder's pooler. In jiant the pooler stays from phase to phase; here it
+    is part of the head and initialized with it. With a single output (multiple choice), the loss is the cross-entropy
+    over the forward passes of an example, averaged over examples; the target is 1 for the right one, 0 for the others.
+    Keeps [C] scores.
     """
 
     def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
@@ -66,7 +66,7 @@ class Pooled(Head):
         return _scores(self.out, self.dropout(dense_MH))
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
-        """Mean over texts, or over examples where their texts compete, in nats."""
+        """Mean over texts, or over examples in multiple choice, in nats."""
         if not self.softmax_over_choices:
             return super().loss(outputs_MC, batch)
         scores_B = outputs_MC[:, 0]
@@ -74,7 +74,7 @@ class Pooled(Head):
         return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
 
     def num_targets(self, batch: Batch) -> int:
-        """Texts, or right ones among those that compete."""
+        """Texts, or right choices in multiple choice."""
         return int((batch.targets_M == 1).sum()) if self.softmax_over_choices else super().num_targets(batch)
 
     def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
@@ -83,14 +83,14 @@ class Pooled(Head):
 
 
 def _scores(layer: nn.Linear, hidden_NH: Tensor) -> Tensor:
-    """[N, C] scores in float32, under autocast too: in bfloat16 scores that are close would be equal."""
+    """[N, C] scores in float32, under autocast too, because bfloat16 would make close scores equal."""
     with torch.autocast(hidden_NH.device.type, enabled=False):
         scores_NC: Tensor = layer(hidden_NH.float())
     return scores_NC
 
 
 def _log_sum_exp(scores_N: Tensor, group_N: Tensor, groups: int) -> Tensor:
-    """Log sum exp over the rows of each group; the group's own maximum keeps it from overflow and from vanishing."""
+    """Log sum exp over the rows of each group; each group's maximum is subtracted to avoid overflow and underflow."""
     index = group_N.view(-1, *[1] * (scores_N.dim() - 1)).expand_as(scores_N)
     top_G = scores_N.new_full((groups, *scores_N.shape[1:]), -torch.inf).scatter_reduce(
         0, index, scores_N.detach(), "amax"
@@ -117,7 +117,7 @@ class PerToken(Head):
 
 
 class SpanEnds(Head):
-    """Scores of each token for being the first and the last of an answer; the two positions are the right ones.
+    """Scores of each token as the first and the last of an answer; positions_M holds the right pair.
 
     Loss is the mean of the two cross-entropies over a forward pass's tokens. Keeps [L, 2] scores.
     """
@@ -156,7 +156,7 @@ class MeanPool(Head):
         return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
-        """There is none: nothing is trained."""
+        """There is none, because this head is not trained."""
         raise AssertionError("a mean-pooling head is never trained")
 
     def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
@@ -184,10 +184,10 @@ class Vocabulary(Head):
 
 
 def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None) -> Head:
-    """Make the head that a format asks for, its parameters drawn anew.
+    """Make a format's head with new random parameters.
 
-    Linear layers are drawn as torch draws them (uniform, by width), which at XLM-R's widths is the usual 0.02 and does
-    not starve the gradient of a narrow encoder.
+    Linear layers have torch's own initialization (uniform, by width). At XLM-R's width it is about the usual 0.02, and
+    it keeps the gradient of a narrow encoder large enough.
 
     Args:
         spec: kind and number of outputs.

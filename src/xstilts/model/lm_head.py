@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 
 class LanguageModelHead(nn.Module):
-    """A masked language model without its encoder: the model's own code, handed hidden states by a stand-in.
+    """A masked language model whose encoder is replaced by a module that returns given hidden states.
 
-    Every family names and shapes its head otherwise; this way none needs a line of its own.
+    Families name and shape their heads differently; this needs no code for any of them.
     """
 
     def __init__(self, lm: Any) -> None:
@@ -32,7 +32,7 @@ class LanguageModelHead(nn.Module):
         return scores_MV
 
     def save(self, base: nn.Module, folder: Path) -> None:
-        """Write the model with `base` back in it, as a normal folder."""
+        """Write the model with its encoder `base` as a Hugging Face folder."""
         setattr(self.lm, self._prefix, base)
         try:
             self.lm.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Make one encoder of several: weights averaged, or differences added, a tensor at a time."""
+"""Merge several encoders into one: average weights or add task vectors, a tensor at a time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from xstilts.errors import UserError
 def merge(sources: Sequence[Path], to: Path, *, heads: Sequence[int] = (), scale: float | None = None) -> None:
     """Write the mean of the weights of several steps; with a scale, base + scale x the sum of (weights - base).
 
-    The latter adds task vectors (Ilharco et al. 2023: Editing Models with Task Arithmetic). Files are read one weight
-    at a time, so that little more than the result is in memory; numbers are float64 while they are computed with. What
-    is no floating-point number, and what lies beside the weights, is taken from the first source.
+    The latter adds task vectors (Ilharco et al. 2023: Editing Models with Task Arithmetic). Weights are read one at a
+    time, so memory holds little more than the result; computation is in float64. Integer weights and all other files
+    come from the first source.
 
     Args:
         sources: folders with `encoder` (all of one shape) and `head-<i>.safetensors`; with a scale, the base first.
@@ -31,7 +31,7 @@ def merge(sources: Sequence[Path], to: Path, *, heads: Sequence[int] = (), scale
         scale: of the vectors.
 
     Raises:
-        UserError: weights that cannot be read, or that are not those of the first source in name and shape.
+        UserError: weights cannot be read, or differ from the first source in name or shape.
     """
     first = sources[0]
     shutil.copytree(first / "encoder", to / "encoder", ignore=shutil.ignore_patterns("*.safetensors"))
@@ -75,7 +75,7 @@ def _again(path: Path) -> str:
 
 
 def link(source: Path, to: Path) -> None:
-    """A copy of a folder that takes no room, where the file system can do that."""
+    """Copy a folder with hard links, where the file system has them."""
     shutil.copytree(source, to, copy_function=_link, dirs_exist_ok=True)
 
 
@@ -87,4 +87,4 @@ def _link(source: str, to: str) -> None:
 
 
 CHUNK = 2**20
-"""Numbers of a weight that are computed with at once, in float64."""
+"""Numbers of a weight computed at a time in float64."""

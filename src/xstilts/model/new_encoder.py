@@ -1,4 +1,4 @@
-"""New encoders: random weights of a given shape, and a tokenizer trained on given text, or given itself."""
+"""New encoders: random weights of a given shape, with a tokenizer that is trained or given."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NAMED = {
     "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
     "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
 }  # fmt: skip
-"""What each is for."""
+"""The role of each."""
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-"""Where a tokenizer's content may be."""
+"""Files that may hold a tokenizer's content."""
 
 
 def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) -> Encoder:
@@ -33,8 +33,8 @@ def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) 
 
     Args:
         shape: layers, hidden size, heads, vocabulary, longest sequence, seed.
-        texts: what its tokenizer is trained on, if none is given.
-        tokenizer: the tokenizer it is given, as `given` returns it.
+        texts: the tokenizer's training text, if none is given.
+        tokenizer: one that `given` returns.
     """
     from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
@@ -74,7 +74,7 @@ def _wrapped(tokenizer: tokenizers.Tokenizer, named: Mapping[str, str | None], o
 
 
 def given(name: str) -> Any:
-    """The tokenizer of a folder or of the Hub (`id` or `id@revision`), to be a new encoder's own.
+    """The tokenizer of a folder or of the Hub (`id` or `id@revision`), for a new encoder.
 
     Raises:
         UserError: it cannot be loaded, is not a fast one, lacks a special token, or puts none around a text.
@@ -116,9 +116,9 @@ def given(name: str) -> Any:
 
 
 def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
-    """Those of the files of a tokenizer, or of an encoder, that are on this machine, with their sha256.
+    """The local files of a tokenizer or encoder, with their sha256.
 
-    The first of them is one that all have.
+    Every such folder has the first of the `wanted` files.
     """
     there = place(name, wanted[0])
     return {str(path): digest(path) for file in wanted if there and (path := there / file).is_file()}
@@ -128,10 +128,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") ->
     """A tokenizer with XLM-R's special tokens around one text and around a pair.
 
     Args:
-        texts: what it is trained on, one at a time.
-        vocabulary: pieces at most, special tokens included.
-        kind: byte-pair pieces (`bpe`), or whole `words`, cut where the script changes. (Unigram pieces, as XLM-R has,
-            cannot be trained to the same result twice.)
+        texts: the training text, one at a time.
+        vocabulary: the most pieces, special tokens included.
+        kind: byte-pair pieces (`bpe`), or whole `words`, cut where the script changes. (Training
+            XLM-R's unigram pieces is not reproducible.)
     """
     special = list(SPECIAL)
     trainer: trainers.Trainer

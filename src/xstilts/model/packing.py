@@ -1,8 +1,8 @@
 """Padding-free batches: an attention function that keeps the sequences of one packed row apart.
 
-The model is handed one row of all real tokens, so that everything but attention touches no padding. This function takes
-the row's queries, keys and values apart into sequences, attends within each, and puts the result into a row again; on a
-GPU, where torch has attention for such rows, it hands them over as they are.
+The model gets one row of all real tokens, so that only attention handles padding. This function splits the row's
+queries, keys and values into sequences, attends within each, and joins the results into a row. On a GPU it passes the
+row to torch's attention for packed rows.
 """
 
 # Shape suffixes: T = real tokens of the batch, B = sequences, L = longest sequence, H = heads, D = a head's width
@@ -24,23 +24,23 @@ from torch.nn.functional import scaled_dot_product_attention
 NAME = "xstilts_packed"
 
 ALIKE, FEW = 0.75, 4
-"""On a CPU a sequence goes into a grid of its own, with the shorter ones, when it has less than this share of the
-longest one's tokens; but no grid has fewer sequences than this, for every grid costs a few calls."""
+"""On a CPU a new grid begins at a sequence shorter than this share of the grid's longest one, but only after this many
+sequences, because every grid costs a few calls."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each token of a packed row stands in padded [B, L] grids, which lie one after another."""
+    """The position of each token of a packed row in padded [B, L] grids, one after another."""
 
     slots_T: Tensor
     at_T: Tensor
     """Position of each token in its sequence."""
     grids: tuple[Tensor, ...]
-    """For each grid, which of its places are real tokens."""
+    """For each grid, a mask of its real tokens."""
     cuts: Tensor
-    """[B + 1] int32: where each sequence begins in the row, and where the row ends."""
+    """[B + 1] int32: the start of each sequence in the row, and the row's end."""
     windows: set[int] = field(default_factory=set)
-    """The sliding windows that a model's layers asked for."""
+    """The sliding windows of the model's layers."""
 
     @classmethod
     def of(cls, lengths_B: Tensor) -> Layout:
@@ -49,7 +49,7 @@ class Layout:
 
     @classmethod
     def alike(cls, lengths_B: Tensor) -> Layout:
-        """Grids of sequences of similar length on a CPU; one grid elsewhere, where many small calls cost more."""
+        """On a CPU grids of sequences of similar length; elsewhere one grid, because small calls cost more there."""
         if lengths_B.device.type != "cpu":
             return cls.of(lengths_B)
         lengths = lengths_B.tolist()
@@ -87,7 +87,7 @@ _layout: ContextVar[Layout] = ContextVar("layout")
 
 @contextmanager
 def packed(layout: Layout) -> Iterator[None]:
-    """Within this block the attention function reads packed rows by `layout`."""
+    """Inside this context the attention function uses `layout`."""
     token = _layout.set(layout)
     try:
         yield
@@ -96,7 +96,7 @@ def packed(layout: Layout) -> Iterator[None]:
 
 
 class _Pad(torch.autograd.Function):
-    """[T, ...] -> [B*L, ...], zeros between; backward is `_Unpad`, without the sums a general gather would need."""
+    """[T, ...] -> [B*L, ...], zeros between; backward is `_Unpad`, which needs no sums, unlike a general gather."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, slots_T: Tensor, size: int) -> Tensor:
@@ -125,7 +125,7 @@ class _Unpad(torch.autograd.Function):
 
 
 def pad(rows: Tensor, layout: Layout) -> Tensor:
-    """[T, ...] -> [B, L, ...] with zeros at the padding, for a layout of one grid."""
+    """[T, ...] -> [B, L, ...] zero-padded, for a layout of one grid."""
     (grid,) = _grids(rows, layout)
     return grid
 
@@ -139,7 +139,7 @@ def _grids(rows: Tensor, layout: Layout) -> list[Tensor]:
 
 
 def unpad(grid: Tensor, layout: Layout) -> Tensor:
-    """[B, L, ...] -> [T, ...], the padding left out, for a layout of one grid."""
+    """[B, L, ...] -> [T, ...], without padding, for a layout of one grid."""
     return _rows([grid], layout)
 
 
@@ -161,15 +161,15 @@ def attention(
     sliding_window: int | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within each sequence of a packed row; returns [1, T, H, D] as transformers' interface asks.
+    """Attend within each sequence of a packed row; returns [1, T, H, D], the shape that transformers expects.
 
     `sliding_window` w lets a token see those with |i - j| < w, as ModernBERT's local layers do.
 
     Raises:
-        ValueError: the model hands over a number or a tensor of them, such as a bias or a cap, which would count here.
+        ValueError: the model passes a float or a float tensor, such as a bias or a cap, which this function ignores.
     """
     assert attention_mask is None, "a packed row has no padding to mask"
-    for name, value in more.items():  # positions, switches and nothing at all do no harm
+    for name, value in more.items():  # integers, switches and None are harmless
         if isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point()):
             raise ValueError(f"attention with {name}")
     layout = _layout.get()
@@ -182,7 +182,7 @@ def attention(
         return _in_one(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
     queries, keys, values = (_grids(_wide(x), layout) for x in rows)
     outputs = []
-    with torch.autocast("cpu", enabled=False):  # which would make it bfloat16 again
+    with torch.autocast("cpu", enabled=False):  # autocast would make it bfloat16 again
         for real_BL, *grids in zip(layout.grids, queries, keys, values, strict=True):
             q, k, v = (grid_BLHD.transpose(1, 2) for grid_BLHD in grids)
             out = scaled_dot_product_attention(
@@ -194,13 +194,13 @@ def attention(
 
 
 def gridless(kind: str, dtype: torch.dtype, width: int, dropout: float) -> bool:
-    """Whether torch's attention for packed rows can be called, which needs no grid and no mask.
+    """Whether torch's attention for packed rows applies, which needs no grid and no mask.
 
     Args:
-        kind: of the device: `flash` for a GPU that has this attention, else anything.
-        dtype: that attention is computed in.
+        kind: `flash` for a GPU with this attention, else the type of the device.
+        dtype: of the computation.
         width: of a head.
-        dropout: of attention; a family that trains with it (XLM-R, BERT) goes without grids only when it is evaluated.
+        dropout: of attention; families that train with it (XLM-R, BERT) go without grids in evaluation only.
     """
     narrow = dtype in (torch.bfloat16, torch.float16)
     return kind == "flash" and narrow and width % 8 == 0 and width <= 256 and not dropout
@@ -217,7 +217,7 @@ def _kind(where: torch.device) -> str:
 
 @cache
 def _torch_varlen() -> Callable[..., Any] | None:
-    """The function, which is public; None in versions of torch that have none, or one without windows."""
+    """The public function; None if this version of torch has none, or has one without windows."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -243,7 +243,7 @@ def _in_one(
 
 
 def _wide(x: Tensor) -> Tensor:
-    """On a CPU as float32, in which attention is more than twice as fast there as in bfloat16, its backward most."""
+    """On a CPU as float32: attention is more than twice as fast as in bfloat16 there, above all backward."""
     return x.float() if x.device.type == "cpu" else x
 
 
@@ -252,19 +252,19 @@ def _mask(real_BL: Tensor, sliding_window: int | None) -> Tensor:
     if sliding_window is not None and sliding_window < real_BL.shape[1]:
         at_L = torch.arange(real_BL.shape[1], device=real_BL.device)
         near_LL = (at_L[:, None] - at_L).abs() < sliding_window
-        # padded queries may see padded keys: a row that sees nothing would be NaN, and is thrown away anyway
+        # padded queries may see padded keys, because a row that sees nothing would be NaN; `unpad` drops them
         mask = near_LL & (mask | ~real_BL[:, None, :, None])
     return mask
 
 
 def no_mask(*_: Any, **__: Any) -> None:
-    """The mask function that belongs to `attention`: the layout says all."""
+    """The mask function of `attention`, which needs only the layout."""
 
 
 def register() -> None:
-    """Make `attention` known to transformers under `NAME`."""
+    """Register `attention` with transformers as `NAME`."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    by_hand = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # it goes by Python lists of grids
+    by_hand = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # it loops over lists of grids
     AttentionInterface.register(NAME, by_hand)
     AttentionMaskInterface.register(NAME, no_mask)

@@ -1,4 +1,4 @@
-"""The shape of a new encoder: layers, widths, and which tokenizer it has."""
+"""The shape of a new encoder: layers, widths and tokenizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xstilts.utils.models import PathText, Seed, Strict
 
 
 class NewEncoder(Strict):
-    """An encoder that starts from random weights, with a tokenizer trained on the text of a task, or a given one."""
+    """An encoder that starts from random weights, with a tokenizer trained on a task's text, or a given one."""
 
     text: str = ""
     """A masked-text task; its training text in all its languages trains the tokenizer."""
@@ -16,7 +16,7 @@ class NewEncoder(Strict):
     hidden: int = Field(default=64, ge=8, le=10**5)
     heads: int = Field(default=2, ge=1, le=1000)
     vocabulary: int = Field(default=2000, ge=100, le=10**7)
-    """Pieces at most, of a tokenizer that is trained."""
+    """The most pieces of a trained tokenizer."""
     tokenizer: PathText = "bpe"
     """`words` has a piece for each word, for text of few words; else a folder or Hub id with a fast tokenizer."""
     max_length: int = Field(default=128, ge=16, le=10**6)
@@ -43,4 +43,4 @@ class NewEncoder(Strict):
 
 
 TRAINABLE_TOKENIZERS = ("bpe", "words")
-"""Tokenizers that are trained; every other name is of one that is given."""
+"""Tokenizers to train; any other name is a given tokenizer."""

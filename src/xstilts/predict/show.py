@@ -31,25 +31,25 @@ Place: TypeAlias = tuple[str, int, int] | None
 """A text, and the first and last + 1 character of the answer in it."""
 
 OPEN, CLOSE = ">>", "<<"
-"""What an answer is marked by."""
+"""Marks around an answer."""
 AROUND = 16
-"""Pieces that are shown beside the ends of a forward pass, the beginning of the second text, and what is marked."""
+"""Pieces shown around the ends of a forward pass, the start of the second text, and each position."""
 
 
 def lines(
     name: str, language: str, index: int, *, split: Split | None, data: Path | None, encoder: str | None,
     use: Sequence[Path],
 ) -> Iterator[str]:  # fmt: skip
-    """What the command prints.
+    """The lines that the command prints.
 
     Args:
         name: a task.
         language: one of the task's languages.
         index: number of the example in its split, from 0.
-        split: by default the first of dev, test and train that is there.
+        split: by default the first of dev, test and train with files.
         data: the data folder.
         encoder: a folder, a Hub id, or a step of a run folder, whose head then predicts.
-        use: YAML files with tasks of one's own.
+        use: YAML files of the user's own tasks.
 
     Raises:
         UserError: no such task, language, split, file or example.
@@ -87,7 +87,7 @@ def lines(
 
 
 def _there(task: Task, language: str, data: Path | None) -> Split:
-    """The first split that has files for the language, or that should have some."""
+    """The first split with files for the language, else the task's first split."""
     kinds: tuple[Split, ...] = ("dev", "test", "train")
     splits = [split for split in kinds if split in task.data]
     for split in splits:
@@ -117,7 +117,7 @@ def _block(title: str, values: Any) -> Iterator[str]:
 
 
 def _fields(example: Example, place: Place) -> Iterator[str]:
-    """The fields of an example: endings on a line each, with the number that stands for one; the answer marked."""
+    """The fields of an example: each ending on a numbered line, the answer marked."""
     if not hasattr(example, "_asdict"):
         yield _short(example)
         return
@@ -133,7 +133,7 @@ def _fields(example: Example, place: Place) -> Iterator[str]:
 
 
 def _short(value: Any, place: Place = None, width: int = 400) -> str:
-    """A value in at most about `width` characters; of the text that holds the answer those around it."""
+    """A value in about `width` characters at most; of a text with the answer, those around the answer."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     first = place[1] if place is not None and place[0] == text else 0
     start = max(0, min(first - width // 2, len(text) - width))
@@ -212,7 +212,7 @@ def _no_prediction(task: Task, encoder: Encoder) -> str:
 
 
 def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
-    """The pieces of a forward pass: those that the head looks at with their targets, few of those far from them."""
+    """The pieces of a forward pass: the head's positions with their targets, and the pieces near them."""
     words = list(tokens)
     if not isinstance(format, Span):
         for mark, target in zip(one.positions, one.targets, strict=True):
@@ -230,7 +230,7 @@ def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
 
 
 def _meaning(format: Format, target: int) -> str:
-    """What a class stands for; where a single score makes forward passes compete, one of them is right."""
+    """The name of a class; in multiple choice `right` or `wrong`."""
     if target == IGNORED:
         return "?"
     if format.head.outputs == 1:
