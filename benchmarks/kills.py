@@ -1,9 +1,9 @@
-"""Kills a study's main process or one of its workers at random moments, and sees that nothing is lost or done twice.
+"""Kills a study's main process or workers at random moments, and checks that no step is lost or done twice.
 
-A small study on the playground is done once without interruption. Then it is done again and again by two workers, of
-which one, or the main process, is killed with -9 at a random moment; after a main process is killed its workers must
-end by themselves, and the same command goes on. In the end score rows and weights must equal the undisturbed ones', to
-the bit, and no step may have been done twice: each `done.json` is watched, and must never change.
+It runs a small study on the playground once without interruption, then again and again with two workers. It kills a
+worker or the main process with -9 at random moments. After a main process is killed, its workers must end by
+themselves, and the same command must continue. At the end score rows and weights must equal those of the uninterrupted
+run, bit by bit. No step may be done twice: each `done.json` must never change.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ evaluate: [play-nli, play-ner, play-parallel]
 languages: [en, qaa]
 """
 TASKS = 'text: {like: play-text, languages: [en], train_languages: [en], data: {train: "playground:text/dev"}}\n'
-SOON = 20.0
-"""Seconds in which the workers of a killed main process must have ended."""
-GIVEN_UP = ("and so did the one before", "no worker process can be started")
-"""Messages where a step's worker was killed twice, or three workers before they were ready."""
+END_SECONDS = 20.0
+"""The workers of a killed main process must end within these seconds."""
+GAVE_UP = ("and so did the one before", "no worker process can be started")
+"""Messages if a step's worker was killed twice, or three workers in a row before they were ready."""
 
 
-class Watched:
-    """A run folder, of which no step may be done twice."""
+class WatchedFolder:
+    """A run folder in which no step may be done twice."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self._seen: dict[str, tuple[int, int]] = {}
 
-    def look(self) -> int:
-        """See what is done by now, and that what was done before is still the same; gives the number of steps."""
+    def check_steps(self) -> int:
+        """Check that finished steps have not changed; returns their number."""
         now = {path.parent.name: path.stat() for path in self.out.glob("steps/*/done.json")}
         records = {step: (stat.st_ino, stat.st_mtime_ns) for step, stat in now.items()}
         for step, record in self._seen.items():
@@ -57,17 +57,17 @@ class Watched:
         return len(records)
 
     def busy(self) -> bool:
-        """Whether a step is under way: its claim is locked, and not just left by a killed worker."""
+        """Whether a step is running: its claim is locked, not only left by a killed worker."""
         locks = [line.split() for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines()]
         held = {line[5].rsplit(":", 1)[1] for line in locks if line[1] == "FLOCK"}
         claims = self.out / "claims"
-        with suppress(FileNotFoundError):  # it ends meanwhile
+        with suppress(FileNotFoundError):  # the step may end meanwhile
             return any(str(entry.inode()) in held for entry in os.scandir(claims))
         return False
 
 
 class Study:
-    """The study, in a folder of its own."""
+    """The study in its own folder."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.folder, self.workers = folder, workers
@@ -75,7 +75,7 @@ class Study:
         (folder / "tasks.yaml").write_text(TASKS, encoding="utf-8")
 
     def start(self, out: str) -> subprocess.Popen[str]:
-        """Run it in a process of its own."""
+        """Start a run in its own process."""
         code = "import sys; from xstilts.cli import main; sys.argv[0] = 'xstilts'; main()"
         arguments = ["run", self.folder / "mini.yaml", "--out", self.folder / out, "--checkpoint", "0.005"]
         command = [sys.executable, "-c", code, *map(str, arguments), "--workers", str(self.workers)]
@@ -87,7 +87,7 @@ class Study:
         return (self.folder / f"{out}.err").read_text(encoding="utf-8")
 
     def finish(self, out: str) -> None:
-        """Run it to its end, undisturbed."""
+        """Run it to its end without kills."""
         code = self.start(out).wait()
         assert code == 0, self.messages(out)
 
@@ -99,7 +99,7 @@ class Study:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """The child processes of a process."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
     except OSError:
@@ -107,7 +107,7 @@ def children(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there, and not just waits for somebody to take note of its end."""
+    """Whether a process runs and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -115,112 +115,115 @@ def alive(pid: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    """End a process at once, if it is still there."""
+    """Kill a process if it still exists."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 @dataclass
-class Hunt:
-    """Kills at random moments, until there were so many."""
+class Killer:
+    """Kills processes at random moments, `times` in all."""
 
     study: Study
     times: int
-    chance: random.Random
+    rng: random.Random
     longest: float
-    """Seconds from one kill to the next at most."""
-    mains: int = 0
-    workers: int = 0
+    """Most seconds between two kills."""
+    main_kills: int = 0
+    worker_kills: int = 0
     slowest: float = 0.0
-    """Seconds that workers have outlived their main process at most."""
-    blamed: int = 0
-    """Runs that have given up, for workers had died again and again."""
+    """Most seconds that workers outlived their main process."""
+    gave_up: int = 0
+    """Runs that gave up because workers had died repeatedly."""
 
     @property
-    def over(self) -> bool:
+    def enough(self) -> bool:
         """Whether there were enough kills."""
-        return self.mains + self.workers >= self.times
+        return self.main_kills + self.worker_kills >= self.times
 
-    def round(self, out: str) -> Watched:
-        """Do the study once, starting it again after each kill of the main process."""
-        watched, complete = Watched(self.study.folder / out), False
-        while not complete and not self.over:
+    def round(self, out: str) -> WatchedFolder:
+        """Run the study to its end, starting it again after each kill of the main process."""
+        watched, complete = WatchedFolder(self.study.folder / out), False
+        while not complete and not self.enough:
             process = self.study.start(out)
-            while not self.over and self._waited(process, watched) and self._hit(process):
+            while not self.enough and self._wait(process, watched) and self._kill_one(process):
                 pass
-            if self.over:
+            if self.enough:
                 self._end(process)
             if process.wait() >= 0:
                 err = self.study.messages(out)
                 assert "Traceback" not in err, err
-                assert process.returncode == 0 or (process.returncode == 2 and any(why in err for why in GIVEN_UP)), err
+                assert process.returncode == 0 or (process.returncode == 2 and any(why in err for why in GAVE_UP)), err
                 complete = process.returncode == 0
-                self.blamed += not complete
-            print(f"{self.workers} workers, {self.mains} mains; {out}: {watched.look()} steps", file=sys.stderr)
+                self.gave_up += not complete
+            print(
+                f"{self.worker_kills} workers, {self.main_kills} mains; {out}: {watched.check_steps()} steps",
+                file=sys.stderr,
+            )
         self.study.finish(out)
-        watched.look()
+        watched.check_steps()
         return watched
 
-    def _waited(self, process: subprocess.Popen[str], watched: Watched) -> bool:
-        """Let a random time pass, most often from when a step is under way; whether the run still goes on."""
-        starting = self.chance.random() < 0.2
+    def _wait(self, process: subprocess.Popen[str], watched: WatchedFolder) -> bool:
+        """Wait a random time, mostly from the start of a step; returns whether the run still goes on."""
+        starting = self.rng.random() < 0.2
         while not starting and not watched.busy() and process.poll() is None:
             time.sleep(0.01)
-        until = time.monotonic() + self.chance.uniform(0, self.longest)
+        until = time.monotonic() + self.rng.uniform(0, self.longest)
         while time.monotonic() < until and process.poll() is None:
-            watched.look()
+            watched.check_steps()
             time.sleep(0.01)
         return process.poll() is None
 
-    def _hit(self, process: subprocess.Popen[str]) -> bool:
-        """Kill a worker or the main process; whether this goes on."""
+    def _kill_one(self, process: subprocess.Popen[str]) -> bool:
+        """Kill a worker or the main process; returns whether the main process lives."""
         workers = children(process.pid)
-        if workers and self.chance.random() < 0.6:
-            kill(self.chance.choice(workers))
-            self.workers += 1
+        if workers and self.rng.random() < 0.6:
+            kill(self.rng.choice(workers))
+            self.worker_kills += 1
             return True
         self._end(process)
-        self.mains += 1
+        self.main_kills += 1
         return False
 
     def _end(self, process: subprocess.Popen[str]) -> None:
-        """Kill the main process, and see that its workers end by themselves."""
+        """Kill the main process, and check that its workers end by themselves."""
         workers = children(process.pid)
         kill(process.pid)
         process.wait()
         started = time.monotonic()
         while any(map(alive, workers)):
-            assert time.monotonic() - started < SOON, "workers have outlived their main process"
+            assert time.monotonic() - started < END_SECONDS, "workers outlived their main process"
             time.sleep(0.01)
         self.slowest = max(self.slowest, time.monotonic() - started)
 
 
 def main() -> None:
-    """Kill, and compare."""
+    """Kill processes, and compare the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=200, help="kills")
+    parser.add_argument("--times", type=int, default=200, help="number of kills")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--longest", type=float, default=10.0, help="seconds from one kill to the next at most")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kills")
+    parser.add_argument("--longest", type=float, default=10.0, help="most seconds between two kills")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         study, rounds = Study(Path(folder), options.workers), 0
         study.finish("whole")
         whole = study.result("whole")
-        hunt = Hunt(study, options.times, random.Random(options.seed), options.longest)
-        while not hunt.over:
+        killer = Killer(study, options.times, random.Random(options.seed), options.longest)
+        while not killer.enough:
             rounds += 1
-            watched = hunt.round(f"killed-{rounds}")
+            watched = killer.round(f"killed-{rounds}")
             found = study.result(watched.out.name)
-            other = sorted(name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name))
-            assert not other, f"not as in the uninterrupted run: {', '.join(other)}"
-            assert not [*watched.out.rglob("*.tmp")], "something is left over"
+            different = sorted(name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name))
+            assert not different, f"differs from the uninterrupted run: {', '.join(different)}"
+            assert not [*watched.out.rglob("*.tmp")], "a temporary file is left over"
     print(
-        f"{hunt.workers} workers and {hunt.mains} main processes killed in {rounds} studies of {len(whole)} results: "
-        f"no step done twice, score rows and weights equal to the uninterrupted run's. Workers outlived a main process "
-        f"by {hunt.slowest:.1f} s at most; {hunt.blamed} runs gave up, for two workers had died of a step, or three "
-        "before they were ready, and were started again."
+        f"{killer.worker_kills} workers and {killer.main_kills} main processes killed in {rounds} studies of "
+        f"{len(whole)} results: no step done twice, score rows and weights equal to the uninterrupted run's. "
+        f"Workers outlived a main process by {killer.slowest:.1f} s at most; {killer.gave_up} runs gave up "
+        "because two workers had died of a step, or three before they were ready, and were started again."
     )
 
 

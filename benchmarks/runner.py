@@ -1,14 +1,13 @@
-"""What a run costs beside its steps, and what a second worker on a second core is worth.
+"""Measures the overhead of a step, and the gain of a second worker on a second core.
 
-Two measurements, on small studies of the playground, all with one thread a worker:
+Both use small studies of the playground and one thread per worker:
 
-1. The overhead of a step: the time from the beginning of the first step to the end of the last, less the seconds that
-   the steps themselves took (`done.json`), for each step; in an empty run folder, and in one that holds thousands of
-   other steps. The target is 0.1 s: 1 % of a step of ten seconds.
-2. A study of independent small trainings and their scoring, with one worker and with two, in turns; the time counts
-   from the beginning of the first training to the end of the last step, without the encoder that is made before, for
-   which all wait; beside it all of it, with the start of the processes. Two processes that only count, against one
-   that counts as far twice, show what the second core gives at most.
+1. The overhead per step: the time from the start of the first step to the end of the last, minus the seconds of the
+   steps themselves (`done.json`); in an empty run folder, and in one with thousands of other steps. The target is
+   0.1 s: 1 % of a step of ten seconds.
+2. The time of independent small trainings and their scoring with one worker and with two, in turns: from the start of
+   the first training to the end of the last step, and of the whole run. Two processes that only count, compared with
+   one that counts twice as far, show the largest possible gain.
 """
 
 from __future__ import annotations
@@ -41,15 +40,15 @@ phases:
 evaluate: [play-nli, play-ner, play-same, play-pos]
 languages: [en, qaa]
 """
-FAR = 50_000_000
-"""How far a process counts."""
+COUNT = 50_000_000
+"""Iterations of a process that only counts."""
 OVERHEAD, RATIO = 0.1, 0.6
-"""Targets: seconds a step, and two workers' time by one worker's."""
+"""Targets: seconds per step, and two workers' time divided by one worker's."""
 
 
 @dataclass(frozen=True)
-class Took:
-    """The seconds of a run: all of it, from the first training to the last step, and those of these steps."""
+class RunTimes:
+    """The seconds of a whole run, from the first training to the last step, and of each step."""
 
     whole: float
     between: float
@@ -57,33 +56,33 @@ class Took:
 
     @property
     def overhead(self) -> float:
-        """Seconds a step beside its own."""
+        """Seconds of overhead per step."""
         return (self.between - sum(self.steps)) / len(self.steps)
 
 
-def done(made: Plan, out: Path, workers: int = 1) -> Took:
-    """Run the study that lies beside the run folder, in a process of its own as a user does."""
+def run_study(study_plan: Plan, out: Path, workers: int = 1) -> RunTimes:
+    """Run the study beside the run folder in its own process, as a user does."""
     code = "import sys; from xstilts.cli import main; sys.argv[0] = 'xstilts'; main()"
     command = [sys.executable, "-c", code, "run", str(out.parent / "small.yaml"), "--out", str(out)]
     started = time.perf_counter()
     subprocess.run([*command, "--workers", str(workers)], stdout=subprocess.DEVNULL, check=True)
     whole = time.perf_counter() - started
-    records = [Store(out).step(step.id) / "done.json" for step in made.steps.values() if step.kind != "create"]
+    records = [Store(out).step(step.id) / "done.json" for step in study_plan.steps.values() if step.kind != "create"]
     seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in records]
     ends = [path.stat().st_mtime for path in records]
-    begins = [end - took for end, took in zip(ends, seconds, strict=True)]
-    return Took(whole, max(ends) - min(begins), seconds)
+    begins = [end - duration for end, duration in zip(ends, seconds, strict=True)]
+    return RunTimes(whole, max(ends) - min(begins), seconds)
 
 
-def laid_out(folder: Path, seeds: int, steps: int) -> Plan:
-    """The study with so many seeds, and updates a training."""
+def write_study(folder: Path, seeds: int, steps: int) -> Plan:
+    """Write the recipe with these numbers of seeds and updates per training, and plan it."""
     text = RECIPE.replace("SEEDS", str([*range(1, seeds + 1)])).replace("STEPS", str(steps))
     (folder / "small.yaml").write_text(text, encoding="utf-8")
     return plan(*read(str(folder / "small.yaml")))
 
 
-def counted() -> float:
-    """The time of two processes that count at once, by that of one that counts as far twice."""
+def core_ratio() -> float:
+    """The time of two processes that count at once, divided by that of one that counts twice as far."""
 
     def seconds(*ends: int) -> float:
         started = time.perf_counter()
@@ -92,11 +91,11 @@ def counted() -> float:
             process.wait()
         return time.perf_counter() - started
 
-    return seconds(FAR, FAR) / seconds(2 * FAR)
+    return seconds(COUNT, COUNT) / seconds(2 * COUNT)
 
 
-def filled(out: Path, number: int) -> Path:
-    """A run folder with so many finished steps of other recipes."""
+def fill_folder(out: Path, number: int) -> Path:
+    """Fill a run folder with finished steps of other recipes."""
     with lock_shared(Store(out)) as store:
         for i in range(number):
             store.step(f"other-{i}").mkdir()
@@ -107,41 +106,42 @@ def filled(out: Path, number: int) -> Path:
 
 
 def main() -> None:
-    """Measure, and print or write the figures."""
+    """Measure, and print or write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="a file to write the figures into")
-    parser.add_argument("--seeds", type=int, default=6, help="eight steps each")
+    parser.add_argument("--seeds", type=int, default=6, help="number of seeds, with eight steps each")
     parser.add_argument("--steps", type=int, default=200, help="updates of a training")
-    parser.add_argument("--others", type=int, default=7_000, help="steps that are in the full run folder before")
+    parser.add_argument("--others", type=int, default=7_000, help="other steps in the full run folder")
     parser.add_argument("--times", type=int, default=3, help="turns of one worker and two")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        short = laid_out(folder, options.seeds, 2)
-        empty = done(short, folder / "empty")
-        full = done(short, filled(folder / "full", options.others))
-        made = laid_out(folder, options.seeds, options.steps)
+        short = write_study(folder, options.seeds, 2)
+        empty = run_study(short, folder / "empty")
+        full = run_study(short, fill_folder(folder / "full", options.others))
+        study_plan = write_study(folder, options.seeds, options.steps)
         turns = [
-            [done(made, folder / f"{workers}-{turn}", workers) for workers in (1, 2)] for turn in range(options.times)
+            [run_study(study_plan, folder / f"{workers}-{turn}", workers) for workers in (1, 2)]
+            for turn in range(options.times)
         ]
-    cores = statistics.median(counted() for _ in range(options.times))
+    cores = statistics.median(core_ratio() for _ in range(options.times))
     ratio = statistics.median(two.between / one.between for one, two in turns)
     whole = statistics.median(two.whole / one.whole for one, two in turns)
     ones, twos = ([turn[i] for turn in turns] for i in range(2))
     overhead = max(empty.overhead, full.overhead)
 
-    def median(took: list[Took], what: str) -> str:
-        return f"{statistics.median(getattr(one, what) for one in took):.1f}"
+    def median(runs: list[RunTimes], name: str) -> str:
+        return f"{statistics.median(getattr(one, name) for one in runs):.1f}"
 
     text = f"""\
-| seconds a step beside its own, {len(empty.steps)} steps | |
+| overhead, seconds per step, {len(empty.steps)} steps | |
 | --- | --- |
 | in an empty run folder | {empty.overhead:.3f} |
-| in one of {options.others:,} other steps | {full.overhead:.3f} |
+| in one with {options.others:,} other steps | {full.overhead:.3f} |
 
 Target: at most {OVERHEAD} ({figures.met(overhead <= OVERHEAD)}).
 
-| {len(made.steps) - 1} small steps, {options.times} turns, medians | one worker | two workers | ratio |
+| {len(study_plan.steps) - 1} small steps, {options.times} turns, medians | one worker | two workers | ratio |
 | --- | --- | --- | --- |
 | seconds, first training to last step | {median(ones, "between")} | {median(twos, "between")} | {ratio:.2f} |
 | with checks and the start of processes | {median(ones, "whole")} | {median(twos, "whole")} | {whole:.2f} |

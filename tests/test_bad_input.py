@@ -87,7 +87,7 @@ def test_a_missing_language_is_skipped_only_if_the_recipe_says_so(study: Files) 
     )
     study.edit("recipe.yaml", "seeds: [1]", "missing: skip\nseeds: [1]")
     result = study.run()
-    assert result.code == 0 and "left out, because there are no files: mine en test, mine sw\n" in result.err
+    assert result.code == 0 and "left out because files are missing: mine en test, mine sw\n" in result.err
 
 
 ROWS = {
@@ -117,7 +117,7 @@ def test_a_scored_split_may_lack_labels(study: Files) -> None:
 def test_a_split_that_is_not_there_is_told(study: Files) -> None:
     (study.folder / "test-de.tsv").unlink()
     result = study.run()
-    assert result.code == 0 and "left out, because there are no files: mine en test, mine de test\n" in result.err
+    assert result.code == 0 and "left out because files are missing: mine en test, mine de test\n" in result.err
 
 
 def test_what_is_odd_about_dev_examples_is_told_once(study: Files) -> None:

@@ -1,1 +1,1 @@
-"""Runs of a plan: checks before anything is written, steps handed to runners, what is done for each kind."""
+"""Runs a plan: checks its inputs, schedules its steps on runners, and does each kind of step."""

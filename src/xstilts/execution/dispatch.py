@@ -15,19 +15,19 @@ from xstilts.store.step_record import StepState
 from xstilts.study.step import Step
 
 POLL_SECONDS = 0.5
-"""Seconds between two looks at whether another run has finished its steps."""
+"""Seconds between two checks whether another run has finished its steps."""
 MAX_DEATHS = 2
-"""A step fails when this many workers have died of it."""
+"""A step fails after this many workers died while doing it."""
 
 
 @dataclass
 class Outcome:
-    """What a run did."""
+    """The numbers of done steps, and the failed and skipped steps."""
 
     done: int = 0
     failed: dict[str, StepFailed] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
-    """Steps that start from a failed one."""
+    """Steps that depend on a failed one."""
 
 
 class Dispatcher:
@@ -41,9 +41,9 @@ class Dispatcher:
         self.repeated = {id for id in self.steps if self.store.state(id) is not StepState.MISSING}
         self.scheduler = Scheduler(pending, runner.slots, self.encoder_inputs)
         self.running: dict[str, int] = {}
-        """The slot of each step that the runner is doing."""
+        """The slot of each step that is running."""
         self.claimed_elsewhere: dict[str, None] = {}
-        """Steps that another run is doing."""
+        """Steps that another run has claimed."""
         self.announced_shared = False
         self.numbers: dict[str, int] = {}
         self.deaths: Counter[str] = Counter()
@@ -62,7 +62,7 @@ class Dispatcher:
             self._requeue_unclaimed()
 
     def _start_steps(self) -> None:
-        """Start a step in every free slot, as long as there are ready steps."""
+        """Start a ready step in every free slot."""
         for slot in self.runner.free_slots:
             step = self.scheduler.next(slot)
             if step is None:
@@ -86,7 +86,7 @@ class Dispatcher:
                 self._worker_died(step, result.detail)
             case "lost":
                 self.say(f"{step.name}: {result.detail}; the step is tried again")
-                self.claimed_elsewhere[id] = None  # its claim may outlive the machine
+                self.claimed_elsewhere[id] = None  # its lock may outlive the machine
             case "failed":
                 assert isinstance(result.error, StepFailed)
                 self._fail(id, result.error)
@@ -112,10 +112,10 @@ class Dispatcher:
         self.outcome.skipped += self.scheduler.drop_dependents(id)
 
     def _requeue_unclaimed(self) -> None:
-        """Queue the steps that another run has finished, or left when it died."""
+        """Queue the steps that other runs have released, finished or not."""
         for id in [*self.claimed_elsewhere]:
-            with self.store.claim(id) as free:
+            with self.store.claim(id) as claimed:
                 pass
-            if free:
+            if claimed:
                 del self.claimed_elsewhere[id]
                 self.scheduler.requeue(id)

@@ -1,4 +1,4 @@
-"""The runners on this machine: steps in this process, or in several worker processes."""
+"""The runners on this machine: in this process, or in several worker processes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from xstilts.execution.worker import Worker
 from xstilts.utils.progress import Progress
 
 STOP_SECONDS = 60.0
-"""Seconds that workers have to end once they are asked to; trainings write a checkpoint first."""
+"""Seconds that workers have to end after a request; trainings write a checkpoint first."""
 PROGRAM = worker_process.__file__
 """The file that a worker process runs."""
 ATTEMPTS = 3
-"""Processes in a row that may die before they are ready."""
+"""The run ends after this many processes in a row died before they were ready."""
 
 
 class InProcessRunner:
@@ -46,11 +46,11 @@ class InProcessRunner:
         return [] if self._request else [0]
 
     def start(self, request: StepRequest) -> None:
-        """Take a step; `wait` does it."""
+        """Store the request; `wait` does the step."""
         self._request = request
 
     def wait(self, seconds: float | None = None) -> StepResult | None:
-        """Do the step that was started."""
+        """Do the requested step."""
         request, self._request = self._request, None
         if request is not None:
             return self._worker.do(request)
@@ -58,12 +58,12 @@ class InProcessRunner:
         return None
 
     def stop(self) -> None:
-        """There is nothing to end."""
+        """Do nothing; there are no processes."""
 
 
 @dataclass
 class _Slot:
-    """A worker process, the pipe to it, and the step that it does."""
+    """A worker process, its pipe, and its current step."""
 
     process: subprocess.Popen[bytes]
     pipe: Connection
@@ -74,7 +74,7 @@ class _Slot:
 class ProcessRunner:
     """Does the steps in processes of this machine, which share its cores or have a GPU each.
 
-    A process ends by itself when the main process is gone. A process that dies is replaced.
+    A worker ends by itself when the main process dies. A worker that dies is replaced.
 
     Args:
         spec: the run.
@@ -105,18 +105,18 @@ class ProcessRunner:
         return [slot for slot, worker in enumerate(self._workers) if worker.step is None]
 
     def _start_process(self, slot: int) -> _Slot:
-        ours, theirs = Pipe()
-        command = [sys.executable, "-P", PROGRAM, str(theirs.fileno())]
+        pipe, worker_pipe = Pipe()
+        command = [sys.executable, "-P", PROGRAM, str(worker_pipe.fileno())]
         with _interrupts_blocked():
             process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                command, pass_fds=[worker_pipe.fileno()], stdin=subprocess.DEVNULL,
                 env={**os.environ, **self._environments[slot]},
             )  # fmt: skip
-        theirs.close()
-        with suppress(BrokenPipeError):  # `wait` finds out
-            ours.send(sys.path)
-            ours.send_bytes(self._spec)
-        return _Slot(process, ours)
+        worker_pipe.close()
+        with suppress(BrokenPipeError):  # `wait` handles the death
+            pipe.send(sys.path)
+            pipe.send_bytes(self._spec)
+        return _Slot(process, pipe)
 
     def start(self, request: StepRequest) -> None:
         """Send a step to the process of its slot."""
@@ -126,7 +126,7 @@ class ProcessRunner:
             worker.pipe.send(request)
 
     def wait(self, seconds: float | None = None) -> StepResult | None:
-        """The next result; shows the workers' progress meanwhile."""
+        """Wait for the next result; shows the workers' progress meanwhile."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -138,7 +138,7 @@ class ProcessRunner:
                 return None
 
     def _receive(self, slot: int, worker: _Slot) -> StepResult | None:
-        """Act on one message of a worker; returns the result if it is one."""
+        """Handle one message of a worker; returns it if it is a result."""
         try:
             kind, *values = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -153,7 +153,7 @@ class ProcessRunner:
         return None
 
     def _replace(self, slot: int, worker: _Slot) -> StepResult | None:
-        """Start another process for one that has died."""
+        """Replace a process that died."""
         worker.pipe.close()
         code = worker.process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -183,7 +183,7 @@ class ProcessRunner:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C, which a terminal sends to all its processes: those started meanwhile ignore it."""
+    """Block Ctrl-C, so that processes started meanwhile ignore it; a terminal sends it to all its processes."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -192,7 +192,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def worker_environment(slot: int, workers: int) -> Mapping[str, str]:
-    """A worker's share of the machine as environment variables: its threads, and its GPU if there is one."""
+    """The environment variables that give a worker its threads, and its GPU if there is one."""
     share = {"OMP_NUM_THREADS": str(max(1, device.THREADS // workers))}
     if os.environ.get("XSTILTS_DEVICE", "cuda") == "cuda" and (number := torch.cuda.device_count()):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))

@@ -1,4 +1,4 @@
-"""Finds the steps that are still to be done, and checks all they will read before anything is written."""
+"""Finds the pending steps of a plan, and checks all their inputs before anything is written."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from xstilts.study.step import Step
 
 
 def pending_steps(plan: Plan, store: Store) -> list[Step]:
-    """The steps that are not done, the steps after them, and those whose removed encoders are needed again."""
+    """The unfinished steps, their dependents, and steps whose removed encoders are needed again."""
     pending: set[str] = set()
     for step in plan.steps.values():
         if not pending.isdisjoint(step.parents) or store.state(step.id) is StepState.MISSING:
             pending.add(step.id)
-    for step in reversed(plan.steps.values()):  # encoders that were removed, and are needed again
+    for step in reversed(plan.steps.values()):  # removed encoders that are needed again
         if plan.keeps_encoder(step) and store.state(step.id) is not StepState.DONE:
             pending.add(step.id)
         if step.id in pending:
@@ -31,13 +31,13 @@ def pending_steps(plan: Plan, store: Store) -> list[Step]:
 
 
 def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, list[str]]:
-    """Check the data and encoders of a plan; the data of pending steps are read whole.
+    """Check the data and encoders of a plan; reads all data of pending steps.
 
     Returns:
-        The notes on each split that was read now for the first time, by the split's key.
+        The notes on each split that was checked for the first time, by the split's key.
 
     Raises:
-        UserError: everything that is wrong with data and encoder.
+        UserError: all errors in data and encoders.
     """
     plan, errors = executor.plan, Collector()
     for note in plan.notes:
@@ -60,7 +60,7 @@ def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, l
 
 
 def _current_files(inputs: StepInputs, step: Step) -> dict[str, str]:
-    """The files that a finished step would read now, with their sha256; missing files are left out."""
+    """The sha256 of the existing files that a finished step would read now."""
     files: dict[str, str] = {}
     for located, _ in inputs.splits([step], Collector()):
         files |= located.files
@@ -68,7 +68,7 @@ def _current_files(inputs: StepInputs, step: Step) -> dict[str, str]:
 
 
 def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collector) -> dict[str, list[str]]:
-    """Read the data that were not read before as they are now; see `check_inputs` for what is returned."""
+    """Check the data that are new or changed since an earlier check; returns the same as `check_inputs`."""
     shown: set[str] = set()
     notes = executor.store.checked_data()
     new: dict[str, list[str]] = {}
@@ -80,7 +80,7 @@ def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collect
                 check(located, lines.append, labels=needs_labels)
                 notes[key] = new[key] = lines
             for line in notes[key]:
-                if line not in shown:  # dev examples serve early stopping and scoring
+                if line not in shown:  # dev examples come twice: for early stopping and for scoring
                     shown.add(line)
                     executor.progress.say(line)
     return new

@@ -1,4 +1,4 @@
-"""The Ray runner: steps on the nodes of a cluster, in workers with a GPU each, a part of one, or some cores."""
+"""The Ray runner: workers on the nodes of a cluster, each with a GPU, a part of one, or only cores."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from xstilts.utils.version import __version__
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Keeps Ray from sending usage statistics, and from a warning about GPUs that were not requested."""
 os.environ.update({**QUIET, **os.environ})
-# `ray start` then asks for the token, and a process that joins must say that it has it
+# with this file `ray start` requires the token, and a process that joins must enable it
 if (Path.home() / ".ray" / "auth_token").is_file():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-import ray  # noqa: E402  (it reads these when it is imported)
+import ray  # noqa: E402  (reads the environment when imported)
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError  # noqa: E402
 
 ANSWER_SECONDS, JOIN_SECONDS = 5.0, 60.0
 """Time limits for a cluster's port to answer, and for joining the cluster."""
 JOIN_PROGRAM = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level=40)"
-"""Joins a cluster in a process of its own: on failure Ray tries for long and prints a lot."""
+"""Joins a cluster in a separate process, because on failure Ray retries for long and prints a lot."""
 BATCH_SECONDS = 0.2
 """How long a worker collects messages before it sends them."""
 NO_ROOM_SECONDS = 30.0
-"""Time without any worker after which the user is told that the cluster has no room."""
+"""The run reports that the cluster has no room after this time without a worker."""
 STORE_BYTES = 80 * 2**20
-"""Ray's object memory on this machine; hardly anything goes through it."""
+"""Ray's object memory on this machine; the runner hardly uses it."""
 SHARED_HINT = "it must lie on a file system that all nodes share"
 
 
 class Cluster:
-    """A running Ray cluster, or one that is started on this machine for this run.
+    """A running Ray cluster, or one started on this machine for this run.
 
     Args:
         address: HOST:PORT of its head node, `auto` for the cluster on this machine, None to start one.
@@ -57,7 +57,7 @@ class Cluster:
         gpus: GPUs of each worker, at most one; by default one if the cluster has any.
 
     Raises:
-        UserError: no cluster answers, or it has no node for such a worker.
+        UserError: no cluster answers, or no node has room for such a worker.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, gpus: float | None = None) -> None:
@@ -92,7 +92,7 @@ class Cluster:
 
 
 def _mute_node_logs() -> None:
-    """Keep Ray's messages about its nodes off stdout, where the tables go; only a private name of Ray does it."""
+    """Keep Ray's messages about its nodes off stdout, where tables go; Ray has no public setting for it."""
     ray._private.worker._worker_logs_enabled = False
 
 
@@ -137,7 +137,7 @@ class Capacity:
 
 
 def capacity_for(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int | None) -> Capacity:
-    """Divide a cluster's cores among workers: as many cores each as leave room for all workers.
+    """Divide a cluster's cores among workers: as many each as still leave room for all.
 
     >>> capacity_for([{"CPU": 16, "GPU": 2}, {"CPU": 8, "GPU": 1}], gpus=0.5, workers=None)
     Capacity(workers=6, nodes=2, cpus=4, gpus=0.5)
@@ -174,7 +174,7 @@ def capacity_for(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int
 
 @dataclass
 class _Slot:
-    """A worker, its pending answer, and the step that it does."""
+    """A worker, its pending answer, and its current step."""
 
     actor: Any
     answer: Any
@@ -184,12 +184,12 @@ class _Slot:
 
 
 class RayRunner:
-    """Does the steps in workers on the nodes of a cluster; a worker that dies is replaced where there is room.
+    """Does the steps in workers on the nodes of a cluster; replaces a worker that dies if there is room.
 
     Args:
         spec: the run.
         capacity: what each worker gets.
-        workers: their number; workers without room start when there is room.
+        workers: their number; a worker starts as soon as there is room for it.
         progress: shows how far each worker is.
     """
 
@@ -226,7 +226,7 @@ class RayRunner:
         worker.step, worker.answer = request.step, worker.actor.poll.remote(request)
 
     def wait(self, seconds: float | None = None) -> StepResult | None:
-        """The next result; shows the workers' progress meanwhile."""
+        """Wait for the next result; shows the workers' progress meanwhile."""
         deadline, free = None if seconds is None else time.monotonic() + seconds, self.free_slots
         while True:
             left = NO_ROOM_SECONDS if deadline is None else min(NO_ROOM_SECONDS, max(0.0, deadline - time.monotonic()))
@@ -241,15 +241,15 @@ class RayRunner:
             self._report_no_room()
 
     def _report_no_room(self) -> None:
-        """Say once when there has been no worker for long."""
+        """Report once if there is no worker for long."""
         if any(worker.ready for worker in self._slots):
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > NO_ROOM_SECONDS:
             self._idle_since = float("inf")
-            self._say("the cluster has no room for a worker now; this run waits until it has (`ray status` shows why)")
+            self._say("the cluster has no room for a worker now; waiting (`ray status` shows why)")
 
     def _receive(self, slot: int) -> StepResult | None:
-        """Act on the messages of a worker; returns the result if there is one."""
+        """Handle the messages of a worker; returns the result if there is one."""
         worker, result = self._slots[slot], None
         try:
             messages = ray.get(worker.answer)
@@ -273,10 +273,10 @@ class RayRunner:
         return result
 
     def _replace(self, slot: int, error: RayActorError) -> StepResult | None:
-        """Start another worker for one that is gone, or can no longer be reached."""
+        """Replace a worker that is gone or can no longer be reached."""
         worker = self._slots[slot]
         ray.kill(worker.actor)
-        # Ray notices a dead node only after some time; until then its workers are unavailable
+        # until Ray notices that a node died, it reports the node's workers as unavailable
         lost = isinstance(error, ActorUnavailableError) or error.preempted or "node has died" in str(error)
         self._failed_starts += not worker.ready and not lost
         if self._failed_starts == ATTEMPTS:
@@ -292,7 +292,7 @@ class RayRunner:
         return StepResult(worker.step, "died", detail=how)
 
     def stop(self) -> None:
-        """End all workers at once, and a cluster that was started for this run."""
+        """End all workers, and the cluster if it was started for this run."""
         try:
             ending = [worker.answer or worker.actor.poll.remote() for worker in self._slots]
             for worker in self._slots:
@@ -313,22 +313,22 @@ def _last_line(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _RemoteRun:
-    """A run as it is sent to a node, with what a worker checks there before it starts."""
+    """A run as sent to a node, with the values that a worker checks there before it starts."""
 
     spec: RunSpec
     version: str
     """The main process's version of this package."""
     directory: Path
-    """The main process's working directory, to which relative paths refer."""
+    """The main process's working directory, for relative paths."""
     marker: Path
     """A file in the run folder that exists only during this run."""
     environment: Mapping[str, str]
 
     def enter(self) -> None:
-        """Set up this process, and check that it has the same package and sees the same folders.
+        """Set up this process, and check that it has the same package and the same folders.
 
         Raises:
-            UserError: it does not.
+            UserError: the version or a folder differs.
         """
         os.environ.update(self.environment)
         with suppress(OSError):
@@ -344,7 +344,7 @@ class _RemoteRun:
 
 
 class _RayWorker:
-    """A Ray actor: a thread does the steps, one at a time; `poll` sends requests to it and returns its messages."""
+    """A Ray actor; its thread does the steps, and `poll` sends it requests and returns its messages."""
 
     def __init__(self, run: _RemoteRun) -> None:
         self._requests: queue.SimpleQueue[StepRequest] = queue.SimpleQueue()
@@ -364,7 +364,7 @@ class _RayWorker:
             self._messages.put(("broken", traceback.format_exc()))
 
     def poll(self, request: StepRequest | None = None) -> list[tuple[Any, ...]]:
-        """Take a step, if one is given, and wait for the worker's next messages."""
+        """Request a step, if one is given, and wait for the worker's next messages."""
         if request is not None:
             self._requests.put(request)
         messages, deadline = [self._messages.get()], time.monotonic() + BATCH_SECONDS

@@ -1,4 +1,4 @@
-"""Runs a plan: checks everything the user gave, then does the steps that are not done yet."""
+"""Runs a plan: checks all inputs, then does the pending steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xstilts.utils.progress import Progress, is_distributed
 __all__ = ["Outcome", "Resources", "run"]
 
 RunnerFactory = Callable[[RunSpec, int, Progress], Runner]
-"""Makes a runner with several workers; gets the run, the largest useful number of workers, and the progress."""
+"""Makes a runner from the run, the largest useful number of workers, and the progress."""
 
 
 def run(
@@ -38,11 +38,11 @@ def run(
     workers: int | None = 1,
     make_runner: RunnerFactory | None = None,
 ) -> Outcome:
-    """Do what is not done yet.
+    """Do the pending steps of a plan.
 
-    All inputs are checked before the run folder is made. If a step fails (its loss is not a number), the steps that
-    start from it are skipped and the others go on. Under torchrun all processes do each training together; the first
-    process does everything else. Several runs may use one folder at the same time: no step is done twice.
+    All inputs are checked before the run folder is made. If a step fails (its loss is not a number), its dependents are
+    skipped and the other steps go on. Under torchrun all processes do each training together; the first process does
+    everything else. Several runs may share a folder: no step is done twice.
 
     Args:
         plan: the steps to do.
@@ -50,11 +50,11 @@ def run(
         data: the folder with the data sets.
         progress: shows how far the run is.
         resources: what each worker may use.
-        workers: the number of worker processes, each doing one step at a time; None leaves it to `make_runner`.
-        make_runner: makes the runner; None for this machine, where a single worker is this process.
+        workers: the number of worker processes, with one step each at a time; None: `make_runner` chooses.
+        make_runner: makes the runner; None: this machine, where a single worker is this process.
 
     Raises:
-        UserError: anything wrong with the data, the encoder or the run folder; a full disk.
+        UserError: an error in the data, the encoder or the run folder; a full disk.
     """
     if (workers, make_runner) != (1, None) and is_distributed():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
@@ -65,12 +65,12 @@ def run(
         executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
         outcome = _run_main(executor, workers, make_runner) if is_main else _join_trainings(executor)
     if executor.inputs.missing:
-        progress.say(f"left out, because there are no files: {', '.join(executor.inputs.missing)}")
+        progress.say(f"left out because files are missing: {', '.join(executor.inputs.missing)}")
     return outcome
 
 
 def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None) -> Outcome:
-    """Check the inputs, then do the pending steps; other processes of torchrun are told when to join in."""
+    """Check the inputs, then do the pending steps; tells torchrun's other processes when to join a training."""
     plan, store, progress = executor.plan, executor.store, executor.progress
     passed = False
     try:
@@ -91,9 +91,9 @@ def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFa
 
 
 def _join_trainings(executor: StepExecutor) -> Outcome:
-    """Take part in the trainings that the first process begins."""
+    """Join the trainings that the first process begins."""
     if not distributed.broadcast(True):
-        raise SystemExit(2)  # the first process says why
+        raise SystemExit(2)  # the first process prints the error
     while id := distributed.broadcast(""):
         with suppress(StepFailed):  # the first process reports it
             executor.do(executor.plan.steps[id])
@@ -104,7 +104,7 @@ def _do_pending(
     executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None, retention: Retention
 ) -> Outcome:
     plan, progress = executor.plan, executor.progress
-    pending = pending_steps(plan, executor.store)  # another run may have done some before this one held the folder
+    pending = pending_steps(plan, executor.store)  # another run may have done some before this one locked the folder
     done = len(plan.steps) - len(pending)
     if done:
         progress.say(f"{done} of {len(plan.steps)} steps are done already")
@@ -120,7 +120,7 @@ def _do_pending(
         return Dispatcher(executor, runner, pending, retention).run()
     except KeyboardInterrupt:
         if not isinstance(runner, InProcessRunner):
-            progress.say("the workers are asked to end; once more Ctrl-C ends them at once")
+            progress.say("asking the workers to end; press Ctrl-C again to end them at once")
         raise
     finally:
         runner.stop()

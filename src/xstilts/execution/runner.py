@@ -1,4 +1,4 @@
-"""What a run sends to its workers and gets back, and what every runner offers.
+"""The interface of runners: requests to workers, and their results.
 
 The main process checks the inputs. The `Scheduler` then picks the next step for each free slot of a runner. A `Worker`
 does the step and returns its result. A runner is in-process, on this machine, or on a Ray cluster.
@@ -17,7 +17,7 @@ from xstilts.study.plan import Plan
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a worker must know of a run. It is sent to other processes; its paths must mean the same there."""
+    """A run as sent to its workers; the paths must be valid in their processes."""
 
     plan: Plan
     out: Path
@@ -34,10 +34,10 @@ class StepRequest:
     slot: int
     """The runner's slot, from 0; the worker of a slot keeps the encoder of its last step in memory."""
     number: int
-    """The step's number among `total`, to be shown."""
+    """The step's number among `total`, for progress."""
     total: int
     repeat: bool = False
-    """Whether to do it although it was done before, to make its removed encoder again."""
+    """Whether to repeat a finished step, to make its removed encoder again."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class StepResult:
     refused   the run must end; `error` is for the user
     broken    a bug; `detail` is the traceback
     died      the worker died (`detail` says how); try the step again
-    lost      the worker's machine is gone, through no fault of the step; try again once its claim is free
+    lost      the worker's machine is gone; try the step again once its claim is free
     """
 
     step: str
@@ -78,7 +78,7 @@ class Runner(Protocol):
         """The next result; None after `seconds`, or when other slots have become free."""
 
     def stop(self) -> None:
-        """End all workers, also in the middle of a step; their checkpoints stay. A second interrupt ends them at once.
+        """End all workers, even in the middle of a step; their checkpoints stay. A second interrupt ends them at once.
 
-        It is called once, at the end of every run.
+        Called once, at the end of every run.
         """

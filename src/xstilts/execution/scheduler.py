@@ -10,10 +10,10 @@ from xstilts.study.step import Step
 
 
 class Scheduler:
-    """The queue of the pending steps.
+    """The queue of pending steps.
 
-    With one slot the steps go in the plan's order. With several, a slot first takes steps that start from the encoder
-    in its memory (scoring before training, which changes the encoder), then the step that most others wait for.
+    One slot does the steps in the plan's order. Of several, each first takes steps that start from the encoder in its
+    memory (scoring before training, which changes the encoder), then the step with the most dependents.
 
     Args:
         pending: the steps that are not done, each after the steps that it reads.
@@ -36,11 +36,11 @@ class Scheduler:
         self._ready = dict.fromkeys(id for id, missing in self._missing.items() if not missing)
         self._dropped: set[str] = set()
         self._loaded: list[str | None] = [None] * slots
-        """The step whose encoder each slot has in memory; empty for the recipe's encoder, None for no encoder."""
+        """The step whose encoder each slot has in memory; empty: the recipe's encoder, None: no encoder."""
 
     @property
     def has_ready(self) -> bool:
-        """Whether some step can start now."""
+        """Whether a step can start now."""
         return bool(self._ready)
 
     def next(self, slot: int) -> Step | None:
@@ -62,18 +62,18 @@ class Scheduler:
         return (not in_slot, in_slot and step.kind == "train", -self._unlocks[step.id], in_any_slot, number)
 
     def requeue(self, id: str) -> None:
-        """Make a step that was taken ready again."""
+        """Put a step back into the queue."""
         self._ready[id] = None
 
     def mark_done(self, id: str) -> None:
-        """Note that a step is done, by this run or another."""
+        """Record that this run or another has done a step."""
         for child in self._children[id]:
             self._missing[child].discard(id)
             if not self._missing[child]:
                 self._ready[child] = None
 
     def note_result(self, slot: int, result: StepResult) -> None:
-        """Note which encoder a step has left in its slot's memory."""
+        """Record which encoder a step left in its slot's memory."""
         step = self._steps[result.step]
         if result.status == "done" and step.kind in ("train", "evaluate"):
             self._loaded[slot] = step.id if step.kind == "train" else step.parent or ""
@@ -81,7 +81,7 @@ class Scheduler:
             self._loaded[slot] = None
 
     def drop_dependents(self, id: str) -> list[str]:
-        """Give up the steps that depend on a failed one; returns those not given up before."""
+        """Drop the steps that depend on a failed one; returns those not dropped before."""
         affected = {id: None}
         for later, read in self._reads.items():  # in the plan's order, inputs first
             if not affected.keys().isdisjoint(read):

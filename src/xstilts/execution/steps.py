@@ -1,4 +1,4 @@
-"""What a run does for each kind of step: create, train, merge, evaluate."""
+"""Does each kind of step: create, train, merge, evaluate."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ SPLITS: tuple[Split, ...] = ("dev", "test")
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use; none of it changes a result."""
+    """Resources of a run; they do not change results, except for the rounding of `compile`."""
 
     minutes: float = 10.0
-    """Between two checkpoints of a training."""
+    """Minutes between two checkpoints of a training."""
     tokens: int | None = None
-    """That go through forward and backward together; larger batches are split. None: as many as usual."""
+    """Most tokens in one forward and backward pass; larger batches are split. None: the default."""
     compile: bool = False
-    """Whether torch compiles the forward pass of trainings; rounds otherwise than without."""
+    """Whether torch compiles the forward pass of trainings; results are rounded differently."""
 
 
 @dataclass
 class StepExecutor:
-    """The steps of a plan, done one at a time; the encoder that the last one left is kept for the next."""
+    """Does the steps of a plan one at a time; keeps the last model in memory for the next step."""
 
     plan: Plan
     store: Store
@@ -66,11 +66,11 @@ class StepExecutor:
     progress: Progress
     resources: Resources
     _model: TrainedModel | None = None
-    """The model that the last step left in memory."""
+    """The model in memory."""
     _model_step: str | None = None
-    """The step whose model that is; None for the recipe's own encoder."""
+    """The step whose model it is; None: the recipe's encoder."""
     _used: set[str] = field(default_factory=set)
-    """Names of the features that the step has read."""
+    """Names of the feature sets that the current step has read."""
 
     def do(self, step: Step) -> None:
         """Do one step and mark it as finished."""
@@ -93,10 +93,10 @@ class StepExecutor:
             self.store.finish(step.id, facts)
 
     def _check_parents_done(self, step: Step) -> None:
-        """See that what a step starts from is there; whoever does that anew waits for the step, which has begun."""
+        """Check that a begun step's parents are finished; a worker that repeats a parent waits for this step."""
         for id in self.plan.encoder_inputs(step):
             if self.store.state(id) is not StepState.DONE:
-                what = "is no longer finished, and another step starts from it"
+                what = "is no longer finished, but another step starts from it"
                 raise UserError(what, where=str(self.store.step(id)), hint="run again")
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
@@ -104,11 +104,11 @@ class StepExecutor:
         inputs = self.inputs.encoder_files(step)
         if step.new.given is None:
             text = self.inputs.train_set(self.plan.tasks[step.new.text])
-            made, inputs = create(step.new, text.stream()), text.files
+            encoder, inputs = create(step.new, text.stream()), text.files
         else:
-            made = create(step.new, tokenizer=given(self.inputs.require_encoder(step)))
-        made.save(folder / "encoder")
-        self.progress.end(f"{sum(p.numel() for p in made.parameters()):,} parameters")
+            encoder = create(step.new, tokenizer=given(self.inputs.require_encoder(step)))
+        encoder.save(folder / "encoder")
+        self.progress.end(f"{sum(p.numel() for p in encoder.parameters()):,} parameters")
         return {"inputs": inputs}
 
     def _train(self, step: Step, folder: Path) -> dict[str, object]:
@@ -118,7 +118,7 @@ class StepExecutor:
             self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
-        learning, looks, model = [], [], TrainedModel(encoder)
+        train_tasks, dev_sets, model = [], [], TrainedModel(encoder)
         if distributed.rank() == 0:
             (folder / LOG).touch()
         for part in training.parts:
@@ -131,7 +131,7 @@ class StepExecutor:
                 partial(self._features, encoder, task.format, rows, part.max_length)
             )
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
-            learning.append(TrainTask(part, head, features, masking, language))
+            train_tasks.append(TrainTask(part, head, features, masking, language))
             record = HeadRecord(
                 task=task.name, format=task.format, metric=task.metric, languages=task.train_languages,
                 max_length=min(part.max_length, encoder.max_length), tokenizer=encoder.tokenizer_digest(),
@@ -145,11 +145,11 @@ class StepExecutor:
                 features = distributed.main_process_first(
                     partial(self._features, encoder, task.format, stop, part.max_length)
                 )
-                looks.append(DevSet(task, head, stop.read(), features))
+                dev_sets.append(DevSet(task, head, stop.read(), features))
 
         trained = train(
-            encoder, learning, training, seed=step.seed,
-            dev=partial(dev_score, looks, encoder, training.precision) if looks else None,
+            encoder, train_tasks, training, seed=step.seed,
+            dev=partial(dev_score, dev_sets, encoder, training.precision) if dev_sets else None,
             log=partial(self._log, folder / LOG),
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
@@ -161,17 +161,17 @@ class StepExecutor:
                     model.save(folder / "mean")
         self._model, self._model_step = model, step.id
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
-        ended = dev_outcome(trained.best, looks)
-        chance = f", not clearly better than chance ({ended['dev_chance']:.1f})" if ended.get("at_chance") else ""
+        outcome = dev_outcome(trained.best, dev_sets)
+        chance = f", not clearly better than chance ({outcome['dev_chance']:.1f})" if outcome.get("at_chance") else ""
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
         return {
             "inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best,
-            "shares": trained.shares, "snapshots": trained.mean.count, **ended,
+            "shares": trained.shares, "snapshots": trained.mean.count, **outcome,
         }  # fmt: skip
 
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
-        """What a training starts from, and what it runs on."""
+        """Identifies a training's inputs and hardware; a checkpoint of another origin is not used."""
         before = [digest(self.store.step(id) / "done.json") for id in step.parents]
         return [*before, *inputs.values(), device.device().type, str(distributed.world_size())]
 
@@ -190,7 +190,7 @@ class StepExecutor:
     def _merge(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.merging is not None
         self._model, merging = None, step.merging
-        sources, own = [self.store.step(id) for id in step.parents], folder / "base"
+        sources, base_folder = [self.store.step(id) for id in step.parents], folder / "base"
         if merging.how == "checkpoints":
             link(sources[0] / "mean", folder)
             points = self.store.facts(step.parents[0]).get("snapshots")
@@ -199,13 +199,13 @@ class StepExecutor:
         if merging.how == "vectors":
             base = self.plan.steps[step.parents[0]].parent
             if base is None:
-                self.load_pretrained(step).save(own / "encoder")  # as the others were saved
-            sources.insert(0, self.store.step(base) if base else own)
+                self.load_pretrained(step).save(base_folder / "encoder")  # in the format of the others
+            sources.insert(0, self.store.step(base) if base else base_folder)
         trained = [i for i, name in enumerate(merging.heads) if self.inputs.task(name).format.head.trained]
         merge(sources, folder, heads=trained, scale=merging.scale)
         copy_records(sources, folder, range(len(merging.heads)))
-        shutil.rmtree(own, ignore_errors=True)
-        self.progress.end(f"{len(step.parents)} encoders made one")
+        shutil.rmtree(base_folder, ignore_errors=True)
+        self.progress.end(f"{len(step.parents)} encoders merged")
         return {"inputs": self.inputs.encoder_files(step)}
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
@@ -284,9 +284,9 @@ class StepExecutor:
         return stored(self.store.features, format, tokenizer, tokenizer_digest, content, read)
 
     def _model_for(self, step: Step) -> TrainedModel:
-        """The model that a step starts from, in evaluation mode; the last one used stays in memory."""
+        """The model that a step starts from, in evaluation mode; it stays in memory."""
         if self._model is None or self._model_step != step.parent:
-            self._model = None  # before the next one is loaded
+            self._model = None  # frees its memory before the next one is loaded
             model = (
                 TrainedModel(self.load_pretrained(step))
                 if step.parent is None
@@ -297,12 +297,12 @@ class StepExecutor:
         return self._model
 
     def load_pretrained(self, step: Step) -> Encoder:
-        """The recipe's own encoder."""
+        """Load the recipe's encoder."""
         remote_code = self.plan.recipe.trust_remote_code == step.encoder
         return encoders.load(self.inputs.require_encoder(step), remote_code=remote_code)
 
     def preload(self, step: Step) -> Encoder:
-        """Load the recipe's own encoder for a step that starts from it; it stays in memory for the first such step."""
+        """Load the recipe's encoder and keep it in memory for the first step that starts from it."""
         self._model, self._model_step = TrainedModel(self.load_pretrained(step)), None
         return self._model.encoder
 
@@ -311,7 +311,7 @@ class StepExecutor:
         self._model = None
 
     def _take_model(self, step: Step) -> TrainedModel:
-        """The model that a step starts from, for a training that changes its weights."""
+        """The model that a training starts from; no later step reuses it, because the training changes it."""
         model, self._model = self._model_for(step), None
         return model
 
@@ -327,7 +327,7 @@ class StepExecutor:
 
 
 def _shares(updates: Mapping[str, int]) -> str:
-    """What part of the updates each task had, where there are several."""
+    """Each task's share of the updates, if there are several tasks."""
     if len(updates) < 2:
         return ""
     return "; " + ", ".join(f"{task} {100 * n / sum(updates.values()):.1f} %" for task, n in updates.items())

@@ -1,4 +1,4 @@
-"""The worker's side of a run: does the requested steps, one at a time, and reports progress to the main process."""
+"""The worker: does requested steps one at a time, and reports progress to the main process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Worker:
     executor: StepExecutor
 
     def do(self, request: StepRequest) -> StepResult:
-        """Claim a step and do it, unless another run does; under torchrun the other processes join a training."""
+        """Claim a step and do it, unless another run has it; under torchrun the other processes join a training."""
         executor, step = self.executor, self.executor.plan.steps[request.step]
         try:
             with as_user_error(executor.store.folder, SafetensorError), executor.store.claim(step.id) as claimed:
@@ -57,7 +57,7 @@ class Worker:
         return StepResult(step.id, "done")
 
     def do_remotely(self, request: StepRequest) -> StepResult:
-        """Do a step for another process, which also gets the traceback of a bug."""
+        """Do a step for another process; returns the traceback of a bug instead of raising it."""
         try:
             return self.do(request)
         except Exception:
@@ -66,13 +66,13 @@ class Worker:
 
 @contextmanager
 def open_worker(spec: RunSpec, progress: Progress) -> Iterator[Worker]:
-    """A worker in a process of its own; it locks the run folder itself because it may outlive the main process."""
+    """Make a worker in its own process; it also locks the run folder, because it may outlive the main process."""
     with lock_shared(Store(spec.out)) as store:
         yield Worker(StepExecutor(spec.plan, store, StepInputs(spec.plan, spec.data), progress, spec.resources))
 
 
 class RemoteProgress(Progress):
-    """Sends progress to the main process, each call as a tuple of method name and arguments."""
+    """Sends progress to the main process: each call as a tuple of method name and arguments."""
 
     def __init__(self, send: Callable[[tuple[object, ...]], None]) -> None:
         self.live, self._send = False, send
@@ -95,12 +95,12 @@ class RemoteProgress(Progress):
 
 
 def serve(pipe: Connection, spec: bytes) -> None:
-    """Do the steps that come through a pipe, until the main process asks to end; this process then exits."""
+    """Do the steps requested through a pipe, then exit when the main process ends it."""
     signal.signal(signal.SIGTERM, _exit)
     try:
         with open_worker(pickle.loads(spec), RemoteProgress(pipe.send)) as worker:
             pipe.send(("ready",))
-            if not pipe.poll():  # no step yet: use the time for imports that the first step would wait for
+            if not pipe.poll():  # no step yet: import now what the first step needs
                 for name in ("torch._dynamo", "transformers.modeling_utils"):
                     import_module(name)
             while True:

@@ -1,7 +1,7 @@
-"""The program of a worker process on this machine: it ends at once when the main process is gone.
+"""The program of a worker process on this machine; it ends at once when the main process dies.
 
-It is run as a file, and imports only the standard library until it watches the main process: importing torch takes
-seconds, in which the main process may be killed.
+It runs as a file, and imports torch only after it has begun to watch the main process: the import takes seconds, and
+the main process may be killed meanwhile.
 """
 
 from __future__ import annotations
