@@ -161,10 +161,10 @@ def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatc
     spec = RunSpec(plan(*read("quickstart")), tmp_path / "runs", tmp_path / "data", Resources())
     remote_run = _RemoteRun(spec, __version__, tmp_path, tmp_path / "runs/.ray-1.tmp", {})
     (tmp_path / "runs").mkdir()
-    with pytest.raises(UserError, match="runs: this run's folder cannot be seen there"):
+    with pytest.raises(UserError, match="runs: this node cannot see the run folder"):
         remote_run.enter()
     remote_run.marker.touch()
-    with pytest.raises(UserError, match="data: the data folder cannot be seen there"):
+    with pytest.raises(UserError, match="data: this node cannot see the data folder"):
         remote_run.enter()
     (tmp_path / "data").mkdir()
     remote_run.enter()

@@ -1,4 +1,4 @@
-"""Errors that the user can fix: where, what is wrong, and the nearest right thing.
+"""Errors that the user can fix: each has a place, a message and a hint.
 
 UserError            one error of the user, shown without a traceback; exit code 2
 ├── DataError        an error in a data file; `where` is file:line
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
 FEW = 3
-"""At most so many lines about the missing files of one task."""
+"""Most lines about the missing files of one task."""
 
 
 class UserError(Exception):
@@ -48,15 +48,15 @@ class DataError(UserError):
 
 
 class MissingData(UserError):
-    """A task's file that is in none of its possible places; `where` is the task."""
+    """A task's missing file; `where` is the task."""
 
 
 class StepFailed(UserError):
-    """A step that cannot be finished; the other steps of the study go on."""
+    """A step that failed; independent steps of the study go on."""
 
 
 class Mistakes(UserError):
-    """All errors of one check; `str` has a line for each, but only a few for the missing files of one task."""
+    """All errors of one check; `str` has a line for each, but at most `FEW` for one task's missing files."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
         super().__init__("\n".join(_folded(errors)))
@@ -70,9 +70,9 @@ def _folded(errors: Sequence[UserError]) -> Iterator[str]:
     missing = Counter(error.where for error in errors if isinstance(error, MissingData))
     seen: Counter[str] = Counter()
     for error in errors:
-        many = isinstance(error, MissingData) and missing[error.where] > FEW
-        seen[error.where] += many
-        if not many or seen[error.where] < FEW:
+        fold = isinstance(error, MissingData) and missing[error.where] > FEW
+        seen[error.where] += fold
+        if not fold or seen[error.where] < FEW:
             yield str(error)
         elif seen[error.where] == FEW:
             more = missing[error.where] - FEW + 1
@@ -97,7 +97,7 @@ class Collector:
         self.errors.append(UserError(message, where=where, hint=hint))
 
     def catch(self) -> Collector:
-        """A context that collects any `UserError` raised inside, and goes on."""
+        """A context that collects a `UserError` raised inside instead of raising it."""
         return self
 
     def __enter__(self) -> None:

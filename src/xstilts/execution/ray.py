@@ -338,9 +338,9 @@ class _RemoteRun:
             what = f"xstilts {__version__} is installed there, {self.version} where the run was started"
             raise UserError(what, where=node, hint="install the same version on every node")
         if not self.marker.is_file():
-            raise UserError("this run's folder cannot be seen there", where=f"{node}: {out}", hint=SHARED_HINT)
+            raise UserError("this node cannot see the run folder", where=f"{node}: {out}", hint=SHARED_HINT)
         if data is not None and not data.is_dir():
-            raise UserError("the data folder cannot be seen there", where=f"{node}: {data}", hint=SHARED_HINT)
+            raise UserError("this node cannot see the data folder", where=f"{node}: {data}", hint=SHARED_HINT)
 
 
 class _RayWorker:

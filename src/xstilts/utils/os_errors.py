@@ -1,4 +1,4 @@
-"""Turns errors of the operating system (disk full, no permission, no such file) into messages for the user."""
+"""Turns operating-system errors (disk full, no permission, no such file) into user errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from xstilts.utils.files import DISK_FULL
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether an error means that the disk is full; some libraries say so only in the text of their error."""
+    """Whether an error means that the disk is full; some libraries only mention it in the error's text."""
     return getattr(error, "errno", None) in DISK_FULL or any(os.strerror(number) in str(error) for number in DISK_FULL)
 
 
 @contextmanager
 def as_user_error(where: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Raise a `UserError` for an operating-system error inside the block.
+    """Raise a `UserError` instead of an operating-system error inside the block.
 
     Args:
         where: the path to name if the error names no file.
