@@ -24,7 +24,8 @@ from xstilts.formats.base import IGNORED
 from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder
 from xstilts.model.heads import Head
-from xstilts.training.optimizer import CLIP, EPSILON
+from xstilts.training.optimizer import CLIP
+from xstilts.training.settings import EPSILON
 
 
 def _pooled(head: Any, hidden_NLH: Tensor) -> Tensor:

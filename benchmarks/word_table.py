@@ -28,8 +28,8 @@ from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TrainTask, train
-from xstilts.training.optimizer import CLIP, EPSILON
-from xstilts.training.settings import TaskSettings, TrainSpec
+from xstilts.training.optimizer import CLIP
+from xstilts.training.settings import EPSILON, TaskSettings, TrainSpec
 
 LR, DECAY, WARM = 1e-5, 0.01, 2
 WAYS = ("dense", "none", "xstilts")

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from xstilts.model.batch import Batch
 from xstilts.model.encoder import load
 from xstilts.model.heads import PerToken
-from xstilts.training import optimizer
 from xstilts.training.loop import lr_factor
-from xstilts.training.optimizer import BETA1, BETA2, CLIP, EPSILON, RATIO, STEEPEST, TAIL, Optimizer, word_table
+from xstilts.training.optimizer import CLIP, Optimizer
+from xstilts.training.settings import BETA1, BETA2, EPSILON
+from xstilts.training.word_table import RATIO, STEEPEST, TAIL, word_table
 
 V, H, T = 600, 8, 40
 """Rows and width of the toy's word table, and tokens of its batches."""
@@ -230,7 +231,7 @@ def test_only_a_large_plain_table_that_is_trained_is_updated_in_rows(
     base = load(str(encoder_folder)).base
     table = base.get_input_embeddings()
     assert word_table(base) is None
-    monkeypatch.setattr(optimizer, "LARGE", table.weight.numel())
+    monkeypatch.setattr("xstilts.training.word_table.LARGE", table.weight.numel())
     assert word_table(base) is table
     table.weight.requires_grad_(False)
     assert word_table(base) is None

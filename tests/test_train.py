@@ -150,7 +150,7 @@ def test_a_word_table_in_rows_is_trained_stopped_and_put_back_as_a_whole_one(
 ) -> None:
     states, looked = [], []
     for large in (1, 10**9):
-        monkeypatch.setattr("xstilts.training.optimizer.LARGE", large)
+        monkeypatch.setattr("xstilts.training.word_table.LARGE", large)
         encoder, scores = load(str(encoder_folder)), iter([1.0, 2.0, 1.0, 1.0])
         part = learning(encoder, NER, tagged(sentences))
         table = encoder.base.get_input_embeddings()

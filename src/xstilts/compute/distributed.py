@@ -19,7 +19,7 @@ from xstilts.errors import UserError
 
 T = TypeVar("T")
 
-MEETING, PATIENCE = timedelta(minutes=5), timedelta(days=7)
+CONNECT_TIMEOUT, TIMEOUT = timedelta(minutes=5), timedelta(days=7)
 """How long a process waits for the others to begin with; and later, when one of them may be scoring."""
 
 
@@ -47,13 +47,13 @@ def process_group() -> Iterator[None]:
     if where.type == "cuda":
         torch.cuda.set_device(where)
     try:
-        store, rank, size = next(rendezvous("env://", timeout=MEETING))
+        store, rank, size = next(rendezvous("env://", timeout=CONNECT_TIMEOUT))
     except (ValueError, RuntimeError) as error:
         what = f"speaks of several processes, but they cannot be found: {error}"
         hint = "start the run with torchrun or accelerate launch, or unset WORLD_SIZE"
         raise UserError(what, where="WORLD_SIZE", hint=hint) from error
     backend = "nccl" if where.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield
         dist.barrier()  # one that leaves while others still send to it may be aborted by their threads

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstilts.compute.device import device, product
+from xstilts.compute.sort_keys import numbers, similarities, sort_keys
 
 TILE = 2048, 1024
 """Rows and columns of similarities that are looked at together; at 8 MiB they stay in a processor's cache."""
@@ -63,10 +64,10 @@ def neighbours(
         of_x.append(x_best.found())
         if done:
             done(min(at + rows, len(x_N)))
-    return _joined(of_x, len(x_N)), _joined([best.found() for best in y_best], len(y_N))
+    return _concatenate(of_x, len(x_N)), _concatenate([best.found() for best in y_best], len(y_N))
 
 
-def _joined(blocks: Sequence[Nearest], rows: int) -> Nearest:
+def _concatenate(blocks: Sequence[Nearest], rows: int) -> Nearest:
     ids, cosines = zip(*blocks, strict=True)
     return Nearest(np.concatenate(ids)[:rows], np.concatenate(cosines)[:rows])
 
@@ -93,7 +94,7 @@ class _Best:
     """The k best of each of n rows so far, and candidates that wait to be sorted in."""
 
     def __init__(self, n: int, k: int, where: torch.device) -> None:
-        self.keys_NK = _keys(torch.full((n, k), -torch.inf), torch.zeros(n, k, dtype=torch.int64)).to(where)
+        self.keys_NK = sort_keys(torch.full((n, k), -torch.inf), torch.zeros(n, k, dtype=torch.int64)).to(where)
         self.bar_N1 = torch.full((n, 1), -torch.inf, device=where)
         """What a candidate has to exceed."""
         self.waiting: list[tuple[Tensor, Tensor]] = []
@@ -113,7 +114,7 @@ class _Best:
         row_P, group_P = hits_NG.nonzero(as_tuple=True)
         hit_P, member_P = (tile_NSG[row_P, :, group_P] > self.bar_N1[row_P]).nonzero(as_tuple=True)
         row_P, group_P = row_P[hit_P], group_P[hit_P]
-        self.waiting.append((row_P, _keys(tile_NSG[row_P, member_P, group_P], first + member_P * groups + group_P)))
+        self.waiting.append((row_P, sort_keys(tile_NSG[row_P, member_P, group_P], first + member_P * groups + group_P)))
         self.count += len(row_P)
         if self.count >= n * k:
             self.sort()
@@ -128,22 +129,11 @@ class _Best:
         row_P, counts_N = row_P[order_P], row_P.bincount(minlength=n)
         rank_P = torch.arange(len(row_P), device=row_P.device) - (counts_N.cumsum(0) - counts_N)[row_P]
         self.keys_NK = key_P[order_P[rank_P < k]].view(n, k)
-        self.bar_N1 = self.bar_N1.maximum(_similarity(self.keys_NK[:, -1:]))
+        self.bar_N1 = self.bar_N1.maximum(similarities(self.keys_NK[:, -1:]))
         self.waiting, self.count = [], 0
 
     def found(self) -> Nearest:
         """Numbers and cosines."""
         self.sort()
         keys_NK = self.keys_NK.cpu()
-        return Nearest((2**32 - 1 - (keys_NK & 2**32 - 1)).numpy(), _similarity(keys_NK).numpy())
-
-
-def _keys(similarities: Tensor, ids: Tensor) -> Tensor:
-    """Integers that sort as the similarities do and, where these are equal, the lower number above the higher."""
-    bits = (similarities + 0.0).view(torch.int32)  # + 0.0 makes one zero of two
-    return (bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32 | 2**32 - 1 - ids
-
-
-def _similarity(keys: Tensor) -> Tensor:
-    bits = (keys >> 32).int()
-    return (bits ^ (bits >> 31 & 0x7FFFFFFF)).view(torch.float32)
+        return Nearest(numbers(keys_NK).numpy(), similarities(keys_NK).numpy())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from xstilts.utils.files import digest, first_error, read_json, write_atomic
 from xstilts.utils.locks import require_lock
 from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress
+from xstilts.utils.sampling import reservoir
 
 VERSION = 1
 """Of how text becomes sentences; another one makes finished languages anew."""
@@ -259,15 +259,9 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _sample(sentences: Iterator[str], request: CorpusRequest) -> Iterator[str]:
-    """The sentences, or as many as the limit says, each as likely as any other, in their order (Vitter's R)."""
+    """The sentences, or as many as the limit says, each as likely as any other, in their order."""
     if request.limit is None:
         yield from sentences
         return
-    sample: list[tuple[int, str]] = []
-    numbers = random.Random(request.seed)
-    for index, sentence in enumerate(sentences):
-        if index < request.limit:
-            sample.append((index, sentence))
-        elif (place := numbers.randrange(index + 1)) < request.limit:
-            sample[place] = (index, sentence)
-    yield from (sentence for _, sentence in sorted(sample))
+    kept = reservoir(enumerate(sentences), request.limit, request.seed)
+    yield from (sentence for _, sentence in sorted(kept))

@@ -15,13 +15,12 @@ from xstilts.study.checks import local_metrics
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
+from xstilts.training.settings import STOP_EXAMPLES
 from xstilts.utils.files import digest
 from xstilts.utils.models import expand_user
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json")
 """The files of an encoder on the Hub that identify its content."""
-STOP_EXAMPLES = 500
-"""Dev examples of each file that early stopping looks at (the paper's first 500)."""
 
 
 @dataclass

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from xstilts.model.features import FeatureSet
 from xstilts.model.forward import TOKENS
 from xstilts.model.heads import MeanPool
 from xstilts.tasks.task import Split, Task
+from xstilts.utils.sampling import reservoir
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def sample(task: Task, data: Path | None, limit: int) -> Sample:
     examples = locate(task, task.data[split], (code,), data, train=split == "train").stream()
     if isinstance(task.format, Retrieve):
         examples = _one_side(task.format, examples)
-    drawn = _drawn(examples, limit)
+    drawn = reservoir(examples, limit, seed=0)  # reads the whole stream, so that its mistakes are found
     if not drawn:
         raise UserError(f"its {split} data hold no text to look at", where=task.name)
     return Sample(task.model_copy(update={"format": task.format.with_labels_from(drawn)}), split, code, tuple(drawn))
@@ -88,18 +88,6 @@ def _one_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:
             yield entry
         elif format.find != "mined" and entry.query is not None:
             yield entry._replace(candidate=None)
-
-
-def _drawn(examples: Iterable[Example], count: int) -> list[Example]:
-    """So many of a stream, each as likely as any other; the whole stream is read, so that its mistakes are found."""
-    sample: list[Example] = []
-    rng = random.Random(0)
-    for i, example in enumerate(examples):
-        if i < count:
-            sample.append(example)
-        elif (at := rng.randrange(i + 1)) < count:
-            sample[at] = example
-    return sample
 
 
 def embed(encoder: Encoder, texts: Sample) -> Embeddings:

@@ -9,7 +9,7 @@ from xstilts.study.phase import Mixture, Settings
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, WIDE
 from xstilts.tasks.task import Task
-from xstilts.training.settings import Mixing, TaskSettings, TrainSpec
+from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
 
 INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
 """Learning rates of intermediate trainings, of those with raw text in the mixture, of target trainings (appendix A)."""
@@ -19,8 +19,6 @@ WARMUP = 0.1
 """Share of the updates in which the learning rate rises (jiant's scripts for the paper)."""
 WEIGHT_DECAY = 0.01
 """Of weight matrices (jiant's optimizer)."""
-PATIENCE = 30
-"""Evaluations in a row without a new best after which a training stops (jiant's scripts for the paper)."""
 PRECISION: Literal["fp32", "bf16"] = "fp32"
 
 

@@ -1,4 +1,8 @@
-"""Early stopping: the dev scores of a training's tasks as one number, and whether that is chance."""
+"""Early stopping: when a training is evaluated on dev examples, how they are scored, and when it stops.
+
+`evaluation_interval` has the interval; `training/settings.py` the patience and the number of dev examples
+(`PATIENCE`, `STOP_EXAMPLES`). `Task.stop_source` chooses the examples.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class DevSet:
 
     @cached_property
     def chance(self) -> float:
-        """Percent that the best of the answers that look at nothing gets."""
+        """Percent that the best of the answers that ignore the input gets."""
         known = chances(self.task.format, (self.task.stop_metric,), self.examples, self.task.train_languages[0])
         return known.get(self.task.stop_metric, 0.0)
 
@@ -52,29 +56,29 @@ class DevSet:
         return 100 * points / (100 - self.chance)
 
 
-def _informative(looks: Sequence[DevSet]) -> list[DevSet]:
-    """The looks that can tell better from worse: not those at examples that all have the same answer."""
-    return [look for look in looks if look.chance < 100] or list(looks[:1])
+def _informative(dev_sets: Sequence[DevSet]) -> list[DevSet]:
+    """The dev sets that can tell better from worse, or the first: those whose examples have different answers."""
+    return [dev_set for dev_set in dev_sets if dev_set.chance < 100] or list(dev_sets[:1])
 
 
-def dev_score(looks: Sequence[DevSet], encoder: Encoder, precision: Precision) -> float:
+def dev_score(dev_sets: Sequence[DevSet], encoder: Encoder, precision: Precision) -> float:
     """The score of a single task in percent; of several the mean on one scale, where 0 is chance and 100 perfect."""
-    looks = _informative(looks)
-    if len(looks) == 1:
-        return looks[0].score(encoder, precision)
-    return fmean(look.scaled(look.score(encoder, precision) - look.chance) for look in looks)
+    dev_sets = _informative(dev_sets)
+    if len(dev_sets) == 1:
+        return dev_sets[0].score(encoder, precision)
+    return fmean(dev_set.scaled(dev_set.score(encoder, precision) - dev_set.chance) for dev_set in dev_sets)
 
 
-def dev_outcome(best: float | None, looks: Sequence[DevSet]) -> dict[str, object]:
+def dev_outcome(best: float | None, dev_sets: Sequence[DevSet]) -> dict[str, object]:
     """What chance is for the best dev score, and whether it is no better; empty without early stopping."""
     if best is None:
         return {}
-    looks = _informative(looks)
-    if len(looks) == 1:
-        chance = looks[0].chance
-        return {"dev_chance": chance, "at_chance": at_chance(best, [chance], [len(looks[0].examples)])}
-    noise = sum(look.scaled(margin(look.chance, len(look.examples))) ** 2 for look in looks) ** 0.5
-    return {"dev_chance": 0.0, "at_chance": best <= noise / len(looks)}
+    dev_sets = _informative(dev_sets)
+    if len(dev_sets) == 1:
+        chance = dev_sets[0].chance
+        return {"dev_chance": chance, "at_chance": at_chance(best, [chance], [len(dev_sets[0].examples)])}
+    noise = sum(dev_set.scaled(margin(dev_set.chance, len(dev_set.examples))) ** 2 for dev_set in dev_sets) ** 0.5
+    return {"dev_chance": 0.0, "at_chance": best <= noise / len(dev_sets)}
 
 
 class BestWeights:
@@ -112,9 +116,9 @@ class BestWeights:
         self._weights = dict(state["weights"])
 
 
-def evaluation_interval(training: TrainSpec, updates: int) -> int:
+def evaluation_interval(spec: TrainSpec, updates: int) -> int:
     """Updates between two evaluations on the dev examples, of `updates` in all."""
-    return training.eval_every or max(1, min(1000, updates // 20))
+    return spec.eval_every or max(1, min(1000, updates // 20))
 
 
 def try_dev_score(dev: Callable[[], float], update: int, total: int) -> float | StepFailed:

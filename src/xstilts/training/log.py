@@ -1,4 +1,4 @@
-"""The meter of a training: losses, speed and shares of the tasks, as lines of the log."""
+"""The log of a training: losses, speed and updates of each task."""
 
 from __future__ import annotations
 

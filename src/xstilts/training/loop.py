@@ -22,10 +22,11 @@ from xstilts.model.heads import Head
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.early_stopping import BestWeights, evaluation_interval, try_dev_score
 from xstilts.training.log import LogRow, TrainingLog
-from xstilts.training.optimizer import Optimizer, word_table
+from xstilts.training.optimizer import Optimizer
 from xstilts.training.sampling import schedule
 from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.training.weight_average import Mean
+from xstilts.training.word_table import word_table
 
 TOKENS = 8192
 """Tokens that go through forward and backward together; a batch of more is split, to the same update."""

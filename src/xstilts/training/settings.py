@@ -1,6 +1,6 @@
-"""Mixing: how often each task of a mixture is drawn, how many updates that makes, and in which order."""
+"""The settings of a training: its tasks and their mixing, the optimizer's numbers, early stopping."""
 
-# Shape suffixes: U = updates, P = parts of the mixture
+# Shape suffix: P = parts of the mixture
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from xstilts.utils.models import Strict
 
 CHECKPOINT = "checkpoint.pt"
 """The state of a training under way, in its step's folder."""
+STOP_EXAMPLES = 500
+"""Early stopping scores so many dev examples of each file (the paper's first 500)."""
+PATIENCE = 30
+"""Evaluations in a row without a new best after which a training stops (jiant's scripts for the paper)."""
+EPSILON = 1e-8
+"""Adam's; the value that jiant really used."""
+BETA1, BETA2 = 0.9, 0.999
+"""Adam's: what stays of the two moments from one update to the next."""
 CAP = 2**17
 """Examples of a task that count in the paper's rule."""
 Weight = float | tuple[float, float]

@@ -1,1 +1,1 @@
-"""Files, locks, YAML, progress and typed models that know nothing of the field."""
+"""Files, locks, YAML, progress, samples of streams and typed models that know nothing of the field."""
