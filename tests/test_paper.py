@@ -1,5 +1,6 @@
 """The published numbers: every table against its own means, Table 2 against the others, and the list of conflicts."""
 
+from functools import cache
 from statistics import fmean
 
 import pytest
@@ -12,6 +13,14 @@ from xstilts.tasks import GROUPS, TASKS
 ROUNDED = 0.05
 """What a number with one digit behind the point can be off."""
 BY_TASK = {page.task: page for page in (published.table(f"table{i}") for i in range(6, 15))}
+
+
+@cache
+def numbers() -> tuple[published.Number, ...]:
+    """Every published number of both sources."""
+    names = [("paper", f"table{i}") for i in (2, 3, *range(6, 16))]
+    names += [("xtreme", f"table{i}") for i in (3, 4, *range(8, 18))]
+    return tuple(number for source, name in names for number in published.table(name, source).numbers)
 
 
 def near(one: float, other: float, numbers: int) -> bool:
@@ -27,7 +36,7 @@ def conflict(
 
 def against_means():
     """Averages by language against the means of their rows; rows that have gaps are passed over."""
-    for page in {(x.source, x.table): published.table(x.table, x.source) for x in published.numbers()}.values():
+    for page in {(x.source, x.table): published.table(x.table, x.source) for x in numbers()}.values():
         if not page.task or AVERAGE not in page.columns:
             continue
         languages = [x for x in page.columns if any(page.cells[*row, x] for row in page.rows) and x != AVERAGE]
@@ -111,9 +120,9 @@ def test_numbers_stand_where_they_are_printed():
     assert published.table("table12").cells["with MLM", "squad2+masked-text", "sw"] == (74.0, 61.5)
     assert published.table("table3").cells["sw", "mnli-sw", "tydiqa"] == (13.8, 23.4)
     assert published.table("table17", "xtreme").cells["", "MMTE", "zh"] == (28.9,)
-    [number] = [x for x in published.numbers() if (x.table, x.configuration, x.language) == ("table15", "qqp", "de")]
+    [number] = [x for x in numbers() if (x.table, x.configuration, x.language) == ("table15", "qqp", "de")]
     assert (number.task, number.metric, number.value) == ("qqp", "accuracy", 84.6)
-    assert len(published.numbers()) == 5250
+    assert len(numbers()) == 5250
 
 
 def test_rows_are_the_branches_of_the_paper_and_columns_its_languages():

@@ -1,4 +1,4 @@
-"""How well two orders of the same few things agree: Spearman, Kendall, permutation tests; without torch."""
+"""How well two orders of the same few things agree: Spearman, Kendall, permutation tests."""
 
 # Shape suffixes: N = things that are ordered, P = permutations, K = targets
 
@@ -31,28 +31,15 @@ class Agreement(NamedTuple):
     """Two-sided, for Spearman's."""
 
 
-def ranks(values_N: Sequence[float] | Array) -> Array:
-    """Ranks from 1 for the lowest; equal values share the mean of theirs.
-
-    >>> ranks([3.0, 1.0, 3.0]).tolist()
-    [2.5, 1.0, 2.5]
-    """
-    values_N = np.asarray(values_N, np.float64)
-    lower_N = (values_N[:, None] > values_N).sum(1)
-    equal_N = (values_N[:, None] == values_N).sum(1)
-    ranked_N: Array = lower_N + (equal_N + 1) / 2
-    return ranked_N
-
-
 def spearman(one_N: Sequence[float] | Array, other_N: Sequence[float] | Array) -> float | None:
-    """The correlation of the ranks; None if one side's are all equal.
+    """The correlation of the ranks, equal values sharing the mean of theirs; None if one side's are all equal.
 
-    >>> spearman([1, 2, 3, 4], [1, 3, 2, 4])
+    >>> round(spearman([1, 2, 3, 4], [1, 3, 2, 4]), 9)
     0.8
     """
-    a_N, b_N = _centred(one_N), _centred(other_N)
-    lengths = float(np.sqrt((a_N @ a_N) * (b_N @ b_N)))
-    return float(a_N @ b_N) / lengths if lengths else None
+    from scipy.stats import spearmanr
+
+    return None if _constant(one_N) or _constant(other_N) else float(spearmanr(one_N, other_N).statistic)
 
 
 def kendall(one_N: Sequence[float] | Array, other_N: Sequence[float] | Array) -> float | None:
@@ -61,9 +48,13 @@ def kendall(one_N: Sequence[float] | Array, other_N: Sequence[float] | Array) ->
     >>> round(kendall([1, 2, 3, 4], [1, 3, 2, 4]), 4)
     0.6667
     """
-    a_NN, b_NN = (np.sign(np.subtract.outer(np.asarray(x), np.asarray(x))) for x in (one_N, other_N))
-    lengths = float(np.sqrt((a_NN**2).sum() * (b_NN**2).sum()))
-    return float((a_NN * b_NN).sum()) / lengths if lengths else None
+    from scipy.stats import kendalltau
+
+    return None if _constant(one_N) or _constant(other_N) else float(kendalltau(one_N, other_N).statistic)
+
+
+def _constant(values_N: Sequence[float] | Array) -> bool:
+    return bool(np.ptp(values_N) == 0)
 
 
 def agree(one_KN: Sequence[Sequence[float]], other_KN: Sequence[Sequence[float]]) -> Agreement | None:
@@ -100,14 +91,14 @@ def beyond_chance(n: int) -> float | None:
     return float(values[0]) if values else None
 
 
-def _centred(values_N: Sequence[float] | Array) -> Array:
-    centred_N: Array = (ranked_N := ranks(values_N)) - ranked_N.mean()
-    return centred_N
-
-
 def _unit(values_N: Sequence[float] | Array) -> Array:
-    centred_N = _centred(values_N)
-    return centred_N / float(np.sqrt(centred_N @ centred_N))
+    """The ranks, shifted to a mean of 0 and scaled to a length of 1: the product of two such rows is Spearman's."""
+    from scipy.stats import rankdata
+
+    ranks_N: Array = rankdata(values_N)
+    centred_N = ranks_N - ranks_N.mean()
+    unit_N: Array = centred_N / float(np.sqrt(centred_N @ centred_N))
+    return unit_N
 
 
 def _permuted(one_N: Array, other_N: Array) -> Array:

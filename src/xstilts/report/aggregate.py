@@ -185,6 +185,11 @@ def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str,
     return lines
 
 
+def median_over_seeds(values: Iterable[float]) -> float:
+    """The number that stands for the runs of all seeds (paper, section 3.3)."""
+    return median(values)
+
+
 def mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
     """For each branch the mean over languages, seed by seed; all languages have the same branches and seeds."""
     some = next(iter(rows.values()), {})
@@ -216,7 +221,7 @@ def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **
     return SummaryLine(
         **where,
         branch=branch,
-        median=median(values),
+        median=median_over_seeds(values),
         min=min(values),
         max=max(values),
         seeds=len(values),
@@ -231,7 +236,7 @@ def _gain(series: Mapping[str, Series], branch: str, baseline: str | None) -> fl
     if baseline is None:
         return None
     pairs = _aligned([series[branch], series.get(baseline, {})]).values()
-    return median(a - b for a, b in pairs) if pairs else None
+    return median_over_seeds(a - b for a, b in pairs) if pairs else None
 
 
 def _average(series: Sequence[Series]) -> Series:

@@ -8,11 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TypeAlias
 
 from xstilts.report import published
-from xstilts.report.aggregate import ByBranch, JoinedScores, Series, collapsed_seeds, complete, mean_over_languages
+from xstilts.report.aggregate import (
+    ByBranch,
+    JoinedScores,
+    Series,
+    collapsed_seeds,
+    complete,
+    mean_over_languages,
+    median_over_seeds,
+)
 from xstilts.report.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, TAKEN, TASKS
@@ -122,7 +129,7 @@ class Numbers:
     def cell(self, task: StudyTask, branch: str, language: str = AVERAGE) -> Values:
         """Medians over the seeds, of each metric that the paper prints."""
         series = [self.runs(task, metric, branch, language) for metric in printed(self.study, task)]
-        return tuple(median(each.values()) for each in series) if all(series) else ()
+        return tuple(median_over_seeds(each.values()) for each in series) if all(series) else ()
 
     def collapsed(self, task: StudyTask, branch: str) -> bool:
         """Whether a run is at chance in the language that was trained on."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
+from xstilts.analysis.results import StudyResults
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report import published, study_tables
 from xstilts.report.aggregate import JoinedScores, SummaryLine, build, join, runs_of
@@ -25,7 +27,6 @@ from xstilts.report.paper_cells import (
 )
 from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
-from xstilts.report.results import StudyResults
 from xstilts.report.study_tables import COLLAPSED, lacking
 from xstilts.study.index import Study
 
@@ -269,3 +270,7 @@ def _unlike(study: Study, found: JoinedScores, tables: Sequence[PaperTable], bes
         (f"could not be read for certain: {page.unread}", beside and page.unread),
     ]
     return [text for text, holds in unlike if holds] + [f"{label}: {name}" for label, name in own.items()]
+
+
+LAYOUTS = {**{name: partial(paper_table, layout=name) for name in PAPER_TABLES}, "benchmark": benchmark}
+"""Layouts that the paper has too, with published numbers to show beside ours."""

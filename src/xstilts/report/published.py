@@ -107,12 +107,6 @@ def table(name: str, source: str = "paper") -> PublishedTable:
     return _page(source, name)
 
 
-def numbers() -> tuple[Number, ...]:
-    """Every published number of both sources."""
-    tables = _index()["tables"]
-    return tuple(x for source, names in tables.items() for name in names for x in _page(source, name).numbers)
-
-
 @cache
 def targets() -> dict[str, Target]:
     """The nine target tasks by their names in the catalogue, in the paper's order."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
 from xstilts.metrics import get
@@ -23,6 +23,7 @@ from xstilts.report.aggregate import (
     in_no_mean,
     join,
     mean_over_languages,
+    median_over_seeds,
     runs_of,
 )
 from xstilts.store.rows import Score
@@ -130,7 +131,7 @@ def _of_task(study: Study, task: StudyTask, found: JoinedScores) -> Iterator[Sel
     split = "+".join(sorted({*splits.values()}))
     for name in task.metrics:
         if study.baseline in values[name]:
-            middle = median(values[name][study.baseline].values())
+            middle = median_over_seeds(values[name][study.baseline].values())
             yield SelectedRun(task.name, BASELINE, *_Selected(study.baseline, None), split, name, middle, len(scored))
     for rule in RULES:
         if run := _selected(study, task, found, RULES[rule], scored, splits):
@@ -163,7 +164,7 @@ def _selected(
     if not candidates:
         return None
     sign = 1 if get(task.metric).higher_is_better else -1
-    summary = max if rule.oracle else median
+    summary = max if rule.oracle else median_over_seeds
     good = {branch: [sign * value for value in by_seed.values()] for branch, by_seed in candidates.items()}
     branch = max(good, key=lambda branch: summary(good[branch]))
     seed = max(candidates[branch], key=lambda seed: sign * candidates[branch][seed])

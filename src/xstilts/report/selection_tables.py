@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from xstilts.analysis.results import StudyResults
 from xstilts.metrics import get
 from xstilts.render.table import Document, Table, TableCell
 from xstilts.report.aggregate import ALL_TASKS
-from xstilts.report.results import StudyResults
 from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection, select
 from xstilts.report.study_tables import in_no_mean, legend_lines, short_names
 
@@ -94,3 +94,6 @@ def _legend(selection: Selection) -> list[str]:
         ("- nothing to select by; no dev split in that language", len(labels) > 0),
     ]
     return legend_lines(explained, study)
+
+
+LAYOUTS = {"selection": selection}

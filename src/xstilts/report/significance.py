@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import isclose, isfinite
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,7 +20,16 @@ from xstilts.analysis import resampling
 from xstilts.analysis.resampling import Pair
 from xstilts.errors import StepFailed
 from xstilts.metrics.metric import Array
-from xstilts.report.aggregate import MEAN, ByBranch, choose, collapsed_seeds, complete, in_no_mean, join
+from xstilts.report.aggregate import (
+    MEAN,
+    ByBranch,
+    choose,
+    collapsed_seeds,
+    complete,
+    in_no_mean,
+    join,
+    median_over_seeds,
+)
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask
 
@@ -133,7 +142,7 @@ def _spreads(study: Study, task: StudyTask, shown: Shown, whole: Sequence[str]) 
                 metric=task.metric,
                 n=sum(sample.n for sample in samples),
                 seeds=len(values),
-                median=median(values),
+                median=median_over_seeds(values),
                 mean=fmean(values),
                 deviation=stdev(values) if len(values) > 1 and isfinite(sum(values)) else None,
                 min=min(values),

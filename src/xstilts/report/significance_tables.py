@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from xstilts.analysis import resampling
+from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.aggregate import MEAN
-from xstilts.report.results import StudyResults
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance, compare
 from xstilts.report.study_tables import baseline, in_no_mean, legend_lines, short_names
 from xstilts.study.index import StudyTask
@@ -137,3 +137,6 @@ def _down(means: Sequence[Comparison], names: Mapping[str, str]) -> str:
     if all(len(row.collapsed) == row.seeds for row in means):
         return "all" if means else ""
     return ", ".join(f"{names[row.branch]} {len(row.collapsed)} of {row.seeds}" for row in means if row.collapsed)
+
+
+LAYOUTS = {"significance": significance}

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import Literal, TypeAlias
 
 from xstilts import metrics
+from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build
-from xstilts.report.results import StudyResults
 from xstilts.study.index import Cell, Study, StudyTask
 
 COLLAPSED = "§"
@@ -301,3 +301,6 @@ def overview(results: StudyResults) -> Document:
 def languages(results: StudyResults) -> Document:
     """Each target by language."""
     return _document(results, "first", "others")
+
+
+LAYOUTS = {"default": default, "brief": brief, "overview": overview, "languages": languages}
