@@ -163,7 +163,7 @@ class Defects:
         if defect is None:
             return True
         out = train and defect.fatal
-        self._count((defect.what, out, ""), row.where)
+        self._count((defect.message, out, ""), row.where)
         return not out
 
     def note(self, what: str, where: str) -> None:

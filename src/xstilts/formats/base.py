@@ -122,7 +122,7 @@ class TokenizerLike(Protocol):
 class Defect:
     """A defect of an example's data; a fatal one keeps the example out of training, but not out of scoring."""
 
-    what: str
+    message: str
     fatal: bool
 
 
