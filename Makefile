@@ -1,4 +1,4 @@
-# The door: `make demo` and `make test` do all the set-up on a fresh machine.
+# Entry points: `make demo` and `make test` do all the set-up on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -298,7 +298,6 @@ def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, evaluation_i
 def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None:
     study.edit("recipe.yaml", "steps: 2", "stpes: 2")
     command = [sys.executable, "-m", "xstilts.cli", "check", study.folder / "recipe.yaml"]
-    command[1:3] = ["-c", "from xstilts.cli import main; main()"]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

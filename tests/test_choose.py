@@ -200,7 +200,7 @@ def test_rows_that_are_refused(values: dict[str, object], message: str) -> None:
 def test_labels_of_endings_are_those_that_the_answer_may_name() -> None:
     endings = [{"label": label, "text": label} for label in "ACD"]
     spelled = Choose(answers=("A", "B", "C", "D"))
-    with pytest.raises(DataError, match=r"endings are labelled A, C, D \(the task knows A, B, C, D\)"):
+    with pytest.raises(DataError, match=r"endings are labelled A, C, D \(known answers: A, B, C, D\)"):
         spelled.read(row(context="c", endings=endings, label="C"))
     with pytest.raises(DataError, match="unknown label 'D' among 3 endings"):
         spelled.read(row(context="c", endings=["a", "b", "c"], label="D"))

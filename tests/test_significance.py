@@ -235,8 +235,8 @@ def test_what_cannot_be_paired_is_told_and_not_tested():
     assert row(compare(study, scores, {**rows, "mnli-1": unlabelled}.__getitem__), "mnli", "en").p is None
     moved = [Prediction(**{**vars(x), "index": x.index + 1}) for x in rows["mnli-1"]]
     found = compare(study, scores, {**rows, "mnli-1": moved}.__getitem__)
-    assert found.untested == {"the runs were not asked the same questions": ("nli en", "nli sw")}
-    assert "not tested, the runs were not asked the same questions: nli en; nli sw" in render(document(found))
+    assert found.untested == {"the runs have different examples": ("nli en", "nli sw")}
+    assert "not tested, the runs have different examples: nli en; nli sw" in render(document(found))
 
 
 def test_runs_that_differ_by_their_seeds_are_marked_as_these_runs_only():

@@ -82,7 +82,7 @@ def test_sentences_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, files
 
 
 @pytest.mark.parametrize(("name", "message"), [("a.en", "a.en: holds nothing that could be found"),
-                                               ("a.de", "a.de: has no row that looks for anything"),
+                                               ("a.de", "a.de: has no query"),
                                                ("a.gold", "a.gold: is empty")])  # fmt: skip
 def test_an_empty_side_is_one_clear_message(tmp_path: Path, name: str, message: str) -> None:
     (bucc(tmp_path, gold="d1\te1\n") / name).write_text("")
@@ -107,7 +107,7 @@ def test_ones_own_rows_may_stand_in_one_file_or_two(tmp_path: Path) -> None:
         ]  # fmt: skip
     with pytest.raises(DataError, match=r"q.jsonl: holds nothing that could be found"):
         values(tmp_path, {"path": "q.jsonl", "columns": columns})
-    with pytest.raises(DataError, match=r"a.jsonl: has no row that looks for anything"):
+    with pytest.raises(DataError, match=r"a.jsonl: has no query"):
         values(tmp_path, "a.jsonl")
 
 
@@ -202,7 +202,7 @@ def test_mewsli_x_marks_the_mention_in_its_sentence(tmp_path: Path) -> None:
 def test_mewsli_x_without_its_texts_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"m.jsonl:1: the article has no text \(get-mewsli-x.sh puts it in"):
         values(tmp_path, mewslix(tmp_path, text=""))
-    with pytest.raises(DataError, match=r"m.jsonl:1: the mention 'Ulm' is not where its span says"):
+    with pytest.raises(DataError, match=r"m.jsonl:1: the mention 'Ulm' is not at its span"):
         values(tmp_path, mewslix(tmp_path, text="Kurz."))
 
 
@@ -237,7 +237,7 @@ def test_classes_in_another_order_than_the_files_own_are_refused(tmp_path: Path)
     assert values(tmp_path, {**source, "classes": ["no", "yes"]}, form)[0]["label"] == "yes"
     assert values(tmp_path, {**source, "classes": ["nein", "ja"]}, form)[0]["label"] == "ja"
     for mine, its in ((form, source), (Tag(), {"path": "a.parquet"})):
-        with pytest.raises(DataError, match=r"a.parquet: numbers its labels no, yes, `classes` says yes, no"):
+        with pytest.raises(DataError, match=r"a.parquet: numbers its labels no, yes, `classes` has yes, no"):
             values(tmp_path, {**its, "classes": ["yes", "no"]}, mine)
 
 

@@ -105,7 +105,10 @@ def test_a_step_that_does_not_fit_together_is_refused(trained: Files) -> None:
     for change, message in (
         ({"tokenizer": "0" * 16}, "was trained with another tokenizer than that in"),
         ({"format": record["format"] | {"labels": TAGS[:2]}}, r"the weights do not fit: out.bias is \[40\], not \[2\]"),
-        ({"format": {"name": "tags"}}, "cannot be read: .*no format 'tags'"),
+        ({"format": {"name": "tags"}}, "cannot be read: format: no format 'tags'"),
+        ({"format": {"name": ["tag"]}}, "cannot be read: format: no format"),
+        ({"format": {"name": "mask"}}, "the format 'mask' has no weights of its own"),
+        ({"threshold": float("nan")}, "cannot be read: threshold: "),
     ):
         path.write_text(json.dumps(record | change), encoding="utf-8")
         with pytest.raises(UserError, match=message):
@@ -113,6 +116,11 @@ def test_a_step_that_does_not_fit_together_is_refused(trained: Files) -> None:
     path.unlink()
     with pytest.raises(UserError, match=f"{path}: is missing"):
         TrainedModel.load(folder)
+    (other / "head-0.json.bak").touch()
+    assert len(TrainedModel.load(other).heads) == 1, "what a user keeps beside is no head"
+    shutil.rmtree(other / "encoder")
+    with pytest.raises(UserError, match=f"{other}: has no encoder"):
+        TrainedModel.load(other)
 
 
 def test_a_head_with_labels_in_another_order_is_not_evaluated(trained: Files) -> None:

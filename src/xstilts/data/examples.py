@@ -149,7 +149,7 @@ def _own_id(code: str, id: str, where: str, seen: dict[tuple[str, str], str]) ->
     """Refuse an id that another example of the language has: answers are kept by id."""
     first = seen.setdefault((code, id), where)
     if first != where:
-        raise DataError(f"the id '{id}' stands in {first} too", where=where, hint="answers are told apart by their ids")
+        raise DataError(f"the id '{id}' stands in {first} too", where=where, hint="ids must be unique")
 
 
 class Defects:

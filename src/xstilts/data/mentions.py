@@ -36,7 +36,7 @@ def mentions(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]
             (first, end), name = _span(one["mention_span"]), one["mention_span"]["text"]
             sentence = next((each for each in sentences if each[0] <= first and end <= each[1]), None)
             if sentence is None or text[first:end] != name:
-                raise DataError(f"the mention '{name}' is not where its span says", where=where)
+                raise DataError(f"the mention '{name}' is not at its span", where=where)
             before = _BRACES.sub(r"(\1)", text[sentence[0] : first])
             after = _BRACES.sub(r"(\1)", text[end : sentence[1]])
             query = _one_line(f"{name}: {before} {{ {name} }} {after}")

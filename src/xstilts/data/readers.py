@@ -134,7 +134,7 @@ class _Reader:
             label = columns.get(self.fields[-1], "") if isinstance(columns, dict) else ""
             own = names(path, label or self.fields[-1])
             if own != list(classes) and sorted(own) == sorted(classes):
-                what = f"numbers its labels {', '.join(own)}, `classes` says {', '.join(classes)}"
+                what = f"numbers its labels {', '.join(own)}, `classes` has {', '.join(classes)}"
                 raise DataError(what, where=path)
 
     def changed(self, record: dict[str, Any], path: str, line: int | str) -> Mapping[str, Any]:

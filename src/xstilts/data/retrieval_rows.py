@@ -65,7 +65,7 @@ def _checked(made: Iterator[Row], wanted: Wanted, found: Found) -> Iterator[Row]
                 wanted.setdefault(("candidate", id), row.where)
         yield row
     if labelled is None:
-        raise DataError("has no row that looks for anything", where=found.paths[0])
+        raise DataError("has no query", where=found.paths[0])
     if not any(kind == "candidate" for kind, _ in seen):
         raise DataError("holds nothing that could be found", where=(found.pair or found.paths)[0])
     unknown = [(id, where) for (kind, id), where in wanted.items() if (kind, id) not in seen]

@@ -121,7 +121,7 @@ def _check_reachable(address: str) -> None:
         raise UserError(f"no Ray cluster answers there in {JOIN_SECONDS:.0f} s", where=where) from error
     if "InvalidAuthToken" in probe.stderr:
         hint = "copy ~/.ray/auth_token from a machine of the cluster, and unset RAY_AUTH_MODE"
-        raise UserError("the cluster asks for a token", where=where, hint=hint)
+        raise UserError("the cluster needs a token", where=where, hint=hint)
     if probe.returncode:
         raise UserError(" ".join(probe.stderr.rsplit("Error: ", 1)[-1].split()), where=where)
 

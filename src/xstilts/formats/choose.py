@@ -130,7 +130,7 @@ class Choose(Format):
         value = sorted(value, key=lambda item: (len(str(item["label"])), str(item["label"])))
         labels = [str(item["label"]) for item in value]
         if len(set(labels)) < len(labels) or (self.answers and labels != [*self.answers[: len(labels)]]):
-            hint = f"the task knows {', '.join(self.answers)}" if self.answers else ""
+            hint = f"known answers: {', '.join(self.answers)}" if self.answers else ""
             raise DataError(f"{column} are labelled {', '.join(labels)}", where=where, hint=hint)
         return [item["text"] for item in value]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from xstilts.model import encoder as encoders
 from xstilts.model import heads
 from xstilts.model.encoder import Encoder
 from xstilts.model.heads import Head
-from xstilts.utils.files import write_atomic
+from xstilts.utils.files import first_error, write_atomic
 from xstilts.utils.models import Strict
 
 
@@ -41,7 +42,7 @@ class HeadRecord(Strict):
     """Tokens of a forward pass at most, special tokens included."""
     tokenizer: str
     """The digest of the encoder's tokenizer; see `Encoder.tokenizer_digest`."""
-    threshold: float | None = None
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     """The cut-off that `decode` takes. None after training, since evaluation tunes it on dev data (`Format.calibrate`);
     `model_copy(update={"threshold": value})` sets it."""
 
@@ -51,7 +52,7 @@ class HeadRecord(Strict):
         if not isinstance(value, dict):
             return value
         name, fields = value.get("name"), {key: given for key, given in value.items() if key != "name"}
-        if name not in FORMATS:
+        if not isinstance(name, str) or name not in FORMATS:
             raise ValueError(f"no format '{name}'; {nearest(str(name), FORMATS)}")
         return FORMATS[name].model_validate(fields)
 
@@ -108,6 +109,8 @@ class TrainedModel:
             UserError: a file is missing or damaged, a head has weights of another shape or name, or was trained with
                 another tokenizer.
         """
+        if not is_trained_model(folder):  # or the path would be taken for a Hub id
+            raise UserError("has no encoder", where=str(folder), hint="a recipe with `keep: all` keeps its encoders")
         encoder = encoders.load(str(folder / "encoder"))
         return cls(encoder, [_load_head(folder, i, record, encoder) for i, record in enumerate(read_records(folder))])
 
@@ -123,7 +126,8 @@ def read_records(folder: Path) -> list[HeadRecord]:
     Raises:
         UserError: a record is damaged, or is missing beside a head's weights.
     """
-    count = len({path.stem for path in folder.glob("head-*.*") if path.suffix in (".json", ".safetensors")})
+    found = [re.fullmatch(r"head-(\d+)\.(json|safetensors)", path.name) for path in folder.iterdir()]
+    count = max((int(name[1]) + 1 for name in found if name), default=0)
     return [_read_record(_record(folder, i)) for i in range(count)]
 
 
@@ -156,7 +160,7 @@ def _read_record(path: Path) -> HeadRecord:
     except FileNotFoundError as error:
         raise UserError("is missing, and says what the head is for", where=str(path)) from error
     except (OSError, ValueError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        first = first_error(error).replace("Value error, ", "") if isinstance(error, ValidationError) else str(error)
         raise UserError(f"cannot be read: {first}", where=str(path)) from error
 
 
@@ -168,6 +172,11 @@ def _load_head(folder: Path, i: int, record: HeadRecord, encoder: Encoder) -> Tr
     if spec.kind == "vocabulary" and encoder.vocabulary is None:
         what = "is for a language-model head, which the encoder does not have"
         raise UserError(what, where=str(_record(folder, i)), hint="copy the step's folder anew")
+    if path.is_file() != spec.trained:
+        what = "the weights are missing"
+        if not spec.trained:
+            what = f"the format '{record.format.name}' has no weights of its own"
+        raise UserError(what, where=str(path), hint="copy the step's folder anew")
     head = heads.build(spec, encoder.config, encoder.vocabulary)
     if spec.trained:
         try:

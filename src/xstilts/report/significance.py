@@ -255,7 +255,7 @@ def _pair(
     steps = dict.fromkeys(row.step for seeds in pairs.values() for both in seeds for row in both)
     found = {step: found_parts for step in steps if (found_parts := parts[step, language]) is not None}
     if len({found_parts.fingerprint for found_parts in found.values()}) > 1:
-        untested["the runs were not asked the same questions"][label] = None
+        untested["the runs have different examples"][label] = None
         return {}
     for branch, seeds in [*pairs.items()]:
         if not seeds or not all(row.step in found for both in seeds for row in both):

@@ -312,6 +312,9 @@ def open_existing(folder: Path) -> Store:
         made_by = "an earlier" if version in range(VERSION) else "another"
         what = f"was made by {made_by} version of xstilts (its format is {version}, this one reads {VERSION})"
         raise UserError(what, where=str(folder), hint="use another --out, or the version of xstilts that made it")
+    steps = folder / "steps"
+    if steps.exists() and not steps.is_dir():
+        raise UserError("is no folder", where=str(steps))
     return Store(folder)
 
 

@@ -129,7 +129,7 @@ class Merge(Strict):
     @model_validator(mode="after")
     def _check(self) -> Merge:
         if (self.scale is not None) != (self.how == "vectors"):
-            raise ValueError("scale goes with `how: vectors`, which needs it")
+            raise ValueError("`how: vectors` needs a scale, and only it has one")
         for i in duplicates(self.merge):
             raise PartError(f"merge names {_quoted_name(self.merge[i])} twice", "merge", i)
         return self
