@@ -18,7 +18,7 @@ import torch
 from conftest import Files
 from xstilts.data import examples as reading
 from xstilts.data.examples import LocatedSplit, check, locate
-from xstilts.data.sampling import BLOCK, times
+from xstilts.data.sampling import times
 from xstilts.errors import DataError, UserError
 from xstilts.formats import Classify, Mask, Span, Tag
 from xstilts.formats.base import Example, Format
@@ -184,15 +184,14 @@ def test_quotas_by_hand() -> None:
 
 
 def test_draws_take_all_equally_often_and_the_rest_once_more() -> None:
-    drawn = list(times(10, 37, "de"))
+    drawn = times(10, 37, "de").tolist()
     assert Counter(drawn) == {3: 3, 4: 7}
-    assert drawn == list(times(10, 37, "de")) != list(times(10, 37, "fr"))
-    size = 2 * BLOCK + 7
-    drawn = list(times(size, size // 3, "de"))
-    assert set(drawn) == {0, 1} and sum(drawn) == size // 3
-    for half in (drawn[:BLOCK], drawn[BLOCK : 2 * BLOCK]):
-        assert abs(sum(half) - BLOCK / 3) < 5 * (BLOCK * 2 / 9) ** 0.5  # five standard deviations
-    assert list(times(3, 0, "de")) == [0, 0, 0]
+    assert drawn == times(10, 37, "de").tolist() != times(10, 37, "fr").tolist()
+    drawn = times(60_000, 20_000, "de").tolist()
+    assert set(drawn) == {0, 1} and sum(drawn) == 20_000
+    for half in (drawn[:30_000], drawn[30_000:]):
+        assert abs(sum(half) - 10_000) < 5 * (30_000 * 2 / 9) ** 0.5  # five standard deviations
+    assert times(3, 0, "de").tolist() == [0, 0, 0]
 
 
 def test_small_languages_are_repeated_and_of_large_ones_only_what_is_drawn_is_kept(

@@ -178,10 +178,14 @@ class Linear(nn.Linear):
 
 
 def use_onednn_linear(module: nn.Module) -> None:
-    """Let all linear layers of a module go by `product`; weights and their names stay what they are."""
-    for layer in module.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = Linear
+    """Replace the linear layers within a module by `Linear`; weights and their names stay the same."""
+    for parent in [*module.modules()]:
+        for name, layer in [*parent.named_children()]:
+            if type(layer) is nn.Linear:
+                # on the meta device nothing is allocated, and no random numbers are drawn
+                new = Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+                new.weight, new.bias = layer.weight, layer.bias
+                setattr(parent, name, new.train(layer.training))
 
 
 def seed(value: int) -> None:

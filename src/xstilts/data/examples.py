@@ -97,7 +97,7 @@ class LocatedSplit:
         parts = {code: replace(self, found=tuple(one for one in self.found if one[0] == code)) for code in codes}
         sizes = {code: sum(1 for _ in part.stream()) for code, part in parts.items()}
         for (code, part), count in zip(parts.items(), form.sample_sizes(list(sizes.values())), strict=True):
-            for example, number in zip(part.stream(), times(sizes[code], count, code), strict=True):
+            for example, number in zip(part.stream(), map(int, times(sizes[code], count, code)), strict=True):
                 if number:
                     yield example, number
 
