@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from xstilts.render.table import Document
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study
 
@@ -26,3 +28,7 @@ class StudyResults:
     predictions: Callable[[str], Iterable[Prediction]] = _no_predictions
     notes: Sequence[str] = ()
     beside: bool = False
+
+
+LayoutFunction: TypeAlias = Callable[[StudyResults], Document]
+"""A layout; a module of `report` or `analysis` names its own in a dictionary `LAYOUTS`."""

@@ -44,8 +44,8 @@ def place(text: str) -> Place:
 def folder(where: Place) -> Path | None:
     """The folder of the local cache that holds a data set at its revision; None if it was never fetched.
 
-    The cache is where `HF_HUB_CACHE` or `HF_HOME` says. Nothing is downloaded. `snapshot_download` would do the same, but
-    loads an HTTP client and torch.
+    The cache is where `HF_HUB_CACHE` or `HF_HOME` says. Nothing is downloaded. `snapshot_download` does the same,
+    but loads an HTTP client.
     """
     from huggingface_hub import constants  # here, because most commands need no Hub
 

@@ -1,4 +1,4 @@
-"""Pairs of sentences mined from two sets of vectors by margins (Artetxe and Schwenk 2019), and the cut-off."""
+"""Pairs of sentences mined from two sets of vectors by margins (Artetxe and Schwenk 2019), and the threshold (BUCC)."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Retrieve(Format):
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
     """How it is weighed."""
     matching: Literal["max", "intersect", "fwd", "bwd"] = "max"
-    """Which pairs are taken; see `retrieval.mine`."""
+    """Which pairs are taken; see `mining.mine_pairs`."""
 
     @property
     def metrics(self) -> tuple[str, ...]:

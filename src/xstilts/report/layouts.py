@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TypeAlias
 
 import xstilts.analysis
 import xstilts.report
-from xstilts.analysis.results import StudyResults
+from xstilts.analysis.results import LayoutFunction, StudyResults
 from xstilts.errors import UserError, nearest
 from xstilts.render.table import Document
-
-LayoutFunction: TypeAlias = Callable[[StudyResults], Document]
 
 
 @cache
 def all_layouts() -> dict[str, LayoutFunction]:
-    """Every layout by name: the `LAYOUTS` of each module in the wings `report` and `analysis`."""
+    """Every layout by name: the `LAYOUTS` of each module in the packages `report` and `analysis`."""
     found: dict[str, LayoutFunction] = {}
     for wing in (xstilts.report, xstilts.analysis):
         for module in iter_modules(wing.__path__, f"{wing.__name__}."):
