@@ -222,3 +222,17 @@ def test_predictions_that_are_not_those_of_the_scores_are_told(study: Files) -> 
     scores.write_text(scores.read_text(encoding="utf-8") * 2, encoding="utf-8")
     result = study.call("report", study.out)
     assert result.code == 2 and f"{scores}: has two rows of one score (delete the folder" in result.err
+
+
+def test_a_store_that_another_run_makes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark, flush = tmp_path / "out" / "store.json", os.fsync
+
+    def other_run(_: int) -> None:
+        """Make the store and clean up, while the first run is about to rename its temporary file."""
+        monkeypatch.setattr(os, "fsync", flush)
+        with lock_shared(Store(mark.parent)):
+            assert mark.is_file()
+
+    monkeypatch.setattr(os, "fsync", other_run)
+    with lock_shared(Store(mark.parent)):
+        assert [path.name for path in mark.parent.glob("*store.json*")] == ["store.json"]

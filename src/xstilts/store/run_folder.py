@@ -368,8 +368,13 @@ def open_lock_file(store: Store) -> IO[str]:
     """Open the lock file of the store; makes the store if needed."""
     try:
         (store.folder / "steps").mkdir(parents=True, exist_ok=True)
-        if not (store.folder / MARK).is_file():
-            write_atomic(store.folder / MARK, json.dumps({"format": "xstilts run folder", "version": VERSION}) + "\n")
+        mark = store.folder / MARK
+        if not mark.is_file():
+            try:
+                write_atomic(mark, json.dumps({"format": "xstilts run folder", "version": VERSION}) + "\n")
+            except FileNotFoundError:  # another run made the store meanwhile, and cleaned up the temporary file
+                if not mark.is_file():
+                    raise
         return (store.folder / "lock").open("w")
     except OSError as error:
         where = str(error.filename or store.folder)
