@@ -148,7 +148,7 @@ def _selected(
     scored: Mapping[str, ByBranch],
     splits: Mapping[str, str],
 ) -> _Selected | None:
-    """The run that a rule selects among those with scores to be scored, if it has anything to go by."""
+    """The run that a rule selects among those that have scores to show; None if it has nothing to go by."""
     dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
     seen, on = (scored, "test") if rule.oracle or not dev else (dev, "dev")
     if rule.english:
