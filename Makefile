@@ -5,7 +5,7 @@ BIN := .venv/bin
 JOBS ?= 2
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-settings check bench clean
+.PHONY: demo test test-slow test-machines check bench clean
 
 demo: .venv/ready  ## install, then run the main job on the built-in world
 	$(BIN)/xstilts run quickstart
@@ -16,8 +16,8 @@ test: .venv/ready  ## install, then run the tests but for slow ones; those on re
 test-slow: .venv/ready  ## the slow ones
 	$(PYTEST) -m slow tests
 
-test-settings: .venv/ready  ## half an hour: the tests on one machine as if it were several others
-	$(BIN)/python tests/settings.py
+test-machines: .venv/ready  ## half an hour: the tests on one machine as if it were several others
+	$(BIN)/python tests/machines.py
 
 check: .venv/ready  ## lint and types
 	$(BIN)/ruff check .

@@ -27,9 +27,8 @@ import figures
 import stock
 import works
 from works import PRECISIONS, WORKS, Precision, Work
-from xstilts.model import batch as batching
 from xstilts.model import heads
-from xstilts.model.batch import Batch
+from xstilts.model.batch import Batch, Shuffled, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TrainTask, train
@@ -64,9 +63,9 @@ class Bench:
 
     def batches(self, seed: int, updates: int) -> list[Batch]:
         """The batches that `train` draws by this seed."""
-        order, hidden = batching.generator(seed, "order", 0), batching.generator(seed, "hidden", 0)
-        passes = batching.Shuffled(self.features, self.work.batch, order)
-        return [batching.collate(self.features, next(passes), self.masking, hidden) for _ in range(updates)]
+        order, hidden = generator(seed, "order", 0), generator(seed, "hidden", 0)
+        passes = Shuffled(self.features, self.work.batch, order)
+        return [collate(self.features, next(passes), self.masking, hidden) for _ in range(updates)]
 
     def run(self, setting: Setting, seed: int, updates: int) -> Run:
         """Train anew, from the same weights, by the batches of the seed."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+import xstilts.tasks
 from conftest import CliResult
-from xstilts import tasks as tasks_wing
 from xstilts.data.availability import describe
 from xstilts.data.examples import locate
 from xstilts.errors import UserError
@@ -24,7 +24,7 @@ from xstilts.tasks.own import from_yaml
 from xstilts.tasks.task import Split, Task
 from xstilts.training.settings import TrainSpec
 
-ROOM = Path(tasks_wing.__file__).parent
+TASKS_FOLDER = Path(xstilts.tasks.__file__).parent
 NAMES = codes("""
     anli-plus mnli snli anli qqp xnli pawsx hellaswag cosmosqa commonsenseqa siqa copa xcopa udpos panx ccg squad1
     squad2 xquad mlqa tydiqa bucc2018 tatoeba lareqa mewslix masked-text
@@ -47,7 +47,7 @@ def own(folder: Path, text: str) -> dict[str, Task]:
 
 def entries() -> Iterator[tuple[str, int]]:
     """The file and the number of lines of every task that is spelled out in the catalogue."""
-    for path in sorted(ROOM.glob("*.py")):
+    for path in sorted(TASKS_FOLDER.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Task":
                 assert node.end_lineno is not None

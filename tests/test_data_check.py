@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from conftest import SENTENCES, CliResult, without_torch
-from xstilts.data import check as checking
 from xstilts.data.check import check, chosen, folded
 from xstilts.tasks import GROUPS, TASKS
 
@@ -168,7 +167,7 @@ def test_a_data_folder_that_is_none_is_refused(tmp_path: Path, xstilts: Callable
 
 
 def test_a_long_check_says_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "SECONDS", -1.0)
+    monkeypatch.setattr("xstilts.data.check.SECONDS", -1.0)
     result: list[str] = []
     check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, result.append)
     assert result[0] == "[1/9] pairs train en" and len(result) == 9

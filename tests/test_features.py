@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+import xstilts.data.examples
 from conftest import Files
-from xstilts.data import examples as reading
 from xstilts.data.examples import LocatedSplit, check, locate
 from xstilts.data.sampling import times
 from xstilts.errors import DataError, UserError
@@ -240,8 +240,8 @@ def test_data_that_were_read_before_are_not_read_again_until_they_change(
         read.extend(Path(path).name for path in found.paths)
         return original(found, *arguments, **more)
 
-    original = reading.read
-    monkeypatch.setattr(reading, "read", watched)
+    original = xstilts.data.examples.read
+    monkeypatch.setattr("xstilts.data.examples.read", watched)
     assert study.run().code == 0
     assert "train-en.tsv" in read
 

@@ -9,7 +9,7 @@ import pytest
 
 from xstilts.report import render, select
 from xstilts.report.selection import RULES
-from xstilts.report.selection_tables import document as selected
+from xstilts.report.selection_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 
@@ -98,7 +98,7 @@ def test_a_task_without_dev_is_selected_on_test_and_marked():
     found = selection.of("paper")["nli"]
     assert (found.branch, found.seed, found.selected_on, found.reused) == ("mnli", 3, "test", True)
     assert chosen(selection, "english-dev") == ("none", 1, 68) and selection.of("english-dev")["nli"].reused
-    text = render(selected(selection))
+    text = render(document(selection))
     assert "73.0† +6.0" in text and "† selected on the scores that are shown: nli" in text
 
 
@@ -123,7 +123,7 @@ def test_without_english_there_is_nothing_to_select_by_and_means_are_over_tasks_
     assert ("all tasks", "english-dev") not in means
     assert means["tasks of all rules", "english-dev"] == pytest.approx((68 + 1) / 2)
     assert means["tasks of all rules", "paper"] == pytest.approx((73 + 1) / 2)
-    text = render(selected(selection), "markdown")
+    text = render(document(selection), "markdown")
     assert "| pairs accuracy | 10.0 | - |" in text and "| all tasks | 26.0 | - |" in text
 
 
@@ -131,7 +131,7 @@ def test_an_unfinished_run_is_no_candidate():
     scores = [s for s in SCORES if not (s.step == "nli-mnli-3" and s.split == "test")]
     assert chosen(select(study(task()), scores), "paper") == ("mnli", 2, 70)
     assert select(study(task()), []).choices == ()
-    assert render(selected(select(study(task()), []))).startswith("baseline: ")
+    assert render(document(select(study(task()), []))).startswith("baseline: ")
 
 
 def test_less_is_better_where_the_metric_says_so():
@@ -142,7 +142,7 @@ def test_less_is_better_where_the_metric_says_so():
         for s in rows(b, "en", "dev", [x, x - 1], "lm", "perplexity")
     ]
     assert chosen(select(lm, scores), "dev", "lm") == chosen(select(lm, scores), "oracle", "lm") == ("mnli", 2, 6)
-    assert "lm perplexity ↓" in render(selected(select(lm, scores)))
+    assert "lm perplexity ↓" in render(document(select(lm, scores)))
 
 
 def test_questions_have_f1_and_exact_match_beside_their_mean():
@@ -157,7 +157,7 @@ def test_questions_have_f1_and_exact_match_beside_their_mean():
     ]
     by_metric = {x.metric: x.score for x in select(qa, scores).choices if x.rule == "paper"}
     assert by_metric == {"f1_em": 70, "f1": 75, "em": 65}
-    assert "qa f1_em" in render(selected(select(qa, scores))) and "qa em" in render(selected(select(qa, scores)))
+    assert "qa f1_em" in render(document(select(qa, scores))) and "qa em" in render(document(select(qa, scores)))
 
 
 def test_one_run_for_all_seeds_and_a_study_without_a_baseline():
@@ -172,18 +172,18 @@ def test_one_run_for_all_seeds_and_a_study_without_a_baseline():
     selection = select(one, scores)
     assert chosen(selection, "paper") == ("b", None, 99)
     assert {x.rule for x in selection.choices} == {*RULES}
-    assert "baseline: " not in render(selected(selection))
+    assert "baseline: " not in render(document(selection))
 
 
 def test_rows_hold_every_digit():
     selection = select(study(task()), SCORES)
-    read = list(csv.DictReader(io.StringIO(render(selected(selection), "csv"))))
-    written = json.loads(render(selected(selection), "json"))["lines"]
+    read = list(csv.DictReader(io.StringIO(render(document(selection), "csv"))))
+    written = json.loads(render(document(selection), "json"))["lines"]
     assert len(read) == len(written) == 5
     assert read[3] == {key: "" if value is None else str(value) for key, value in written[3].items()}
     assert (written[3]["rule"], written[3]["branch"], written[3]["seed"]) == ("paper", "mnli", 3)
-    assert "| nli | none, 1 | mnli, 3 | mnli, 3 | squad, 1 |" in render(selected(selection), "markdown")
-    assert r"\begin{tabular}{lrrrrr}" in render(selected(selection), "latex")
+    assert "| nli | none, 1 | mnli, 3 | mnli, 3 | squad, 1 |" in render(document(selection), "markdown")
+    assert r"\begin{tabular}{lrrrrr}" in render(document(selection), "latex")
     odd = [dataclasses.replace(score, step=score.step.replace("mnli", "m_nli & co")) for score in SCORES]
-    latex = render(selected(select(study(task(), branches=("none", "m_nli & co", "squad")), odd)), "latex")
+    latex = render(document(select(study(task(), branches=("none", "m_nli & co", "squad")), odd)), "latex")
     assert r"nli & none, 1 & m\_nli \& co, 3 & m\_nli \& co, 3 & squad, 1 \\" in latex

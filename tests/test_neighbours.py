@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from xstilts.compute import neighbours as retrieval
 from xstilts.compute.neighbours import Nearest, neighbours
 from xstilts.formats import Retrieve
 from xstilts.formats.base import HeadOutputs
@@ -81,19 +80,19 @@ def check_equal_ones(n: int, m: int, k: int) -> None:
 def test_neighbours_are_those_of_brute_force(
     n: int, m: int, k: int, check: Callable[..., None], tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "TILE", tile)
+    monkeypatch.setattr("xstilts.compute.neighbours.TILE", tile)
     check(n, m, k)
 
 
 @pytest.mark.parametrize("tile", [(512, 512), (2048, 1024)], ids=str)
 def test_so_are_those_of_larger_sides(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "TILE", tile)
+    monkeypatch.setattr("xstilts.compute.neighbours.TILE", tile)
     check_against_brute_force(1300, 2100, 4)
     check_equal_ones(1300, 2100, 4)
 
 
 def test_so_are_those_that_come_ever_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "TILE", (128, 128))
+    monkeypatch.setattr("xstilts.compute.neighbours.TILE", (128, 128))
     turn = np.linspace(3, 0.1, 600)[:, None]
     x, y = np.array([[1, 0]] * 150, np.float32), np.hstack((np.cos(turn), np.sin(turn))).astype(np.float32)
     of_x, of_y = both_ways(x, y, 3)
@@ -118,13 +117,13 @@ def test_vectors_of_zeros_and_broken_ones_are_at_cosine_zero_from_all() -> None:
 
 
 def test_many_equal_vectors_are_told_apart_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "TILE", (64, 64))
+    monkeypatch.setattr("xstilts.compute.neighbours.TILE", (64, 64))
     for found in both_ways(np.ones((300, 4), np.float32), np.ones((200, 4), np.float32), 3):
         assert (found.ids_NK == [0, 1, 2]).all()
 
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "TILE", (32, 32))
+    monkeypatch.setattr("xstilts.compute.neighbours.TILE", (32, 32))
     messages: list[int] = []
     neighbours(some(90, 4, 0), np.arange(70), np.arange(70, 90), 1, messages.append)
     assert messages == [32, 64, 70]
