@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from test_answer_places import TOKENIZERS
 from tokenizers import AddedToken
 
+from test_answer_spans import TOKENIZERS
 from xstilts.model.tokenizer import Tokenizer
 
 WORDS = ["ma", "Ma", "mama", "N", "k", "don't", "'s", "(ma)", "a,b", "<mask>", "x<MASK>,", "12", ".", "Zoë", "ma\n"]
