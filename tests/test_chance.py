@@ -136,11 +136,11 @@ def test_a_training_that_wrecks_the_encoder_is_told_and_one_that_does_not_is_not
     assert not facts["target: play-pos"]["at_chance"] and facts["target: play-pos"]["dev_chance"] == 0
     assert facts["middle: play-ner"]["at_chance"]
     assert result.err.count("not clearly better than chance") == 2  # the wrecked encoder learns no target
-    assert "§ ended at chance: play-pos: play-ner 1 of 1 run (seed 1)" in result.out
+    assert "§ collapsed, within two standard errors of chance: play-pos: play-ner 1 of 1 run (seed 1)" in result.out
     [note] = [
         text for text in result.out.splitlines() if text.startswith("note: middle: play-ner, seed 1 ended at chance")
     ]
-    assert "target" not in note and result.out.count("ended at chance") == 2
+    assert "target" not in note and result.out.count("ended at chance") == 1
     report = json.loads(xstilts("report", tmp_path / "out", "--format", "json").out)
     assert {(x["branch"], x["language"]) for x in report["lines"] if x["collapsed"] and x["metric"] == "chunk_f1"} == {
         ("play-ner", "en"), ("play-ner", "mean"), ("play-ner", "zero-shot")

@@ -170,7 +170,7 @@ def test_runs_at_chance_in_the_trained_language_are_marked_and_counted_but_stay_
     assert (line(report, "mnli", "en").median, line(report, "mnli", "en").chance) == (59, 50)
     assert not [x for x in report.lines if x.branch == "none" and x.collapsed], "Swahili alone at chance"
     assert line(report, "mnli", "sw").collapsed == ()
-    note = "§ ended at chance: nli: mnli 2 of 3 runs (seeds 1, 3)"
+    note = "§ collapsed, within two standard errors of chance: nli: mnli 2 of 3 runs (seeds 1, 3)"
     for format in ("table", "markdown", "latex"):
         assert note in text_of(report, format)
     assert "| mnli | 54.0§ ±7.5 (-11.0) |" in text_of(report, "markdown")
@@ -201,7 +201,7 @@ def test_one_run_for_all_seeds_has_no_seed_to_name():
     report = build(
         one, scores, notes=["intermediate: qqp, seed 2 ended at chance on its dev set (50.0; chance is 50.0)"]
     )
-    assert "§ ended at chance: nli: none 1 of 1 run\n" in text_of(report)
+    assert "§ collapsed, within two standard errors of chance: nli: none 1 of 1 run\n" in text_of(report)
     assert "note: intermediate: qqp, seed 2 ended at chance" in text_of(report, width=200)
 
 

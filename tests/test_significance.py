@@ -261,6 +261,28 @@ def test_runs_that_differ_by_their_seeds_are_marked_as_these_runs_only():
     assert f"{SURE} significant: p < 0.05, and the interval leaves out 0" in text and THESE_RUNS not in text
 
 
+def test_the_legend_of_a_single_seed_claims_nothing_about_other_seeds():
+    better = {("none", 1, "en"): "n" * 40, ("mnli", 1, "en"): "y" * 40}
+    study, scores, rows = studied(better, languages=("en",))
+    text = render(document(compare(study, scores, rows.__getitem__)), width=200)
+    assert f"{THESE_RUNS} with a single seed: significant for this run (p < 0.05); other seeds may differ" in text
+    assert f"{SURE} significant" not in text and "resampled" not in text and "over the seeds" not in text
+    assert "bootstrap samples of examples" in text and "in all seeds" not in text
+
+
+def test_the_legend_of_several_seeds_tells_both_marks_and_single_seeds_apart():
+    answers = {
+        ("none", 1, "en"): "n" * 40, ("none", 2, "en"): "n" * 40,
+        ("mnli", 1, "en"): "y" * 40, ("mnli", 2, "en"): "n" * 40,
+        ("qqp", 1, "en"): "y" * 40,
+    }  # fmt: skip
+    study, scores, rows = studied(answers, languages=("en",), branches=("none", "mnli", "qqp"))
+    text = render(document(compare(study, scores, rows.__getitem__)), width=200)
+    assert f"{THESE_RUNS} significant for these runs (p < 0.05), but not across resampled seeds" in text
+    assert f"{THESE_RUNS} with a single seed" in text and f"{SURE} significant" not in text
+    assert "bootstrap samples of seeds and examples" in text and "in all seeds at once" in text
+
+
 def test_languages_in_no_mean_are_told():
     cut = {key: given for key, given in ANSWERS.items() if key != ("mnli", 2, "sw")}
     study, scores, rows = studied(cut)
@@ -278,7 +300,7 @@ def test_the_tables_in_every_format():
     found = document(compare(study, scores, rows.__getitem__))
     text = render(found, width=120)
     assert "nli: accuracy, mean over languages, dev" in text and "en English  +50.0" in text
-    assert "collapsed: runs that ended at chance: nli: all" in text
+    assert "collapsed: runs within two standard errors of chance: nli: all" in text
     assert "| mnli | 62.5 | 62.5 | 3.5 | 60.0 | 65.0 | 2 | 2 | +25.0" in render(found, "markdown")
     assert r"\begin{tabular}" in render(found, "latex")
     read = list(csv.DictReader(io.StringIO(render(found, "csv"))))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from xstilts import metrics
 from xstilts.store.rows import Score
@@ -21,6 +21,7 @@ MEAN, ZERO_SHOT, ALL_TASKS = "mean", "zero-shot", "all tasks"
 """Stand where a language (the first two) or a task (the last) stands; no language or task can have such a name."""
 
 Split: TypeAlias = Literal["dev", "test"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,19 @@ def join(study: Study, scores: Iterable[Score]) -> tuple[JoinedScores, tuple[str
     return found, tuple(f"{task.name}: {task.note}" for task in study.tasks if task.note)
 
 
+def other_split(split: str) -> str:
+    """The split that is shown where there are no scores on the wanted one."""
+    return "test" if split == "dev" else "dev"
+
+
 def choose(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:
     """Rows of each scored language, all of one split: the wanted one if any branch has it."""
-    other = "test" if split == "dev" else "dev"
-    rows = {x: found.get((task.name, name, x, split)) or found.get((task.name, name, x, other)) for x in task.languages}
-    return {language: by_branch for language, by_branch in rows.items() if by_branch}
+    rows = {}
+    for language in task.languages:
+        for either in (other_split(split), split):
+            if by_branch := found.get((task.name, name, language, either)):
+                rows[language] = by_branch
+    return rows
 
 
 def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
@@ -179,7 +188,7 @@ def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str,
     lines = []
     for branch in (branch for branch in study.branches if branch in series):
         samples = [next(iter(by_branch[branch].values())) for by_branch in rows.values()]
-        split, n = _joined(sample.split for sample in samples), sum(sample.n for sample in samples)
+        split, n = plus_joined(sample.split for sample in samples), sum(sample.n for sample in samples)
         line = _line(study, series, branch, task=task, language=language, split=split, metric=name, n=n)
         lines.append(replace(line, chance=samples[0].chance) if len(samples) == 1 else line)
     return lines
@@ -211,7 +220,8 @@ def _task_mean_lines(
     result = []
     for branch in (branch for branch in study.branches if series[branch]):
         parts = [x for x in lines if x.branch == branch and (x.task, x.metric, x.language) in main]
-        split, name, n = _joined(x.split for x in parts), _joined(x.metric for x in parts), sum(x.n for x in parts)
+        split, name = plus_joined(x.split for x in parts), plus_joined(x.metric for x in parts)
+        n = sum(x.n for x in parts)
         result.append(_line(study, series, branch, task=ALL_TASKS, language=MEAN, split=split, metric=name, n=n))
     return result
 
@@ -235,22 +245,21 @@ def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **
 def _gain(series: Mapping[str, Series], branch: str, baseline: str | None) -> float | None:
     if baseline is None:
         return None
-    pairs = _aligned([series[branch], series.get(baseline, {})]).values()
+    pairs = at_common_seeds([series[branch], series.get(baseline, {})]).values()
     return median_over_seeds(a - b for a, b in pairs) if pairs else None
 
 
 def _average(series: Sequence[Series]) -> Series:
-    return {seed: fmean(values) for seed, values in _aligned(series).items()}
+    return {seed: fmean(values) for seed, values in at_common_seeds(series).items()}
 
 
-def _aligned(series: Sequence[Series]) -> dict[int | None, list[float]]:
+def at_common_seeds(series: Sequence[Mapping[int | None, T]]) -> dict[int | None, list[T]]:
     """The values of all series at each seed that all have; a value without a seed serves every seed."""
-    seeds = {seed for each in series for seed in each}
-    if len(seeds) > 1:
-        seeds.discard(None)
+    seeds: list[int | None] = [*sorted({seed for each in series for seed in each if seed is not None})] or [None]
     at = {seed: [each.get(seed, each.get(None)) for each in series] for seed in seeds}
     return {seed: [x for x in values if x is not None] for seed, values in at.items() if None not in values}
 
 
-def _joined(words: Iterable[str]) -> str:
-    return "+".join(sorted(set(words)))
+def plus_joined(names: Iterable[str]) -> str:
+    """The different names, in order: `dev+test`."""
+    return "+".join(sorted(set(names)))

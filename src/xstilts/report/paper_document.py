@@ -11,6 +11,7 @@ from xstilts.analysis.results import StudyResults
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report import published, study_tables
 from xstilts.report.aggregate import JoinedScores, SummaryLine, build, join, runs_of
+from xstilts.report.legend import AT_CHANCE, COLLAPSED, legend_lines, not_finished, split_replaced
 from xstilts.report.paper_cells import (
     BASELINE,
     BENCHMARK,
@@ -27,7 +28,6 @@ from xstilts.report.paper_cells import (
 )
 from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
-from xstilts.report.study_tables import COLLAPSED, lacking
 from xstilts.study.index import Study
 
 DISPUTED = "*"
@@ -99,14 +99,13 @@ def paper_table(results: StudyResults, layout: str) -> Document:
     }
     if beside:
         facts["conflicts"] = [x._asdict() for x in published.conflicts() if x.table == tables[0].name]
-    words = [
-        *_legend(study, tables, beside),
+    explained = [
+        (not_finished(study, missing), missing),
+        *_explained(study, tables, beside),
         *_unlike(study, found, tables, beside),
-        *(f"note: {note}" for note in notes),
     ]
-    if missing:
-        words.insert(0, f"not finished or failed, counted nowhere: {lacking(study, missing)}")
-    return Document(shown, words, PaperNumber, lines, facts)
+    legend = legend_lines(explained, _own_names(study, tables)) + [f"note: {note}" for note in notes]
+    return Document(shown, legend, PaperNumber, lines, facts)
 
 
 def _not_shown(study: Study, tables: Sequence[PaperTable]) -> tuple[str, ...]:
@@ -207,7 +206,7 @@ def _rows(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
                     )
 
 
-def _legend(study: Study, tables: Sequence[PaperTable], beside: bool) -> list[str]:
+def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list[tuple[str, object]]:
     """What the numbers and their marks mean."""
     lines = [line for table in tables for line in table.lines]
     heads = [column for table in tables for column in table.columns]
@@ -215,17 +214,17 @@ def _legend(study: Study, tables: Sequence[PaperTable], beside: bool) -> list[st
     daggers = dict.fromkeys(x.head[0].removesuffix("†") for x in heads if x.head[0].endswith("†"))
     pairs = any(len(x.metrics) > 1 for x in heads) and any(x.task == AVERAGE for x in heads)
     blocks = {line.block for line in lines} & {WITHOUT, WITH}
-    explained = [
+    return [
         (f"medians over seeds {', '.join(map(str, study.seeds))}, each by itself", len(study.seeds) > 1),
         (f"row '{_start(tables[0])}': scores; others: differences from it", any(x.gains for x in lines)),
         (
             "bold: best of the column" + ("; underlined: best without MLM, and with it" if blocks else ""),
             any(table.compared and sum(map(_ours, table.lines)) > 1 for table in tables),
         ),
-        (f"† no dev scores, so test: {', '.join(daggers)}", daggers),
+        (split_replaced("dev", ", ".join(daggers)), daggers),
         ("F1/EM: their mean counts in averages", pairs),
         (
-            f"{COLLAPSED} some run ended at chance in the language that it was trained on",
+            f"{COLLAPSED} some run collapsed: {AT_CHANCE} in the language that it was trained on",
             any(x.collapsed for x in cells),
         ),
         (f"'{PUBLISHED.strip()}': as published; '{DIFFERENCE.strip()}': ours less that", beside),
@@ -233,12 +232,12 @@ def _legend(study: Study, tables: Sequence[PaperTable], beside: bool) -> list[st
             f"{DISPUTED} contradicts another published number: docs/reports.md",
             beside and any(x.disputed for x in cells),
         ),
+        *((note, True) for table in tables for note in table.notes),
     ]
-    return [text for text, holds in explained if holds] + [note for table in tables for note in table.notes]
 
 
-def _unlike(study: Study, found: JoinedScores, tables: Sequence[PaperTable], beside: bool) -> list[str]:
-    """In what a study is not the paper's: languages, targets, rows, names."""
+def _unlike(study: Study, found: JoinedScores, tables: Sequence[PaperTable], beside: bool) -> list[tuple[str, object]]:
+    """In what a study is not the paper's: languages, targets, rows."""
     page, ours = published.table(tables[0].name), targets(study)
     lines = [line for table in tables for line in table.lines]
     there = {(line.block, line.configuration) for line in lines}
@@ -259,17 +258,24 @@ def _unlike(study: Study, found: JoinedScores, tables: Sequence[PaperTable], bes
     lacking = [label for name, label in labels.items() if name not in ours and not by_task]
     rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
-    own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}
-    own |= {labels[name]: task.name for name, task in ours.items() if task.name != name and page.task in ("", name)}
-    own = {label: name for label, name in own.items() if label != name}
-    unlike = [
+    return [
         (f"languages of the paper's that the means are over: {', '.join(few)}", few),
         (f"targets that the study lacks: {', '.join(lacking)}", lacking and of_tasks and not page.task),
         (f"rows that the study lacks: {len(rows)} of {len(page.rows)}", rows),
         (f"rows that the paper lacks: {', '.join(others)}", others),
         (f"could not be read for certain: {page.unread}", beside and page.unread),
     ]
-    return [text for text, holds in unlike if holds] + [f"{label}: {name}" for label, name in own.items()]
+
+
+def _own_names(study: Study, tables: Sequence[PaperTable]) -> dict[str, str]:
+    """The study's branch or task behind each label of the paper."""
+    page, lines = published.table(tables[0].name), [line for table in tables for line in table.lines]
+    own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}
+    if page.name == "table15":  # its rows are columns here
+        return own
+    labels = {name: target.label for name, target in published.targets().items()}
+    ours = {name: task.name for name, task in targets(study).items() if page.task in ("", name)}
+    return own | {labels[name]: task for name, task in ours.items() if task != name}
 
 
 LAYOUTS = {**{name: partial(paper_table, layout=name) for name in PAPER_TABLES}, "benchmark": benchmark}

@@ -81,7 +81,7 @@ def by_language(name: str, study: Study, found: JoinedScores) -> list[PaperTable
     for row, branch in ordered(study, page):
         cells = [_cell(page, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
         lines.append(PaperRow(*row, named(row, branch), branch, tuple(cells)))
-    units = "/".join(_UNITS.get(metric, metric) for metric in metrics)
+    units = _paper_unit(metrics)
     return [
         PaperTable(name, f"{page.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))
     ]
@@ -127,10 +127,9 @@ def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
         raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
     some = {base: task for by_base in cells.values() for base, (task, _) in by_base.items()}
     heads = [
-        Column(
-            (published.label(base), _unit(printed(study, some[base]))), base, AVERAGE, printed(study, some[base]), "dev"
-        )
+        Column((published.label(base), _paper_unit(metrics)), base, AVERAGE, metrics, "dev")
         for base in sorted(some, key=[*GROUPS["intermediate"], *some].index)
+        for metrics in [printed(study, some[base])]
     ]
     lines = []
     for language in sorted(cells, key=[*page.columns, *cells].index):
@@ -156,7 +155,7 @@ _UNITS = {"accuracy": "acc.", "chunk_f1": "F1", "pair_f1": "F1"}
 _AVERAGE = Column(("Avg.", ""), AVERAGE, AVERAGE, (AVERAGE,))
 
 
-def _unit(names: Sequence[str]) -> str:
+def _paper_unit(names: Sequence[str]) -> str:
     return "F1/EM" if len(names) > 1 else _UNITS.get(names[0], names[0])
 
 
@@ -185,9 +184,9 @@ def _cell(page: PublishedTable, row: Row, column: str, ours: Values, collapsed: 
 def _target_columns(numbers: Numbers) -> list[tuple[Column, StudyTask]]:
     study, columns = numbers.study, []
     for name, task in targets(study).items():
-        split = numbers.shown(task)
-        head = published.targets()[name].label + ("†" if split != numbers.split else ""), _unit(printed(study, task))
-        columns.append((Column(head, name, AVERAGE, printed(study, task), split), task))
+        split, metrics = numbers.shown(task), printed(study, task)
+        label = published.targets()[name].label + ("†" if split != numbers.split else "")
+        columns.append((Column((label, _paper_unit(metrics)), name, AVERAGE, metrics, split), task))
     if not columns:
         hint = f"they are {', '.join(published.targets())}, or a task that is like one of these"
         raise UserError("the study scores none of the paper's target tasks", where=study.name, hint=hint)

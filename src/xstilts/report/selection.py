@@ -24,6 +24,7 @@ from xstilts.report.aggregate import (
     join,
     mean_over_languages,
     median_over_seeds,
+    plus_joined,
     runs_of,
 )
 from xstilts.store.rows import Score
@@ -128,7 +129,7 @@ def _of_task(study: Study, task: StudyTask, found: JoinedScores) -> Iterator[Sel
     rows = {name: choose(task, name, found, "test") for name in task.metrics}
     values = {name: mean_over_languages({x: rows[name][x] for x in scored if x in rows[name]}) for name in task.metrics}
     splits = {x: next(score.split for by_seed in scored[x].values() for score in by_seed.values()) for x in scored}
-    split = "+".join(sorted({*splits.values()}))
+    split = plus_joined(splits.values())
     for name in task.metrics:
         if study.baseline in values[name]:
             middle = median_over_seeds(values[name][study.baseline].values())
@@ -186,6 +187,6 @@ def _over_tasks(selection: Selection) -> Iterator[SelectedRun]:
 
 def _mean(name: str, rule: str, parts: Sequence[SelectedRun]) -> SelectedRun:
     reused = any(part.reused for part in parts)
-    split, metric = ("+".join(sorted(words)) for words in ({x.split for x in parts}, {x.metric for x in parts}))
+    split, metric = plus_joined(x.split for x in parts), plus_joined(x.metric for x in parts)
     nobody = _Selected("", None, reused=reused)
     return SelectedRun(name, rule, *nobody, split, metric, fmean(x.score for x in parts), len(parts))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from xstilts.analysis.results import StudyResults
-from xstilts.metrics import get
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.aggregate import ALL_TASKS
+from xstilts.report.aggregate import ALL_TASKS, plus_joined
+from xstilts.report.legend import full_names, in_no_mean, legend_lines, short_names, unit
 from xstilts.report.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection, select
-from xstilts.report.study_tables import in_no_mean, legend_lines, short_names
 
 _REUSED = "†"
 
@@ -43,12 +42,11 @@ def _scores(selection: Selection) -> Table:
     base = {(task, metric): x.score for (task, metric, rule), x in at.items() if rule == BASELINE}
     lines = {}
     for task, metric in dict.fromkeys((task, metric) for task, metric, _ in at):
-        unit = f" {metric}{'' if get(metric).higher_is_better else ' ↓'}" if metric else ""
         entries = [_entry(at.get((task, metric, rule)), base.get((task, metric))) for rule in _rules(selection)]
-        lines[task + unit] = tuple(entries)
+        lines[f"{task} {unit(metric)}" if metric else task] = tuple(entries)
     means = sum(label in (ALL_TASKS, SHARED) for label in lines)
     heads = tuple((_marked(rule), "") for rule in _rules(selection))
-    splits = "+".join(sorted({x.split for x in selection.choices if x.branch}))
+    splits = plus_joined(x.split for x in selection.choices if x.branch)
     title = f"{selection.study.name}: scores of the selected runs, mean over languages, {splits}"
     return Table(title, "selected by", heads, tuple(lines.items()), summaries=means)
 
@@ -93,7 +91,7 @@ def _legend(selection: Selection) -> list[str]:
         (in_no_mean(selection.left_out), in_no_mean(selection.left_out)),
         ("- nothing to select by; no dev split in that language", len(labels) > 0),
     ]
-    return legend_lines(explained, study)
+    return legend_lines(explained, full_names(study))
 
 
 LAYOUTS = {"selection": selection}

@@ -23,12 +23,15 @@ from xstilts.metrics.metric import Array
 from xstilts.report.aggregate import (
     MEAN,
     ByBranch,
+    at_common_seeds,
     choose,
     collapsed_seeds,
     complete,
     in_no_mean,
     join,
+    mean_over_languages,
     median_over_seeds,
+    plus_joined,
 )
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask
@@ -36,7 +39,7 @@ from xstilts.study.index import Study, StudyTask
 ALPHA = 0.05
 """Corrected p values below it are marked."""
 SURE, THESE_RUNS = "•", "◦"
-"""Marks of such p values: where the interval, which counts several seeds too, leaves out 0, and where it does not."""
+"""Marks of such p values: `SURE` where the interval over several seeds leaves out 0, else `THESE_RUNS`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Comparison:
     """A branch in one language of a task, or its mean over the languages: its runs, and how it differs.
 
     `median`, `mean`, `deviation` (the sample's, by n - 1), `min` and `max` are over `seeds` runs; `collapsed` as in
-    `numbers.Line`; all in the metric's unit. `difference` is the mean over `paired` seeds of the difference from the
+    `SummaryLine`; all in the metric's unit. `difference` is the mean over `paired` seeds of the difference from the
     baseline at the same seed, `low` and `high` are the ends of its 95 % interval, `p` is the permutation test's and
     `adjusted` the same with Holm's correction. They are None for the baseline and where there is nothing to test.
     """
@@ -130,15 +133,15 @@ def _spreads(study: Study, task: StudyTask, shown: Shown, whole: Sequence[str]) 
     """The runs of each branch in each language, then their means over the languages that all runs have."""
     trained = shown.get(task.train_language, {})
     for language, over in [*((x, [x]) for x in shown), *([(MEAN, whole)] if whole else [])]:
-        for branch in (branch for branch in study.branches if branch in shown[over[0]]):
-            by_language = [shown[x][branch] for x in over]
-            values = [fmean(scores[seed].value for scores in by_language) for seed in by_language[0]]
-            samples = [next(iter(scores.values())) for scores in by_language]
+        series = mean_over_languages({x: shown[x] for x in over})
+        for branch in (branch for branch in study.branches if branch in series):
+            values = [*series[branch].values()]
+            samples = [next(iter(shown[x][branch].values())) for x in over]
             yield Comparison(
                 task=task.name,
                 branch=branch,
                 language=language,
-                split="+".join(sorted({sample.split for sample in samples})),
+                split=plus_joined(sample.split for sample in samples),
                 metric=task.metric,
                 n=sum(sample.n for sample in samples),
                 seeds=len(values),
@@ -248,7 +251,7 @@ def _pair(
 ) -> dict[tuple[str, str], _Paired]:  # fmt: skip
     """Branches that can be compared with the baseline in a language; for the others, why not."""
     pairs = {
-        branch: _same_seeds(by_branch.get(baseline, {}), by_branch[branch])
+        branch: [*at_common_seeds([by_branch.get(baseline, {}), by_branch[branch]]).values()]
         for branch in study.branches
         if branch in by_branch and (baseline := study.baseline_of(branch)) is not None
     }
@@ -273,13 +276,6 @@ def _pair(
         pair = Pair(parts_RNK[first_S], parts_RNK[second_S])
         result[branch, language] = _Paired(pair, scores_BR[:, second_S] - scores_BR[:, first_S])
     return result
-
-
-def _same_seeds(first: Mapping[int | None, Score], second: Mapping[int | None, Score]) -> list[tuple[Score, Score]]:
-    """Scores of both at each seed that both have; one without a seed serves every seed."""
-    seeds: list[int | None] = [*sorted(seed for seed in {*first, *second} if seed is not None)] or [None]
-    both = [(first.get(seed, first.get(None)), second.get(seed, second.get(None))) for seed in seeds]
-    return [(a, b) for a, b in both if a is not None and b is not None]
 
 
 def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _TestResult:

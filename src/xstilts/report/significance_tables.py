@@ -10,8 +10,16 @@ from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.aggregate import MEAN
+from xstilts.report.legend import (
+    AT_CHANCE,
+    baseline,
+    full_names,
+    in_no_mean,
+    legend_lines,
+    short_names,
+    split_replaced,
+)
 from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance, compare
-from xstilts.report.study_tables import baseline, in_no_mean, legend_lines, short_names
 from xstilts.study.index import StudyTask
 from xstilts.utils.progress import progress_bar
 
@@ -105,35 +113,43 @@ def _p(row: Comparison) -> str:
 def _legend(found: Significance) -> list[str]:
     study, rows = found.study, found.rows
     names = short_names(study.branches)
-    marks = {row.mark for row in rows}
+    several, marks = any((row.paired or 0) > 1 for row in rows), {(row.mark, (row.paired or 0) > 1) for row in rows}
     means = {task.name: [x for x in rows if (x.task, x.language) == (task.name, MEAN)] for task in study.targets}
     down = [f"{task}: {runs}" for task, of_task in means.items() if (runs := _down(of_task, names))]
     others = dict.fromkeys(row.task for row in rows if row.split != found.split)
     tested = any(row.p is not None for row in rows)
     explained = [
-        ("median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)), rows),
-        (f"difference: from {baseline(study)} at the same seed, mean over the seeds", tested),
         (
-            f"interval: {resampling.SAMPLES:,} bootstrap samples of seeds and examples, the same ones on both sides",
+            "median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)),
+            len(study.seeds) > 1,
+        ),
+        (f"difference: from {baseline(study)} at the same seed{', mean over the seeds' if several else ''}", tested),
+        (
+            f"interval: {resampling.SAMPLES:,} bootstrap samples of {'seeds and ' if several else ''}examples, "
+            "the same ones on both sides",
             tested,
         ),
-        ("p: both sides exchanged at random, example by example, in all seeds at once", tested),
+        (f"p: both sides exchanged at random, example by example{', in all seeds at once' if several else ''}", tested),
         ("Holm: corrected over the task's languages and branches; the p of means over its branches", tested),
-        (f"{SURE} significant: p < {ALPHA:g}, and the interval leaves out 0", SURE in marks),
+        (f"{SURE} significant: p < {ALPHA:g}, and the interval leaves out 0", (SURE, True) in marks),
         (
             f"{THESE_RUNS} significant for these runs (p < {ALPHA:g}), but not across resampled seeds",
-            THESE_RUNS in marks,
+            (THESE_RUNS, True) in marks,
         ),
-        (f"† no {found.split} scores, so the other split: {', '.join(others)}", others),
+        (
+            f"{THESE_RUNS} with a single seed: significant for this run (p < {ALPHA:g}); other seeds may differ",
+            (THESE_RUNS, False) in marks,
+        ),
+        (split_replaced(found.split, ", ".join(others)), others),
         (in_no_mean(found.left_out), in_no_mean(found.left_out)),
-        ("collapsed: runs that ended at chance: " + "; ".join(down), down),
+        (f"collapsed: runs {AT_CHANCE}: {'; '.join(down)}", down),
     ]
     untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
-    return legend_lines(explained, study) + untested
+    return legend_lines(explained, full_names(study)) + untested
 
 
 def _down(means: Sequence[Comparison], names: Mapping[str, str]) -> str:
-    """Which branches' runs ended at chance, and how many of them."""
+    """Which branches' runs have collapsed, and how many of them."""
     if all(len(row.collapsed) == row.seeds for row in means):
         return "all" if means else ""
     return ", ".join(f"{names[row.branch]} {len(row.collapsed)} of {row.seeds}" for row in means if row.collapsed)

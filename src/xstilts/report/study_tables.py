@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Literal, TypeAlias
 
@@ -12,15 +11,26 @@ from xstilts import metrics
 from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build
-from xstilts.study.index import Cell, Study, StudyTask
+from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build, other_split
+from xstilts.report.legend import (
+    AT_CHANCE,
+    COLLAPSED,
+    baseline,
+    full_names,
+    in_no_mean,
+    languages_by_task,
+    legend_lines,
+    not_finished,
+    over_seeds,
+    short_names,
+    split_replaced,
+    unit,
+)
+from xstilts.study.index import Study, StudyTask
 
-COLLAPSED = "§"
 View: TypeAlias = Literal["first", "overview", "others"]
 DEFAULT: tuple[View, ...] = ("first", "overview", "others")
 """The first target by language, means over languages, the other targets by language."""
-MANY = 4
-"""Tasks of a mixture beyond which its branch has a short name in tables."""
 
 
 def tables(report: Summary, views: Sequence[View]) -> list[Table]:
@@ -56,16 +66,16 @@ def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
             study.baseline == "none" and any(entry.gain for entry in numbers),
         ),
         (
-            f"signed numbers: gain over {baseline(study)} at the same seed, median over seeds",
+            f"signed numbers: gain over {baseline(study)} at the same seed{over_seeds(study.seeds)}",
             any(entry.gain for entry in numbers),
         ),
         ("zero-shot: the mean without the language that was trained on", ZERO_SHOT in labels),
         (f"{ALL_TASKS}: unweighted mean, for branches with every task that has scores", ALL_TASKS in heads),
         ("↓ lower is better; there a positive gain is a loss", "↓" in words),
-        (f"† no {split} scores, so {_other(split)}: {_by_task(others)}", "†" in words),
+        (split_replaced(split, languages_by_task(others)), "†" in words),
         (f"‡ {in_no_mean(report.left_out)}", report.left_out),
-        (f"{COLLAPSED} ended at chance: {_collapsed(report)}", any(entry.mark for entry in numbers)),
-        (f"not finished or failed, counted nowhere: {lacking(study, report.missing)}", report.missing),
+        (f"{COLLAPSED} collapsed, {AT_CHANCE}: {_collapsed(report)}", any(entry.mark for entry in numbers)),
+        (not_finished(study, report.missing), report.missing),
         ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
     ]
     sizes: dict[str, list[str]] = defaultdict(list)
@@ -73,19 +83,7 @@ def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
         if _lines_of(report, task):
             sizes[_size(report, task)].append(task.name)
     counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    return legend_lines(explained, study) + counted + [f"note: {note}" for note in report.notes]
-
-
-def legend_lines(explained: Iterable[tuple[str, object]], study: Study) -> list[str]:
-    """The explanations that hold, then what each shortened name of a branch stands for."""
-    short = short_names(study.branches)
-    spelled = [f"{name}: {branch}" for branch, name in short.items() if name != branch]
-    return [text for text, holds in explained if holds] + spelled
-
-
-def baseline(study: Study) -> str:
-    """What gains are measured against, in words."""
-    return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
+    return legend_lines(explained, full_names(study)) + counted + [f"note: {note}" for note in report.notes]
 
 
 def _lines_of(report: Summary, task: StudyTask) -> list[SummaryLine]:
@@ -98,7 +96,7 @@ def _overview(report: Summary) -> Table:
     for task in study.targets:
         lines = {line.branch: line for line in _lines_of(report, task) if line.language == MEAN}
         dagger = "†" if any(line.split != split for line in lines.values()) else ""
-        heads.append((task.name + dagger, _unit(task.metric)))
+        heads.append((task.name + dagger, unit(task.metric)))
         columns.append(_entries(lines.get(branch) for branch in study.branches))
     overall = {line.branch: line for line in report.lines if line.task == ALL_TASKS}
     if overall:
@@ -125,7 +123,7 @@ def _languages(report: Summary, task: StudyTask) -> Table:
     means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
     if task.train_language not in languages or task.train_language in left_out:
         means = means[:1]  # the mean is zero-shot as it is
-    others, split, other = _others(report, task), report.split, _other(report.split)
+    others, split, other = _others(report, task), report.split, other_split(report.split)
     where = f"{split}, {other} where marked †" if others else split
     if len(others) == len(languages):
         where, others = f"{other}†", ()
@@ -133,7 +131,7 @@ def _languages(report: Summary, task: StudyTask) -> Table:
     for name in [*languages, *means]:
         marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
         rows.append((titled(name) + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
-    title = f"{task.name}: {_unit(task.metric)}, {where}{_median_over(report)}"
+    title = f"{task.name}: {unit(task.metric)}, {where}{_median_over(report)}"
     heads = tuple((branch, "") for branch in short_names(study.branches).values())
     return Table(title, "language", heads, tuple(rows), summaries=len(means))
 
@@ -158,17 +156,9 @@ def _higher_is_better(lines: Iterable[SummaryLine | None]) -> bool:
     return all(line.task == ALL_TASKS or metrics.get(line.metric).higher_is_better for line in lines if line)
 
 
-def _unit(name: str) -> str:
-    return name + ("" if metrics.get(name).higher_is_better else " ↓")
-
-
 def _median_over(report: Summary) -> str:
     runs = max((line.seeds for line in report.lines), default=1)
     return f", median over {runs} seeds" if runs > 1 else ""
-
-
-def _other(split: str) -> str:
-    return "test" if split == "dev" else "dev"
 
 
 def _scored(report: Summary, task: StudyTask) -> tuple[str, ...]:
@@ -181,56 +171,6 @@ def _others(report: Summary, task: StudyTask) -> tuple[str, ...]:
     """Languages that show the other split."""
     found = {line.language for line in _lines_of(report, task) if line.split != report.split}
     return tuple(language for language in task.languages if language in found)
-
-
-def in_no_mean(left_out: Mapping[str, Sequence[str]]) -> str:
-    """Which languages are in no mean; empty if there are none."""
-    some = _by_task(left_out)
-    return some and f"in no mean, for want of scores in some branch or seed: {some}"
-
-
-def _by_task(languages: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{task} ({', '.join(found)})" for task, found in languages.items() if found)
-
-
-def lacking(study: Study, missing: Iterable[Cell]) -> str:
-    """Tasks, their branches and seeds that have no score: `xnli, panx: all; udpos: mnli, qqp (seeds 1, 2)`."""
-    lost = _runs(missing)
-    names, whole = short_names(study.branches), _runs(study.cells)
-    tasks: dict[str, list[str]] = defaultdict(list)
-    for task, branches in lost.items():
-        runs = []
-        for branch, seeds in branches.items():
-            some = f" (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})" if seeds != whole[task][branch] else ""
-            runs.append(names[branch] + some)
-        tasks["all" if branches == whole[task] else ", ".join(runs)].append(task)
-    return "; ".join(f"{', '.join(named)}: {runs}" for runs, named in tasks.items())
-
-
-def _runs(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:
-    """The seeds of each task and branch."""
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        found[cell.task][cell.branch].append(str(cell.seed))
-    return found
-
-
-def short_names(branches: Sequence[str]) -> dict[str, str]:
-    """A short name for each branch: without weights, and of many tasks the first and the last.
-
-    Where this makes two branches equal, weights stay; where that does too, so do all tasks.
-    """
-    for weights in (r"\b[\d.]+x(?=[a-z])", r"$^"):
-        bare = {branch: re.sub(weights, "", branch) for branch in branches}
-        short = {branch: re.sub(r"[^ ,()]+", lambda mixture: _ends(mixture[0]), name) for branch, name in bare.items()}
-        if len(set(short.values())) == len(short):
-            return short
-    return {branch: branch for branch in branches}
-
-
-def _ends(mixture: str) -> str:
-    parts = mixture.split("+")
-    return mixture if len(parts) <= MANY else f"{parts[0]}+{len(parts) - 2} more+{parts[-1]}"
 
 
 def _collapsed(report: Summary) -> str:

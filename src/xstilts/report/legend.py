@@ -1,0 +1,107 @@
+"""The legend below a layout's tables: its one builder, and the words that several layouts share."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from xstilts import metrics
+from xstilts.report.aggregate import other_split
+from xstilts.study.index import Cell, Study
+
+COLLAPSED = "§"
+AT_CHANCE = "within two standard errors of chance"
+"""What it means that a run has collapsed."""
+MAX_SPELLED_TASKS = 4
+"""A branch whose mixture has more tasks gets a short name in tables."""
+
+
+def legend_lines(explained: Iterable[tuple[str, object]], full_names: Mapping[str, str]) -> list[str]:
+    """The lines of a legend.
+
+    Args:
+        explained: explanations, each with its condition; those with a true condition are shown.
+        full_names: for each name in the tables the full one; shown where they differ.
+    """
+    spelled = [f"{name}: {full}" for name, full in full_names.items() if name != full]
+    return [text for text, shown in explained if shown] + spelled
+
+
+def full_names(study: Study) -> dict[str, str]:
+    """The branch behind each short name."""
+    return {name: branch for branch, name in short_names(study.branches).items()}
+
+
+def short_names(branches: Sequence[str]) -> dict[str, str]:
+    """A short name for each branch: without weights, and of many tasks the first and the last.
+
+    Where this makes two branches equal, weights stay; where that does too, so do all tasks.
+    """
+    for weights in (r"\b[\d.]+x(?=[a-z])", r"$^"):
+        bare = {branch: re.sub(weights, "", branch) for branch in branches}
+        short = {
+            branch: re.sub(r"[^ ,()]+", lambda mixture: _short_mixture(mixture[0]), name)
+            for branch, name in bare.items()
+        }
+        if len(set(short.values())) == len(short):
+            return short
+    return {branch: branch for branch in branches}
+
+
+def _short_mixture(mixture: str) -> str:
+    parts = mixture.split("+")
+    return mixture if len(parts) <= MAX_SPELLED_TASKS else f"{parts[0]}+{len(parts) - 2} more+{parts[-1]}"
+
+
+def unit(metric: str) -> str:
+    """A metric's name as a table shows it, with an arrow where lower is better."""
+    return metric + ("" if metrics.get(metric).higher_is_better else " ↓")
+
+
+def baseline(study: Study) -> str:
+    """What gains are measured against."""
+    return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
+
+
+def over_seeds(seeds: Sequence[int]) -> str:
+    """How the gains at several seeds become one number; empty for a single seed."""
+    return ", median over seeds" if len(seeds) > 1 else ""
+
+
+def split_replaced(split: str, where: str) -> str:
+    """Explains the mark of tasks or languages without scores on the wanted split."""
+    return f"† no {split} scores, so {other_split(split)}: {where}"
+
+
+def in_no_mean(left_out: Mapping[str, Sequence[str]]) -> str:
+    """Which languages are in no mean; empty if there are none."""
+    languages = languages_by_task(left_out)
+    return languages and f"in no mean, for want of scores in some branch or seed: {languages}"
+
+
+def languages_by_task(languages: Mapping[str, Sequence[str]]) -> str:
+    """Languages of tasks: `xnli (de, sw); panx (eu)`."""
+    return "; ".join(f"{task} ({', '.join(codes)})" for task, codes in languages.items() if codes)
+
+
+def not_finished(study: Study, missing: Iterable[Cell]) -> str:
+    """Tasks, their branches and seeds without a score: `...: xnli, panx: all; udpos: mnli, qqp (seeds 1, 2)`."""
+    names, planned = short_names(study.branches), _seeds_by_branch(study.cells)
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for task, branches in _seeds_by_branch(missing).items():
+        runs = []
+        for branch, seeds in branches.items():
+            some = f" (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})" if seeds != planned[task][branch] else ""
+            runs.append(names[branch] + some)
+        tasks["all" if branches == planned[task] else ", ".join(runs)].append(task)
+    lines = "; ".join(f"{', '.join(of)}: {runs}" for runs, of in tasks.items())
+    return f"not finished or failed, counted nowhere: {lines}"
+
+
+def _seeds_by_branch(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:
+    """The seeds of each branch, by task."""
+    by_task: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        by_task[cell.task][cell.branch].append(str(cell.seed))
+    return by_task
