@@ -122,7 +122,7 @@ def asked(context: str, answers: tuple[str, ...]) -> list[Question]:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_every_tokenizer_gives_back_the_very_characters_of_an_answer(name: str) -> None:
+def test_an_answer_decodes_to_its_exact_characters_with_every_tokenizer(name: str) -> None:
     for context, answers in ANSWERS.values():
         examples = asked(context, answers)
         features = made(LONG, examples, pieces_of(name))
@@ -131,7 +131,7 @@ def test_every_tokenizer_gives_back_the_very_characters_of_an_answer(name: str) 
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_the_marked_pieces_are_those_of_the_answer_and_no_more(name: str) -> None:
+def test_the_span_covers_exactly_the_tokens_of_the_answer(name: str) -> None:
     pieces = pieces_of(name)
     for context, answers in ANSWERS.values():
         whole, spans = pieces.spans([context])[0]
@@ -153,7 +153,7 @@ def test_the_marked_pieces_are_those_of_the_answer_and_no_more(name: str) -> Non
         ("bert", ("nown", "\u093cल"), ["☃nown", "क़ल"]),
     ],
 )
-def test_an_answer_inside_of_a_piece_becomes_the_smallest_span_around_it(
+def test_an_answer_inside_a_token_is_widened_to_the_whole_token(
     name: str, given: tuple[str, ...], around: list[str]
 ) -> None:
     examples = asked("the mayor, a ☃nown क़लम.", given)
@@ -187,25 +187,25 @@ def test_a_long_context_is_read_in_windows_after_a_short_question(tiny: Encoder)
     assert form.decode([example], perfect(made(form, [example], pieces)), None) == ["w40 w41"]
 
 
-def test_a_question_takes_no_more_than_half_of_a_window(tiny: Encoder) -> None:
+def test_a_question_is_truncated_to_half_of_a_window(tiny: Encoder) -> None:
     example = long_question("w1", 3)
     lengths = {one.second for one in LONG.features([example], tiny.tokenizer_for(32))}
     assert lengths == {3 + 14}
 
 
-def test_an_answer_that_no_window_holds_whole_is_marked_nowhere(tiny: Encoder) -> None:
+def test_an_answer_that_fits_in_no_window_has_no_positions(tiny: Encoder) -> None:
     example = long_question(" ".join(f"w{n}" for n in range(2, 50)), 6)
     features = made(LONG, [example], tiny.tokenizer_for(48))
     assert not features.positions_M.any() and len(features.lengths_F) > 1
 
 
-def test_questions_without_labels_or_without_an_answer_are_marked_at_the_first_token(tiny: Encoder) -> None:
+def test_questions_without_labels_or_answer_point_at_the_first_token(tiny: Encoder) -> None:
     unknown, none = Question(None, "q", "c", None), Question(None, "q", "c", ("",))
     features = made(OPEN, [unknown, none], tiny.tokenizer_for(48))
     assert features.positions_M.tolist() == [0, 0, 0, 0] and features.targets_M.tolist() == [IGNORED, IGNORED, 0, 0]
 
 
-def test_pieces_without_characters_are_in_no_answer() -> None:
+def test_empty_tokens_belong_to_no_answer() -> None:
     span_N2 = np.array([[0, 0], [0, 2], [2, 2], [3, 5], [5, 5]], np.int32)
     assert token_span(span_N2, (0, 2)) == (1, 1) and token_span(span_N2, (3, 5)) == (3, 3)
     assert token_span(span_N2, (0, 5)) == (1, 3) and token_span(span_N2, None) == (-1, -1)
@@ -227,7 +227,7 @@ FILES = {
 
 @pytest.mark.real
 @pytest.mark.parametrize("folder", LOST)
-def test_real_answers_come_back_unless_they_begin_or_end_inside_of_a_piece(shared: Path, folder: str) -> None:
+def test_real_answers_are_exact_unless_they_begin_or_end_inside_a_token(shared: Path, folder: str) -> None:
     tokenizer = tokenizers.Tokenizer.from_file(str(shared / "models/mini-xlmr/tokenizer.json"))
     pieces = Tokenizer(tokenizer, max_length=384, unk_id=3)
     exact_match = METRICS["mlqa_em" if folder == "mlqa" else "em"]

@@ -24,7 +24,7 @@ def answer_scores(references, predictions, rules=SQUAD):
     return float(exact_match(sums)), float(word_f1(sums))
 
 
-def test_the_best_right_answer_counts():
+def test_the_reference_with_the_best_score_counts():
     right = [["the old stone mill", "mill", "a mill by the river"]]
     assert answer_scores(right, ["mill by a river bank"]) == (0, pytest.approx(100 * 2 * 3 / (3 + 4)))
     assert answer_scores(right, ["The mill."]) == (100, 100)
@@ -42,17 +42,17 @@ def test_an_empty_answer_to_a_question_without_one_has_no_f1_in_squad_1():
 
 
 @pytest.mark.parametrize("rules", [SQUAD, SQUAD2, *MLQA.values()])
-def test_no_right_answer_is_the_same_as_an_empty_one(rules):
+def test_no_reference_equals_an_empty_reference(rules):
     for given in ("", "mill", "the"):
         assert answer_scores([[]], [given], rules) == answer_scores([[""]], [given], rules)
 
 
-def test_squad_2_takes_no_account_of_right_answers_without_words():
+def test_squad_2_ignores_references_without_words():
     assert answer_scores([["the", "mill"]], [""], SQUAD2) == (0, 0)
     assert answer_scores([["the", "mill"]], [""]) == (100, 0)
 
 
-def test_what_does_not_matter_in_each_language():
+def test_articles_punctuation_and_case_are_normalised_by_language():
     assert words("„Die Mühle“ steht", mlqa_rules("de")) == ["mühle", "steht"]
     assert words("¿La Casa de los Árboles?", mlqa_rules("es")) == ["casa", "de", "árboles"]
     assert words("những chiếc thuyền của tôi", mlqa_rules("vi")) == ["thuyền", "tôi"]
@@ -66,7 +66,7 @@ def test_a_language_that_mlqa_does_not_know_has_no_articles_and_blanks_between_w
     assert words("The «kitabu», la tatu", mlqa_rules("sw")) == ["the", "kitabu", "la", "tatu"]
 
 
-def test_squad_leaves_what_is_not_ascii_punctuation():
+def test_squad_removes_ascii_punctuation_only():
     assert words("“quoted” – text… (100 %)") == ["“quoted”", "–", "text…", "100"]
 
 
@@ -106,7 +106,7 @@ def test_answers_are_scored_and_normalised_as_the_official_code_does(shared, nam
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["xquad", "tydiqa", "mlqa"])
-def test_where_the_official_code_raises_a_question_without_right_answers_is_one_without_an_answer(shared, name):
+def test_a_question_without_references_counts_as_unanswerable_where_the_official_code_raises(shared, name):
     golden = json.loads((shared / f"golden/{name}.json").read_text(encoding="utf-8"))
     assert ["empty" in case["description"] for case in golden["error_cases"]] == [True]
     assert answer_scores([[], ["mill"]], ["mill", "mill"]) == (50, 50)

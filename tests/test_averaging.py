@@ -33,7 +33,7 @@ def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([state[name] for state in states]).double().mean(0).float() for name in states[0]}
 
 
-def test_the_running_mean_is_that_of_the_points() -> None:
+def test_the_running_mean_equals_the_mean_of_the_snapshots() -> None:
     layer = nn.Linear(1, 1, bias=False)
     layer.register_buffer("position_ids", torch.tensor([7]))
     mean = Mean(nn.ModuleList([layer, layer]), 4, 8)  # a weight that is there twice counts once
@@ -47,7 +47,7 @@ def test_the_running_mean_is_that_of_the_points() -> None:
 
 
 @pytest.mark.parametrize(("total", "points"), [(8, [2, 4, 6, 8]), (10, [3, 5, 8, 10]), (3, [1, 2, 3]), (1, [1])])
-def test_the_points_are_evenly_spaced_and_end_with_the_training(total: int, points: list[int]) -> None:
+def test_snapshots_are_evenly_spaced_and_include_the_last_update(total: int, points: list[int]) -> None:
     mean, seen = Mean(nn.Linear(1, 1), 4, total), []
     for update in range(1, total + 1):
         before = mean.count
@@ -56,7 +56,7 @@ def test_the_points_are_evenly_spaced_and_end_with_the_training(total: int, poin
     assert seen == points
 
 
-def test_a_mean_goes_on_from_its_state() -> None:
+def test_a_weight_average_resumes_from_its_state() -> None:
     whole, parts = nn.Linear(2, 2), nn.Linear(2, 2)
     one, two = Mean(whole, 3, 3), Mean(parts, 3, 3)
     for update in (1, 2, 3):
@@ -71,7 +71,7 @@ def test_a_mean_goes_on_from_its_state() -> None:
         assert alike(weights(whole), weights(parts), 0.0)
 
 
-def test_the_mean_along_a_training_leaves_out_what_an_early_stop_left_out(
+def test_the_weight_average_has_only_updates_before_the_early_stop(
     encoder_folder: Path, sentences: tuple[str, ...]
 ) -> None:
     rising, falling = [10.0, 20.0, 30.0, 40.0], [30.0, 20.0, 10.0]
@@ -114,7 +114,7 @@ def read(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "encoder/model.safetensors")
 
 
-def test_the_mean_of_encoders_is_a_normal_folder(folders: list[Path], tmp_path: Path) -> None:
+def test_merged_encoders_load_as_a_normal_checkpoint(folders: list[Path], tmp_path: Path) -> None:
     merge(folders, tmp_path / "mean", heads=[0])
     states = [read(folder) for folder in folders]
     assert alike(read(tmp_path / "mean"), mean(states))
@@ -127,7 +127,7 @@ def test_the_mean_of_encoders_is_a_normal_folder(folders: list[Path], tmp_path: 
     }
 
 
-def test_vectors_are_added_to_the_base(folders: list[Path], tmp_path: Path) -> None:
+def test_task_vectors_are_added_to_the_base(folders: list[Path], tmp_path: Path) -> None:
     merge(folders, tmp_path / "sum", scale=0.4)
     base, one, two = (read(folder) for folder in folders)
     by_hand = {name: b + 0.4 * (one[name] - b) + 0.4 * (two[name] - b) for name, b in base.items()}
@@ -138,7 +138,7 @@ def test_vectors_are_added_to_the_base(folders: list[Path], tmp_path: Path) -> N
     assert alike(read(tmp_path / "half"), one, 0.0)
 
 
-def test_what_is_no_floating_point_number_is_not_averaged(folders: list[Path], tmp_path: Path) -> None:
+def test_integer_tensors_are_not_averaged(folders: list[Path], tmp_path: Path) -> None:
     for folder in folders:
         value = float(folder.name[-1])
         state = {"ids": torch.tensor([int(value)]), "long": torch.full((CHUNK + 3,), value), "one": torch.tensor(value)}
@@ -149,7 +149,7 @@ def test_what_is_no_floating_point_number_is_not_averaged(folders: list[Path], t
     assert (state["long"] == 1.5).all() and state["one"].item() == 1.5
 
 
-def test_weights_that_do_not_fit_are_refused(folders: list[Path], tmp_path: Path) -> None:
+def test_weights_of_different_shapes_or_names_are_refused(folders: list[Path], tmp_path: Path) -> None:
     state = read(folders[1])
     for number, wrong in enumerate((state | {"more": torch.zeros(1)}, {k: v[:1] for k, v in state.items()})):
         save_file(wrong, folders[1] / "encoder/model.safetensors")
@@ -227,7 +227,7 @@ def test_averages_are_compared_with_the_same_baseline(averaged: Files) -> None:
     assert averaged.call("report", averaged.out, "--format", "submission").code == 0
 
 
-def test_what_averages_were_made_of_decides_what_is_done_again(averaged: Files) -> None:
+def test_an_average_is_repeated_when_one_of_its_parents_is(averaged: Files) -> None:
     first = averaged.run()
     before, out = done(averaged.out), averaged.out
     (step(out, "target: mine", 2) / "done.json").unlink()
@@ -244,7 +244,7 @@ def test_what_averages_were_made_of_decides_what_is_done_again(averaged: Files) 
     assert again == {step(out, RUNS).name, step(out, f"{score}, runs averaged").name}
 
 
-def test_an_average_without_one_of_its_runs_is_left_out(averaged: Files) -> None:
+def test_an_average_with_an_unfinished_run_is_skipped(averaged: Files) -> None:
     averaged.edit("recipe.yaml", "lr: 1e-3", "lr: 1e38")
     averaged.edit("recipe.yaml", "steps: 6", "steps: 60")
     result = averaged.run()
@@ -252,7 +252,7 @@ def test_an_average_without_one_of_its_runs_is_left_out(averaged: Files) -> None
     assert "error: target: mine, seed 2: " in result.err
 
 
-def test_runs_that_are_averaged_begin_with_the_same_head(averaged: Files) -> None:
+def test_averaged_runs_start_from_the_same_head(averaged: Files) -> None:
     averaged.edit("recipe.yaml", "lr: 1e-3", "lr: 1e-30")
     heads = {}
     for name, old, new in (
@@ -304,7 +304,7 @@ def test_intermediate_encoders_are_merged(merging: Files) -> None:
     assert "[1/" not in merging.run().err
 
 
-def test_a_merge_is_undone_with_any_of_its_parents_though_another_recipe_did_them(merging: Files) -> None:
+def test_a_merge_is_undone_with_any_parent_even_one_of_another_recipe(merging: Files) -> None:
     assert merging.run().code == 0
     other = step(merging.out, "middle: other", 1)
     (other / "done.json").unlink()
@@ -315,7 +315,7 @@ def test_a_merge_is_undone_with_any_of_its_parents_though_another_recipe_did_the
     assert not (step(merging.out, "middle: mean(mine, other)", 1) / "done.json").exists()
 
 
-def test_vectors_start_where_the_merged_encoders_did(merging: Files) -> None:
+def test_task_vectors_start_from_the_pretrained_encoder_of_the_merged_ones(merging: Files) -> None:
     merging.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: first, choices: [[mine]], seed: 5}\n")
     assert merging.run().code == 0
     out = merging.out
@@ -325,7 +325,7 @@ def test_vectors_start_where_the_merged_encoders_did(merging: Files) -> None:
     assert alike(made, {k: b + 0.4 * sum(state[k] - b for state in states) for k, b in base.items()})
 
 
-def test_an_averaged_step_can_be_looked_into(averaged: Files) -> None:
+def test_show_works_on_an_averaged_step(averaged: Files) -> None:
     assert averaged.run().code == 0
     use = ("--use", averaged.folder / "tasks.yaml", "--encoder", step(averaged.out, RUNS))
     result = averaged.call("show", "mine", "de", 3, "--split", "dev", *use)

@@ -67,7 +67,7 @@ def test_all_mistakes_of_data_and_encoder_at_once(study: Files) -> None:
     study.refused("/nowhere", "train-en.tsv:1: unknown label 'entails'", "dev-de.tsv:2: has 2 columns", lines=3)
 
 
-def test_a_missing_file_names_every_place(study: Files) -> None:
+def test_a_missing_file_names_every_path_tried(study: Files) -> None:
     (study.folder / "train-en.tsv").rename(study.folder / "train-eng.tsv")
     result = study.run("--data", study.folder / "data")
     assert (result.code, result.err.count("\n")) == (2, 1)
@@ -114,20 +114,20 @@ def test_a_scored_split_may_lack_labels(study: Files) -> None:
     assert result.code == 0 and "mine de test: this split has no labels; predicted, not scored" in result.err
 
 
-def test_a_split_that_is_not_there_is_told(study: Files) -> None:
+def test_a_missing_split_is_reported(study: Files) -> None:
     (study.folder / "test-de.tsv").unlink()
     result = study.run()
     assert result.code == 0 and "left out because files are missing: mine en test, mine de test\n" in result.err
 
 
-def test_what_is_odd_about_dev_examples_is_told_once(study: Files) -> None:
+def test_a_warning_about_a_dev_file_appears_once(study: Files) -> None:
     study.edit("tasks.yaml", 'dev: "dev-{lang}.tsv"', 'dev: {path: "dev-{lang}.tsv", broken: replace}')
     study.write("dev-en.tsv", b"one\xff\ttwo\tneutral\n")
     result = study.run()
     assert result.code == 0 and result.err.count("dev-en.tsv:1: is not UTF-8") == 1
 
 
-def test_sides_of_a_translation_differ(study: Files) -> None:
+def test_parallel_files_of_different_lengths_are_refused(study: Files) -> None:
     study.write("en.txt", "just one\n")
     study.refused("de.txt: has 3 lines, but its translation", "en.txt has 1")
 
@@ -207,7 +207,7 @@ def test_a_layer_that_the_encoder_does_not_have(study: Files) -> None:
 
 
 @pytest.mark.parametrize("mark", [None, '{"version": 99}', '{"version": 1}', "not json"])
-def test_an_out_folder_that_is_not_ours(study: Files, mark: str | None) -> None:
+def test_an_out_folder_that_is_no_run_folder_of_this_version_is_left_alone(study: Files, mark: str | None) -> None:
     study.out.mkdir()
     study.write("out/letter.txt", "dear ...")
     if mark:
@@ -230,7 +230,7 @@ def test_an_out_folder_that_cannot_be_written(study: Files, place: str) -> None:
     assert "cannot be written" in result.err and "choose another --out" in result.err
 
 
-def test_a_report_of_a_folder_that_is_none(study: Files) -> None:
+def test_a_report_of_a_missing_run_folder_suggests_one(study: Files) -> None:
     (study.folder / "oot").mkdir()  # no run folder
     study.out.mkdir()
     study.write("out/store.json", "{}")
@@ -249,7 +249,7 @@ def run_on_a_small_disk(study: Files, kilobytes: int) -> CliResult:
 
 
 @pytest.mark.parametrize("kilobytes", [1, 2, 3, 5, 8, 12, 20, 30, 40])
-def test_a_full_disk_stops_a_run_that_can_go_on(study: Files, kilobytes: int) -> None:
+def test_a_run_resumes_after_a_full_disk(study: Files, kilobytes: int) -> None:
     result = run_on_a_small_disk(study, kilobytes)
     assert result.code == 2 and "the disk is full" in result.err and "finished steps are kept" in result.err
     done = {path: path.stat().st_mtime_ns for path in study.out.glob("steps/*/done.json")}
@@ -282,7 +282,7 @@ def test_a_damaged_head_is_not_called_a_full_disk(study: Files) -> None:
     ("evaluation_interval", "what"),
     [(1, "what comes out for example 0 is not a number after update 1"), (4, "the loss is (nan|inf) at update 2")],
 )
-def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, evaluation_interval: int, what: str) -> None:
+def test_a_nan_loss_fails_its_step_only(study: Files, evaluation_interval: int, what: str) -> None:
     study.edit("recipe.yaml", "batch: 4", f"batch: 4, eval_every: {evaluation_interval}")
     study.edit("recipe.yaml", "phases:\n", "phases:\n  - {name: middle, choices: [[], [mine]], settings: {lr: 1e38}}\n")
     study.edit("recipe.yaml", "steps: 2", "steps: 4")
@@ -295,7 +295,7 @@ def test_a_loss_that_is_no_number_stops_its_step_only(study: Files, evaluation_i
     assert len(list(study.out.glob("steps/*/done.json"))) == 3
 
 
-def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None:
+def test_the_command_line_prints_no_traceback_for_a_mistake(study: Files) -> None:
     study.edit("recipe.yaml", "steps: 2", "stpes: 2")
     command = [sys.executable, "-m", "xstilts.cli", "check", study.folder / "recipe.yaml"]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
@@ -303,6 +303,6 @@ def test_the_installed_command_says_it_without_a_traceback(study: Files) -> None
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-def test_an_unknown_option_is_the_users_mistake(study: Files) -> None:
+def test_an_unknown_option_or_choice_exits_with_2(study: Files) -> None:
     assert study.call("run", "quickstart", "--ouput", "x").code == 2
     assert study.call("report", study.out, "--format", "pdf").code == 2

@@ -71,7 +71,7 @@ def test_every_entry_says_where_it_comes_from_and_what_to_know() -> None:
         assert task.note[-1] != "." and len(task.note) < 240, name
 
 
-def test_the_groups_are_the_papers_and_the_benchmarks() -> None:
+def test_the_groups_are_those_of_the_paper_and_the_benchmarks() -> None:
     assert {group: len(names) for group, names in GROUPS.items() if group != "playground"} == {
         "intermediate": 9, "xtreme": 9, "xtreme-r": 10,
     }  # fmt: skip
@@ -97,7 +97,7 @@ def test_lengths_are_those_of_the_published_scripts() -> None:
         assert TASKS[name].max_length == {"span": 384, "retrieve": 512}.get(kind, 256), name
 
 
-def test_every_source_can_tell_the_languages_apart_and_names_its_files_once() -> None:
+def test_every_source_separates_languages_and_lists_each_file_once() -> None:
     for name in NAMES:
         for split, source in TASKS[name].data.items():
             paths = [
@@ -118,7 +118,7 @@ def test_both_question_tasks_that_train_on_squad_share_one_training() -> None:
     assert TASKS["squad2"].stop_metric == "squad2_f1_em" and TASKS["qqp"].stop_metric == "accuracy_f1"
 
 
-def test_target_tasks_read_the_very_sources_of_their_english_training_sets() -> None:
+def test_target_tasks_share_the_training_files_of_their_english_tasks() -> None:
     train = {name: TASKS[name].data["train"] for name in NAMES if TASKS[name].trainable}
     assert train["xnli"] == train["mnli"] and train["xquad"] == train["mlqa"] == train["squad1"]
     assert train["xcopa"] == train["copa"]
@@ -159,7 +159,7 @@ def test_a_joined_training_set_stops_by_every_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("train", ["pawsx/dev-en.tsv", "pawsx/dev-en.tsv.gz"])
-def test_a_dev_set_that_is_trained_on_is_neither_scored_nor_looked_at(tmp_path: Path, train: str) -> None:
+def test_a_dev_set_used_for_training_is_neither_scored_nor_used_to_stop(tmp_path: Path, train: str) -> None:
     task = own(tmp_path, f'pawsx-mini: {{like: pawsx, data: {{train: "{train}"}}}}')["pawsx-mini"]
     assert task.scored == ("test",) and task.stop_source() is None
     assert TASKS["pawsx"].scored == ("dev", "test")
@@ -178,7 +178,7 @@ def test_a_dev_set_that_is_trained_on_is_neither_scored_nor_looked_at(tmp_path: 
         ({"path": "dev-en.tsv", "part": "3/3"}, False),
     ],
 )
-def test_a_dev_set_is_known_by_any_spelling_and_so_is_a_share_of_it(
+def test_a_dev_set_used_for_training_is_recognised_however_its_path_is_spelled(
     tmp_path: Path, train: str | dict[str, str], overlaps: bool
 ) -> None:
     spelled = json.dumps(train).replace("FOLDERNAME", tmp_path.name).replace("FOLDER", str(tmp_path))
@@ -196,7 +196,7 @@ def scored(**fields: Any) -> dict[str, set[str]]:
     return {step.scoring.task: set(step.scoring.languages) for step in laid_out.steps.values() if step.scoring}
 
 
-def test_more_languages_are_scored_for_the_group_and_by_name_only() -> None:
+def test_extra_languages_are_scored_only_for_the_group_or_by_name() -> None:
     added = {"lt", "pl", "ro", "uk", "wo"}
     assert scored(evaluate=["udpos"])["udpos"].isdisjoint(added)
     assert scored(evaluate=["xtreme"], phases=[{"name": "target", "each": "xtreme"}])["udpos"].isdisjoint(added)
@@ -218,7 +218,7 @@ def test_a_task_of_ones_own_has_its_own_languages_only(tmp_path: Path) -> None:
         own(tmp_path, "twice: {like: udpos, more_languages: [en]}")
 
 
-def test_the_added_languages_are_looked_for_and_shown(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_tasks_lists_the_files_of_extra_languages(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "udpos").mkdir()
     (tmp_path / "udpos/test-lt.tsv").write_text("namas\tNOUN\n", encoding="utf-8")
     result = xstilts("show", "udpos", "lt", 0, "--split", "test", "--data", tmp_path)
@@ -228,7 +228,7 @@ def test_the_added_languages_are_looked_for_and_shown(tmp_path: Path, xstilts: C
     assert "has no dev data in 'gu'" in xstilts("show", "udpos", "gu", 0, "--data", tmp_path).err
 
 
-def test_a_recipe_may_name_the_added_languages(tmp_path: Path) -> None:
+def test_a_recipe_may_name_extra_languages(tmp_path: Path) -> None:
     recipe = "name: r\nencoder: e\nphases: [{name: target, each: [udpos]}]\nevaluate: [udpos]\nlanguages: [%s]\n"
     (tmp_path / "r.yaml").write_text(recipe % "lt", encoding="utf-8")
     assert read(str(tmp_path / "r.yaml"))[0].languages == ("lt",)
@@ -240,7 +240,7 @@ def test_a_recipe_may_name_the_added_languages(tmp_path: Path) -> None:
 # --- numbers and words about them -------------------------------------------------------------------------------------
 
 
-def test_counts_are_of_tasks_splits_and_languages_that_there_are() -> None:
+def test_official_counts_name_existing_tasks_splits_and_languages() -> None:
     for name, splits in COUNTS.items():
         for split, number in splits.items():
             assert split in TASKS[name].data, (name, split)
@@ -266,7 +266,7 @@ def test_the_counts_are_those_of_the_papers_first_table() -> None:
     assert (min(mlqa), max(mlqa)) == (4_517, 11_590)  # type: ignore[type-var]
 
 
-def test_the_page_about_tasks_names_them_all() -> None:
+def test_the_documentation_lists_every_task() -> None:
     page = (Path(__file__).parents[1] / "docs/tasks.md").read_text(encoding="utf-8")
     first = page.partition("\n## ")[0]
     rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", first, flags=re.MULTILINE))

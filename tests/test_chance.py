@@ -24,7 +24,7 @@ def chance_of(format: Format, rows: Sequence[dict[str, Any]], *metrics: str, lan
     return {name: round(value, 2) for name, value in found.items()}
 
 
-def test_of_labels_chance_is_the_best_one_given_everywhere() -> None:
+def test_chance_of_classification_is_the_best_constant_label() -> None:
     rows = [{"text": "x", "label": label} for label in "00010"]
     # always 0: accuracy 80, F1 0; always 1: accuracy 20, precision 1/5, recall 1, F1 1/3
     expected = {"accuracy": 80, "positive_f1": 33.33, "accuracy_f1": 40}
@@ -33,12 +33,12 @@ def test_of_labels_chance_is_the_best_one_given_everywhere() -> None:
     assert chance_of(QUORA, rows, "accuracy_f1") == {"accuracy_f1": 58.33}  # of 50 and 66.67
 
 
-def test_of_endings_it_is_the_number_that_is_right_most_often() -> None:
+def test_chance_of_multiple_choice_is_the_most_frequent_position() -> None:
     rows = [{"context": "c", "endings": ["a", "b", "c"], "label": label} for label in (2, 0, 2, 1)]
     assert chance_of(Choose(), rows) == {"accuracy": 50}
 
 
-def test_of_tags_it_is_the_most_frequent_one_or_the_one_that_makes_every_word_an_entity() -> None:
+def test_chance_of_tagging_is_the_best_constant_tag() -> None:
     rows = [{"words": ["a", "b", "c"], "tags": ["O", "O", "B-LOC"]}, {"words": ["a"], "tags": ["B-PER"]}]
     rows += [{"words": ["a"], "tags": ["B-LOC"]}]
     # O everywhere finds nothing; B-LOC everywhere finds 5 entities, 2 of the 3 there are; as words, 2 of 5 are O
@@ -47,7 +47,7 @@ def test_of_tags_it_is_the_most_frequent_one_or_the_one_that_makes_every_word_an
     assert chance_of(Tag(), rows) == {"chunk_f1": 40}  # one sentence of the two is one noun, and there are three chunks
 
 
-def test_of_answers_it_is_none_or_the_whole_text() -> None:
+def test_chance_of_question_answering_is_no_answer_or_the_whole_context() -> None:
     def row(answer: str) -> dict[str, Any]:
         return {
             "context": "the old mill by a river",
@@ -65,7 +65,7 @@ def test_of_answers_it_is_none_or_the_whole_text() -> None:
     }
 
 
-def test_of_translations_it_is_one_in_all_and_of_lists_and_likelihoods_there_is_none() -> None:
+def test_chance_of_retrieval_is_one_in_n_and_rankings_and_perplexity_have_none() -> None:
     lines = [{"source": f"s{i}", "target": f"t{i}", "number": i} for i in range(8)]
     assert chance_of(Retrieve(), lines) == {"accuracy": 12.5}
     mined = [{"query": "q", "id": "1", "relevant": ["2"]}, {"candidate": "c", "id": "2"}]
@@ -96,7 +96,7 @@ def test_at_chance_is_within_two_standard_errors(value: float, chance: float, n:
     assert at_chance(value, [chance], [n]) == collapsed
 
 
-def test_a_mixture_is_at_chance_where_the_mean_is() -> None:
+def test_a_mixture_is_at_chance_when_its_mean_score_is() -> None:
     assert at_chance(44.5, [50, 33], [500, 500])  # the mean is 41.5; noise of 4.47 and 4.21 makes 3.07 of the mean
     assert not at_chance(44.6, [50, 33], [500, 500])
 
@@ -118,7 +118,7 @@ text: {like: play-text, languages: [en], train_languages: [en], data: {train: "p
 """
 
 
-def test_a_training_that_wrecks_the_encoder_is_told_and_one_that_does_not_is_not(
+def test_only_a_training_that_collapses_is_reported_at_chance(
     tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     (tmp_path / "tasks.yaml").write_text(TEXT)

@@ -68,12 +68,12 @@ def test_perfect_outputs_score_100_whatever_the_number_of_endings(tiny: Encoder)
     assert METRICS[PLAIN.metrics[0]].score(references, predictions) == 100.0
 
 
-def test_the_first_of_equally_good_endings_is_taken() -> None:
+def test_the_first_of_endings_with_equal_scores_is_predicted() -> None:
     kept = HeadOutputs(np.array([0, 0, 0, 1, 1]), [np.array([x]) for x in (1.0, 2.0, 2.0, -1.0, -1.0)])
     assert PLAIN.decode([None, None], kept, None) == [1, 0]
 
 
-def test_each_ending_is_read_beside_the_context(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+def test_each_ending_is_encoded_as_a_pair_with_the_context(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     passes = list(PLAIN.features([Choice(sentences[0], sentences[1:4], 2)], tiny.tokenizer_for(64)))
     assert [list(one.ids) for one in passes] == [
         tiny.tokenizer(sentences[0], ending).input_ids for ending in sentences[1:4]
@@ -86,7 +86,7 @@ def test_each_ending_is_read_beside_the_context(tiny: Encoder, sentences: tuple[
     assert {one.second for one in passes} == {len(tiny.tokenizer(sentences[0]).input_ids) + 1}
 
 
-def test_a_long_context_keeps_its_end_and_the_ending(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+def test_a_long_context_is_truncated_at_its_start(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     context, ending = " ".join(sentences), sentences[3]
     whole = tiny.tokenizer_for(10**6).encode([context, ending])
     one, _ = PLAIN.features([Choice(context, (ending, ending), None)], tiny.tokenizer_for(48))
@@ -96,7 +96,7 @@ def test_a_long_context_keeps_its_end_and_the_ending(tiny: Encoder, sentences: t
     assert len(one.ids) == 48 and list(one.targets) == [IGNORED]
 
 
-def test_a_pair_is_cut_from_its_start_as_if_piece_by_piece() -> None:
+def test_truncation_from_the_start_equals_removing_one_token_at_a_time() -> None:
     for a in range(8):
         for b in range(8):
             for room in range(15):
@@ -119,12 +119,12 @@ def test_the_loss_of_examples_with_two_and_with_three_endings() -> None:
     assert loss(scores, group([2, 3], [1, 0])) == pytest.approx(np.log(16 / 3) / 2, rel=1e-6)
 
 
-def test_endings_without_a_label_count_in_no_loss() -> None:
+def test_endings_without_a_label_add_nothing_to_the_loss() -> None:
     scores = torch.tensor([1.0, 2.0, 5.0, 7.0])
     assert loss(scores, group([2, 2], [0, None])) == pytest.approx(loss(scores[:2], group([2], [0])))
 
 
-def test_a_batch_is_so_many_examples_with_all_their_endings(tiny: Encoder) -> None:
+def test_a_batch_counts_examples_and_holds_all_their_endings(tiny: Encoder) -> None:
     examples = [Choice("c", ("a", "b", "c", "d")[: 2 + i % 3], i % 2) for i in range(10)]
     features = made(examples, tiny)
     batches = Shuffled(features, 4, generator(1))
@@ -158,7 +158,7 @@ def test_columns_are_joined_and_a_stem_begins_every_ending() -> None:
     assert story.read(row(**values, stem="Well")) == Choice("It rains. Why?", ("Well so", "Well because"), 0)
 
 
-def test_the_words_for_a_value_of_a_column() -> None:
+def test_a_column_value_is_replaced_by_its_wording() -> None:
     values = {"premise": "It rains.", "choice1": "We go in.", "choice2": "We go out.", "label": 0}
     assert COPA.read(row(**values, question="effect")).endings == ("So? We go in.", "So? We go out.")
     assert COPA.inputs == ("premise", "choice1", "choice2") and PLAIN.inputs == ("context",)
@@ -167,7 +167,7 @@ def test_the_words_for_a_value_of_a_column() -> None:
 
 
 @pytest.mark.parametrize("hidden", [{}, {"label": None}, {"label": ""}, {"label": -1}, {"label": "-1"}])
-def test_a_label_that_was_taken_away_is_no_label(hidden: dict[str, object]) -> None:
+def test_a_hidden_label_is_read_as_no_label(hidden: dict[str, object]) -> None:
     assert read(endings=["a", "b"], **hidden).answer is None
     spelled = Choose(answers=("-1", "1"))
     assert spelled.read(row(context="c", endings=["a", "b"], label="-1")).answer == 0
@@ -192,12 +192,12 @@ def test_a_label_that_was_taken_away_is_no_label(hidden: dict[str, object]) -> N
         ({"endings": ["a", "b"], "label": "A"}, r"unknown label 'A' among 2 endings \(known: 0, 1\)"),
     ],
 )
-def test_rows_that_are_refused(values: dict[str, object], message: str) -> None:
+def test_malformed_rows_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=f"file:1: {message}"):
         read(**values)
 
 
-def test_labels_of_endings_are_those_that_the_answer_may_name() -> None:
+def test_labels_of_endings_must_be_the_answers_of_the_format() -> None:
     endings = [{"label": label, "text": label} for label in "ACD"]
     spelled = Choose(answers=("A", "B", "C", "D"))
     with pytest.raises(DataError, match=r"endings are labelled A, C, D \(known answers: A, B, C, D\)"):

@@ -80,7 +80,7 @@ def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_of_a_dump_the_prose_of_its_articles_is_left(
+def test_only_the_prose_of_a_dumps_articles_remains(
     dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     result = xstilts("corpus", "sw", "--from", dump, "--out", tmp_path / "out", "--workers", 1)
@@ -104,7 +104,7 @@ def test_of_a_dump_the_prose_of_its_articles_is_left(
         ("a\n| b || c\nd }} e\n! f\ng", "a\ng"),
     ],
 )
-def test_wikitext_leaves_what_is_shown(markup: str, text: str) -> None:
+def test_wikitext_becomes_its_visible_text(markup: str, text: str) -> None:
     assert plain(markup) == text
 
 
@@ -134,7 +134,7 @@ def test_a_paragraph_ends_a_sentence_and_a_line_separator_does_not() -> None:
     assert list(sentences(text, "en")) == ["One line of text", "and one more line", "and this is a third"]
 
 
-def test_thai_is_cut_at_blanks_into_parts_that_a_training_can_use() -> None:
+def test_thai_is_split_at_blanks_into_usable_parts() -> None:
     words = [f"คำที่{i}" * 5 for i in range(100)]
     parts = list(sentences(" ".join(words), "th"))
     assert max(map(len, parts)) <= LONG and len(parts) > 5
@@ -162,9 +162,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def test_the_hub_is_read_where_nothing_else_is_named(
-    cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
-) -> None:
+def test_the_hub_is_the_default_source(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     texts = [f"Makala ya namba {i}.\n\nMarejeo\n\nSentensi hii ni ya {i}." for i in range(6)]
     hub(cache, "sw", {"id": list("abcdef"), "url": ["u"] * 6, "title": ["t"] * 6, "text": texts}, parts=2)
     hub(cache, "yo", {"id": ["a"], "url": ["u"], "title": ["t"], "text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
@@ -175,7 +173,7 @@ def test_the_hub_is_read_where_nothing_else_is_named(
     assert lines(tmp_path / "out/yo.txt") == ["Ìlú Èkó jẹ́ ìlú ńlá."]
 
 
-def test_what_the_hub_does_not_give_is_named_and_the_others_are_made(
+def test_a_missing_hub_table_is_reported_and_the_others_are_built(
     cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     hub(cache, "yo", {"text": ["Ìlú Èkó jẹ́ ìlú ńlá."]})
@@ -200,7 +198,7 @@ def test_text_is_a_paragraph_a_line_packed_or_not(name: str, tmp_path: Path, xst
     assert lines(tmp_path / "en.txt") == ["It is late now.", "Go home at once.", "This is the end."]
 
 
-def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_the_raw_text_task_reads_the_corpus_that_was_built(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for code in ("sw", "yo"):
         (tmp_path / f"{code}.raw").write_text(f"Makala ya {code} ni fupi.\n")
     result = xstilts("corpus", "sw", "yo", "--from", tmp_path / "{lang}.raw", "--out", tmp_path / "mlm_text")
@@ -210,7 +208,9 @@ def test_what_is_made_is_what_the_task_of_raw_text_reads(tmp_path: Path, xstilts
     assert [row["examples"] for row in json.loads(messages.out)] == [1, 1]
 
 
-def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_the_number_of_processes_does_not_change_the_text(
+    dump: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
     many = [page(NAIROBI)] + [article(i) for i in range(12_000)]
     dump.write_bytes(bz2.compress((HEAD + "".join(many) + "</mediawiki>").encode()))
     assert len(list(read(str(dump)))) > 2
@@ -222,7 +222,7 @@ def test_several_processes_make_the_same_text(dump: Path, tmp_path: Path, xstilt
     assert (tmp_path / "1/sw.txt").read_bytes() == (tmp_path / "2/sw.txt").read_bytes()
 
 
-def test_a_limit_draws_from_the_whole_file_alike_for_a_seed(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_limit_samples_the_whole_file_by_the_seed(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     every = [f"This is sentence number {i}." for i in range(1000)]
     (tmp_path / "a.txt").write_text("\n".join(every))
 
@@ -242,7 +242,7 @@ def test_a_limit_draws_from_the_whole_file_alike_for_a_seed(tmp_path: Path, xsti
     assert json.loads((tmp_path / "1/en.json").read_text())["of"] == 1000
 
 
-def test_what_is_finished_is_done_again_only_if_source_or_settings_differ(
+def test_a_finished_language_is_rebuilt_only_for_another_source_or_setting(
     tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     source, out = tmp_path / "a.txt", tmp_path / "out"
@@ -265,7 +265,7 @@ def test_what_is_finished_is_done_again_only_if_source_or_settings_differ(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for the run's processes in /proc")
-def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_killed_build_keeps_finished_languages_and_resumes(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "sw.xml").write_text(HEAD + article(1) + "</mediawiki>")
     (tmp_path / "yo.xml").write_text(HEAD + "".join(map(article, range(150_000))) + "</mediawiki>")
     command = ["corpus", "sw", "yo", "--from", f"{tmp_path}/{{lang}}.xml", "--out", f"{tmp_path}/out", "--workers", "2"]
@@ -294,7 +294,7 @@ def test_a_killed_run_keeps_what_is_finished_and_goes_on(tmp_path: Path, xstilts
 
 
 @pytest.mark.parametrize("name", ["en.txt", "en.json"])
-def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_users_own_file_is_never_overwritten(name: str, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     (tmp_path / name).write_text("my own")
     result = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
@@ -302,7 +302,7 @@ def test_a_file_of_ones_own_is_never_written_over(name: str, tmp_path: Path, xst
     assert (tmp_path / name).read_text() == "my own"
 
 
-def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_source_is_never_overwritten(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     assert xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path).code == 0
     (tmp_path / "link.txt").symlink_to(tmp_path / "en.txt")
@@ -311,7 +311,7 @@ def test_a_source_is_never_written_over(tmp_path: Path, xstilts: Callable[..., C
     assert lines(tmp_path / "en.txt") == ["It is late now."]
 
 
-def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_source_given_twice_is_read_once(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     twice = ["--from", tmp_path / "a.txt", "--from", f"{tmp_path}/./a.txt"]
     assert xstilts("corpus", "en", *twice, "--out", tmp_path).code == 0
@@ -324,7 +324,7 @@ def test_a_pipe_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) ->
     assert result.code == 2 and "pipe: is a pipe or the like, which is read only once" in result.err
 
 
-def test_a_file_system_without_locks_is_called_so(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., CliResult]
 ) -> None:
     def none(*_: object) -> None:
@@ -336,7 +336,7 @@ def test_a_file_system_without_locks_is_called_so(
     assert result.code == 2 and "en.txt: this file system cannot lock files: No locks" in result.err, result.err
 
 
-def test_a_file_is_written_by_one_run_at_a_time(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_only_one_build_writes_a_file_at_a_time(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     call = ["corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path]
     with (tmp_path / ".en.txt.part").open("wb") as other:
@@ -394,7 +394,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_one_message_and_leaves_nothing(
+def test_a_broken_source_gives_one_error_and_leaves_no_output(
     name: str, tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     spoil, message = BROKEN[name]
@@ -407,7 +407,7 @@ def test_a_broken_file_is_one_message_and_leaves_nothing(
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_truncated_dump_names_the_last_page_read(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     noise = random.Random(1)
     pages = [page(" ".join(str(noise.random()) for _ in range(200))) for _ in range(600)]
     path = tmp_path / "sw.xml.bz2"
@@ -429,7 +429,7 @@ def test_a_long_dump_that_breaks_off_says_after_which_page(tmp_path: Path, xstil
         (["sw", "--from", "a.txt", "--snapshot", "20240101"], "--snapshot: goes with the Hub's Wikipedia only"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_told_before_anything_is_made(
+def test_command_line_mistakes_are_reported_before_any_output(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -450,7 +450,7 @@ def test_a_group_stands_for_its_languages(tmp_path: Path, xstilts: Callable[...,
 
 
 @pytest.mark.parametrize("package", ["icu4py", "mwparserfromhell"])
-def test_without_the_extra_the_way_to_get_it_is_said(
+def test_without_the_corpus_extra_the_error_says_how_to_install_it(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., CliResult]
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -459,6 +459,6 @@ def test_without_the_extra_the_way_to_get_it_is_said(
     assert result.err == f'error: corpus: needs the package {package} (pip install "xstilts[corpus]")\n'
 
 
-def test_the_command_needs_no_tensors(tmp_path: Path) -> None:
+def test_corpus_does_not_load_torch(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
     assert "1 sentences" in without_torch("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path / "out")

@@ -43,7 +43,7 @@ def lines(data: Path, *names: str) -> dict[str, list[str]]:
     return {split: cells for _, split, *cells in made}
 
 
-def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_the_json_has_every_column_of_the_check(data: Path, xstilts: Callable[..., CliResult]) -> None:
     result = xstilts("data", "check", "pairs", "--json", "--data", data, "--use", data.parent / "pairs.yaml")
     assert (result.code, result.err) == (0, "")
     found = rows(result)
@@ -60,7 +60,7 @@ def test_everything_is_in_the_json(data: Path, xstilts: Callable[..., CliResult]
     assert f"looked for {data.parent}/dev-fr.tsv, {data}/dev-fr.tsv" in missing["missing"]
 
 
-def test_the_table_folds_languages(data: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_the_table_joins_languages_with_equal_counts(data: Path, xstilts: Callable[..., CliResult]) -> None:
     assert lines(data, "pairs") == {
         "train": ["0/1", "", "", ""],
         "dev": ["2/4 only de en", "3 each", "yes", "dev-{lang}.tsv"],
@@ -90,7 +90,7 @@ def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Cal
     assert made["test"][1] == "1,190 each as official, en 2 of 1,190"
 
 
-def test_what_is_broken_is_said_line_by_line_and_ends_with_2(data: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_broken_lines_are_listed_and_the_exit_code_is_2(data: Path, xstilts: Callable[..., CliResult]) -> None:
     (data / "dev-en.tsv").write_text("a\tb\tneutral\nc\td\tneutrl\ne\t\tneutral\n")
     result = xstilts("data", "check", "pairs", "--data", data, "--use", data.parent / "pairs.yaml")
     assert result.code == 2
@@ -104,13 +104,13 @@ def test_what_is_broken_is_said_line_by_line_and_ends_with_2(data: Path, xstilts
     assert (result.code, broken["examples"], len(broken["problems"])) == (2, None, 2)
 
 
-def test_a_file_of_which_nothing_is_left_is_broken(data: Path) -> None:
+def test_a_file_without_a_usable_example_is_broken(data: Path) -> None:
     (data / "dev-en.tsv").write_text("a\tb\t-\n")
     (row,) = [row for row in check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, print) if row.problems]
     assert (row.language, row.problems) == ("en", (f"{data}/dev-en.tsv: no example is left",))
 
 
-def test_odd_examples_are_noted_and_counted(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_defective_examples_are_listed_and_counted(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     answers = (("Ulm", 0), ("Rom", 0), ("ist", 5))
     asked = [{"id": str(i), "question": "wo?", "answers": [{"text": text, "answer_start": at}]}
              for i, (text, at) in enumerate(answers)]  # fmt: skip
@@ -124,7 +124,7 @@ def test_odd_examples_are_noted_and_counted(tmp_path: Path, xstilts: Callable[..
     assert len(notes) == 2 and "question 2 (id 1): the answer is not in the context; left out of training" in notes[0]
 
 
-def test_retrieval_counts_what_looks(tmp_path: Path) -> None:
+def test_retrieval_counts_queries(tmp_path: Path) -> None:
     (tmp_path / "bucc2018").mkdir()
     for name, text in (("zh", "z1\teins\nz2\tzwei\n"), ("en", "e1\tone\ne2\ttwo\ne3\tsix\n"), ("gold", "z1\te1\n")):
         (tmp_path / f"bucc2018/zh-en.dev.{name}").write_text(text)
@@ -154,19 +154,19 @@ def test_unknown_tasks_are_all_named_with_the_nearest(xstilts: Callable[..., Cli
     ]
 
 
-def test_names_are_tasks_or_groups_and_none_are_all_that_are_not_made_up() -> None:
+def test_no_name_means_every_task_but_the_playgrounds() -> None:
     assert [task.name for task in chosen(["tatoeba", "xtreme"], [])][:2] == ["tatoeba", GROUPS["xtreme"][0]]
     names = {task.name for task in chosen([], [])}
     assert names == TASKS.keys() - {name for name in TASKS if name.startswith("play-")}
 
 
-def test_a_data_folder_that_is_none_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_missing_data_folder_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     for command in (["data", "check"], ["data", "fetch", "xnli"], ["tasks"]):
         result = xstilts(*command, "--data", tmp_path / "nowhere")
         assert (result.code, result.out) == (2, "") and "no such folder" in result.err
 
 
-def test_a_long_check_says_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_check_reports_progress(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.data.check.SECONDS", -1.0)
     result: list[str] = []
     check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, result.append)
@@ -186,9 +186,7 @@ def test_the_list_of_tasks_fits_a_hundred_columns(data: Path, xstilts: Callable[
     assert "xnli: trains on English MNLI" in result.out
 
 
-def test_the_json_of_the_tasks_says_where_each_file_is_looked_for(
-    data: Path, xstilts: Callable[..., CliResult]
-) -> None:
+def test_the_json_of_tasks_lists_every_path_tried(data: Path, xstilts: Callable[..., CliResult]) -> None:
     (data / "xquad").mkdir()
     (data / "xquad/xquad.de.json").write_text("[]")
     listed = {row["task"]: row for row in json.loads(xstilts("tasks", "--json", "--data", data).out)}

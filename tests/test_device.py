@@ -40,7 +40,7 @@ def test_bf16_is_float16_with_scaled_gradients_where_a_card_has_no_bfloat16(
     assert 0 < max(moved) < 0.01, "the same training, rounded otherwise"
 
 
-def test_the_scale_halves_when_gradients_overflow_and_doubles_after_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_scale_halves_on_overflow_and_doubles_after_many_good_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "half", lambda _: torch.float16)
     monkeypatch.setattr(device.Scale, "PATIENCE", 3)
     scale, values = device.Scale(CPU, "bf16"), []
@@ -53,7 +53,7 @@ def test_the_scale_halves_when_gradients_overflow_and_doubles_after_long(monkeyp
     assert other.state_dict() == scale.state_dict()
 
 
-def test_a_compiler_that_does_not_work_is_told_and_done_without(encoder_folder: Path) -> None:
+def test_a_broken_compiler_is_reported_and_not_used(encoder_folder: Path) -> None:
     code = """
 import sys
 from xstilts.model.encoder import load

@@ -27,7 +27,7 @@ def test_a_new_encoder_has_the_parameters_that_its_shape_says(sentences: tuple[s
     assert (reported.encoders, reported.checkpoint_bytes) == (2, 32 * reported.parameters)
 
 
-def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: Files, encoder_folder: Path) -> None:
+def test_a_run_uses_no_more_disk_than_planned_and_little_less(study: Files, encoder_folder: Path) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
     result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
     assert result["parameters"] == sum(p.numel() for p in load(str(encoder_folder)).parameters())
@@ -38,7 +38,7 @@ def test_what_a_run_leaves_is_no_more_than_its_plan_said_and_hardly_less(study: 
     assert left < result["kept_bytes"] < left + 2 * disk_usage.LOG_BYTES
 
 
-def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
+def test_plan_prints_the_disk_usage_without_loading_torch(study: Files) -> None:
     study.edit("recipe.yaml", "keep: all", "keep: intermediate")
     table = without_torch("plan", study.folder / "recipe.yaml")
     assert "\ndisk: at most 0.64 MB: 0 encoders kept, 1 more while it is used, 0.49 MB for" in table, table
@@ -55,7 +55,7 @@ def test_a_plan_says_it_in_a_line_without_loading_tensors(study: Files) -> None:
     assert numbers["disk"]["kept_bytes"] is None and numbers["trainings"] == 1
 
 
-def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files) -> None:
+def test_a_weight_average_is_counted_per_parameter_when_the_encoder_is_absent(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: some/encoder #")
     study.edit("recipe.yaml", "[mine]}", "[mine], average: checkpoints}")
     result = study.call("plan", study.folder / "recipe.yaml").out
@@ -68,7 +68,7 @@ def test_a_mean_of_weights_is_counted_where_the_encoder_is_not_here(study: Files
     }  # fmt: skip
 
 
-def test_what_stays_is_what_the_recipe_keeps(study: Files) -> None:
+def test_the_estimate_follows_the_recipes_keep(study: Files) -> None:
     """A target after an intermediate training (which is the other branch's target): by default only the first stays."""
     study.edit("recipe.yaml", "phases:", "phases:\n  - {name: first, choices: [[], [mine]]}")
     for keep, kept, temporary in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
@@ -95,7 +95,7 @@ def test_broken_weights_are_not_counted(study: Files, encoder_folder: Path, cont
     assert "not on this machine" in study.call("plan", study.folder / "recipe.yaml").out
 
 
-def test_an_encoder_of_the_hub_is_counted_where_it_was_fetched_before(
+def test_a_cached_hub_encoder_is_counted(
     study: Files, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

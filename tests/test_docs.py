@@ -90,7 +90,7 @@ def written(tmp_path: Path) -> Callable[[str], list[Path]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_yaml_of_a_page_has_no_mistake(
+def test_the_yaml_examples_of_a_page_load(
     page: str, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     recipes = written(page)
@@ -105,7 +105,7 @@ def test_the_yaml_of_a_page_has_no_mistake(
 
 
 @pytest.mark.parametrize(("page", "files"), [("README.md", 1), ("docs/recipes.md", 13)])
-def test_the_rows_of_a_page_are_those_of_its_tasks(
+def test_the_example_rows_of_a_page_can_be_read_by_their_tasks(
     page: str, files: int, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:
     written(page)
@@ -125,7 +125,7 @@ def test_the_rows_of_a_page_are_those_of_its_tasks(
 
 
 @pytest.mark.parametrize("title", MODELS)
-def test_every_word_stands_in_the_table_of_its_section_with_its_default(title: str) -> None:
+def test_every_recipe_field_is_documented_with_its_default(title: str) -> None:
     fields = {name: field for model in MODELS[title] for name, field in model.model_fields.items()}
     cells = table(section(title))
     if title == "A task of one's own":
@@ -137,7 +137,7 @@ def test_every_word_stands_in_the_table_of_its_section_with_its_default(title: s
         assert cells == {name: spelled(field) for name, field in fields.items()}
 
 
-def test_the_defaults_of_a_training_are_those_of_the_page(tmp_path: Path) -> None:
+def test_the_documented_training_defaults_are_the_real_ones(tmp_path: Path) -> None:
     cells = table(section("Settings"))
     path = tmp_path / "recipe.yaml"
     path.write_text(
@@ -154,12 +154,12 @@ def test_the_defaults_of_a_training_are_those_of_the_page(tmp_path: Path) -> Non
                                                   training.patience)]  # fmt: skip
 
 
-def test_every_split_stands_in_the_table() -> None:
+def test_every_split_is_documented() -> None:
     assert tuple(table(section("Splits"))) == get_args(Split)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_metric_of_a_format_stands_in_its_section(name: str) -> None:
+def test_every_metric_is_documented_under_its_format(name: str) -> None:
     kinds: dict[str, list[Format]] = {
         "span": [Span(), Span(no_answer=True)],
         "retrieve": [Retrieve(), Retrieve(find="mined"), Retrieve(find="ranked")],
@@ -177,7 +177,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_links_between_pages_resolve(page: str) -> None:
     for link in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         name, _, anchor = link.partition("#")
         to = (ROOT / page).parent / name if name else ROOT / page
