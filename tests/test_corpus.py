@@ -253,8 +253,8 @@ def test_a_finished_language_is_rebuilt_only_for_another_source_or_setting(
         assert result.code == 0, result.err
         return result.out.partition(": ")[2].strip()
 
-    assert [call(), call(), call("--seed", 5)] == ["2 sentences", *["2 sentences, there already"] * 2]
-    assert [call("--limit", 1), call("--limit", 1)] == ["1 sentences", "1 sentences, there already"]
+    assert [call(), call(), call("--seed", 5)] == ["2 sentences", *["2 sentences, already made"] * 2]
+    assert [call("--limit", 1), call("--limit", 1)] == ["1 sentences", "1 sentences, already made"]
     assert [call("--limit", 1, "--seed", 5), call()] == ["1 sentences", "2 sentences"]
     source.rename(tmp_path / "b.txt")
     source.write_text("It is late now.\nIt was very late.\n")
@@ -287,7 +287,7 @@ def test_a_killed_build_keeps_finished_languages_and_resumes(tmp_path: Path, xst
     result = xstilts(*command)
     assert result.code == 0, result.err
     assert [line.partition(": ")[2] for line in result.out.splitlines()] == [
-        "2 sentences, there already",
+        "2 sentences, already made",
         "2 sentences",
     ]
     assert not part.exists()
@@ -426,7 +426,7 @@ def test_a_truncated_dump_names_the_last_page_read(tmp_path: Path, xstilts: Call
         (["sw", "--from", "hub:x"], "'hub:x' names no file of a data set on the Hub"),
         (["sw", "--from", " "], "error: --from: names no file"),
         (["sw", "--from", "."], "error: .: is a folder"),
-        (["sw", "--from", "a.txt", "--snapshot", "20240101"], "--snapshot: goes with the Hub's Wikipedia only"),
+        (["sw", "--from", "a.txt", "--snapshot", "20240101"], "--snapshot: cannot be used with --from"),
     ],
 )
 def test_command_line_mistakes_are_reported_before_any_output(

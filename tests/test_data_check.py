@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import SENTENCES, CliResult, without_torch
-from xstilts.data.check import check, chosen, folded
+from xstilts.data.check import check, select_tasks, summaries
 from xstilts.tasks import GROUPS, TASKS
 
 TASK = """\
@@ -39,7 +39,7 @@ def rows(result: CliResult) -> dict[tuple[str, str], Any]:
 
 def lines(data: Path, *names: str) -> dict[str, list[str]]:
     """The table's lines by split, without task and split."""
-    made = folded(check(chosen(names, [data.parent / "pairs.yaml"]), data, print))
+    made = summaries(check(select_tasks(names, [data.parent / "pairs.yaml"]), data, print))
     return {split: cells for _, split, *cells in made}
 
 
@@ -86,7 +86,7 @@ def test_counts_are_compared_with_the_official_ones(tmp_path: Path, xstilts: Cal
     assert [(found["test", code]["examples"], found["test", code]["official"]) for code in ("de", "en", "fr")[:2]] == [
         (1_190, 1_190), (2, 1_190),
     ]  # fmt: skip
-    made = {split: cells for _, split, *cells in folded(check([TASKS["xquad"]], tmp_path, print))}
+    made = {split: cells for _, split, *cells in summaries(check([TASKS["xquad"]], tmp_path, print))}
     assert made["test"][1] == "1,190 each as official, en 2 of 1,190"
 
 
@@ -106,7 +106,7 @@ def test_broken_lines_are_listed_and_the_exit_code_is_2(data: Path, xstilts: Cal
 
 def test_a_file_without_a_usable_example_is_broken(data: Path) -> None:
     (data / "dev-en.tsv").write_text("a\tb\t-\n")
-    (row,) = [row for row in check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, print) if row.problems]
+    (row,) = [row for row in check(select_tasks(["pairs"], [data.parent / "pairs.yaml"]), data, print) if row.problems]
     assert (row.language, row.problems) == ("en", (f"{data}/dev-en.tsv: no example is left",))
 
 
@@ -137,7 +137,7 @@ def test_retrieval_counts_queries(tmp_path: Path) -> None:
 
 def test_shared_data_are_read_once(data: Path) -> None:
     (data / "pairs.yaml").write_text(TASK + TASK.replace("pairs:", "again:"))
-    found = [row for row in check(chosen(["pairs", "again"], [data / "pairs.yaml"]), data, print) if row.places]
+    found = [row for row in check(select_tasks(["pairs", "again"], [data / "pairs.yaml"]), data, print) if row.places]
     assert [(row.task, row.split, row.language) for row in found] == [
         (name, *key) for name in ("pairs", "again") for key in (("dev", "de"), ("dev", "en"), ("test", "de"))
     ]
@@ -155,8 +155,8 @@ def test_unknown_tasks_are_all_named_with_the_nearest(xstilts: Callable[..., Cli
 
 
 def test_no_name_means_every_task_but_the_playgrounds() -> None:
-    assert [task.name for task in chosen(["tatoeba", "xtreme"], [])][:2] == ["tatoeba", GROUPS["xtreme"][0]]
-    names = {task.name for task in chosen([], [])}
+    assert [task.name for task in select_tasks(["tatoeba", "xtreme"], [])][:2] == ["tatoeba", GROUPS["xtreme"][0]]
+    names = {task.name for task in select_tasks([], [])}
     assert names == TASKS.keys() - {name for name in TASKS if name.startswith("play-")}
 
 
@@ -169,7 +169,7 @@ def test_a_missing_data_folder_is_refused(tmp_path: Path, xstilts: Callable[...,
 def test_a_long_check_reports_progress(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.data.check.SECONDS", -1.0)
     result: list[str] = []
-    check(chosen(["pairs"], [data.parent / "pairs.yaml"]), data, result.append)
+    check(select_tasks(["pairs"], [data.parent / "pairs.yaml"]), data, result.append)
     assert result[0] == "[1/9] pairs train en" and len(result) == 9
 
 

@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+import typer
 
 from conftest import without_torch
+from xstilts.cli import studies
 from xstilts.errors import UserError
 from xstilts.render.table import Document
 from xstilts.report import StudyResults, layouts, published, render
@@ -326,3 +329,9 @@ def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 2
     assert result.stderr == "error: --layout: there is no layout 'tabel2' (did you mean 'table2'?)\n"
+
+
+def test_the_help_names_every_layout():
+    command = typer.main.get_command(studies.app)
+    help = next(option.help for option in command.commands["report"].params if option.name == "layout")
+    assert set(all_layouts()) == set(re.findall(r"\w+(?=[,.])", help))

@@ -35,7 +35,7 @@ def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[.
     tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
     features = folders(two, "features")
     result = xstilts("gc", "--out", two.out)
-    assert (result.code, result.out) == (0, "nothing to remove: everything is needed by tiny, more\n")
+    assert (result.code, result.out) == (0, "nothing to remove: every file is needed by tiny, more\n")
     listed = xstilts("gc", "--out", two.out, "--forget", "more")
     assert {line.split()[0] for line in listed.out.splitlines() if "MB  " in line} == more - tiny
     assert "nothing was removed: add --yes to remove it" in listed.out and folders(two, "steps") == tiny | more
@@ -87,7 +87,7 @@ def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
     del old["steps"]
     path.write_text(json.dumps(old), encoding="utf-8")
     result = study.call("gc", "--out", study.out)
-    assert result.out == "nothing to remove: everything is needed by tiny\n", "what has begun tells what it starts from"
+    assert result.out == "nothing to remove: every file is needed by tiny\n", "what has begun tells what it starts from"
     shutil.rmtree(next(study.out.glob("steps/*/scores.jsonl")).parent)
     result = study.call("gc", "--out", study.out)
     assert result.code == 2 and "did not list the steps it needs (run it again, or --forget tiny)" in result.err

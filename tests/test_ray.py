@@ -145,9 +145,9 @@ def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
 
 def test_gpus_are_for_ray(study: Files) -> None:
     result: CliResult = study.run("--gpus", "1")
-    assert (result.code, result.err) == (2, "error: --gpus: goes with --runner ray only\n")
+    assert (result.code, result.err) == (2, "error: --gpus: needs --runner ray\n")
     result = study.run("--address", "somewhere:6379")
-    assert (result.code, result.err) == (2, "error: --address: goes with --runner ray only\n")
+    assert (result.code, result.err) == (2, "error: --address: needs --runner ray\n")
 
 
 def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from xstilts.errors import UserError
 
 app = typer.Typer(
     name="xstilts", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="One encoder, English labels, forty languages: intermediate training, zero-shot transfer, XTREME's scores.",
+    help="Intermediate-task training and zero-shot cross-lingual transfer: run studies, score them as XTREME does.",
 )  # fmt: skip
 app.add_typer(studies.app)
 app.add_typer(tasks.app)
@@ -26,7 +26,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 output not written, 2 the user's mistake, 130 interrupted."""
+    """Run the command line; exit codes: 0 success, 1 output not written, 2 user error, 130 interrupted."""
     _set_up_streams()
     try:
         try:
@@ -39,7 +39,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as error:
-        if error.code == INTERRUPTED:  # typer turns an interrupt into this
+        if error.code == INTERRUPTED:  # typer turns KeyboardInterrupt into this exit code
             _interrupted()
         raise
     except OSError as error:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _set_up_streams() -> None:
-    """Write UTF-8 in every locale, and nowhere if a stream is closed."""
+    """Write UTF-8 in every locale; write to the null device if a stream is closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)

@@ -1,4 +1,4 @@
-"""`python -m xstilts.cli` is `xstilts`."""
+"""Lets `python -m xstilts.cli` run the same command line as `xstilts`."""
 
 from xstilts.cli import main
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they print."""
+"""Options that several commands share, and functions that print."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import typer
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        help="A recipe file, or the name of one that comes with the package: quickstart, paper-table2, others in "
-        "docs/studies.md."
+        help="A recipe file, or the name of a built-in recipe: quickstart, paper-table2, others in docs/studies.md."
     ),
 ]
 ScaleOption = Annotated[
@@ -28,7 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 def say(text: str) -> None:
-    """Print a text, with a line end."""
+    """Print text and end the line."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
@@ -41,13 +40,13 @@ def console() -> Any:
     """The console that tables are printed on."""
     from rich.console import Console
 
-    # names that users choose may hold brackets, which are no markup here
+    # users' names may contain brackets, which rich would read as markup
     return Console(
         highlight=False, markup=False, emoji=False, width=screen()["width"], soft_wrap=not sys.stdout.isatty()
     )
 
 
 def screen() -> dict[str, Any]:
-    """The width of tables, and whether they have colours."""
+    """The width of tables in columns, and whether to use colours."""
     terminal = sys.stdout.isatty()
     return {"width": shutil.get_terminal_size().columns if terminal else 100, "colour": terminal}

@@ -14,54 +14,57 @@ app = typer.Typer()
 
 
 class _ListOption(TyperCommand):
-    """Lets `--among` take all words up to the next option."""
+    """Lets `--among` take several values, up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
-        taking = False
-        for word in args:
-            if word.startswith("-"):
-                taking = word.partition("=")[0] == "--among"
-            elif taking and joined[-1] != "--among":
+        in_list = False
+        for argument in args:
+            if argument.startswith("-"):
+                in_list = argument.partition("=")[0] == "--among"
+            elif in_list and joined[-1] != "--among":
                 joined.append("--among")
-            joined.append(word)
+            joined.append(argument)
         return super().parse_args(ctx, joined)
 
 
 @app.command(cls=_ListOption)
 def rank(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Tasks or groups; with --run by default all of the study.",
+        list[str] | None, typer.Argument(help="Target tasks or groups; default with --run: those of the study.",
                                          metavar="[TARGET]...")
     ] = None,
     among: Annotated[
         list[str] | None,
-        typer.Option(help="Candidates, or groups, up to the next option; by default the paper's nine, with --run the "
-                          "study's.", metavar="TASK...")
+        typer.Option(help="Candidate intermediate tasks or groups. Default: the paper's nine; with --run, those of the "
+                          "study.", metavar="TASK...")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="A folder or Hub id; with --run by default the study's.", metavar="ENCODER")
+        str | None, typer.Option(help="A folder or Hub id; default with --run: the study's encoder.", metavar="ENCODER")
     ] = None,
     data: DataOption = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="A run folder: also measures its intermediate encoders, and shows its gains.", metavar="DIR"),
+        typer.Option(help="A run folder, whose intermediate encoders and gains are then used, too.", metavar="DIR"),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Which recipe of the run folder; the newest by default.")] = None,
-    limit: Annotated[int, typer.Option(help="Examples per task that are read, at most.", min=10)] = 1000,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of the run folder; default: the newest.")] = None,
+    limit: Annotated[int, typer.Option(help="Maximum number of examples read per task.", min=10)] = 1000,
     as_json: JsonOption = False,
     use: UseOption = None,
 ) -> None:  # fmt: skip
-    """Estimate which intermediate task may help a target, before any training; with --run, check the estimate."""
-    from xstilts.rank.ranking import rank as make
+    """Estimate which intermediate task may help a target, before any training.
+
+    With --run, compare the estimate with the gains that a study measured.
+    """
+    from xstilts.rank.ranking import rank as rank_tasks
     from xstilts.rank.request import RankRequest
     from xstilts.rank.tables import legend, tables
     from xstilts.report import draw
     from xstilts.utils.progress import Progress
 
     request = RankRequest(targets or [], among or [], encoder, data, limit, use or [], run, recipe)
-    made = make(request, Progress().say)
+    ranking = rank_tasks(request, Progress().say)
     if as_json:
-        print_json(made.to_json())
+        print_json(ranking.to_json())
     else:
-        say(draw(tables(made), [*made.notes, *legend(made)], **screen()))
+        say(draw(tables(ranking), [*ranking.notes, *legend(ranking)], **screen()))

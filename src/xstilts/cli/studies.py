@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 MAX_LISTED = 100
-"""`plan` lists the steps of a plan up to so many."""
+"""Longer plans are listed only with --json."""
 MAX_TABLES = 4
-"""`run` shows a table for each task up to so many, else only the first and the overview."""
+"""`run` shows a table per task for up to this many tasks; for more, only the overview."""
 
 
 @app.command()
 def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
     """Check a recipe and show all its mistakes."""
     from xstilts.study.load import read
-    from xstilts.study.plan import plan as lay_out
+    from xstilts.study.plan import plan as make_plan
 
-    made = lay_out(*read(recipe, scale))
-    say(f"{recipe}: no mistakes; {made.trainings} trainings, {made.evaluations} evaluations")
-    for note in made.notes:
+    planned = make_plan(*read(recipe, scale))
+    say(f"{recipe}: no mistakes; {planned.trainings} trainings, {planned.evaluations} evaluations")
+    for note in planned.notes:
         say(note)
 
 
@@ -42,73 +42,75 @@ def plan(
     scale: ScaleOption = "full",
     out: Annotated[Path, typer.Option(help="The run folder, to mark the steps that are done.")] = Path("runs"),
     data: DataOption = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Measure a few updates to estimate the hours.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="Time a few updates to estimate the hours.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the steps of a recipe, which of them are done, which data are missing, and how much disk it takes.
+    """Show a recipe's steps, which are done, which data are missing, and how much disk space they take.
 
-    Needs neither data nor weights, except with --probe, which estimates the time on this machine.
+    Data and weights are only needed with --probe, which estimates the time on this machine.
     """
     from rich.table import Table
 
     from xstilts.store.run_folder import MARK, open_existing
     from xstilts.study import disk_usage
     from xstilts.study.load import read
-    from xstilts.study.plan import plan as lay_out
+    from xstilts.study.plan import plan as make_plan
 
-    made = lay_out(*read(recipe, scale))
+    planned = make_plan(*read(recipe, scale))
     store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
-    done = [id for id in made.steps if store.state(id).has_results] if store else []
-    absent, disks = made.absent(data), disk_usage.estimate(made, data)
-    hours = _hours(made, data) if probe else None
+    done = [id for id in planned.steps if store.state(id).has_results] if store else []
+    absent, disks = planned.absent(data), disk_usage.estimate(planned, data)
+    hours = _hours(planned, data) if probe else None
     if as_json:
-        known = [one.to_json() for one in disks]
-        more = {"done": done, "absent": absent, "disk": known[0] if len(known) == 1 else known}
-        print_json(made.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
+        usages = [usage.to_json() for usage in disks]
+        more = {"done": done, "absent": absent, "disk": usages[0] if len(usages) == 1 else usages}
+        print_json(planned.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
         return
-    if len(made.steps) <= MAX_LISTED:
+    if len(planned.steps) <= MAX_LISTED:
         table = Table("step", "from", "seed", "what")
-        for step in made.steps.values():
+        for step in planned.steps.values():
             origin = " ".join(step.parents) or step.encoder
             mark = "done: " if step.id in done else ""
             table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
         console().print(table)
     else:
-        say(f"{len(made.steps):,} steps, listed with --json")
-    folded = made.trainings_before_folding - made.trainings
-    scored = f"{'at most ' if absent else ''}{made.evaluations:,} pairs of task and language scored"
-    say(f"{made.trainings:,} trainings ({folded} equal ones folded), {scored}")
+        say(f"{len(planned.steps):,} steps, listed with --json")
+    folded = planned.trainings_before_folding - planned.trainings
+    scored = f"{'at most ' if absent else ''}{planned.evaluations:,} pairs of task and language scored"
+    say(f"{planned.trainings:,} trainings ({folded} equal ones folded), {scored}")
     if done:
-        say(f"done in {out}: {len(done):,} of {len(made.steps):,} steps")
-    for name, one in zip(made.parts or [""], disks, strict=True):
-        say(f"{name}: {one.line()}" if name else one.line())
+        say(f"done in {out}: {len(done):,} of {len(planned.steps):,} steps")
+    for name, usage in zip(planned.parts or [""], disks, strict=True):
+        say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
         say(line)
     if absent and data is None:
-        say("not there without --data: " + ", ".join(dict.fromkeys(line.partition(":")[0] for line in absent)))
+        say("missing without --data: " + ", ".join(dict.fromkeys(line.partition(":")[0] for line in absent)))
     elif absent:
-        say("\n  ".join(["not there:", *absent]))
+        say("\n  ".join(["missing:", *absent]))
 
 
-def _hours(made: Any, data: Path | None) -> Any:
-    from xstilts.execution.time_estimate import estimate_time  # torch from here on
+def _hours(planned: Any, data: Path | None) -> Any:
+    from xstilts.execution.time_estimate import estimate_time  # loads torch
     from xstilts.utils.progress import Progress
 
-    return estimate_time(made, data, Progress())
+    return estimate_time(planned, data, Progress())
 
 
 @app.command()
 def run(
     recipe: RecipeArgument,
     scale: ScaleOption = "full",
-    out: Annotated[Path, typer.Option(help="The run folder; steps done there are not repeated.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The run folder; steps that are already done are not repeated.")] = Path(
+        "runs"
+    ),
     data: DataOption = None,
     checkpoint: Annotated[
         float,
-        typer.Option(help="Minutes that a killed training loses at most.", min=0, metavar="MINUTES"),
+        typer.Option(help="A killed training loses at most this many minutes.", min=0, metavar="MINUTES"),
     ] = 10,
     tokens: Annotated[
-        int | None, typer.Option(help="Tokens that go through the encoder at once; fewer take less memory.", min=1)
+        int | None, typer.Option(help="Maximum tokens per forward pass; fewer take less memory.", min=1)
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
     runner: Annotated[
@@ -117,44 +119,45 @@ def run(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Steps at once, each with a GPU or its share of the cores; default 1, with ray all that fit.",
+            help="Steps that run at once, each with one GPU or its share of the cores. Default: 1; with ray, as many "
+            "as fit.",
             min=1,
         ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster; by default Ray starts one here.", metavar="HOST:PORT"),
+        typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster; default: Ray starts one here.", metavar="HOST:PORT"),
     ] = None,
     gpus: Annotated[
         float | None, typer.Option(help="GPUs of each Ray worker: 1, a part such as 0.5, or 0.", min=0, max=1)
     ] = None,
 ) -> None:
-    """Run a recipe, or the rest of it, and show the table."""
+    """Run the steps of a recipe that are not done yet, then show the scores."""
     from xstilts.study.load import read
-    from xstilts.study.plan import plan as lay_out
+    from xstilts.study.plan import plan as make_plan
     from xstilts.utils.progress import Progress, is_secondary_process
 
-    made = lay_out(*read(recipe, scale))
-    from xstilts.execution.run import Resources  # torch from here on
-    from xstilts.execution.run import run as do
+    planned = make_plan(*read(recipe, scale))
+    from xstilts.execution.run import Resources  # loads torch
+    from xstilts.execution.run import run as run_plan
 
     resources = Resources(checkpoint, tokens, compile)
     if runner == "ray":
-        outcome = do(made, out, data, Progress(), resources, workers, _cluster(address, workers, gpus))
+        outcome = run_plan(planned, out, data, Progress(), resources, workers, _cluster(address, workers, gpus))
     elif gpus is not None or address not in (None, os.environ.get("RAY_ADDRESS")):
-        raise UserError("goes with --runner ray only", where="--address" if gpus is None else "--gpus")
+        raise UserError("needs --runner ray", where="--address" if gpus is None else "--gpus")
     else:
-        outcome = do(made, out, data, Progress(), resources, workers or 1)
+        outcome = run_plan(planned, out, data, Progress(), resources, workers or 1)
     if is_secondary_process():
         return
-    many = len(made.study().tasks) > MAX_TABLES
-    _report(out, made.recipe.name, "brief" if many else "default")
+    many = len(planned.study().tasks) > MAX_TABLES
+    _report(out, planned.recipe.name, "brief" if many else "default")
     if many:
-        say(f"every language: xstilts report {out} --layout languages")
+        say(f"scores per language: xstilts report {out} --layout languages")
     if outcome.failed:
-        lines = [f"{made.steps[id].name}: {why}" for id, why in outcome.failed.items()]
-        after = f"; {len(outcome.skipped)} steps that depend on them were skipped" if outcome.skipped else ""
-        raise UserError("\n".join([f"{len(lines)} steps failed{after}", *lines]))
+        lines = [f"{planned.steps[id].name}: {reason}" for id, reason in outcome.failed.items()]
+        skipped = f"; {len(outcome.skipped)} steps that depend on them were skipped" if outcome.skipped else ""
+        raise UserError("\n".join([f"{len(lines)} steps failed{skipped}", *lines]))
 
 
 def _cluster(address: str | None, workers: int | None, gpus: float | None) -> Cluster:
@@ -169,14 +172,14 @@ def _cluster(address: str | None, workers: int | None, gpus: float | None) -> Cl
 def gc(
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs"),
     recipe: Annotated[
-        list[str] | None, typer.Option(help="Keep only what this recipe needs; may be given several times.")
+        list[str] | None, typer.Option(help="Keep only what this recipe needs; repeat for several recipes.")
     ] = None,
     forget: Annotated[
-        list[str] | None, typer.Option(help="A recipe whose results may be removed; may be given several times.")
+        list[str] | None, typer.Option(help="Remove this recipe and its results; repeat for several recipes.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> None:
-    """List what no recipe of a run folder needs, and remove it with --yes."""
+    """List the files in a run folder that no recipe needs; remove them with --yes."""
     from xstilts.store import prune
     from xstilts.store.run_folder import lock_exclusive, open_existing
     from xstilts.study.disk_usage import format_bytes
@@ -186,12 +189,12 @@ def gc(
         for step in found.steps:
             say(f"{step.name}  {format_bytes(step.bytes):>8}  {step.title}".rstrip())
         if not found.steps and not found.features and not found.forgotten:
-            say(f"nothing to remove: everything is needed by {', '.join(found.kept)}")
+            say(f"nothing to remove: every file is needed by {', '.join(found.kept)}")
             return
-        what = f"{len(found.steps)} steps and {len(found.features)} sets of features, {format_bytes(found.bytes)}"
-        say(f"{what}, not needed by {', '.join(found.kept) or 'any recipe'}")
+        unneeded = f"{len(found.steps)} steps and {len(found.features)} sets of features, {format_bytes(found.bytes)}"
+        say(f"{unneeded}, not needed by {', '.join(found.kept) or 'any recipe'}")
         if found.forgotten:
-            say(f"recipes to be forgotten: {', '.join(found.forgotten)}")
+            say(f"recipes to forget: {', '.join(found.forgotten)}")
         interactive = sys.stdin.isatty() and sys.stdout.isatty()
         if yes or (interactive and typer.confirm("remove this?")):
             prune.remove(store, found)
@@ -207,36 +210,37 @@ def report(
     layout: Annotated[
         str,
         typer.Option(
-            help="brief, overview, languages, benchmark, selection, significance, or a table of the paper: table2, "
-            "table3, table6 to table15."
+            help="default, brief, overview, languages, benchmark, selection, significance, or a table of the paper: "
+            "table2, table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, table15.",
+            show_default=False,
         ),
     ] = "default",
     beside: Annotated[
-        Literal["paper"] | None, typer.Option(help="Put the published numbers beside ours, with the differences.")
+        Literal["paper"] | None, typer.Option(help="Show the published numbers and the differences, too.")
     ] = None,
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
     to: Annotated[
         Path | None,
-        typer.Option(help="Where the format `submission` writes; DIR/submission/RECIPE by default.", metavar="FOLDER"),
+        typer.Option(help="Output folder of `--format submission`; default: DIR/submission/RECIPE.", metavar="FOLDER"),
     ] = None,
     select: Annotated[
         Literal["paper", "dev", "english-dev"] | None,
-        typer.Option(help="How the format `submission` selects runs for its folder `best`; `paper` by default."),
+        typer.Option(help="How `--format submission` selects the runs in its folder `best`; default: paper."),
     ] = None,
 ) -> None:
-    """Show the results of a run folder: dev scores if a task has them; `benchmark` shows test scores.
+    """Show the results of a run folder: dev scores if the task has a dev set, else test scores.
 
-    `selection` shows which runs are selected for each task, `significance` whether branches differ from the baseline.
-    The paper's tables show the numbers that the study has and leave out the others.
-    The format `submission` writes test predictions and labels as files for the leaderboard.
+    The layout `benchmark` shows test scores, `selection` the selected run of each task, `significance` tests whether
+    branches differ from the baseline. A table of the paper shows only the numbers that the study has. The format
+    `submission` writes test predictions and labels as files for the leaderboard.
     """
     if format == "submission":
         for option, is_given in (("--layout", layout != "default"), ("--beside", beside is not None)):
             if is_given:
-                raise UserError("does not go with --format submission", where=option)
+                raise UserError("cannot be used with --format submission", where=option)
         _export_predictions(folder, recipe, to, select or "paper")
     elif to is not None or select is not None:
-        raise UserError("goes with --format submission only", where="--select" if to is None else "--to")
+        raise UserError("needs --format submission", where="--select" if to is None else "--to")
     else:
         _report(folder, recipe, layout, format, beside is not None)
 

@@ -13,20 +13,20 @@ from xstilts.cli.common import DataOption, JsonOption, UseOption, console, print
 from xstilts.errors import UserError
 
 app = typer.Typer()
-data_app = typer.Typer(no_args_is_help=True, help="Check the data on this machine, or fetch them.")
+data_app = typer.Typer(no_args_is_help=True, help="Check data sets, or download them.")
 app.add_typer(data_app, name="data")
 
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Option(help="Files named as {task}/test-{language}.tsv, .json or .jsonl.")],
-    labels: Annotated[Path, typer.Option(help="Files of the same names.")],
+    predictions: Annotated[Path, typer.Option(help="Folder of files {task}/test-{language}.tsv, .json or .jsonl.")],
+    labels: Annotated[Path, typer.Option(help="Folder of files with the same names.")],
     benchmark: Annotated[
         str, typer.Option(help="xtreme, xtreme-r, or another group of tasks.", metavar="NAME")
     ] = "xtreme",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a folder in the leaderboard's layout as the official code does."""
+    """Score a folder of predictions in the leaderboard's layout, as the official code does."""
     from xstilts.leaderboard import score as scoring
     from xstilts.report import draw
 
@@ -40,7 +40,7 @@ def score(
 
 @app.command()
 def tasks(as_json: JsonOption = False, data: DataOption = None) -> None:
-    """List all tasks."""
+    """List the built-in tasks."""
     from rich.table import Table
 
     from xstilts.data.availability import describe, summary
@@ -55,7 +55,7 @@ def tasks(as_json: JsonOption = False, data: DataOption = None) -> None:
     console().print(table)
     say("\n".join(f"{row['task']}: {row['note']}" for row in rows if row["note"]))
     if data is None:
-        say("\nadd --data DIR to see which data are there; --json shows where each file is looked for")
+        say("\nadd --data DIR to see which data exist; --json shows the paths that are searched")
 
 
 @app.command()
@@ -63,43 +63,45 @@ def show(
     task: Annotated[str, typer.Argument(help="A task.")],
     language: Annotated[str, typer.Argument(help="One of its languages.", metavar="LANG")],
     index: Annotated[int, typer.Argument(help="The number of the example, from 0.", min=0)],
-    split: Annotated[Literal["train", "dev", "test"] | None, typer.Option()] = None,
+    split: Annotated[
+        Literal["train", "dev", "test"] | None, typer.Option(help="Default: the first of dev, test, train with files.")
+    ] = None,
     data: DataOption = None,
     encoder: Annotated[
-        str | None, typer.Option(help="An encoder, to show its tokens; a step of a run folder also predicts.")
+        str | None, typer.Option(help="An encoder, to show its tokens; a trained step of a run folder also predicts.")
     ] = None,
     use: UseOption = None,
 ) -> None:
-    """Show one row at every stage: row, example, tokens, targets, and the prediction of a trained step."""
-    from xstilts.predict.show import lines
+    """Show one example at every stage: row, example, tokens, targets, and the prediction of a trained step."""
+    from xstilts.predict.show import show_example
 
-    for line in lines(task, language, index, split=split, data=data, encoder=encoder, use=use or []):
+    for line in show_example(task, language, index, split=split, data=data, encoder=encoder, use=use or []):
         say(line)
 
 
 @data_app.command("check")
 def check_data(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks or groups; all by default.", metavar="[TASK]...")
+        list[str] | None, typer.Argument(help="Tasks or groups; default: all.", metavar="[TASK]...")
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
     use: UseOption = None,
 ) -> None:
-    """Find and read every split of the tasks, and compare the number of examples with the official one."""
+    """Read every split of the tasks, and compare the number of examples with the official number."""
     from rich.table import Table
 
     from xstilts.data import check
     from xstilts.data.availability import folder
     from xstilts.utils.progress import Progress
 
-    rows = check.check(check.chosen(names or [], use or []), folder(data), Progress().say)
+    rows = check.check(check.select_tasks(names or [], use or []), folder(data), Progress().say)
     if as_json:
         print_json([row.to_json() for row in rows])
     else:
         table = Table("task", "split", "languages", "examples", "labels")
         table.add_column("where", overflow="fold")
-        for line in check.folded(rows):
+        for line in check.summaries(rows):
             table.add_row(*line)
         console().print(table)
         for note in dict.fromkeys(note for row in rows for note in row.notes):
@@ -114,42 +116,47 @@ def fetch_data(
     data: DataOption = None,
     use: UseOption = None,
 ) -> None:
-    """Download missing data from the Hugging Face Hub to its local cache, where other commands find them."""
+    """Download missing data from the Hugging Face Hub to its local cache, where other commands look too."""
     from xstilts.data import check, fetch
     from xstilts.data.availability import folder
     from xstilts.utils.progress import Progress
 
-    fetch.fetch(check.chosen(names, use or []), folder(data), Progress().say)
+    fetch.fetch(check.select_tasks(names, use or []), folder(data), Progress().say)
 
 
 @app.command()
 def corpus(
     names: Annotated[
-        list[str], typer.Argument(help="Codes of languages, or the groups xtreme, xtreme-r.", metavar="LANG...")
+        list[str], typer.Argument(help="Language codes, or the groups xtreme, xtreme-r.", metavar="LANG...")
     ],
-    out: Annotated[Path, typer.Option(help="Where {lang}.txt is written: DATA/mlm_text.", metavar="DIR")],
-    places: Annotated[
+    out: Annotated[Path, typer.Option(help="Folder to write {lang}.txt to, such as DATA/mlm_text.", metavar="DIR")],
+    sources: Annotated[
         list[str] | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A dump (.xml.bz2), Parquet, JSON Lines or text; {lang} is the code. The Hub's Wikipedia by default.",
+            help="A Wikipedia dump (.xml.bz2), Parquet, JSON Lines or text; {lang} stands for the code. Default: "
+            "Wikipedia on the Hub.",
         ),
     ] = None,
-    snapshot: Annotated[str | None, typer.Option(help="Which of the Hub's snapshots of Wikipedia.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Sentences per language at most, sampled at random.", min=1)] = None,
+    snapshot: Annotated[str | None, typer.Option(help="A snapshot of Wikipedia on the Hub.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Maximum sentences per language, sampled at random.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0)] = 1,
     workers: Annotated[
-        int, typer.Option(help="Processes that read a dump's markup; the number of cores by default.", min=1)
+        int,
+        typer.Option(help="Processes that parse a dump's markup; default: one per core.", min=1, show_default=False),
     ] = os.cpu_count() or 1,
 ) -> None:
-    """Make raw text for masked language modelling, one file per language; files of the same input are kept."""
-    from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, CorpusRequest, build, chosen
+    """Make raw text for masked language modelling, one file per language.
+
+    A file made from the same input is not made again.
+    """
+    from xstilts.corpus.build import SNAPSHOT, WIKIPEDIA, CorpusRequest, build, language_codes
     from xstilts.utils.progress import Progress
 
-    if places and snapshot:
-        raise UserError("goes with the Hub's Wikipedia only, not with --from", where="--snapshot")
+    if sources and snapshot:
+        raise UserError("cannot be used with --from", where="--snapshot")
     wiki = WIKIPEDIA.replace("{snapshot}", snapshot or SNAPSHOT)
-    request = CorpusRequest(tuple(places or [wiki]), out, limit, seed, workers)
-    for built in build(chosen(names), request, Progress()):
-        say(f"{built.path}: {built.sentences:,} sentences{'' if built.new else ', there already'}")
+    request = CorpusRequest(tuple(sources or [wiki]), out, limit, seed, workers)
+    for built in build(language_codes(names), request, Progress()):
+        say(f"{built.path}: {built.sentences:,} sentences{'' if built.new else ', already made'}")

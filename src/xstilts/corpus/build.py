@@ -49,7 +49,7 @@ class CorpusRequest:
 
 @dataclass(frozen=True)
 class Built:
-    """A language's file; `new` if it was not there already."""
+    """A language's file; `new` if it was not already made."""
 
     language: str
     path: Path
@@ -57,13 +57,13 @@ class Built:
     new: bool
 
 
-def chosen(names: Sequence[str]) -> list[str]:
+def language_codes(names: Sequence[str]) -> list[str]:
     """Codes of languages, groups replaced by their members, each once.
 
     Raises:
         UserError: all names that are neither.
 
-    >>> chosen(["sw", "ceb", "sw"])
+    >>> language_codes(["sw", "ceb", "sw"])
     ['sw', 'ceb']
     """
     found = Collector()
@@ -89,7 +89,7 @@ def build(codes: Sequence[str], request: CorpusRequest, progress: Progress) -> l
         outcome = "not made"
         with found.catch(), as_user_error(request.out):
             built.append(one := _language(code, request, progress))
-            outcome = f"{one.sentences:,} sentences" + ("" if one.new else ", there already")
+            outcome = f"{one.sentences:,} sentences" + ("" if one.new else ", already made")
         progress.end(outcome)
     found.raise_any()
     return built

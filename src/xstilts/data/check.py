@@ -50,7 +50,7 @@ class Checked:
         return row | {"found": bool(self.places), "files": files}
 
 
-def chosen(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
+def select_tasks(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
     """The tasks of some names, which may be groups; all that are not generated if there are none.
 
     Raises:
@@ -136,7 +136,7 @@ def _relative(path: str, data: Path | None) -> str:
     return str(Path(path).relative_to(data)) if data is not None and inside else path
 
 
-def folded(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str, str]]:
+def summaries(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str, str]]:
     """A line for each task and split: task, split, languages, examples, labels, where."""
     for (task, split), group in groupby(rows, lambda row: (row.task, row.split)):
         some = list(group)

@@ -36,7 +36,7 @@ AROUND = 16
 """Pieces shown around the ends of a forward pass, the start of the second text, and each position."""
 
 
-def lines(
+def show_example(
     name: str, language: str, index: int, *, split: Split | None, data: Path | None, encoder: str | None,
     use: Sequence[Path],
 ) -> Iterator[str]:  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xstilts.data.availability import folder
-from xstilts.data.check import chosen
+from xstilts.data.check import select_tasks
 from xstilts.data.examples import locate
 from xstilts.errors import Collector, UserError
 from xstilts.model.encoder_folder import check
@@ -128,4 +128,4 @@ def _names(given: Sequence[str], use: Sequence[Path], default: Sequence[str], no
     """The tasks of names that may be groups, or the default ones."""
     if not (given or default):
         raise UserError(nothing, hint="tasks of a recipe's own are named with --use FILE")
-    return [task.name for task in chosen(given or default, use)]
+    return [task.name for task in select_tasks(given or default, use)]

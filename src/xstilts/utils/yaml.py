@@ -22,6 +22,7 @@ MAX_VALUES = 100_000
 """Values in a file, at most."""
 
 _TAG = "tag:yaml.org,2002:"
+_MISSING = "is missing"
 
 _KINDS = {
     "a whole number": ("int_type", "int_parsing", "int_parsing_size", "int_from_float"),
@@ -193,8 +194,11 @@ def user_errors(
     for details in error.errors(include_url=False):
         place, models = _follow(details, model, document, at)
         wrong.setdefault(place, []).append(_explain(details, models))
+    hints = {(*place[:-1], reason.hint) for place, reasons in wrong.items() for reason in reasons}
     found = []
     for place, reasons in sorted(wrong.items(), key=lambda item: document.line(item[0])):
+        if reasons[0].message == _MISSING and (*place[:-1], f"did you mean '{place[-1]}'?") in hints:
+            continue  # a misspelt key is one mistake
         exact = [reason for reason in reasons if not reason.needs]
         deeper = any(len(other) > len(place) and other[: len(place)] == place for other in wrong)
         # Each branch of a union reports its mistakes; those of another kind of value are dropped if one got further.
@@ -223,7 +227,7 @@ def _explain(details: ErrorDetails, models: Iterable[type[BaseModel]]) -> _Wrong
         fields = [field for model in models for field in model.model_fields]
         return _Wrong(f"not a field of {names}", hint=nearest(str(details["loc"][-1]), fields))
     if kind == "missing":
-        return _Wrong("is missing")
+        return _Wrong(_MISSING)
     if kind == "literal_error":
         return _Wrong(needs=context["expected"], got=got)
     if kind in _NEEDED:
