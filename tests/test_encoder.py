@@ -80,14 +80,14 @@ def test_a_batch_equals_one_sequence_at_a_time(name: str, tiny: Encoder) -> None
         torch.testing.assert_close(encoder.hidden(batch), alone(encoder, batch, -1), atol=1e-5, rtol=0)
 
 
-def test_similar_lengths_share_a_grid() -> None:
+def test_sequences_of_similar_length_share_a_padded_grid() -> None:
     layout = packing.Layout.alike(torch.tensor(LENGTHS))
     assert [tuple(grid.shape) for grid in layout.grids] == [(4, 30), (4, 9), (1, 1)]
     assert len(set(layout.slots_T.tolist())) == sum(LENGTHS) == sum(int(grid.sum()) for grid in layout.grids)
 
 
 @pytest.mark.parametrize("name", [*PACKING, *PADDED])
-def test_the_forward_pass_stops_at_a_layer(name: str, tiny: Encoder) -> None:
+def test_the_forward_pass_can_stop_at_a_layer(name: str, tiny: Encoder) -> None:
     encoder, batch = family(name, tiny.tokenizer), batch_of(*LENGTHS)
     with torch.inference_mode():
         for layer in range(encoder.layers):
@@ -109,7 +109,7 @@ def test_gradients_of_a_packed_batch_are_those_of_one_at_a_time(name: str, tiny:
             torch.testing.assert_close(packed, one, atol=1e-4, rtol=1e-4)
 
 
-def test_positions_reach_to_the_last_one(tiny: Encoder) -> None:
+def test_the_last_position_embedding_can_be_used(tiny: Encoder) -> None:
     for name in ("XLMRoberta", "Bert"):
         encoder = family(name, tiny.tokenizer)
         batch = batch_of(encoder.max_length, 2)
@@ -119,7 +119,7 @@ def test_positions_reach_to_the_last_one(tiny: Encoder) -> None:
     assert tiny.tokenizer_for(1000).max_length == tiny.max_length == 64
 
 
-def test_padding_and_its_inverse() -> None:
+def test_unpadding_inverts_padding() -> None:
     layout = packing.Layout.of(torch.tensor([2, 3, 1]))
     rows = torch.arange(12.0).view(6, 2).requires_grad_()
     grid = packing.pad(rows, layout)
@@ -129,7 +129,7 @@ def test_padding_and_its_inverse() -> None:
 
 
 @pytest.mark.parametrize(("layers", "pooled"), [(24, 14), (12, 7), (6, 4), (2, 1), (1, 1)])
-def test_the_layer_that_is_pooled(layers: int, pooled: int, tiny: Encoder) -> None:
+def test_the_pooled_layer_is_the_one_asked_for(layers: int, pooled: int, tiny: Encoder) -> None:
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     shape = {"vocab_size": 60, "hidden_size": 4, "num_attention_heads": 1, "intermediate_size": 4}
@@ -137,7 +137,7 @@ def test_the_layer_that_is_pooled(layers: int, pooled: int, tiny: Encoder) -> No
     assert encoder.pooled_layer == pooled
 
 
-def test_a_saved_encoder_is_a_normal_checkpoint(tiny: Encoder, tmp_path: Path) -> None:
+def test_a_saved_encoder_loads_in_transformers(tiny: Encoder, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
     tiny.save(tmp_path)
@@ -163,7 +163,7 @@ def test_saving_leaves_the_encoder_as_it_was(tiny: Encoder, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["Bert", "DistilBert", "Electra", "ModernBert", "DebertaV2"])
-def test_the_vocabulary_head_of_every_family(name: str, tiny: Encoder, tmp_path: Path) -> None:
+def test_every_family_has_its_language_model_head(name: str, tiny: Encoder, tmp_path: Path) -> None:
     more = {**PACKING, **PADDED}[name] | {"vocab_size": len(tiny.tokenizer)}
     config = getattr(transformers, f"{name}Config")(**SHAPE | more)
     torch.manual_seed(0)
@@ -181,7 +181,7 @@ def test_the_vocabulary_head_of_every_family(name: str, tiny: Encoder, tmp_path:
     assert not any("pooler" in name for name, _ in encoder.named_parameters())
 
 
-def test_weights_are_float32_whatever_the_checkpoint_has(tiny: Encoder, tmp_path: Path) -> None:
+def test_weights_are_loaded_as_float32(tiny: Encoder, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM
 
     tiny.save(tmp_path)
@@ -190,7 +190,7 @@ def test_weights_are_float32_whatever_the_checkpoint_has(tiny: Encoder, tmp_path
     assert {p.dtype for p in load(str(tmp_path)).parameters()} == {torch.float32}
 
 
-def test_an_encoder_without_a_language_model_head_has_none_and_is_saved_without(tiny: Encoder, tmp_path: Path) -> None:
+def test_an_encoder_without_a_language_model_head_loads_and_saves(tiny: Encoder, tmp_path: Path) -> None:
     tiny.base.save_pretrained(tmp_path / "a")
     tiny.tokenizer.save_pretrained(tmp_path / "a")
     encoder = load(str(tmp_path / "a"))
@@ -226,13 +226,13 @@ def test_a_new_encoder_depends_on_its_seed_alone(sentences: tuple[str, ...]) -> 
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
-def test_the_dropout_of_a_head_is_what_the_family_calls_so(config: Any, rate: float) -> None:
+def test_the_dropout_of_a_head_comes_from_the_config(config: Any, rate: float) -> None:
     head = heads.build(Classify(labels=("0", "1")).head, config, None)
     assert {module.p for module in head.modules() if isinstance(module, nn.Dropout)} == {rate}
 
 
 @pytest.mark.parametrize(("rows", "bias"), [(0, True), (1, True), (33, False), (64, True)])
-def test_a_product_and_its_gradients_are_torchs_own(rows: int, bias: bool) -> None:
+def test_the_onednn_product_and_its_gradients_equal_torchs(rows: int, bias: bool) -> None:
     torch.manual_seed(0)
     given = [torch.randn(*shape, requires_grad=True) for shape in ((rows, 24), (40, 24), (40,))[: 2 + bias]]
     grad, ways = torch.randn(rows, 40), (torch.nn.functional.linear, device.product)
@@ -250,7 +250,7 @@ def test_a_frozen_layer_gets_no_gradient() -> None:
     torch.testing.assert_close(inputs.grad, weight.sum(0).expand(8, 4))
 
 
-def test_linear_layers_of_an_encoder_go_the_fast_way_and_keep_their_names(tiny: Encoder) -> None:
+def test_linear_layers_use_onednn_and_keep_their_names(tiny: Encoder) -> None:
     layers = [layer for layer in tiny.base.modules() if isinstance(layer, torch.nn.Linear)]
     assert layers
     assert all(type(layer) is device.Linear for layer in layers)

@@ -269,7 +269,7 @@ def same_scores(encoder: Encoder, head: heads.Head, form: Format, examples: list
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_goes_through_every_format_and_gives_what_one_sequence_at_a_time_gives(name: str) -> None:
+def test_every_family_runs_in_every_format_and_packing_changes_nothing(name: str) -> None:
     assert tried(name).furthest < ALIKE
     assert tried(name).formats == [form.name for form, _ in TASKS if "T5" not in name or form.name != "mask"]
 
@@ -306,7 +306,7 @@ def test_a_text_can_be_as_long_as_the_encoder_has_positions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["MT5", "UMT5"])
-def test_of_an_encoder_decoder_the_encoder_is_taken_and_saved(name: str, tmp_path: Path) -> None:
+def test_the_encoder_of_an_encoder_decoder_is_used_and_saved(name: str, tmp_path: Path) -> None:
     whole = write(name, tmp_path / "hub")
     encoder = load(str(tmp_path / "hub")).eval()
     assert encoder.unused_weights.startswith("not used: decoder (")
@@ -336,7 +336,7 @@ def test_an_encoder_without_a_mask_head_is_refused_where_masked_text_is_scored(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_xlm_is_told_the_language_and_counts_an_unknown_one_as_english() -> None:
+def test_an_xlm_gets_the_language_or_english_if_unknown() -> None:
     encoder = tried("XLM").encoder
     assert encoder.languages == tried("XLM").again.languages == {"de": 0, "en": 1, "fr": 2}
     with torch.inference_mode():
@@ -358,7 +358,7 @@ def test_token_types_are_fed_where_a_family_has_two() -> None:
     assert [name for name in FAMILIES if tried(name).encoder._types] == ["Bert", "RemBert"]
 
 
-def test_where_a_model_cannot_be_stopped_at_a_layer_it_gives_its_hidden_states() -> None:
+def test_a_model_that_cannot_stop_at_a_layer_returns_its_hidden_states() -> None:
     torch.manual_seed(0)
     config = transformers.AlbertConfig(
         **COMMON | {"vocab_size": 400, "embedding_size": 8}
@@ -393,7 +393,7 @@ def table() -> str:
 TABLE = re.compile(r"^\| family .*\n(?:\|.*\n)*", re.MULTILINE)
 
 
-def test_the_page_has_what_was_seen() -> None:
+def test_the_documented_table_of_encoders_is_up_to_date() -> None:
     (shown,) = TABLE.findall(PAGE.read_text(encoding="utf-8"))
     assert shown == table() + "\n", "`python tests/test_encoders.py` writes the table of docs/encoders.md anew"
 

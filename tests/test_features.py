@@ -67,7 +67,7 @@ def once(examples: list[Any]) -> Iterator[tuple[Example, int]]:
         ([[2**40], [-1]], np.int64),
     ],
 )
-def test_a_growing_array_takes_the_smallest_type_that_holds_all(
+def test_a_growing_array_has_the_smallest_dtype_that_fits(
     blocks: list[list[int]], dtype: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xstilts.model.arrays.BLOCK", 2)
@@ -105,7 +105,7 @@ def test_features_are_the_same_on_any_number_of_cores_and_on_disk(
     assert [note.tolist() for note in whole.decode_info] == [note.tolist() for note in saved.decode_info]
 
 
-def test_a_pair_takes_few_bytes_beside_its_ids(tiny: Encoder, tmp_path: Path) -> None:
+def test_the_features_of_a_pair_take_few_bytes_beside_its_ids(tiny: Encoder, tmp_path: Path) -> None:
     pairs = [Labelled(("the cat", "a stone"), NLI.labels[i % 3]) for i in range(3000)]
     saved = stored(tmp_path, NLI, tiny.tokenizer_for(64), "", "", lambda: once(pairs))
     bytes_ = sum(path.stat().st_size for path in tmp_path.rglob("*.npy"))
@@ -113,7 +113,7 @@ def test_a_pair_takes_few_bytes_beside_its_ids(tiny: Encoder, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("error", [DataError("has no label", where="a.tsv:7"), KeyboardInterrupt()])
-def test_a_building_that_breaks_off_leaves_nothing(error: BaseException, tiny: Encoder, tmp_path: Path) -> None:
+def test_an_interrupted_build_leaves_no_files(error: BaseException, tiny: Encoder, tmp_path: Path) -> None:
     def read() -> Iterator[tuple[Example, int]]:
         yield from once([Labelled(("a", "b"), None)] * 2000)
         raise error
@@ -123,7 +123,7 @@ def test_a_building_that_breaks_off_leaves_nothing(error: BaseException, tiny: E
     assert raised.value is error and not list(tmp_path.iterdir())
 
 
-def test_what_two_want_at_once_is_built_once(tiny: Encoder, tmp_path: Path) -> None:
+def test_two_concurrent_requests_build_features_once(tiny: Encoder, tmp_path: Path) -> None:
     readings: list[int] = []
 
     def read() -> Iterator[tuple[Example, int]]:
@@ -137,7 +137,7 @@ def test_what_two_want_at_once_is_built_once(tiny: Encoder, tmp_path: Path) -> N
     assert len(readings) == 1 and len([*tmp_path.iterdir()]) == 1
 
 
-def test_what_a_format_says_of_an_example_comes_out_of_the_threads(tiny: Encoder, tmp_path: Path) -> None:
+def test_an_error_of_a_format_leaves_the_threads_unchanged(tiny: Encoder, tmp_path: Path) -> None:
     class Refusing(Mask):
         def features(self, examples: Any, pieces: Any) -> Any:
             raise UserError("too odd", where="a.txt:1")
@@ -147,7 +147,7 @@ def test_what_a_format_says_of_an_example_comes_out_of_the_threads(tiny: Encoder
     assert not list(tmp_path.iterdir())
 
 
-def test_text_is_read_checked_and_tokenized_without_being_held(
+def test_raw_text_is_read_checked_and_tokenized_as_a_stream(
     tiny: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xstilts.model.features.CHUNK", 32)
@@ -167,7 +167,7 @@ def test_text_is_read_checked_and_tokenized_without_being_held(
     assert peak < (tmp_path / "de.txt").stat().st_size / 2, f"{peak:,}"
 
 
-def test_quotas_by_hand() -> None:
+def test_sample_sizes_by_hand() -> None:
     # masses 81^.5, 9^.5, 1^.5 = 9, 3, 1 of 13: 69.23, 23.08, 7.69 of a hundred, and the last gets what is left
     assert Mask(alpha=0.5, sentences=50).sample_sizes([81, 9, 1]) == [35, 11, 4]  # 34.6, 11.5, 3.8
     assert Mask(alpha=0.5, sentences=100).sample_sizes([81, 9, 1]) == [63, 21, 7]  # no more than there are
@@ -183,7 +183,7 @@ def test_quotas_by_hand() -> None:
         assert abs(quota - 2_000_000 * mass / sum(masses)) < 1
 
 
-def test_draws_take_all_equally_often_and_the_rest_once_more() -> None:
+def test_every_line_is_sampled_equally_often_but_for_one_remainder() -> None:
     drawn = times(10, 37, "de").tolist()
     assert Counter(drawn) == {3: 3, 4: 7}
     assert drawn == times(10, 37, "de").tolist() != times(10, 37, "fr").tolist()
@@ -194,9 +194,7 @@ def test_draws_take_all_equally_often_and_the_rest_once_more() -> None:
     assert times(3, 0, "de").tolist() == [0, 0, 0]
 
 
-def test_small_languages_are_repeated_and_of_large_ones_only_what_is_drawn_is_kept(
-    tiny: Encoder, tmp_path: Path
-) -> None:
+def test_small_languages_are_oversampled_and_large_ones_subsampled(tiny: Encoder, tmp_path: Path) -> None:
     rows = text(tmp_path, {"de": 81, "sw": 9, "yo": 1}, alpha=0.5, sentences=26)
     drawn = list(rows.drawn())
     assert drawn == list(rows.drawn()), "the same is drawn again"
@@ -214,7 +212,7 @@ def test_small_languages_are_repeated_and_of_large_ones_only_what_is_drawn_is_ke
     assert batch.examples == 4 and batch.example_B.tolist() == [0, 1, 2, 3]
 
 
-def test_draws_belong_to_training_and_to_what_features_are_kept_by(tiny: Encoder, tmp_path: Path) -> None:
+def test_sampling_applies_to_training_and_is_part_of_the_features_key(tiny: Encoder, tmp_path: Path) -> None:
     sizes = {"de": 20, "sw": 5}
     sets = [built(tmp_path, tiny, text(tmp_path, sizes, **fields)).examples for fields in
             ({}, {"alpha": 0.5}, {"sentences": 7}, {"alpha": 0.5, "sentences": 7})]  # fmt: skip
@@ -225,15 +223,13 @@ def test_draws_belong_to_training_and_to_what_features_are_kept_by(tiny: Encoder
     assert [n for _, n in scoring.drawn()] == [1] * 20
 
 
-def test_the_catalogues_text_is_drawn_as_in_the_paper() -> None:
+def test_masked_text_is_sampled_as_in_the_paper() -> None:
     form = TASKS["masked-text"].format
     assert isinstance(form, Mask) and (form.alpha, form.sentences) == (0.3, 2_000_000)
     assert not Mask().draws
 
 
-def test_data_that_were_read_before_are_not_read_again_until_they_change(
-    study: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_are_read_again_only_after_a_change(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def watched(found: Any, *arguments: Any, **more: Any) -> Any:
@@ -262,7 +258,7 @@ def test_data_that_were_read_before_are_not_read_again_until_they_change(
     assert study.run().code == 0 and "train-en.tsv" in read
 
 
-def test_what_is_odd_about_data_is_said_again_when_they_are_not_read(study: Files) -> None:
+def test_warnings_about_data_are_repeated_when_the_data_are_not_read_again(study: Files) -> None:
     study.edit("tasks.yaml", "train: train-en.tsv", "train: {path: train-en.tsv, broken: replace}")
     path = study.folder / "train-en.tsv"
     path.write_bytes(path.read_bytes().replace(b"cat", b"c\xfft"))
@@ -274,7 +270,7 @@ def test_what_is_odd_about_data_is_said_again_when_they_are_not_read(study: File
 
 
 @pytest.mark.parametrize("room", [0, 4, 16])
-def test_a_full_disk_is_told_and_leaves_nothing(room: int, tiny: Encoder, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_features(room: int, tiny: Encoder, tmp_path: Path) -> None:
     pairs = [Labelled(("the cat", "a stone " * 9), None)] * 2000
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room * 1024, before[1]))

@@ -75,7 +75,7 @@ def test_playground_needs_no_folder() -> None:
     assert found.paths == ("playground:nli/dev",)
 
 
-def test_missing_file_names_every_place_and_the_nearest_name(tmp_path: Path) -> None:
+def test_a_missing_file_names_every_path_tried_and_the_nearest_name(tmp_path: Path) -> None:
     first, second = make(tmp_path / "a", "xnli/dev-de.tsv.gz"), make(tmp_path / "b", "other.tsv")
     with pytest.raises(MissingData) as caught:
         names({"first_of": ["xnli/dev-{lang}e.tsv", "nli/{lang}.tsv"]}, "de", first, second)
@@ -84,14 +84,14 @@ def test_missing_file_names_every_place_and_the_nearest_name(tmp_path: Path) -> 
     assert caught.value.hint == f"the nearest there is {first / 'xnli/dev-de.tsv'}"
 
 
-def test_misspelled_folder_is_hinted_at(tmp_path: Path) -> None:
+def test_a_misspelled_folder_gets_a_suggestion(tmp_path: Path) -> None:
     root = make(tmp_path / "data", "udpos/test-de.tsv")
     with pytest.raises(MissingData, match=r"the nearest there is .*data/udpos"):
         names("udpso/test-{lang}.tsv", "de", root)
 
 
 @pytest.mark.parametrize("roots", [[], [Path("/nowhere/data")]])
-def test_without_a_data_folder_one_is_asked_for(roots: list[Path]) -> None:
+def test_without_a_data_folder_the_error_asks_for_one(roots: list[Path]) -> None:
     with pytest.raises(MissingData, match=r"xnli/dev-de\.tsv.*--data or XSTILTS_DATA"):
         find(Source.model_validate("xnli/dev-{lang}.tsv"), "de", roots)
 
@@ -109,7 +109,7 @@ def test_digest_follows_the_content(tmp_path: Path) -> None:
     assert digest(path).startswith("ba7816bf")
 
 
-def test_of_many_missing_files_a_task_names_the_first(tmp_path: Path) -> None:
+def test_only_the_first_of_many_missing_files_is_named(tmp_path: Path) -> None:
     missing = Collector()
     for task, codes in (("xnli", ("ar", "bg", "de", "el")), ("panx", ("af", "ar"))):
         for code in codes:

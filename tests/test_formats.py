@@ -70,7 +70,7 @@ def test_every_format_names_its_fields_inputs_and_metrics() -> None:
         assert form.inputs and set(form.inputs) <= set(form.fields)
 
 
-def test_labels_spelled_otherwise_and_labels_dropped() -> None:
+def test_labels_may_have_other_spellings_or_be_dropped() -> None:
     pair = {"premise": "one", "hypothesis": "two"}
     assert NLI.read(row(**pair, label="contradictory")) == Labelled(("one", "two"), "contradiction")
     assert NLI.read(row(**pair, label="-")) is None
@@ -79,12 +79,12 @@ def test_labels_spelled_otherwise_and_labels_dropped() -> None:
         NLI.read(row(**pair, label="Neutral"))
 
 
-def test_an_example_without_a_label_counts_in_no_loss(tiny: Encoder) -> None:
+def test_an_example_without_a_label_adds_nothing_to_the_loss(tiny: Encoder) -> None:
     assert made(NLI, [Labelled(("one", "two"), None)], tiny).targets_M.tolist() == [IGNORED]
     assert made(NER, [Tagged(("one", "two"), None)], tiny).targets_M.tolist() == [IGNORED, IGNORED]
 
 
-def test_a_pair_is_cut_as_if_piece_by_piece() -> None:
+def test_truncation_of_a_pair_equals_removing_one_token_at_a_time() -> None:
     for a in range(9):
         for b in range(9):
             for room in range(17):
@@ -122,7 +122,7 @@ def test_no_word_is_lost_to_the_window(tiny: Encoder, sentences: tuple[str, ...]
     assert NER.decode([0, 1], perfect(NER, features), None) == [list(tags), ["O"]]
 
 
-def test_a_mark_is_at_the_piece_with_the_words_first_character(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+def test_a_words_position_is_the_token_with_its_first_character(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     words = tuple(" ".join(sentences).split())
     for window in NER.features([Tagged(words, None)], tiny.tokenizer_for(32)):
         tokens = tiny.tokenizer.convert_ids_to_tokens(window.ids)
@@ -132,7 +132,7 @@ def test_a_mark_is_at_the_piece_with_the_words_first_character(tiny: Encoder, se
     assert not words
 
 
-def test_a_word_without_pieces_becomes_unk() -> None:
+def test_a_word_without_tokens_becomes_unk() -> None:
     tokenizer = tokenizers.Tokenizer(models.WordLevel({"unk": 0, "stone": 1, "wall": 2}, "unk"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     pieces = Tokenizer(tokenizer, max_length=8, unk_id=0)
@@ -160,7 +160,7 @@ def test_words_and_tags_that_do_not_match_are_refused() -> None:
         Tag().read(row(words=["a", "b"], tags=["O", "-1"]))
 
 
-def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunking_does_not_change_features(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [Tagged(("stone", "wall") * n, None) for n in (1, 30, 2, 40, 3)]
     whole = made(NER, examples, tiny, 16)
     monkeypatch.setattr("xstilts.model.features.CHUNK", 2)
@@ -170,7 +170,7 @@ def test_features_know_their_examples_whatever_the_chunks(tiny: Encoder, monkeyp
     assert sorted(set(whole.example_F.tolist())) == [0, 1, 2, 3, 4] and CHUNK > 2
 
 
-def test_stored_features_are_built_once_and_for_their_content_alone(tiny: Encoder, tmp_path: Path) -> None:
+def test_features_are_stored_by_content(tiny: Encoder, tmp_path: Path) -> None:
     examples, reads = [Tagged(("one", "wall"), ("O", "O"))], []
 
     def read() -> list[tuple[Any, int]]:
@@ -185,14 +185,14 @@ def test_stored_features_are_built_once_and_for_their_content_alone(tiny: Encode
     assert sets[0].ids_T.tolist() == sets[1].ids_T.tolist() == made(NER, examples, tiny, 16).ids_T.tolist()
 
 
-def test_batches_hold_every_forward_pass_once_and_within_the_budget(tiny: Encoder) -> None:
+def test_batches_hold_every_forward_pass_once_within_the_token_budget(tiny: Encoder) -> None:
     features = made(NER, [Tagged(("stone",) * n, None) for n in range(1, 40)], tiny, 32)
     batches = list(by_length(features, 100))
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(features.lengths_F)))
     assert all(len(passes) * features.lengths_F[passes].max() <= 100 for passes in batches)
 
 
-def test_a_batch_points_at_its_own_marks_and_second_texts(tiny: Encoder) -> None:
+def test_a_batch_has_its_own_positions_and_token_types(tiny: Encoder) -> None:
     features = made(NLI, [Labelled(("the cat", "stone"), "neutral"), Labelled(("a", "b c d"), "entailment")], tiny)
     batch = collate(features, [1, 0], None, generator(0))
     ends = batch.lengths_B.cumsum(0).tolist()

@@ -35,7 +35,7 @@ def alone(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
 # --- the run folder ---------------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_is_done_again_after_its_training(study: Files) -> None:
+def test_an_evaluation_is_repeated_after_its_training(study: Files) -> None:
     assert study.run().code == 0
     scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
     before = (scored / "done.json").stat().st_mtime_ns
@@ -46,14 +46,14 @@ def test_an_evaluation_is_done_again_after_its_training(study: Files) -> None:
     assert (scored / "done.json").stat().st_mtime_ns > before
 
 
-def test_a_training_begun_anew_takes_the_mark_from_what_started_from_it(study: Files) -> None:
+def test_repeating_a_training_undoes_its_dependents(study: Files) -> None:
     assert study.run().code == 0
     scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
     Store(study.out).begin(training.name, {"title": "target: mine"})
     assert not (scored / "done.json").exists() and (step(study.out, "score pairs") / "done.json").exists()
 
 
-def test_what_another_run_has_done_meanwhile_is_kept(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_another_run_finishes_meanwhile_are_kept(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import contextmanager
 
     from xstilts.execution import run
@@ -73,7 +73,7 @@ def test_what_another_run_has_done_meanwhile_is_kept(study: Files, monkeypatch: 
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "partly deleted"])
-def test_damaged_features_are_built_anew(study: Files, damage: str) -> None:
+def test_damaged_features_are_rebuilt(study: Files, damage: str) -> None:
     expected = study.run().out
     for path in study.out.glob("features/*/ids_T.npy"):
         content = path.read_bytes()
@@ -84,14 +84,14 @@ def test_damaged_features_are_built_anew(study: Files, damage: str) -> None:
     assert study.run().out == expected
 
 
-def test_left_over_parts_of_features_are_swept(study: Files) -> None:
+def test_unfinished_features_are_removed(study: Files) -> None:
     part = study.out / "features" / f"abc.{os.getpid()}.part"
     assert study.run().code == 0
     part.mkdir()
     assert study.run().code == 0 and not part.exists()
 
 
-def test_a_folder_whose_making_was_killed_is_usable(study: Files) -> None:
+def test_a_run_folder_killed_while_created_is_usable(study: Files) -> None:
     (study.out / "steps").mkdir(parents=True)
     study.write("out/.store.json.77.tmp", "{")
     assert study.run().code == 0
@@ -102,7 +102,7 @@ def test_a_folder_whose_making_was_killed_is_usable(study: Files) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"inputs": 3}', ""])
-def test_a_garbled_mark_of_a_finished_step(study: Files, content: str) -> None:
+def test_a_broken_done_json_is_refused(study: Files, content: str) -> None:
     assert study.run().code == 0
     path = step(study.out, "score mine") / "done.json"
     path.write_text(content)
@@ -113,7 +113,7 @@ def test_a_garbled_mark_of_a_finished_step(study: Files, content: str) -> None:
     )
 
 
-def test_scores_that_are_gone(study: Files) -> None:
+def test_missing_scores_are_reported(study: Files) -> None:
     assert study.run().code == 0
     path = step(study.out, "score mine") / "scores.jsonl"
     path.unlink()
@@ -121,7 +121,7 @@ def test_scores_that_are_gone(study: Files) -> None:
     assert result.code == 2 and f"{path}: is gone (delete the folder {path.parent} and run again)" in result.err
 
 
-def test_a_mark_nested_too_deep(study: Files) -> None:
+def test_a_store_json_nested_too_deep_is_refused(study: Files) -> None:
     assert study.run().code == 0
     path = study.write("out/store.json", b"[" * 5000 + b"]" * 5000)
     for command in (
@@ -134,7 +134,7 @@ def test_a_mark_nested_too_deep(study: Files) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]"])
-def test_a_broken_study(study: Files, content: bytes) -> None:
+def test_a_broken_study_index_is_refused_and_a_run_writes_it_again(study: Files, content: bytes) -> None:
     assert study.run().code == 0
     path = study.write("out/recipes/tiny.json", content)
     result = study.call("report", study.out)
@@ -145,7 +145,7 @@ def test_a_broken_study(study: Files, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["recipes", "features", "steps"])
-def test_a_file_where_a_folder_should_be(study: Files, name: str) -> None:
+def test_a_file_in_place_of_a_folder_is_refused(study: Files, name: str) -> None:
     study.out.mkdir()
     study.write("out/store.json", json.dumps({"version": VERSION}))
     study.write(f"out/{name}", "")
@@ -155,12 +155,12 @@ def test_a_file_where_a_folder_should_be(study: Files, name: str) -> None:
     )
 
 
-def test_no_permission_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_permission_error_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a/b: cannot be read or written: Permission denied"), as_user_error(tmp_path):
         raise PermissionError(13, "Permission denied", "a/b")
 
 
-def test_a_damaged_encoder_of_a_step(study: Files) -> None:
+def test_a_damaged_encoder_of_a_step_is_refused(study: Files) -> None:
     assert study.run().code == 0
     training = step(study.out, "target: mine")
     (training / "encoder/model.safetensors").write_bytes(b"12345678")
@@ -169,7 +169,7 @@ def test_a_damaged_encoder_of_a_step(study: Files) -> None:
     assert result.code == 2 and f"delete {training} and run again" in result.err
 
 
-def test_a_file_that_is_new(study: Files) -> None:
+def test_a_data_file_that_appears_after_training_is_refused(study: Files) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "missing: skip\nseeds: [1]")
     away = study.folder / "away.tsv"
     (study.folder / "dev-en.tsv").rename(away)
@@ -180,7 +180,7 @@ def test_a_file_that_is_new(study: Files) -> None:
     assert result.code == 2 and "dev-en.tsv: is new since step" in result.err
 
 
-def test_another_recipe_of_the_same_name(study: Files) -> None:
+def test_another_recipe_of_the_same_name_gives_a_warning(study: Files) -> None:
     assert "earlier one" not in study.run().err
     study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
     assert "not the earlier one named 'tiny'" in study.run().err
@@ -204,13 +204,13 @@ def save(folder: Path, name: str, tokenizer: Any, **shape: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["GPT2", "Llama"])
-def test_a_decoder_is_no_encoder(name: str, tiny: Any, tmp_path: Path) -> None:
+def test_a_decoder_is_refused(name: str, tiny: Any, tmp_path: Path) -> None:
     save(tmp_path, name, tiny.tokenizer)
     with pytest.raises(UserError, match="attends to the left only"):
         load(str(tmp_path))
 
 
-def test_models_that_do_not_run_on_text(tiny: Any, tmp_path: Path) -> None:
+def test_models_that_do_not_run_on_text_are_refused(tiny: Any, tmp_path: Path) -> None:
     save(tmp_path / "short", "Bert", tiny.tokenizer, max_position_embeddings=4)
     save(tmp_path / "vit", "ViT", tiny.tokenizer, image_size=8, patch_size=4)
     for name in ("short", "vit"):
@@ -218,7 +218,7 @@ def test_models_that_do_not_run_on_text(tiny: Any, tmp_path: Path) -> None:
             load(str(tmp_path / name))
 
 
-def test_a_tokenizer_with_more_pieces_than_the_encoder(tiny: Any, tmp_path: Path) -> None:
+def test_a_tokenizer_with_more_ids_than_embeddings_is_refused(tiny: Any, tmp_path: Path) -> None:
     save(tmp_path, "Bert", tiny.tokenizer, vocab_size=len(tiny.tokenizer) - 1)
     with pytest.raises(UserError, match="the tokenizer has the id"):
         load(str(tmp_path))
@@ -229,32 +229,32 @@ def weights(folder: Path, change: Callable[[str, Any], Any]) -> None:
     save_file({name: change(name, value) for name, value in load_file(path).items()}, path, {"format": "pt"})
 
 
-def test_weights_that_are_no_numbers(copy: Path) -> None:
+def test_nan_weights_are_refused(copy: Path) -> None:
     weights(copy, lambda name, value: value * np.float32("nan") if "layer.1.output.dense" in name else value)
     with pytest.raises(UserError, match=r"the weights are broken \(not numbers\)"):
         load(str(copy))
 
 
-def test_weights_that_are_stored_as_integers(copy: Path) -> None:
+def test_integer_weights_are_refused(copy: Path) -> None:
     weights(copy, lambda name, value: value.astype(np.int8) if "query.weight" in name else value)
     with pytest.raises(UserError, match=r"query.weight is stored as integers \(I8\)"):
         load(str(copy))
 
 
-def test_a_configuration_of_fewer_layers_than_the_weights_have(copy: Path) -> None:
+def test_a_config_with_fewer_layers_than_the_weights_is_refused(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
     with pytest.raises(UserError, match=r"config.json leaves out 16 weights of the encoder: .*layer.1"):
         load(str(copy))
 
 
-def test_an_encoder_with_too_few_positions(tiny: Any, tmp_path: Path) -> None:
+def test_an_encoder_with_too_few_positions_is_refused(tiny: Any, tmp_path: Path) -> None:
     save(tmp_path / "seven", "Bert", tiny.tokenizer, max_position_embeddings=7)
     with pytest.raises(UserError, match="takes no more than 7 tokens"):
         load(str(tmp_path / "seven"))
 
 
-def test_a_tokenizer_that_puts_nothing_around_a_text(copy: Path) -> None:
+def test_a_tokenizer_without_special_tokens_is_refused(copy: Path) -> None:
     tokenizer = json.loads((copy / "tokenizer.json").read_text(encoding="utf-8"))
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}), encoding="utf-8")
     with pytest.raises(UserError, match="puts no special token around a text"):
@@ -263,7 +263,7 @@ def test_a_tokenizer_that_puts_nothing_around_a_text(copy: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"lang2id": None}, {"lang2id": [1]}, {"lang2id": {"de": "x"}},
                                    {"lang2id": {"de": 3}}, {"lang2id": {}, "lang_id": 3}])  # fmt: skip
-def test_languages_that_an_xlm_has_no_embedding_for(wrong: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
+def test_an_xlm_with_wrong_language_ids_is_refused(wrong: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
     shape = {"emb_dim": 16, "n_layers": 2, "n_heads": 2, "n_langs": 3, "lang2id": {"de": 0, "en": 1}, "lang_id": 1}
     save(tmp_path, "XLM", tiny.tokenizer, **shape)
     load(str(tmp_path))
@@ -273,7 +273,7 @@ def test_languages_that_an_xlm_has_no_embedding_for(wrong: dict[str, Any], tiny:
         load(str(tmp_path))
 
 
-def test_a_model_that_masks_and_pools_may_lack_its_pooler(tiny: Any, tmp_path: Path) -> None:
+def test_a_masked_language_model_may_lack_its_pooler(tiny: Any, tmp_path: Path) -> None:
     import transformers
 
     shape = {"vocab_size": len(tiny.tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -301,7 +301,7 @@ def test_masked_text_needs_a_mask_token(study: Files, copy: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("content", ["[]", "3", "{}", "null", '{"model": 1}', "{", '{"model_type": "nothing"}'])
-def test_broken_json_of_an_encoder(copy: Path, name: str, content: str) -> None:
+def test_broken_json_of_an_encoder_never_ends_in_a_traceback(copy: Path, name: str, content: str) -> None:
     (copy / name).write_text(content)
     try:
         load(str(copy))  # some tokenizer_config.json can be done without
@@ -312,7 +312,7 @@ def test_broken_json_of_an_encoder(copy: Path, name: str, content: str) -> None:
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_says_how_to_go_on(study: Files) -> None:
+def test_an_interrupt_says_how_to_continue(study: Files) -> None:
     study.edit("recipe.yaml", "steps: 2", "steps: 5000")
     running = alone(["run", str(study.folder / "recipe.yaml"), "--out", str(study.out)], stderr=subprocess.PIPE)
     while not list(study.out.glob("steps/*/log.jsonl")) and running.poll() is None:
@@ -323,7 +323,7 @@ def test_an_interrupt_says_how_to_go_on(study: Files) -> None:
     assert err.endswith("interrupted; run the same command again to continue\n") and "Traceback" not in err
 
 
-def test_output_that_cannot_be_written() -> None:
+def test_output_that_cannot_be_written_exits_with_1() -> None:
     with Path("/dev/full").open("w") as full:
         running = alone(["tasks"], stdout=full, stderr=subprocess.PIPE)
         _, err = running.communicate()
@@ -333,7 +333,7 @@ def test_output_that_cannot_be_written() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_output_is_utf8_whatever_the_locale(study: Files) -> None:
+def test_output_is_utf8_in_any_locale(study: Files) -> None:
     more = os.environ | {"PYTHONIOENCODING": "ascii"}
     arguments = ["show", "mine", "de", "0", "--use", str(study.folder / "tasks.yaml")]
     running = alone(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=more)
@@ -346,28 +346,28 @@ def test_a_wrong_option_is_the_users_mistake(study: Files) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
-def test_a_device_that_is_not_there(study: Files, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_absent_device_is_refused(study: Files, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("XSTILTS_DEVICE", name)
     study.refused(f"XSTILTS_DEVICE: there is no device '{name}' here")
 
 
-def test_tasks_of_a_folder_that_is_not_there(study: Files) -> None:
+def test_tasks_refuses_a_missing_data_folder(study: Files) -> None:
     result = study.call("tasks", "--data", study.folder / "nothing")
     assert result.code == 2 and "nothing: no such folder" in result.err
 
 
-def test_a_relative_encoder_is_looked_for_from_here(study: Files) -> None:
+def test_a_relative_encoder_path_starts_at_the_working_folder(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: ./nothing # ")
     study.refused("./nothing: no such folder")
 
 
-def test_the_home_folder_is_known(study: Files, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_stands_for_the_home_folder(study: Files, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(copy.parent))
     study.edit("recipe.yaml", "encoder: ", "encoder: ~/copy # ")
     assert study.run().code == 0
 
 
-def test_a_home_folder_that_is_not_there(study: Files) -> None:
+def test_an_unknown_home_folder_is_refused(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: ~nosuchuser/a # ")
     study.refused("error: ~nosuchuser/a: the home folder of '~nosuchuser' is not known")
     result = study.call("plan", study.folder / "recipe.yaml")
@@ -376,7 +376,7 @@ def test_a_home_folder_that_is_not_there(study: Files) -> None:
     study.refused("recipe.yaml:2: encoder.tokenizer: the home folder of '~nosuchuser' is not known")
 
 
-def test_what_a_user_has_named_is_no_markup(study: Files) -> None:
+def test_square_brackets_in_a_users_name_are_printed_as_they_are(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: 'some/[red]:smile:[/blue]' # ")
     result = study.call("plan", study.folder / "recipe.yaml")
     assert result.code == 0 and result.out.count("some/[red]:smile:[/blue]") > 1, result.out
@@ -385,7 +385,7 @@ def test_what_a_user_has_named_is_no_markup(study: Files) -> None:
 # --- one row followed -------------------------------------------------------------------------------------------------
 
 
-def test_show_with_steps_of_several_kinds(study: Files) -> None:
+def test_show_uses_the_head_of_the_step_it_is_given(study: Files) -> None:
     assert study.run().code == 0
     scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
     use = ("--use", study.folder / "tasks.yaml")

@@ -85,14 +85,14 @@ def test_a_revision_is_a_branch_or_a_commit(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [b"", b"\xff\xfe", b"nothing"])
-def test_a_broken_name_of_a_revision_is_as_if_nothing_were_there(cache: Path, named: bytes) -> None:
+def test_a_broken_revision_counts_as_absent(cache: Path, named: bytes) -> None:
     cached(cache, "de")
     (cache / "datasets--google--xtreme/refs/main").write_bytes(named)
     with pytest.raises(MissingData, match="looked for hub:google/xtreme"):
         find(Source.model_validate(PLACE), "de", [])
 
 
-def test_the_data_folder_goes_before_the_hub_if_it_is_named_before(cache: Path, tmp_path: Path) -> None:
+def test_the_first_named_of_data_folder_and_hub_wins(cache: Path, tmp_path: Path) -> None:
     cached(cache, "de")
     source = Source.model_validate({"first_of": ["xquad/xquad.{lang}.json", PLACE]})
     assert find(source, "de", [tmp_path])[0].file.path == PLACE
@@ -115,19 +115,19 @@ def test_parts_of_a_table_in_a_folder_are_counted_too(tmp_path: Path) -> None:
         find(Source.model_validate("q/train-*.parquet"), "de", [tmp_path])
 
 
-def test_names_of_languages_are_filled_in(cache: Path) -> None:
+def test_language_names_are_filled_into_hub_paths(cache: Path) -> None:
     link = cached(cache, "Chinese")
     assert find(Source.model_validate(PLACE.replace("lang", "Language")), "zh", [])[0].paths == (str(link),)
 
 
 @pytest.mark.parametrize("text", ["hub:squad/a.parquet", "hub:a/b", "hub:a/b@/c", "hub:/a/b/c", "hub:a/b/"])
-def test_what_names_no_file_of_a_data_set_is_refused(text: str) -> None:
+def test_a_path_that_names_no_file_of_a_data_set_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"names no file of a data set on the Hub .*write hub:OWNER/NAME/PATH"):
         hub.place(text)
 
 
 @pytest.mark.usefixtures("cache")
-def test_what_is_missing_is_said_with_both_ways_to_get_it(tmp_path: Path) -> None:
+def test_a_missing_data_set_names_both_ways_to_get_it(tmp_path: Path) -> None:
     source = Source.model_validate({"first_of": ["xquad/xquad.{lang}.json", PLACE]})
     with pytest.raises(MissingData) as caught:
         find(source, "de", [tmp_path], task="mine")
@@ -153,9 +153,7 @@ def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: 
 
 
 @pytest.mark.usefixtures("cache")
-def test_of_several_layouts_the_one_is_fetched_that_is_complete_then(
-    tmp_path: Path, xstilts: Callable[..., CliResult]
-) -> None:
+def test_only_the_layout_that_becomes_complete_is_fetched(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     joined = "data: {train: {first_of: [[a.tsv, b.tsv], ['hub:me/a/a.tsv', b.tsv], [a.tsv, 'hub:me/b/b.tsv']]}}"
     (tmp_path / "mine.yaml").write_text(f"mine:\n  like: mnli\n  {joined}\n")
     (tmp_path / "a.tsv").write_text("a\tb\tneutral\n")
@@ -164,7 +162,7 @@ def test_of_several_layouts_the_one_is_fetched_that_is_complete_then(
     assert f"error: mine train: could not be fetched in en (put b.tsv into {tmp_path}; " in result.err
 
 
-def test_what_is_there_is_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_present_files_are_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "mine.yaml").write_text(TASK)
     (tmp_path / "questions.json").write_text("[]")
     for language in ("de", "el"):
@@ -173,7 +171,7 @@ def test_what_is_there_is_not_fetched(cache: Path, tmp_path: Path, xstilts: Call
     assert (result.code, result.out, result.err) == (0, "", "all data of mine are there\n")
 
 
-def test_the_cache_is_where_the_environment_says_and_torch_is_not_loaded(tmp_path: Path) -> None:
+def test_the_cache_follows_the_environment_and_torch_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(TASK)
     cached(tmp_path / "home/hub", "de")
     command = ["data", "check", "mine", "--json", "--use", str(tmp_path / "mine.yaml")]

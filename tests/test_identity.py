@@ -51,7 +51,7 @@ def hashed() -> dict[type[Strict], Strict]:
     return found
 
 
-def test_a_new_word_at_its_default_changes_no_id() -> None:
+def test_a_new_field_at_its_default_changes_no_step_id() -> None:
     found = hashed()
     assert {File, Source, NewEncoder, Mixing, *FORMATS.values()} < found.keys() and len(found) >= 14
     for kind, model in found.items():
@@ -61,7 +61,7 @@ def test_a_new_word_at_its_default_changes_no_id() -> None:
         assert wider(**given, new_word=8).identity() != model.identity()
 
 
-def test_a_models_own_value_is_in_its_identity() -> None:
+def test_a_value_that_differs_from_the_default_is_in_the_identity() -> None:
     shape = NewEncoder(text="play-text", layers=3)
     assert shape.identity() == {"text": "play-text", "layers": 3}
     assert NewEncoder(text="play-text", layers=2).identity() == {"text": "play-text"}
