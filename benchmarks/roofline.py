@@ -125,8 +125,8 @@ class Updates:
         training = TrainSpec(parts=(part,), lr=1e-5, steps=len(self.batches), warmup=0.1, weight_decay=0.01,
                             precision=precision, eval_every=None, patience=1)  # fmt: skip
         head = heads.build(task.format.head, encoder.config, None)
-        learning = [TrainTask(part, head, self.features, None)]
-        train(encoder, learning, training, seed=1, dev=None, log=lambda _: ends.append(clock()))
+        tasks = [TrainTask(part, head, self.features, None)]
+        train(encoder, tasks, training, seed=1, dev=None, log=lambda _: ends.append(clock()))
         return ends[-1] - ends[0]
 
     def measure(self, precision: Precision) -> tuple[float, list[str]]:

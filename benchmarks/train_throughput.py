@@ -91,8 +91,8 @@ class Bench:
             eval_every=None, patience=1,
         )  # fmt: skip
         lines: list[LogRow] = []
-        learning, started = [TrainTask(part, head, self.features, self.masking)], self.clock()
-        train(encoder, learning, training, seed=seed, dev=None, log=lines.append)
+        tasks, started = [TrainTask(part, head, self.features, self.masking)], self.clock()
+        train(encoder, tasks, training, seed=seed, dev=None, log=lines.append)
         return self.clock() - started, [line.loss for line in lines]
 
 

@@ -39,9 +39,9 @@ def test_the_running_mean_equals_the_mean_of_the_snapshots() -> None:
     mean = Mean(nn.ModuleList([layer, layer]), 4, 8)  # a weight that is there twice counts once
     for update in range(1, 9):
         layer.weight.data.fill_(update**2)
-        mean.after(update)
+        mean.add_if_due(update)
     assert mean.count == 4
-    with mean.in_place():
+    with mean.swapped_in():
         assert layer.weight.item() == (4 + 16 + 36 + 64) / 4 and layer.position_ids.item() == 7
     assert layer.weight.item() == 64
 
@@ -51,7 +51,7 @@ def test_snapshots_are_evenly_spaced_and_include_the_last_update(total: int, poi
     mean, seen = Mean(nn.Linear(1, 1), 4, total), []
     for update in range(1, total + 1):
         before = mean.count
-        mean.after(update)
+        mean.add_if_due(update)
         seen += [update] if mean.count > before else []
     assert seen == points
 
@@ -63,11 +63,11 @@ def test_a_weight_average_resumes_from_its_state() -> None:
         for layer, mean in ((whole, one), (parts, two)):
             torch.manual_seed(update)
             layer.reset_parameters()
-            mean.after(update)
+            mean.add_if_due(update)
         state, two = two.state_dict(), Mean(parts, 3, 3)
         assert all(isinstance(value, Tensor) for value in state.values())
         two.load_state_dict(state)
-    with one.in_place(), two.in_place():
+    with one.swapped_in(), two.swapped_in():
         assert alike(weights(whole), weights(parts), 0.0)
 
 
@@ -91,7 +91,7 @@ def test_the_weight_average_has_only_updates_before_the_early_stop(
         kept = weights(encoder, part.head)
         assert done.updates == len(seen) == len(scores) and alike(kept, seen[done.best_update - 1], 0.0)
         assert done.mean.count == len(points) and not alike(seen[0], seen[1])
-        with done.mean.in_place():
+        with done.mean.swapped_in():
             assert alike(weights(encoder, part.head), mean([seen[point - 1] for point in points]))
         assert alike(weights(encoder, part.head), kept, 0.0)
 

@@ -229,9 +229,10 @@ def tried(name: str) -> Outcome:
             torch.manual_seed(0)
             head = heads.build(form.head, trained.config, trained.vocabulary)
             features = FeatureSet.build(form, examples, trained.tokenizer_for(64))
-            plan = TaskSettings(task=form.name, weight=1.0, batch=5, max_length=64, epochs=1)
+            settings = TaskSettings(task=form.name, weight=1.0, batch=5, max_length=64, epochs=1)
             if form.head.kind != "mean":
-                assert learned(trained, TrainTask(plan, head, features, masking)), f"{name}: {form.name} learns nothing"
+                task = TrainTask(settings, head, features, masking)
+                assert learned(trained, task), f"{name}: {form.name} learns nothing"
             furthest = max(furthest, same_scores(trained, head, form, examples, features))
             done.append(form.name)
         trained.save(folder / "saved")

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from xstilts.errors import UserError
-from xstilts.training.sampling import draw, probabilities, updates_of
+from xstilts.training.sampling import draw, num_updates, probabilities
 from xstilts.training.settings import CAP, Mixing
 
 SIZES = {"anli_plus": 1104934, "mnli": 392702, "qqp": 363846, "squad_v2": 130319, "squad_v1": 87599,
@@ -69,16 +69,16 @@ def test_a_weight_that_grows_is_jiants_share_that_depends_on_time(shared: Path) 
 
 def test_nine_tasks_together_take_167118_updates() -> None:
     """Table 4's batch sizes and the three epochs of its last line, over examples counted up to 2^17."""
-    asked = [updates_of(Mixing().counted(SIZES[name]), BATCHES[name], 3) for name in SIZES]
-    drawn = draw(list(SIZES.values()), [1] * 9, Mixing(), range(9), asked, None, rng())
-    assert len(drawn) == sum(asked) == 167_118
+    updates = [num_updates(Mixing().capped(SIZES[name]), BATCHES[name], 3) for name in SIZES]
+    drawn = draw(list(SIZES.values()), [1] * 9, Mixing(), range(9), updates, None, rng())
+    assert len(drawn) == sum(updates) == 167_118
     had = np.bincount(drawn, minlength=9) / len(drawn)
     np.testing.assert_allclose(had, probabilities(list(SIZES.values()), [1] * 9, Mixing()), atol=0.005)
 
 
 def test_raw_text_comes_on_top_and_takes_no_update_away() -> None:
-    sizes, asked = [*SIZES.values(), 2_000_000], [*([100] * 9), 250_000]
-    drawn = draw(sizes, [1] * 10, Mixing(), range(9), asked, None, rng())
+    sizes, updates = [*SIZES.values(), 2_000_000], [*([100] * 9), 250_000]
+    drawn = draw(sizes, [1] * 10, Mixing(), range(9), updates, None, rng())
     had = np.bincount(drawn, minlength=10)
     assert had[:9].sum() == 900 and drawn[-1] != 9
     share = CAP / sum(min(size, CAP) for size in sizes)
@@ -109,6 +109,6 @@ def test_a_share_too_small_to_end_is_refused() -> None:
 
 def test_a_rule_is_a_name_or_its_numbers() -> None:
     assert Mixing.model_validate("paper") == Mixing() == Mixing(temperature=1, cap=2**17)
-    assert Mixing.model_validate("proportional").counted(10**6) == 10**6
+    assert Mixing.model_validate("proportional").capped(10**6) == 10**6
     with pytest.raises(ValidationError, match="'square' is none of paper, proportional, uniform"):
         Mixing.model_validate("square")

@@ -17,7 +17,7 @@ from xstilts.model.heads import PerToken
 from xstilts.training.loop import lr_factor
 from xstilts.training.optimizer import CLIP, Optimizer
 from xstilts.training.settings import BETA1, BETA2, EPSILON
-from xstilts.training.word_table import RATIO, STEEPEST, TAIL, word_table
+from xstilts.training.word_table import LONGEST_STEP, RATIO, TAIL, word_table
 
 V, H, T = 600, 8, 40
 """Rows and width of the toy's word table, and tokens of its batches."""
@@ -104,7 +104,7 @@ def test_what_a_row_no_longer_moves_is_less_than_rounding() -> None:
     for i in range(20_000):  # the gradients that make the first moment largest beside the second
         gradient = (BETA2 / BETA1) ** min(i - 20_000, 0)
         first, second = BETA1 * first + (1 - BETA1) * gradient, BETA2 * second + (1 - BETA2) * gradient**2
-    assert first / math.sqrt(second) == pytest.approx(STEEPEST, rel=1e-3)
+    assert first / math.sqrt(second) == pytest.approx(LONGEST_STEP, rel=1e-3)
     steps = [first / math.sqrt(second) * RATIO**j for j in range(1, 2000)]
     assert sum(steps[TAIL:]) <= 2**-24 < sum(steps[TAIL - 2 :])
 
@@ -231,7 +231,7 @@ def test_only_a_large_plain_table_that_is_trained_is_updated_in_rows(
     base = load(str(encoder_folder)).base
     table = base.get_input_embeddings()
     assert word_table(base) is None
-    monkeypatch.setattr("xstilts.training.word_table.LARGE", table.weight.numel())
+    monkeypatch.setattr("xstilts.training.word_table.MIN_NUMBERS", table.weight.numel())
     assert word_table(base) is table
     table.weight.requires_grad_(False)
     assert word_table(base) is None

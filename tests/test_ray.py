@@ -106,7 +106,7 @@ def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: sub
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0 and out == whole.out, err
     assert "Ray: 2 workers with 1 core each; room for 2 on 2 nodes\n" in err
-    assert err.count("its node died; the step is tried again") == 1 and "goes on at update" in err
+    assert err.count("its node died; the step is tried again") == 1 and "resumes at update" in err
     assert rows(study.out) == rows(study.folder / "whole")
     assert all(path.stat().st_mtime_ns == stat.st_mtime_ns for path, stat in before.items())
     ended = [line.split(": ")[0] for line in err.splitlines() if "updates in" in line or "over 1 lang" in line]

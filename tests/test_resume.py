@@ -134,19 +134,19 @@ def test_who_asks_to_end_waits_for_a_checkpoint(
         reached.append(reached_in(out))
     assert sorted(set(reached)) == reached and len(reached) == 3, "each try got further"
     result = xstilts(*mixed("ended"))
-    assert result.code == 0 and f"goes on at update {reached[-1]}" in result.err
+    assert result.code == 0 and f"resumes at update {reached[-1]}" in result.err
     assert weights(out) == weights(tmp_path / "whole") and log(out) == log(tmp_path / "whole")
 
 
 def test_who_asks_twice_does_not_wait(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").touch()
     keeper, before = Checkpoint(tmp_path, 10, []), [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt), keeper.before_an_end():
+    with pytest.raises(KeyboardInterrupt), keeper.delayed_signals():
         signal.raise_signal(signal.SIGINT)
         assert keeper.due()
         keeper.write({"update": 1})
     assert keeper.load() == {"version": 3, "origin": [], "log": "", "update": 1}
-    with pytest.raises(KeyboardInterrupt), keeper.before_an_end():
+    with pytest.raises(KeyboardInterrupt), keeper.delayed_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("the second was held back too")
@@ -225,9 +225,9 @@ def learning(encoder: Encoder, name: str, sentences: tuple[str, ...], batch: int
     torch.manual_seed(0)
     form, examples = CASES[name][0], CASES[name][1](sentences)
     head = heads.build(form.head, encoder.config, encoder.vocabulary)
-    plan = TaskSettings(task=name, weight=1.0, batch=batch, max_length=32, epochs=1)
+    settings = TaskSettings(task=name, weight=1.0, batch=batch, max_length=32, epochs=1)
     masking = encoder.masking() if name == "mask" else None
-    return TrainTask(plan, head, FeatureSet.build(form, examples, encoder.tokenizer_for(32)), masking)
+    return TrainTask(settings, head, FeatureSet.build(form, examples, encoder.tokenizer_for(32)), masking)
 
 
 SETTINGS = TrainSpec(
@@ -243,9 +243,12 @@ def after(
     settings = SETTINGS.model_copy(update={"precision": precision})
     train(encoder, [part], settings, seed=1, dev=None, log=lines.append, **more)
     kept = torch.nn.ModuleDict({"encoder": encoder, "head": part.head}).state_dict()
-    if part.plan.task in ("choose", "span"):  # no ending or token gains by a bias: its gradient is rounding, blown up
+    if part.settings.task in (
+        "choose",
+        "span",
+    ):  # no ending or token gains by a bias: its gradient is rounding, blown up
         del kept["head.out.bias"]
-    if part.plan.task == "span":  # nor by what the last layer adds to all tokens alike
+    if part.settings.task == "span":  # nor by what the last layer adds to all tokens
         del kept["encoder.base.encoder.layer.1.output.LayerNorm.bias"]
     return kept, lines
 
@@ -306,7 +309,7 @@ def test_out_of_memory_halves_what_goes_through_together(encoder_folder: Path, s
     got, _ = after(cramped, learning(cramped, "classify", sentences, 7))
     assert_close(expected, got)
     cramped.room = 5
-    with pytest.raises(StepFailed, match=r"no room for one example of \d+ tokens.*shorter max_length"):
+    with pytest.raises(StepFailed, match=r"one example of \d+ tokens does not fit.*shorter max_length"):
         after(cramped, learning(cramped, "classify", sentences, 7))
 
 

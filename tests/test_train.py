@@ -21,7 +21,7 @@ from xstilts.model.batch import MLM_SHARE, Batch, Masking, Shuffled, collate, ge
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
 from xstilts.training.log import LogRow
-from xstilts.training.loop import Trained, TrainTask, lr_factor, order, train
+from xstilts.training.loop import Trained, TrainTask, lr_factor, task_order, train
 from xstilts.training.settings import Mixing, TaskSettings, TrainSpec
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))
@@ -51,9 +51,9 @@ def learning(
     """A task with a new head of its own."""
     torch.manual_seed(seed)
     head = heads.build(format.head, encoder.config, encoder.vocabulary)
-    plan = TaskSettings(task=format.name, weight=1.0, batch=batch, max_length=64, epochs=epochs)
+    settings = TaskSettings(task=format.name, weight=1.0, batch=batch, max_length=64, epochs=epochs)
     masking = encoder.masking() if isinstance(format, Mask) else None
-    return TrainTask(plan, head, FeatureSet.build(format, examples, encoder.tokenizer_for(64)), masking)
+    return TrainTask(settings, head, FeatureSet.build(format, examples, encoder.tokenizer_for(64)), masking)
 
 
 def trained(
@@ -150,7 +150,7 @@ def test_a_word_table_in_rows_is_trained_stopped_and_put_back_as_a_whole_one(
 ) -> None:
     states, looked = [], []
     for large in (1, 10**9):
-        monkeypatch.setattr("xstilts.training.word_table.LARGE", large)
+        monkeypatch.setattr("xstilts.training.word_table.MIN_NUMBERS", large)
         encoder, scores = load(str(encoder_folder)), iter([1.0, 2.0, 1.0, 1.0])
         part = learning(encoder, NER, tagged(sentences))
         table = encoder.base.get_input_embeddings()
@@ -290,9 +290,9 @@ def test_updates_follow_the_epochs(tiny: Encoder, sentences: tuple[str, ...]) ->
     one, text = learning(tiny, NER, tagged(sentences), batch=8, epochs=2), learning(tiny, Mask(), list(sentences))
     by_epochs = SETTINGS.model_copy(update={"steps": None})
     mixed = by_epochs.model_copy(update={"mixing": Mixing()})
-    assert len(order([one], SETTINGS, 1)) == 4
-    assert len(order([one], by_epochs, 1)) == 2 * 3
-    assert len(order([one, one], mixed, 1)) == 12
-    heavy = replace(text, plan=text.plan.model_copy(update={"weight": 2.0}))
-    drawn = np.bincount(order([one, heavy], mixed, 1))
+    assert len(task_order([one], SETTINGS, 1)) == 4
+    assert len(task_order([one], by_epochs, 1)) == 2 * 3
+    assert len(task_order([one, one], mixed, 1)) == 12
+    heavy = replace(text, settings=text.settings.model_copy(update={"weight": 2.0}))
+    drawn = np.bincount(task_order([one, heavy], mixed, 1))
     assert drawn[0] == 6 and drawn[1] > 6

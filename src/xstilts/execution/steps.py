@@ -157,7 +157,7 @@ class StepExecutor:
         if distributed.rank() == 0:
             model.save(folder)
             if training.snapshots is not None:
-                with trained.mean.in_place():
+                with trained.mean.swapped_in():
                     model.save(folder / "mean")
         self._model, self._model_step = model, step.id
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training under way, in one file of its step's folder."""
+"""Checkpoints: the whole state of an unfinished training, in one file of its step's folder."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from xstilts.training.settings import CHECKPOINT
 
 VERSION = 3
 LOG = "log.jsonl"
-ENDS = (signal.SIGINT, signal.SIGTERM)
-"""Signals by which somebody asks to end."""
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask the process to end."""
 
 
 class Checkpoint:
-    """The newest state of one training; written every so many minutes and before an end, whole or not at all.
+    """The newest state of one training: written every few minutes and before the process ends, whole or not at all.
 
-    The log is part of the state: a training that goes on from a checkpoint goes on with the log of that moment.
+    The log is part of the state: a training that resumes also gets the log of that moment back.
 
     Args:
-        folder: of the step.
-        minutes: between two writings.
-        origin: sha256 of all that the training starts from, in the order in which it is read, and what it runs on; a
-            checkpoint of another origin is of no use.
-        say: is told whether a checkpoint that is there is gone on from.
+        folder: the step's folder.
+        minutes: the time between two checkpoints.
+        origin: sha256 of the training's inputs, in the order in which they are read, and the hardware; a checkpoint of
+            another origin is ignored.
+        say: receives a message on whether the training resumes.
     """
 
     def __init__(
@@ -43,87 +43,86 @@ class Checkpoint:
         self.path, self.log, self._seconds = folder / CHECKPOINT, folder / LOG, 60 * minutes
         self._origin, self._say = list(origin), say
         self._last = time.monotonic()
-        self._asked: int | None = None
+        self._delayed_signal: int | None = None
 
     @contextmanager
-    def before_an_end(self) -> Iterator[None]:
-        """Whoever asks to end meanwhile has to wait until the state is written; who asks twice has not.
+    def delayed_signals(self) -> Iterator[None]:
+        """Delay a signal to end until the state is written; a second signal ends at once.
 
-        Processes that train together are not held: their signals do not come after the same update.
+        Processes that train together get no delay: each may receive the signal after another update.
         """
         alone = distributed.world_size() == 1 and threading.current_thread() is threading.main_thread()
-        before = {number: signal.getsignal(number) for number in ENDS if alone}
-        before = {number: act for number, act in before.items() if act not in (None, signal.SIG_IGN)}
+        handlers = {number: signal.getsignal(number) for number in END_SIGNALS if alone}
+        handlers = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
-        def release() -> None:
-            for number, act in before.items():
-                signal.signal(number, act)
+        def restore_handlers() -> None:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
-        def hold(number: int, _: FrameType | None) -> None:
-            self._asked = number
-            release()
+        def delay(number: int, _: FrameType | None) -> None:
+            self._delayed_signal = number
+            restore_handlers()
 
-        for number in before:
-            signal.signal(number, hold)
+        for number in handlers:
+            signal.signal(number, delay)
         try:
             yield
         finally:
-            release()
-            self._end()
+            restore_handlers()
+            self._raise_delayed_signal()
 
-    def _end(self) -> None:
-        """Pass on what was held back."""
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            signal.raise_signal(asked)
+    def _raise_delayed_signal(self) -> None:
+        number, self._delayed_signal = self._delayed_signal, None
+        if number is not None:
+            signal.raise_signal(number)
 
     def due(self) -> bool:
-        """Whether the last one is old enough, or somebody asks to end."""
-        return self._asked is not None or time.monotonic() - self._last >= self._seconds
+        """Whether the last checkpoint is old enough, or a signal asked to end."""
+        return self._delayed_signal is not None or time.monotonic() - self._last >= self._seconds
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Take the place of the last one; both are on the disk for a moment. Of several processes the first does it."""
+        """Replace the last checkpoint; both are on the disk for a moment. Of several processes the first writes."""
         self._last = time.monotonic()
         if distributed.rank() == 0:
             self._write(state)
-        self._end()
+        self._raise_delayed_signal()
 
     def _write(self, state: Mapping[str, Any]) -> None:
         whole = {"version": VERSION, "origin": self._origin, "log": self.log.read_text(encoding="utf-8"), **state}
-        beside = self.path.with_name(f".{CHECKPOINT}.tmp")
+        temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
         try:
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 torch.save(whole, file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self.path)
-        except RuntimeError as error:  # what torch makes of a full disk
+            temporary.replace(self.path)
+        except RuntimeError as error:  # torch raises it when the disk is full
             raise error.__context__ if isinstance(error.__context__, OSError) else error from error
         finally:
-            with suppress(OSError):  # it is gone already unless something went wrong
-                beside.unlink()
+            with suppress(OSError):  # it still exists only after an error
+                temporary.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from; the log is put back to that moment. None: begin at the beginning."""
+        """The state to resume from, and the log of that moment put back; None: train from the beginning."""
         if not self.path.exists():
             return None
-        state = self._sound()
+        state = self._read()
         if state is None or (state.get("version"), state.get("origin")) != (VERSION, self._origin):
-            why = "is damaged" if state is None else "is of other data, weights or devices, or of another version"
-            self._say(f"the checkpoint {why}: the training begins anew")
+            why = "is damaged" if state is None else "has other data, weights or devices, or another version"
+            self._say(f"the checkpoint {why}: the training starts from the beginning")
             return None
         if distributed.rank() == 0:
             self.log.write_text(state["log"], encoding="utf-8")
-        self._say(f"goes on at update {state['update']:,}")
+        self._say(f"resumes at update {state['update']:,}")
         return state
 
-    def _sound(self) -> dict[str, Any] | None:
-        """What the file holds, if it is whole."""
+    def _read(self) -> dict[str, Any] | None:
+        """The content of the file; None if it is damaged."""
         try:
-            with ZipFile(self.path) as file:  # as torch writes them, which does not compare the checksums
+            with ZipFile(self.path) as file:  # torch.load does not compare the checksums
                 if file.testzip() is not None:
                     return None
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception:  # whatever readers make of a damaged file
+        except Exception:  # readers raise many kinds of errors on a damaged file
             return None
         return state if isinstance(state, dict) else None

@@ -1,4 +1,4 @@
-"""Early stopping: when a training is evaluated on dev examples, how they are scored, and when it stops.
+"""Early stopping: when the dev examples are scored, how, and when a training stops.
 
 `evaluation_interval` has the interval; `training/settings.py` the patience and the number of dev examples
 (`PATIENCE`, `STOP_EXAMPLES`). `Task.stop_source` chooses the examples.
@@ -39,50 +39,50 @@ class DevSet:
 
     @cached_property
     def chance(self) -> float:
-        """Percent that the best of the answers that ignore the input gets."""
-        known = chances(self.task.format, (self.task.stop_metric,), self.examples, self.task.train_languages[0])
-        return known.get(self.task.stop_metric, 0.0)
+        """The score in percent of the best prediction that ignores its input."""
+        by_metric = chances(self.task.format, (self.task.stop_metric,), self.examples, self.task.train_languages[0])
+        return by_metric.get(self.task.stop_metric, 0.0)
 
     def score(self, encoder: Encoder, precision: Precision) -> float:
-        """Percent."""
+        """The score of the encoder in percent."""
         metric = self.task.stop_metric
         return evaluate(
             encoder, self.head, self.task.format, (metric,), self.examples, self.features,
             language=self.task.train_languages[0], precision=precision, tune=True,
         ).scores[metric]  # fmt: skip
 
-    def scaled(self, points: float) -> float:
-        """Points above chance, of 100 between chance and perfection."""
+    def rescale(self, points: float) -> float:
+        """Rescale points of the metric so that chance and a perfect score are 100 apart."""
         return 100 * points / (100 - self.chance)
 
 
 def _informative(dev_sets: Sequence[DevSet]) -> list[DevSet]:
-    """The dev sets that can tell better from worse, or the first: those whose examples have different answers."""
+    """The dev sets whose examples have different answers, or else the first: one answer for all is always right."""
     return [dev_set for dev_set in dev_sets if dev_set.chance < 100] or list(dev_sets[:1])
 
 
 def dev_score(dev_sets: Sequence[DevSet], encoder: Encoder, precision: Precision) -> float:
-    """The score of a single task in percent; of several the mean on one scale, where 0 is chance and 100 perfect."""
+    """One task's score in percent, or the mean over several on one scale, where 0 is chance and 100 is perfect."""
     dev_sets = _informative(dev_sets)
     if len(dev_sets) == 1:
         return dev_sets[0].score(encoder, precision)
-    return fmean(dev_set.scaled(dev_set.score(encoder, precision) - dev_set.chance) for dev_set in dev_sets)
+    return fmean(dev_set.rescale(dev_set.score(encoder, precision) - dev_set.chance) for dev_set in dev_sets)
 
 
 def dev_outcome(best: float | None, dev_sets: Sequence[DevSet]) -> dict[str, object]:
-    """What chance is for the best dev score, and whether it is no better; empty without early stopping."""
+    """Chance on the dev sets, and whether the best dev score is no better; empty without early stopping."""
     if best is None:
         return {}
     dev_sets = _informative(dev_sets)
     if len(dev_sets) == 1:
         chance = dev_sets[0].chance
         return {"dev_chance": chance, "at_chance": at_chance(best, [chance], [len(dev_sets[0].examples)])}
-    noise = sum(dev_set.scaled(margin(dev_set.chance, len(dev_set.examples))) ** 2 for dev_set in dev_sets) ** 0.5
+    noise = sum(dev_set.rescale(margin(dev_set.chance, len(dev_set.examples))) ** 2 for dev_set in dev_sets) ** 0.5
     return {"dev_chance": 0.0, "at_chance": best <= noise / len(dev_sets)}
 
 
 class BestWeights:
-    """The best weights so far, and the number of evaluations since."""
+    """Early stopping's state: the best weights so far, and the number of evaluations since."""
 
     def __init__(self, modules: nn.Module, patience: int) -> None:
         self.modules, self.patience = modules, patience
@@ -117,7 +117,7 @@ class BestWeights:
 
 
 def evaluation_interval(spec: TrainSpec, updates: int) -> int:
-    """Updates between two evaluations on the dev examples, of `updates` in all."""
+    """The number of updates between two evaluations on the dev examples, in a training of `updates`."""
     return spec.eval_every or max(1, min(1000, updates // 20))
 
 

@@ -16,12 +16,12 @@ from xstilts.errors import StepFailed
 from xstilts.model.batch import Batch
 
 MILDER = "try a lower lr, or precision fp32"
-"""What to do about numbers that overflow."""
+"""The hint for numbers that overflow."""
 
 
 @dataclass(frozen=True)
 class LogRow:
-    """A line of the log: the mean loss (nats) since the last one, and the speed over the same updates."""
+    """A line of the log: the mean loss (nats) and the speed since the last line."""
 
     step: int
     total: int
@@ -33,11 +33,11 @@ class LogRow:
     tokens_per_second: float
     dev: float | None = None
     updates: dict[str, int] | None = None
-    """By task, from the beginning; None with a single task."""
+    """Updates of each task so far; None with a single task."""
 
 
 class TrainingLog:
-    """Gathers losses and speed, and logs them every so many updates."""
+    """Collects losses and speed, and logs them every few updates."""
 
     def __init__(self, total: int, every: int, log: Callable[[LogRow], None], tasks: Sequence[str]) -> None:
         self.total, self.every, self.log, self.tasks = total, every, log, tasks
@@ -65,7 +65,7 @@ class TrainingLog:
         self._since = time.perf_counter()
 
     def add(self, update: int, part: int, loss: Tensor, lr: float, batch: Batch) -> None:
-        """Count one update."""
+        """Add one update, of the task with index `part`."""
         self._losses.append(loss)
         self._updates[part] += 1
         self._examples, self._tokens = self._examples + batch.examples, self._tokens + batch.tokens
@@ -74,7 +74,7 @@ class TrainingLog:
             self.flush()
 
     def flush(self) -> None:
-        """Log what was gathered; the losses come off the device only here.
+        """Log the collected losses; only here are they copied from the device.
 
         Raises:
             StepFailed: one of the losses is not a number.
@@ -82,12 +82,12 @@ class TrainingLog:
         if not self._losses:
             return
         update, task, lr = self._at
-        where = self._losses[-1].device  # those of a checkpoint are on the CPU
-        losses = distributed.all_reduce_sum(torch.stack([loss.to(where) for loss in self._losses])).tolist()
+        device = self._losses[-1].device  # losses from a checkpoint are on the CPU
+        losses = distributed.all_reduce_sum(torch.stack([loss.to(device) for loss in self._losses])).tolist()
         first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
         if first is not None:
-            wrong = update - len(losses) + 1 + first
-            raise StepFailed(f"the loss is {losses[first]} at update {wrong:,} of {self.total:,}",
+            failed_at = update - len(losses) + 1 + first
+            raise StepFailed(f"the loss is {losses[first]} at update {failed_at:,} of {self.total:,}",
                              hint=MILDER)  # fmt: skip
         seconds = max(time.perf_counter() - self._since, 1e-9)
         self._last = LogRow(update, self.total, task, sum(losses) / len(losses), lr, self.seconds,
@@ -97,13 +97,13 @@ class TrainingLog:
         self._clear()
 
     def add_dev_score(self, dev: float) -> None:
-        """Log a dev score beside the last loss; the time it took counts in no speed."""
+        """Log a dev score beside the last loss; the speed leaves out the time of the evaluation."""
         assert self._last is not None
         self.log(replace(self._last, seconds=self.seconds, dev=dev))
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been gathered, and the time it took."""
+        """The collected numbers and times, for a checkpoint."""
         return {
             "seconds": self.seconds,
             "since": time.perf_counter() - self._since,
@@ -114,7 +114,7 @@ class TrainingLog:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state_dict` returned."""
         self._start, self._since = (time.perf_counter() - state[name] for name in ("seconds", "since"))
         self._losses = [] if state["losses"] is None else list(state["losses"])
         self._examples, self._tokens = state["counted"]

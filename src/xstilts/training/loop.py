@@ -29,47 +29,47 @@ from xstilts.training.weight_average import Mean
 from xstilts.training.word_table import word_table
 
 TOKENS = 8192
-"""Tokens that go through forward and backward together; a batch of more is split, to the same update."""
+"""The most tokens in one forward and backward pass; a larger batch is split, which does not change the update."""
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """One task of a mixture, ready to be trained on."""
+    """One task of a mixture with all that its training needs."""
 
-    plan: TaskSettings
+    settings: TaskSettings
     head: Head
     features: FeatureSet
     masking: Masking | None
     language: str = ENGLISH
-    """Of the texts, where they are in one."""
+    """The language of the training texts, if they have only one."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training."""
+    """The result of a training."""
 
     updates: int
     best_update: int
     best: float | None
-    """Dev score of the weights that were kept; None without early stopping."""
+    """The dev score of the final weights; None without early stopping."""
     seconds: float
     shares: dict[str, int]
-    """Updates by task."""
+    """The number of updates of each task."""
     mean: Mean
-    """Of the weights at the points that the settings ask for."""
+    """The mean of the weights at the points that the settings ask for."""
 
 
-def order(learning: Sequence[TrainTask], training: TrainSpec, seed: int) -> NDArray[np.int16]:
-    """Which task each update takes its batch from, [U]; see `schedule`."""
-    labelled = [i for i, part in enumerate(learning) if part.masking is None]
-    sizes = [part.features.examples for part in learning]
-    return schedule([part.plan for part in learning], sizes, labelled, training, seed)
+def task_order(tasks: Sequence[TrainTask], spec: TrainSpec, seed: int) -> NDArray[np.int16]:
+    """The task of each update, [U]; see `schedule`."""
+    labelled = [i for i, task in enumerate(tasks) if task.masking is None]
+    sizes = [task.features.examples for task in tasks]
+    return schedule([task.settings for task in tasks], sizes, labelled, spec, seed)
 
 
 def train(
     encoder: Encoder,
-    learning: Sequence[TrainTask],
-    training: TrainSpec,
+    tasks: Sequence[TrainTask],
+    spec: TrainSpec,
     *,
     seed: int,
     dev: Callable[[], float] | None,
@@ -77,93 +77,91 @@ def train(
     checkpoint: Checkpoint | None = None,
     tokens: int = TOKENS,
 ) -> Trained:
-    """Train an encoder and its heads in place; the weights of the best dev score are left in them.
+    """Train an encoder and its heads in place; at the end they have the weights with the best dev score.
 
-    On a CPU a training that is killed and goes on from its checkpoint ends with the same weights, to the bit, as
-    one that was not.
+    On a CPU a training that is killed and resumes from its checkpoint gets exactly the weights of an uninterrupted one.
 
     Args:
-        encoder: trained with its language-model head, if some task masks text.
-        learning: the tasks; each update is one batch of one task.
-        training: the settings.
-        seed: of the order of the examples, the choice of tasks, hidden pieces and dropout.
-        dev: percent on the English dev examples, for early stopping; None trains to the end.
-        log: called now and then, and after each look at the dev examples.
-        checkpoint: of the state, if it is to outlive the process.
-        tokens: that go through together; changes memory and speed only.
+        encoder: the encoder; its language-model head is trained, too, if a task masks text.
+        tasks: the tasks; each update is one batch of one task.
+        spec: the settings.
+        seed: the seed of the order of examples, the choice of tasks, masked tokens and dropout.
+        dev: returns the score on the dev examples in percent, for early stopping; None trains to the end.
+        log: receives a row every few updates, and after each evaluation on the dev examples.
+        checkpoint: saves the state now and then; None: no checkpoints.
+        tokens: the most tokens in one pass; changes only memory and speed.
 
     Raises:
-        StepFailed: the loss, or a score of a dev example, is not a number any more; not even one forward pass fits into
-            the accelerator's memory.
+        StepFailed: the loss, or an output for a dev example, is not a number; or one example is too large for the
+            accelerator's memory.
     """
-    session = _Session(encoder, learning, training, seed, log, tokens)
+    session = _Session(encoder, tasks, spec, seed, log, tokens)
     state = checkpoint.load() if checkpoint else None
     if state is not None:
         session.load_state_dict(state)
     session.modules.train()
-    with checkpoint.before_an_end() if checkpoint else nullcontext():
+    with checkpoint.delayed_signals() if checkpoint else nullcontext():
         while session.update < session.total:
             session.step()
             if dev is not None and session.evaluation_due() and session.should_stop(dev):
                 break
             if checkpoint is not None and distributed.broadcast(checkpoint.due()):
                 checkpoint.write(session.state_dict())
-    return session.end()
+    return session.finish()
 
 
 class _Session:
-    """A training under way: all that changes while it goes on, and so all that a checkpoint holds."""
+    """A training and all of its state; a checkpoint saves this state."""
 
     def __init__(
         self,
         encoder: Encoder,
-        learning: Sequence[TrainTask],
-        training: TrainSpec,
+        tasks: Sequence[TrainTask],
+        spec: TrainSpec,
         seed: int,
         log: Callable[[LogRow], None],
         tokens: int,
     ) -> None:
-        self.encoder, self.learning, self.training, self.tokens = encoder, learning, training, tokens
-        self.modules = nn.ModuleList([encoder, *(part.head for part in learning)])
-        self.order_U = order(learning, training, seed)
+        self.encoder, self.tasks, self.spec, self.tokens = encoder, tasks, spec, tokens
+        self.modules = nn.ModuleList([encoder, *(task.head for task in tasks)])
+        self.order_U = task_order(tasks, spec, seed)
         self.total, self.update = len(self.order_U), 0
-        self._evaluation_interval = evaluation_interval(training, self.total)
+        self._evaluation_interval = evaluation_interval(spec, self.total)
         device.seed(seed + distributed.rank())
-        hides = any(part.masking for part in learning)  # then the language-model head reads the whole word table
-        table = None if hides or distributed.world_size() > 1 else word_table(encoder.base)
-        self.optimizer = Optimizer(
-            self.modules, table, lr=training.lr, weight_decay=training.weight_decay, updates=self.total
-        )
+        masks = any(task.masking for task in tasks)  # then the language-model head reads the whole word table
+        table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
+        self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
         self._shuffled = [
-            Shuffled(part.features, part.plan.batch, generator(seed, "order", i)) for i, part in enumerate(learning)
+            Shuffled(task.features, task.settings.batch, generator(seed, "order", i)) for i, task in enumerate(tasks)
         ]
-        self._hidden = [generator(seed, "hidden", i) for i in range(len(learning))]
-        self._scale = device.Scale(encoder.device, training.precision)
-        self._log = TrainingLog(self.total, max(1, min(100, self.total // 50)), log, [p.plan.task for p in learning])
-        self._best = BestWeights(self.modules, training.patience)
-        self._mean = Mean(self.modules, training.snapshots, self.total)
+        self._mask_rngs = [generator(seed, "hidden", i) for i in range(len(tasks))]
+        self._scale = device.Scale(encoder.device, spec.precision)
+        log_every = max(1, min(100, self.total // 50))
+        self._log = TrainingLog(self.total, log_every, log, [task.settings.task for task in tasks])
+        self._best = BestWeights(self.modules, spec.patience)
+        self._mean = Mean(self.modules, spec.snapshots, self.total)
 
     # --- one update -----------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """One update: a batch of one task."""
         i = int(self.order_U[self.update])
-        part, hidden = self.learning[i], self._hidden[i]
-        batch = collate(part.features, next(self._shuffled[i]), part.masking, hidden, part.language)
-        lr = self.training.lr * lr_factor(self.update, self.total, int(self.training.warmup * self.total))
+        task = self.tasks[i]
+        batch = collate(task.features, next(self._shuffled[i]), task.masking, self._mask_rngs[i], task.language)
+        lr = self.spec.lr * lr_factor(self.update, self.total, int(self.spec.warmup * self.total))
         self.optimizer.prepare(batch.ids_T)
         with device.deterministic(self.encoder.device):
-            loss = self._compute_gradients(part.head, batch)
+            loss = self._compute_gradients(task.head, batch)
             distributed.sum_gradients(self.optimizer.dense)
             self._scale.update(self.optimizer.step(lr, self._scale.value))
         self.update += 1
         self._log.add(self.update, i, loss, lr, batch)
         if self.update in self._mean.points:
             self.optimizer.flush()
-        self._mean.after(self.update)
+        self._mean.add_if_due(self.update)
 
     def _compute_gradients(self, head: Head, batch: Batch) -> Tensor:
-        """Gather the gradients of a batch, in as many parts as it takes; returns this process's share of the loss."""
+        """Sum the gradients of a batch, in parts if it is large; returns this process's share of the loss."""
         num_targets, mine = head.num_targets(batch), batch.examples_between(*distributed.share(batch.examples))
         while True:
             parts = (
@@ -175,27 +173,27 @@ class _Session:
                 self.halve_token_budget(parts, error)
 
     def _backward(self, head: Head, parts: Sequence[Batch], num_targets: int) -> Tensor:
-        where = self.encoder.device
-        total = torch.zeros((), device=where)
+        on = self.encoder.device
+        total = torch.zeros((), device=on)
         for part in parts:
             share = head.num_targets(part) / max(num_targets, 1)
             if share:
-                part = part.to(where)
-                with device.autocast(where, self.training.precision):
+                part = part.to(on)
+                with device.autocast(on, self.spec.precision):
                     loss = head.loss(head(self.encoder.hidden(part), part), part) * share
                 (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
         return total
 
     def halve_token_budget(self, parts: Sequence[Batch], error: Exception) -> None:
-        """Halve what goes through together.
+        """Halve the tokens of one pass after the accelerator ran out of memory.
 
         Raises:
-            StepFailed: it is a single forward pass, or an example whose passes must go together.
+            StepFailed: it was one example, which cannot be split.
         """
         largest = max(part.tokens for part in parts)
         if largest > self.tokens:
-            what = f"the accelerator's memory has no room for one example of {largest:,} tokens"
+            what = f"one example of {largest:,} tokens does not fit into the accelerator's memory"
             raise StepFailed(what, hint="try a shorter max_length, or precision bf16") from error
         self.modules.zero_grad(set_to_none=True)
         device.release(self.encoder.device)
@@ -204,11 +202,11 @@ class _Session:
     # --- early stopping -------------------------------------------------------------------------------------------
 
     def evaluation_due(self) -> bool:
-        """Whether the dev examples are looked at after this update."""
+        """Whether to evaluate on the dev examples after this update."""
         return self.update % self._evaluation_interval == 0 or self.update == self.total
 
     def should_stop(self, dev: Callable[[], float]) -> bool:
-        """Look at the dev examples; whether it is time to stop."""
+        """Evaluate on the dev examples; returns whether to stop the training."""
         self._log.flush()
         self.optimizer.flush()
         self.modules.eval()
@@ -219,22 +217,22 @@ class _Session:
         self._log.add_dev_score(score)
         return self._best.update(score, self.update)
 
-    def end(self) -> Trained:
-        """Put the best weights back."""
+    def finish(self) -> Trained:
+        """Put the best weights back, and return the result."""
         self._log.flush()
         self.optimizer.close()
         self._best.restore()
-        self._mean.end()
+        self._mean.finish()
         self.modules.eval()
         best = self._best
         return Trained(
             self.update, best.best_update or self.update, best.score, self._log.seconds, self._log.shares, self._mean
         )
 
-    # --- what outlives the process --------------------------------------------------------------------------------
+    # --- checkpoints ----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as numbers, texts and tensors."""
+        """The whole state, as numbers, texts and tensors."""
         return {
             "update": self.update,
             "tokens": self.tokens,
@@ -242,8 +240,8 @@ class _Session:
             "scale": self._scale.state_dict(),
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "shuffled": [one.state_dict() for one in self._shuffled],
-            "hidden": [one.bit_generator.state for one in self._hidden],
+            "shuffled": [shuffled.state_dict() for shuffled in self._shuffled],
+            "hidden": [rng.bit_generator.state for rng in self._mask_rngs],
             "best": self._best.state_dict(),
             "mean": self._mean.state_dict(),
             "training_log": self._log.state_dict(),
@@ -251,7 +249,7 @@ class _Session:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go where another session of the same training was; it used as many threads."""
+        """Restore what `state_dict` returned; also the number of threads, on which rounding depends."""
         torch.set_num_threads(state["threads"])
         self.update, self.tokens = state["update"], state["tokens"]
         self._scale.load_state_dict(state["scale"])
@@ -259,8 +257,8 @@ class _Session:
         self.optimizer.load_state_dict(state["optimizer"])
         for shuffled, saved in zip(self._shuffled, state["shuffled"], strict=True):
             shuffled.load_state_dict(saved)
-        for hidden, saved in zip(self._hidden, state["hidden"], strict=True):
-            hidden.bit_generator.state = saved
+        for rng, saved in zip(self._mask_rngs, state["hidden"], strict=True):
+            rng.bit_generator.state = saved
         self._best.load_state_dict(state["best"])
         self._mean.load_state_dict(state["mean"])
         self._log.load_state_dict(state["training_log"])
@@ -269,7 +267,7 @@ class _Session:
 
 
 def lr_factor(done: int, total: int, warmup: int) -> float:
-    """Share of the learning rate after `done` updates: up over `warmup` updates, then down to nothing at `total`.
+    """The share of the learning rate after `done` updates: linear warm-up, then linear decay to 0 at `total`.
 
     >>> [lr_factor(k, 10, 2) for k in (0, 1, 2, 6)]
     [0.0, 0.5, 1.0, 0.5]

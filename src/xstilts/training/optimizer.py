@@ -1,4 +1,4 @@
-"""AdamW with clipping; a word table may be updated only in the rows that a batch reads."""
+"""AdamW with gradient clipping; it can update only the rows of the word table that a batch reads."""
 
 # Shape suffixes: V = rows of the table, H = its width, N = some of its rows, T = tokens
 
@@ -11,31 +11,31 @@ from xstilts.training.settings import BETA1, BETA2, EPSILON
 from xstilts.training.word_table import RowwiseUpdate
 
 CLIP = 1.0
-"""Norm to which gradients are clipped."""
+"""The norm to which gradients are clipped."""
 
 
 class Optimizer:
-    """AdamW over all weights, after clipping their gradients together; what has one dimension does not decay.
+    """AdamW over all weights, after clipping their gradients together; weights of one dimension do not decay.
 
-    With a `table`, its gradient comes as rows, and a row stands still until `prepare` or `flush` brings it up to date:
-    `prepare` before each forward pass, `flush` before weights are read otherwise. The result is that of the dense
-    update, as exactly as float32 tells.
+    With a `table`, its gradient comes as rows, and a row changes only when `prepare` or `flush` brings it up to date:
+    call `prepare` before each forward pass, `flush` before anything else reads the weights. The result is that of the
+    dense update, up to rounding in float32.
 
     Args:
-        modules: all that is trained, the table in it.
-        table: whose rows are updated one by one; None updates all weights densely.
-        lr: the largest learning rate there will be.
-        weight_decay: of weights with two dimensions or more.
-        updates: how many there will be at most.
+        modules: all trained modules, including the table.
+        table: the embedding that is updated row by row; None updates all weights densely.
+        lr: the largest learning rate of the training.
+        weight_decay: the decay of weights with two dimensions or more.
+        updates: the largest possible number of updates.
 
     Attributes:
-        dense: the parameters whose gradients are not rows.
+        dense: the parameters with dense gradients.
     """
 
     def __init__(
         self, modules: nn.Module, table: nn.Embedding | None, *, lr: float, weight_decay: float, updates: int
     ) -> None:
-        possible = table is not None and lr * weight_decay < 1  # what stays of a weight must have a logarithm
+        possible = table is not None and lr * weight_decay < 1  # the row-wise update takes the logarithm of 1 - product
         self._rows = RowwiseUpdate(table, weight_decay, updates) if table is not None and possible else None
         self.dense = [p for p in modules.parameters() if self._rows is None or p is not self._rows.weight]
         groups = [
@@ -53,25 +53,25 @@ class Optimizer:
     def flush(self) -> None:
         """Bring the whole table up to date.
 
-        Where weights are rounded depends on when they are brought up to date: to be the same to the bit, two runs flush
-        after the same updates. A checkpoint needs none: it holds the weights as they stand.
+        Each time rounds the weights: two runs are equal to the bit only if they flush after the same updates. A
+        checkpoint does not flush: it holds the weights as they are.
         """
         if self._rows is not None:
             self._rows.catch_up(self._rows.all_V)
 
     def close(self) -> None:
-        """Flush, and leave the table as it was found."""
+        """Flush, and give the table dense gradients again."""
         self.flush()
         if self._rows is not None:
             self._rows.table.sparse = False
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> Tensor:
-        """Clip, update and drop the gradients.
+        """Clip the gradients, update the weights, then clear the gradients.
 
         Args:
             lr: the learning rate of this update.
-            scale: what the loss was multiplied by. If it is not 1 and the gradients overflowed, they are only dropped.
+            scale: the factor of the loss. If it is not 1 and the gradients overflowed, the weights stay as they are.
 
         Returns:
             The norm of all gradients before clipping.
@@ -93,32 +93,32 @@ class Optimizer:
         return norm
 
     def table_gradient(self) -> tuple[Tensor, Tensor] | None:
-        """The ids [N], ascending, of rows with a gradient, and these gradients [N, H]; None if there is none."""
+        """The ascending ids [N] of rows with a gradient, and these gradients [N, H]; None if there is none."""
         gradient = None if self._rows is None else self._rows.weight.grad
         if self._rows is None or gradient is None:
             return None
-        if not gradient.is_sparse:  # the table is read elsewhere too, as by a tied decoder: whole, in each forward pass
+        if not gradient.is_sparse:  # another module, such as a tied decoder, reads the whole table in each forward pass
             self._rows.whole = True
             gradient = gradient.to_sparse(1)
         self._rows.weight.grad = gradient = gradient.coalesce()
         return gradient.indices()[0], gradient.values()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that goes on from here to the bit, beside the weights as they stand; nothing is flushed.
+        """The state that continues exactly, together with the current weights; flushes nothing.
 
-        Of the table only the rows that ever had a gradient are in it. The tensors may be those in use.
+        Of the table it has only the rows that ever had a gradient. The tensors are not copies.
         """
         states = self._adam.state_dict()["state"]
         state = {f"{i}.{name}": value for i, values in states.items() for name, value in values.items()}
         return state | (self._rows.state_dict() if self._rows is not None else {})
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state, with the weights that stood beside it."""
+        """Restore what `state_dict` returned; the weights of that moment must be loaded, too."""
         states: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
-            place, name = key.split(".")
-            if place != "table":
-                states.setdefault(int(place), {})[name] = value
+            index, name = key.split(".")
+            if index != "table":
+                states.setdefault(int(index), {})[name] = value
         self._adam.load_state_dict({"state": states, "param_groups": self._adam.state_dict()["param_groups"]})
         if self._rows is not None:
             self._rows.load_state_dict(state)

@@ -1,4 +1,6 @@
-"""Sampling of tasks: how often each task of a mixture is drawn, how many updates that makes, in which order."""
+"""Sampling of tasks: how often each task of a mixture is drawn, the number of updates, and their order."""
+
+# Shape suffixes: U = updates, P = tasks of the mixture
 
 from __future__ import annotations
 
@@ -9,7 +11,6 @@ from numpy.typing import NDArray
 
 from xstilts.errors import UserError
 from xstilts.model.batch import generator
-from xstilts.training import sampling
 from xstilts.training.settings import Mixing, TaskSettings, TrainSpec, Weight
 
 
@@ -19,10 +20,10 @@ def probabilities(
     """Sampling probabilities [..., P] of the tasks of a mixture.
 
     Args:
-        sizes: examples of each task.
-        weights: of each task.
-        rule: the paper's, or another.
-        done: share of the training that lies behind, from 0 to 1; a number or an array of any shape.
+        sizes: the number of examples of each task.
+        weights: the weight of each task.
+        rule: the mixing rule.
+        done: the finished share of the training, from 0 to 1; a number or an array of any shape.
 
     >>> probabilities([262144, 131072, 65536], [1, 1, 1], Mixing()).round(2).tolist()
     [0.4, 0.4, 0.2]
@@ -33,62 +34,62 @@ def probabilities(
         [weight if isinstance(weight, tuple) else (weight, weight) for weight in weights], float
     ).T
     at = np.minimum(np.asarray(done, float), 1.0)[..., None]
-    mass = rule.masses(sizes) * (start_P + (end_P - start_P) * at)
-    return np.asarray(mass / mass.sum(-1, keepdims=True))
+    shares = rule.unnormalized(sizes) * (start_P + (end_P - start_P) * at)
+    return np.asarray(shares / shares.sum(-1, keepdims=True))
 
 
-def updates_of(examples: int, batch: int, epochs: int) -> int:
-    """Updates that a task of so many examples asks for."""
+def num_updates(examples: int, batch: int, epochs: int) -> int:
+    """The number of updates of a task with so many examples."""
     return epochs * -(-examples // batch)
 
 
 def draw(
-    sizes: Sequence[int], weights: Sequence[Weight], rule: Mixing, labelled: Sequence[int], asked: Sequence[int],
+    sizes: Sequence[int], weights: Sequence[Weight], rule: Mixing, labelled: Sequence[int], updates: Sequence[int],
     steps: int | None, rng: np.random.Generator,
 ) -> NDArray[np.int16]:  # fmt: skip
-    """Which task each update of a training takes its batch from, [U].
+    """The task of each update of a training, [U].
 
-    Without `steps` the labelled tasks together have as many updates as they ask for, epochs x ceil(min(examples, cap) /
-    batch) each, and raw text comes on top by its share of the sampling: tasks are drawn until the labelled ones have
-    had theirs. Raw text alone has what it asks for.
+    Without `steps`, tasks are drawn until the labelled ones together have their number of updates: for each task
+    epochs x ceil(min(examples, cap) / batch). Raw-text updates come on top, in proportion to the sampling share. Raw
+    text alone has its own number of updates.
 
     Args:
-        sizes: examples of each task.
-        weights: of each task.
-        rule: of the shares.
-        labelled: which of the tasks are labelled; the others are raw text.
-        asked: updates that each task asks for.
-        steps: a number of updates, whatever the tasks ask for.
-        rng: decides the order.
+        sizes: the number of examples of each task.
+        weights: the weight of each task.
+        rule: the mixing rule.
+        labelled: the indices of the labelled tasks; the others are raw text.
+        updates: the number of updates of each task.
+        steps: the number of updates of the training, in place of the tasks' own.
+        rng: draws the tasks.
 
     Raises:
-        UserError: the labelled tasks have so small a share that it would never end.
+        UserError: the share of the labelled tasks is so small that the training would be too long.
     """
-    some = [part for part in range(len(sizes)) if part in labelled] or list(range(len(sizes)))
-    wanted, ends = sum(asked[part] for part in some), steps
+    counted = [part for part in range(len(sizes)) if part in labelled] or list(range(len(sizes)))
+    target, total = sum(updates[part] for part in counted), steps
     if steps is None:
-        shares = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, some].sum(-1)
-        expected = wanted / shares.mean()
-        if not expected <= MOST:
-            what = f"the mixture would take {expected:.0e} updates, so small is the share of the labelled tasks"
+        shares = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, counted].sum(-1)
+        expected = target / shares.mean()
+        if not expected <= MAX_UPDATES:
+            what = f"the share of the labelled tasks is so small that the mixture would take {expected:.0e} updates"
             raise UserError(what, hint="raise their weight, or give steps")
         steps = round(expected)
-        ends = steps if shares[-1] == 0 else None  # or the labelled tasks would never have had theirs
+        total = steps if shares[-1] == 0 else None  # with a share of 0 at the end, the target might never be reached
     drawn: list[NDArray[np.int16]] = []
-    done = had = 0
-    while done < ends if ends is not None else had < wanted:
-        at_U = np.arange(done, done + BLOCK if ends is None else min(done + BLOCK, ends))
-        block_U = _drawn(probabilities(sizes, weights, rule, at_U / steps), rng)
-        had_U = had + np.isin(block_U, some).cumsum()
-        if ends is None:
-            block_U = block_U[: np.searchsorted(had_U, wanted) + 1]
+    done = reached = 0
+    while done < total if total is not None else reached < target:
+        at_U = np.arange(done, done + BLOCK if total is None else min(done + BLOCK, total))
+        block_U = _draw_block(probabilities(sizes, weights, rule, at_U / steps), rng)
+        reached_U = reached + np.isin(block_U, counted).cumsum()
+        if total is None:
+            block_U = block_U[: np.searchsorted(reached_U, target) + 1]
         drawn.append(block_U)
-        done, had = done + len(block_U), int(had_U[-1])
+        done, reached = done + len(block_U), int(reached_U[-1])
     return np.concatenate(drawn)
 
 
-def _drawn(chances_UP: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:
-    edges_UP = chances_UP.cumsum(-1)
+def _draw_block(probabilities_UP: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:
+    edges_UP = probabilities_UP.cumsum(-1)
     edges_UP /= edges_UP[:, -1:]
     return np.asarray((rng.random(len(edges_UP))[:, None] >= edges_UP).sum(-1), np.int16)
 
@@ -97,29 +98,26 @@ BLOCK = 2**16
 """Updates that are drawn at once."""
 
 
-MOST = 10**8
-"""Updates of a training at most."""
+MAX_UPDATES = 10**8
+"""The most updates of a training."""
 
 
 def schedule(
-    parts: Sequence[TaskSettings], sizes: Sequence[int], labelled: Sequence[int], training: TrainSpec, seed: int
+    parts: Sequence[TaskSettings], sizes: Sequence[int], labelled: Sequence[int], spec: TrainSpec, seed: int
 ) -> NDArray[np.int16]:
-    """Which task each update of a training takes its batch from, [U].
+    """The task of each update of a training, [U].
 
     A single task has epochs x ceil(examples / batch) updates; in a mixture each labelled task counts its examples up to
     the rule's cap, and raw text comes on top. `steps` overrides the number.
 
     Args:
         parts: the tasks.
-        sizes: examples of each.
-        labelled: which of the tasks are labelled; the others are raw text.
-        training: the settings.
-        seed: of the choice of tasks.
+        sizes: the number of examples of each task.
+        labelled: the indices of the labelled tasks; the others are raw text.
+        spec: the settings of the training.
+        seed: the seed of the choice of tasks.
     """
-    rule = training.mixing or Mixing(cap=None)
-    asked = [
-        sampling.updates_of(rule.counted(size), part.batch, part.epochs)
-        for size, part in zip(sizes, parts, strict=True)
-    ]
+    rule = spec.mixing or Mixing(cap=None)
+    updates = [num_updates(rule.capped(size), part.batch, part.epochs) for size, part in zip(sizes, parts, strict=True)]
     weights = [part.weight for part in parts]
-    return sampling.draw(sizes, weights, rule, labelled, asked, training.steps, generator(seed, "tasks"))
+    return draw(sizes, weights, rule, labelled, updates, spec.steps, generator(seed, "tasks"))

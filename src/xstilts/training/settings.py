@@ -1,6 +1,6 @@
-"""The settings of a training: its tasks and their mixing, the optimizer's numbers, early stopping."""
+"""The settings of a training: its tasks, their mixing, the optimizer, early stopping."""
 
-# Shape suffix: P = parts of the mixture
+# Shape suffix: P = tasks of the mixture
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from xstilts.errors import nearest
 from xstilts.utils.models import Strict
 
 CHECKPOINT = "checkpoint.pt"
-"""The state of a training under way, in its step's folder."""
+"""The file with the state of an unfinished training, in its step's folder."""
 STOP_EXAMPLES = 500
-"""Early stopping scores so many dev examples of each file (the paper's first 500)."""
+"""Dev examples of each file that early stopping scores (the first 500, as in the paper)."""
 PATIENCE = 30
 """Evaluations in a row without a new best after which a training stops (jiant's scripts for the paper)."""
 EPSILON = 1e-8
-"""Adam's; the value that jiant really used."""
+"""Adam's epsilon; the value in jiant's code."""
 BETA1, BETA2 = 0.9, 0.999
-"""Adam's: what stays of the two moments from one update to the next."""
+"""The decay rates of Adam's two moments."""
 CAP = 2**17
-"""Examples of a task that count in the paper's rule."""
+"""The examples of a task that count at most in the paper's rule."""
 Weight = float | tuple[float, float]
-"""Multiplies a task's share; two numbers: at the first update and at the last, in a straight line between."""
+"""Multiplies a task's share; of two numbers, the first update has the first, the last the second, linear between."""
 
 
 class Mixing(Strict):
     """A rule for the share of each task: p ~ weight x min(examples, cap)^(1 / temperature).
 
-    As it stands it is the paper's (2.3). Without a cap it is proportional to the examples; without a temperature it is
-    uniform, so that the weights alone decide.
+    The defaults are the paper's rule (section 2.3). Without a cap shares are proportional to the examples; without a
+    temperature they are uniform, so that only the weights count.
     """
 
     temperature: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -55,18 +55,18 @@ class Mixing(Strict):
     @classmethod
     def _finite(cls, value: Any) -> Any:
         if str(value).strip().lower().lstrip("+") in ("inf", ".inf", "infinity"):
-            raise ValueError("must be finite; where the weights alone shall decide write `mixing: uniform`")
+            raise ValueError("must be finite; if only the weights should count, write `mixing: uniform`")
         return value
 
-    def counted(self, examples: int) -> int:
-        """Examples of a task that count."""
+    def capped(self, examples: int) -> int:
+        """The examples of a task that count."""
         return examples if self.cap is None else min(examples, self.cap)
 
-    def masses(self, sizes: Sequence[int]) -> NDArray[np.float64]:
-        """The share of each task before weights, up to a factor."""
-        counted_P = np.array([self.counted(size) for size in sizes], float)
+    def unnormalized(self, sizes: Sequence[int]) -> NDArray[np.float64]:
+        """The shares [P] of tasks of these sizes, without weights, not yet normalized."""
+        capped_P = np.array([self.capped(size) for size in sizes], float)
         power = 0.0 if self.temperature is None else 1 / self.temperature
-        return np.asarray((counted_P / counted_P.max()) ** power)
+        return np.asarray((capped_P / capped_P.max()) ** power)
 
 
 RULES: dict[str, dict[str, Any]] = {
@@ -74,11 +74,11 @@ RULES: dict[str, dict[str, Any]] = {
     "proportional": {"cap": None},
     "uniform": {"temperature": None},
 }
-"""Names for some rules."""
+"""The rules that have a name."""
 
 
 class TaskSettings(Strict):
-    """One task of a training, with the batch, length and epochs that hold for it."""
+    """One task of a training: its weight, batch size, maximum length in tokens, epochs."""
 
     task: str
     weight: Weight
@@ -88,7 +88,7 @@ class TaskSettings(Strict):
 
 
 class TrainSpec(Strict):
-    """The settings of one training, every one decided."""
+    """The settings of one training, all of them given."""
 
     parts: tuple[TaskSettings, ...]
     lr: float
@@ -101,6 +101,6 @@ class TrainSpec(Strict):
     mixing: Mixing | None = None
     """None with a single task."""
     snapshots: int | None = None
-    """Points whose weights are averaged; None for no such mean."""
+    """How many evenly spaced points have their weights averaged; None: no average."""
     head_seed: int | None = None
-    """What new heads are drawn from, if not from the training's seed."""
+    """The seed of new heads; None: the training's own."""

@@ -1,8 +1,8 @@
-"""The row-wise update of a word table: AdamW only in the rows that a batch reads.
+"""The row-wise update of a word table (the input embeddings): AdamW only in the rows that a batch reads.
 
-In a large multilingual encoder most parameters are rows of the word table (192 of 278 million in XLM-R base), and a
-batch reads a few hundred of them. The others have no gradient, but Adam still moves them for a while, and they decay:
-both follow from what is known since their last gradient, and are made up for when a row is next read.
+In a large multilingual encoder most parameters are in the word table (192 of 278 million in XLM-R base), and a batch
+reads a few hundred of its rows. The other rows have no gradient, but Adam still moves them for a while, and they decay.
+Both can be computed later from the state at the last gradient, so a row catches up when a batch next reads it.
 """
 
 # Shape suffixes: V = rows of the table, H = its width, N = some of its rows, J = updates after a gradient
@@ -18,61 +18,62 @@ from torch import Tensor, nn
 from xstilts.training.settings import BETA1, BETA2, EPSILON
 
 RATIO = BETA1 / math.sqrt(BETA2)
-"""What stays of a weight's step (first moment over the root of the second) in an update without a gradient."""
-STEEPEST = (1 - BETA1) / math.sqrt((1 - BETA2) * (1 - RATIO**2))
-"""The longest step there can be after a gradient, as a multiple of the learning rate (by Cauchy and Schwarz: 7.3)."""
-TAIL = math.ceil(math.log(2**-24 * (1 - RATIO) / STEEPEST, RATIO))
-"""Updates after its last gradient in which a row still moves (200): all steps after these together are shorter than the
-rounding of a float32 as large as the learning rate."""
-LARGE = 2**23
-"""Numbers in a table from which on an update in rows is worth its many small calls."""
+"""The factor by which a weight's step (first moment over the root of the second) shrinks in an update without a
+gradient."""
+LONGEST_STEP = (1 - BETA1) / math.sqrt((1 - BETA2) * (1 - RATIO**2))
+"""The longest possible step after a gradient, as a multiple of the learning rate (by Cauchy-Schwarz: 7.3)."""
+TAIL = math.ceil(math.log(2**-24 * (1 - RATIO) / LONGEST_STEP, RATIO))
+"""The number of updates in which a row still moves after its last gradient (200). All later steps together are smaller
+than the rounding of a float32 as large as the learning rate."""
+MIN_NUMBERS = 2**23
+"""The smallest table for which row-wise updates are faster, in numbers."""
 CHUNK = 512
-"""Rows that are made up for at a time, which fit a processor's cache."""
+"""Rows that catch up at a time; they fit a processor's cache."""
 
 
 def word_table(base: Any) -> nn.Embedding | None:
-    """An encoder's word table, if it gains by an update in rows: a large plain embedding on a CPU, which is trained."""
+    """An encoder's word table if row-wise updates make it faster: a large, plain, trained embedding on a CPU."""
     table = base.get_input_embeddings()
     if type(table) is not nn.Embedding or table.max_norm is not None or table.scale_grad_by_freq:
         return None
     weight = table.weight
-    return table if weight.requires_grad and weight.device.type == "cpu" and weight.numel() >= LARGE else None
+    return table if weight.requires_grad and weight.device.type == "cpu" and weight.numel() >= MIN_NUMBERS else None
 
 
 class RowwiseUpdate:
-    """The table's part: each row has its moments as of its last gradient, and its weights as of the last `catch_up`.
+    """AdamW on a table: a row has the moments of its last gradient, and the weights of its last `catch_up`.
 
     With t the update of the last gradient, Adam moves a row in update t + j by
 
         lr[t + j] / c1[t + j] * m beta1^j / (sqrt(v beta2^j / c2[t + j]) + epsilon)
           = lr[t + j] sqrt(c2[t + j]) / c1[t + j] * ratio^j * m / (sqrt(v) + epsilon sqrt(c2[t + j] / beta2^j))
 
-    where c1 and c2 are 1 - beta^(t + j); the weights shrink by 1 - lr x decay before. So much is summed up in one go.
+    where c1 and c2 are 1 - beta^(t + j). Before it, the weights shrink by 1 - lr x decay. `catch_up` sums such steps.
     """
 
     def __init__(self, table: nn.Embedding, weight_decay: float, updates: int) -> None:
         self.table, self.weight, self.weight_decay = table, table.weight, weight_decay
         self.whole = False
-        """Whether the whole table is read in every forward pass."""
+        """Whether every forward pass reads the whole table."""
         table.sparse = True
         rows, where = len(table.weight), table.weight.device
         self.all_V = torch.arange(rows, device=where)
         self.first_VH, self.second_VH = torch.zeros_like(table.weight), torch.zeros_like(table.weight)
         self.seen_V = torch.full((rows,), -TAIL, device=where)
-        """The update of the last gradient; long ago if there was none."""
+        """The update of each row's last gradient; -TAIL if there was none."""
         self.last_V = torch.zeros(rows, dtype=torch.long, device=where)
-        """The update as of which the weights are."""
+        """The update up to which each row's weights are computed."""
         self.done = 0
         count = torch.arange(updates + TAIL + 1, dtype=torch.float64, device=where)
         self.root_c2 = (1 - BETA2**count).sqrt()
         self.past = torch.zeros(2, len(count), dtype=torch.float64, device=where)
-        """For each update: lr sqrt(c2) / c1, over all decay until then; and the logarithm of that decay. The first is
-        zero for updates to come."""
+        """For each update: lr sqrt(c2) / c1, divided by the total decay so far; and the logarithm of that decay. The
+        first is zero for later updates."""
         self.after_J = torch.arange(1, TAIL + 1, device=where)
 
     @torch.no_grad()
     def catch_up(self, ids_N: Tensor) -> None:
-        """Bring the weights of rows up to date; no id comes twice."""
+        """Bring the weights of rows up to date; the ids must be distinct."""
         ids_N = ids_N[self.last_V[ids_N] < self.done]
         moves_N = (self.seen_V[ids_N] + TAIL).clamp(max=self.done) - self.last_V[ids_N]
         moves_N, order_N = moves_N.clamp(min=0).sort(descending=True, stable=True)
@@ -80,7 +81,7 @@ class RowwiseUpdate:
         for ids, moves in zip(torch.split(ids_N, CHUNK), torch.split(moves_N, CHUNK), strict=True):
             decay_N1 = (self.past[1, self.done] - self.past[1, self.last_V[ids]]).expm1()[:, None]
             rows_NH = self.weight[ids]
-            change_NH = rows_NH * decay_N1.float()  # beside 1, float32 would not tell so little
+            change_NH = rows_NH * decay_N1.float()  # expm1: 1 plus so small a number would be rounded to 1 in float32
             movers = int((moves > 0).sum())
             if movers:
                 change_NH[:movers] -= self._moved(ids[:movers], moves[:movers])
@@ -88,7 +89,7 @@ class RowwiseUpdate:
         self.last_V[ids_N] = self.done
 
     def _moved(self, ids_N: Tensor, moves_N: Tensor) -> Tensor:
-        """The sum of the steps that rows have missed; `moves_N` says how many, the most first."""
+        """The sum of the steps that rows have missed; `moves_N` has their numbers, in descending order."""
         missed_J1 = self.after_J[: int(moves_N[0]), None]
         at_JN = self.last_V[ids_N] + missed_J1
         after_JN = (at_JN - self.seen_V[ids_N]).double()
@@ -103,7 +104,7 @@ class RowwiseUpdate:
         return moved_NH
 
     def step(self, lr: float, ids_N: Tensor, gradient_NH: Tensor) -> None:
-        """An update of all rows, of which these have a gradient."""
+        """Update all rows; only these have a gradient."""
         self.catch_up(ids_N)
         self.done += 1
         now, decay = self.done, lr * self.weight_decay
@@ -121,7 +122,7 @@ class RowwiseUpdate:
         self.seen_V[ids_N] = self.last_V[ids_N] = now
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The moments of rows that ever had a gradient, and how far each row is up to date."""
+        """The moments of rows that ever had a gradient, and the update that each row has reached."""
         ids_N = (self.seen_V > 0).nonzero()[:, 0]
         state = {"ids": ids_N, "seen": self.seen_V[ids_N], "last": self.last_V, "past": self.past[:, : self.done + 1]}
         state |= {"first": self.first_VH[ids_N], "second": self.second_VH[ids_N], "whole": torch.tensor(self.whole)}
