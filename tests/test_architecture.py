@@ -15,6 +15,8 @@ from xstilts.tasks import TASKS
 
 ROOT = Path(xstilts.__file__).parent
 ARCHITECTURE = (ROOT.parents[1] / "docs/architecture.md").read_text(encoding="utf-8")
+PUBLIC = {"_asdict", "_exit", "_replace"}
+"""Public names that start with an underscore."""
 TORCH_PACKAGES = {"model", "training", "compute", "execution", "predict", "rank"}
 
 
@@ -63,6 +65,37 @@ def test_torch_is_imported_only_in_six_packages() -> None:
     for package, path, tree in sources():
         heavy = [name for name in imported(tree) if name.split(".")[0] in ("torch", "transformers", "safetensors")]
         assert package in TORCH_PACKAGES or not heavy, f"{path} imports {heavy}"
+
+
+def used(tree: ast.AST) -> Iterator[str]:
+    """Names of attributes and imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"\w+\._", node.value):
+            yield node.value.split(".")[1]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
+            yield node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+    for name in imported(tree):
+        yield from name.split(".")
+
+
+def defined(tree: ast.AST) -> Iterator[str]:
+    """Names of functions, and of what is assigned to `self` or in a class."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            yield node.attr
+
+
+def test_only_one_file_uses_private_names_of_other_libraries() -> None:
+    own = PUBLIC.union(*(defined(tree) for _, _, tree in sources()))
+    for _, path, tree in sources():
+        others = {name for name in used(tree) if re.match(r"_[A-Za-z]", name)} - own
+        assert bool(others) == (path.name == "private.py"), f"{path}: {others}"
 
 
 def test_only_the_tasks_package_names_a_task() -> None:

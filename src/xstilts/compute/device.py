@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from xstilts.compute.private import ONEDNN, onednn_linear
 from xstilts.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
@@ -148,25 +149,16 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(x_NI, weight_OI)
-        return _onednn(x_NI, weight_OI, bias_O)
+        return onednn_linear(x_NI, weight_OI, bias_O)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_NO,), (x_NI, weight_OI), needed = grads, ctx.saved_tensors, ctx.needs_input_grad
         return (
-            _onednn(grad_NO, weight_OI.T) if needed[0] else None,
-            _onednn(x_NI.T, grad_NO.T).T if needed[1] else None,
+            onednn_linear(grad_NO, weight_OI.T) if needed[0] else None,
+            onednn_linear(x_NI.T, grad_NO.T).T if needed[1] else None,
             grad_NO.sum(0) if needed[2] else None,
         )
-
-
-ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-"""What torch's compiler makes of a linear layer on a CPU; None where torch was built without oneDNN."""
-
-
-def _onednn(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    made: Tensor = ONEDNN(x_NI, weight_OI, bias_O, "none", [], "")
-    return made
 
 
 class Linear(nn.Linear):

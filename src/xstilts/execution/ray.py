@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xstilts.compute.private import mute_ray_node_logs
 from xstilts.errors import UserError
 from xstilts.execution.local import ATTEMPTS, STOP_SECONDS
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
@@ -78,7 +79,7 @@ class Cluster:
         return RayRunner(spec, capacity, workers, progress)
 
     def _join(self, address: str) -> Capacity:
-        _mute_node_logs()
+        mute_ray_node_logs()
         local = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == "local" else {}
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -89,11 +90,6 @@ class Cluster:
             on_cpu = os.environ.get("XSTILTS_DEVICE", "").startswith("cpu")
             self._gpus = 0 if on_cpu else min(1, sum(node.get("GPU", 0) for node in nodes))
         return capacity_for(nodes, self._gpus, self._workers)
-
-
-def _mute_node_logs() -> None:
-    """Keep Ray's messages about its nodes off stdout, where tables go; Ray has no public setting for it."""
-    ray._private.worker._worker_logs_enabled = False
 
 
 def _many(number: int, thing: str) -> str:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from safetensors import SafetensorError
 
 from xstilts.compute import distributed
+from xstilts.compute.private import import_compiler
 from xstilts.errors import StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
@@ -101,8 +102,8 @@ def serve(pipe: Connection, spec: bytes) -> None:
         with open_worker(pickle.loads(spec), RemoteProgress(pipe.send)) as worker:
             pipe.send(("ready",))
             if not pipe.poll():  # no step yet: import now what the first step needs
-                for name in ("torch._dynamo", "transformers.modeling_utils"):
-                    import_module(name)
+                import_compiler()
+                import_module("transformers.modeling_utils")
             while True:
                 pipe.send(("result", worker.do_remotely(pipe.recv())))
     except UserError as error:

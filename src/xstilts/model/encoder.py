@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xstilts.compute import device
+from xstilts.compute.private import attention_name, has_model
 from xstilts.errors import UserError
 from xstilts.languages import ENGLISH
 from xstilts.model import encoder_folder, packing
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
-from xstilts.model.private import has_model
 from xstilts.model.tokenizer import Tokenizer
 
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         self.languages = _language_ids(base.config, name) if "langs" in accepts else {}
         self._offset = 0
         self._compiled: Any = None
-        if base.config._attn_implementation == packing.NAME:  # shared with an encoder that was here before
+        if attention_name(base.config) == packing.NAME:  # shared with an encoder that was here before
             base.set_attn_implementation("sdpa")
         was_training = base.training
         base.eval()
@@ -181,7 +181,7 @@ class Encoder(nn.Module):
 
     def _can_pack(self) -> bool:
         """Whether packed output equals the output of single sequences; sets the offset of positions."""
-        usual = self.base.config._attn_implementation
+        usual = attention_name(self.base.config)
         packing.register()
         try:
             for offset in dict.fromkeys((self._reserved(), 0, (getattr(self.config, "pad_token_id", None) or 0) + 1)):

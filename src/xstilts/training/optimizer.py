@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xstilts.compute.private import multiply_all
 from xstilts.training.settings import BETA1, BETA2, EPSILON
 from xstilts.training.word_table import RowwiseUpdate
 
@@ -81,7 +82,7 @@ class Optimizer:
             gradients.append(rows[1])
         norm = nn.utils.get_total_norm(gradients) / scale
         if gradients and (scale == 1.0 or norm.isfinite()):
-            torch._foreach_mul_(gradients, (CLIP / (norm + 1e-6)).clamp(max=1.0) / scale)
+            multiply_all(gradients, (CLIP / (norm + 1e-6)).clamp(max=1.0) / scale)
             for group in self._adam.param_groups:
                 group["lr"] = lr
             self._adam.step()

@@ -1,0 +1,46 @@
+"""Private names of torch, transformers and Ray that this package needs, each behind a public one."""
+
+# Shape suffixes: N = rows, I = inputs, O = outputs
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+"""torch's compiler uses this for linear layers on a CPU; None if torch was built without oneDNN."""
+
+
+def onednn_linear(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """X W' + b, [N, O], by oneDNN."""
+    result: Tensor = ONEDNN(x_NI, weight_OI, bias_O, "none", [], "")
+    return result
+
+
+def multiply_all(tensors: list[Tensor], factor: Tensor) -> None:
+    """Multiply tensors in place by one factor, without a kernel for each."""
+    torch._foreach_mul_(tensors, factor)
+
+
+def import_compiler() -> None:
+    """Import torch's compiler, which optimizers and transformers import at their first use."""
+    import_module("torch._dynamo")
+
+
+def attention_name(config: Any) -> str:
+    """The attention function that a transformers configuration selects."""
+    name: str = config._attn_implementation
+    return name
+
+
+def has_model(auto: Any, config: Any) -> bool:
+    """Whether an `AutoModelFor...` class has a model for a configuration."""
+    return type(config) in auto._model_mapping
+
+
+def mute_ray_node_logs() -> None:
+    """Keep Ray's messages about its nodes off stdout, where tables go; Ray has no public setting for it."""
+    import_module("ray")._private.worker._worker_logs_enabled = False
