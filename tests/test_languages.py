@@ -6,7 +6,7 @@ from xstilts import languages
 from xstilts.errors import UserError
 
 
-def test_the_groups_have_forty_and_fifty_languages():
+def test_xtreme_has_forty_languages_and_xtreme_r_fifty():
     assert len(languages.XTREME) == 40
     assert len(languages.XTREME_R) == 50
     assert set(languages.XTREME) < set(languages.XTREME_R)
@@ -16,7 +16,7 @@ def test_codes_are_unique():
     assert len({language.code3 for language in languages.LANGUAGES.values()}) == 50
 
 
-def test_a_row_of_the_table():
+def test_a_language_has_name_family_script_and_wikipedia_size():
     arabic = languages.get("ar")
     assert (arabic.family, arabic.script, arabic.articles, arabic.tasks) == ("Afro-Asiatic", "Arabic", 1.02, 7)
     assert (arabic.diacritics, arabic.compounding, arabic.bound_words) == (True, False, True)
@@ -25,7 +25,7 @@ def test_a_row_of_the_table():
 
 
 @pytest.mark.parametrize(("given", "meant"), [("jpn", "ja"), ("German", "de"), ("cmn", "zh"), ("swahilli", "sw")])
-def test_an_unknown_code_names_the_right_one(given, meant):
+def test_an_unknown_code_gets_a_suggestion(given, meant):
     with pytest.raises(UserError, match=f"did you mean '{meant}'"):
         languages.get(given)
 

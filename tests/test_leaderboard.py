@@ -103,7 +103,7 @@ def tree(tmp_path: Path, xstilts: Callable[..., CliResult]) -> Tree:
     return Tree(tmp_path, xstilts)
 
 
-def test_every_kind_of_file_is_read_as_it_was_written() -> None:
+def test_every_kind_of_file_round_trips() -> None:
     for name, kind in KINDS.items():
         assert kind.read(kind.write(GIVEN[name]), "given") == GIVEN[name]
         assert kind.read_labels(kind.write_labels(RIGHT[name]), "right") == RIGHT[name]
@@ -130,7 +130,7 @@ def test_each_kind_of_task_has_its_official_numbers(tree: Tree, task: str) -> No
 
 
 @pytest.mark.parametrize("benchmark", ["xtreme", "xtreme-r"])
-def test_all_tasks_are_averaged_when_every_language_of_every_task_is_there(tree: Tree, benchmark: str) -> None:
+def test_the_overall_mean_needs_every_language_of_every_task(tree: Tree, benchmark: str) -> None:
     for task, languages in scoring.benchmark(benchmark):
         for language in languages:
             tree.add(task.name, language)
@@ -155,7 +155,7 @@ def test_all_tasks_are_averaged_when_every_language_of_every_task_is_there(tree:
     assert scored["missing"] == [{"task": "tatoeba", "languages": ["ka"], "lacks": "labels"}]
 
 
-def test_what_is_missing_is_named_and_counts_nowhere(tree: Tree) -> None:
+def test_missing_files_are_named_and_not_counted(tree: Tree) -> None:
     tree.add("pawsx", "en")
     tree.write("predictions", "pawsx", "de", "1\n0\n")
     tree.write("labels", "pawsx", "fr", "1\n0\n")
@@ -192,7 +192,7 @@ def test_blank_lines_carriage_returns_and_a_byte_order_mark_do_not_matter(tree: 
     assert tree.json()["overall"] == {"classification": 100, "tagging": 100}
 
 
-def test_a_question_without_a_prediction_counts_as_wrong_and_is_told(tree: Tree) -> None:
+def test_a_question_without_a_prediction_is_reported_and_counts_as_wrong(tree: Tree) -> None:
     tree.add("xquad", "en")
     tree.write("predictions", "xquad", "en", '{"q1": "1894", "q7": "?", "q8": "?"}')
     result = tree.score("xtreme", "--json")
@@ -201,13 +201,13 @@ def test_a_question_without_a_prediction_counts_as_wrong_and_is_told(tree: Tree)
     assert "do not have, counted nowhere; how many, and the first: xquad (en 2: 'q7')\n" in result.err
 
 
-def test_a_ranking_that_is_missing_counts_as_wrong(tree: Tree) -> None:
+def test_a_missing_ranking_counts_as_wrong(tree: Tree) -> None:
     tree.add("mewslix", "de")
     tree.write("predictions", "mewslix", "de", '{"m1": ["a"]}')
     assert tree.json("xtreme-r")["detailed"]["mewslix"]["map@20"] == {"de": 50}
 
 
-def test_questions_of_one_id_are_each_scored(tree: Tree) -> None:
+def test_questions_with_the_same_id_are_each_scored(tree: Tree) -> None:
     asked = [("q1", ["mill"]), ("q1", ["river"])]
     tree.write("labels", "tydiqa", "en", KINDS["answers"].write_labels(asked))
     tree.write("predictions", "tydiqa", "en", '{"q1": "mill"}')
@@ -251,7 +251,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_file_that_cannot_be_scored_is_named_and_why(tree: Tree, what: str) -> None:
+def test_a_malformed_file_is_refused_with_its_reason(tree: Tree, what: str) -> None:
     task, predictions, labels, pieces = BAD[what]
     language = TASKS[task].languages[0]
     tree.add(task, language)
@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_scored_is_named_and_why(tree: Tree, what: str) ->
     tree.refused(*pieces, benchmark="xtreme" if task in GROUPS["xtreme"] else "xtreme-r")
 
 
-def test_predictions_that_can_never_be_right_are_told(tree: Tree) -> None:
+def test_predictions_unlike_any_label_are_reported(tree: Tree) -> None:
     tree.add("pawsx", "de")
     tree.write("predictions", "pawsx", "de", "0\n[1]\n")
     tree.add("udpos", "de")
@@ -277,7 +277,7 @@ def test_predictions_that_can_never_be_right_are_told(tree: Tree) -> None:
     assert json.loads(result.out)["detailed"]["bucc2018"]["f1"] == {"de": 0}
 
 
-def test_a_folder_or_a_broken_link_in_a_files_place_is_told(tree: Tree) -> None:
+def test_a_folder_or_broken_link_in_place_of_a_file_is_refused(tree: Tree) -> None:
     tree.add("pawsx", "en")
     (tree.predictions / "pawsx/test-de.tsv").mkdir()
     (tree.labels / "pawsx/test-fr.tsv").symlink_to("test-fr.tsv")
@@ -289,7 +289,7 @@ def test_a_folder_or_a_broken_link_in_a_files_place_is_told(tree: Tree) -> None:
     ]
 
 
-def test_all_bad_files_are_told_at_once(tree: Tree) -> None:
+def test_all_malformed_files_are_reported_at_once(tree: Tree) -> None:
     for language in ("de", "en", "fr"):
         tree.add("pawsx", language)
     for language in ("de", "fr"):
@@ -303,9 +303,7 @@ def test_all_bad_files_are_told_at_once(tree: Tree) -> None:
     )
 
 
-def test_a_wrong_folder_is_told_with_the_right_one(
-    tree: Tree, tmp_path: Path, xstilts: Callable[..., CliResult]
-) -> None:
+def test_a_wrong_folder_gets_a_suggestion(tree: Tree, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     tree.add("xcopa", "et")
 
     def refused(predictions: Path, labels: Path, *pieces: str, benchmark: str = "xtreme-r") -> None:
@@ -325,7 +323,7 @@ def test_a_wrong_folder_is_told_with_the_right_one(
     refused(tree.predictions, one, "no benchmark 'xtrem'", "did you mean 'xtreme'?", benchmark="xtrem")
 
 
-def test_a_path_that_cannot_be_looked_at_is_told(tree: Tree, xstilts: Callable[..., CliResult]) -> None:
+def test_an_unreadable_path_is_refused(tree: Tree, xstilts: Callable[..., CliResult]) -> None:
     tree.add("xcopa", "et")
     long = "x" * 5000
     for command in (
@@ -341,7 +339,7 @@ def test_a_path_that_cannot_be_looked_at_is_told(tree: Tree, xstilts: Callable[.
         ) and f"error: {long}: cannot be read or written: File name too" in result.err
 
 
-def test_what_is_not_of_the_benchmark_is_said(tree: Tree) -> None:
+def test_files_outside_the_benchmark_are_reported(tree: Tree) -> None:
     tree.add("pawsx", "en")
     tree.add("panx", "af")
     tree.add("panx", "az")
@@ -456,7 +454,7 @@ def benchmarked(study: Files, encoder_folder: Path) -> Files:
     return study
 
 
-def test_scoring_what_a_study_wrote_gives_its_own_numbers_back(benchmarked: Files) -> None:
+def test_exported_files_score_as_the_study_did(benchmarked: Files) -> None:
     result = benchmarked.call("report", benchmarked.out, "--format", "submission")
     assert result.code == 0, result.err
     home = benchmarked.out / "submission/tiny"
@@ -504,7 +502,7 @@ def test_the_command_that_the_report_names_scores_the_first_folder(benchmarked: 
 
 
 @pytest.mark.parametrize("layout", ["selection", "significance"])
-def test_selected_runs_and_tests_of_a_study_are_shown_in_every_format(benchmarked: Files, layout: str) -> None:
+def test_selection_and_significance_are_shown_in_every_format(benchmarked: Files, layout: str) -> None:
     result = benchmarked.call("report", benchmarked.out, "--layout", layout)
     assert result.code == 0 and "xnli" in result.out and "not tested" not in result.out
     for format in ("markdown", "latex", "csv"):
@@ -514,7 +512,7 @@ def test_selected_runs_and_tests_of_a_study_are_shown_in_every_format(benchmarke
     assert benchmarked.call("report", benchmarked.out, "--select", "dev").code == 2
 
 
-def test_predictions_that_are_gone_are_told_when_branches_are_compared(benchmarked: Files) -> None:
+def test_significance_refuses_missing_predictions(benchmarked: Files) -> None:
     (path, *_) = benchmarked.out.glob("steps/*/predictions.jsonl")
     path.unlink()
     result = benchmarked.call("report", benchmarked.out, "--layout", "significance")
@@ -526,7 +524,7 @@ def test_predictions_that_are_gone_are_told_when_branches_are_compared(benchmark
     )
 
 
-def test_handing_in_and_scoring_load_no_torch_and_print_one_document(benchmarked: Files, tree: Tree) -> None:
+def test_export_and_score_load_no_torch_and_print_one_document(benchmarked: Files, tree: Tree) -> None:
     without_torch("report", benchmarked.out, "--format", "submission")
     home = benchmarked.out / "submission/tiny/none/seed-1"
     result = without_torch("score", "--predictions", home / "predictions", "--labels", home / "labels", "--json")
@@ -538,7 +536,7 @@ def test_handing_in_and_scoring_load_no_torch_and_print_one_document(benchmarked
         assert json.loads(without_torch("score", *folders, "--json")).keys() == {"overall", "detailed", "missing"}
 
 
-def test_what_a_submission_lacks_is_named(benchmarked: Files) -> None:
+def test_an_export_names_what_it_lacks(benchmarked: Files) -> None:
     store = Store(benchmarked.out)
     study = store.study(None)
     (cell,) = [x for x in study.cells if (x.branch, x.seed, x.task) == ("mnli", 2, "xnli")]
@@ -568,7 +566,7 @@ def test_a_study_without_test_predictions_is_refused(study: Files) -> None:
     assert not (study.out / "submission").exists()
 
 
-def test_a_task_of_ones_own_is_written_too(study: Files) -> None:
+def test_a_users_own_task_is_exported_too(study: Files) -> None:
     assert study.run().code == 0
     result = study.call("report", study.out, "--format", "submission")
     assert result.code == 0 and "score it with" not in result.out
@@ -594,7 +592,7 @@ def studied(folder: Path, file: str, rows: list[tuple[str, Any, Any]], limit: in
 
 
 @pytest.mark.parametrize("file", KINDS)
-def test_every_kind_of_prediction_is_written_for_every_branch(tmp_path: Path, file: str) -> None:
+def test_every_kind_of_prediction_is_exported_for_every_branch(tmp_path: Path, file: str) -> None:
     right = dict(RIGHT[file]) if KINDS[file].by_id else RIGHT[file]
     rows = [
         (id or str(i), value, right.get(id, []) if isinstance(right, dict) else right[i][1])
@@ -614,7 +612,7 @@ def test_every_kind_of_prediction_is_written_for_every_branch(tmp_path: Path, fi
 
 
 @pytest.mark.parametrize("task", SAMPLES)
-def test_right_predictions_of_selected_runs_score_100(tmp_path: Path, task: str) -> None:
+def test_exported_predictions_of_the_selected_run_score_100_if_right(tmp_path: Path, task: str) -> None:
     file, metric = SAMPLES[task][0], TASKS[task].metric
     language = TASKS[task].languages[0]
     rows = [
@@ -647,17 +645,17 @@ def _wrong(value: Any) -> Any:
     return ["?" for _ in value] if isinstance(value, list) else "0" if value == "1" else "1"
 
 
-def test_what_no_rule_selects_is_told(tmp_path: Path) -> None:
+def test_a_task_without_a_selected_run_is_reported(tmp_path: Path) -> None:
     written = export_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")]), tmp_path / "to", {})
     assert "no run is selected: made-up" in written.lines() and not (tmp_path / "to/best").exists()
 
 
-def test_a_limited_study_says_that_its_files_are_not_whole(tmp_path: Path) -> None:
+def test_an_export_of_a_limited_study_says_that_it_is_partial(tmp_path: Path) -> None:
     written = export_study(*studied(tmp_path / "out", "lines", [("0", "yes", "no")], limit=1), tmp_path / "to")
     assert "not whole, for the recipe's limit is 1 examples: made-up (de)" in written.lines()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_export_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "to").write_text("a file")
     store, made = studied(tmp_path / "out", "lines", [("0", "yes", "no")])
     with pytest.raises(UserError, match="to: is no folder"):
@@ -666,7 +664,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         export_study(store, made, tmp_path / "to/deeper")
 
 
-def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_study_of_an_earlier_version_is_not_exported(tmp_path: Path) -> None:
     store, made = studied(tmp_path / "out", "", [("0", "yes", "no")])
     with pytest.raises(UserError, match=r"out: 'mini' was run by an earlier xstilts.*\(run it again\)") as messages:
         export_study(store, made, tmp_path / "to")
@@ -681,7 +679,7 @@ def test_a_study_of_an_earlier_version_is_told_once_and_nothing_is_written(tmp_p
     ("predictions.jsonl", '{"task": "made-up"}\n', "this is no prediction: language: Field required"),
     ("predictions.jsonl", None, "is gone (delete the folder"),
 ])  # fmt: skip
-def test_a_broken_step_is_told_and_the_others_are_written(
+def test_a_broken_step_is_reported_and_the_others_are_exported(
     tmp_path: Path, file: str, content: str | None, what: str
 ) -> None:
     store, made = studied(tmp_path / "out", "lines", [("0", "yes", "no")])
@@ -694,7 +692,7 @@ def test_a_broken_step_is_told_and_the_others_are_written(
     assert [found.name for found in (tmp_path / "to").iterdir()] == ["a_b-2"]
 
 
-def test_two_answers_of_one_id_are_not_written(tmp_path: Path) -> None:
+def test_two_answers_with_one_id_are_not_exported(tmp_path: Path) -> None:
     store, made = studied(tmp_path / "out", "answers", [("q1", "a", ["a"]), ("q1", "b", ["b"])])
     with pytest.raises(UserError, match="no predictions of a test split"):
         export_study(store, made, tmp_path / "to")

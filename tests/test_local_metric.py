@@ -123,12 +123,12 @@ def test_a_changed_metric_is_a_mistake_like_changed_data(own: Files) -> None:
         ("mine_too:balanced", "mine_to:balanced", ["metric mine_to:balanced, whose code", "[mine_too, mine_to]`"]),
     ],
 )
-def test_mistakes_in_a_name(own: Files, old: str, new: str, pieces: list[str]) -> None:
+def test_a_misspelt_metric_gets_a_suggestion(own: Files, old: str, new: str, pieces: list[str]) -> None:
     trust(own).edit("tasks.yaml", old, new)
     own.refused(*pieces)
 
 
-def test_files_that_are_missing_or_no_python(own: Files) -> None:
+def test_a_metric_file_that_is_missing_or_no_python_is_refused(own: Files) -> None:
     trust(own).write("mine_too.py", "def balanced(:")
     own.refused("recipe.yaml:4: trust_local_code[0]: the module 'mine_too' cannot be loaded: SyntaxError: ")
     own.write("mine_too.py", "import mine")
@@ -137,7 +137,7 @@ def test_files_that_are_missing_or_no_python(own: Files) -> None:
     own.refused("there is neither a file", "nor an installed module 'mine_too'")
 
 
-def test_two_files_of_one_name(own: Files) -> None:
+def test_two_metrics_of_one_name_are_refused(own: Files) -> None:
     trust(own).edit("recipe.yaml", "use: [tasks.yaml]", "use: [tasks.yaml, other/tasks.yaml]")
     own.edit("recipe.yaml", "evaluate: [", "evaluate: [too, ")
     (own.folder / "other").mkdir()
@@ -155,7 +155,7 @@ def test_a_metric_that_gives_no_score_fails_its_step(own: Files, name: str, what
     assert result.code == 2 and f"the metric mine_too:{name} {what}" in result.err
 
 
-def test_a_value_by_hand(own: Files) -> None:
+def test_a_local_metric_by_hand(own: Files) -> None:
     local.load("mine_too:balanced", own.folder)
     local.load("mine_too:same", own.folder)
     given = ["a", "a", "a", "b"], ["a", "a", "b", "b"]
@@ -163,7 +163,7 @@ def test_a_value_by_hand(own: Files) -> None:
     assert local.get("mine_too:same").score(*given) == 75
 
 
-def test_an_inherited_metric_is_looked_for_beside_the_file_that_names_it(own: Files) -> None:
+def test_an_inherited_metric_file_lies_beside_the_task_file_that_names_it(own: Files) -> None:
     (own.folder / "other").mkdir()
     tasks = with_own([own.folder / "tasks.yaml", own.write("other/tasks.yaml", "too: {like: mine}\n")])
     assert tasks["too"].metrics == tasks["mine"].metrics

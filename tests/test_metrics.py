@@ -10,7 +10,7 @@ from xstilts.errors import StepFailed
 from xstilts.metrics import retrieval
 
 
-def test_runs_of_a_bare_tag_are_one_chunk_but_for_s():
+def test_repeated_bare_tags_form_one_chunk_except_s():
     nouns = metrics.get("chunk_f1").official_scores([["NOUN", "NOUN", "VERB"]], [["NOUN", "NOUN", "ADJ"]])
     assert nouns == {"f1": 50.0, "precision": 50.0, "recall": 50.0}  # one of two chunks
     symbols = metrics.get("chunk_f1").official_scores([["SYM", "SYM", "VERB"]], [["SYM", "SYM", "ADJ"]])
@@ -21,11 +21,11 @@ def test_a_sentence_ends_a_chunk():
     assert metrics.get("chunk_f1").score([["B-PER"], ["I-PER"]], [["B-PER"], ["B-PER"]]) == 100.0
 
 
-def test_no_chunks_at_all_score_zero():
+def test_without_chunks_f1_is_zero():
     assert metrics.get("chunk_f1").score([["O", "O"]], [["O", "O"]]) == 0.0
 
 
-def test_text_of_which_nothing_can_be_hidden_has_no_perplexity():
+def test_text_without_a_maskable_token_has_no_perplexity():
     with pytest.raises(StepFailed, match="no piece of this text can be hidden"):
         metrics.get("perplexity").score([None], [[0.0, 0]])
 
@@ -35,13 +35,13 @@ def test_perplexity_of_a_hopeless_model_is_infinite():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "token_accuracy", "chunk_f1"])
-def test_a_missing_prediction_is_our_mistake(name):
+def test_a_missing_prediction_raises_value_error(name):
     with pytest.raises(AssertionError):
         metrics.METRICS[name].score([["O"], ["O"]], [["O"]])
 
 
 @pytest.mark.parametrize("name", ["token_accuracy", "chunk_f1"])
-def test_a_missing_tag_is_our_mistake(name):
+def test_a_missing_tag_raises_value_error(name):
     with pytest.raises(ValueError):
         metrics.METRICS[name].score([["O", "O"]], [["O"]])
 
@@ -52,11 +52,11 @@ def test_a_pair_found_twice_counts_once():
     }  # fmt: skip
 
 
-def test_no_pairs_at_all_score_zero():
+def test_without_pairs_f1_is_zero():
     assert metrics.get("pair_f1").score([[], []], [[], []], "de") == 0
 
 
-def test_only_twenty_places_of_a_ranking_count():
+def test_only_the_first_twenty_of_a_ranking_count():
     ranked = [f"Q{place}" for place in range(1, 31)]
     assert metrics.get("mrr@20").score([["Q20"], ["Q21"]], [ranked, ranked], "de") == pytest.approx(100 / 20 / 2)
     assert metrics.get("map@20").score([["Q20"], ["Q21"]], [ranked, ranked], "de") == pytest.approx(100 / 20 / 2)
@@ -64,7 +64,7 @@ def test_only_twenty_places_of_a_ranking_count():
     assert metrics.get("map@20").score([many], [ranked], "de") == 100
 
 
-def test_an_id_ranked_twice_counts_where_it_stands_first():
+def test_an_id_ranked_twice_counts_at_its_first_rank():
     assert retrieval.average_precision(["a", "b"], ["x", "a", "a", "b"]) == pytest.approx((1 / 2 + 2 / 4) / 2)
     assert metrics.get("mrr@20").score([["a"]], [["x", "a", "a"]], "de") == 50
 

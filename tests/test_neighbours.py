@@ -77,7 +77,7 @@ def check_equal_ones(n: int, m: int, k: int) -> None:
 @pytest.mark.parametrize("tile", [(32, 32), (64, 96), (96, 64), (2048, 1024)], ids=str)
 @pytest.mark.parametrize("check", [check_against_brute_force, check_equal_ones], ids=["all differ", "many equal"])
 @pytest.mark.parametrize(("n", "m", "k"), [(1, 1, 4), (3, 70, 4), (131, 200, 4), (200, 97, 20), (64, 64, 64)])
-def test_neighbours_are_those_of_brute_force(
+def test_neighbours_equal_brute_force(
     n: int, m: int, k: int, check: Callable[..., None], tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xstilts.compute.neighbours.TILE", tile)
@@ -85,13 +85,13 @@ def test_neighbours_are_those_of_brute_force(
 
 
 @pytest.mark.parametrize("tile", [(512, 512), (2048, 1024)], ids=str)
-def test_so_are_those_of_larger_sides(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_of_larger_sides_equal_brute_force(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.neighbours.TILE", tile)
     check_against_brute_force(1300, 2100, 4)
     check_equal_ones(1300, 2100, 4)
 
 
-def test_so_are_those_that_come_ever_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_in_ascending_order_equal_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.neighbours.TILE", (128, 128))
     turn = np.linspace(3, 0.1, 600)[:, None]
     x, y = np.array([[1, 0]] * 150, np.float32), np.hstack((np.cos(turn), np.sin(turn))).astype(np.float32)
@@ -99,7 +99,7 @@ def test_so_are_those_that_come_ever_nearer(monkeypatch: pytest.MonkeyPatch) -> 
     assert (of_x.ids_NK == [599, 598, 597]).all() and (of_y.ids_NK == [0, 1, 2]).all()
 
 
-def test_sides_may_lie_anywhere_among_the_vectors(tmp_path: Path) -> None:
+def test_the_two_sides_may_be_any_rows_of_the_vectors(tmp_path: Path) -> None:
     vectors = np.memmap(tmp_path / "vectors", np.float32, "w+", shape=(60, 8))
     vectors[:] = some(60, 8, 0)
     x, y = np.arange(0, 60, 3), np.array([59, 1, 40, 7, 22])
@@ -107,7 +107,7 @@ def test_sides_may_lie_anywhere_among_the_vectors(tmp_path: Path) -> None:
     assert [a.tolist() for side in got for a in side] == [a.tolist() for side in want for a in side]
 
 
-def test_vectors_of_zeros_and_broken_ones_are_at_cosine_zero_from_all() -> None:
+def test_zero_and_non_finite_vectors_have_cosine_zero() -> None:
     x = np.array([[0, 0], [np.nan, 1], [np.inf, 1], [3e30, 4e30], [-2, -3]], np.float32)
     of_x, of_y = both_ways(x, np.array([[1, 1], [0, 0], [0, 2]], np.float32), 2)
     assert of_x.ids_NK.tolist() == [[0, 1], [0, 1], [0, 1], [0, 1], [1, 2]]
@@ -116,20 +116,20 @@ def test_vectors_of_zeros_and_broken_ones_are_at_cosine_zero_from_all() -> None:
     assert np.isfinite(mine_pairs(of_x, of_y).scores_P).all()
 
 
-def test_many_equal_vectors_are_told_apart_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_vectors_are_ranked_by_row_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.neighbours.TILE", (64, 64))
     for found in both_ways(np.ones((300, 4), np.float32), np.ones((200, 4), np.float32), 3):
         assert (found.ids_NK == [0, 1, 2]).all()
 
 
-def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_per_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.neighbours.TILE", (32, 32))
     messages: list[int] = []
     neighbours(some(90, 4, 0), np.arange(70), np.arange(70, 90), 1, messages.append)
     assert messages == [32, 64, 70]
 
 
-def test_pairs_share_no_row_and_each_matching_has_its_rule() -> None:
+def test_mined_pairs_share_no_row_and_follow_the_matching_rule() -> None:
     x, y = np.array([[1, 0], [0.9, 0.1]], np.float32), np.array([[1, 0.02], [0, 1], [-1, 0]], np.float32)
     near = both_ways(x, y, 2)
     pairs = {
@@ -151,7 +151,7 @@ def test_pairs_share_no_row_and_each_matching_has_its_rule() -> None:
     ],
     ids=["between two", "unsorted", "all right", "a tie is not torn", "none right", "none found"],
 )
-def test_the_cut_is_midway_after_the_best_f1(
+def test_the_threshold_is_midway_after_the_best_f1(
     scores: list[float], right: list[bool], gold: int, expected: float
 ) -> None:
     assert tune_threshold(np.array(scores, np.float32), np.array(right, bool), gold) == pytest.approx(expected)
@@ -177,7 +177,7 @@ def shifted(x: Vectors, y: Vectors, k: int) -> tuple[Nearest, Nearest]:
 
 
 @pytest.mark.real
-def test_mining_is_the_official_one(shared: Path) -> None:
+def test_mined_pairs_equal_the_official_ones(shared: Path) -> None:
     data = golden(shared, "bucc2018")
     seen = 0
     for case in data["mining_cases"]:
@@ -194,7 +194,7 @@ def test_mining_is_the_official_one(shared: Path) -> None:
 
 
 @pytest.mark.real
-def test_each_sides_best_is_the_official_search(shared: Path) -> None:
+def test_forward_and_backward_search_equal_the_official_one(shared: Path) -> None:
     """The official code breaks off where only one side's proposals are asked for; its `search` has the forward ones."""
     data = golden(shared, "bucc2018")
     for case in data["mining_cases"]:
@@ -223,7 +223,7 @@ def lines(examples: list[Entry], outputs: HeadOutputs, threshold: float | None) 
 
 
 @pytest.mark.real
-def test_the_cut_is_the_official_one(shared: Path) -> None:
+def test_the_threshold_equals_the_official_one(shared: Path) -> None:
     data = golden(shared, "bucc2018")
     for case in data["threshold_cases"]:
         dataset = data["datasets"][case["dataset"]]
@@ -257,7 +257,7 @@ def test_the_cut_is_the_official_one(shared: Path) -> None:
 
 
 @pytest.mark.real
-def test_the_cut_of_made_up_scores_is_the_official_one_and_the_last_may_be_best(shared: Path) -> None:
+def test_the_threshold_of_synthetic_scores_equals_the_official_one_except_at_the_end(shared: Path) -> None:
     for case in golden(shared, "bucc2018")["threshold_synthetic"]:
         found = [(f"{source}\t{target}", score) for source, target, score in case["candidate2score"]]
         right = [pair in case["gold"] for pair, _ in found]
@@ -271,7 +271,7 @@ def test_the_cut_of_made_up_scores_is_the_official_one_and_the_last_may_be_best(
 
 
 @pytest.mark.real
-def test_the_nearest_is_the_official_one(shared: Path) -> None:
+def test_the_nearest_translation_equals_the_official_one(shared: Path) -> None:
     for case in golden(shared, "tatoeba")["similarity_cases"]:
         source, english = (np.array(case[side], np.float32) for side in ("src", "eng"))
         found = both_ways(english, source, 1)[0].ids_NK[:, 0].tolist()
@@ -281,7 +281,7 @@ def test_the_nearest_is_the_official_one(shared: Path) -> None:
 
 
 @pytest.mark.real
-def test_the_pooled_vectors_are_the_official_ones(shared: Path) -> None:
+def test_mean_pooled_vectors_equal_the_official_ones(shared: Path) -> None:
     for case in golden(shared, "pooling")["pool_cases"]:
         mask_BL = torch.tensor(case["mask"], dtype=torch.bool)
         none, lengths_B = torch.zeros(0, dtype=torch.int64), mask_BL.sum(1)

@@ -52,7 +52,7 @@ def pretraining(study: Files, own: Path) -> Files:
     return study
 
 
-def test_a_new_encoder_has_a_row_for_each_piece_of_the_tokenizer_it_is_given(pretraining: Files, own: Path) -> None:
+def test_a_new_encoder_has_an_embedding_for_each_token_of_its_tokenizer(pretraining: Files, own: Path) -> None:
     result = pretraining.run()
     assert result.code == 0, result.err
     (created,) = (path.parent for path in (pretraining.out / "steps").glob("*/step.json")
@@ -68,7 +68,7 @@ def test_a_new_encoder_has_a_row_for_each_piece_of_the_tokenizer_it_is_given(pre
     assert {str(own / "tokenizer.json"), str(own / "tokenizer_config.json")} == inputs.keys()
 
 
-def test_a_given_tokenizer_that_has_changed_is_noticed(pretraining: Files, own: Path) -> None:
+def test_a_changed_tokenizer_is_refused(pretraining: Files, own: Path) -> None:
     assert pretraining.run().code == 0
     text = (own / "tokenizer.json").read_text()
     (own / "tokenizer.json").write_text(text.replace('"k": 16', '"k": 17').replace('"l": 17', '"l": 16'))
@@ -86,14 +86,14 @@ def test_a_given_tokenizer_that_has_changed_is_noticed(pretraining: Files, own: 
         ({"mask_token": "[PAD]"}, "the tokenizer has one token for mask and pad"),
     ],
 )
-def test_a_tokenizer_without_what_training_needs_is_refused_before_anything_is_written(
+def test_an_unusable_tokenizer_is_refused_before_any_output(
     pretraining: Files, own: Path, wrong: dict[str, str | None], message: str
 ) -> None:
     tokenizer(own, **wrong)  # type: ignore[arg-type]
     pretraining.refused(f"error: {own}: {message}")
 
 
-def test_a_tokenizer_with_an_id_far_beyond_its_pieces_is_refused(pretraining: Files, own: Path) -> None:
+def test_a_tokenizer_with_an_id_far_above_its_size_is_refused(pretraining: Files, own: Path) -> None:
     text = (own / "tokenizer.json").read_text()
     (own / "tokenizer.json").write_text(text.replace('"l": 17', '"l": 2000000000'))
     pretraining.refused(f"error: {own}: the tokenizer has 18 pieces, but ids up to 2,000,000,000")
@@ -107,7 +107,7 @@ def test_the_code_of_a_tokenizer_is_not_run(pretraining: Files, own: Path) -> No
     pretraining.refused(f"error: {own}: ")
 
 
-def test_what_no_tokenizer_of_the_hub_can_be_called_has_no_files() -> None:
+def test_an_impossible_hub_name_has_no_files() -> None:
     assert new_encoder.files("{data}/a/b") == new_encoder.files("a b") == {}
 
 
@@ -131,7 +131,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_refused(pretraining: Files, own: P
         ("layers: 2", "needs `text`, a task whose text trains its tokenizer, or a `tokenizer` that is given"),
     ],
 )
-def test_check_tells_what_is_wrong_with_a_tokenizer(pretraining: Files, own: Path, shape: str, message: str) -> None:
+def test_check_reports_a_wrong_tokenizer(pretraining: Files, own: Path, shape: str, message: str) -> None:
     (own.parent / "empty").mkdir()
     names = {"EMPTY": own.parent / "empty", "FILE": own / "tokenizer.json", "OWN": own}
     for name, path in names.items():
@@ -142,7 +142,7 @@ def test_check_tells_what_is_wrong_with_a_tokenizer(pretraining: Files, own: Pat
     assert result.err.count("error: ") == 1, result.err
 
 
-def test_check_takes_a_tokenizer_of_the_hub_and_one_beside_the_data(pretraining: Files, own: Path) -> None:
+def test_check_accepts_a_tokenizer_on_the_hub_or_beside_the_data(pretraining: Files, own: Path) -> None:
     for name in ("me/tokenizer@v1", "'{data}/own'"):
         pretraining.write("new.yaml", (pretraining.folder / "recipe.yaml").read_text().replace(str(own), name))
         assert pretraining.call("check", pretraining.folder / "new.yaml").code == 0
@@ -150,9 +150,7 @@ def test_check_takes_a_tokenizer_of_the_hub_and_one_beside_the_data(pretraining:
     assert result.code == 0, result.err
 
 
-def test_the_files_of_a_tokenizer_of_the_hub_are_those_of_its_cache(
-    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_tokenizer_has_the_files_of_its_cache(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     assert new_encoder.files("me/tok") == {}
     folder = tmp_path / "hub/models--me--tok"
@@ -174,6 +172,6 @@ def test_a_tokenizer_is_trained_on_a_stream() -> None:
     assert streamed.tokenizer_digest() == listed.tokenizer_digest()
 
 
-def test_what_is_no_tokenizer_at_all_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as a fast tokenizer"):
         new_encoder.given(str(tmp_path))

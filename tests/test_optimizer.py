@@ -75,9 +75,7 @@ def plainly(toy: Toy, updates: int, lr: float, decay: float) -> None:
 
 
 @pytest.mark.parametrize(("lr", "decay"), [(1e-5, 0.01), (1e-3, 0.1)])
-def test_after_a_thousand_updates_rows_are_nearer_the_exact_result_than_the_whole_table_is(
-    lr: float, decay: float
-) -> None:
+def test_row_updates_are_nearer_float64_than_whole_table_updates(lr: float, decay: float) -> None:
     exact, whole, rows = Toy(torch.float64), Toy(), Toy()
     plainly(exact, 1000, lr, decay)
     plainly(whole, 1000, lr, decay)
@@ -90,7 +88,7 @@ def test_after_a_thousand_updates_rows_are_nearer_the_exact_result_than_the_whol
     torch.testing.assert_close(rows.gain, whole.gain, atol=lr / 100, rtol=0)
 
 
-def test_words_of_the_toy_return_before_and_after_their_rows_came_to_rest() -> None:
+def test_the_toy_has_words_that_return_within_and_beyond_the_tail() -> None:
     last: dict[int, int] = {}
     pauses = []
     for now, (ids_T, _) in enumerate(batches(1000)):
@@ -99,7 +97,7 @@ def test_words_of_the_toy_return_before_and_after_their_rows_came_to_rest() -> N
     assert sum(pause > TAIL for pause in pauses) > 300 and sum(1 < pause <= TAIL for pause in pauses) > 5000
 
 
-def test_what_a_row_no_longer_moves_is_less_than_rounding() -> None:
+def test_after_the_tail_a_row_moves_less_than_rounding() -> None:
     first, second = 0.0, 0.0
     for i in range(20_000):  # the gradients that make the first moment largest beside the second
         gradient = (BETA2 / BETA1) ** min(i - 20_000, 0)
@@ -122,7 +120,7 @@ def test_a_row_that_no_batch_trains_only_decays() -> None:
     assert not toy.table.weight[read[1:]].equal(start.table.weight[read[1:]])
 
 
-def test_a_run_that_is_taken_up_again_is_the_same_to_the_bit(tmp_path: Path) -> None:
+def test_a_resumed_optimizer_gives_identical_weights(tmp_path: Path) -> None:
     whole, first = Toy(), Toy()
     by = whole.optimizer()
     learn(whole, by, 400)
@@ -143,7 +141,7 @@ def test_a_run_that_is_taken_up_again_is_the_same_to_the_bit(tmp_path: Path) -> 
     assert second.table.weight.equal(whole.table.weight) and second.gain.equal(whole.gain)
 
 
-def test_a_state_has_moments_of_the_rows_that_were_trained_only() -> None:
+def test_the_state_holds_moments_of_trained_rows_only() -> None:
     toy = Toy()
     by = toy.optimizer()
     learn(toy, by, 20)
@@ -153,7 +151,7 @@ def test_a_state_has_moments_of_the_rows_that_were_trained_only() -> None:
 
 
 @pytest.mark.parametrize("rows", [True, False])
-def test_parts_of_a_batch_add_up(rows: bool) -> None:
+def test_gradients_of_partial_batches_add_up(rows: bool) -> None:
     at_once, in_parts = Toy(), Toy()
     once, parts = at_once.optimizer(rows=rows), in_parts.optimizer(rows=rows)
     learn(at_once, once, 100)
@@ -167,7 +165,7 @@ def test_parts_of_a_batch_add_up(rows: bool) -> None:
     torch.testing.assert_close(in_parts.table.weight, at_once.table.weight, atol=1e-6, rtol=0)
 
 
-def test_a_scaled_loss_gives_the_same_update_and_one_that_overflows_gives_none() -> None:
+def test_a_scaled_loss_gives_the_same_update_and_an_overflow_gives_none() -> None:
     plain, scaled = Toy(), Toy()
     by, by_scaled = plain.optimizer(), scaled.optimizer()
     for ids_T, asked_TH in batches(5):
@@ -180,7 +178,7 @@ def test_a_scaled_loss_gives_the_same_update_and_one_that_overflows_gives_none()
     assert scaled.table.weight.equal(plain.table.weight) and scaled.table.weight.grad is None
 
 
-def test_a_table_that_is_also_read_as_a_whole_is_updated_as_a_whole() -> None:
+def test_a_table_with_dense_gradients_is_updated_as_a_whole() -> None:
     results = []
     for rows in (True, False):
         toy = Toy()
@@ -198,7 +196,7 @@ def test_a_table_that_is_also_read_as_a_whole_is_updated_as_a_whole() -> None:
     torch.testing.assert_close(*results, atol=1e-6, rtol=0)
 
 
-def test_an_encoder_learns_the_same_either_way_and_the_same_to_the_bit_twice(
+def test_an_encoder_trains_alike_by_rows_and_by_table_and_reproducibly(
     encoder_folder: Path, sentences: tuple[str, ...]
 ) -> None:
     results = []
@@ -225,7 +223,7 @@ def test_an_encoder_learns_the_same_either_way_and_the_same_to_the_bit_twice(
         torch.testing.assert_close(value, whole[name], atol=1e-5, rtol=0)
 
 
-def test_only_a_large_plain_table_that_is_trained_is_updated_in_rows(
+def test_only_a_large_plain_trainable_table_is_updated_by_rows(
     encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = load(str(encoder_folder)).base
@@ -244,7 +242,7 @@ class Scaled(nn.Embedding):
     """A table that is not read as it stands."""
 
 
-def test_a_rate_that_would_decay_all_at_once_is_left_to_torch() -> None:
+def test_a_learning_rate_times_decay_above_one_is_left_to_torch() -> None:
     whole, rows = Toy(), Toy()
     plainly(whole, 10, 20.0, 0.1)
     learn(rows, rows.optimizer(lr=20.0), 10, lr=20.0)

@@ -24,7 +24,7 @@ def modernbert(window: int) -> Any:
     return transformers.ModernBertModel(transformers.ModernBertConfig(**shape))
 
 
-def test_a_window_that_is_meant_otherwise_is_found_out_in_a_sequence_longer_than_it(tiny: Encoder) -> None:
+def test_the_probe_finds_a_wrong_attention_window(tiny: Encoder) -> None:
     tokenizer = tiny.tokenizer
     assert Encoder(modernbert(40), tokenizer).packs
     model = modernbert(40)
@@ -34,7 +34,7 @@ def test_a_window_that_is_meant_otherwise_is_found_out_in_a_sequence_longer_than
     assert not Encoder(model, tokenizer).packs
 
 
-def test_a_leak_smaller_than_rounding_is_found_out(tiny: Encoder) -> None:
+def test_the_probe_finds_a_leak_smaller_than_rounding(tiny: Encoder) -> None:
     tokenizer = tiny.tokenizer
     torch.manual_seed(0)
     model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**SHAPE))
@@ -45,7 +45,7 @@ def test_a_leak_smaller_than_rounding_is_found_out(tiny: Encoder) -> None:
     assert Encoder(model, tokenizer).packs
 
 
-def test_attention_with_what_it_cannot_do_is_refused() -> None:
+def test_unsupported_attention_arguments_are_refused() -> None:
     rows = torch.zeros(1, 2, 3, 8)
     with pytest.raises(ValueError, match="position_bias"):
         packing.attention(nn.Identity(), rows, rows, rows, None, position_bias=torch.zeros(1, 2, 3, 3))
@@ -66,13 +66,13 @@ def test_attention_with_what_it_cannot_do_is_refused() -> None:
         ("cpu", torch.bfloat16, 64, 0.0, False),
     ],
 )
-def test_when_attention_goes_without_grids(
+def test_packed_attention_needs_flash_half_precision_and_no_dropout(
     kind: str, dtype: torch.dtype, width: int, dropout: float, without: bool
 ) -> None:
     assert packing.gridless(kind, dtype, width, dropout) is without
 
 
-def test_torch_takes_a_packed_row_as_it_is() -> None:
+def test_torch_accepts_a_packed_row() -> None:
     """The shapes and arguments alone, which need no GPU."""
     layout = packing.Layout.alike(torch.tensor(LENGTHS))
     layout = replace(layout, cuts=layout.cuts.to("meta"))
@@ -81,7 +81,7 @@ def test_torch_takes_a_packed_row_as_it_is() -> None:
     assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
 
 
-def test_a_layout_tells_where_the_sequences_of_a_row_begin() -> None:
+def test_a_layout_has_the_start_of_every_sequence() -> None:
     cuts = packing.Layout.alike(torch.tensor(LENGTHS)).cuts
     assert cuts.tolist() == [0, 1, 31, 33, 50, 110, 115, 116, 176] and cuts.dtype == torch.int32
     assert packing._kind(torch.device("cpu")) == "cpu"
@@ -89,7 +89,7 @@ def test_a_layout_tells_where_the_sequences_of_a_row_begin() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 4])
-def test_attention_without_grids_equals_attention_by_grids(window: int | None) -> None:
+def test_packed_attention_equals_padded_attention(window: int | None) -> None:
     where = torch.device("cuda")
     if packing._kind(where) != "flash":
         pytest.skip("this GPU, or this torch, has no attention for packed rows")

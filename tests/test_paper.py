@@ -102,7 +102,7 @@ def against_xtreme():
                         yield conflict(page, row, f"{page.task} {language}", metric, a, b, many)
 
 
-def test_the_conflicts_are_those_that_are_listed():
+def test_the_conflicts_between_published_tables_are_those_listed():
     found = [*against_own_row(), *against_means(), *against_languages(), *against_xtreme()]
     assert set(found) == set(published.conflicts()) and len(found) == len(published.conflicts())
 
@@ -112,7 +112,7 @@ def test_most_of_table_2_is_below_the_tables_by_language():
     assert (len(apart), sum(x.other > x.printed for x in apart)) == (187, 180)
 
 
-def test_numbers_stand_where_they_are_printed():
+def test_published_numbers_are_in_the_printed_cells():
     table = published.table("table2")
     assert table.cells["without MLM", "hellaswag", "xnli"] == (-7.1,)
     assert table.cells["benchmark", "human", "tydiqa"] == (90.1,) and not table.cells["benchmark", "human", "panx"]
@@ -134,7 +134,7 @@ def test_rows_are_the_branches_of_the_paper_and_columns_its_languages():
         assert {*page.columns} == {*TASKS[task].languages, AVERAGE}
 
 
-def test_only_what_is_said_to_be_unread_is_empty():
+def test_only_cells_marked_unreadable_are_empty():
     for page in BY_TASK.values():
         empty = [key for key, cell in page.cells.items() if not cell and key[2] not in ("kk", "th", "tl", "yo")]
         assert bool(empty) == bool(page.unread), (page.name, empty)
@@ -143,6 +143,6 @@ def test_only_what_is_said_to_be_unread_is_empty():
     }
 
 
-def test_a_table_that_is_not_here_is_told():
+def test_an_unknown_published_table_is_refused():
     with pytest.raises(UserError, match=r"the numbers of 'table66' are not here.*did you mean 'table6'"):
         published.table("table66")

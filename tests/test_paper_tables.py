@@ -66,7 +66,7 @@ def plain(text: str) -> str:
     return text.replace("*", "").replace("<u>", "").replace("</u>", "")
 
 
-def test_the_baselines_numbers_by_language_make_table_2s_first_row_but_for_its_average():
+def test_the_baselines_language_tables_give_the_first_row_of_table_2_but_its_average():
     tasks = [line(name) for name in published.targets()]
     scores = [
         score
@@ -125,7 +125,7 @@ def test_each_table_by_language_comes_back_whole(number):
     assert far == (["+0.5"] if number == 6 else [])  # Multi-task's 78.9
 
 
-def test_a_gain_is_the_difference_of_medians_and_marks_say_what_is_best():
+def test_gains_are_differences_of_medians_and_the_best_are_marked():
     made = study(["none", "mnli", "qqp", "mnli+masked-text", "qqp+masked-text"], [line("xnli")], seeds=(1, 2, 3))
     values = {"none": (70, 60, 50), "mnli": (75, 61, 62), "qqp": (60, 61, 50), "mnli+masked-text": (66, 67, 68),
               "qqp+masked-text": (50, 50, 50)}  # fmt: skip
@@ -185,7 +185,7 @@ def test_the_benchmark_has_the_leaderboards_groups():
     assert {x["language"] for x in document["lines"]} >= {"en", "mean"} and len(document["benchmark"]) == 6
 
 
-def test_branches_find_their_rows_by_their_tasks():
+def test_branches_are_matched_to_rows_by_their_tasks():
     real = plan(*read("multi-task")).study()
     assert [configuration(real, branch) for branch in real.branches] == [
         ("", "none"), ("without MLM", "multi-task"), ("with MLM", "multi-task+masked-text"),
@@ -200,7 +200,7 @@ def test_branches_find_their_rows_by_their_tasks():
     assert named(("without MLM", "mnli-de"), "") == "MNLI de"
 
 
-def test_a_task_of_ones_own_stands_for_what_it_is_like(tmp_path):
+def test_a_users_own_task_takes_the_row_of_the_task_it_is_like(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "small: {like: mnli, data: {train: t.jsonl, dev: d.jsonl}}\n"
         "smaller: {like: small}\n"
@@ -214,7 +214,7 @@ def test_a_task_of_ones_own_stands_for_what_it_is_like(tmp_path):
     assert names == {"small": "mnli", "smaller": "mnli", "german": "mnli-de"} | {x: x for x in [*names][3:]}
 
 
-def test_rows_that_the_paper_has_not_stand_below():
+def test_branches_outside_the_paper_come_last():
     made = study(["none", "mnli > qqp", "nli"], [line("xnli")], catalogue_names={"nli": "mnli"})
     scores = [x for i, b in enumerate(made.branches) for x in rows("xnli", b, "sw", [50.0 + i])]
     text = render(show(made, scores, "table6"), "markdown")
@@ -256,7 +256,7 @@ def test_table_15_has_the_intermediate_tasks_own_scores():
     assert [x for x in cells(text) if x[0] == "paper"] == [["paper", "87.1", "88.0"], ["paper", "82.2", "84.6"]]
 
 
-def test_table_15_speaks_of_its_own_tasks_alone():
+def test_table_15_has_only_its_own_tasks():
     noted = replace(line("xnli"), note="of another table")
     made = study(["none", "mnli"], [line("mnli"), noted])
     scores = [*rows("mnli", "mnli", "en", [87]), *rows("xnli", "mnli", "de", [80]), *rows("xnli", "none", "de", [80])]
@@ -266,14 +266,14 @@ def test_table_15_speaks_of_its_own_tasks_alone():
     assert "another table" in render(show(made, scores, "table2"), "markdown")
 
 
-def test_other_encoders_are_not_called_as_the_papers_and_equals_are_not_marked():
+def test_other_encoders_keep_their_name_and_ties_are_not_marked():
     made = replace(study(["none", "mnli"], [line("xnli")]), encoder="some/mbert")
     scores = [*rows("xnli", "none", "en", [80]), *rows("xnli", "mnli", "en", [80])]
     text = render(show(made, scores, "table2"), "markdown")
     assert "| baseline | 80.0 |" in text and "| MNLI | +0.0 |" in text and "row 'baseline': scores" in text
 
 
-def test_what_is_not_finished_is_told_and_runs_at_chance_are_marked():
+def test_unfinished_runs_are_reported_and_runs_at_chance_marked():
     made = study(["none", "mnli", "qqp"], [line("xnli")])
     scores = [*rows("xnli", "none", "en", [80], chance=33.3), *rows("xnli", "mnli", "en", [33.3], chance=33.3)]
     text = render(show(made, scores, "table2", notes=["look\nout"]), "markdown")
@@ -285,7 +285,7 @@ def test_every_layout_of_the_paper_has_a_page():
     assert (*PAPER_TABLES,) == (*LAYOUTS,) and {*LAYOUTS} < {*all_layouts()}
 
 
-def test_a_lone_baseline_is_no_best_model():
+def test_a_baseline_alone_gives_no_best_model():
     text = render(
         show(replace(study(["none"], [line("xnli")]), baseline=None), rows("xnli", "none", "sw", [50]), "table2")
     )
@@ -298,7 +298,7 @@ def test_a_lone_baseline_is_no_best_model():
     assert "MNLI" in render(show(replace(none, baseline=None), rows("xnli", "mnli", "sw", [50]), "table2"))
 
 
-def test_what_cannot_be_shown_is_told():
+def test_tables_that_cannot_be_shown_are_refused():
     with pytest.raises(UserError, match=r"no layout 'table66'.*did you mean 'table6'"):
         show(study(["none"], []), [], "table66")
     with pytest.raises(UserError, match="nothing is published in the layout 'overview'"):
