@@ -22,7 +22,7 @@ def rng(seed: int = 1) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_shares_worked_out_by_hand() -> None:
+def test_sampling_probabilities_by_hand() -> None:
     sizes = [400, 100, 100]
     assert probabilities(sizes, [1, 1, 1], Mixing()).tolist() == pytest.approx([4 / 6, 1 / 6, 1 / 6])
     assert probabilities(sizes, [1, 1, 4], Mixing()).tolist() == pytest.approx([4 / 9, 1 / 9, 4 / 9])
@@ -40,7 +40,7 @@ def rule(config: dict[str, Any]) -> Mixing:
 
 
 @pytest.mark.real
-def test_shares_are_those_of_jiants_samplers(shared: Path) -> None:
+def test_sampling_probabilities_equal_jiants(shared: Path) -> None:
     golden = json.loads((shared / "golden/samplers.json").read_text(encoding="utf-8"))
     assert golden["num_examples"] == SIZES
     compared = 0
@@ -57,7 +57,7 @@ def test_shares_are_those_of_jiants_samplers(shared: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_weight_that_grows_is_jiants_share_that_depends_on_time(shared: Path) -> None:
+def test_a_growing_weight_equals_jiants_time_dependent_sampler(shared: Path) -> None:
     golden = json.loads((shared / "golden/samplers.json").read_text(encoding="utf-8"))
     (case,) = [case for case in golden["cases"] if "expected_by_step" in case]
     assert case["config"]["task_to_unnormalized_prob_funcs_dict"] == {"a": "1", "b": "2*t"}
@@ -76,7 +76,7 @@ def test_nine_tasks_together_take_167118_updates() -> None:
     np.testing.assert_allclose(had, probabilities(list(SIZES.values()), [1] * 9, Mixing()), atol=0.005)
 
 
-def test_raw_text_comes_on_top_and_takes_no_update_away() -> None:
+def test_raw_text_adds_updates_and_takes_none_from_labelled_tasks() -> None:
     sizes, updates = [*SIZES.values(), 2_000_000], [*([100] * 9), 250_000]
     drawn = draw(sizes, [1] * 10, Mixing(), range(9), updates, None, rng())
     had = np.bincount(drawn, minlength=10)
@@ -87,7 +87,7 @@ def test_raw_text_comes_on_top_and_takes_no_update_away() -> None:
     assert growing[0] == 10_000 and growing[1] == pytest.approx(10_000 * 0.4507 / 0.5493, rel=0.1)  # ln 3 / 2 = 0.5493
 
 
-def test_text_alone_has_what_it_asks_for_and_steps_override_all() -> None:
+def test_text_alone_has_its_own_updates_and_steps_overrides_them() -> None:
     assert len(draw([90], [1], Mixing(), [], [12], None, rng())) == 12
     assert len(draw([90, 10], [1, 1], Mixing(), [0], [12, 0], 7, rng())) == 7
 
@@ -97,17 +97,17 @@ def test_a_seed_decides_the_order() -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_a_share_of_text_that_becomes_the_whole_ends() -> None:
+def test_a_text_share_that_grows_to_one_still_ends() -> None:
     drawn = draw([5, 5], [(1, 0), (0, 1)], Mixing(), [0], [1000, 0], None, rng())
     assert len(drawn) == 2000 and (drawn == 0).sum() == pytest.approx(1000, abs=100)
 
 
-def test_a_share_too_small_to_end_is_refused() -> None:
+def test_a_labelled_share_too_small_to_end_is_refused() -> None:
     with pytest.raises(UserError, match=r"would take 1e\+11 updates.*raise their weight"):
         draw([5, 5], [1e-8, 1], Mixing(), [0], [1000, 0], None, rng())
 
 
-def test_a_rule_is_a_name_or_its_numbers() -> None:
+def test_a_sampling_rule_is_a_name_or_its_numbers() -> None:
     assert Mixing.model_validate("paper") == Mixing() == Mixing(temperature=1, cap=2**17)
     assert Mixing.model_validate("proportional").capped(10**6) == 10**6
     with pytest.raises(ValidationError, match="'square' is none of paper, proportional, uniform"):

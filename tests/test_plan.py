@@ -41,7 +41,7 @@ def named(task: Task, name: str, **fields: Any) -> Task:
     return task.model_copy(update={"name": name, **fields})
 
 
-def test_equal_work_under_two_names_is_done_once() -> None:
+def test_equal_steps_under_two_task_names_are_planned_once() -> None:
     twin = named(NLI_EVALUATED, "twin", data=NLI_EVALUATED.data | {"test": NLI.data["dev"]}, languages=("en",))
     laid_out = made({"twin": twin}, phases=[each("xnli", "twin")], evaluate=["xnli", "twin"], seeds=[1, 2])
     assert (laid_out.trainings_before_folding, laid_out.trainings) == (4, 2)
@@ -59,12 +59,12 @@ def test_equal_work_under_two_names_is_done_once() -> None:
     ],
     ids=lambda other: next(iter(other)),
 )  # fmt: skip
-def test_another_training_is_not_folded(other: dict[str, Any]) -> None:
+def test_different_trainings_are_not_folded(other: dict[str, Any]) -> None:
     laid_out = made({"twin": named(TAGS, "twin", **other)}, phases=[each("udpos", "twin")], evaluate=["udpos", "twin"])
     assert laid_out.trainings == 2
 
 
-def test_what_does_not_matter_is_not_in_an_identity() -> None:
+def test_notes_licenses_and_names_are_not_in_an_identity() -> None:
     twin = named(TAGS, "twin", note="another", license="other", url="x", languages=("de",))
     assert made({"twin": twin}, phases=[each("udpos", "twin")], evaluate=["udpos", "twin"]).trainings == 1
 
@@ -96,7 +96,7 @@ def test_a_phase_with_a_seed_of_its_own_is_shared() -> None:
     assert len(after_pretraining) == 1  # no study seed has had a part in it
 
 
-def test_identities_are_the_same_in_any_order_of_the_recipe_and_of_hashing() -> None:
+def test_identities_do_not_depend_on_the_order_of_the_recipe_or_on_hashing() -> None:
     one = made(phases=[choices([], ["mnli"]), each("xnli", "udpos")], evaluate=["xnli", "udpos"], seeds=[1, 2])
     two = made(phases=[choices(["mnli"], []), each("udpos", "xnli")], evaluate=["udpos", "xnli"], seeds=[2, 1])
     assert one.steps.keys() == two.steps.keys()
@@ -128,7 +128,7 @@ def test_settings_come_from_phase_then_recipe_then_task_then_role() -> None:
 @pytest.mark.parametrize(
     ("mixture", "lr"), [(["mnli"], 1e-5), (["mnli", {"task": "masked-text", "weight": 0.5}], 5e-6)]
 )
-def test_the_settings_of_an_intermediate_training_are_the_papers(mixture: list[Any], lr: float) -> None:
+def test_an_intermediate_training_has_the_papers_settings(mixture: list[Any], lr: float) -> None:
     (step,) = trainings(made(phases=[choices(mixture)]))
     training = step.training
     assert training is not None
@@ -157,7 +157,7 @@ def test_branches_are_named_by_their_choices() -> None:
     assert (one.branches, one.baseline) == (("all",), None)
 
 
-def test_no_two_branches_have_one_name() -> None:
+def test_every_branch_has_a_name_of_its_own() -> None:
     chain = {"chain": [["mnli"], ["qqp"]]}
     two = made(phases=[choices(chain, ["mnli"], name="a"), choices([], ["qqp"], name="b")]).study()
     assert two.branches == ("(mnli > qqp)", "(mnli > qqp) > qqp", "mnli", "mnli > qqp")
@@ -172,18 +172,18 @@ def test_no_two_branches_have_one_name() -> None:
         made({"2xqqp": odd}, phases=[choices(["mnli", "2xqqp"], ["mnli", {"task": "qqp", "weight": 2}])])
 
 
-def test_a_weight_that_stays_is_one_number() -> None:
+def test_a_constant_weight_range_equals_one_number() -> None:
     one, two = (made(phases=[choices(["mnli", {"task": "qqp", "weight": w}])]) for w in (2, [2, 2]))
     assert one.steps.keys() == two.steps.keys() and one.cells == two.cells
 
 
 @pytest.mark.parametrize("phases", [17, 5000])
-def test_more_than_can_be_planned_is_refused_at_once(phases: int) -> None:
+def test_a_plan_with_too_many_steps_is_refused_at_once(phases: int) -> None:
     with pytest.raises(UserError, match=r"^r: phases: asks for more than 100,000 trainings and evaluations"):
         made(phases=[choices([], ["mnli"], name=f"p{i}") for i in range(phases)])
 
 
-def test_the_study_tells_the_report_what_it_needs() -> None:
+def test_the_study_index_round_trips_through_json() -> None:
     study = made(phases=[each("xnli")], evaluate=["xnli", "tatoeba"], languages=["de", "en"]).study()
     assert [(line.name, line.languages, line.train_language) for line in study.tasks] == [
         ("xnli", ("de", "en"), "en"), ("tatoeba", ("de",), ""),
@@ -221,7 +221,7 @@ def test_the_json_document_of_a_plan() -> None:
         assert {"id", "kind", "title", "parent", "seed"} <= step.keys()
 
 
-def test_a_new_encoder_is_a_step_that_all_others_come_from() -> None:
+def test_a_new_encoder_is_a_step_and_the_root_of_all_others() -> None:
     shape = {"text": "masked-text", "layers": 1, "hidden": 8, "heads": 1}
     laid_out = made(encoder=shape, phases=[each("udpos")], evaluate=["udpos", "tatoeba"], seeds=[1, 2])
     first, *others = laid_out.steps.values()
@@ -230,7 +230,7 @@ def test_a_new_encoder_is_a_step_that_all_others_come_from() -> None:
     assert made(encoder=shape | {"seed": 2}, phases=[each("udpos")]).steps.keys().isdisjoint(laid_out.steps)
 
 
-def test_a_mixture_that_two_phases_offer_is_named_with_its_phase() -> None:
+def test_a_mixture_in_two_phases_is_named_with_its_phase() -> None:
     phases = ({"name": "first", "choices": [[], ["snli"]]}, {"name": "second", "choices": [[], ["snli"], ["mnli"]]})
     recipe = Recipe.model_validate(
         {"name": "r", "encoder": "e", "phases": phases, "evaluate": ["tatoeba"], "seeds": [1]}
@@ -240,7 +240,7 @@ def test_a_mixture_that_two_phases_offer_is_named_with_its_phase() -> None:
     )  # fmt: skip
 
 
-def test_averages_stand_beside_each_branch_and_leave_other_steps_as_they_are() -> None:
+def test_averages_are_extra_branches_and_change_no_other_step() -> None:
     fields = {"evaluate": ["xnli", "tatoeba"], "seeds": [1, 2, 3]}
     plain = made(phases=[choices([], ["mnli"]), each("xnli")], **fields)
     laid_out = made(phases=[choices([], ["mnli"]), each("xnli") | {"average": ["runs", "checkpoints"]}], **fields)
@@ -266,7 +266,7 @@ def test_averages_stand_beside_each_branch_and_leave_other_steps_as_they_are() -
         assert (mean.seed, mean.parents) == (seed, of["mnli"][seed].parents) and step.seed == seed
 
 
-def test_both_averages_are_the_mean_over_seeds_of_the_means_along_each() -> None:
+def test_averaging_both_ways_is_the_mean_over_seeds_of_checkpoint_means() -> None:
     laid_out = made(phases=[each("xnli") | {"average": "both", "snapshots": 4}], evaluate=["xnli"], seeds=[1, 2])
     *means, last = [step for step in laid_out.steps.values() if step.kind == "merge"]
     assert [mean.parents for mean in means] == [(step.id,) for step in trainings(laid_out)]
@@ -274,7 +274,7 @@ def test_both_averages_are_the_mean_over_seeds_of_the_means_along_each() -> None
     assert laid_out.study().branches == ("all", "all, checkpoints and runs averaged")
 
 
-def test_merged_encoders_are_those_of_the_branches_that_train_them() -> None:
+def test_a_merge_takes_the_encoders_of_its_branches() -> None:
     merge = {"merge": [["mnli"], ["squad1", "siqa"]]}
     vectors = merge | {"how": "vectors", "scale": 0.4}
     laid_out = made(phases=[choices(["mnli"], ["squad1", "siqa"], merge, vectors)], seeds=[1, 2])
@@ -297,7 +297,7 @@ def test_merged_encoders_are_those_of_the_branches_that_train_them() -> None:
     assert shared.steps[untouched.parents[0]].kind == "merge"
 
 
-def test_a_chain_is_trained_in_its_order_and_shares_its_beginning() -> None:
+def test_a_chain_is_trained_in_order_and_shares_its_first_steps() -> None:
     one, two = ({"chain": [["mnli"], [last]]} for last in ("qqp", "siqa"))
     laid_out = made(phases=[choices(["mnli"], one, two, {"chain": [["qqp"], ["mnli"]]})], seeds=[1])
     assert [step.title.partition(": ")[2] for step in trainings(laid_out)] == [
@@ -308,7 +308,7 @@ def test_a_chain_is_trained_in_its_order_and_shares_its_beginning() -> None:
     ]  # fmt: skip
 
 
-def test_what_was_practised_is_scored_where_it_was_trained_and_is_no_target() -> None:
+def test_an_intermediate_task_is_scored_in_its_own_branch_only() -> None:
     laid_out = made(phases=[choices([], ["mnli", "masked-text"], scored=True), each("xnli")],
                     evaluate=["xnli", "tatoeba"])  # fmt: skip
     cells = [(cell.branch, laid_out.steps[cell.step].title) for cell in laid_out.cells if cell.task == "mnli"]
@@ -318,12 +318,12 @@ def test_what_was_practised_is_scored_where_it_was_trained_and_is_no_target() ->
     }  # fmt: skip
 
 
-def test_what_is_practised_and_a_target_is_scored_as_a_target_only() -> None:
+def test_a_task_that_is_intermediate_and_target_is_scored_as_target() -> None:
     laid_out = made(phases=[choices(["udpos"], scored=True), each("udpos")], evaluate=["udpos"])
     assert [(cell.branch, cell.task) for cell in laid_out.cells] == [("all", "udpos")]
 
 
-def test_an_encoder_of_several_has_settings_above_the_recipes_and_below_the_phases() -> None:
+def test_settings_of_one_of_several_encoders_rank_between_recipe_and_phase() -> None:
     several = {"A": {"encoder": "a/a", "settings": {"lr": 1.0, "batch": 7}}, "B": {"encoder": "b/b"}}
     laid_out = made(encoder=None, encoders=several, settings={"batch": 9, "warmup": 0.5},
                     phases=[each("udpos", lr=2.0)], evaluate=["udpos"])  # fmt: skip

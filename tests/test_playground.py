@@ -43,7 +43,7 @@ print(hashlib.sha256(json.dumps(some).encode()).hexdigest())
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_every_machine_gives_the_same_rows(hash_seed):
+def test_the_rows_are_the_same_on_every_machine(hash_seed):
     messages = subprocess.run(
         [sys.executable, "-c", SOME_ROWS],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
@@ -54,7 +54,7 @@ def test_every_machine_gives_the_same_rows(hash_seed):
     assert messages.stdout.strip() == "7028f9384f95ee6cb697453b08b6bf3ab55b3a610932ce2bc3e187a915219b22"
 
 
-def test_a_language_says_the_same_whatever_was_said_before():
+def test_the_rows_of_a_language_do_not_depend_on_other_languages():
     alone = list(islice(rows("text", "qac", "train"), 20))
     mixed = [
         (row, next(other))
@@ -70,7 +70,7 @@ def shared(language):
     return len(own & english) / len(own)
 
 
-def test_the_playground_says_how_far_a_language_is():
+def test_the_languages_differ_in_word_order_and_script():
     grammars = [GRAMMARS[code] for code in LANGUAGES]
     assert LANGUAGES[0] == "en" and shared("en") == 1.0
     orders = {"".join(part for part in grammar.clause if part in "SVO") for grammar in grammars}
@@ -83,7 +83,7 @@ def test_each_language_shares_fewer_words_with_english():
     assert all(near > far for near, far in pairwise(shares))
 
 
-def test_farther_languages_borrow_a_part_of_what_nearer_ones_borrow():
+def test_each_language_borrows_a_subset_of_the_nearer_ones_words():
     lexicons = [playground.tongue(code).lexicon for code in LANGUAGES]
     borrowed = [{concept for concept, word in words.items() if word == concept} for words in lexicons]
     assert all(near > far for near, far in pairwise(borrowed))
@@ -96,7 +96,7 @@ def test_a_lexicon_has_no_word_twice(code):
 
 
 @pytest.mark.parametrize("code", LANGUAGES[1:])
-def test_every_language_is_asked_about_the_same_facts(code):
+def test_test_sets_are_parallel_across_languages(code):
     for kind in ("nli", "paraphrase"):
         assert [row["label"] for row in rows(kind, code, "test")] == [row["label"] for row in rows(kind, "en", "test")]
     for own, english in zip(rows("pos", code, "test"), rows("pos", "en", "test"), strict=True):
@@ -145,7 +145,7 @@ def test_no_parallel_sentence_is_in_the_raw_text():
         assert set(re.split(r"(?<=[.?]) ", messages)).isdisjoint(pair["source"] for pair in pairs)
 
 
-def test_raw_text_says_other_facts_in_every_language():
+def test_raw_text_is_not_parallel():
     digits = {code: tuple(re.sub(r"\D", "", row["text"]) for row in rows("text", code, "dev")) for code in LANGUAGES}
     assert len(set(digits.values())) == len(LANGUAGES)
 
@@ -159,7 +159,7 @@ def test_training_data_is_english():
 
 @pytest.mark.parametrize("kind", ASKED)
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_an_answer_stands_where_it_is_said_to_be(kind, code):
+def test_an_answer_is_at_its_answer_start(kind, code):
     asking = {playground.tongue(code).lexicon[word] for word in QUESTIONS.values()}
     for row in rows(kind, code, "dev"):
         assert len(set(re.findall(r"\w+", row["question"])) & asking) == 1
@@ -183,7 +183,7 @@ def test_one_sentence_at_most_answers_a_question(kind):
         assert all(answer["text"] in fitting[0] for answer in row["answers"])
 
 
-def test_where_an_answer_stands_cannot_be_guessed():
+def test_the_position_of_an_answer_cannot_be_guessed():
     for kind in ASKED:
         answered = [row for row in rows(kind, "en", "test") if row["answers"]]
         before = Counter(row["context"][: row["answers"][0]["answer_start"]].count(".") for row in answered)
@@ -192,7 +192,7 @@ def test_where_an_answer_stands_cannot_be_guessed():
             assert sum(word in row["question"] for row in answered) > 0.1 * len(answered)
 
 
-def test_a_question_without_an_answer_does_not_look_different():
+def test_the_length_of_a_context_does_not_give_away_whether_it_has_an_answer():
     words = {there: [] for there in (False, True)}
     for row in rows("maybe", "en", "train"):
         words[bool(row["answers"])].append(len(row["context"].split()))
@@ -201,7 +201,7 @@ def test_a_question_without_an_answer_does_not_look_different():
 
 
 @pytest.mark.parametrize("code", LANGUAGES[1:])
-def test_some_questions_are_asked_in_all_languages_and_some_in_one(code):
+def test_parallel_questions_are_parallel_and_others_are_not(code):
     for kind in ASKED:
         own, english = (
             [Counter(re.findall(r"\d", row["context"])) for row in rows(kind, language, "test")]
@@ -212,7 +212,7 @@ def test_some_questions_are_asked_in_all_languages_and_some_in_one(code):
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_one_of_four_endings_tells_the_same(code):
+def test_the_right_ending_is_the_same_in_every_language(code):
     for row, english in zip(rows("choice", code, "test"), rows("choice", "en", "test"), strict=True):
         assert len(set(row["endings"])) == 4
         assert row["label"] == english["label"]
@@ -229,7 +229,7 @@ def test_a_wrong_ending_has_one_word_that_is_new():
 
 @pytest.mark.parametrize("code", LANGUAGES[1:])
 @pytest.mark.parametrize("split", ["dev", "test"])
-def test_half_of_each_pool_has_a_translation_in_the_other(code, split):
+def test_half_of_the_queries_have_a_translation_among_the_candidates(code, split):
     found = list(rows("mined", code, split))
     queries, candidates = ([row for row in found if side in row] for side in ("query", "candidate"))
     wanted = [id for row in queries for id in row["relevant"]]
@@ -244,12 +244,12 @@ def test_half_of_each_pool_has_a_translation_in_the_other(code, split):
     assert 80 < statistics.fmean(numbers) < 120, "an id does not tell whether there is a translation"
 
 
-def test_pools_are_the_same_for_all_languages():
+def test_the_candidates_are_the_same_for_all_languages():
     pools = [[row for row in rows("mined", code, "test") if "candidate" in row] for code in LANGUAGES[1:]]
     assert all(pool == pools[0] for pool in pools)
 
 
-def test_every_format_has_a_task_to_play_with():
+def test_every_format_has_a_playground_task():
     assert {task.format.name for task in PLAYED.values()} == FORMATS.keys()
     assert set(GROUPS["playground"]) == PLAYED.keys() - {"play-text"}
     shown = {file.path for task in PLAYED.values() for source in task.data.values() for file in source.layouts[0]}
@@ -257,7 +257,7 @@ def test_every_format_has_a_task_to_play_with():
 
 
 @pytest.mark.parametrize("name", PLAYED)
-def test_a_row_of_every_task_can_be_followed(name, xstilts):
+def test_show_works_on_every_playground_task(name, xstilts):
     task = PLAYED[name]
     for split in task.data.keys() & {"train", "dev", "test"}:
         code = task.train_languages[0] if split == "train" else task.languages[-1]
@@ -265,7 +265,7 @@ def test_a_row_of_every_task_can_be_followed(name, xstilts):
         assert result.code == 0 and f"{task.format.name}), {code}, {split}, example 1\n" in result.out
 
 
-def test_the_quickstart_has_the_kinds_of_all_nine_targets_and_folds_equal_trainings():
+def test_the_quickstart_covers_the_formats_of_all_nine_targets_and_folds_equal_trainings():
     made = plan(*read("quickstart"))
     measured = {(PLAYED[cell.task].format.name, PLAYED[cell.task].metric) for cell in made.cells}
     assert measured == {(TASKS[name].format.name, TASKS[name].metric) for name in GROUPS["xtreme"]}
@@ -277,7 +277,7 @@ def test_the_quickstart_has_the_kinds_of_all_nine_targets_and_folds_equal_traini
     assert made.trainings_before_folding - made.trainings >= len({(b, s) for b, s, _ in parents})
 
 
-def test_every_task_can_be_trained_and_scored(tmp_path, xstilts):
+def test_every_playground_task_can_be_trained_and_scored(tmp_path, xstilts):
     (tmp_path / "whole.yaml").write_text(WHOLE, encoding="utf-8")
     (tmp_path / "tasks.yaml").write_text("text: {like: play-text, train_languages: [en]}", encoding="utf-8")
     result = xstilts("run", tmp_path / "whole.yaml", "--out", tmp_path / "out")

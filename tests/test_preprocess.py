@@ -28,7 +28,7 @@ def golden(shared: Path) -> Any:
     return json.loads((shared / "golden" / "preprocess.json").read_text())
 
 
-def test_all_of_the_golden_file_is_looked_at(golden: Any) -> None:
+def test_every_case_of_the_golden_file_is_compared(golden: Any) -> None:
     looked_at = {"panx", "panx_tokenize", "udpos_tokenize", "udpos", "pawsx", "xnli", "tydiqa"}
     assert golden.keys() - {"meta", "note"} == looked_at
 
@@ -54,7 +54,7 @@ def test_raw_panx_gives_what_xtreme_makes_of_it(golden: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("key", "default"), [("panx_tokenize", "O"), ("udpos_tokenize", "X")])
-def test_long_sentences_are_not_cut_when_read(golden: Any, tmp_path: Path, key: str, default: str) -> None:
+def test_long_sentences_are_read_whole(golden: Any, tmp_path: Path, key: str, default: str) -> None:
     # XTREME cuts sentences here, by the tokenizer's pieces, and the .idx file puts them together again; we read them
     # whole, and the format makes windows. It also gives the commonest tag to a token that has none: we refuse.
     raw, expected = golden[key]["raw"], golden[key]["expected"]
@@ -99,7 +99,7 @@ def test_xnli_as_xtreme_writes_it_has_the_sentences_of_the_original(golden: Any,
     assert [row["premise"] for row in train] == [row["premise"] for row in original] == ['A man "runs" .', "B"]
 
 
-def test_tydiqa_is_parted_by_the_beginning_of_its_ids(golden: Any, tmp_path: Path) -> None:
+def test_tydiqa_is_split_into_languages_by_its_ids(golden: Any, tmp_path: Path) -> None:
     fields = ("id", "context", "question", "answers")
     kept = ("context", "question", "answers")
     raw = tmp_path / "raw.json"

@@ -31,7 +31,7 @@ def two(study: Files) -> Files:
     return study
 
 
-def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[..., CliResult]) -> None:
+def test_gc_removes_what_only_a_forgotten_recipe_needs(two: Files, xstilts: Callable[..., CliResult]) -> None:
     tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
     features = folders(two, "features")
     result = xstilts("gc", "--out", two.out)
@@ -49,7 +49,7 @@ def test_what_only_a_forgotten_recipe_needs_goes(two: Files, xstilts: Callable[.
     assert folders(two, "steps") == tiny | more and folders(two, "features") == features
 
 
-def test_the_steps_of_an_unfinished_recipe_stay(study: Files) -> None:
+def test_gc_keeps_the_steps_of_an_unfinished_recipe(study: Files) -> None:
     assert study.run().code == 0
     before = folders(study, "steps")
     for path in study.out.glob("steps/*/scores.jsonl"):
@@ -60,7 +60,7 @@ def test_the_steps_of_an_unfinished_recipe_stay(study: Files) -> None:
     assert len(folders(study, "steps")) == 1 and folders(study, "steps") < before
 
 
-def test_only_what_looks_like_ours_goes_and_of_a_link_the_link(study: Files) -> None:
+def test_gc_removes_only_steps_and_of_a_link_only_the_link(study: Files) -> None:
     assert study.run().code == 0
     moved, linked = study.folder / "elsewhere", study.out / "steps" / "0123456789ab"
     shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), moved)
@@ -73,14 +73,14 @@ def test_only_what_looks_like_ours_goes_and_of_a_link_the_link(study: Files) -> 
     assert all((study.out / folder).is_dir() for folder in ("steps/my notes", "features/mine", "claims/mine"))
 
 
-def test_a_step_that_says_nonsense_of_its_features_tells_nothing(study: Files) -> None:
+def test_gc_ignores_malformed_features_in_a_done_json(study: Files) -> None:
     assert study.run().code == 0
     path = next(study.out.glob("steps/*/done.json"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"features": [{}]}), encoding="utf-8")
     assert study.call("gc", "--out", study.out).out.startswith("nothing to remove")
 
 
-def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
+def test_gc_refuses_a_recipe_that_does_not_list_its_steps(study: Files) -> None:
     assert study.run().code == 0
     path = study.out / "recipes" / "tiny.json"
     old = json.loads(path.read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def test_a_recipe_that_does_not_tell_what_it_needs(study: Files) -> None:
     assert result.code == 2 and "did not list the steps it needs (run it again, or --forget tiny)" in result.err
 
 
-def test_a_run_is_not_disturbed(study: Files) -> None:
+def test_gc_refuses_a_folder_in_use(study: Files) -> None:
     assert study.run().code == 0
     with lock_shared(Store(study.out)):
         result = study.call("gc", "--out", study.out, "--forget", "tiny", "--yes")
@@ -101,7 +101,7 @@ def test_a_run_is_not_disturbed(study: Files) -> None:
     assert len(folders(study, "steps")) == 3
 
 
-def test_names_that_are_none(study: Files) -> None:
+def test_gc_refuses_unknown_recipes(study: Files) -> None:
     assert study.run().code == 0
     result = study.call("gc", "--out", study.out, "--forget", "tyni", "--recipe", "none")
     assert result.code == 2 and result.err.count("error: ") == 2
@@ -113,7 +113,7 @@ def test_names_that_are_none(study: Files) -> None:
 
 
 @pytest.mark.parametrize("mark", [None, '{"version": 0}', '{"version": 99}'])
-def test_what_is_no_run_folder_of_this_version_is_not_touched(study: Files, mark: str | None) -> None:
+def test_gc_leaves_other_folders_alone(study: Files, mark: str | None) -> None:
     study.write("steps", "")
     if mark:
         study.write("store.json", mark)
@@ -124,7 +124,7 @@ def test_what_is_no_run_folder_of_this_version_is_not_touched(study: Files, mark
     assert {path: path.stat().st_mtime_ns for path in study.folder.iterdir()} == before
 
 
-def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_gc_leaves_no_step_half_removed(two: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, more = plan(two, "recipe.yaml"), plan(two, "more.yaml")
 
     def killed(_: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_killed_removal_leaves_no_step_done_in_part(two: Files, monkeypatch: p
     assert folders(two, "steps") == tiny
 
 
-def test_links_between_folders_count_once(tmp_path: Path) -> None:
+def test_hard_links_are_counted_once(tmp_path: Path) -> None:
     (tmp_path / "steps" / ("a" * 12)).mkdir(parents=True)
     (tmp_path / "steps" / ("b" * 12)).mkdir()
     (tmp_path / "steps" / ("a" * 12) / "weights").write_bytes(bytes(1000))

@@ -47,11 +47,11 @@ def study() -> Study:
     return plan(*read("quickstart")).study()
 
 
-def test_the_ids_of_the_quickstarts_steps_stay_the_same() -> None:
+def test_the_step_ids_of_the_quickstart_are_pinned() -> None:
     assert list(plan(*read("quickstart")).steps) == IDS.split()
 
 
-def test_readmes_table_has_the_rows_and_columns_of_the_study() -> None:
+def test_the_table_in_readme_has_the_rows_and_columns_of_the_study() -> None:
     lines = quoted().strip().splitlines()
     targets = study().targets
     assert lines[1] == f"quickstart: mean over languages, dev, median over {len(study().seeds)} seeds"
@@ -62,7 +62,7 @@ def test_readmes_table_has_the_rows_and_columns_of_the_study() -> None:
 
 
 @pytest.mark.slow
-def test_the_quickstart_gives_readmes_table(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_the_quickstart_reproduces_the_table_in_readme(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     result = xstilts("run", "quickstart", "--out", tmp_path / "runs")
     assert result.code == 0
     expected, found = numbers(quoted()), numbers(result.out)

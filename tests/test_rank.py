@@ -42,7 +42,7 @@ def evidence(features: Array, labels: Array, a: float, b: float) -> float:
 
 
 @pytest.mark.parametrize(("examples", "hidden"), [(40, 6), (12, 20)], ids=["many", "wide"])
-def test_logme_is_the_highest_evidence_that_brute_force_finds(examples: int, hidden: int) -> None:
+def test_logme_is_the_maximum_evidence(examples: int, hidden: int) -> None:
     features, labels = problem(examples, hidden)
     found = []
     for number in range(3):
@@ -72,7 +72,7 @@ def test_logme_agrees_with_the_papers_fixed_point() -> None:
     assert logme(features, labels) == pytest.approx(np.mean(values), abs=1e-9)
 
 
-def test_logme_depends_on_what_the_features_tell_alone() -> None:
+def test_logme_is_invariant_to_rotation_scale_and_order() -> None:
     features, labels = problem()
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))
     value, order = logme(features, labels), np.random.default_rng(2).permutation(len(labels))
@@ -96,7 +96,7 @@ def test_h_score_by_hand() -> None:
     assert h_score(square, labels, 0.5) == pytest.approx((5 / 16) / (31 / 256) * (1 / 8))
 
 
-def test_ledoit_and_wolfs_shrinkage_by_hand() -> None:
+def test_ledoit_wolf_shrinkage_by_hand() -> None:
     square = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, 0.0], [2.0, 1.0]])
     # ||cov||^2 is 1/4 + 2/16 + 1/16 = 7/16; less 2 (3/8)^2 = 9/32 it is 5/32, the spread of the eigenvalues;
     # the fourth powers of the centred lengths are (25/16, 1/16, 1/16, 25/16), so the noise is (13/16 - 7/16) / 4 = 3/32
@@ -106,7 +106,7 @@ def test_ledoit_and_wolfs_shrinkage_by_hand() -> None:
     assert ledoit_wolf(np.random.default_rng(0).normal(size=(10, 50))) > 0.5
 
 
-def test_h_score_depends_on_what_the_features_tell_alone() -> None:
+def test_h_score_is_invariant_to_linear_maps() -> None:
     features, labels = problem()
     value = h_score(features, labels, 0.0)
     change = np.random.default_rng(1).normal(size=(6, 6))
@@ -121,7 +121,7 @@ def test_h_score_depends_on_what_the_features_tell_alone() -> None:
 
 
 @pytest.mark.parametrize("estimate", [logme, h_score])
-def test_estimators_refuse_what_tells_nothing(estimate: Callable[[Array, Array], float]) -> None:
+def test_estimators_refuse_uninformative_input(estimate: Callable[[Array, Array], float]) -> None:
     features, labels = problem()
     for wrong, given, result in (
         (features, np.zeros(40, int), "all 40 labels are the same"),
@@ -137,7 +137,7 @@ def test_estimators_refuse_what_tells_nothing(estimate: Callable[[Array, Array],
     assert np.isfinite(estimate(np.eye(3)[labels], labels))  # told exactly
 
 
-def test_what_features_tell_of_labels_is_nothing_where_they_know_nothing() -> None:
+def test_label_fit_is_near_zero_for_random_features() -> None:
     rng = np.random.default_rng(0)
     for examples, hidden, classes in ((60, 40, 2), (2000, 40, 2), (400, 40, 9)):
         labels = rng.integers(0, classes, examples)
@@ -146,12 +146,12 @@ def test_what_features_tell_of_labels_is_nothing_where_they_know_nothing() -> No
         assert label_fit(known, labels) > 0.8
 
 
-def test_cosine() -> None:
+def test_cosine_by_hand() -> None:
     assert cosine(np.array([3.0, 4.0]), np.array([4.0, 3.0])) == pytest.approx(0.96)
     assert cosine(np.zeros(2), np.ones(2)) == 0
 
 
-def test_agreement_of_orders_by_hand() -> None:
+def test_rank_correlation_by_hand() -> None:
     # ranks 1 2 3 4 5 and 2 1 4 3 5: squared differences sum to 4, two pairs of ten are exchanged
     found = rank_correlation.agree([[1, 2, 3, 4, 5]], [[20, 10, 40, 30, 50]])
     assert found is not None
@@ -166,7 +166,7 @@ def test_agreement_of_orders_by_hand() -> None:
     assert rank_correlation.agree([[1, 2]], [[1, 2]]) is None and rank_correlation.agree([], []) is None
 
 
-def test_targets_that_say_the_same_are_no_more_evidence_than_one() -> None:
+def test_identical_targets_are_no_more_evidence_than_one() -> None:
     one, gains = [1.0, 2, 3, 4, 5], [1.0, 2, 3, 5, 4]
     alone = rank_correlation.agree([one], [gains])
     assert rank_correlation.agree([one] * 9, [gains] * 9) == pytest.approx(alone)
@@ -174,7 +174,7 @@ def test_targets_that_say_the_same_are_no_more_evidence_than_one() -> None:
     assert opposite is not None and abs(opposite.spearman) < 0.2 and opposite.p > 0.5
 
 
-def test_candidates_stand_for_themselves_when_targets_are_taken_together() -> None:
+def test_candidates_are_permuted_together_over_targets() -> None:
     scores, gains = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.4}
     lines = [Line("one", name, {"text": scores[name]}, {}, gains[name]) for name in "abcd"]
     lines += [Line("other", name, {"text": -scores[name]}, {}, gains[name]) for name in "dcba"]
@@ -187,7 +187,7 @@ def test_candidates_stand_for_themselves_when_targets_are_taken_together() -> No
     assert by_target["mean"].lost == pytest.approx(0.15)
 
 
-def test_many_candidates_are_permuted_at_random_but_always_alike() -> None:
+def test_many_candidates_are_permuted_at_random_by_a_fixed_seed() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 12))
     found = rank_correlation.agree([one], [other])
@@ -210,9 +210,7 @@ def alone(encoder_folder: Path) -> Alone:
 
 
 @pytest.mark.parametrize("name", ["play-nli", "play-pos", "play-choice"])
-def test_an_encoder_sees_the_tokens_that_its_head_would(
-    name: str, tiny: Encoder, alone: Callable[[Any], Array]
-) -> None:
+def test_embeddings_are_those_the_head_would_get(name: str, tiny: Encoder, alone: Callable[[Any], Array]) -> None:
     texts = sample(TASKS[name], None, 5)
     seen = embed(tiny, texts)
     passes = list(texts.task.format.features(texts.examples, tiny.tokenizer_for(texts.task.max_length)))
@@ -225,7 +223,7 @@ def test_an_encoder_sees_the_tokens_that_its_head_would(
     assert np.allclose(seen.mean_H, np.mean(means, axis=0), atol=1e-5)
 
 
-def test_an_answer_is_told_from_another_piece_of_its_window(tiny: Encoder, alone: Alone) -> None:
+def test_an_answer_is_labelled_against_another_token_of_its_window(tiny: Encoder, alone: Alone) -> None:
     texts = sample(TASKS["play-questions"], None, 30)
     seen = embed(tiny, texts)
     passes = [one for one in texts.task.format.features(texts.examples, tiny.tokenizer_for(128)) if one.positions[0]]
@@ -237,7 +235,7 @@ def test_an_answer_is_told_from_another_piece_of_its_window(tiny: Encoder, alone
         assert at[0] == first and at[1] >= one.second and not first <= at[1] <= last
 
 
-def test_texts_without_labels_are_compared_only(tiny: Encoder) -> None:
+def test_texts_without_labels_have_only_a_mean_embedding(tiny: Encoder) -> None:
     aligned = sample(TASKS["play-parallel"], None, 10)
     assert not aligned.labelled and "no training data: its texts are the English side of test" in aligned.note
     assert all(entry.candidate is None for entry in aligned.examples)  # what looks is English
@@ -248,7 +246,7 @@ def test_texts_without_labels_are_compared_only(tiny: Encoder) -> None:
         assert not len(seen.labels_N) and seen.mean_H.shape == (16,)
 
 
-def test_examples_are_drawn_from_all_of_the_data_and_always_the_same() -> None:
+def test_examples_are_sampled_from_the_whole_file_reproducibly() -> None:
     few, all_of_them = sample(TASKS["play-nli"], None, 20), sample(TASKS["play-nli"], None, 10**9)
     places = [all_of_them.examples.index(one) for one in few.examples]
     assert few == sample(TASKS["play-nli"], None, 20)
@@ -304,7 +302,7 @@ def test_candidates_are_ranked_before_anything_is_trained(
     assert xstilts(*command, "--encoder", encoder_folder).out == table.out
 
 
-def test_a_run_folder_tells_how_far_estimates_can_be_trusted(study: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_run_folder_compares_estimates_with_measured_gains(study: Path, xstilts: Callable[..., CliResult]) -> None:
     made = json.loads(xstilts("rank", "--run", study, "--limit", "50", "--json").out)
     report = json.loads(xstilts("report", study, "--format", "json").out)
     main = {(name, TASKS[name].metric, "mean") for name in ("play-nli", "play-questions", "play-parallel")}
@@ -360,7 +358,7 @@ def test_scores_after_training_are_those_of_the_runs_own_encoders(
         ("play-nli --run HERE", "tests: is not a run folder of xstilts"),
     ],
 )
-def test_bad_input_is_told_in_a_line(
+def test_a_mistake_is_one_line(
     words: str,
     result: str,
     encoder_folder: Path,
@@ -375,7 +373,7 @@ def test_bad_input_is_told_in_a_line(
     assert answer.err.count("\n") == 1 and not answer.out
 
 
-def test_several_mistakes_are_told_at_once(study: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_several_mistakes_are_reported_at_once(study: Path, xstilts: Callable[..., CliResult]) -> None:
     answer = xstilts("rank", "play-ner", "play-facts", "--among", "play-ner", "--run", study)
     assert answer.code == 2 and answer.err.count("error: ") == 5
     for result in (
@@ -387,7 +385,7 @@ def test_several_mistakes_are_told_at_once(study: Path, xstilts: Callable[..., C
         assert result in answer.err
 
 
-def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., CliResult], tmp_path: Path) -> None:
+def test_missing_encoders_are_reported(study: Path, xstilts: Callable[..., CliResult], tmp_path: Path) -> None:
     copied = shutil.copytree(study, tmp_path / "copy")
     for step in (copied / "steps").iterdir():
         if json.loads((step / "step.json").read_text())["title"] == "intermediate: play-pos":
@@ -396,7 +394,7 @@ def test_encoders_that_are_gone_are_told(study: Path, xstilts: Callable[..., Cli
     assert result.code == 0 and "the run folder has no encoder, or no more, that was trained on play-pos" in result.out
 
 
-def test_tasks_that_the_study_has_trained_on_other_data_are_told(
+def test_a_task_that_the_study_trained_on_other_data_is_refused(
     study: Path, xstilts: Callable[..., CliResult], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.yaml"
@@ -408,7 +406,9 @@ def test_tasks_that_the_study_has_trained_on_other_data_are_told(
     assert "the study has trained 'play-same' on other data (give the recipe's own tasks with --use" in result.err
 
 
-def test_what_a_recipe_brings_in_is_asked_for(study: Path, xstilts: Callable[..., CliResult], tmp_path: Path) -> None:
+def test_tasks_of_the_recipes_own_files_need_use(
+    study: Path, xstilts: Callable[..., CliResult], tmp_path: Path
+) -> None:
     copied = shutil.copytree(study, tmp_path / "copy")
     recipe = copied / "recipes" / "small.json"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("play-same", "mnli"), encoding="utf-8")

@@ -113,7 +113,7 @@ def test_an_interrupt_and_a_node_that_dies_lose_nothing(study: Files, nodes: sub
     assert len(ended) == len({*ended}) and not [*study.out.glob("claims/*")] and not [*study.out.glob(".ray-*")]
 
 
-def test_what_a_cluster_does_not_have_is_refused(study: Files) -> None:
+def test_more_workers_than_the_cluster_has_are_refused(study: Files) -> None:
     running = begun(study, "--gpus", "0.5")
     out, err = running.communicate(timeout=300)
     assert (running.returncode, out) == (2, "")
@@ -128,13 +128,13 @@ def test_what_a_cluster_does_not_have_is_refused(study: Files) -> None:
         ("somewhere", "is not the address of a Ray cluster"),
     ],
 )
-def test_an_address_where_no_cluster_is(study: Files, address: str, message: str) -> None:
+def test_an_address_without_a_cluster_is_refused(study: Files, address: str, message: str) -> None:
     result = study.run("--runner", "ray", "--address", address)
     assert result.code == 2 and result.err.startswith(f"error: --address {address}: {message}"), result.err
     assert result.err.count("\n") == 1 and not study.out.exists()
 
 
-def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
+def test_without_ray_the_error_says_how_to_install_it(study: Files) -> None:
     arguments = ["run", str(study.folder / "recipe.yaml"), "--out", str(study.out), "--runner", "ray"]
     code = f"import sys; sys.modules['ray'] = None; sys.argv[1:] = {arguments!r}; from xstilts.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
@@ -143,14 +143,14 @@ def test_without_ray_it_is_said_how_to_get_it(study: Files) -> None:
     )  # fmt: skip
 
 
-def test_gpus_are_for_ray(study: Files) -> None:
+def test_gpus_needs_ray(study: Files) -> None:
     result: CliResult = study.run("--gpus", "1")
     assert (result.code, result.err) == (2, "error: --gpus: needs --runner ray\n")
     result = study.run("--address", "somewhere:6379")
     assert (result.code, result.err) == (2, "error: --address: needs --runner ray\n")
 
 
-def test_a_node_that_does_not_see_the_folders_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_without_the_folders_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xstilts.execution.ray import _RemoteRun
     from xstilts.execution.runner import RunSpec
     from xstilts.execution.steps import Resources

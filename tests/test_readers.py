@@ -70,7 +70,7 @@ def test_a_table_written_as_csv_is_unwrapped(tmp_path: Path, end: str, suffix: s
 
 
 @pytest.mark.parametrize("odd", ['"c"', 'c "d"', '"', '"c', '""', '"a "" b" c"'])
-def test_one_cell_that_no_csv_writer_makes_leaves_all_as_they_are(tmp_path: Path, odd: str) -> None:
+def test_one_cell_that_is_not_csv_leaves_all_cells_unchanged(tmp_path: Path, odd: str) -> None:
     content = written(CELLS) + f"{odd}\tb\tneutral\r\n"
     assert [row["premise"] for row in values(tmp_path / "a.tsv", content)][1:] == [
         '"Ein ""Satz"""',
@@ -80,11 +80,11 @@ def test_one_cell_that_no_csv_writer_makes_leaves_all_as_they_are(tmp_path: Path
     ]
 
 
-def test_a_file_with_the_inputs_alone_has_no_labels(tmp_path: Path) -> None:
+def test_a_file_with_only_input_columns_has_no_labels(tmp_path: Path) -> None:
     assert values(tmp_path / "a.tsv", "a\tb\n") == [{"premise": "a", "hypothesis": "b"}]
 
 
-def test_header_is_known_by_its_names_and_a_bom_does_no_harm(tmp_path: Path) -> None:
+def test_a_header_is_recognised_by_its_names_even_after_a_bom(tmp_path: Path) -> None:
     content = "\ufeffid\thypothesis\tlabel\tpremise\n7\tb\tneutral\ta\n"
     assert values(tmp_path / "a.tsv", content) == [{"id": "7", "hypothesis": "b", "label": "neutral", "premise": "a"}]
 
@@ -218,7 +218,7 @@ def test_where_keeps_the_rows_of_a_language(tmp_path: Path) -> None:
         rows(tmp_path / "a.tsv", where={"lang": "de"})
 
 
-def test_parts_share_out_all_rows_in_order(tmp_path: Path) -> None:
+def test_parts_divide_all_rows_in_order(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("".join(f"{i}\n" for i in range(8)))
     parts = [[row["text"] for row in values(path, "", ("text",), labels=0, part=f"{k}/3")] for k in (1, 2, 3)]
@@ -235,13 +235,13 @@ def test_paths_of_a_pattern_are_joined(tmp_path: Path) -> None:
     assert [(row.values["premise"], row.where) for row in joined] == [(path, f"{path}:1") for path in paths]
 
 
-def test_rows_are_read_when_asked_for(tmp_path: Path) -> None:
+def test_rows_are_read_lazily(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"one\n" * 10 + b"\xff\n")
     assert next(read(Found(File(path="a.txt"), (str(path),)), "de", fields=("text",), inputs=("text",))).line == 1
 
 
-def test_tagged_sentences_are_parted_by_any_number_of_blank_lines(tmp_path: Path) -> None:
+def test_tagged_sentences_are_separated_by_any_number_of_blank_lines(tmp_path: Path) -> None:
     content = "\ufeff\nEin\tDET\r\nHund\tNOUN \r\n\r\n \t\r\n# Tag\tX\n\tO"
     (first, second) = rows(tmp_path / "a.tsv", content, ("words", "tags"))
     assert (first.values, first.line) == ({"words": ["Ein", "Hund"], "tags": ["DET", "NOUN"]}, 2)
@@ -252,7 +252,7 @@ def test_tokens_alone_are_sentences_without_tags(tmp_path: Path) -> None:
     assert tags(tmp_path / "a.tsv", "ACME GmbH\nist\t\n\nda\n") == [(["ACME GmbH", "ist"], None), (["da"], None)]
 
 
-def test_conll_columns_may_be_parted_by_blanks(tmp_path: Path) -> None:
+def test_conll_columns_may_be_separated_by_spaces(tmp_path: Path) -> None:
     content = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n"
     assert tags(tmp_path / "a.conll", content) == [(["EU", "rejects"], ["B-ORG", "O"])]
     assert tags(tmp_path / "train", "Ein DET\n") == [(["Ein"], ["DET"])]

@@ -43,7 +43,7 @@ def test_forty_updates_on_real_data(shared: Path, tmp_path: Path, xstilts: Calla
 
 
 @pytest.mark.parametrize("task", ["xnli", "udpos", "panx", "tatoeba"])
-def test_a_real_row_can_be_followed(shared: Path, xstilts: Callable[..., CliResult], task: str) -> None:
+def test_show_works_on_real_rows(shared: Path, xstilts: Callable[..., CliResult], task: str) -> None:
     model = shared / "models/mini-xlmr"
     result = xstilts("show", task, "de", 7, "--data", shared / "data", "--encoder", model)
     assert result.code == 0, result.err

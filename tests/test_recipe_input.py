@@ -160,7 +160,7 @@ found:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_is_told_with_its_place(wrong: Files, name: str) -> None:
+def test_a_mistake_is_reported_with_file_line_and_field(wrong: Files, name: str) -> None:
     file, old, new, pieces = WRONG[name]
     wrong.edit(file, old, new)
     result = wrong.call("check", wrong.folder / "recipe.yaml")
@@ -176,7 +176,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_new_encoder_that_its_tasks_cannot_use(study: Files, name: str) -> None:
+def test_a_new_encoder_that_its_tasks_cannot_use_is_refused(study: Files, name: str) -> None:
     shape, message = SHAPES[name]
     study.write("tasks.yaml", "deep: {like: play-parallel, layer: 2}\nuntrained: {format: mask, data: {dev: a.txt}}\n")
     if name == "layer":
@@ -187,12 +187,12 @@ def test_a_new_encoder_that_its_tasks_cannot_use(study: Files, name: str) -> Non
     assert result.code == 2 and message in result.err and result.err.count("error: ") == 1, result.err
 
 
-def test_other_labels_need_no_old_spellings(study: Files) -> None:
+def test_new_labels_drop_inherited_spellings(study: Files) -> None:
     study.edit("tasks.yaml", "like: xnli", "like: xnli\n  labels: [yes, no]")
     assert study.call("plan", study.folder / "recipe.yaml").code == 0
 
 
-def test_a_yaml_file_that_is_too_deep_too_large_or_no_file(tmp_path: Path) -> None:
+def test_a_yaml_file_too_deep_too_large_or_unreadable_is_refused(tmp_path: Path) -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
     )
@@ -229,7 +229,7 @@ def test_a_yaml_file_that_is_too_deep_too_large_or_no_file(tmp_path: Path) -> No
         (".", "no data for 'qaa'"),
     ],
 )
-def test_what_cannot_be_found_is_said(tmp_path: Path, path: str, message: str) -> None:
+def test_missing_data_are_reported(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(MissingData, match=message):
@@ -253,18 +253,18 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+def test_values_that_are_no_text_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:2: (text must be|text holds|is nested|has a number)"):
         _rows(tmp_path / "a.jsonl", f'{{"text": 5}}\n{CELLS[name]}\n', ("text",), ("text",))
 
 
-def test_a_surrogate_in_words(tmp_path: Path) -> None:
+def test_a_surrogate_in_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:1: words holds half a character"):
         _rows(tmp_path / "a.jsonl", '{"words": ["a", "\\udc00"]}', ("words", "tags"), ("words",))
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
-def test_a_header_that_names_a_column_twice(tmp_path: Path, ending: str) -> None:
+def test_a_header_with_a_column_twice_is_refused(tmp_path: Path, ending: str) -> None:
     content = "text,label,text\na,b,c\n".replace(",", "," if ending == "csv" else "\t")
     with pytest.raises(DataError, match=rf"a\.{ending}:1: the header names the column 'text' twice"):
         _rows(tmp_path / f"a.{ending}", content, ("text", "label"), ("text",))
@@ -289,7 +289,7 @@ def test_words_and_tags_are_texts(values: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("span", ["2-1", "1-999999999", "1-" + "9" * 5000])
-def test_a_range_that_is_none(span: str) -> None:
+def test_an_invalid_range_is_refused(span: str) -> None:
     rest = "\t".join(["_"] * 4 + ["0"] + ["_"] * 3)
     lines = [(1, f"{span}\tab\t{rest}"), (2, f"1\ta\t{rest}"), (3, f"2\tb\t{rest}")]
     with pytest.raises(DataError, match=r"^a:1: "):
