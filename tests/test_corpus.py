@@ -24,7 +24,7 @@ from huggingface_hub import constants
 
 from conftest import CliResult, without_torch
 from xstilts.corpus.articles import read
-from xstilts.corpus.sentences import LONG, sentences
+from xstilts.corpus.sentences import MAX_THAI_OR_LAO, sentences
 from xstilts.corpus.wikitext import plain
 from xstilts.languages import XTREME
 
@@ -137,7 +137,7 @@ def test_a_paragraph_ends_a_sentence_and_a_line_separator_does_not() -> None:
 def test_thai_is_split_at_blanks_into_usable_parts() -> None:
     words = [f"คำที่{i}" * 5 for i in range(100)]
     parts = list(sentences(" ".join(words), "th"))
-    assert max(map(len, parts)) <= LONG and len(parts) > 5
+    assert max(map(len, parts)) <= MAX_THAI_OR_LAO and len(parts) > 5
     assert " ".join(parts) == " ".join(words)
     assert list(sentences("word " * 100, "en")) == [("word " * 100).strip()]
 
@@ -183,7 +183,7 @@ def test_a_missing_hub_table_is_reported_and_the_others_are_built(
     missing, column = (line for line in result.err.splitlines() if line.startswith("error: "))
     assert "no data for 'sw': looked for hub:wikimedia/wikipedia/20231101.sw/train-*.parquet" in missing
     assert "give a dump or text with --from" in missing
-    assert "has no column `text` of text (its columns: id (string), body (string))" in column
+    assert "has no string column `text` (its columns: id (string), body (string))" in column
     assert [path.name for path in sorted((tmp_path / "out").glob("*.txt"))] == ["yo.txt"]
 
 
@@ -298,7 +298,7 @@ def test_a_users_own_file_is_never_overwritten(name: str, tmp_path: Path, xstilt
     (tmp_path / "a.txt").write_text("It is late now.\n")
     (tmp_path / name).write_text("my own")
     result = xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path)
-    assert result.code == 2 and f"{name}: is there, and en.json does not say that" in result.err, result.err
+    assert result.code == 2 and f"{name}: exists, and en.json does not say that" in result.err, result.err
     assert (tmp_path / name).read_text() == "my own"
 
 
@@ -307,7 +307,7 @@ def test_a_source_is_never_overwritten(tmp_path: Path, xstilts: Callable[..., Cl
     assert xstilts("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path).code == 0
     (tmp_path / "link.txt").symlink_to(tmp_path / "en.txt")
     result = xstilts("corpus", "en", "--from", tmp_path / "link.txt", "--out", tmp_path)
-    assert result.code == 2 and "en.txt: is read from, so it cannot be written" in result.err, result.err
+    assert result.code == 2 and "en.txt: is a source, so it cannot be overwritten" in result.err, result.err
     assert lines(tmp_path / "en.txt") == ["It is late now."]
 
 
@@ -321,7 +321,7 @@ def test_a_source_given_twice_is_read_once(tmp_path: Path, xstilts: Callable[...
 def test_a_pipe_is_refused(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     os.mkfifo(tmp_path / "pipe")
     result = xstilts("corpus", "en", "--from", tmp_path / "pipe", "--out", tmp_path)
-    assert result.code == 2 and "pipe: is a pipe or the like, which is read only once" in result.err
+    assert result.code == 2 and "pipe: is not a regular file, and can be read only once" in result.err
 
 
 def test_a_file_system_without_locks_is_reported(
@@ -375,21 +375,21 @@ def latin() -> bytes:
 
 
 BROKEN = {
-    "cut.xml.bz2": (lambda whole: bz2.compress(whole)[:-20], "is no whole bzip2 file"),
-    "junk.xml.bz2": (lambda whole: b"junk" + whole, "is no bzip2 file"),
-    "cut.xml": (lambda whole: whole[:-5], "is no whole dump: it breaks off after page 3 ("),
-    "empty.xml": (lambda _: b"", "is no whole dump: it breaks off before its first page ("),
-    "page.xml": (lambda _: b"<html><body/></html>", "is no dump of a wiki: it begins with <html>"),
-    "none.xml": (lambda _: HEAD.encode() + b"</mediawiki>", "holds no sentence"),
-    "a.parquet": (lambda whole: whole, "is no whole Parquet file: "),
-    "a.jsonl": (lambda _: b'{"text": "a"}\n{"texts": "b"}\n', ":2: is no JSON object with a text in `text`"),
+    "cut.xml.bz2": (lambda whole: bz2.compress(whole)[:-20], "is not a complete bzip2 file"),
+    "junk.xml.bz2": (lambda whole: b"junk" + whole, "is not a bzip2 file"),
+    "cut.xml": (lambda whole: whole[:-5], "is not a complete dump: it ends after page 3 ("),
+    "empty.xml": (lambda _: b"", "is not a complete dump: it ends before its first page ("),
+    "page.xml": (lambda _: b"<html><body/></html>", "is not a Wikipedia dump: it begins with <html>"),
+    "none.xml": (lambda _: HEAD.encode() + b"</mediawiki>", "contains no sentence"),
+    "a.parquet": (lambda whole: whole, "is not a complete Parquet file: "),
+    "a.jsonl": (lambda _: b'{"text": "a"}\n{"texts": "b"}\n', ":2: is not a JSON object with a string in `text`"),
     "b.jsonl": (lambda _: b'{"text": "\\ud800 is half of one."}\n', ":1: text holds half a character"),
     "a.txt": (lambda _: b"It is.\n\xff\n", ":2: is not UTF-8 at byte 7"),
-    "a.csv": (lambda _: b"a,b\n", "is not read as text (.csv)"),
-    "a.tar.gz": (lambda _: b"", "is not read as text (.tar)"),
+    "a.csv": (lambda _: b"a,b\n", "cannot be read as text (.csv)"),
+    "a.tar.gz": (lambda _: b"", "cannot be read as text (.tar)"),
     "utf7.xml": (lambda whole: b'<?xml version="1.0" encoding="utf-7"?>' + whole, "an encoding that cannot be read"),
     "none.xml.bz2": (lambda _: bz2.compress(b'<?xml version="1.0" encoding="x-none"?><a/>'), "an encoding that cannot"),
-    "latin.parquet": (lambda _: latin(), "holds text that is not UTF-8"),
+    "latin.parquet": (lambda _: latin(), "contains text that is not UTF-8"),
 }
 
 
@@ -413,14 +413,14 @@ def test_a_truncated_dump_names_the_last_page_read(tmp_path: Path, xstilts: Call
     path = tmp_path / "sw.xml.bz2"
     path.write_bytes(bz2.compress((HEAD + "".join(pages) + "</mediawiki>").encode())[:-1000])
     result = xstilts("corpus", "sw", "--from", path, "--out", tmp_path / "out", "--workers", 2)
-    assert result.code == 2 and "is no whole bzip2 file: it breaks off after page " in result.err, result.err
+    assert result.code == 2 and "is not a complete bzip2 file: it ends after page " in result.err, result.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["german"], "'german' is no code of a language (did you mean 'de'?)"),
-        (["jpn", "EN"], "'EN' is no code of a language (did you mean 'en'?)"),
+        (["german"], "'german' is not a language code (did you mean 'de'?)"),
+        (["jpn", "EN"], "'EN' is not a language code (did you mean 'en'?)"),
         (["sw", "--from", "none.txt"], "no data for 'sw': looked for none.txt, also with .gz"),
         (["sw", "yo", "--from", "a.txt"], "a.txt: is one file for several languages (write {lang} where the code"),
         (["sw", "--from", "hub:x"], "'hub:x' names no file of a data set on the Hub"),

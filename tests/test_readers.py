@@ -201,9 +201,9 @@ def test_aligned_text_of_unequal_length_is_refused(tmp_path: Path, text: str, nu
 
 def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
     whole = gzip.compress("".join(f"{i * 7919 % 1000003}\tb\tc\n" for i in range(50_000)).encode())
-    with pytest.raises(DataError, match=r"a.tsv.gz: is no whole gzip file: it breaks off after line \d+"):
+    with pytest.raises(DataError, match=r"a.tsv.gz: is not a complete gzip file: it ends after line \d+"):
         rows(tmp_path / "a.tsv.gz", whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"b.tsv.gz: is no gzip file"):
+    with pytest.raises(DataError, match=r"b.tsv.gz: is not a gzip file"):
         rows(tmp_path / "b.tsv.gz", "a\tb\tc\n")
     assert len(rows(tmp_path / "c.tsv.gz", whole)) == 50_000
 

@@ -259,7 +259,7 @@ def test_broken_bytes_are_an_error_or_replaced_and_told_once_a_file(tmp_path: Pa
     files = [{"path": name, "broken": "replace"} for name in ("a.tsv", "b.tsv")]
     read, result = examples(tmp_path, form, files)
     assert [e.texts[0] for e in read] == ["ok", "br\ufffdken", "\ufffd\ufffd", "br\ufffdken"]
-    what = "is not UTF-8, and is read with U+FFFD for what is broken"
+    what = "is not UTF-8; invalid bytes are read as U+FFFD"
     assert result == [f"{tmp_path}/a.tsv:2: {what}, and 1 more like it", f"{tmp_path}/b.tsv:1: {what}"]
 
 

@@ -1,1 +1,1 @@
-"""Raw text for masked language modelling: dumps, tables and files to one sentence a line."""
+"""Makes raw text for masked language modelling, one sentence per line, from dumps, tables and text files."""

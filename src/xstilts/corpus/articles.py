@@ -1,4 +1,4 @@
-"""Texts of a file of any size, some at a time: a wiki's dump, a table, JSON Lines, or plain lines."""
+"""Reads the texts of a Wikipedia dump, Parquet, JSON Lines or plain text, in batches."""
 
 from __future__ import annotations
 
@@ -11,89 +11,90 @@ from typing import IO
 from xml.etree import ElementTree
 
 from xstilts.corpus.wikitext import MEDIA
-from xstilts.data.lines import UNREADABLE, broken, lines, opened, parsed
-from xstilts.data.records import refuse_halves
+from xstilts.data.lines import UNREADABLE, lines, opened, parse_json, unreadable
+from xstilts.data.records import reject_surrogates
 from xstilts.errors import DataError
 from xstilts.formats.base import Row
 
-TOGETHER = 250_000
-"""Characters of a batch of texts, more if its last is long."""
-ROWS = 500
-"""Rows of a table that are read at once."""
+BATCH_CHARACTERS = 250_000
+"""A batch of texts ends when it has at least this many characters."""
+BATCH_ROWS = 500
+"""Rows of a Parquet file that are read at once."""
 COLUMN = "text"
-"""Where a table and an object have their text."""
+"""The column of a Parquet file, or the key of a JSON object, that holds the text."""
 NO_TEXT = frozenset(
     {".json", ".csv", ".tsv", ".sql", ".zip", ".7z", ".zst", ".tar", ".tgz", ".rar", ".html", ".htm", ".pdf"}
 )
-"""Endings of files that are surely not text a line."""
-SPACES = ("6", "14")
-"""Keys of the namespaces of files and categories in a wiki's dump."""
+"""Suffixes of files that do not have one text per line."""
+NAMESPACES = ("6", "14")
+"""Keys of the namespaces of files and categories in a Wikipedia dump."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some texts of a file, in order, each with its paragraphs a line."""
+    """Some texts of a file, in order, each with one paragraph per line."""
 
-    at: int
-    """Bytes of the file, as it is stored, that have been read."""
+    bytes_read: int
+    """Bytes read so far, counted in the stored (compressed) file."""
     texts: list[str]
     media: frozenset[str] | None = None
-    """For wikitext the prefixes of links that show no text; None for plain text."""
+    """For wikitext: prefixes of links that show no text. None for plain text."""
 
 
 def read(path: str) -> Iterator[Batch]:
-    """The texts of a file, by the ending of its name: `.xml` a dump, `.parquet`, `.jsonl`, and anything else lines.
+    """Yield the texts of a file. Its suffix selects the reader: `.xml` (a dump), `.parquet`, `.jsonl`, else lines.
 
-    A dump, objects and lines may be packed (.gz, .bz2, .xz). Of a file no more than a batch is in memory.
+    All but Parquet may be compressed (.gz, .bz2, .xz). Only one batch is in memory at a time.
 
     Raises:
-        DataError: the file cannot be read, is not whole, or has no column `text`.
+        DataError: the file cannot be read, is incomplete, or has no column `text`.
     """
-    kind = _ending(path)
+    kind = _suffix(path)
     if kind in NO_TEXT:
         hint = "give plain text, JSON Lines, Parquet, or a wiki's pages-articles.xml.bz2"
-        raise DataError(f"is not read as text ({kind})", where=path, hint=hint)
+        raise DataError(f"cannot be read as text ({kind})", where=path, hint=hint)
     if kind == ".parquet":
         yield from _table(path)
         return
     try:
         raw = Path(path).open("rb")  # noqa: SIM115  (closed below)
     except OSError as error:
-        raise broken(path, error, "") from error
+        raise unreadable(path, error, "") from error
     with closing(raw):
         media: set[str] = set()
-        if dump(path):
+        if is_dump(path):
             yield from _batches(_pages(path, raw, media), raw, media)
         else:
             texts = _objects(path, raw) if kind in (".jsonl", ".ndjson", ".json-lines") else _lines(path, raw)
             yield from _batches(texts, raw, None)
 
 
-def dump(path: str) -> bool:
-    """Whether a file is named as a wiki's dump; a part of one ends in `.xml-p1p41242.bz2`.
+def is_dump(path: str) -> bool:
+    """Whether the name is that of a Wikipedia dump, or of a part of one, which ends in `.xml-p1p41242.bz2`.
 
-    >>> dump("swwiki-latest-pages-articles.xml.bz2"), dump("enwiki-pages-articles1.xml-p1p41242.bz2"), dump("a.txt.gz")
-    (True, True, False)
+    >>> names = ["swwiki-latest-pages-articles.xml.bz2", "enwiki-pages-articles1.xml-p1p41242.bz2", "a.txt.gz"]
+    >>> [is_dump(name) for name in names]
+    [True, True, False]
     """
-    return _ending(path).startswith(".xml")
+    return _suffix(path).startswith(".xml")
 
 
-def _ending(path: str) -> str:
+def _suffix(path: str) -> str:
     name = Path(path)
     return (Path(name.stem) if name.suffix in (".gz", ".bz2", ".xz") else name).suffix.lower()
 
 
 def _batches(texts: Iterator[str], raw: IO[bytes], media: set[str] | None) -> Iterator[Batch]:
-    some: list[str] = []
-    size, whole = 0, os.fstat(raw.fileno()).st_size
+    batch: list[str] = []
+    characters, total_bytes = 0, os.fstat(raw.fileno()).st_size
     for text in texts:
-        some.append(text)
-        size += len(text)
-        if size >= TOGETHER:
-            yield Batch(raw.tell(), some, None if media is None else MEDIA | media)
-            some, size = [], 0
-    if some:
-        yield Batch(whole, some, None if media is None else MEDIA | media)
+        batch.append(text)
+        characters += len(text)
+        if characters >= BATCH_CHARACTERS:
+            yield Batch(raw.tell(), batch, None if media is None else MEDIA | media)
+            batch, characters = [], 0
+    if batch:
+        yield Batch(total_bytes, batch, None if media is None else MEDIA | media)
 
 
 def _lines(path: str, raw: IO[bytes]) -> Iterator[str]:
@@ -103,11 +104,11 @@ def _lines(path: str, raw: IO[bytes]) -> Iterator[str]:
 def _objects(path: str, raw: IO[bytes]) -> Iterator[str]:
     for number, line in lines(path, file=raw):
         if line.strip():
-            value = parsed(line, path, number)
+            value = parse_json(line, path, number)
             text = value.get(COLUMN) if isinstance(value, dict) else None
             if not isinstance(text, str):
-                raise DataError(f"is no JSON object with a text in `{COLUMN}`", where=f"{path}:{number}")
-            refuse_halves(Row({COLUMN: text}, path, number), (COLUMN,))
+                raise DataError(f"is not a JSON object with a string in `{COLUMN}`", where=f"{path}:{number}")
+            reject_surrogates(Row({COLUMN: text}, path, number), (COLUMN,))
             yield text
 
 
@@ -115,25 +116,25 @@ def _table(path: str) -> Iterator[Batch]:
     import pyarrow  # type: ignore[import-untyped]  # here, because it is slow to load
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    size, done = Path(path).stat().st_size, 0
+    size, rows_read = Path(path).stat().st_size, 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             columns = {field.name: str(field.type) for field in file.schema_arrow}
             if columns.get(COLUMN) not in ("string", "large_string", "string_view"):
                 has = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
-                raise DataError(f"has no column `{COLUMN}` of text", where=path, hint=f"its columns: {has}")
-            for batch in file.iter_batches(ROWS, columns=[COLUMN]):
-                done += len(batch)
+                raise DataError(f"has no string column `{COLUMN}`", where=path, hint=f"its columns: {has}")
+            for batch in file.iter_batches(BATCH_ROWS, columns=[COLUMN]):
+                rows_read += len(batch)
                 texts = [text for text in batch.column(0).to_pylist() if text]
-                yield Batch(size * done // file.metadata.num_rows, texts)
+                yield Batch(size * rows_read // file.metadata.num_rows, texts)
     except UnicodeDecodeError as error:
-        raise DataError("holds text that is not UTF-8", where=path) from error
+        raise DataError("contains text that is not UTF-8", where=path) from error
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"is no whole Parquet file: {error}", where=path) from error
+        raise DataError(f"is not a complete Parquet file: {error}", where=path) from error
 
 
 def _pages(path: str, raw: IO[bytes], media: set[str]) -> Iterator[str]:
-    """The wikitext of a dump's articles; before the first one, `media` is told the wiki's own names for files."""
+    """Yield the wikitext of a dump's articles; first adds the wiki's prefixes of files and categories to `media`."""
     number, root = 0, None
     try:
         with opened(path, raw) as stream:
@@ -142,8 +143,8 @@ def _pages(path: str, raw: IO[bytes], media: set[str]) -> Iterator[str]:
                 if root is None:
                     root = element
                     if name != "mediawiki":
-                        raise DataError(f"is no dump of a wiki: it begins with <{name}>", where=path)
-                elif event == "end" and name == "namespace" and element.get("key") in SPACES and element.text:
+                        raise DataError(f"is not a Wikipedia dump: it begins with <{name}>", where=path)
+                elif event == "end" and name == "namespace" and element.get("key") in NAMESPACES and element.text:
                     media.add(element.text.casefold())
                 elif event == "end" and name == "page":
                     number += 1
@@ -151,18 +152,18 @@ def _pages(path: str, raw: IO[bytes], media: set[str]) -> Iterator[str]:
                         yield text
                     root.clear()  # else every page stays in memory
     except ElementTree.ParseError as error:
-        after = f"after page {number:,}" if number else "before its first page"
-        raise DataError(f"is no whole dump: it breaks off {after} ({error})", where=path) from error
+        end = f"after page {number:,}" if number else "before its first page"
+        raise DataError(f"is not a complete dump: it ends {end} ({error})", where=path) from error
     except UNREADABLE as error:
-        raise broken(path, error, f"page {number:,}" if number else "") from error
+        raise unreadable(path, error, f"page {number:,}" if number else "") from error
     except (ValueError, LookupError) as error:
         raise DataError(f"declares an encoding that cannot be read: {error}", where=path) from error
 
 
 def _article(page: ElementTree.Element) -> str:
-    """The wikitext of a page; empty if it is a redirect, no article, or not wikitext."""
+    """The wikitext of a page; empty for redirects, pages that are not articles, and other content models."""
     if page.findtext("{*}ns") != "0" or page.find("{*}redirect") is not None:
         return ""
     newest = page.findall("{*}revision")[-1:]
-    texts = [one.findtext("{*}text") for one in newest if one.findtext("{*}model") in (None, "wikitext")]
+    texts = [item.findtext("{*}text") for item in newest if item.findtext("{*}model") in (None, "wikitext")]
     return "".join(text or "" for text in texts)

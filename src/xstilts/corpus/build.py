@@ -1,4 +1,4 @@
-"""Builds a folder of raw text, one file a language and one sentence a line, for masked language modelling."""
+"""Builds raw text for masked language modelling: one file per language, one sentence per line."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ from xstilts.utils.progress import Progress
 from xstilts.utils.sampling import reservoir
 
 VERSION = 1
-"""Of how text becomes sentences; another one makes finished languages anew."""
+"""Version of the sentence splitting; after a change, finished files are built again."""
 SNAPSHOT = "20231101"
-"""The newest of the Hub's copies of Wikipedia."""
+"""The newest snapshot of Wikipedia on the Hub."""
 WIKIPEDIA = "hub:wikimedia/wikipedia/{snapshot}.{lang}/train-*.parquet"
-"""Where the Hub has it; its codes are those of `languages`."""
+"""Wikipedia on the Hub, which uses the codes of `languages`."""
 GROUPS = {"xtreme": languages.XTREME, "xtreme-r": languages.XTREME_R}
 PACKAGES = ("icu4py", "mwparserfromhell")
 
 
 @dataclass(frozen=True)
 class CorpusRequest:
-    """What to build: `limit` sentences of a language at most, drawn by `seed`; all if it is None."""
+    """What to build: at most `limit` sentences per language, sampled with `seed`; all if `limit` is None."""
 
-    places: tuple[str, ...]
+    sources: tuple[str, ...]
+    """Files, or files on the Hub, with `{lang}` for the language code."""
     out: Path
     limit: int | None = None
     seed: int = 1
     workers: int = 1
-    """Processes that turn wikitext into sentences; their number changes nothing but the time."""
+    """Processes that turn wikitext into sentences; their number does not change the result."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A language's file; `new` if it was not already made."""
+    """The file of a language; `new` if this run wrote it."""
 
     language: str
     path: Path
@@ -58,38 +59,38 @@ class Built:
 
 
 def language_codes(names: Sequence[str]) -> list[str]:
-    """Codes of languages, groups replaced by their members, each once.
+    """The language codes that the names mean, each once; a group's name means its members.
 
     Raises:
-        UserError: all names that are neither.
+        UserError: lists every name that is neither a code nor a group.
 
     >>> language_codes(["sw", "ceb", "sw"])
     ['sw', 'ceb']
     """
     found = Collector()
     codes = dict.fromkeys(code for name in names for code in GROUPS.get(name, (name,)))
-    threes = {language.code3 for language in languages.LANGUAGES.values()}
+    three_letter = {language.code3 for language in languages.LANGUAGES.values()}
     for code in codes:
-        if not languages.well_formed(code) or (code in threes and code not in languages.LANGUAGES):
-            found.add(f"'{code}' is no code of a language", hint=languages.hint(code))
+        if not languages.well_formed(code) or (code in three_letter and code not in languages.LANGUAGES):
+            found.add(f"'{code}' is not a language code", hint=languages.hint(code))
     found.raise_any()
     return list(codes)
 
 
 def build(codes: Sequence[str], request: CorpusRequest, progress: Progress) -> list[Built]:
-    """Make the requested file of each language unless it is there; one that fails does not stop the others.
+    """Build the file of each language unless it exists; a failure does not stop the other languages.
 
     Raises:
-        UserError: what is wrong, after all that can be made is made; what is missing here, before anything is.
+        UserError: before any work, if packages or local files are missing; after the work, if a language failed.
     """
     _check(codes, request)
     found, built = Collector(), []
     for number, code in enumerate(codes, start=1):
         progress.step(number, len(codes), languages.titled(code))
-        outcome = "not made"
+        outcome = "failed"
         with found.catch(), as_user_error(request.out):
-            built.append(one := _language(code, request, progress))
-            outcome = f"{one.sentences:,} sentences" + ("" if one.new else ", already made")
+            built.append(file := _build_language(code, request, progress))
+            outcome = f"{file.sentences:,} sentences" + ("" if file.new else ", already made")
         progress.end(outcome)
     found.raise_any()
     return built
@@ -102,125 +103,127 @@ def _check(codes: Sequence[str], request: CorpusRequest) -> None:
             importlib.import_module(package)
         except ImportError:
             found.add(f"needs the package {package}", where="corpus", hint='pip install "xstilts[corpus]"')
-    for place in request.places:
+    for source in request.sources:
         with found.catch():
-            if _remote(place):
-                hub.place(place)
+            if _is_on_hub(source):
+                hub.place(source)
             else:
-                _readable(place, codes)
-            if len(codes) > 1 and filled(place, codes[0]) == filled(place, codes[1]):
-                hint = "write {lang} where the code stands"
-                raise UserError("is one file for several languages", where=place, hint=hint)
+                _check_readable(source, codes)
+            if len(codes) > 1 and filled(source, codes[0]) == filled(source, codes[1]):
+                hint = "write {lang} in place of the code"
+                raise UserError("is one file for several languages", where=source, hint=hint)
     found.raise_any()
-    if not any(map(_remote, request.places)):
+    if not any(map(_is_on_hub, request.sources)):
         for code in codes:
             with found.catch():
-                _files(code, request.places)
+                _files(code, request.sources)
     found.raise_any()
 
 
-def _readable(place: str, codes: Sequence[str]) -> None:
-    """Refuse what is there but is no file that can be read more than once.
+def _check_readable(source: str, codes: Sequence[str]) -> None:
+    """Check that existing paths are files that can be read more than once.
 
     Raises:
-        UserError: an empty name, a folder, a pipe or the like.
+        UserError: an empty name, a folder, or a pipe or other special file.
     """
-    if not place.strip():
+    if not source.strip():
         raise UserError("names no file", where="--from")
-    for path in (Path(filled(place, code)) for code in codes):
+    for path in (Path(filled(source, code)) for code in codes):
         if path.is_dir():
             raise UserError("is a folder", where=str(path), hint="give its files: FOLDER/*.txt")
         if path.exists() and not path.is_file():
-            raise UserError("is a pipe or the like, which is read only once", where=str(path),
+            raise UserError("is not a regular file, and can be read only once", where=str(path),
                             hint="write it to a file first")  # fmt: skip
 
 
-def _remote(place: str) -> bool:
-    return place.startswith(hub.HUB)
+def _is_on_hub(source: str) -> bool:
+    return source.startswith(hub.HUB)
 
 
-def _files(code: str, places: Sequence[str]) -> list[str]:
+def _files(code: str, sources: Sequence[str]) -> list[str]:
     try:
-        source = Source.model_validate(list(places))
+        source = Source.model_validate(list(sources))
     except ValidationError as error:
         raise UserError(first_error(error), where="--from") from error
-    found = [path for one in find(source, code, [Path()]) for path in one.paths]
-    return list({Path(path).absolute(): path for path in found}.values())  # a file that is named twice is read once
+    paths = [path for found in find(source, code, [Path()]) for path in found.paths]
+    return list({Path(path).absolute(): path for path in paths}.values())  # a file that is named twice is read once
 
 
-def _fetched(code: str, request: CorpusRequest, progress: Progress) -> list[str]:
-    """The files of a language, from the Hub if they are not here.
+def _fetch_files(code: str, request: CorpusRequest, progress: Progress) -> list[str]:
+    """The files of a language; downloads them from the Hub if necessary.
 
     Raises:
-        MissingData: they cannot be fetched.
+        MissingData: they cannot be downloaded.
     """
     try:
-        return _files(code, request.places)
+        return _files(code, request.sources)
     except MissingData:
-        hub.fetch([hub.place(filled(place, code)) for place in request.places if _remote(place)], progress.say)
+        hub.fetch([hub.place(filled(source, code)) for source in request.sources if _is_on_hub(source)], progress.say)
     try:
-        return _files(code, request.places)
+        return _files(code, request.sources)
     except MissingData as error:
-        hint = "fetch it on another machine and copy the Hub's cache, or give a dump or text with --from"
+        hint = "download it on another machine and copy the Hub's cache, or give a dump or text with --from"
         raise MissingData(error.message, where=error.where, hint=hint) from error
 
 
-def _language(code: str, request: CorpusRequest, progress: Progress) -> Built:
-    paths = _fetched(code, request, progress)
-    target, note = request.out / f"{code}.txt", request.out / f"{code}.json"
+def _build_language(code: str, request: CorpusRequest, progress: Progress) -> Built:
+    paths = _fetch_files(code, request, progress)
+    target, metadata_path = request.out / f"{code}.txt", request.out / f"{code}.json"
     made_from = {
         "version": VERSION,
         "sources": [[Path(path).name, digest(path)] for path in paths],
         "limit": request.limit,
         "seed": None if request.limit is None else request.seed,
     }
-    before = _noted(note)
-    _ours(code, target, note, before, paths)
-    if before.get("made_from") == made_from and target.is_file() and target.stat().st_size == before.get("bytes"):
-        return Built(code, target, int(before.get("sentences", 0)), new=False)
+    old = _read_metadata(metadata_path)
+    _check_overwrite(code, target, metadata_path, old, paths)
+    if old.get("made_from") == made_from and target.is_file() and target.stat().st_size == old.get("bytes"):
+        return Built(code, target, int(old.get("sentences", 0)), new=False)
     request.out.mkdir(parents=True, exist_ok=True)
     total, started, seen, written = sum(Path(path).stat().st_size for path in paths), time.monotonic(), 0, 0
 
-    def say(done: int, count: int) -> None:
+    def report(bytes_read: int, count: int) -> None:
         nonlocal seen
         seen = count
-        left = (time.monotonic() - started) / done * (total - done) if done else None
-        progress.update(done >> 20, total >> 20, f"MiB, {count:,} sentences", left)
+        left = (time.monotonic() - started) / bytes_read * (total - bytes_read) if bytes_read else None
+        progress.update(bytes_read >> 20, total >> 20, f"MiB, {count:,} sentences", left)
 
-    from xstilts.corpus.processes import cut  # here, because it needs the extra
+    from xstilts.corpus.processes import read_sentences  # here, because it needs the extra
 
-    with _beside(target) as stream:
-        for sentence in _sample(cut(paths, code, request.workers, say), request):
+    with _part_file(target) as stream:
+        for sentence in _sample(read_sentences(paths, code, request.workers, report), request):
             stream.write(sentence.encode() + b"\n")
             written += 1
         if not written:
-            raise UserError("holds no sentence", where=", ".join(paths))
-        # a kill between the two files must leave no note on another text, but tell whose the text is
-        write_atomic(note, json.dumps({"language": code}) + "\n")
-    facts = {"language": code, "sentences": written, "of": seen, "bytes": target.stat().st_size}
-    write_atomic(note, json.dumps(facts | {"made_from": made_from}, indent=1, ensure_ascii=False) + "\n")
+            raise UserError("contains no sentence", where=", ".join(paths))
+        # if the process is killed before the full metadata, this says that `xstilts corpus` wrote the text
+        write_atomic(metadata_path, json.dumps({"language": code}) + "\n")
+    metadata = {"language": code, "sentences": written, "of": seen, "bytes": target.stat().st_size}
+    write_atomic(metadata_path, json.dumps(metadata | {"made_from": made_from}, indent=1, ensure_ascii=False) + "\n")
     return Built(code, target, written, new=True)
 
 
-def _ours(code: str, target: Path, note: Path, noted: Mapping[str, Any], paths: Sequence[str]) -> None:
-    """See that no file is written over but those of an earlier run.
+def _check_overwrite(
+    code: str, target: Path, metadata_path: Path, old: Mapping[str, Any], paths: Sequence[str]
+) -> None:
+    """Check that only files of an earlier run are overwritten.
 
     Raises:
-        UserError: one is a source, or was not made here.
+        UserError: a file is a source, or `xstilts corpus` did not write it.
     """
-    for path in filter(Path.exists, (target, note, _part(target))):
+    for path in filter(Path.exists, (target, metadata_path, _part(target))):
         if any(path.samefile(source) for source in paths):
-            raise UserError("is read from, so it cannot be written", where=str(path), hint="choose another --out")
-    for path in (target, note):
-        if os.path.lexists(path) and noted.get("language") != code:
-            what = f"is there, and {note.name} does not say that `xstilts corpus` made it"
-            raise UserError(what, where=str(path), hint="move it away, or choose another --out")
+            raise UserError("is a source, so it cannot be overwritten", where=str(path), hint="choose another --out")
+    for path in (target, metadata_path):
+        if os.path.lexists(path) and old.get("language") != code:
+            message = f"exists, and {metadata_path.name} does not say that `xstilts corpus` made it"
+            raise UserError(message, where=str(path), hint="move it away, or choose another --out")
 
 
-def _noted(note: Path) -> dict[str, Any]:
-    """What was noted of a finished language; nothing if there is none or it cannot be read."""
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a finished language; empty if the file does not exist or cannot be read."""
     try:
-        value = read_json(note)
+        value = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -231,8 +234,8 @@ def _part(target: Path) -> Path:
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is whole; what a killed run has left is written over.
+def _part_file(target: Path) -> Iterator[IO[bytes]]:
+    """A locked temporary file, renamed to `target` when complete; replaces what a killed run left.
 
     Raises:
         UserError: another run is writing it, or the file system has no locks.
@@ -242,10 +245,10 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
         busy = "another run is writing this file"
         require_lock(stream, busy, str(target))
         try:
-            ours = os.path.samestat(os.fstat(stream.fileno()), part.stat())
+            unchanged = os.path.samestat(os.fstat(stream.fileno()), part.stat())
         except FileNotFoundError:
-            ours = False
-        if not ours:  # the other one has just finished
+            unchanged = False
+        if not unchanged:  # the other run has just renamed the file
             raise UserError(busy, where=str(target))
         try:
             stream.truncate(0)
@@ -259,9 +262,9 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _sample(sentences: Iterator[str], request: CorpusRequest) -> Iterator[str]:
-    """The sentences, or as many as the limit says, each as likely as any other, in their order."""
+    """All sentences, or a uniform random sample of `limit`, in order."""
     if request.limit is None:
         yield from sentences
         return
-    kept = reservoir(enumerate(sentences), request.limit, request.seed)
-    yield from (sentence for _, sentence in sorted(kept))
+    sample = reservoir(enumerate(sentences), request.limit, request.seed)
+    yield from (sentence for _, sentence in sorted(sample))

@@ -1,4 +1,4 @@
-"""Sentences of plain text, by Unicode's boundaries, with whitespace made single and scraps left out."""
+"""Splits plain text into sentences at Unicode's boundaries; normalizes whitespace and drops fragments."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from collections.abc import Iterator
 
 from icu4py.breakers import SentenceBreaker
 
-WORDS, CHARACTERS, SIGNS = 3, 10, 6
-"""A sentence has at least so many words and characters, or so many signs of a script without blanks."""
-LONG = 300
-"""Characters from which on Thai and Lao are cut at a blank, which is all that parts sentences there."""
+MIN_WORDS, MIN_CHARACTERS, MIN_UNSPACED = 3, 10, 6
+"""A sentence has at least this many words and characters, or characters of a script without spaces."""
+MAX_THAI_OR_LAO = 300
+"""Longer Thai and Lao sentences are split at spaces, the only separator of sentences in these scripts."""
 
-_SIGNS = re.compile(
+_UNSPACED = re.compile(
     "[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-"""Thai, Lao, Tibetan, Burmese, Khmer, kana, ideograms."""
+"""Scripts without spaces: Thai, Lao, Tibetan, Burmese, Khmer, kana, ideograms."""
 _THAI_OR_LAO = re.compile("[\u0e00-\u0eff]")
 
 
 def sentences(text: str, code: str) -> Iterator[str]:
-    r"""The sentences of a text, in order.
+    r"""Yield the sentences of a text, in order.
 
-    A line is a paragraph; no sentence goes beyond it. Boundaries are those of UAX #29 as ICU has them for the
-    language, with CLDR's list of abbreviations that end no sentence. Whitespace becomes one blank; nothing else in a
-    sentence is changed.
+    A line is a paragraph, and no sentence crosses lines. ICU finds the boundaries (UAX #29) for the language;
+    CLDR lists the abbreviations that do not end a sentence. A run of whitespace becomes one space; other text stays.
 
     Args:
-        text: paragraphs, a line each.
-        code: the language's code; one that ICU does not know has Unicode's own boundaries.
+        text: one paragraph per line.
+        code: the language code; if ICU does not know it, Unicode's default boundaries hold.
 
     >>> list(sentences("Mr. Achebe wrote many books.  Who\thas read them? No.", "en"))
     ['Mr. Achebe wrote many books.', 'Who has read them?']
     """
     paragraphs = (" ".join(line.split()) for line in text.split("\n"))
-    for sentence in _cut("\n".join(filter(enough, paragraphs)), code):
-        yield from filter(enough, _clauses(sentence))
+    for sentence in _split("\n".join(filter(long_enough, paragraphs)), code):
+        yield from filter(long_enough, _clauses(sentence))
 
 
-def enough(text: str) -> bool:
-    """Whether a sentence, its whitespace single, is no scrap.
+def long_enough(text: str) -> bool:
+    """Whether a text with normalized whitespace is long enough for a sentence.
 
-    >>> [enough(text) for text in ("See also", "Watoto wanacheza mpira.", "猫睡在石墙上。", "猫睡。")]
+    >>> [long_enough(text) for text in ("See also", "Watoto wanacheza mpira.", "猫睡在石墙上。", "猫睡。")]
     [False, True, True, False]
     """
-    return (len(text) >= CHARACTERS and text.count(" ") >= WORDS - 1) or len(_SIGNS.findall(text)) >= SIGNS
+    spaced = len(text) >= MIN_CHARACTERS and text.count(" ") >= MIN_WORDS - 1
+    return spaced or len(_UNSPACED.findall(text)) >= MIN_UNSPACED
 
 
-def _cut(text: str, code: str) -> Iterator[str]:
+def _split(text: str, code: str) -> Iterator[str]:
     carried = ""
-    for part in SentenceBreaker(text, f"{code}@ss=standard"):  # of the whole text, because making one takes long
-        # UAX #29 leaves an opening quotation mark or bracket with the sentence before if there is no blank between
+    for part in SentenceBreaker(text, f"{code}@ss=standard"):  # one for the whole text: creating it is slow
+        # without a space between, UAX #29 leaves an opening quotation mark or bracket at the end of a sentence
         end = len(part)
         while end and unicodedata.category(part[end - 1]) in ("Ps", "Pi"):
             end -= 1
@@ -61,14 +61,14 @@ def _cut(text: str, code: str) -> Iterator[str]:
 
 
 def _clauses(sentence: str) -> Iterator[str]:
-    if len(sentence) <= LONG or not _THAI_OR_LAO.search(sentence):
+    if len(sentence) <= MAX_THAI_OR_LAO or not _THAI_OR_LAO.search(sentence):
         yield sentence
         return
     part = ""
-    for word in sentence.split(" "):
-        if part and len(part) + 1 + len(word) > LONG:
+    for clause in sentence.split(" "):
+        if part and len(part) + 1 + len(clause) > MAX_THAI_OR_LAO:
             yield part
-            part = word
+            part = clause
         else:
-            part = f"{part} {word}" if part else word
+            part = f"{part} {clause}" if part else clause
     yield part

@@ -1,4 +1,4 @@
-"""Wikitext to plain text: what a reader of the article's prose sees, paragraphs a line each."""
+"""Converts wikitext to plain text: the visible prose of an article, one paragraph per line."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from mwparserfromhell.parser import ParserError
 from xstilts.languages import well_formed
 
 MEDIA = frozenset({"file", "image", "media", "category"})
-"""Prefixes of links that show no text, in any wiki; its dump names its own beside them."""
-DROPPED = frozenset(
+"""Prefixes of links that show no text, in any wiki; a dump names more in the wiki's language."""
+HIDDEN_TAGS = frozenset(
     "ref references table gallery math chem ce score timeline graph hiero imagemap mapframe maplink syntaxhighlight "
     "source pre code style templatestyles inputbox categorytree section templatedata".split()
 )
-"""Tags that go with what is in them."""
-BLOCKS = frozenset("br p div blockquote center li dd dt hr poem".split())
-"""Tags that begin and end a line; a list's item does so anyway."""
+"""Tags that are removed with their contents."""
+BLOCK_TAGS = frozenset("br p div blockquote center li dd dt hr poem".split())
+"""Tags that begin and end a line; wikitext's list items are on lines of their own already."""
 
 _STYLE = re.compile("'{2,}")
 _SWITCH = re.compile(r"__\w+?__")
 _VARIANT = re.compile(r"-\{(?:[^{}|]*\|)?(?:[^{}:;|]*:)?([^{};|]*)[^{}]*\}-")
-"""Chinese in several scripts, `-{zh-hans:...; zh-hant:...}-`; the first is taken."""
-_HOLLOW = re.compile(r"[(（\[]\s*(?:[,;:،、；，]\s*)*[)）\]]")
-"""Brackets that have lost a template."""
-_LEFT_OVER = re.compile(r"\{\{|\}\}|\{\||\|\}|\[\[|\]\]|^\s*[|!]")
-"""Markup that was never closed, or a row of a table without its beginning."""
+"""Variants of Chinese, `-{zh-hans:...; zh-hant:...}-`; the first is used."""
+_EMPTY_BRACKETS = re.compile(r"[(（\[]\s*(?:[,;:،、；，]\s*)*[)）\]]")
+"""Brackets that are empty after their template is removed."""
+_LEFTOVER_MARKUP = re.compile(r"\{\{|\}\}|\{\||\|\}|\[\[|\]\]|^\s*[|!]")
+"""Markup that was never closed, or a table row outside a table."""
 
 
 def plain(markup: str, media: frozenset[str] = MEDIA) -> str:
-    """The prose of an article.
+    """The prose of an article; empty if the parser fails.
 
-    Templates, tables, references, headings, comments, files, categories and links to other languages' articles go with
-    all that is in them; a link leaves what it shows. A line with markup that was never closed is dropped, and an
-    article that the parser gives up is empty.
+    Removes templates, tables, references, headings, comments, files, categories and links to other languages. A link
+    is replaced by its visible text. Lines with unclosed markup are dropped.
 
     Args:
         markup: wikitext.
-        media: prefixes of links that show no text, in small letters.
+        media: prefixes of links that show no text, in lower case.
 
     >>> plain("'''Nairobi''' ni [[Kenya|mji]] mkuu.<ref>Hapa</ref> {{x}}")
     'Nairobi ni mji mkuu. '
@@ -51,8 +50,8 @@ def plain(markup: str, media: frozenset[str] = MEDIA) -> str:
         code = mwparserfromhell.parse(markup, skip_style_tags=True)
     except ParserError:
         return ""
-    text = _HOLLOW.sub("", _VARIANT.sub(r"\1", _SWITCH.sub("", _STYLE.sub("", _prose(code, media)))))
-    return "\n".join(line for line in text.split("\n") if not _LEFT_OVER.search(line))
+    text = _EMPTY_BRACKETS.sub("", _VARIANT.sub(r"\1", _SWITCH.sub("", _STYLE.sub("", _prose(code, media)))))
+    return "\n".join(line for line in text.split("\n") if not _LEFTOVER_MARKUP.search(line))
 
 
 def _prose(code: Any, media: frozenset[str]) -> str:
@@ -65,20 +64,20 @@ def _link(link: Wikilink, media: frozenset[str]) -> str:
     if colon and (prefix.strip().casefold() in media or well_formed(prefix)):
         return ""
     shown = title.lstrip(":") if link.text is None else _prose(link.text, media)
-    return "" if "|" in shown else shown  # a file under another name
+    return "" if "|" in shown else shown  # with "|" it is a file with an unknown prefix
 
 
 def _tag(tag: Tag, media: frozenset[str]) -> str:
     name = str(tag.tag).strip().lower()
-    if name in DROPPED:
+    if name in HIDDEN_TAGS:
         return ""
     inner = _prose(tag.contents, media) if tag.contents else ""
-    return f"\n{inner}\n" if name in BLOCKS and not tag.wiki_markup else inner
+    return f"\n{inner}\n" if name in BLOCK_TAGS and not tag.wiki_markup else inner
 
 
 def _entity(entity: HTMLEntity, _: frozenset[str]) -> str:
     shown = str(entity.normalize())
-    return "" if unicodedata.category(shown[0]) in ("Cs", "Cc") else shown  # half a character, a control code
+    return "" if unicodedata.category(shown[0]) in ("Cs", "Cc") else shown  # drop surrogates and control codes
 
 
 _SHOWN: dict[type, Callable[[Any, frozenset[str]], str]] = {
@@ -88,4 +87,4 @@ _SHOWN: dict[type, Callable[[Any, frozenset[str]], str]] = {
     Tag: _tag,
     HTMLEntity: _entity,
 }
-"""What a node shows; what is not here shows nothing."""
+"""The visible text of each kind of node; other kinds have none."""

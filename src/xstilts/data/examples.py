@@ -123,7 +123,7 @@ class LocatedSplit:
         labels: dict[bool, str] = {}
         for code, found in files:
             with mistakes.catch():
-                for row in read(found, code, fields=form.fields, inputs=form.inputs, odd=defects.note):
+                for row in read(found, code, fields=form.fields, inputs=form.inputs, on_warning=defects.note):
                     with mistakes.catch():
                         example = form.read(row)
                         if example is not None and defects.usable(form.defect(example), row, self.train):

@@ -12,14 +12,19 @@ from typing import Any
 
 from xstilts.data import conllu, retrieval_rows, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
-from xstilts.data.lines import Odd, lines
-from xstilts.data.records import OBJECTS, Record, ending, inside, names, refuse_halves
+from xstilts.data.lines import OnWarning, lines
+from xstilts.data.records import OBJECTS, Record, ending, inside, names, reject_surrogates
 from xstilts.errors import DataError, nearest
 from xstilts.formats.base import NO_LABEL, Row
 
 
 def read(
-    found: Found, language: str, *, fields: tuple[str, ...], inputs: tuple[str, ...], odd: Odd | None = None
+    found: Found,
+    language: str,
+    *,
+    fields: tuple[str, ...],
+    inputs: tuple[str, ...],
+    on_warning: OnWarning | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a file, streaming.
 
@@ -31,12 +36,12 @@ def read(
         language: fills `{lang}` in the file's `where`.
         fields: columns of a file without a header, in order; a label comes last.
         inputs: the fields that every row must have.
-        odd: is told of lines that are not UTF-8, if the file says that they are to be read nonetheless.
+        on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
-    reader = _Reader(found, language, fields, inputs, _broken(found, odd))
+    reader = _Reader(found, language, fields, inputs, _broken(found, on_warning))
     if found.file.part is None:
         yield from reader.rows()
         return
@@ -48,9 +53,9 @@ def read(
     yield from islice(reader.rows(), start, end)
 
 
-def _broken(found: Found, odd: Odd | None) -> Odd | None:
+def _broken(found: Found, on_warning: OnWarning | None) -> OnWarning | None:
     """Who is told of lines that are not UTF-8; None if they are an error."""
-    return (odd or (lambda *_: None)) if found.file.broken == "replace" else None
+    return (on_warning or (lambda *_: None)) if found.file.broken == "replace" else None
 
 
 @cache  # the steps of a study read the same few thousand rows again and again
@@ -68,13 +73,13 @@ class _Reader:
     language: str
     fields: tuple[str, ...]
     inputs: tuple[str, ...]
-    odd: Odd | None
+    on_warning: OnWarning | None
 
     def rows(self) -> Iterator[Row]:
         """The rows of all paths that `where` lets through, checked."""
         wanted = self.wanted()
         if self.pooled:
-            yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in wanted), self.odd)
+            yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in wanted), self.on_warning)
             return
         labels: tuple[bool, ...] | None = None
         generated = self.found.paths[0].startswith(PLAYGROUND)  # where a pool's rows are of two kinds
@@ -125,7 +130,7 @@ class _Reader:
             if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
                 raise DataError(f"empty {name}", where=row.where)
             _check_text(value, name, row, words="words" in self.fields)
-        refuse_halves(row, self.fields)
+        reject_surrogates(row, self.fields)
 
     def check_classes(self, path: str) -> None:
         """Refuse `classes` in another order than the file's own."""
@@ -165,19 +170,19 @@ class _Reader:
         columns, kind = self.found.file.columns, ending(path)
         records: Iterator[Record]
         if self.found.pair:
-            records = _aligned(path, self.found.pair, self.odd)
+            records = _aligned(path, self.found.pair, self.on_warning)
         elif kind in OBJECTS:
-            records = OBJECTS[kind](path, self.odd)
+            records = OBJECTS[kind](path, self.on_warning)
         elif kind == ".conllu":
-            records = _sentences(conllu.sentences(lines(path, self.odd), self.language, path))
+            records = _sentences(conllu.sentences(lines(path, self.on_warning), self.language, path))
         elif kind == ".csv":
-            return self.table(_quoted(path, self.odd), path)
+            return self.table(_quoted(path, self.on_warning), path)
         elif "words" in self.fields:
-            records = _sentences(conllu.tagged(lines(path, self.odd), self.language, path, tabs=kind == ".tsv"))
+            records = _sentences(conllu.tagged(lines(path, self.on_warning), self.language, path, tabs=kind == ".tsv"))
         elif kind == ".tsv" or columns is not None:
-            return self.table(_tabbed(path, self.odd), path)
+            return self.table(_tabbed(path, self.on_warning), path)
         else:
-            records = ((line, {self.inputs[0]: text}) for line, text in lines(path, self.odd) if text.strip())
+            records = ((line, {self.inputs[0]: text}) for line, text in lines(path, self.on_warning) if text.strip())
         if isinstance(columns, tuple):
             raise DataError("a list of `columns` is for tables without a header", where=path)
         return records
@@ -258,15 +263,15 @@ def _cell(row: Row, column: str) -> str:
     return str(row.values[column])
 
 
-def _tabbed(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:
-    rows = ((line, text.split("\t")) for line, text in lines(path, odd) if text)
+def _tabbed(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
+    rows = ((line, text.split("\t")) for line, text in lines(path, on_warning) if text)
     times = tsv_quotes.times(path)
     return ((line, [tsv_quotes.unwrapped(cell, times) for cell in cells]) for line, cells in rows) if times else rows
 
 
-def _quoted(path: str, odd: Odd | None) -> Iterator[tuple[int, list[str]]]:
+def _quoted(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)  # a cell may hold a whole article
-    reader = csv.reader((text + "\n" for _, text in lines(path, odd)), strict=True)
+    reader = csv.reader((text + "\n" for _, text in lines(path, on_warning)), strict=True)
     start = 1
     try:
         for cells in reader:
@@ -284,15 +289,15 @@ def _sentences(sentences: Iterator[conllu.Tokens]) -> Iterator[Record]:
         yield sentence.line, {"words": sentence.words, **tags}
 
 
-def _aligned(path: str, pair: tuple[str, ...], odd: Odd | None) -> Iterator[Record]:
+def _aligned(path: str, pair: tuple[str, ...], on_warning: OnWarning | None) -> Iterator[Record]:
     """Line by line, the translations sorted by code points as XTREME does: so its leaderboard takes the answers."""
-    yield from sorted(_side_by_side(path, pair, odd), key=lambda record: str(record[1]["target"]).strip())
+    yield from sorted(_side_by_side(path, pair, on_warning), key=lambda record: str(record[1]["target"]).strip())
 
 
-def _side_by_side(path: str, pair: tuple[str, ...], odd: Odd | None) -> Iterator[Record]:
+def _side_by_side(path: str, pair: tuple[str, ...], on_warning: OnWarning | None) -> Iterator[Record]:
     if len(pair) > 1:
         raise DataError(f"has {len(pair)} files as its translation, and needs one", where=path, hint=", ".join(pair))
-    sides = lines(path, odd), lines(pair[0], odd)
+    sides = lines(path, on_warning), lines(pair[0], on_warning)
     for number, (left, right) in enumerate(zip_longest(*sides), start=1):
         if left is None or right is None:
             most = number + sum(1 for side in sides for _ in side)

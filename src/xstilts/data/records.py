@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from xstilts.data.lines import Odd, lines, parsed
+from xstilts.data.lines import OnWarning, lines, parse_json
 from xstilts.errors import DataError
 from xstilts.formats.base import Row
 
@@ -20,25 +20,25 @@ def ending(path: str) -> str:
     return Path(path.removesuffix(".gz")).suffix.lower()
 
 
-def document(path: str, odd: Odd | None = None) -> list[Any]:
+def document(path: str, on_warning: OnWarning | None = None) -> list[Any]:
     """The articles of a file in SQuAD's layout, or the objects of a list.
 
     Raises:
         DataError: it is neither.
     """
-    whole = "\n".join(text for _, text in lines(path, odd))
-    value = parsed(whole, path) if whole.strip() else []
+    whole = "\n".join(text for _, text in lines(path, on_warning))
+    value = parse_json(whole, path) if whole.strip() else []
     articles = value.get("data") if isinstance(value, dict) else value
     if not isinstance(articles, list) or not all(isinstance(article, dict) for article in articles):
         raise DataError("is neither in SQuAD's layout nor a list of objects", where=path)
     return articles
 
 
-def _json(path: str, odd: Odd | None) -> Iterator[Record]:
+def _json(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
     """The questions of a file in SQuAD's layout, or the objects of a list."""
     number = 0
     try:
-        for article in document(path, odd):
+        for article in document(path, on_warning):
             for paragraph in article.get("paragraphs", [{}]):
                 for question in paragraph.get("qas", [{}]):
                     number += 1
@@ -49,16 +49,16 @@ def _json(path: str, odd: Odd | None) -> Iterator[Record]:
         raise DataError("is neither in SQuAD's layout nor a list of objects", where=path) from error
 
 
-def _jsonl(path: str, odd: Odd | None) -> Iterator[Record]:
-    for line, text in lines(path, odd):
+def _jsonl(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
+    for line, text in lines(path, on_warning):
         if text.strip():
-            value = parsed(text, path, line)
+            value = parse_json(text, path, line)
             if not isinstance(value, dict):
                 raise DataError("is no JSON object", where=f"{path}:{line}")
             yield line, value
 
 
-def _parquet(path: str, _: Odd | None) -> Iterator[Record]:
+def _parquet(path: str, _: OnWarning | None) -> Iterator[Record]:
     import pyarrow  # type: ignore[import-untyped]  # here, because it is slow to load and few files need it
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -100,7 +100,7 @@ def inside(record: Any, name: str) -> Any:
     return record
 
 
-def refuse_halves(row: Row, columns: Sequence[str]) -> None:
+def reject_surrogates(row: Row, columns: Sequence[str]) -> None:
     """Refuse a row with half a character (a lone surrogate), which JSON can spell but UTF-8 cannot.
 
     Raises:
@@ -120,7 +120,7 @@ def _encodes(value: Any) -> bool:
         return False
 
 
-OBJECTS: dict[str, Callable[[str, Odd | None], Iterator[Record]]] = {
+OBJECTS: dict[str, Callable[[str, OnWarning | None], Iterator[Record]]] = {
     ".jsonl": _jsonl, ".json-lines": _jsonl, ".ndjson": _jsonl, ".json": _json, ".parquet": _parquet,
 }  # fmt: skip
 """How to read a file of records, by the ending of its name."""

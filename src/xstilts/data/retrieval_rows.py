@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from xstilts.data.find import Found
-from xstilts.data.lines import Odd, lines
+from xstilts.data.lines import OnWarning, lines
 from xstilts.data.mentions import entity, mentions
-from xstilts.data.records import OBJECTS, document, ending, inside, refuse_halves
+from xstilts.data.records import OBJECTS, document, ending, inside, reject_surrogates
 from xstilts.errors import DataError
 from xstilts.formats.base import Row
 
@@ -22,14 +22,14 @@ Wanted: TypeAlias = dict[tuple[str, str], str]
 """Kind (`query` or `candidate`) and id of rows that must come, and where they are named."""
 
 
-def rows(found: Found, is_query: Callable[[Row], bool], odd: Odd | None) -> Iterator[Row]:
+def rows(found: Found, is_query: Callable[[Row], bool], on_warning: OnWarning | None) -> Iterator[Row]:
     """The rows of a pool, checked.
 
     Args:
         found: sentences with ids (`id TAB text`), questions in XQuAD-R's layout (`.json`), or objects; its `pair` is
             what may be found, its `gold` says which belong together.
         is_query: whether a query is to be taken.
-        odd: is told of lines that are not UTF-8; without it they are an error.
+        on_warning: receives a warning for each line that is not UTF-8; if None, such lines are errors.
 
     Raises:
         DataError: a row without its text or id, an id given twice, a right one that is not there, no candidate at all.
@@ -43,9 +43,9 @@ def rows(found: Found, is_query: Callable[[Row], bool], odd: Odd | None) -> Iter
     if ending(found.paths[0]) == ".json" and found.pair:
         made = _questions(found)
     elif ending(found.paths[0]) in OBJECTS:
-        made = _objects(found, odd)
+        made = _objects(found, on_warning)
     else:
-        made = _sentences(found, wanted, odd)
+        made = _sentences(found, wanted, on_warning)
     yield from _checked((row for row in made if "query" not in row.values or is_query(row)), wanted, found)
 
 
@@ -92,10 +92,10 @@ def _check_text(row: Row, kind: str) -> None:
             raise DataError(what, where=row.where)
         if not value.strip():
             raise DataError(f"empty {name}", where=row.where)
-    refuse_halves(row, (kind, "id", "relevant"))
+    reject_surrogates(row, (kind, "id", "relevant"))
 
 
-def _sentences(found: Found, wanted: Wanted, odd: Odd | None) -> Iterator[Row]:
+def _sentences(found: Found, wanted: Wanted, on_warning: OnWarning | None) -> Iterator[Row]:
     """BUCC's layout: two files of `id TAB text`, and a list of the pairs (`id TAB id`) if there is one."""
     right: dict[str, list[str]] | None = {} if found.gold else None
     for first, second, where in _pairs(found.gold) if found.gold else ():
@@ -106,16 +106,16 @@ def _sentences(found: Found, wanted: Wanted, odd: Odd | None) -> Iterator[Row]:
         wanted.setdefault(("query", first), where)
         wanted.setdefault(("candidate", second), where)
     for path in found.paths:
-        for line, id, text in _numbered(path, odd):
+        for line, id, text in _numbered(path, on_warning):
             relevant = {} if right is None else {"relevant": right.get(id, [])}
             yield Row({"query": text, "id": id, **relevant}, path, line)
     for path in found.pair:
-        for line, id, text in _numbered(path, odd):
+        for line, id, text in _numbered(path, on_warning):
             yield Row({"candidate": text, "id": id}, path, line)
 
 
-def _numbered(path: str, odd: Odd | None) -> Iterator[tuple[int, str, str]]:
-    for line, whole in lines(path, odd):
+def _numbered(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, str, str]]:
+    for line, whole in lines(path, on_warning):
         id, tab, text = whole.partition("\t")
         if not tab:
             raise DataError("has no tab between id and sentence", where=f"{path}:{line}")
@@ -191,16 +191,16 @@ def _holding(question: Mapping[str, Any], breaks: list[list[int]]) -> int | None
     return next((i for i, (first, end) in enumerate(breaks) if first <= at < end), None)
 
 
-def _objects(found: Found, odd: Odd | None) -> Iterator[Row]:
+def _objects(found: Found, on_warning: OnWarning | None) -> Iterator[Row]:
     """Mewsli-X's layout (articles with mentions, entities with descriptions), or objects that have our names."""
     columns = found.file.columns if isinstance(found.file.columns, dict) else {}
     for path in found.paths:
-        for line, value in OBJECTS[ending(path)](path, odd):
+        for line, value in OBJECTS[ending(path)](path, on_warning):
             where = Row(value, path, line).where
             for made in mentions(value, where) if "mentions" in value else (_named(value, columns, where),):
                 yield Row(made, path, line)
     for path in found.pair:
-        for line, value in OBJECTS[ending(path)](path, odd):
+        for line, value in OBJECTS[ending(path)](path, on_warning):
             where = Row(value, path, line).where
             yield Row(entity(value, where) if "entity_id" in value else _named(value, columns, where), path, line)
 
