@@ -18,7 +18,7 @@ from xstilts.errors import UserError
 from xstilts.render.table import Document
 from xstilts.report import StudyResults, layouts, published, render
 from xstilts.report.layouts import all_layouts
-from xstilts.report.paper_cells import configuration, named
+from xstilts.report.paper_cells import configuration, row_label
 from xstilts.report.paper_document import LAYOUTS
 from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
@@ -97,7 +97,7 @@ def test_table_2s_own_numbers_give_table_2_back():
     for (block, name), words in zip(table.rows, given, strict=False):
         sign = "" if name == "none" else "+"
         printed = ["/".join(f"{x:{sign}z.1f}" for x in table.cells[block, name, task]) for task in published.targets()]
-        assert words[:-1] == [named((block, name), name), *printed]
+        assert words[:-1] == [row_label((block, name), name), *printed]
         average = table.cells[block, name, AVERAGE][0]
         disputed = (block, name, AVERAGE) in published.disputed("paper", "table2")
         assert disputed or abs(float(words[-1]) - average) < 0.11
@@ -105,17 +105,17 @@ def test_table_2s_own_numbers_give_table_2_back():
 
 @pytest.mark.parametrize("number", [6, 7, 12, 13])
 def test_each_table_by_language_comes_back_whole(number):
-    page = published.table(f"table{number}")
-    branches = [NINE if name == "multi-task" else name for _, name in page.rows]
+    paper = published.table(f"table{number}")
+    branches = [NINE if name == "multi-task" else name for _, name in paper.rows]
     scores = [
         score
-        for (_, name, language), values in page.cells.items()
+        for (_, name, language), values in paper.cells.items()
         if language != AVERAGE
-        for score in rows(page.task, NINE if name == "multi-task" else name, language, values)
+        for score in rows(paper.task, NINE if name == "multi-task" else name, language, values)
     ]
-    shown = show(study(branches, [line(page.task)]), scores, page.name, beside=True)
+    shown = show(study(branches, [line(paper.task)]), scores, paper.name, beside=True)
     table = cells(plain(render(shown, "markdown")))
-    assert [x.split()[0] for x in table[0][1:-1]] == [x for x in page.columns if x != AVERAGE]
+    assert [x.split()[0] for x in table[0][1:-1]] == [x for x in paper.columns if x != AVERAGE]
     assert all(words[1:-1] == table[i - 1][1:-1] for i, words in enumerate(table) if words[0] == "paper")
     far = [
         words[-1]
@@ -196,8 +196,8 @@ def test_branches_are_matched_to_rows_by_their_tasks():
     assert configuration(made, "nli-de") == ("without MLM", "mnli-de")
     for branch in ("mnli+qqp", "mnli > qqp", "mean(mnli, qqp)", "mnli, runs averaged", "text", "all"):
         assert configuration(made, branch) == ("others", branch)
-    assert named(("with MLM", "anli-plus+masked-text"), "") == "ANLI+ + MLM"
-    assert named(("without MLM", "mnli-de"), "") == "MNLI de"
+    assert row_label(("with MLM", "anli-plus+masked-text"), "") == "ANLI+ + MLM"
+    assert row_label(("without MLM", "mnli-de"), "") == "MNLI de"
 
 
 def test_a_users_own_task_takes_the_row_of_the_task_it_is_like(tmp_path):

@@ -18,7 +18,7 @@ from xstilts.formats.base import Features
 from xstilts.model.encoder import Encoder, load
 from xstilts.rank.embeddings import embed, sample
 from xstilts.rank.estimators import cosine, h_score, label_fit, ledoit_wolf, logme
-from xstilts.rank.ranking import Line, _checks
+from xstilts.rank.ranking import Candidate, _gain_agreements
 from xstilts.rank.request import ResolvedRequest
 from xstilts.tasks import TASKS
 
@@ -153,7 +153,7 @@ def test_cosine_by_hand() -> None:
 
 def test_rank_correlation_by_hand() -> None:
     # ranks 1 2 3 4 5 and 2 1 4 3 5: squared differences sum to 4, two pairs of ten are exchanged
-    found = rank_correlation.agree([[1, 2, 3, 4, 5]], [[20, 10, 40, 30, 50]])
+    found = rank_correlation.rank_agreement([[1, 2, 3, 4, 5]], [[20, 10, 40, 30, 50]])
     assert found is not None
     assert (found.n, found.spearman, found.kendall) == (5, pytest.approx(0.8), pytest.approx(0.6))
     # of 120 permutations these many have squared differences of at most 4 or at least 36: 1 + 4 + 3, twice
@@ -162,23 +162,25 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation.kendall([1, 1, 2], [1, 2, 2]) == pytest.approx(
         0.5
     )  # one pair of those that both tell apart
-    assert rank_correlation.agree([[1, 2, 3]], [[1, 1, 1]]) is None
-    assert rank_correlation.agree([[1, 2]], [[1, 2]]) is None and rank_correlation.agree([], []) is None
+    assert rank_correlation.rank_agreement([[1, 2, 3]], [[1, 1, 1]]) is None
+    assert (
+        rank_correlation.rank_agreement([[1, 2]], [[1, 2]]) is None and rank_correlation.rank_agreement([], []) is None
+    )
 
 
 def test_identical_targets_are_no_more_evidence_than_one() -> None:
     one, gains = [1.0, 2, 3, 4, 5], [1.0, 2, 3, 5, 4]
-    alone = rank_correlation.agree([one], [gains])
-    assert rank_correlation.agree([one] * 9, [gains] * 9) == pytest.approx(alone)
-    opposite = rank_correlation.agree([one, one], [gains, gains[::-1]])
+    alone = rank_correlation.rank_agreement([one], [gains])
+    assert rank_correlation.rank_agreement([one] * 9, [gains] * 9) == pytest.approx(alone)
+    opposite = rank_correlation.rank_agreement([one, one], [gains, gains[::-1]])
     assert opposite is not None and abs(opposite.spearman) < 0.2 and opposite.p > 0.5
 
 
 def test_candidates_are_permuted_together_over_targets() -> None:
     scores, gains = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.4}
-    lines = [Line("one", name, {"text": scores[name]}, {}, gains[name]) for name in "abcd"]
-    lines += [Line("other", name, {"text": -scores[name]}, {}, gains[name]) for name in "dcba"]
-    checks = _checks(ResolvedRequest(["one", "other"], [*"abcd"], {}, {}, None, ""), lines)
+    lines = [Candidate("one", name, {"text": scores[name]}, {}, gains[name]) for name in "abcd"]
+    lines += [Candidate("other", name, {"text": -scores[name]}, {}, gains[name]) for name in "dcba"]
+    checks = _gain_agreements(ResolvedRequest(["one", "other"], [*"abcd"], {}, {}, None, ""), lines)
     by_target = {check.target: check for check in checks}
     assert by_target["one"].spearman == pytest.approx(0.8) and by_target["other"].spearman == pytest.approx(-0.8)
     assert by_target["one"].lost == 0 and by_target["other"].lost == pytest.approx(0.3)
@@ -190,10 +192,10 @@ def test_candidates_are_permuted_together_over_targets() -> None:
 def test_many_candidates_are_permuted_at_random_by_a_fixed_seed() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 12))
-    found = rank_correlation.agree([one], [other])
-    assert found is not None and found == rank_correlation.agree([one], [other]) and 0 < found.p <= 1
-    assert rank_correlation.beyond_chance(9) == pytest.approx(0.7)  # as in exact tables of Spearman's
-    perfect = rank_correlation.agree([range(12)], [range(12)])
+    found = rank_correlation.rank_agreement([one], [other])
+    assert found is not None and found == rank_correlation.rank_agreement([one], [other]) and 0 < found.p <= 1
+    assert rank_correlation.critical_spearman(9) == pytest.approx(0.7)  # as in exact tables of Spearman's
+    perfect = rank_correlation.rank_agreement([range(12)], [range(12)])
     assert perfect is not None and perfect.p == pytest.approx(1 / 20_001)
 
 

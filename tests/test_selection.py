@@ -118,7 +118,7 @@ def test_without_english_there_is_nothing_to_select_by_and_means_are_over_tasks_
     selection = select(one, scores)
     assert selection.of("english-dev").keys() == {"nli", "more"}
     assert chosen(selection, "paper", "pairs") == ("squad", 1, 30)
-    means = {(x.task, x.rule): x.score for x in selection.choices if not x.branch}
+    means = {(x.task, x.rule): x.score for x in selection.selected_runs if not x.branch}
     assert means["all tasks", "paper"] == pytest.approx((73 + 30 + 1) / 3)
     assert ("all tasks", "english-dev") not in means
     assert means["tasks of all rules", "english-dev"] == pytest.approx((68 + 1) / 2)
@@ -130,7 +130,7 @@ def test_without_english_there_is_nothing_to_select_by_and_means_are_over_tasks_
 def test_an_unfinished_run_is_no_candidate():
     scores = [s for s in SCORES if not (s.step == "nli-mnli-3" and s.split == "test")]
     assert chosen(select(study(task()), scores), "paper") == ("mnli", 2, 70)
-    assert select(study(task()), []).choices == ()
+    assert select(study(task()), []).selected_runs == ()
     assert render(document(select(study(task()), []))).startswith("baseline: ")
 
 
@@ -155,7 +155,7 @@ def test_questions_have_f1_and_exact_match_beside_their_mean():
         for split in ("dev", "test")
         for s in rows(b, "en", split, [x], "qa", metric)
     ]
-    by_metric = {x.metric: x.score for x in select(qa, scores).choices if x.rule == "paper"}
+    by_metric = {x.metric: x.score for x in select(qa, scores).selected_runs if x.rule == "paper"}
     assert by_metric == {"f1_em": 70, "f1": 75, "em": 65}
     assert "qa f1_em" in render(document(select(qa, scores))) and "qa em" in render(document(select(qa, scores)))
 
@@ -171,7 +171,7 @@ def test_one_run_for_all_seeds_and_a_study_without_a_baseline():
     scores = [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("a", x, split, [60, 70, 65])] + alike
     selection = select(one, scores)
     assert chosen(selection, "paper") == ("b", None, 99)
-    assert {x.rule for x in selection.choices} == {*RULES}
+    assert {x.rule for x in selection.selected_runs} == {*RULES}
     assert "baseline: " not in render(document(selection))
 
 

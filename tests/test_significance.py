@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, permutation, seeds_drawn
+from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, permutation, seed_weights
 from xstilts.metrics import METRICS
 from xstilts.report import render, select, selection_tables
 from xstilts.report.significance import SURE, THESE_RUNS, compare
@@ -136,7 +136,7 @@ def test_runs_that_differ_by_their_seeds_fool_the_test_but_not_the_interval():
         skill = 0.6 + 0.03 * rng.standard_normal((6, 1))  # three runs a side, of one kind
         runs = (rng.random((6, 500)) < skill)[..., None] * np.array([100.0, 0]) + np.array([0, 1.0])
         scores_BR = bootstrap(runs, MEAN)
-        low, high = interval(((scores_BR[:, 3:] - scores_BR[:, :3]) * seeds_drawn(3)).sum(1))
+        low, high = interval(((scores_BR[:, 3:] - scores_BR[:, :3]) * seed_weights(3)).sum(1))
         p = permutation([Pair(runs[:3], runs[3:])], MEAN)
         intervals += not low <= 0 <= high
         tests += p < 0.05

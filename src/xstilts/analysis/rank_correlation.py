@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FEWEST = 3
-"""Things below which an order says nothing."""
-ALL_OF = 9
-"""Things of which every permutation is tried (the paper has nine tasks); of more so many are drawn."""
-DRAWN = 20_000
+MIN_ITEMS = 3
+"""With fewer things an order says nothing."""
+MAX_ENUMERATED = 9
+"""Up to so many things every permutation is tried (the paper has nine tasks)."""
+NUM_PERMUTATIONS = 20_000
+"""Permutations drawn for more things."""
 
 
 class Agreement(NamedTuple):
-    """How an order agrees with another over `n` things, and how likely chance alone does as well."""
+    """How well two orders of `n` things agree, and the probability of such agreement by chance."""
 
     n: int
     spearman: float
@@ -57,11 +58,11 @@ def _constant(values_N: Sequence[float] | Array) -> bool:
     return bool(np.ptp(values_N) == 0)
 
 
-def agree(one_KN: Sequence[Sequence[float]], other_KN: Sequence[Sequence[float]]) -> Agreement | None:
+def rank_agreement(one_KN: Sequence[Sequence[float]], other_KN: Sequence[Sequence[float]]) -> Agreement | None:
     """Mean agreement over several targets of the same things; None with fewer than three things, or without an order.
 
-    For the p value the things are permuted, in the same way for all targets: what helps one often helps others, so
-    that the targets are no independent witnesses.
+    For the p value the things are permuted, in the same way for all targets: a task that helps one target often helps
+    others, so the targets are not independent.
 
     Args:
         one_KN: a list for each target, of one score each.
@@ -69,30 +70,32 @@ def agree(one_KN: Sequence[Sequence[float]], other_KN: Sequence[Sequence[float]]
     """
     pairs = list(zip(one_KN, other_KN, strict=True))
     n = len(pairs[0][0]) if pairs else 0
-    if n < FEWEST:
+    if n < MIN_ITEMS:
         return None
     found = [(rho, tau) for a, b in pairs if (rho := spearman(a, b)) is not None and (tau := kendall(a, b)) is not None]
     if len(found) < len(pairs):
         return None
-    by_chance_P = np.mean([_permuted(_unit(a), _unit(b)) for a, b in pairs], axis=0)
+    null_P = np.mean(
+        [_permutation_correlations(_standardized_ranks(a), _standardized_ranks(b)) for a, b in pairs], axis=0
+    )
     rho, tau = (float(np.mean(part)) for part in zip(*found, strict=True))
-    return Agreement(n, rho, tau, float((np.abs(by_chance_P) >= abs(rho) - 1e-9).mean()))
+    return Agreement(n, rho, tau, float((np.abs(null_P) >= abs(rho) - 1e-9).mean()))
 
 
-def beyond_chance(n: int) -> float | None:
-    """Spearman's correlation that chance alone reaches, up or down, one time in twenty at most; None if it always may.
+def critical_spearman(n: int) -> float | None:
+    """The least Spearman correlation, up or down, with p <= 0.05; None if there is none.
 
-    >>> beyond_chance(4), beyond_chance(5)
+    >>> critical_spearman(4), critical_spearman(5)
     (None, 1.0)
     """
-    line_N = _unit(np.arange(n, dtype=np.float64))
-    by_chance_P = np.abs(_permuted(line_N, line_N))
-    values = [value for value in np.unique(by_chance_P.round(9)) if (by_chance_P >= value - 1e-9).mean() <= 0.05]
+    line_N = _standardized_ranks(np.arange(n, dtype=np.float64))
+    null_P = np.abs(_permutation_correlations(line_N, line_N))
+    values = [value for value in np.unique(null_P.round(9)) if (null_P >= value - 1e-9).mean() <= 0.05]
     return float(values[0]) if values else None
 
 
-def _unit(values_N: Sequence[float] | Array) -> Array:
-    """The ranks, shifted to a mean of 0 and scaled to a length of 1: the product of two such rows is Spearman's."""
+def _standardized_ranks(values_N: Sequence[float] | Array) -> Array:
+    """The ranks with mean 0 and length 1: the product of two such rows is Spearman's correlation."""
     from scipy.stats import rankdata
 
     ranks_N: Array = rankdata(values_N)
@@ -101,16 +104,16 @@ def _unit(values_N: Sequence[float] | Array) -> Array:
     return unit_N
 
 
-def _permuted(one_N: Array, other_N: Array) -> Array:
+def _permutation_correlations(one_N: Array, other_N: Array) -> Array:
     """[P] correlations of one side's ranks with the permuted other's."""
-    by_chance_P: Array = np.asarray(other_N[_orders(len(one_N))] @ one_N)
-    return by_chance_P
+    null_P: Array = np.asarray(other_N[_permutations(len(one_N))] @ one_N)
+    return null_P
 
 
 @cache
-def _orders(n: int) -> NDArray[np.int64]:
-    """[P, N] permutations, the first of which changes nothing: all of them, or some drawn by a fixed seed."""
-    if n <= ALL_OF:
+def _permutations(n: int) -> NDArray[np.int64]:
+    """[P, N] permutations, the identity first: all of them, or `NUM_PERMUTATIONS` random ones with a fixed seed."""
+    if n <= MAX_ENUMERATED:
         return np.fromiter(chain.from_iterable(permutations(range(n))), np.int8).reshape(-1, n).astype(np.int64)
     rng = np.random.default_rng(0)
-    return np.vstack([np.arange(n), rng.permuted(np.tile(np.arange(n), (DRAWN, 1)), axis=1)])
+    return np.vstack([np.arange(n), rng.permuted(np.tile(np.arange(n), (NUM_PERMUTATIONS, 1)), axis=1)])

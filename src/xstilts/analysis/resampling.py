@@ -14,35 +14,35 @@ import numpy as np
 from xstilts.metrics.metric import Array
 
 SAMPLES = 1000
-"""Bootstrap samples, and permutations at once."""
+"""Bootstrap samples, and permutations in a batch."""
 SEED = 20
-ENOUGH = 20
-"""A permutation test ends when so many permutations were at least as extreme as what was seen."""
-EXACT = 12
-"""Examples that differ, up to which all permutations (2^12) are looked at."""
-LEVEL = 0.95
-_TIE = 1e-9  # what is equal but for rounding is equally extreme
-_AT_ONCE = 5_000_000  # drawn examples that are held in memory
+MAX_EXTREME = 20
+"""A permutation test ends after so many permutations at least as extreme as the observed difference."""
+MAX_ENUMERATED = 12
+"""Up to so many differing examples all permutations (2^12) are tried."""
+CONFIDENCE = 0.95
+_TIE = 1e-9  # differences that are equal but for rounding are equally extreme
+_MAX_DRAWN = 5_000_000  # drawn examples in memory
 
 
 def bootstrap(parts_RNK: Array, score: Callable[[Array], Array]) -> Array:
     """Scores [B, R] of all runs on the same samples of the examples, drawn with replacement.
 
-    Data sets of one size get the same samples: what is the same example in several languages is drawn in all of them.
+    Data sets of one size get the same samples, so translations of an example are drawn together.
     """
     runs, n, k = parts_RNK.shape
     rng = np.random.default_rng([SEED, 0, n])
     flat = parts_RNK.transpose(1, 0, 2).reshape(n, runs * k)
     scores = []
-    for some in _portions(SAMPLES, max(1, _AT_ONCE // n)):
-        drawn = rng.integers(0, n, (some, n)) + n * np.arange(some)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n)
-        scores.append(score((weights.astype(np.float64) @ flat).reshape(some, runs, k)))
+    for size in _batch_sizes(SAMPLES, max(1, _MAX_DRAWN // n)):
+        drawn = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        scores.append(score((weights.astype(np.float64) @ flat).reshape(size, runs, k)))
     return np.concatenate(scores)
 
 
-def seeds_drawn(seeds: int) -> Array:
-    """Weights [B, S] of seeds that are drawn with replacement, the same for all that have so many."""
+def seed_weights(seeds: int) -> Array:
+    """Weights [B, S] of seeds drawn with replacement; equal numbers of seeds get equal weights."""
     return np.random.default_rng([SEED, 1, seeds]).multinomial(seeds, [1 / seeds] * seeds, SAMPLES) / seeds
 
 
@@ -52,29 +52,29 @@ def interval(values_B: Array) -> tuple[float, float]:
     >>> [round(end) for end in interval(np.arange(201.0))]
     [5, 195]
     """
-    low, high = np.quantile(values_B, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(values_B, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two systems on the same examples, with what each example adds at each seed."""
+    """Two systems on the same examples: the parts that each example adds to the score, by seed."""
 
     first_SNK: Array
     second_SNK: Array
 
 
 def permutation(pairs: Sequence[Pair], score: Callable[[Array], Array], limit: int = SAMPLES) -> float:
-    """How often systems that are exchanged at random, example by example, differ as much as they do; two-sided.
+    """The p value of a two-sided permutation test: the two systems swap their answers at random, example by example.
 
-    What is compared is the mean of the scores' difference over seeds and over `pairs`, the languages. Example i is
-    exchanged in all seeds and languages at once: the answers of several runs to one question, or to its translations,
-    are no independent witnesses. All permutations are looked at if at most `EXACT` examples differ; otherwise random
-    ones, until `ENOUGH` were as extreme or there were `limit`, and what was seen counts as one of them (Phipson and
-    Smyth 2010), so that p is never 0.
+    The statistic is the difference between the scores, averaged over seeds and over `pairs`, the languages. Example i
+    is swapped in all seeds and languages at once, because answers to one question or to its translations are not
+    independent. If at most `MAX_ENUMERATED` examples differ, all permutations are tried. Otherwise random ones are,
+    until `MAX_EXTREME` were as extreme or there were `limit`. The observed difference counts as one of them (Phipson
+    and Smyth 2010), so p is never 0.
 
     Returns:
-        p, from 1 / (limit + 1) or 1 / 2^EXACT to 1.
+        p, from 1 / (limit + 1) or 1 / 2^MAX_ENUMERATED to 1.
     """
     changes = [pair.second_SNK - pair.first_SNK for pair in pairs]
     length = max(change.shape[1] for change in changes)
@@ -96,22 +96,22 @@ def permutation(pairs: Sequence[Pair], score: Callable[[Array], Array], limit: i
             total += (score(second_SK - moved) - score(first_SK + moved)).mean(1)
         return total / len(sides)
 
-    seen = abs(differences(np.zeros((1, len(where))))[0]) - _TIE
-    if len(where) <= EXACT:
+    observed = abs(differences(np.zeros((1, len(where))))[0]) - _TIE
+    if len(where) <= MAX_ENUMERATED:
         every = (np.arange(2 ** len(where))[:, None] >> np.arange(len(where))) & 1
-        return float((abs(differences(every.astype(np.float64))) >= seen).mean())
+        return float((abs(differences(every.astype(np.float64))) >= observed).mean())
     rng = np.random.default_rng([SEED, 2, len(where)])
     extreme, drawn = 0, 0
-    for some in _portions(limit, min(SAMPLES, max(1, _AT_ONCE // len(where)))):
-        bits = np.unpackbits(rng.integers(0, 256, (some, (len(where) + 7) // 8), np.uint8), axis=1)
-        extreme += int((abs(differences(bits[:, : len(where)].astype(np.float64))) >= seen).sum())
-        drawn += some
-        if extreme >= ENOUGH:
+    for size in _batch_sizes(limit, min(SAMPLES, max(1, _MAX_DRAWN // len(where)))):
+        bits = np.unpackbits(rng.integers(0, 256, (size, (len(where) + 7) // 8), np.uint8), axis=1)
+        extreme += int((abs(differences(bits[:, : len(where)].astype(np.float64))) >= observed).sum())
+        drawn += size
+        if extreme >= MAX_EXTREME:
             break
     return (1 + extreme) / (1 + drawn)
 
 
-def _portions(total: int, most: int) -> Iterator[int]:
+def _batch_sizes(total: int, most: int) -> Iterator[int]:
     for start in range(0, total, most):
         yield min(most, total - start)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from xstilts.errors import Collector, UserError
-from xstilts.leaderboard.files import KINDS, Kind, Reasons, listed
+from xstilts.leaderboard.files import FILE_TYPES, FileType, Reasons, reason_lines
 from xstilts.report.selection import SelectedRun
 from xstilts.store.rows import Prediction
 from xstilts.store.run_folder import Store
@@ -32,19 +32,19 @@ class Export:
     folders: dict[Path, set[Path]] = field(default_factory=lambda: defaultdict(set))
     """The files of each folder."""
     tasks: set[str] = field(default_factory=set)
-    lacks: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    incomplete: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     """What is not there, or not whole: why, what (a task), and what of it (languages)."""
 
     def lines(self) -> list[str]:
         """What was written, how to score it, what is not there."""
-        lines = [f"{home}: {len(files)} files" for home, files in self.folders.items()]
+        lines = [f"{run_folder}: {len(files)} files" for run_folder, files in self.folders.items()]
         shared = {group: len(self.tasks & set(tasks)) for group, tasks in GROUPS.items()}
         best = max(shared, key=lambda group: shared[group])
-        labelled = [home for home in self.folders if (home / "labels").is_dir()]
+        labelled = [run_folder for run_folder in self.folders if (run_folder / "labels").is_dir()]
         if labelled and shared[best]:
             folders = " ".join(f"--{side} {shlex.quote(str(labelled[0] / side))}" for side in ("predictions", "labels"))
             lines.append(f"score it with: xstilts score {folders} --benchmark {best}")
-        return lines + listed(self.lacks)
+        return lines + reason_lines(self.incomplete)
 
 
 def export_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, SelectedRun] | None = None) -> Export:
@@ -61,44 +61,46 @@ def export_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, 
         UserError: no finished step has predictions of a test split, some cannot be read, or the folder cannot be
             export.
     """
-    if any(task.file not in KINDS for task in study.targets):
+    if any(task.file not in FILE_TYPES for task in study.targets):
         what, hint = f"'{study.name}' was run by an earlier xstilts, which kept too little for this", "run it again"
         raise UserError(what, where=str(store.folder), hint=hint)
     if folder.exists() and not folder.is_dir():
         raise UserError("is no folder", where=str(folder), hint="--to names the folder to write into")
     export, names = Export(), _folder_names([BEST, *study.branches])
     tasks = {line.name: line for line in study.targets}
-    places: dict[str, list[Path]] = defaultdict(list)
+    folders_of_step: dict[str, list[Path]] = defaultdict(list)
     cells = [cell for cell in study.cells if cell.task in tasks]
     for cell in cells:
         if store.state(cell.step).has_results:
-            places[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
+            folders_of_step[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
         else:
-            export.lacks["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
+            export.incomplete["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
     of = {cell.step: tasks[cell.task] for cell in cells}
     found = Collector()
     with as_user_error(folder):
-        for step, homes in places.items():
+        for step, run_folders in folders_of_step.items():
             read: tuple[dict[str, list[Prediction]], int | None] = ({}, None)
             with found.catch():
                 read = _test_rows(store, step, of[step])
-            _write_step(of[step], *read, homes, export)
+            _write_step(of[step], *read, run_folders, export)
         if chosen is not None:
             _write_best(study, folder, names, chosen, export)
     found.raise_any()
     if not export.folders:
         hint = "only predictions of test data are exported; the study has scored others or is not finished"
         raise UserError(f"'{study.name}' has no predictions of a test split", where=str(store.folder), hint=hint)
-    _note_old(export)
+    _note_stale_files(export)
     return export
 
 
-def _note_old(export: Export) -> None:
+def _note_stale_files(export: Export) -> None:
     files = set().union(*export.folders.values())
-    for home in export.folders:
-        for old in sorted(home.rglob("test-*.*")):
+    for run_folder in export.folders:
+        for old in sorted(run_folder.rglob("test-*.*")):
             if old not in files:
-                export.lacks["there from before, and not written now"].setdefault(str(old.parent), {})[old.name] = None
+                export.incomplete["there from before, and not written now"].setdefault(str(old.parent), {})[
+                    old.name
+                ] = None
 
 
 def _write_best(
@@ -108,16 +110,16 @@ def _write_best(
     best = folder / BEST
     taken = {}
     for task in study.targets:
-        choice = chosen.get(task.name)
-        if choice is None:
-            export.lacks["no run is selected"][task.name] = {}
+        selected_run = chosen.get(task.name)
+        if selected_run is None:
+            export.incomplete["no run is selected"][task.name] = {}
             continue
-        taken[task.name] = asdict(choice)
-        seed = study.seeds[0] if choice.seed is None else choice.seed
-        home = folder / names[choice.branch] / f"seed-{seed}"
-        for path in sorted(export.folders.get(home, ())):
+        taken[task.name] = asdict(selected_run)
+        seed = study.seeds[0] if selected_run.seed is None else selected_run.seed
+        run_folder = folder / names[selected_run.branch] / f"seed-{seed}"
+        for path in sorted(export.folders.get(run_folder, ())):
             if path.parent.name == task.name:
-                place = best / path.relative_to(home)
+                place = best / path.relative_to(run_folder)
                 write_atomic(place, path.read_bytes())
                 export.folders[best].add(place)
     if best in export.folders:
@@ -128,27 +130,27 @@ def _write_step(
     task: StudyTask,
     by_language: dict[str, list[Prediction]],
     limit: int | None,
-    homes: Sequence[Path],
+    run_folders: Sequence[Path],
     export: Export,
 ) -> None:
     """Write a step's test predictions into the folders of all branches and seeds that share it."""
-    kind = KINDS[task.file]
+    file_type = FILE_TYPES[task.file]
     for language, rows in by_language.items():
-        lacks, texts = list[str](), dict[str, str]()
+        incomplete, texts = list[str](), dict[str, str]()
         if rows:
-            texts, lacks = _texts(kind, rows)
+            texts, incomplete = _texts(file_type, rows)
         else:
-            lacks.append("no test split")
+            incomplete.append("no test split")
         if texts and limit is not None:
-            lacks.append(f"not whole, for the recipe's limit is {limit:,} examples")
-        for why in lacks:
-            export.lacks[why][task.name][language] = None
+            incomplete.append(f"not whole, for the recipe's limit is {limit:,} examples")
+        for why in incomplete:
+            export.incomplete[why][task.name][language] = None
         for side, text in texts.items():
             export.tasks.add(task.name)
-            for home in homes:
-                place = kind.path(home / side, task.name, language)
+            for run_folder in run_folders:
+                place = file_type.path(run_folder / side, task.name, language)
                 write_atomic(place, text)
-                export.folders[home].add(place)
+                export.folders[run_folder].add(place)
 
 
 def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list[Prediction]], int | None]:
@@ -165,18 +167,18 @@ def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list
     }, record.scoring.limit
 
 
-def _texts(kind: Kind, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:
+def _texts(file_type: FileType, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:
     """The files of a task in a language, predictions and, if all are known, labels; and what there is not."""
-    given = [(row.id, row.prediction) for row in rows]
-    right = [(row.id, row.reference) for row in rows]
-    if kind is KINDS["lines"] and not all(isinstance(value, str | int) for _, value in given):
+    predicted = [(row.id, row.prediction) for row in rows]
+    labelled = [(row.id, row.reference) for row in rows]
+    if file_type is FILE_TYPES["lines"] and not all(isinstance(value, str | int) for _, value in predicted):
         return {}, ["predictions that fit no file of the leaderboard"]
-    if kind.suffix == "json" and len(dict(given)) < len(given):
+    if file_type.suffix == "json" and len(dict(predicted)) < len(predicted):
         return {}, ["several examples have one id, and the file holds one answer an id"]
-    texts = {"predictions": kind.write(given)}
-    if any(reference is None for _, reference in right):
+    texts = {"predictions": file_type.write(predicted)}
+    if any(reference is None for _, reference in labelled):
         return texts, ["without labels"]
-    return {**texts, "labels": kind.write_labels(right)}, []
+    return {**texts, "labels": file_type.write_labels(labelled)}, []
 
 
 def _folder_names(branches: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Files of the leaderboard's layout, `{task}/test-{language}.{tsv,json,jsonl}`: read and written.
 
-A format's `file` names the kind. Labels lie in a folder of the same layout; only those of questions look different.
+A format's `file` names the file type. Labels have the same layout, except those of questions.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from xstilts.errors import DataError
 from xstilts.utils.files import first_error
 
 Reasons: TypeAlias = dict[str, dict[str, dict[str, None]]]
-"""Why, what, and what of it, each in order."""
+"""By reason, then by subject (a task), the details (languages), each in order."""
 
 
-def listed(reasons: Reasons) -> list[str]:
+def reason_lines(reasons: Reasons) -> list[str]:
     """A line for each reason.
 
-    >>> listed({"no test split": {"xnli": {"de": None, "sw": None}, "panx": {}}})
+    >>> reason_lines({"no test split": {"xnli": {"de": None, "sw": None}, "panx": {}}})
     ['no test split: xnli (de, sw); panx']
     """
     return [
@@ -34,31 +34,31 @@ def listed(reasons: Reasons) -> list[str]:
 
 
 Entries: TypeAlias = list[tuple[str, Any]]
-"""What a file holds: the id of each example beside its value; the id is "" where the place in the file tells."""
+"""The contents of a file: each example's id and value; the id is "" if the position identifies the example."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of file: `read` and `read_labels` take its text and its name for messages, `write*` give the text."""
+class FileType:
+    """One type of file: `read*` take a text and the file's name for messages, `write*` return a text."""
 
     suffix: str
     by_id: bool
-    """Whether examples are told by ids, not by their place in the file."""
+    """Whether ids identify the examples; otherwise their positions in the file do."""
     read: Callable[[str, str], Entries]
     read_labels: Callable[[str, str], Entries]
     write: Callable[[Entries], str]
     write_labels: Callable[[Entries], str]
 
     def path(self, folder: Path, task: str, language: str) -> Path:
-        """Where the file of a task in a language lies."""
+        """The path of a task's file in a language."""
         return folder / task / f"test-{language}.{self.suffix}"
 
 
-# --- lines, tags, choices: an example is told by its place ---------------------------------------------------------
+# --- lines, tags, choices: the position identifies an example ---------------------------------------------------------
 
 
 def _lines(text: str, where: str) -> Entries:
-    r"""One label a line; blank lines at the end count for nothing.
+    r"""One label a line; blank lines at the end are ignored.
 
     >>> _lines("neutral\n entailment \n", "test-en.tsv")
     [('', 'neutral'), ('', 'entailment')]
@@ -72,7 +72,7 @@ def _lines(text: str, where: str) -> Entries:
 
 
 def _sentences(text: str, where: str) -> Entries:
-    r"""One tag a line; sentences are parted by blank lines, several in a row as well as one.
+    r"""One tag a line; one or more blank lines separate sentences.
 
     >>> _sentences("B-PER\nO\n\n\nO\n", "test-en.tsv")
     [('', ['B-PER', 'O']), ('', ['O'])]
@@ -87,7 +87,7 @@ def _sentences(text: str, where: str) -> Entries:
 
 
 def _choices(text: str, where: str) -> Entries:
-    r"""JSON lines with a `label`, a text or a whole number, which is compared as text; None where there is none.
+    r"""JSON lines with a `label`: a text or a whole number, compared as text; None for a line without one.
 
     >>> _choices('{"label": 1, "idx": 7}\n{"premise": "p"}', "test-et.jsonl")
     [('', '1'), ('', None)]
@@ -120,7 +120,7 @@ def _one_line(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-# --- answers, rankings, pairs: an example is told by its id ---------------------------------------------------------
+# --- answers, rankings, pairs: an id identifies an example ---------------------------------------------------------
 
 
 class _Answer(BaseModel):
@@ -161,12 +161,12 @@ def _json(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Any:
 
 
 def _by_id(adapter: TypeAdapter[Any], text: str, where: str, hint: str) -> Entries:
-    """The entries of a JSON object, no two of which may have one name."""
+    """The entries of a JSON object, which must have different names."""
     found = _json(adapter, text, where, hint)
     named = json.loads(text, object_pairs_hook=lambda pairs: Counter(name for name, _ in pairs), parse_int=str)
     if named.total() > len(found):
         name, times = named.most_common(1)[0]
-        raise DataError(f"has '{name}' {times} times", where=where, hint="which of them counts cannot be known")
+        raise DataError(f"has '{name}' {times} times", where=where, hint="each id may have only one")
     return list(found.items())
 
 
@@ -196,7 +196,7 @@ def _rankings(text: str, where: str) -> Entries:
 
 
 def _relevant(text: str, where: str) -> Entries:
-    """{id: [relevant ids]}; blanks around these count for nothing, as in the official code.
+    """{id: [relevant ids]}; blanks around the ids are ignored, as in the official code.
 
     >>> _relevant('{"m1": ["Q47 "]}', "test-ar.json")
     [('m1', ['Q47'])]
@@ -225,7 +225,7 @@ def _write_object(entries: Entries) -> str:
 
 
 def _write_questions(entries: Entries) -> str:
-    """SQuAD's layout, with nothing but what scoring needs."""
+    """SQuAD's layout, with the fields that scoring needs."""
     questions = [
         {"id": id, "question": "", "answers": [{"text": text, "answer_start": 0} for text in right]}
         for id, right in entries
@@ -238,12 +238,12 @@ def _write_pairs(entries: Entries) -> str:
     return "".join(f"{id}\t{target}\n" for id, targets in entries for target in targets)
 
 
-KINDS: dict[str, Kind] = {
-    "lines": Kind("tsv", False, _lines, _lines, _write_lines, _write_lines),
-    "tags": Kind("tsv", False, _sentences, _sentences, _write_tags, _write_tags),
-    "choices": Kind("jsonl", False, _choices, _choices, _write_choices, _write_choices),
-    "answers": Kind("json", True, _answers, _questions, _write_object, _write_questions),
-    "rankings": Kind("json", True, _rankings, _relevant, _write_object, _write_object),
-    "pairs": Kind("tsv", True, _pairs, _pairs, _write_pairs, _write_pairs),
+FILE_TYPES: dict[str, FileType] = {
+    "lines": FileType("tsv", False, _lines, _lines, _write_lines, _write_lines),
+    "tags": FileType("tsv", False, _sentences, _sentences, _write_tags, _write_tags),
+    "choices": FileType("jsonl", False, _choices, _choices, _write_choices, _write_choices),
+    "answers": FileType("json", True, _answers, _questions, _write_object, _write_questions),
+    "rankings": FileType("json", True, _rankings, _relevant, _write_object, _write_object),
+    "pairs": FileType("tsv", True, _pairs, _pairs, _write_pairs, _write_pairs),
 }
-"""By the name that a format's `file` gives."""
+"""By the value of a format's `file`."""

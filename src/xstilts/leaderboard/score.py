@@ -16,7 +16,7 @@ from xstilts.data.lines import lines
 from xstilts.errors import Collector, DataError, UserError, nearest
 from xstilts.formats import Retrieve
 from xstilts.languages import titled
-from xstilts.leaderboard.files import KINDS, Entries, Reasons, listed
+from xstilts.leaderboard.files import FILE_TYPES, Entries, Reasons, reason_lines
 from xstilts.render.table import Table, TableCell
 from xstilts.report import ALL_TASKS, MEAN
 from xstilts.tasks import GROUPS, TASKS, WIDE
@@ -42,10 +42,12 @@ HEADLINE = ("exact_match", "f1")
 """Whose mean counts as the task's number where a task has both; elsewhere it is the first of its numbers."""
 
 
-SILENT = "without a prediction, so counted as wrong; how many, and the first"
-UNKNOWN = "predictions for what the labels do not have, counted nowhere; how many, and the first"
-UNLIKE = "predictions unlike any label, so counted as wrong; how many, and the first"
-STRANGE = "pairs of which none begins with an id that the labels have, so all are wrong; how many, and the first"
+UNANSWERED = "without a prediction, so counted as wrong; how many, and the first"
+UNKNOWN_IDS = "predictions for what the labels do not have, counted nowhere; how many, and the first"
+UNKNOWN_LABELS = "predictions unlike any label, so counted as wrong; how many, and the first"
+UNKNOWN_SOURCES = (
+    "pairs of which none begins with an id that the labels have, so all are wrong; how many, and the first"
+)
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Scored:
         missing: Reasons = defaultdict(dict)
         for entry in self.missing:
             missing[f"no {entry['lacks']}, counted nowhere"][entry["task"]] = dict.fromkeys(entry["languages"])
-        return listed(missing) + listed(self.notes)
+        return reason_lines(missing) + reason_lines(self.notes)
 
 
 def benchmark(name: str) -> BenchmarkTasks:
@@ -102,28 +104,28 @@ def score(predictions: Path, labels: Path, tasks: BenchmarkTasks, name: str) -> 
     _check_folders(predictions, labels, [task.name for task, _ in tasks], name)
     found, scored = Collector(), Scored(name)
     for task, languages in tasks:
-        kind, lacking = KINDS[task.format.file], dict[str, list[str]]()
+        file_type, lacking = FILE_TYPES[task.format.file], dict[str, list[str]]()
         by_language: dict[str, Numbers] = {}
         for language in languages:
-            given, right = (kind.path(folder, task.name, language) for folder in (predictions, labels))
+            predicted, labelled = (file_type.path(folder, task.name, language) for folder in (predictions, labels))
             with found.catch():
-                there = _there(given), _there(right)
+                there = _is_file(predicted), _is_file(labelled)
                 if all(there):
-                    by_language[language] = _numbers(task, language, given, right, scored.notes)
+                    by_language[language] = _score_file(task, language, predicted, labelled, scored.notes)
                 else:
                     lacks = {(True, False): "labels", (False, True): "predictions"}.get(there, "files")
                     lacking.setdefault(lacks, []).append(language)
         scored.missing += [{"task": task.name, "languages": x, "lacks": lacks} for lacks, x in lacking.items()]
         if by_language:
-            scored.detailed[task.name] = _averaged(by_language)
+            scored.detailed[task.name] = _with_means(by_language)
     found.raise_any()
     if not scored.detailed:
-        task, languages = next(one for one in tasks if _holds(predictions, [one[0].name]))
-        looked = KINDS[task.format.file].path(Path(), task.name, languages[0])
+        task, languages = next(one for one in tasks if _has_task_folder(predictions, [one[0].name]))
+        looked = FILE_TYPES[task.format.file].path(Path(), task.name, languages[0])
         raise UserError(f"no language of any task has a file here and in {labels}", where=str(predictions),
                         hint=f"files are named as {looked}")  # fmt: skip
     scored.overall = _overall(scored, tasks)
-    if beside := _beside(predictions, tasks):
+    if beside := _unscored(predictions, tasks):
         scored.notes[f"not of {name}, so not looked at"] = {what: {} for what in beside}
     return scored
 
@@ -140,7 +142,7 @@ def tables(scored: Scored) -> list[Table]:
     rows = [(titled(x), _row([values.get(x) for values in by_task.values()])) for x in languages]
     rows.append((MEAN, _row([numbers["avg_metric"] for numbers in scored.detailed.values()])))
     heads = [
-        (task, ", ".join(_counting(_names(numbers))).replace("exact_match", "em"))
+        (task, ", ".join(_headline_metrics(_names(numbers))).replace("exact_match", "em"))
         for task, numbers in scored.detailed.items()
     ]
     return [
@@ -154,13 +156,13 @@ def _names(numbers: dict[str, Any]) -> list[str]:
     return [name for name, value in numbers.items() if isinstance(value, dict)]
 
 
-def _counting(names: Sequence[str]) -> Sequence[str]:
+def _headline_metrics(names: Sequence[str]) -> Sequence[str]:
     """The numbers whose mean counts as the task's."""
     return HEADLINE if set(HEADLINE) <= set(names) else names[:1]
 
 
 def _by_language(numbers: dict[str, Any]) -> Numbers:
-    columns = [numbers[name] for name in _counting(_names(numbers))]
+    columns = [numbers[name] for name in _headline_metrics(_names(numbers))]
     return {language: fmean(column[language] for column in columns) for language in columns[0]}
 
 
@@ -168,12 +170,12 @@ def _row(values: Sequence[float | None]) -> tuple[TableCell, ...]:
     return tuple(TableCell() if value is None else TableCell(f"{value:.1f}") for value in values)
 
 
-def _averaged(by_language: dict[str, Numbers]) -> dict[str, Any]:
+def _with_means(by_language: dict[str, Numbers]) -> dict[str, Any]:
     """The numbers of a task, each by language, with their means and the one that counts."""
     names = list(next(iter(by_language.values())))
     columns: dict[str, Any] = {name: {x: numbers[name] for x, numbers in by_language.items()} for name in names}
     means = {f"avg_{name}": fmean(columns[name].values()) for name in names}
-    return {**columns, **means, "avg_metric": fmean(means[f"avg_{name}"] for name in _counting(names))}
+    return {**columns, **means, "avg_metric": fmean(means[f"avg_{name}"] for name in _headline_metrics(names))}
 
 
 def _overall(scored: Scored, tasks: BenchmarkTasks) -> Numbers:
@@ -191,27 +193,27 @@ def _overall(scored: Scored, tasks: BenchmarkTasks) -> Numbers:
 # --- one task in one language ----------------------------------------------------------------------------------------
 
 
-def _numbers(task: Task, language: str, predictions: Path, labels: Path, notes: Reasons) -> Numbers:
-    kind = KINDS[task.format.file]
-    right = kind.read_labels(_text(labels), str(labels))
-    given = kind.read(_text(predictions), str(predictions))
-    _check_labels(right, getattr(task.format, "labels", None), labels)
-    if kind is KINDS["pairs"]:
-        references, answers = _by_source(right, given)
-        if {id for id, _ in right}.isdisjoint(id for id, _ in given):
-            _tell(notes, STRANGE, task, language, [id for id, _ in given])
-    elif kind.by_id:
-        _check_ids(right, given, predictions, labels)
-        without: list[str] | None = [] if kind is KINDS["rankings"] else None
-        answered, known = dict(given), dict(right)
-        references, answers = [value for _, value in right], [answered.get(id, without) for id, _ in right]
-        _tell(notes, SILENT, task, language, [id for id, _ in right if id not in answered])
-        _tell(notes, UNKNOWN, task, language, [id for id in answered if id not in known])
+def _score_file(task: Task, language: str, predictions: Path, labels: Path, notes: Reasons) -> Numbers:
+    file_type = FILE_TYPES[task.format.file]
+    labelled = file_type.read_labels(_text(labels), str(labels))
+    predicted = file_type.read(_text(predictions), str(predictions))
+    _check_labels(labelled, getattr(task.format, "labels", None), labels)
+    if file_type is FILE_TYPES["pairs"]:
+        references, answers = _by_source(labelled, predicted)
+        if {id for id, _ in labelled}.isdisjoint(id for id, _ in predicted):
+            _add_note(notes, UNKNOWN_SOURCES, task, language, [id for id, _ in predicted])
+    elif file_type.by_id:
+        _check_ids(labelled, predicted, predictions, labels)
+        without: list[str] | None = [] if file_type is FILE_TYPES["rankings"] else None
+        answered, known = dict(predicted), dict(labelled)
+        references, answers = [value for _, value in labelled], [answered.get(id, without) for id, _ in labelled]
+        _add_note(notes, UNANSWERED, task, language, [id for id, _ in labelled if id not in answered])
+        _add_note(notes, UNKNOWN_IDS, task, language, [id for id in answered if id not in known])
     else:
-        references, answers = _by_place(right, given, predictions, labels)
+        references, answers = _by_position(labelled, predicted, predictions, labels)
         if not isinstance(task.format, Retrieve):  # where an answer is the number of a sentence, and may be any
             likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
-            _tell(notes, UNLIKE, task, language, [word for word in _words(answers) if word not in likely])
+            _add_note(notes, UNKNOWN_LABELS, task, language, [word for word in _words(answers) if word not in likely])
     main = metrics.get(task.metric)
     if main.official:
         return main.official_scores(references, answers, language)
@@ -227,14 +229,14 @@ def _words(values: Sequence[Any]) -> list[str]:
     return [word for value in values for word in ([value] if isinstance(value, str) else value or [])]
 
 
-def _tell(notes: Reasons, why: str, task: Task, language: str, what: Sequence[str]) -> None:
+def _add_note(notes: Reasons, why: str, task: Task, language: str, what: Sequence[str]) -> None:
     if what:
         notes[why][task.name][f"{language} {len(what):,}: {what[0]!r}"] = None
 
 
-def _check_labels(right: Entries, known: Sequence[str] | None, path: Path) -> None:
+def _check_labels(labelled: Entries, known: Sequence[str] | None, path: Path) -> None:
     """See that there are labels: the published test files have none."""
-    values = [value for _, value in right]
+    values = [value for _, value in labelled]
     if known:
         some = not set(known).isdisjoint(_words(values))
     else:
@@ -244,13 +246,13 @@ def _check_labels(right: Entries, known: Sequence[str] | None, path: Path) -> No
         raise DataError("has no labels", where=str(path), hint=hint)
 
 
-def _by_place(right: Entries, given: Entries, predictions: Path, labels: Path) -> tuple[list[Any], list[Any]]:
+def _by_position(labelled: Entries, predicted: Entries, predictions: Path, labels: Path) -> tuple[list[Any], list[Any]]:
     """Labels and predictions of files where the place tells which belong together."""
-    tags = isinstance(right[0][1], list)
-    if len(right) != len(given):
+    tags = isinstance(labelled[0][1], list)
+    if len(labelled) != len(predicted):
         unit = "sentences" if tags else "lines"
-        raise DataError(f"has {len(given):,} {unit}, but {labels} has {len(right):,}", where=str(predictions))
-    references, answers = [value for _, value in right], [value for _, value in given]
+        raise DataError(f"has {len(predicted):,} {unit}, but {labels} has {len(labelled):,}", where=str(predictions))
+    references, answers = [value for _, value in labelled], [value for _, value in predicted]
     for number, (reference, answer) in enumerate(zip(references, answers, strict=True), start=1):
         for value, path in ((reference, labels), (answer, predictions)):
             if value in (None, ""):
@@ -261,18 +263,18 @@ def _by_place(right: Entries, given: Entries, predictions: Path, labels: Path) -
     return references, answers
 
 
-def _check_ids(right: Entries, given: Entries, predictions: Path, labels: Path) -> None:
+def _check_ids(labelled: Entries, predicted: Entries, predictions: Path, labels: Path) -> None:
     """See that the two files speak of the same examples at all."""
-    known = {id for id, _ in right}
-    if known.isdisjoint(id for id, _ in given):
-        first = f"; its first is for '{given[0][0]}'" if given else ""
+    known = {id for id, _ in labelled}
+    if known.isdisjoint(id for id, _ in predicted):
+        first = f"; its first is for '{predicted[0][0]}'" if predicted else ""
         what = f"has no prediction for any of the {len(known):,} ids in {labels}{first}"
         raise DataError(what, where=str(predictions), hint="are these of another task or language?")
 
 
-def _by_source(right: Entries, given: Entries) -> tuple[list[Any], list[Any]]:
+def _by_source(labelled: Entries, predicted: Entries) -> tuple[list[Any], list[Any]]:
     """The targets of each source sentence that either file names; the labels do not tell which others there are."""
-    references, answers = dict(right), dict(given)
+    references, answers = dict(labelled), dict(predicted)
     sources = dict.fromkeys([*references, *answers])
     return [references.get(id, []) for id in sources], [answers.get(id, []) for id in sources]
 
@@ -291,15 +293,15 @@ def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchm
         with found.catch(), as_user_error(folder):
             if not folder.is_dir():
                 raise _no_folder(folder, f"no such folder (--{option})")
-            if not _holds(folder, names):
+            if not _has_task_folder(folder, names):
                 what = f"has no folder of a task of {benchmark} (--{option})"
-                raise UserError(what, where=str(folder), hint=_instead(folder, option, names))
+                raise UserError(what, where=str(folder), hint=_folder_hint(folder, option, names))
     if not found.errors and predictions.resolve() == labels.resolve():
         found.add("is given for the predictions and for the labels", where=str(labels), hint="these are two folders")
     found.raise_any()
 
 
-def _there(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     """Whether a file is there; something else of its name is a mistake."""
     with as_user_error(path):
         if not path.is_file() and (path.is_symlink() or path.exists()):
@@ -307,15 +309,20 @@ def _there(path: Path) -> bool:
         return path.is_file()
 
 
-def _holds(folder: Path, names: Sequence[str]) -> bool:
+def _has_task_folder(folder: Path, names: Sequence[str]) -> bool:
     return any(os.path.isdir(folder / name) for name in names)  # noqa: PTH112  (no error where nobody may look)
 
 
-def _instead(folder: Path, option: str, names: Sequence[str]) -> str:
+def _folder_hint(folder: Path, option: str, names: Sequence[str]) -> str:
     """Where the folder that was meant may be."""
-    inside = [path for depth in ("*/", "*/*/", "*/*/*/") for path in sorted(folder.glob(depth)) if _holds(path, names)]
+    inside = [
+        path
+        for depth in ("*/", "*/*/", "*/*/*/")
+        for path in sorted(folder.glob(depth))
+        if _has_task_folder(path, names)
+    ]
     named = [path for path in inside if path.name == option]
-    others = [group for group, tasks in GROUPS.items() if _holds(folder, tasks)]
+    others = [group for group, tasks in GROUPS.items() if _has_task_folder(folder, tasks)]
     if folder.name in names:
         return f"give the folder above it, {folder.parent}"
     if inside:
@@ -325,16 +332,16 @@ def _instead(folder: Path, option: str, names: Sequence[str]) -> str:
     return f"it needs folders such as {', '.join(names[:3])}"
 
 
-def _beside(predictions: Path, tasks: BenchmarkTasks) -> list[str]:
+def _unscored(predictions: Path, tasks: BenchmarkTasks) -> list[str]:
     """What lies among the predictions and was not looked for."""
-    known = {task.name: (KINDS[task.format.file], languages) for task, languages in tasks}
+    known = {task.name: (FILE_TYPES[task.format.file], languages) for task, languages in tasks}
     extra = []
     for folder in sorted(path for path in predictions.iterdir() if path.is_dir()):
         if folder.name not in known:
             close = [] if folder.name in TASKS else get_close_matches(folder.name.lower(), known, 1)
             extra.append(folder.name + "".join(f" (did you mean '{name}'?)" for name in close))
         else:
-            kind, languages = known[folder.name]
-            looked = {kind.path(predictions, folder.name, language) for language in languages}
+            file_type, languages = known[folder.name]
+            looked = {file_type.path(predictions, folder.name, language) for language in languages}
             extra += [f"{folder.name}/{path.name}" for path in sorted(folder.iterdir()) if path not in looked]
     return extra

@@ -74,14 +74,14 @@ def sample(task: Task, data: Path | None, limit: int) -> Sample:
     code = next((code for code in known if look(task.data[split], code, roots)), known[0])
     examples = locate(task, task.data[split], (code,), data, train=split == "train").stream()
     if isinstance(task.format, Retrieve):
-        examples = _one_side(task.format, examples)
+        examples = _english_side(task.format, examples)
     drawn = reservoir(examples, limit, seed=0)  # reads the whole stream, so that its mistakes are found
     if not drawn:
         raise UserError(f"its {split} data hold no text to look at", where=task.name)
     return Sample(task.model_copy(update={"format": task.format.with_labels_from(drawn)}), split, code, tuple(drawn))
 
 
-def _one_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:
+def _english_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:
     """What looks; where sentences are mined, what may be found: in either case the English texts, if there are some."""
     for entry in entries:
         if format.find == "mined" and entry.candidate is not None:
@@ -104,9 +104,11 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
     format = texts.task.format
     features = FeatureSet.build(format, texts.examples, encoder.tokenizer_for(texts.task.max_length))
     if not texts.labelled:
-        features = _marked(features, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros_like(features.lengths_F))
+        features = _with_positions(
+            features, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros_like(features.lengths_F)
+        )
     elif format.head.kind == "span":
-        features = _answers(features)
+        features = _answer_positions(features)
     passes, hidden, pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
     mean_FH = np.empty((passes, hidden), np.float32)
     marked_MH = np.empty((len(features.positions_M), hidden), np.float32)
@@ -127,7 +129,7 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
     return Embeddings(share_F @ mean_FH, marked_MH[counted_M], features.targets_M[counted_M].astype(np.int64))
 
 
-def _answers(features: FeatureSet) -> FeatureSet:
+def _answer_positions(features: FeatureSet) -> FeatureSet:
     """Windows that hold the answer get two positions: its first piece, class 1, and a piece of the rest, class 0."""
     rng = generator(0, "rank", "answers")
     positions, count_F = [], np.zeros(len(features.lengths_F), np.int64)
@@ -138,10 +140,10 @@ def _answers(features: FeatureSet) -> FeatureSet:
         if first and others:
             positions += [first, int(rng.choice(others))]
             count_F[f] = 2
-    return _marked(features, np.array(positions, np.int64), np.tile([1, 0], len(positions) // 2), count_F)
+    return _with_positions(features, np.array(positions, np.int64), np.tile([1, 0], len(positions) // 2), count_F)
 
 
-def _marked(
+def _with_positions(
     features: FeatureSet, positions_M: NDArray[np.int64], targets_M: NDArray[np.int64], count_F: NDArray[np.int64]
 ) -> FeatureSet:
     at = np.concatenate([[0], np.cumsum(count_F)])

@@ -1,4 +1,4 @@
-"""Rankings: for each target the candidates with their estimates, and how these agree with what a study has measured."""
+"""Rankings: for each target the candidates with their estimates, and how these agree with measured gains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from xstilts.analysis.rank_correlation import Agreement, agree
+from xstilts.analysis.rank_correlation import Agreement, rank_agreement
 from xstilts.errors import UserError
 from xstilts.model.encoder import for_inference, load
 from xstilts.rank.embeddings import Embeddings, embed
@@ -34,7 +34,7 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class Line:
+class Candidate:
     """A candidate for a target: its score by each method that has one, the place that gives it, the measured gain."""
 
     target: str
@@ -45,7 +45,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Check:
+class GainAgreement:
     """How a method's order agrees with the measured gains; `target` is `mean` for the mean over all of them."""
 
     target: str
@@ -63,13 +63,13 @@ class Ranking:
     """All lines, target by target, most similar texts first; the checks if gains were measured; what to know."""
 
     encoder: str
-    lines: tuple[Line, ...]
+    lines: tuple[Candidate, ...]
     before: Mapping[str, Mapping[str, float]]
     """For each target LogME and H-score of the encoder before any intermediate training."""
     baseline: str | None
     """The branch that gains are measured against; None where none were."""
     seeds: tuple[int, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[GainAgreement, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -107,27 +107,31 @@ def rank(request: RankRequest, say: Callable[[str], None]) -> Ranking:
         say(f"{name}: {len(texts.examples):,} examples")
         embeddings[name] = embed(base, texts)
     notes = [texts.note for texts in resolved.samples.values() if texts.note]
-    left = {name: value for name in resolved.among if (value := _left(name, embeddings[name], notes)) is not None}
+    left = {
+        name: value
+        for name in resolved.among
+        if (value := _unexplained_labels(name, embeddings[name], notes)) is not None
+    }
     after: dict[tuple[str, str], dict[str, float]] = {}
     before: dict[str, dict[str, float]] = {}
     if resolved.study_gains:
         labelled = [name for name in resolved.targets if resolved.samples[name].labelled]
-        before = {name: found for name in labelled if (found := _fit(name, embeddings[name], notes))}
-        after = _after(resolved, [*before], notes, say)
-    lines = _lines(resolved, embeddings, left, after)
-    checks = _checks(resolved, lines)
-    notes += _shared(resolved)
+        before = {name: found for name in labelled if (found := _estimates(name, embeddings[name], notes))}
+        after = _estimates_after_training(resolved, [*before], notes, say)
+    lines = _candidates(resolved, embeddings, left, after)
+    checks = _gain_agreements(resolved, lines)
+    notes += _shared_data_notes(resolved)
     study = resolved.study_gains.study if resolved.study_gains else None
     baseline, seeds = (study.baseline, study.seeds) if study else (None, ())
     return Ranking(resolved.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
 
 
-def _lines(
+def _candidates(
     resolved: ResolvedRequest,
     embeddings: Mapping[str, Embeddings],
     left: Mapping[str, float],
     after: Mapping[tuple[str, str], dict[str, float]],
-) -> list[Line]:
+) -> list[Candidate]:
     """Target by target its candidates, those of the most similar texts first."""
     gains = resolved.study_gains.gains() if resolved.study_gains else {}
     lines = []
@@ -142,11 +146,11 @@ def _lines(
                   for method in METHODS}  # fmt: skip
         for name in sorted(scores, key=lambda name: -scores[name]["text"]):
             own = {method: at[name] for method, at in places.items() if name in at}
-            lines.append(Line(target, name, scores[name], own, gains.get((target, name))))
+            lines.append(Candidate(target, name, scores[name], own, gains.get((target, name))))
     return lines
 
 
-def _left(name: str, embeddings: Embeddings, notes: list[str]) -> float | None:
+def _unexplained_labels(name: str, embeddings: Embeddings, notes: list[str]) -> float | None:
     """Per cent of a candidate's labels that the features do not tell; None without labels."""
     if not len(embeddings.labels_N):
         notes.append(f"{name} has no labels: only its texts are compared")
@@ -158,7 +162,7 @@ def _left(name: str, embeddings: Embeddings, notes: list[str]) -> float | None:
         return None
 
 
-def _fit(name: str, embeddings: Embeddings, notes: list[str]) -> dict[str, float]:
+def _estimates(name: str, embeddings: Embeddings, notes: list[str]) -> dict[str, float]:
     """LogME and H-score; nothing where the labels cannot be told apart, which is noted."""
     try:
         return {
@@ -170,7 +174,7 @@ def _fit(name: str, embeddings: Embeddings, notes: list[str]) -> dict[str, float
         return {}
 
 
-def _after(
+def _estimates_after_training(
     resolved: ResolvedRequest, targets: Sequence[str], notes: list[str], say: Callable[[str], None]
 ) -> dict[tuple[str, str], dict[str, float]]:
     """LogME and H-score on the targets' labels of each candidate's encoders, the mean over their seeds."""
@@ -185,7 +189,9 @@ def _after(
             say(f"{name}: {place}")
             trained = for_inference(load(str(place)))
             for target, rows in fits.items():
-                rows += filter(None, [_fit(f"{target} after {name}", embed(trained, resolved.samples[target]), notes)])
+                rows += filter(
+                    None, [_estimates(f"{target} after {name}", embed(trained, resolved.samples[target]), notes)]
+                )
         for target, rows in fits.items():
             if rows:
                 result[target, name] = {method: fmean(row[method] for row in rows) for method in rows[0]}
@@ -197,7 +203,7 @@ def _places(scores: Mapping[str, float]) -> dict[str, int]:
     return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
 
 
-def _checks(resolved: ResolvedRequest, lines: Sequence[Line]) -> list[Check]:
+def _gain_agreements(resolved: ResolvedRequest, lines: Sequence[Candidate]) -> list[GainAgreement]:
     """Each method beside the gains: target by target, then the mean over those that have every candidate."""
     checks = []
     by_name = sorted(lines, key=lambda line: line.candidate)  # in one order for all targets: candidates are permuted
@@ -207,21 +213,23 @@ def _checks(resolved: ResolvedRequest, lines: Sequence[Line]) -> list[Check]:
             pairs = [(line.scores[method], line.gain) for line in by_name
                      if line.target == target and method in line.scores and line.gain is not None]  # fmt: skip
             both = [score for score, _ in pairs], [gain for _, gain in pairs]
-            if found := agree([both[0]], [both[1]]):
-                checks.append(_check(target, method, found, [both]))
+            if found := rank_agreement([both[0]], [both[1]]):
+                checks.append(_gain_agreement(target, method, found, [both]))
                 whole += [both] if len(pairs) == len(resolved.among) else []
-        if len(whole) > 1 and (found := agree(*zip(*whole, strict=True))):
-            checks.append(_check(ALL_TARGETS, method, found, whole))
+        if len(whole) > 1 and (found := rank_agreement(*zip(*whole, strict=True))):
+            checks.append(_gain_agreement(ALL_TARGETS, method, found, whole))
     order = [*resolved.targets, ALL_TARGETS]
     return sorted(checks, key=lambda one: order.index(one.target))
 
 
-def _check(target: str, method: str, found: Agreement, pairs: Sequence[tuple[list[float], list[float]]]) -> Check:
+def _gain_agreement(
+    target: str, method: str, found: Agreement, pairs: Sequence[tuple[list[float], list[float]]]
+) -> GainAgreement:
     lost = fmean(max(gains) - gains[scores.index(max(scores))] for scores, gains in pairs)
-    return Check(target, method, *found, lost)
+    return GainAgreement(target, method, *found, lost)
 
 
-def _shared(resolved: ResolvedRequest) -> list[str]:
+def _shared_data_notes(resolved: ResolvedRequest) -> list[str]:
     """Pairs that are trained on the same data, whose texts are alike for that reason."""
     pairs = []
     for target in resolved.targets:

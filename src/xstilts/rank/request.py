@@ -65,12 +65,12 @@ def resolve(request: RankRequest) -> ResolvedRequest:
     tasks = with_own(request.use)
     found = Collector()
     with found.catch():
-        targets = _names(
+        targets = _task_names(
             request.targets, request.use, [*study_gains.targets] if study_gains else [], "a target is missing"
         )
     with found.catch():
         single = [name for name in study_gains.study.branches if name in tasks] if study_gains else [DEFAULT]
-        among = _names(request.among, request.use, single, "no branch of the study trains on one known task alone")
+        among = _task_names(request.among, request.use, single, "no branch of the study trains on one known task alone")
     found.raise_any()
     given = study_gains is None or bool(request.targets and request.among)
     for name in among:
@@ -84,7 +84,7 @@ def resolve(request: RankRequest) -> ResolvedRequest:
         found.add(f"'{''.join(among)}' is the only candidate: there is nothing to rank", where="--among")
     encoder = ""
     with found.catch():
-        encoder = _encoder(request.encoder or (study_gains.encoder if study_gains else ""), request.data)
+        encoder = _encoder_path(request.encoder or (study_gains.encoder if study_gains else ""), request.data)
     found.raise_any()
     samples: dict[str, Sample] = {}
     for name in dict.fromkeys([*targets, *among]):
@@ -95,13 +95,17 @@ def resolve(request: RankRequest) -> ResolvedRequest:
     found.raise_any()
     if study_gains:
         found.errors += [
-            one for name in among for one in _other_data(study_gains, tasks[name], samples[name], request.data)
+            one
+            for name in among
+            for one in _trained_on_other_data(study_gains, tasks[name], samples[name], request.data)
         ]
     found.raise_any()
     return ResolvedRequest(targets, among, tasks, samples, study_gains, encoder)
 
 
-def _other_data(study_gains: StudyGains, task: Task, sample: Sample, data: Path | None) -> Iterator[UserError]:
+def _trained_on_other_data(
+    study_gains: StudyGains, task: Task, sample: Sample, data: Path | None
+) -> Iterator[UserError]:
     """A candidate of whose name the study has a task with other training data."""
     files = locate(task, task.data["train"], (sample.language,), data, train=True).files
     if not study_gains.read(task.name, files):
@@ -109,7 +113,7 @@ def _other_data(study_gains: StudyGains, task: Task, sample: Sample, data: Path 
         yield UserError(f"the study has trained '{task.name}' on other data", where=next(iter(files)), hint=hint)
 
 
-def _encoder(name: str, data: Path | None) -> str:
+def _encoder_path(name: str, data: Path | None) -> str:
     """The encoder's folder or Hub id.
 
     Raises:
@@ -124,7 +128,7 @@ def _encoder(name: str, data: Path | None) -> str:
     return place
 
 
-def _names(given: Sequence[str], use: Sequence[Path], default: Sequence[str], nothing: str) -> list[str]:
+def _task_names(given: Sequence[str], use: Sequence[Path], default: Sequence[str], nothing: str) -> list[str]:
     """The tasks of names that may be groups, or the default ones."""
     if not (given or default):
         raise UserError(nothing, hint="tasks of a recipe's own are named with --use FILE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xstilts.analysis.rank_correlation import beyond_chance
+from xstilts.analysis.rank_correlation import critical_spearman
 from xstilts.rank.ranking import ALL_TARGETS, METHODS, Ranking
 from xstilts.render.table import MISSING, Table, TableCell
 
@@ -79,7 +79,7 @@ def legend(ranking: Ranking) -> list[str]:
     if any(one.target == ALL_TARGETS for one in ranking.checks):
         lines.append(f"{ALL_TARGETS}: over the targets for which every candidate has a score and a gain")
     n = max(one.n for one in ranking.checks)
-    bound = beyond_chance(n)
+    bound = critical_spearman(n)
     limit = "no correlation is" if bound is None else f"only a Spearman of {bound:.2f} or more, up or down, is"
     few = f"{n} candidates are few points: {limit} rarer than one in twenty by chance"
     return [*lines, f"{few}, for one target and method; of the {len(ranking.checks)} here some look good by luck"]

@@ -11,11 +11,11 @@ MISSING = "-"
 
 @dataclass(frozen=True)
 class Document:
-    """What is written: tables with a legend for readers, rows of one kind with facts about them for programs."""
+    """A report before it is written: tables and a legend for readers, rows of one type and facts for programs."""
 
     tables: Sequence[Table]
     legend: Sequence[str]
-    kind: type[Any]
+    row_type: type[Any]
     """The dataclass of the rows."""
     rows: Sequence[Any]
     facts: Mapping[str, Any]
@@ -23,9 +23,9 @@ class Document:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be drawn. A column's head is a name, then a unit.
+    """A table as it will be shown. A column's head is a name, then a unit.
 
-    The last `summaries` rows stand apart; so does what begins with each row in `breaks`.
+    A gap precedes the last `summaries` rows, and each row in `breaks`.
     """
 
     title: str
@@ -35,19 +35,19 @@ class Table:
     summaries: int = 0
     breaks: tuple[int, ...] = ()
     columns_title: str = ""
-    """Replaces the corner when the table is turned on its side."""
+    """Replaces the corner when the table is transposed."""
 
     @property
-    def apart(self) -> set[int]:
-        """The rows that have a gap before them."""
+    def gaps_before(self) -> set[int]:
+        """The rows with a gap before them."""
         return {*self.breaks, *([len(self.rows) - self.summaries] if self.summaries else [])}
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' where none.
+    """One number as it is shown: a value, half its range over seeds, its gain over the baseline; '' for none.
 
-    `mark` is COLLAPSED where runs ended at chance. `best` is shown in bold, `leads` is underlined.
+    `mark` follows the value. `best` is shown in bold, `best_of_block` is underlined.
     """
 
     value: str = MISSING
@@ -55,4 +55,4 @@ class TableCell:
     gain: str = ""
     best: bool = False
     mark: str = ""
-    leads: bool = False
+    best_of_block: bool = False

@@ -25,7 +25,7 @@ def render(document: Document, format: str = "table", *, width: int = 100, colou
         document: of any layout.
         format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
             hold every number, whatever the layout shows.
-        width: columns of the terminal; wider tables are turned on their side, or else folded. Only for `table`.
+        width: columns of the terminal; wider tables are transposed, or else folded. Only for `table`.
         colour: whether to use the terminal's colours and bold type. Only for `table`.
 
     Raises:
@@ -45,8 +45,8 @@ def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colo
     for table in shown:
         console.print(Text(table.title, style="bold"))
         panels = _panels(table, width)
-        if len(panels) > 1 and len(turned := _panels(_turned(table), width)) == 1:
-            panels = turned
+        if len(panels) > 1 and len(transposed := _panels(_transposed(table), width)) == 1:
+            panels = transposed
         for panel in panels:
             console.print(panel)
             console.print()
@@ -56,13 +56,13 @@ def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colo
 
 
 def _panels(table: Table, width: int) -> list[RichTable]:
-    """The table as it is drawn, folded where it is too wide."""
-    cells = [_aligned([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
-    return [_drawn(table, cells, columns) for columns in _folds(table, cells, width)]
+    """The table, folded if it is too wide."""
+    cells = [_aligned_cells([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
+    return [_rich_table(table, cells, columns) for columns in _column_groups(table, cells, width)]
 
 
-def _turned(table: Table) -> Table:
-    """The table on its side, with a row for each column; units stand beside the names."""
+def _transposed(table: Table) -> Table:
+    """The table with a row for each column, units beside the names."""
     wide = max((len(name) for name, _ in table.columns), default=0)
     labels = [f"{name:{wide}}  {unit}".rstrip() for name, unit in table.columns]
     entries = zip(*(row for _, row in table.rows), strict=True)
@@ -70,8 +70,8 @@ def _turned(table: Table) -> Table:
     return Table(table.title, table.columns_title or table.corner, heads, tuple(zip(labels, entries, strict=True)))
 
 
-def _aligned(entries: Sequence[TableCell]) -> list[Text]:
-    """One column's cells, so that values, spreads and gains stand below one another."""
+def _aligned_cells(entries: Sequence[TableCell]) -> list[Text]:
+    """One column's cells, with values, spreads and gains below one another."""
     value, mark, spread, gain = (max(len(x) for x in part) for part in zip(*map(_parts, entries), strict=True))
     cells = []
     for entry in entries:
@@ -85,34 +85,34 @@ def _aligned(entries: Sequence[TableCell]) -> list[Text]:
 
 
 def _style(entry: TableCell) -> str:
-    return " ".join(word for word, holds in (("bold", entry.best), ("underline", entry.leads)) if holds)
+    return " ".join(word for word, holds in (("bold", entry.best), ("underline", entry.best_of_block)) if holds)
 
 
 def _parts(entry: TableCell) -> tuple[str, str, str, str]:
     return entry.value, entry.mark, entry.spread, entry.gain
 
 
-def _folds(table: Table, cells: list[list[Text]], width: int) -> Iterator[list[int]]:
-    """Numbers of the columns that fit beside the labels, panel by panel."""
+def _column_groups(table: Table, cells: list[list[Text]], width: int) -> Iterator[list[int]]:
+    """The indices of the columns that fit beside the labels, panel by panel."""
     label = max(len(text) for text in (table.corner, *(row[0] for row in table.rows)))
-    room, columns = width - label, list[int]()
+    width_left, columns = width - label, list[int]()
     for i, head in enumerate(table.columns):
-        need = _GAP + max(len(text) for text in (*head, *(cell.plain for cell in cells[i])))
-        if columns and need > room:
+        column_width = _GAP + max(len(text) for text in (*head, *(cell.plain for cell in cells[i])))
+        if columns and column_width > width_left:
             yield columns
-            room, columns = width - label, []
+            width_left, columns = width - label, []
         columns.append(i)
-        room -= need
+        width_left -= column_width
     yield columns
 
 
-def _drawn(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTable:
+def _rich_table(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTable:
     grid = RichTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     grid.add_column(Text(table.corner), no_wrap=True)
     for i in columns:
         grid.add_column(Text("\n".join(filter(None, table.columns[i]))), justify="right", no_wrap=True)
     for k, (label, _) in enumerate(table.rows):
-        if k in table.apart:
+        if k in table.gaps_before:
             grid.add_row()
         grid.add_row(Text(label), *(cells[i][k] for i in columns))
     return grid
@@ -134,7 +134,7 @@ def _markdown(document: Document) -> str:
 
 
 def _inline(entry: TableCell, bold: str, line: str) -> str:
-    value = line.format(entry.value) if entry.leads else entry.value
+    value = line.format(entry.value) if entry.best_of_block else entry.value
     value = bold.format(value) if entry.best else value
     spread = f" {entry.spread}" if entry.spread else ""
     return value + entry.mark + spread + (f" ({entry.gain})" if entry.gain else "")
@@ -178,7 +178,7 @@ def _latex(document: Document) -> str:
             r"\midrule",
         ]
         for i, (label, entries) in enumerate(table.rows):
-            if i in table.apart:
+            if i in table.gaps_before:
                 lines.append(r"\midrule")
             cells = [_inline(_tex_entry(entry), r"\textbf{{{}}}", r"\underline{{{}}}") for entry in entries]
             lines.append(" & ".join([_tex(label), *cells]) + r" \\")
@@ -190,7 +190,7 @@ def _latex(document: Document) -> str:
 def _csv(document: Document) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(field.name for field in fields(document.kind))
+    writer.writerow(field.name for field in fields(document.row_type))
     for row in document.rows:
         cells = asdict(row)
         if "collapsed" in cells:
@@ -206,4 +206,4 @@ def _json(document: Document) -> str:
 _WRITERS: dict[str, Callable[[Document], str]] = {"markdown": _markdown, "csv": _csv, "json": _json, "latex": _latex}
 
 FORMATS: tuple[str, ...] = ("table", *_WRITERS)
-"""Names of the formats that `render` knows."""
+"""The formats of `render`."""

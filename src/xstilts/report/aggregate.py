@@ -91,9 +91,9 @@ def build(study: Study, scores: Iterable[Score], *, split: Split = "dev", notes:
     for task in study.tasks:
         for name in task.metrics:
             metrics.get(name)
-            shown = choose(task, name, found, split)
+            shown = scores_by_language(task, name, found, split)
             runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
-            whole = complete(shown)
+            whole = complete_languages(shown)
             lines += _language_lines(study, task, name, shown, whole)
             if name == task.metric:
                 done |= {(task.name, *run) for run in runs}
@@ -133,7 +133,7 @@ def other_split(split: str) -> str:
     return "test" if split == "dev" else "dev"
 
 
-def choose(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:
+def scores_by_language(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:
     """Rows of each scored language, all of one split: the wanted one if any branch has it."""
     rows = {}
     for language in task.languages:
@@ -148,16 +148,16 @@ def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
     return {(branch, seed) for branch, by_seed in by_branch.items() for seed in by_seed}
 
 
-def complete(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
+def complete_languages(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
     """Of these languages those that every run has."""
     runs = {run for by_branch in shown.values() for run in runs_of(by_branch)}
     return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
 
 
-def in_no_mean(task: StudyTask, found: JoinedScores, split: str) -> tuple[str, ...]:
+def incomplete_languages(task: StudyTask, found: JoinedScores, split: str) -> tuple[str, ...]:
     """The languages of a task that some branch or seed lacks; see `choose` for the split."""
-    shown = choose(task, task.metric, found, split)
-    whole = complete(shown)
+    shown = scores_by_language(task, task.metric, found, split)
+    whole = complete_languages(shown)
     return tuple(language for language in shown if language not in whole)
 
 
@@ -171,7 +171,7 @@ def _language_lines(
     return [
         replace(line, collapsed=collapsed.get(line.branch, ())) if x in (trained, MEAN, ZERO_SHOT) else line
         for x, by_language in rows
-        for line in _lines(study, task.name, x, name, by_language)
+        for line in _summary_lines(study, task.name, x, name, by_language)
     ]
 
 
@@ -182,14 +182,16 @@ def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ..
     )
 
 
-def _lines(study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]) -> list[SummaryLine]:
+def _summary_lines(
+    study: Study, task: str, language: str, name: str, rows: Mapping[str, ByBranch]
+) -> list[SummaryLine]:
     """One line for each branch that has rows: the mean over the languages in `rows`."""
     series = mean_over_languages(rows)
     lines = []
     for branch in (branch for branch in study.branches if branch in series):
         samples = [next(iter(by_branch[branch].values())) for by_branch in rows.values()]
         split, n = plus_joined(sample.split for sample in samples), sum(sample.n for sample in samples)
-        line = _line(study, series, branch, task=task, language=language, split=split, metric=name, n=n)
+        line = _summary_line(study, series, branch, task=task, language=language, split=split, metric=name, n=n)
         lines.append(replace(line, chance=samples[0].chance) if len(samples) == 1 else line)
     return lines
 
@@ -222,11 +224,13 @@ def _task_mean_lines(
         parts = [x for x in lines if x.branch == branch and (x.task, x.metric, x.language) in main]
         split, name = plus_joined(x.split for x in parts), plus_joined(x.metric for x in parts)
         n = sum(x.n for x in parts)
-        result.append(_line(study, series, branch, task=ALL_TASKS, language=MEAN, split=split, metric=name, n=n))
+        result.append(
+            _summary_line(study, series, branch, task=ALL_TASKS, language=MEAN, split=split, metric=name, n=n)
+        )
     return result
 
 
-def _line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **where: str) -> SummaryLine:
+def _summary_line(study: Study, series: Mapping[str, Series], branch: str, *, n: int, **where: str) -> SummaryLine:
     values = series[branch].values()
     return SummaryLine(
         **where,

@@ -16,7 +16,7 @@ from xstilts.report.aggregate import (
     JoinedScores,
     Series,
     collapsed_seeds,
-    complete,
+    complete_languages,
     mean_over_languages,
     median_over_seeds,
 )
@@ -83,24 +83,24 @@ class PaperTable:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class StudyScores:
     """A study's scores on one split. A task without dev scores in any language is taken on test, as in the paper."""
 
     study: Study
     found: JoinedScores
     split: str
-    _kept: dict[tuple[str, str], dict[str, ByBranch]] = field(default_factory=dict)
-    _means: dict[tuple[str, str], dict[str, Series]] = field(default_factory=dict)
+    _rows_cache: dict[tuple[str, str], dict[str, ByBranch]] = field(default_factory=dict)
+    _means_cache: dict[tuple[str, str], dict[str, Series]] = field(default_factory=dict)
 
     def rows(self, task: StudyTask, metric: str) -> Mapping[str, ByBranch]:
         """By language, the scores of each branch and seed."""
-        if (task.name, metric) not in self._kept:
+        if (task.name, metric) not in self._rows_cache:
             rows: dict[str, ByBranch] = {}
             for split in (self.split, "test"):
                 every = {x: self.found.get((task.name, metric, x, split), {}) for x in task.languages}
                 rows = rows or {language: by_branch for language, by_branch in every.items() if by_branch}
-            self._kept[task.name, metric] = rows
-        return self._kept[task.name, metric]
+            self._rows_cache[task.name, metric] = rows
+        return self._rows_cache[task.name, metric]
 
     def shown(self, task: StudyTask) -> str:
         """The split that a task is taken on."""
@@ -114,17 +114,17 @@ class Numbers:
 
     def languages(self, task: StudyTask) -> tuple[str, ...]:
         """The languages of a task's mean: those that all runs have."""
-        return tuple(complete(self.rows(task, task.metric)))
+        return tuple(complete_languages(self.rows(task, task.metric)))
 
     def runs(self, task: StudyTask, metric: str, branch: str, language: str = AVERAGE) -> Series:
         """A branch's score in a language, or its mean over them, by seed."""
         rows = self.rows(task, metric)
         if language != AVERAGE:
             return {seed: score.value for seed, score in rows.get(language, {}).get(branch, {}).items()}
-        if (task.name, metric) not in self._means:
+        if (task.name, metric) not in self._means_cache:
             whole = {x: rows[x] for x in self.languages(task) if x in rows}
-            self._means[task.name, metric] = mean_over_languages(whole)
-        return self._means[task.name, metric].get(branch, {})
+            self._means_cache[task.name, metric] = mean_over_languages(whole)
+        return self._means_cache[task.name, metric].get(branch, {})
 
     def cell(self, task: StudyTask, branch: str, language: str = AVERAGE) -> Values:
         """Medians over the seeds, of each metric that the paper prints."""
@@ -171,7 +171,7 @@ def configuration(study: Study, branch: str) -> Row:
     return (WITH if raw else WITHOUT), "+".join([name, *sorted(raw)])
 
 
-def named(row: Row, branch: str) -> str:
+def row_label(row: Row, branch: str) -> str:
     """What a row is called."""
     name, *raw = row[1].split("+") if row[0] in (WITHOUT, WITH) else [row[1]]
     task, _, language = name.rpartition("-")
@@ -181,8 +181,8 @@ def named(row: Row, branch: str) -> str:
     return branch if row[0] == OTHERS else label + (" + MLM" if raw else "")
 
 
-def ordered(study: Study, page: PublishedTable) -> list[tuple[Row, str]]:
-    """The study's branches with their rows, in the order of the page; what it lacks comes last in its block."""
-    blocks, known = ["", WITHOUT, WITH, OTHERS], {row: i for i, row in enumerate(page.rows)}
+def in_paper_order(study: Study, paper: PublishedTable) -> list[tuple[Row, str]]:
+    """The study's branches with their rows, in the paper's order; unknown ones come last in their block."""
+    blocks, known = ["", WITHOUT, WITH, OTHERS], {row: i for i, row in enumerate(paper.rows)}
     rows = [(configuration(study, branch), branch) for branch in study.branches]
     return sorted(rows, key=lambda x: (blocks.index(x[0][0]), known.get(x[0], len(known))))

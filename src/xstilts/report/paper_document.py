@@ -18,10 +18,10 @@ from xstilts.report.paper_cells import (
     OTHERS,
     WITH,
     WITHOUT,
-    Numbers,
     PaperCell,
     PaperRow,
     PaperTable,
+    StudyScores,
     Values,
     catalogue_name,
     targets,
@@ -62,11 +62,11 @@ def benchmark(results: StudyResults) -> Document:
     summary = build(study, results.scores, split="test", notes=results.notes)
     if not targets(study):
         return study_tables.document(summary)
-    page = paper_table(replace(results, notes=()), "benchmark")
+    paper = paper_table(replace(results, notes=()), "benchmark")
     rest = study_tables.tables(summary, ("first", "others"))
-    facts = {**page.facts, "lines": [vars(line) for line in summary.lines], "benchmark": page.facts["lines"]}
-    legend = [*page.legend, *study_tables.legend(summary, rest)]
-    return Document([*page.tables, *rest], legend, SummaryLine, summary.lines, facts)
+    facts = {**paper.facts, "lines": [vars(line) for line in summary.lines], "benchmark": paper.facts["lines"]}
+    legend = [*paper.legend, *study_tables.legend(summary, rest)]
+    return Document([*paper.tables, *rest], legend, SummaryLine, summary.lines, facts)
 
 
 def paper_table(results: StudyResults, layout: str) -> Document:
@@ -83,7 +83,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
     found, own_notes = join(study, results.scores)
     tables = PAPER_TABLES[layout](study, found)
     shown = [drawn for table in tables if (drawn := _table(table, beside)).rows]
-    lines = [line for table in tables for line in _rows(table, beside)]
+    lines = [line for table in tables for line in _paper_numbers(table, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
     missing = study.missing_cells(done)
     about = [note for note in own_notes if not note.startswith(_not_shown(study, tables))]
@@ -102,7 +102,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
     explained = [
         (not_finished(study, missing), missing),
         *_explained(study, tables, beside),
-        *_unlike(study, found, tables, beside),
+        *_differences_from_paper(study, found, tables, beside),
     ]
     legend = legend_lines(explained, _own_names(study, tables)) + [f"note: {note}" for note in notes]
     return Document(shown, legend, PaperNumber, lines, facts)
@@ -116,53 +116,53 @@ def _not_shown(study: Study, tables: Sequence[PaperTable]) -> tuple[str, ...]:
 
 
 def _table(table: PaperTable, beside: bool) -> Table:
-    best, leads = _marks(table) if table.compared else (set(), set())
+    best, leads = _best_cells(table) if table.compared else (set(), set())
     rows: list[tuple[str, tuple[TableCell, ...]]] = []
     breaks, block = [], None
     for i, line in enumerate(table.lines):
-        if not (_ours(line) or beside):
+        if not (_is_ours(line) or beside):
             continue
         if rows and line.block != block:
             breaks.append(len(rows))
         block = line.block
-        printed = [_entry(x.published, line.gains, DISPUTED if x.disputed else "") for x in line.cells]
-        if _ours(line):
-            own = [_entry(x.ours, line.gains, COLLAPSED if x.collapsed else "") for x in line.cells]
-            marked = [replace(x, best=(i, k) in best, leads=(i, k) in leads) for k, x in enumerate(own)]
-            rows.append((_start(table) if line.configuration == BASELINE else line.label, tuple(marked)))
+        printed = [_table_cell(x.published, line.gains, DISPUTED if x.disputed else "") for x in line.cells]
+        if _is_ours(line):
+            own = [_table_cell(x.ours, line.gains, COLLAPSED if x.collapsed else "") for x in line.cells]
+            marked = [replace(x, best=(i, k) in best, best_of_block=(i, k) in leads) for k, x in enumerate(own)]
+            rows.append((_baseline_label(table) if line.configuration == BASELINE else line.label, tuple(marked)))
         if beside and any(cell.published for cell in line.cells):
-            rows.append((PUBLISHED if _ours(line) else line.label, tuple(printed)))
-            if _ours(line):
-                rows.append((DIFFERENCE, tuple(_entry(_less(x), signed=True) for x in line.cells)))
-    return Table(_titled(table), table.corner, tuple(x.head for x in table.columns), tuple(rows), breaks=tuple(breaks))
+            rows.append((PUBLISHED if _is_ours(line) else line.label, tuple(printed)))
+            if _is_ours(line):
+                rows.append((DIFFERENCE, tuple(_table_cell(_difference(x), signed=True) for x in line.cells)))
+    return Table(_title(table), table.corner, tuple(x.head for x in table.columns), tuple(rows), breaks=tuple(breaks))
 
 
-def _start(table: PaperTable) -> str:
+def _baseline_label(table: PaperTable) -> str:
     """What the row of the encoder alone is called: as in the paper, if it is the paper's kind of encoder."""
     return published.label(BASELINE) if "xlm-r" in table.corner.lower() else "baseline"
 
 
-def _titled(table: PaperTable) -> str:
+def _title(table: PaperTable) -> str:
     name = f"Table {table.name.removeprefix('table')}"
     return table.title if table.title.startswith("XTREME") else f"{name}: {table.title}"
 
 
-def _ours(line: PaperRow) -> bool:
+def _is_ours(line: PaperRow) -> bool:
     return bool(line.branch) or any(cell.ours for cell in line.cells)
 
 
-def _less(cell: PaperCell) -> Values:
+def _difference(cell: PaperCell) -> Values:
     """Ours less the published ones."""
     both = cell.ours and len(cell.ours) == len(cell.published)
     return tuple(a - b for a, b in zip(cell.ours, cell.published, strict=True)) if both else ()
 
 
-def _entry(values: Values, signed: bool, mark: str = "") -> TableCell:
+def _table_cell(values: Values, signed: bool, mark: str = "") -> TableCell:
     words = [f"{value:+z.1f}" if signed else f"{value:.1f}" for value in values]
     return TableCell("/".join(words), mark=mark) if words else TableCell(MISSING)
 
 
-def _marks(table: PaperTable) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+def _best_cells(table: PaperTable) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """Which numbers, by row and column, are best of all, and which lead their block; equal as shown is equally good."""
     best, leads = set(), set()
     gains = any(line.gains for line in table.lines)
@@ -183,7 +183,7 @@ def _highest(ranks: Mapping[int, float]) -> list[int]:
     return [i for i, rank in ranks.items() if rank == max(ranks.values())] if len({*ranks.values()}) > 1 else []
 
 
-def _rows(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
+def _paper_numbers(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
     for line in table.lines:
         for column, cell in zip(table.columns, line.cells, strict=True):
             for k, metric in enumerate(column.metrics):
@@ -216,10 +216,10 @@ def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list
     blocks = {line.block for line in lines} & {WITHOUT, WITH}
     return [
         (f"medians over seeds {', '.join(map(str, study.seeds))}, each by itself", len(study.seeds) > 1),
-        (f"row '{_start(tables[0])}': scores; others: differences from it", any(x.gains for x in lines)),
+        (f"row '{_baseline_label(tables[0])}': scores; others: differences from it", any(x.gains for x in lines)),
         (
             "bold: best of the column" + ("; underlined: best without MLM, and with it" if blocks else ""),
-            any(table.compared and sum(map(_ours, table.lines)) > 1 for table in tables),
+            any(table.compared and sum(map(_is_ours, table.lines)) > 1 for table in tables),
         ),
         (split_replaced("dev", ", ".join(daggers)), daggers),
         ("F1/EM: their mean counts in averages", pairs),
@@ -236,45 +236,47 @@ def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list
     ]
 
 
-def _unlike(study: Study, found: JoinedScores, tables: Sequence[PaperTable], beside: bool) -> list[tuple[str, object]]:
+def _differences_from_paper(
+    study: Study, found: JoinedScores, tables: Sequence[PaperTable], beside: bool
+) -> list[tuple[str, object]]:
     """In what a study is not the paper's: languages, targets, rows."""
-    page, ours = published.table(tables[0].name), targets(study)
+    paper, ours = published.table(tables[0].name), targets(study)
     lines = [line for table in tables for line in table.lines]
     there = {(line.block, line.configuration) for line in lines}
-    if by_task := page.name == "table15":  # its rows are columns here
+    if by_task := paper.name == "table15":  # its rows are columns here
         ours, there = {}, {("", column.task) for table in tables for column in table.columns}
     benchmark = any(block == BENCHMARK for block, _ in there)
-    splits = ("test",) if benchmark and len(tables) == 1 else (page.split, *["test"] * benchmark)
+    splits = ("test",) if benchmark and len(tables) == 1 else (paper.split, *["test"] * benchmark)
     labels, few = {name: target.label for name, target in published.targets().items()}, []
-    of_tasks = AVERAGE not in page.columns or not page.task
+    of_tasks = AVERAGE not in paper.columns or not paper.task
     for split in splits:
-        numbers = Numbers(study, found, split)
+        numbers = StudyScores(study, found, split)
         for name, task in ours.items():
             mine, theirs = set(numbers.languages(task)), published.languages(name, split)
-            if mine and mine != theirs and page.task in ("", name):
+            if mine and mine != theirs and paper.task in ("", name):
                 on = f" on {split}" if split != splits[0] else ""
                 more = f" and {len(mine - theirs)} others" if mine - theirs else ""
                 few.append(f"{labels[name]} {len(mine & theirs)} of {len(theirs)}{more}{on}")
     lacking = [label for name, label in labels.items() if name not in ours and not by_task]
-    rows = [row for row in page.rows if row not in there and row[0] != BENCHMARK]
+    rows = [row for row in paper.rows if row not in there and row[0] != BENCHMARK]
     others = [line.branch for line in lines if line.block == OTHERS]
     return [
         (f"languages of the paper's that the means are over: {', '.join(few)}", few),
-        (f"targets that the study lacks: {', '.join(lacking)}", lacking and of_tasks and not page.task),
-        (f"rows that the study lacks: {len(rows)} of {len(page.rows)}", rows),
+        (f"targets that the study lacks: {', '.join(lacking)}", lacking and of_tasks and not paper.task),
+        (f"rows that the study lacks: {len(rows)} of {len(paper.rows)}", rows),
         (f"rows that the paper lacks: {', '.join(others)}", others),
-        (f"could not be read for certain: {page.unread}", beside and page.unread),
+        (f"could not be read for certain: {paper.unread}", beside and paper.unread),
     ]
 
 
 def _own_names(study: Study, tables: Sequence[PaperTable]) -> dict[str, str]:
     """The study's branch or task behind each label of the paper."""
-    page, lines = published.table(tables[0].name), [line for table in tables for line in table.lines]
+    paper, lines = published.table(tables[0].name), [line for table in tables for line in table.lines]
     own = {line.label: line.branch for line in lines if line.branch not in ("", line.configuration, study.baseline)}
-    if page.name == "table15":  # its rows are columns here
+    if paper.name == "table15":  # its rows are columns here
         return own
     labels = {name: target.label for name, target in published.targets().items()}
-    ours = {name: task.name for name, task in targets(study).items() if page.task in ("", name)}
+    ours = {name: task.name for name, task in targets(study).items() if paper.task in ("", name)}
     return own | {labels[name]: task for name, task in ours.items() if task != name}
 
 

@@ -22,16 +22,16 @@ from xstilts.report.paper_cells import (
     BEST,
     WITHOUT,
     Column,
-    Numbers,
     PaperCell,
     PaperRow,
     PaperTable,
+    StudyScores,
     Values,
     catalogue_name,
     configuration,
-    named,
-    ordered,
+    in_paper_order,
     printed,
+    row_label,
     targets,
 )
 from xstilts.report.published import AVERAGE, PublishedTable, Row
@@ -42,79 +42,79 @@ from xstilts.tasks import GROUPS, TASKS
 
 def table2(study: Study, found: JoinedScores) -> list[PaperTable]:
     """The baseline's scores, every configuration's differences from it; below, the benchmark's test scores."""
-    numbers, page = Numbers(study, found, "dev"), published.table("table2")
+    numbers, paper = StudyScores(study, found, "dev"), published.table("table2")
     columns = _target_columns(numbers)
     base = [numbers.cell(task, study.baseline or "") for _, task in columns]
     lines = []
-    for row, branch in ordered(study, page):
+    for row, branch in in_paper_order(study, paper):
         values = [numbers.cell(task, branch) for _, task in columns]
         gains = bool(study.baseline) and branch != study.baseline
         if gains:
             values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
-        lines.append(_line(numbers, page, row, branch, columns, values, gains))
+        lines.append(_line(numbers, paper, row, branch, columns, values, gains))
     heads = (*(column for column, _ in columns), _AVERAGE)
     return [
-        PaperTable(page.name, f"{page.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
-        _benchmark(study, found, [x for x in ordered(study, page) if x[0][1] == BASELINE]),
+        PaperTable(paper.name, f"{paper.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
+        _benchmark(study, found, [x for x in in_paper_order(study, paper) if x[0][1] == BASELINE]),
     ]
 
 
 def benchmark(study: Study, found: JoinedScores) -> list[PaperTable]:
     """The benchmark's test scores of every branch, with the leaderboard's groups."""
-    page = published.table("table2")
-    return [_benchmark(study, found, ordered(study, page), groups=True)]
+    paper = published.table("table2")
+    return [_benchmark(study, found, in_paper_order(study, paper), groups=True)]
 
 
 def by_language(name: str, study: Study, found: JoinedScores) -> list[PaperTable]:
     """One target, language by language: Tables 6 to 14."""
-    numbers, page = Numbers(study, found, "dev"), published.table(name)
-    task = targets(study).get(page.task)
+    numbers, paper = StudyScores(study, found, "dev"), published.table(name)
+    task = targets(study).get(paper.task)
     if task is None:
         raise UserError(
-            f"the study scores no {published.targets()[page.task].label}, which is {name}", where=study.name
+            f"the study scores no {published.targets()[paper.task].label}, which is {name}", where=study.name
         )
     rows, metrics = numbers.rows(task, task.metric), printed(study, task)
-    codes = [*(x for x in page.columns if x in rows), *(x for x in rows if x not in page.columns)]
-    columns = [Column((code, ""), page.task, code, metrics, numbers.shown(task)) for code in codes]
-    columns.append(Column(("Avg", ""), page.task, AVERAGE, metrics, numbers.shown(task)))
+    codes = [*(x for x in paper.columns if x in rows), *(x for x in rows if x not in paper.columns)]
+    columns = [Column((code, ""), paper.task, code, metrics, numbers.shown(task)) for code in codes]
+    columns.append(Column(("Avg", ""), paper.task, AVERAGE, metrics, numbers.shown(task)))
     lines = []
-    for row, branch in ordered(study, page):
-        cells = [_cell(page, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
-        lines.append(PaperRow(*row, named(row, branch), branch, tuple(cells)))
+    for row, branch in in_paper_order(study, paper):
+        cells = [_cell(paper, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
+        lines.append(PaperRow(*row, row_label(row, branch), branch, tuple(cells)))
     units = _paper_unit(metrics)
     return [
-        PaperTable(name, f"{page.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))
+        PaperTable(name, f"{paper.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))
     ]
 
 
 def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
     """Translated intermediate tasks: each target language by itself, English data beside that language's."""
-    numbers, page = Numbers(study, found, "dev"), published.table("table3")
-    columns, rows = _target_columns(numbers), ordered(study, page)
+    numbers, paper = StudyScores(study, found, "dev"), published.table("table3")
+    columns, rows = _target_columns(numbers), in_paper_order(study, paper)
     names = {row[1] for row, _ in rows}
     tables = []
-    for language in dict.fromkeys(block for block, _ in page.rows):
+    for language in dict.fromkeys(block for block, _ in paper.rows):
         base = [numbers.cell(task, study.baseline or "", language) for _, task in columns]
         lines = []
         for (block, name), branch in rows:
             task, _, other = name.rpartition("-")
             own = other == language and task in GROUPS["intermediate"]
-            if block in ("", WITHOUT) and (own or (language, name) in page.rows or f"{name}-{language}" in names):
+            if block in ("", WITHOUT) and (own or (language, name) in paper.rows or f"{name}-{language}" in names):
                 values = [numbers.cell(task, branch, language) for _, task in columns]
                 if gains := name != BASELINE:
                     values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
-                cells = [_cell(page, (language, name), x.task, y) for (x, _), y in zip(columns, values, strict=True)]
-                lines.append(PaperRow(language, name, named((block, name), branch), branch, tuple(cells), gains))
+                cells = [_cell(paper, (language, name), x.task, y) for (x, _), y in zip(columns, values, strict=True)]
+                lines.append(PaperRow(language, name, row_label((block, name), branch), branch, tuple(cells), gains))
         heads = tuple(replace(column, language=language) for column, _ in columns)
         tables.append(
-            PaperTable(page.name, f"{page.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines))
+            PaperTable(paper.name, f"{paper.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines))
         )
     return tables
 
 
 def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
     """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
-    numbers, page = Numbers(study, found, "dev"), published.table("table15")
+    numbers, paper = StudyScores(study, found, "dev"), published.table("table15")
     trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
     cells: dict[str, dict[str, tuple[StudyTask, str]]] = defaultdict(dict)
     for task in study.tasks:
@@ -132,14 +132,14 @@ def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
         for metrics in [printed(study, some[base])]
     ]
     lines = []
-    for language in sorted(cells, key=[*page.columns, *cells].index):
+    for language in sorted(cells, key=[*paper.columns, *cells].index):
         row = []
         for column in heads:
             there = cells[language].get(column.task)
-            row.append(_cell(page, ("", column.task), language, numbers.cell(*there) if there else ()))
+            row.append(_cell(paper, ("", column.task), language, numbers.cell(*there) if there else ()))
         label = "In English" if language == "en" else f"Translated to {language}"
         lines.append(PaperRow("", language, label, "", tuple(row)))
-    return [PaperTable(page.name, f"{page.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
+    return [PaperTable(paper.name, f"{paper.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]
 
 
 PAPER_TABLES: dict[str, Callable[[Study, JoinedScores], list[PaperTable]]] = {
@@ -172,16 +172,16 @@ def _average(cells: Sequence[Values]) -> Values:
     return (fmean(map(fmean, cells)),) if cells and all(cells) else ()
 
 
-def _cell(page: PublishedTable, row: Row, column: str, ours: Values, collapsed: bool = False) -> PaperCell:
+def _cell(paper: PublishedTable, row: Row, column: str, ours: Values, collapsed: bool = False) -> PaperCell:
     return PaperCell(
         ours,
-        page.cells.get((*row, column), ()),
-        (*row, column) in published.disputed(page.source, page.name),
+        paper.cells.get((*row, column), ()),
+        (*row, column) in published.disputed(paper.source, paper.name),
         collapsed,
     )
 
 
-def _target_columns(numbers: Numbers) -> list[tuple[Column, StudyTask]]:
+def _target_columns(numbers: StudyScores) -> list[tuple[Column, StudyTask]]:
     study, columns = numbers.study, []
     for name, task in targets(study).items():
         split, metrics = numbers.shown(task), printed(study, task)
@@ -194,43 +194,43 @@ def _target_columns(numbers: Numbers) -> list[tuple[Column, StudyTask]]:
 
 
 def _line(
-    numbers: Numbers, page: PublishedTable, row: Row, branch: str, columns: Sequence[tuple[Column, StudyTask]],
+    numbers: StudyScores, paper: PublishedTable, row: Row, branch: str, columns: Sequence[tuple[Column, StudyTask]],
     values: Sequence[Values], gains: bool = False,
 ) -> PaperRow:  # fmt: skip
     """A row over target tasks, with their average."""
     cells = [
-        _cell(page, row, column.task, value, numbers.collapsed(task, branch))
+        _cell(paper, row, column.task, value, numbers.collapsed(task, branch))
         for (column, task), value in zip(columns, values, strict=True)
     ]
-    average = _cell(page, row, AVERAGE, _average(values))
+    average = _cell(paper, row, AVERAGE, _average(values))
     if len(columns) < len(published.targets()):
         average = replace(average, published=())  # of other tasks than ours
-    return PaperRow(*row, named(row, branch), branch, (*cells, average), gains)
+    return PaperRow(*row, row_label(row, branch), branch, (*cells, average), gains)
 
 
 def _benchmark(
     study: Study, found: JoinedScores, rows: Sequence[tuple[Row, str]], *, groups: bool = False
 ) -> PaperTable:
     """Test scores of branches and of the best models, with what is published of others."""
-    numbers, page = Numbers(study, found, "test"), published.table("table2")
+    numbers, paper = StudyScores(study, found, "test"), published.table("table2")
     columns = _target_columns(numbers)
     lines = []
     for row, branch in rows:
         shown = (BENCHMARK, BASELINE) if row[1] == BASELINE else row
-        line = _line(numbers, page, shown, branch, columns, [numbers.cell(task, branch) for _, task in columns])
+        line = _line(numbers, paper, shown, branch, columns, [numbers.cell(task, branch) for _, task in columns])
         if shown == row:  # Table 2 has differences on dev here
             line = replace(line, cells=tuple(replace(cell, published=(), disputed=False) for cell in line.cells))
         lines.append(line)
     values, chosen = _best(study, found, numbers, columns)
     if any(values):
-        lines.append(_line(numbers, page, (BENCHMARK, BEST), "", columns, values))
-    printed_only = [row for row in page.rows if row[0] == BENCHMARK and row[1] not in (BASELINE, BEST)]
-    lines += [_line(numbers, page, row, "", columns, [()] * len(columns)) for row in printed_only]
+        lines.append(_line(numbers, paper, (BENCHMARK, BEST), "", columns, values))
+    printed_only = [row for row in paper.rows if row[0] == BENCHMARK and row[1] not in (BASELINE, BEST)]
+    lines += [_line(numbers, paper, row, "", columns, [()] * len(columns)) for row in printed_only]
     heads = [*(column for column, _ in columns), _AVERAGE]
     if groups:
         lines, heads = _grouped(lines, heads)
     title = "XTREME benchmark scores, mean over languages, test"
-    return PaperTable(page.name, title, _corner(study), tuple(heads), tuple(lines), chosen)
+    return PaperTable(paper.name, title, _corner(study), tuple(heads), tuple(lines), chosen)
 
 
 def _grouped(lines: Sequence[PaperRow], heads: Sequence[Column]) -> tuple[list[PaperRow], list[Column]]:
@@ -251,17 +251,17 @@ def _grouped(lines: Sequence[PaperRow], heads: Sequence[Column]) -> tuple[list[P
 
 
 def _best(
-    study: Study, found: JoinedScores, test: Numbers, columns: Sequence[tuple[Column, StudyTask]]
+    study: Study, found: JoinedScores, test: StudyScores, columns: Sequence[tuple[Column, StudyTask]]
 ) -> tuple[list[Values], tuple[str, ...]]:
     """The paper's best models: of each target the run that the paper's rule selects, and which they are."""
     selected, values, runs = select_from(study, found).of("paper"), list[Values](), []
     for column, task in columns:
-        choice = selected.get(task.name)
-        series = [test.runs(task, metric, choice.branch) for metric in column.metrics] if choice else []
-        if choice is None or not all(choice.seed in each for each in series):
+        selected_run = selected.get(task.name)
+        series = [test.runs(task, metric, selected_run.branch) for metric in column.metrics] if selected_run else []
+        if selected_run is None or not all(selected_run.seed in each for each in series):
             values.append(())
             continue
-        values.append(tuple(each[choice.seed] for each in series))
-        run = "" if choice.seed is None else f" (seed {choice.seed})"
-        runs.append(f"{published.targets()[column.task].label} {choice.branch}{run}")
+        values.append(tuple(each[selected_run.seed] for each in series))
+        run = "" if selected_run.seed is None else f" (seed {selected_run.seed})"
+        runs.append(f"{published.targets()[column.task].label} {selected_run.branch}{run}")
     return values, (f"best models, chosen on dev, of them the best run: {', '.join(runs)}",) if runs else ()

@@ -104,7 +104,7 @@ def table(name: str, source: str = "paper") -> PublishedTable:
         raise UserError(
             f"the numbers of '{name}' are not here", where=source, hint=nearest(name, known.get(source, {}))
         )
-    return _page(source, name)
+    return _read_table(source, name)
 
 
 @cache
@@ -159,7 +159,7 @@ def _read(name: str) -> list[list[str]]:
 
 
 @cache
-def _page(source: str, name: str) -> PublishedTable:
+def _read_table(source: str, name: str) -> PublishedTable:
     entry = _index()["tables"][source][name]
     head, *body = _read(f"{source}-{name}.csv")
     at = head.index("configuration") + 1

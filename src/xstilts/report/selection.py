@@ -18,14 +18,14 @@ from xstilts.report.aggregate import (
     ALL_TASKS,
     ByBranch,
     JoinedScores,
-    choose,
-    complete,
-    in_no_mean,
+    complete_languages,
+    incomplete_languages,
     join,
     mean_over_languages,
     median_over_seeds,
     plus_joined,
     runs_of,
+    scores_by_language,
 )
 from xstilts.store.rows import Score
 from xstilts.study.index import Study, StudyTask
@@ -89,33 +89,33 @@ class Selection:
     """The selected runs of a study."""
 
     study: Study
-    choices: tuple[SelectedRun, ...]
+    selected_runs: tuple[SelectedRun, ...]
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each task the languages that are in no mean."""
 
     def of(self, rule: str) -> dict[str, SelectedRun]:
-        """The choice of a rule for each task, with the score of its main metric."""
+        """The selected run of a rule for each task, with the score of its main metric."""
         main = {task.name: task.metric for task in self.study.targets}
-        return {x.task: x for x in self.choices if x.rule == rule and main.get(x.task) == x.metric}
+        return {x.task: x for x in self.selected_runs if x.rule == rule and main.get(x.task) == x.metric}
 
 
 def select(study: Study, scores: Iterable[Score]) -> Selection:
     """Select a run for each task by each rule; pure.
 
     A run is a candidate if it has the scores that it is selected by and those that are scored (test, or dev where there
-    is no test). Of equally good ones the first in the study is taken.
+    is no test). Of equally signed ones the first in the study is taken.
     """
     return select_from(study, join(study, scores)[0])
 
 
 def select_from(study: Study, found: JoinedScores) -> Selection:
     """As `select`, with rows that are joined already."""
-    choices = [choice for task in study.targets for choice in _of_task(study, task, found)]
-    left_out = {task.name: in_no_mean(task, found, "test") for task in study.targets}
-    return Selection(study, (*choices, *_over_tasks(Selection(study, tuple(choices)))), left_out)
+    selected_runs = [selected_run for task in study.targets for selected_run in _select_for_task(study, task, found)]
+    left_out = {task.name: incomplete_languages(task, found, "test") for task in study.targets}
+    return Selection(study, (*selected_runs, *_over_tasks(Selection(study, tuple(selected_runs)))), left_out)
 
 
-class _Selected(NamedTuple):
+class _Run(NamedTuple):
     branch: str
     seed: int | None
     selected_on: str = ""
@@ -123,17 +123,17 @@ class _Selected(NamedTuple):
     reused: bool = False
 
 
-def _of_task(study: Study, task: StudyTask, found: JoinedScores) -> Iterator[SelectedRun]:
-    """Each rule's choice, with its score in each metric; the baseline's median first."""
-    scored = complete(choose(task, task.metric, found, "test"))
-    rows = {name: choose(task, name, found, "test") for name in task.metrics}
+def _select_for_task(study: Study, task: StudyTask, found: JoinedScores) -> Iterator[SelectedRun]:
+    """Each rule's selected run, with its score in each metric; the baseline's median first."""
+    scored = complete_languages(scores_by_language(task, task.metric, found, "test"))
+    rows = {name: scores_by_language(task, name, found, "test") for name in task.metrics}
     values = {name: mean_over_languages({x: rows[name][x] for x in scored if x in rows[name]}) for name in task.metrics}
     splits = {x: next(score.split for by_seed in scored[x].values() for score in by_seed.values()) for x in scored}
     split = plus_joined(splits.values())
     for name in task.metrics:
         if study.baseline in values[name]:
             middle = median_over_seeds(values[name][study.baseline].values())
-            yield SelectedRun(task.name, BASELINE, *_Selected(study.baseline, None), split, name, middle, len(scored))
+            yield SelectedRun(task.name, BASELINE, *_Run(study.baseline, None), split, name, middle, len(scored))
     for rule in RULES:
         if run := _selected(study, task, found, RULES[rule], scored, splits):
             for name in task.metrics:
@@ -148,28 +148,31 @@ def _selected(
     rule: Rule,
     scored: Mapping[str, ByBranch],
     splits: Mapping[str, str],
-) -> _Selected | None:
+) -> _Run | None:
     """The run that a rule selects among those that have scores to show; None if it has nothing to go by."""
     dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
     seen, on = (scored, "test") if rule.oracle or not dev else (dev, "dev")
     if rule.english:
         seen = {x: rows for x, rows in seen.items() if x == task.train_language}
-    values, runs = mean_over_languages(complete(seen)), {run for rows in scored.values() for run in runs_of(rows)}
-    barred = () if rule.baseline else study.baseline_branches
+    values, runs = (
+        mean_over_languages(complete_languages(seen)),
+        {run for rows in scored.values() for run in runs_of(rows)},
+    )
+    excluded = () if rule.baseline else study.baseline_branches
     candidates = {
         branch: by_seed
         for branch in study.branches
         if (by_seed := {seed: value for seed, value in values.get(branch, {}).items() if (branch, seed) in runs})
-        and branch not in barred
+        and branch not in excluded
     }
     if not candidates:
         return None
     sign = 1 if get(task.metric).higher_is_better else -1
     summary = max if rule.oracle else median_over_seeds
-    good = {branch: [sign * value for value in by_seed.values()] for branch, by_seed in candidates.items()}
-    branch = max(good, key=lambda branch: summary(good[branch]))
+    signed = {branch: [sign * value for value in by_seed.values()] for branch, by_seed in candidates.items()}
+    branch = max(signed, key=lambda branch: summary(signed[branch]))
     seed = max(candidates[branch], key=lambda seed: sign * candidates[branch][seed])
-    return _Selected(branch, seed, on, candidates[branch][seed], reused=any(splits.get(x) == on for x in seen))
+    return _Run(branch, seed, on, candidates[branch][seed], reused=any(splits.get(x) == on for x in seen))
 
 
 def _over_tasks(selection: Selection) -> Iterator[SelectedRun]:
@@ -188,5 +191,5 @@ def _over_tasks(selection: Selection) -> Iterator[SelectedRun]:
 def _mean(name: str, rule: str, parts: Sequence[SelectedRun]) -> SelectedRun:
     reused = any(part.reused for part in parts)
     split, metric = plus_joined(x.split for x in parts), plus_joined(x.metric for x in parts)
-    nobody = _Selected("", None, reused=reused)
-    return SelectedRun(name, rule, *nobody, split, metric, fmean(x.score for x in parts), len(parts))
+    no_run = _Run("", None, reused=reused)
+    return SelectedRun(name, rule, *no_run, split, metric, fmean(x.score for x in parts), len(parts))

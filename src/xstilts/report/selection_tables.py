@@ -23,10 +23,10 @@ def document(selection: Selection) -> Document:
     study = selection.study
     facts = {
         **study.header(),
-        "lines": [asdict(choice) for choice in selection.choices],
+        "lines": [asdict(selected_run) for selected_run in selection.selected_runs],
     }
-    shown = [_scores(selection), _runs(selection)] if selection.choices else []
-    return Document(shown, _legend(selection), SelectedRun, selection.choices, facts)
+    shown = [_scores(selection), _runs(selection)] if selection.selected_runs else []
+    return Document(shown, _legend(selection), SelectedRun, selection.selected_runs, facts)
 
 
 def _rules(selection: Selection) -> list[str]:
@@ -38,7 +38,7 @@ def _marked(rule: str) -> str:
 
 
 def _scores(selection: Selection) -> Table:
-    at = {(x.task, x.metric if x.branch else "", x.rule): x for x in selection.choices}
+    at = {(x.task, x.metric if x.branch else "", x.rule): x for x in selection.selected_runs}
     base = {(task, metric): x.score for (task, metric, rule), x in at.items() if rule == BASELINE}
     lines = {}
     for task, metric in dict.fromkeys((task, metric) for task, metric, _ in at):
@@ -46,38 +46,40 @@ def _scores(selection: Selection) -> Table:
         lines[f"{task} {unit(metric)}" if metric else task] = tuple(entries)
     means = sum(label in (ALL_TASKS, SHARED) for label in lines)
     heads = tuple((_marked(rule), "") for rule in _rules(selection))
-    splits = plus_joined(x.split for x in selection.choices if x.branch)
+    splits = plus_joined(x.split for x in selection.selected_runs if x.branch)
     title = f"{selection.study.name}: scores of the selected runs, mean over languages, {splits}"
     return Table(title, "selected by", heads, tuple(lines.items()), summaries=means)
 
 
-def _entry(choice: SelectedRun | None, base: float | None) -> TableCell:
-    if choice is None:
+def _entry(selected_run: SelectedRun | None, base: float | None) -> TableCell:
+    if selected_run is None:
         return TableCell()
-    gain = "" if base is None or choice.rule == BASELINE else f"{choice.score - base:+z.1f}"
+    gain = "" if base is None or selected_run.rule == BASELINE else f"{selected_run.score - base:+z.1f}"
     return TableCell(
-        f"{choice.score:.1f}", gain=gain, mark=_REUSED if choice.reused and choice.rule != "oracle" else ""
+        f"{selected_run.score:.1f}",
+        gain=gain,
+        mark=_REUSED if selected_run.reused and selected_run.rule != "oracle" else "",
     )
 
 
 def _runs(selection: Selection) -> Table:
     names, chosen = short_names(selection.study.branches), {rule: selection.of(rule) for rule in RULES}
 
-    def called(choice: SelectedRun | None) -> TableCell:
-        if choice is None:
+    def run_name(selected_run: SelectedRun | None) -> TableCell:
+        if selected_run is None:
             return TableCell()
-        return TableCell(names[choice.branch] + ("" if choice.seed is None else f", {choice.seed}"))
+        return TableCell(names[selected_run.branch] + ("" if selected_run.seed is None else f", {selected_run.seed}"))
 
     tasks = [task.name for task in selection.study.targets if any(task.name in x for x in chosen.values())]
-    lines = [(task, tuple(called(x.get(task)) for x in chosen.values())) for task in tasks]
+    lines = [(task, tuple(run_name(x.get(task)) for x in chosen.values())) for task in tasks]
     heads = tuple((_marked(rule), "") for rule in RULES)
     return Table("the selected runs: branch, seed", "task", heads, tuple(lines))
 
 
 def _legend(selection: Selection) -> list[str]:
-    study, choices = selection.study, selection.choices
-    tasks = dict.fromkeys(x.task for x in choices if x.reused and x.branch and x.rule != "oracle")
-    labels = {x.task for x in choices}
+    study, selected_runs = selection.study, selection.selected_runs
+    tasks = dict.fromkeys(x.task for x in selected_runs if x.reused and x.branch and x.rule != "oracle")
+    labels = {x.task for x in selected_runs}
     explained = [
         (f"baseline: '{study.baseline}', median over its runs, nothing selected", study.baseline is not None),
         *((f"{rule}: {RULES[rule].description}", True) for rule in RULES),

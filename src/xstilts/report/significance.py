@@ -24,14 +24,14 @@ from xstilts.report.aggregate import (
     MEAN,
     ByBranch,
     at_common_seeds,
-    choose,
     collapsed_seeds,
-    complete,
-    in_no_mean,
+    complete_languages,
+    incomplete_languages,
     join,
     mean_over_languages,
     median_over_seeds,
     plus_joined,
+    scores_by_language,
 )
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask
@@ -95,16 +95,16 @@ class Significance:
 
 Predictions: TypeAlias = Callable[[str], Iterable[Prediction]]
 """The prediction rows of a step."""
-Shown: TypeAlias = dict[str, ByBranch]
+ScoresByLanguage: TypeAlias = dict[str, ByBranch]
 """The scores of each language of a task."""
 Untested: TypeAlias = dict[str, dict[str, None]]
-Measure: TypeAlias = Callable[[Array], Array]
+ScoreOfSums: TypeAlias = Callable[[Array], Array]
 """Sums of what examples add to a score."""
 
 
 def compare(
     study: Study, scores: Iterable[Score], predictions: Predictions, *,
-    split: Literal["dev", "test"] = "dev", watched: Callable[[Sequence[StudyTask]], Iterable[StudyTask]] = iter,
+    split: Literal["dev", "test"] = "dev", progress: Callable[[Sequence[StudyTask]], Iterable[StudyTask]] = iter,
 ) -> Significance:  # fmt: skip
     """Compare each branch with the baseline, by the main metric of each task.
 
@@ -113,23 +113,25 @@ def compare(
         scores: rows of its evaluations.
         predictions: gives the rows of a step; called once for each task and step.
         split: which one; languages without it are compared on the other, as in other reports.
-        watched: gives the tasks one by one; may show how far it is, as a large study takes a minute.
+        progress: gives the tasks one by one; may show how far it is, as a large study takes a minute.
     """
     found, _ = join(study, scores)
     rows: list[Comparison] = []
     untested: Untested = defaultdict(dict)
-    for task in watched(study.targets):
-        shown = choose(task, task.metric, found, split)
-        whole = [*complete(shown)]
+    for task in progress(study.targets):
+        shown = scores_by_language(task, task.metric, found, split)
+        whole = [*complete_languages(shown)]
         tests = _tests(study, task, shown, whole, predictions, untested)
-        spreads = _spreads(study, task, shown, whole)
+        spreads = _run_statistics(study, task, shown, whole)
         found_at = {at: test._asdict() for at, test in tests.items()}
         rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
-    left_out = {task.name: in_no_mean(task, found, split) for task in study.targets}
+    left_out = {task.name: incomplete_languages(task, found, split) for task in study.targets}
     return Significance(study, split, tuple(rows), {why: tuple(where) for why, where in untested.items()}, left_out)
 
 
-def _spreads(study: Study, task: StudyTask, shown: Shown, whole: Sequence[str]) -> Iterator[Comparison]:
+def _run_statistics(
+    study: Study, task: StudyTask, shown: ScoresByLanguage, whole: Sequence[str]
+) -> Iterator[Comparison]:
     """The runs of each branch in each language, then their means over the languages that all runs have."""
     trained = shown.get(task.train_language, {})
     for language, over in [*((x, [x]) for x in shown), *([(MEAN, whole)] if whole else [])]:
@@ -189,7 +191,12 @@ class _Paired(NamedTuple):
 
 
 def _tests(
-    study: Study, task: StudyTask, shown: Shown, whole: Sequence[str], predictions: Predictions, untested: Untested
+    study: Study,
+    task: StudyTask,
+    shown: ScoresByLanguage,
+    whole: Sequence[str],
+    predictions: Predictions,
+    untested: Untested,
 ) -> dict[tuple[str, str], _TestResult]:
     """Difference, interval and p of each branch in each language, and of their means."""
     if not any(map(study.baseline_of, study.branches)):
@@ -203,7 +210,7 @@ def _tests(
     paired: dict[tuple[str, str], _Paired] = {}
     for language, by_branch in shown.items():
         label = f"{task.name} {language}"
-        paired |= _pair(study, language, by_branch, parts, score, label, untested)
+        paired |= _pair_with_baseline(study, language, by_branch, parts, score, label, untested)
     family = sum(language in shown for _, language in paired)
     result = {at: _test([found], score, family) for at, found in paired.items()}
     for branch in study.branches:
@@ -213,7 +220,9 @@ def _tests(
     return result
 
 
-def _all_parts(task: StudyTask, shown: Shown, predictions: Predictions) -> dict[tuple[str, str], _ExampleParts | None]:
+def _all_parts(
+    task: StudyTask, shown: ScoresByLanguage, predictions: Predictions
+) -> dict[tuple[str, str], _ExampleParts | None]:
     """By step and language; None where a split has no labels, or the predictions do not give the step's score."""
     wanted: dict[str, dict[str, Score]] = defaultdict(dict)
     for language, by_branch in shown.items():
@@ -245,9 +254,9 @@ def _example_parts(rows: Sequence[Prediction], score: Score) -> _ExampleParts | 
     return _ExampleParts(blake2b(questions.encode("utf-8", "surrogatepass")).digest(), parts_NK)
 
 
-def _pair(
+def _pair_with_baseline(
     study: Study, language: str, by_branch: ByBranch, parts: Mapping[tuple[str, str], _ExampleParts | None],
-    score: Measure, label: str, untested: Untested,
+    score: ScoreOfSums, label: str, untested: Untested,
 ) -> dict[tuple[str, str], _Paired]:  # fmt: skip
     """Branches that can be compared with the baseline in a language; for the others, why not."""
     pairs = {
@@ -278,14 +287,14 @@ def _pair(
     return result
 
 
-def _test(paired: Sequence[_Paired], score: Measure, family: int) -> _TestResult:
+def _test(paired: Sequence[_Paired], score: ScoreOfSums, family: int) -> _TestResult:
     """Of the mean over some languages; `family` is the number of p values that will be corrected together."""
     pairs = [each.pair for each in paired]
     observed = [score(pair.second_SNK.sum(1)) - score(pair.first_SNK.sum(1)) for pair in pairs]
     change_BS = np.mean([each.change_BS for each in paired], axis=0)
     if not np.isfinite(change_BS).all():
         return _TestResult()
-    low, high = resampling.interval((change_BS * resampling.seeds_drawn(change_BS.shape[1])).sum(1))
+    low, high = resampling.interval((change_BS * resampling.seed_weights(change_BS.shape[1])).sum(1))
     # so many that the smallest p, times the size of the family, is half of what is marked
     p = resampling.permutation(pairs, score, max(resampling.SAMPLES, round(2 * family / ALPHA)))
     return _TestResult(change_BS.shape[1], float(np.mean(observed)), low, high, p)

@@ -27,10 +27,10 @@ from xstilts.utils.progress import progress_bar
 def significance(results: StudyResults) -> Document:
     """Each branch compared with the baseline; reads predictions, which takes a minute for a large study."""
 
-    def watched(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
+    def progress(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
         return progress_bar(tasks, "comparing, task by task")
 
-    return document(compare(results.study, results.scores, results.predictions, watched=watched))
+    return document(compare(results.study, results.scores, results.predictions, progress=progress))
 
 
 def document(found: Significance) -> Document:
@@ -115,7 +115,7 @@ def _legend(found: Significance) -> list[str]:
     names = short_names(study.branches)
     several, marks = any((row.paired or 0) > 1 for row in rows), {(row.mark, (row.paired or 0) > 1) for row in rows}
     means = {task.name: [x for x in rows if (x.task, x.language) == (task.name, MEAN)] for task in study.targets}
-    down = [f"{task}: {runs}" for task, of_task in means.items() if (runs := _down(of_task, names))]
+    collapsed = [f"{task}: {runs}" for task, of_task in means.items() if (runs := _collapsed_runs(of_task, names))]
     others = dict.fromkeys(row.task for row in rows if row.split != found.split)
     tested = any(row.p is not None for row in rows)
     explained = [
@@ -142,13 +142,13 @@ def _legend(found: Significance) -> list[str]:
         ),
         (split_replaced(found.split, ", ".join(others)), others),
         (in_no_mean(found.left_out), in_no_mean(found.left_out)),
-        (f"collapsed: runs {AT_CHANCE}: {'; '.join(down)}", down),
+        (f"collapsed: runs {AT_CHANCE}: {'; '.join(collapsed)}", collapsed),
     ]
     untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
     return legend_lines(explained, full_names(study)) + untested
 
 
-def _down(means: Sequence[Comparison], names: Mapping[str, str]) -> str:
+def _collapsed_runs(means: Sequence[Comparison], names: Mapping[str, str]) -> str:
     """Which branches' runs have collapsed, and how many of them."""
     if all(len(row.collapsed) == row.seeds for row in means):
         return "all" if means else ""

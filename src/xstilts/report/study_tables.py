@@ -1,4 +1,4 @@
-"""Tables of a report as rounded words, with the legend that explains their marks."""
+"""The tables of a study, rounded, with the legend that explains their marks."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from xstilts.report.legend import (
 from xstilts.study.index import Study, StudyTask
 
 View: TypeAlias = Literal["first", "overview", "others"]
-DEFAULT: tuple[View, ...] = ("first", "overview", "others")
+DEFAULT_VIEWS: tuple[View, ...] = ("first", "overview", "others")
 """The first target by language, means over languages, the other targets by language."""
 
 
-def tables(report: Summary, views: Sequence[View]) -> list[Table]:
+def tables(summary: Summary, views: Sequence[View]) -> list[Table]:
     """The tables of these views, in this order; tasks without any score have none of their own."""
-    scored = [task for task in report.study.targets if _lines_of(report, task)]
+    scored = [task for task in summary.study.targets if _lines_of(summary, task)]
     by_view: dict[View, list[Table]] = {
-        "first": [_languages(report, task) for task in scored[:1]] if "first" in views else [],
-        "overview": [_overview(report)] if "overview" in views and report.study.targets else [],
-        "others": [_languages(report, task) for task in scored[1:]] if "others" in views else [],
+        "first": [_languages(summary, task) for task in scored[:1]] if "first" in views else [],
+        "overview": [_overview(summary)] if "overview" in views and summary.study.targets else [],
+        "others": [_languages(summary, task) for task in scored[1:]] if "others" in views else [],
     }
     return [table for view in views for table in by_view[view]]
 
 
-def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
+def legend(summary: Summary, shown: Sequence[Table]) -> list[str]:
     """What the marks in these tables mean, what is missing, what to know before believing a number; one line each."""
-    study, split = report.study, report.split
+    study, split = summary.study, summary.split
     numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
     spread = any(entry.spread for entry in numbers)
     heads = [word for table in shown for head in table.columns for word in head]
     labels = [label for table in shown for label, _ in table.rows]
     words = " ".join([*heads, *labels, *(table.title for table in shown)])
     seeds = ", ".join(map(str, study.seeds))
-    others = {task.name: _others(report, task) for task in study.targets}
+    others = {task.name: _on_other_split(summary, task) for task in study.targets}
     for task in study.targets:
-        if others[task.name] and len(others[task.name]) == len(_scored(report, task)):
+        if others[task.name] and len(others[task.name]) == len(_scored_languages(summary, task)):
             others[task.name] = ("all languages",)
     averages = " or an average of runs" if any(name.endswith("runs averaged") for name in study.branches) else ""
     explained = [
@@ -73,37 +73,37 @@ def legend(report: Summary, shown: Sequence[Table]) -> list[str]:
         (f"{ALL_TASKS}: unweighted mean, for branches with every task that has scores", ALL_TASKS in heads),
         ("↓ lower is better; there a positive gain is a loss", "↓" in words),
         (split_replaced(split, languages_by_task(others)), "†" in words),
-        (f"‡ {in_no_mean(report.left_out)}", report.left_out),
-        (f"{COLLAPSED} collapsed, {AT_CHANCE}: {_collapsed(report)}", any(entry.mark for entry in numbers)),
-        (not_finished(study, report.missing), report.missing),
+        (f"‡ {in_no_mean(summary.left_out)}", summary.left_out),
+        (f"{COLLAPSED} collapsed, {AT_CHANCE}: {_collapsed_runs(summary)}", any(entry.mark for entry in numbers)),
+        (not_finished(study, summary.missing), summary.missing),
         ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
     ]
     sizes: dict[str, list[str]] = defaultdict(list)
     for task in study.targets:
-        if _lines_of(report, task):
-            sizes[_size(report, task)].append(task.name)
+        if _lines_of(summary, task):
+            sizes[_sizes(summary, task)].append(task.name)
     counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    return legend_lines(explained, full_names(study)) + counted + [f"note: {note}" for note in report.notes]
+    return legend_lines(explained, full_names(study)) + counted + [f"note: {note}" for note in summary.notes]
 
 
-def _lines_of(report: Summary, task: StudyTask) -> list[SummaryLine]:
-    return [line for line in report.lines if line.task == task.name and line.metric == task.metric]
+def _lines_of(summary: Summary, task: StudyTask) -> list[SummaryLine]:
+    return [line for line in summary.lines if line.task == task.name and line.metric == task.metric]
 
 
-def _overview(report: Summary) -> Table:
-    study, split = report.study, report.split
+def _overview(summary: Summary) -> Table:
+    study, split = summary.study, summary.split
     columns, heads = [], []
     for task in study.targets:
-        lines = {line.branch: line for line in _lines_of(report, task) if line.language == MEAN}
+        lines = {line.branch: line for line in _lines_of(summary, task) if line.language == MEAN}
         dagger = "†" if any(line.split != split for line in lines.values()) else ""
         heads.append((task.name + dagger, unit(task.metric)))
-        columns.append(_entries(lines.get(branch) for branch in study.branches))
-    overall = {line.branch: line for line in report.lines if line.task == ALL_TASKS}
+        columns.append(_cells(lines.get(branch) for branch in study.branches))
+    overall = {line.branch: line for line in summary.lines if line.task == ALL_TASKS}
     if overall:
         heads.append((ALL_TASKS, MEAN))
-        columns.append(_entries(overall.get(branch) for branch in study.branches))
+        columns.append(_cells(overall.get(branch) for branch in study.branches))
     rows = tuple(zip(short_names(study.branches).values(), zip(*columns, strict=True), strict=True))
-    title = f"{study.name}: mean over languages, {split}{_median_over(report)}"
+    title = f"{study.name}: mean over languages, {split}{_over_seeds(summary)}"
     return Table(title, corner(study), tuple(heads), rows, columns_title="task")
 
 
@@ -114,37 +114,37 @@ def corner(study: Study) -> str:
     return study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
 
 
-def _languages(report: Summary, task: StudyTask) -> Table:
-    study, left_out = report.study, report.left_out.get(task.name, ())
+def _languages(summary: Summary, task: StudyTask) -> Table:
+    study, left_out = summary.study, summary.left_out.get(task.name, ())
     by_language: dict[str, dict[str, SummaryLine]] = defaultdict(dict)
-    for line in _lines_of(report, task):
+    for line in _lines_of(summary, task):
         by_language[line.language][line.branch] = line
-    languages = _scored(report, task)
+    languages = _scored_languages(summary, task)
     means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
     if task.train_language not in languages or task.train_language in left_out:
         means = means[:1]  # the mean is zero-shot as it is
-    others, split, other = _others(report, task), report.split, other_split(report.split)
+    others, split, other = _on_other_split(summary, task), summary.split, other_split(summary.split)
     where = f"{split}, {other} where marked †" if others else split
     if len(others) == len(languages):
         where, others = f"{other}†", ()
     rows = []
     for name in [*languages, *means]:
         marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
-        rows.append((titled(name) + marks, _entries(by_language[name].get(branch) for branch in study.branches)))
-    title = f"{task.name}: {unit(task.metric)}, {where}{_median_over(report)}"
+        rows.append((titled(name) + marks, _cells(by_language[name].get(branch) for branch in study.branches)))
+    title = f"{task.name}: {unit(task.metric)}, {where}{_over_seeds(summary)}"
     heads = tuple((branch, "") for branch in short_names(study.branches).values())
     return Table(title, "language", heads, tuple(rows), summaries=len(means))
 
 
-def _entries(lines: Iterable[SummaryLine | None]) -> tuple[TableCell, ...]:
+def _cells(lines: Iterable[SummaryLine | None]) -> tuple[TableCell, ...]:
     """Round lines that stand to be compared; what is equal as shown is equally good."""
     some = list(lines)
     values = [line.median for line in some if line]
     best = f"{(max if _higher_is_better(some) else min)(values):.1f}" if len(values) > 1 else ""
-    return tuple(_entry(line, best) if line else TableCell() for line in some)
+    return tuple(_cell(line, best) if line else TableCell() for line in some)
 
 
-def _entry(line: SummaryLine, best: str) -> TableCell:
+def _cell(line: SummaryLine, best: str) -> TableCell:
     value = f"{line.median:.1f}"
     spread = f"±{(line.max - line.min) / 2:.1f}" if line.seeds > 1 else ""
     gain = "" if line.gain is None else f"{line.gain:+z.1f}"
@@ -156,31 +156,31 @@ def _higher_is_better(lines: Iterable[SummaryLine | None]) -> bool:
     return all(line.task == ALL_TASKS or metrics.get(line.metric).higher_is_better for line in lines if line)
 
 
-def _median_over(report: Summary) -> str:
-    runs = max((line.seeds for line in report.lines), default=1)
+def _over_seeds(summary: Summary) -> str:
+    runs = max((line.seeds for line in summary.lines), default=1)
     return f", median over {runs} seeds" if runs > 1 else ""
 
 
-def _scored(report: Summary, task: StudyTask) -> tuple[str, ...]:
+def _scored_languages(summary: Summary, task: StudyTask) -> tuple[str, ...]:
     """Languages that have a score at all, in the task's order."""
-    found = {line.language for line in _lines_of(report, task)}
+    found = {line.language for line in _lines_of(summary, task)}
     return tuple(language for language in task.languages if language in found)
 
 
-def _others(report: Summary, task: StudyTask) -> tuple[str, ...]:
+def _on_other_split(summary: Summary, task: StudyTask) -> tuple[str, ...]:
     """Languages that show the other split."""
-    found = {line.language for line in _lines_of(report, task) if line.split != report.split}
+    found = {line.language for line in _lines_of(summary, task) if line.split != summary.split}
     return tuple(language for language in task.languages if language in found)
 
 
-def _collapsed(report: Summary) -> str:
+def _collapsed_runs(summary: Summary) -> str:
     """Tasks, their branches, how many runs: `xnli: none 2 of 3 runs (seeds 1, 3)`."""
     by_task = []
-    names = short_names(report.study.branches)
-    for task in report.study.targets:
+    names = short_names(summary.study.branches)
+    for task in summary.study.targets:
         runs = [
             f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"
-            for line in _lines_of(report, task)
+            for line in _lines_of(summary, task)
             if line.language == task.train_language and line.collapsed
         ]
         if runs:
@@ -197,26 +197,26 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _size(report: Summary, task: StudyTask) -> str:
-    lines = [line for line in _lines_of(report, task) if line.language in task.languages]
+def _sizes(summary: Summary, task: StudyTask) -> str:
+    lines = [line for line in _lines_of(summary, task) if line.language in task.languages]
     least, most = min(line.n for line in lines), max(line.n for line in lines)
-    count = len(set(_scored(report, task)) - set(report.left_out.get(task.name, ())))
+    count = len(set(_scored_languages(summary, task)) - set(summary.left_out.get(task.name, ())))
     languages = f"mean over {count} languages, " if count > 1 else ""
     return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
 
 
-def document(report: Summary, views: Sequence[View] = DEFAULT) -> Document:
-    """A report's tables with their legend, and its lines with all digits for programs."""
-    study, shown = report.study, tables(report, views)
+def document(summary: Summary, views: Sequence[View] = DEFAULT_VIEWS) -> Document:
+    """A summary's tables with their legend, and its lines with all digits for programs."""
+    study, shown = summary.study, tables(summary, views)
     facts = {
         **study.header(),
-        "split": report.split,
-        "lines": [vars(line) for line in report.lines],
-        "missing": [asdict(cell) for cell in report.missing],
-        "left_out": report.left_out,
-        "notes": report.notes,
+        "split": summary.split,
+        "lines": [vars(line) for line in summary.lines],
+        "missing": [asdict(cell) for cell in summary.missing],
+        "left_out": summary.left_out,
+        "notes": summary.notes,
     }
-    return Document(shown, legend(report, shown), SummaryLine, report.lines, facts)
+    return Document(shown, legend(summary, shown), SummaryLine, summary.lines, facts)
 
 
 def _document(results: StudyResults, *views: View) -> Document:
@@ -225,7 +225,7 @@ def _document(results: StudyResults, *views: View) -> Document:
 
 def default(results: StudyResults) -> Document:
     """The first target by language, the overview, then the other targets by language."""
-    return _document(results, *DEFAULT)
+    return _document(results, *DEFAULT_VIEWS)
 
 
 def brief(results: StudyResults) -> Document:
