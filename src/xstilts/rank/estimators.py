@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +19,6 @@ GRID = 200
 """Ratios of the two precisions that are tried before the best of them is refined."""
 SHUFFLES = 5
 """Times that labels are shuffled to tell what features tell by chance."""
-GOLDEN = (np.sqrt(5) - 1) / 2
-ROUNDS = 60
-"""Rounds of the refinement at most."""
-TOLERANCE = 1e-9
-"""Width of the bracket, in log ratio, at which the refinement ends; the evidence is flat there."""
 
 
 class _Turned(NamedTuple):
@@ -51,6 +45,8 @@ def logme(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
     Raises:
         UserError: fewer than two classes, a feature that is not finite, or features that are all zero.
     """
+    from scipy.optimize.elementwise import find_minimum
+
     turned, examples = _turned(features_NH, labels_N, centred=False), len(labels_N)
     explained_CR = turned.sums_CR**2 / turned.value_R  # squared length of the labels along each axis
     residual_C = np.maximum(turned.count_C - explained_CR.sum(1), SMALLEST * turned.count_C)
@@ -60,15 +56,18 @@ def logme(features_NH: NDArray[Any], labels_N: NDArray[Any]) -> float:
         best: Array = 0.5 * (np.log(examples / (2 * np.pi * misfit)) - 1 + log_shrink / examples)
         return best
 
-    def at(log_C: Array) -> Array:
+    def negative_evidence(log_C: Array, class_C: NDArray[np.int64]) -> Array:
         shrink_CR = _shrink(log_C, turned.value_R)
-        return evidence(residual_C + (explained_CR * shrink_CR).sum(1), np.log(shrink_CR).sum(1))
+        return -evidence(residual_C[class_C] + (explained_CR[class_C] * shrink_CR).sum(1), np.log(shrink_CR).sum(1))
 
     low, high = np.log(turned.value_R.min() * SMALLEST), np.log(turned.value_R.max() / SMALLEST)
     grid_G, step = np.linspace(low, high, GRID, retstep=True)
     shrink_GR = _shrink(grid_G, turned.value_R)
     best_C = grid_G[evidence(residual_C[:, None] + explained_CR @ shrink_GR.T, np.log(shrink_GR).sum(1)).argmax(1)]
-    return float(_highest(at, best_C - step, best_C + step).mean())
+    classes = np.arange(len(best_C))
+    refined = find_minimum(negative_evidence, (best_C - step, best_C, best_C + step), args=(classes,))
+    # where the evidence is flat nothing is refined
+    return -float(np.where(refined.success, refined.f_x, negative_evidence(best_C, classes)).mean())
 
 
 def _shrink(log_G: Array, value_R: Array) -> Array:
@@ -76,18 +75,6 @@ def _shrink(log_G: Array, value_R: Array) -> Array:
     ratio_G1 = np.exp(log_G)[:, None]
     shrink_GR: Array = ratio_G1 / (ratio_G1 + value_R)
     return shrink_GR
-
-
-def _highest(at: Callable[[Array], Array], low_C: Array, high_C: Array) -> Array:
-    """The maximum of a function with one peak between two bounds, for each class, by golden section."""
-    for _ in range(ROUNDS):
-        width_C = GOLDEN * (high_C - low_C)
-        if width_C.max() < TOLERANCE:
-            break
-        left_C, right_C = high_C - width_C, low_C + width_C
-        rises_C = at(left_C) < at(right_C)
-        low_C, high_C = np.where(rises_C, left_C, low_C), np.where(rises_C, high_C, right_C)
-    return at((low_C + high_C) / 2)
 
 
 def h_score(features_NH: NDArray[Any], labels_N: NDArray[Any], shrinkage: float | None = None) -> float:
