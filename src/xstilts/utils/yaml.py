@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import Any, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -219,10 +218,9 @@ class _Wrong:
     got: str = ""
 
 
-def _explain(details: ErrorDetails, models: Iterable[type[BaseModel]]) -> _Wrong:
+def _explain(details: ErrorDetails, models: list[type[BaseModel]]) -> _Wrong:
     kind, got, context = details["type"], _shown(details["input"]), details.get("ctx", {})
     if kind == "extra_forbidden":
-        models = list(models)
         names = " or ".join(model.__name__ for model in models)
         fields = [field for model in models for field in model.model_fields]
         return _Wrong(f"not a field of {names}", hint=nearest(str(details["loc"][-1]), fields))
@@ -252,47 +250,31 @@ def _shown(value: Any) -> str:
 def _follow(
     details: ErrorDetails, model: type[BaseModel], document: Document, at: KeyPath
 ) -> tuple[KeyPath, list[type[BaseModel]]]:
-    """The path in the document for a location of pydantic, and the models whose field is at its end.
+    """The path in the document for a location of pydantic, and the models that its last mapping may be.
 
     A location also names branches of unions and parts that a validator made, which are not in the document.
     """
     value: Any = document.value
     for step in at:
         value = value[step]
-    place, around, expected = at, [model], [model]
+    place, models, keys = at, [model], set[str]()
     for step in details["loc"]:
-        around, expected = expected, _expected(expected, step)
+        fields = [one.model_fields[str(step)].annotation for one in models if step in one.model_fields]
+        inner = [part for annotation in fields for part in _models(annotation)]
+        models = [one for one in models if one.__name__ == step] or inner or models
         known = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+        keys = set(value) if isinstance(value, dict) else keys
         if step in known:
             place, value = (*place, step), value[step]
     if details["type"] == "missing":
         place = (*place, details["loc"][-1])
     if isinstance(error := details.get("ctx", {}).get("error"), PartError):
         place = (*place, *error.place)
-    return place, [kind for kind in _branches(around) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return place, [one for one in models if one.model_fields.keys() & keys] or models
 
 
-def _expected(annotations: Iterable[Any], step: str | int) -> list[Any]:
-    """The annotations one step further into these; a step that names a branch of a union selects it."""
-    inner: list[Any] = []
-    branches = list(_branches(annotations))
-    for branch in branches:
-        arguments = get_args(branch)
-        if isinstance(branch, type) and issubclass(branch, BaseModel):
-            inner += [field.annotation for name, field in branch.model_fields.items() if step in (name, field.alias)]
-        elif arguments and issubclass(get_origin(branch), Mapping):
-            inner.append(arguments[1])
-        elif arguments and isinstance(step, int):
-            inner += [argument for argument in arguments if argument is not Ellipsis]
-    return inner or [branch for branch in branches if getattr(branch, "__name__", "") == step] or branches
-
-
-def _branches(annotations: Iterable[Any]) -> Iterator[Any]:
-    for annotation in annotations:
-        origin = get_origin(annotation)
-        if origin is Annotated:
-            yield from _branches(get_args(annotation)[:1])
-        elif origin in (Union, types.UnionType):
-            yield from _branches(get_args(annotation))
-        else:
-            yield annotation
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models anywhere in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
