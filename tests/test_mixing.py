@@ -92,7 +92,7 @@ def test_text_alone_has_its_own_updates_and_steps_overrides_them() -> None:
     assert len(draw([90, 10], [1, 1], Mixing(), [0], [12, 0], 7, rng())) == 7
 
 
-def test_a_seed_decides_the_order() -> None:
+def test_a_seed_determines_the_order_of_the_tasks() -> None:
     orders = [draw([5, 5], [1, 1], Mixing(), [0, 1], [20, 20], None, rng(seed)).tolist() for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
 

@@ -119,7 +119,7 @@ def test_a_task_scored_only_on_test_says_so():
     assert "† no dev scores, so test: nli (all languages)" in text
 
 
-def test_lower_is_better_keeps_the_sign_and_is_marked():
+def test_a_lower_is_better_metric_keeps_its_sign_and_is_marked():
     lm = task("lm", ["en"], "perplexity")
     scores = [s for b, x in (("none", 9.0), ("mnli", 7.5)) for s in rows(b, "en", [x], "lm", metric="perplexity")]
     report = build(study(lm, task(), seeds=(1,)), scores + [s for s in SCORES if s.seed == 1])
@@ -164,7 +164,7 @@ COLLAPSED = with_chance(
 )
 
 
-def test_runs_at_chance_in_the_trained_language_are_marked_and_counted_but_stay_in_the_median():
+def test_runs_at_chance_in_the_training_language_are_marked_and_stay_in_the_median():
     report = build(study(task()), COLLAPSED)
     assert line(report, "mnli", "en").collapsed == line(report, "mnli", "mean").collapsed == (1, 3)
     assert (line(report, "mnli", "en").median, line(report, "mnli", "en").chance) == (59, 50)
@@ -181,7 +181,7 @@ def test_runs_at_chance_in_the_trained_language_are_marked_and_counted_but_stay_
     assert {tuple(row["collapsed"]) for row in json.loads(text_of(report, "json"))["lines"]} == {(), (1, 3)}
 
 
-def test_only_the_split_that_is_shown_tells_who_ended_at_chance():
+def test_only_the_shown_split_counts_for_collapse():
     one = study(task(languages=["en"]), branches=("none",), seeds=(1,))
     scores = with_chance([*rows("none", "en", [55]), *rows("none", "en", [55], split="test", n=10_000)], 50)
     assert line(build(one, scores), "none", "en").collapsed == (1,)
@@ -195,7 +195,7 @@ def test_rows_without_chance_and_tasks_trained_elsewhere_are_not_marked():
     assert not [x for x in build(study(task(languages=["sw"])), COLLAPSED).lines if x.collapsed]
 
 
-def test_one_run_for_all_seeds_has_no_seed_to_name():
+def test_a_collapsed_run_without_a_seed_is_named_without_one():
     one = study(task(languages=["en"]), branches=("none",), seeds=(1, 2))
     scores = with_chance([Score("nli", "en", "dev", "accuracy", 50, 100, "nli-none-1", "tiny", None)], 50)
     report = build(
@@ -205,7 +205,7 @@ def test_one_run_for_all_seeds_has_no_seed_to_name():
     assert "note: intermediate: qqp, seed 2 ended at chance" in text_of(report, width=200)
 
 
-def test_a_branch_of_many_tasks_has_a_short_name_that_is_spelled_out_below():
+def test_a_branch_of_many_tasks_has_a_short_name_and_a_legend():
     long, other = "a+b+c+d+e+f", "a+b+c+d+e+f+0.1xg"
     report = build(study(task(), branches=("none", long, other)), [])
     text = text_of(report, width=200)
@@ -223,14 +223,14 @@ def test_weights_are_left_out_of_short_names_that_stay_different():
     assert "\na+0.1xb " in alike and "\na+0.2xb " in alike
 
 
-def test_each_mixture_of_a_merge_or_chain_is_shortened_by_itself():
+def test_each_mixture_in_a_merge_or_chain_is_shortened_on_its_own():
     few, many = "mean(mnli+qqp+ccg, squad1+hellaswag+siqa)", "(a+b+c+d+e > f) > 0.5 vectors(a, b+c+d+e+f)"
     text = text_of(build(study(task(), branches=("none", few, many)), []), width=200)
     assert f"\n{few} " in text and f"\n{few}: " not in text
     assert "\n(a+3 more+e > f) > 0.5 vectors(a, b+3 more+f) " in text
 
 
-def test_an_average_of_runs_is_no_single_run():
+def test_an_average_of_runs_is_not_called_a_single_run():
     scores = [*SCORES, *(replace(s, step="nli-runs-1", seed=None) for s in rows("runs", "en", [80]))]
     for branch, words in (("mnli, runs averaged", "no ±: a single run or an average of runs\n"), ("x", "single run\n")):
         one = study(task(languages=["en"]), branches=("none", branch))
@@ -264,7 +264,7 @@ def test_a_wide_study_is_folded_to_the_terminal(width):
     assert "…" not in text and "\x1b" not in text
 
 
-def test_a_table_that_is_too_wide_is_turned_on_its_side_if_that_fits():
+def test_a_table_that_is_too_wide_is_transposed_if_that_fits():
     tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
     scores = [s for t in tasks for b in ("none", "b") for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
     report = build(study(*tasks, branches=("none", "b")), scores)
@@ -279,12 +279,12 @@ def test_colour_only_when_asked_for():
     assert "\x1b" not in text_of(report)
 
 
-def test_no_scores_and_no_tasks_are_still_a_report():
+def test_a_report_without_scores_or_tasks_is_no_error():
     assert "mini: mean over languages" in text_of(build(study(task()), []))
     assert text_of(build(study(), [])) == "\n"
 
 
-def test_the_first_task_by_language_comes_before_the_overview_and_the_other_tasks():
+def test_the_default_layout_shows_one_task_by_language_before_the_overview():
     tasks = [task(name, ["en", "sw"]) for name in ("a", "b", "c")]
     one = replace(study(*tasks), encoder="new")
     scores = [s for t in tasks for b in one.branches for x in t.languages for s in rows(b, x, [50, 60, 70], t.name)]
@@ -304,14 +304,14 @@ def test_the_first_task_by_language_comes_before_the_overview_and_the_other_task
     assert "\ntask " in narrow and "\nbranch " not in narrow
 
 
-def test_unknown_names_are_told():
+def test_unknown_formats_and_metrics_get_a_suggestion():
     with pytest.raises(UserError, match="did you mean 'markdown'"):
         text_of(build(study(task()), []), "markdwn")
     with pytest.raises(UserError, match="did you mean 'accuracy'"):
         build(study(task(metric="acuracy")), [])
 
 
-def test_an_intermediate_tasks_own_scores_are_in_no_table_of_targets():
+def test_scores_of_intermediate_tasks_are_in_no_table_of_targets():
     intermediate = replace(task("qqp", ("en",)), is_intermediate=True)
     scores = [*rows("none", "en", (50, 50, 50)), *rows("mnli", "en", (60, 60, 60)),
               *rows("mnli", "en", (90, 90, 90), task="qqp")]  # fmt: skip

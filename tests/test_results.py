@@ -13,7 +13,7 @@ from xstilts.study.index import Cell, Study, StudyTask, read_study
 from xstilts.utils.files import write_atomic
 
 
-def test_rows_come_back_as_they_were_written(tmp_path):
+def test_score_rows_round_trip(tmp_path):
     scores = [
         Score("xnli", "sw", "test", "accuracy", 70.125, 5010, "eval-1", "tiny", 3),
         Score("text", "qaa", "dev", "perplexity", float("inf"), 7, "eval-2", "tiny", None),
@@ -22,7 +22,7 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert read_rows(tmp_path / "deep" / "scores.jsonl", Score) == scores
 
 
-def test_text_stays_readable_and_line_separators_are_no_line_ends(tmp_path):
+def test_predictions_round_trip_with_readable_unicode(tmp_path):
     rows = [
         Prediction("qa", "ja", "dev", 0, "q1", {"text": "東京\u2028\n"}, None),
         Prediction("pos", "hi", "dev", 1, "1", ["NOUN"], ["VERB"]),
@@ -42,7 +42,7 @@ def test_a_broken_line_is_named(tmp_path, broken):
         read_rows(path, Score)
 
 
-def test_a_row_broken_in_two_is_none(tmp_path):
+def test_a_row_broken_over_two_lines_is_refused(tmp_path):
     path = tmp_path / "scores.jsonl"
     write_rows(path, [Score("xnli", "sw", "test", "accuracy", 70.0, 5010, "eval-1", "tiny", 3)])
     path.write_text(path.read_text().replace(', "n"', '\n"n"'))  # joined by a comma, the two would be a row again
@@ -53,7 +53,7 @@ def test_a_row_broken_in_two_is_none(tmp_path):
 @pytest.mark.parametrize(
     "wrong", ['"value": NaN', '"value": 1e999', '"value": 150', '"value": "70"', '"n": 0', '"chance": -Infinity']
 )
-def test_a_number_that_no_score_can_be_is_refused(tmp_path, wrong):
+def test_an_impossible_score_is_refused(tmp_path, wrong):
     path, field = tmp_path / "scores.jsonl", wrong.partition(":")[0]
     row = Score("xnli", "sw", "test", "accuracy", 70.0, 5010, "eval-1", "tiny", 3, chance=33.0)
     write_rows(path, [row])
@@ -62,7 +62,7 @@ def test_a_number_that_no_score_can_be_is_refused(tmp_path, wrong):
         read_rows(path, Score)
 
 
-def test_a_study_comes_back():
+def test_a_study_index_round_trips():
     task = StudyTask("xnli", "classify", "accuracy", ("accuracy",), ("en", "sw"), "en", "")
     study = Study("mini", "tiny", (1, 2), ("none", "mnli"), "none", (task,), (Cell("none", 1, "xnli", "eval-1"),))
     assert Study.from_json(study.to_json()) == study
@@ -78,7 +78,7 @@ def test_a_study_comes_back():
             Study.from_json(wrong.to_json(), where="study.json")
 
 
-def test_a_study_is_kept_under_its_own_name(tmp_path):
+def test_a_study_index_must_have_the_name_of_its_file(tmp_path):
     study = Study("../evil", "tiny", (1,), ("none",), "none", (), ())
     path = tmp_path / "mini.json"
     path.write_text(study.to_json())
@@ -98,7 +98,7 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path):
+def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "scores.jsonl"
     write_atomic(path, "old")
     with largest_file(1000), pytest.raises(UserError, match="disk is full"):

@@ -86,7 +86,7 @@ def reached_in(out: Path) -> int:
 
 
 @pytest.mark.slow
-def test_ten_kills_change_no_bit(
+def test_ten_kills_change_no_weight_and_no_log_row(
     tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult]
 ) -> None:
     assert xstilts(*mixed("whole")).code == 0
@@ -116,7 +116,7 @@ def test_ten_kills_change_no_bit(
     assert not list(out.glob("steps/*/*checkpoint*"))
 
 
-def test_who_asks_to_end_waits_for_a_checkpoint(
+def test_an_interrupted_training_writes_a_checkpoint_first(
     tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult]
 ) -> None:
     assert xstilts(*mixed("whole")).code == 0
@@ -138,7 +138,7 @@ def test_who_asks_to_end_waits_for_a_checkpoint(
     assert weights(out) == weights(tmp_path / "whole") and log(out) == log(tmp_path / "whole")
 
 
-def test_who_asks_twice_does_not_wait(tmp_path: Path) -> None:
+def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").touch()
     keeper, before = Checkpoint(tmp_path, 10, []), [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt), keeper.delayed_signals():
@@ -153,7 +153,7 @@ def test_who_asks_twice_does_not_wait(tmp_path: Path) -> None:
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_checkpoint_of_other_data_is_of_no_use(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_data_or_a_damaged_one_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("early\n", encoding="utf-8")
     Checkpoint(tmp_path, 0, ["1", "2"]).write({"update": 7})
     (tmp_path / "log.jsonl").write_text("early\nlate\n", encoding="utf-8")
@@ -175,7 +175,7 @@ def test_a_checkpoint_is_due_after_its_minutes(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path, 0, []).due() and not Checkpoint(tmp_path, 10, []).due()
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").touch()
     code = """
 import resource, signal, sys, torch
@@ -196,7 +196,7 @@ except OSError as error:
     assert result.stdout == "OSError 1\n" and [path.name for path in tmp_path.glob("*.pt*")] == ["checkpoint.pt"]
 
 
-def test_processes_that_were_never_started_are_told_of(
+def test_world_size_without_torchrun_is_refused(
     mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in ("2", "abc"):
@@ -260,7 +260,7 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_batch_in_parts_makes_the_same_update(
+def test_a_batch_split_into_parts_gives_the_same_update(
     name: str, encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results, passes = [], []
@@ -281,7 +281,7 @@ def test_a_batch_in_parts_makes_the_same_update(
         assert [line.loss for line in lines] == pytest.approx([line.loss for line in results[0][1]], rel=1e-4)
 
 
-def test_endings_that_compete_stay_together(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+def test_the_endings_of_an_example_stay_in_one_part(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     part = learning(tiny, "choose", sentences, 8)
     batch = collate(part.features, range(len(part.features.lengths_F)), None, generator(0))
     pieces = batch.split(40, whole=True, padded=False)
@@ -302,7 +302,7 @@ class Cramped(Encoder):
         return super().hidden(batch, layer)
 
 
-def test_out_of_memory_halves_what_goes_through_together(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
+def test_out_of_memory_halves_the_tokens_per_pass(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
     roomy, cramped = (load(str(encoder_folder)) for _ in range(2))
     expected, _ = after(roomy, learning(roomy, "classify", sentences, 7))
     cramped.__class__ = Cramped

@@ -38,7 +38,7 @@ FIRST, PLAIN, AFTER = "first: mine, seed 1", "target: mine, seed 1", "target: mi
     ("keep", "there"),
     [("", {FIRST}), ("keep: none\n", set()), ("keep: all\n", {FIRST, PLAIN, AFTER})],
 )
-def test_what_the_recipe_keeps_stays(two: Files, keep: str, there: set[str]) -> None:
+def test_the_encoders_that_the_recipe_keeps_stay(two: Files, keep: str, there: set[str]) -> None:
     two.edit("recipe.yaml", "keep: all\n", keep)
     assert two.run().code == 0
     assert {title for title, is_there in kept(two).items() if is_there} == there
@@ -52,7 +52,7 @@ def everything(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("steps/**/*") if path.name in names}
 
 
-def test_an_encoder_that_is_wanted_after_all_is_trained_again_and_nothing_else_is_done(two: Files) -> None:
+def test_keeping_encoders_later_repeats_the_trainings_only(two: Files) -> None:
     assert two.run().code == 0
     whole = everything(two.out)
     two.edit("recipe.yaml", "keep: all", "keep: none")
@@ -68,7 +68,7 @@ def test_an_encoder_that_is_wanted_after_all_is_trained_again_and_nothing_else_i
             assert now[name] == content, name
 
 
-def test_a_second_recipe_pays_only_for_the_encoder_that_it_starts_from(two: Files) -> None:
+def test_a_second_recipe_repeats_only_the_encoder_it_starts_from(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0
     before = everything(two.out)
@@ -83,7 +83,7 @@ def test_a_second_recipe_pays_only_for_the_encoder_that_it_starts_from(two: File
     assert all(same[name] == before[name] for name in before if name.endswith(("scores.jsonl", "predictions.jsonl")))
 
 
-def test_what_one_recipe_keeps_another_does_not_remove(two: Files) -> None:
+def test_an_encoder_that_one_recipe_keeps_stays_for_all(two: Files) -> None:
     assert two.run().code == 0
     two.edit("recipe.yaml", "keep: all", "keep: none")
     two.edit("recipe.yaml", "name: tiny", "name: other")
@@ -91,7 +91,7 @@ def test_what_one_recipe_keeps_another_does_not_remove(two: Files) -> None:
     assert all(kept(two).values())
 
 
-def test_an_encoder_that_was_not_kept_is_told(two: Files) -> None:
+def test_show_refuses_a_step_whose_encoder_was_not_kept(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0
     step = next(path.parent for path in two.out.glob("steps/*/dropped"))
@@ -99,7 +99,7 @@ def test_an_encoder_that_was_not_kept_is_told(two: Files) -> None:
     assert result.code == 2 and f"{step}: the encoder of this step was not kept (run the recipe again" in result.err
 
 
-def test_an_encoder_that_a_kill_has_left_half_removed_goes(two: Files) -> None:
+def test_an_encoder_half_removed_by_a_kill_is_removed(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0
     step = next(path.parent for path in two.out.glob("steps/*/dropped"))
@@ -109,7 +109,7 @@ def test_an_encoder_that_a_kill_has_left_half_removed_goes(two: Files) -> None:
     assert result.code == 0 and "[1/" not in result.err and not (step / "encoder").exists()
 
 
-def test_a_kill_while_an_encoder_is_trained_again_loses_no_score(two: Files) -> None:
+def test_a_kill_while_an_encoder_is_rebuilt_loses_no_score(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all", "keep: none")
     assert two.run().code == 0
     store = Store(two.out)

@@ -64,13 +64,13 @@ def test_perfect_vectors_score_100(form: Retrieve, examples: list[Entry], tiny: 
     } == dict.fromkeys(form.supported_metrics, 100.0)
 
 
-def test_it_is_the_translations_that_look(tiny: Encoder) -> None:
+def test_translations_are_the_queries_and_english_the_candidates(tiny: Encoder) -> None:
     examples = [Retrieve().read(row(source="a", target="b")), Retrieve().read(row(source="c", target="d"))]
     vectors = {"a": [1, 0.1], "b": [1, 0.1], "c": [0, 1], "d": [1, 0.2]}
     assert Retrieve().decode(examples, kept(Retrieve(), examples, tiny, vectors), None) == [0, 0]
 
 
-def test_candidates_beyond_the_limit_can_still_be_found() -> None:
+def test_examples_beyond_the_limit_stay_candidates() -> None:
     rest = Retrieve().as_candidate(ALIGNED[3])
     assert rest is not None and rest.candidate == "candidate 3" and not Retrieve().is_query(rest)
     assert RANKED.as_candidate(POOLED[0]) is None and not RANKED.is_query(POOLED[-1])
@@ -80,7 +80,7 @@ def test_candidates_beyond_the_limit_can_still_be_found() -> None:
     assert RANKED.decode(examples, passes, None) == [["2", "0", "1"]] * 2
 
 
-def test_a_sentence_that_stands_twice_is_mined_once_and_left_out(tiny: Encoder) -> None:
+def test_a_repeated_sentence_is_mined_once_and_left_out(tiny: Encoder) -> None:
     examples = [
         Entry("one", None, "q0", ("c0",)), Entry("twice", None, "q1", ("c1",)), Entry("twice", None, "q2", ()),
         Entry("three", None, "q3", ()), Entry(None, "eins", "c0"), Entry(None, "zwei", "c1"),
@@ -93,7 +93,7 @@ def test_a_sentence_that_stands_twice_is_mined_once_and_left_out(tiny: Encoder) 
     )  # cosine 1 / mean of 1/2 (of two) and 1/3 (of three)
 
 
-def test_without_labels_nothing_is_calibrated(tiny: Encoder) -> None:
+def test_without_labels_no_threshold_is_tuned(tiny: Encoder) -> None:
     examples = [Entry("one", None, "q0"), Entry(None, "eins", "c0")]
     outputs = kept(MINED, examples, tiny, {"one": [1, 0], "eins": [1, 0]})
     assert MINED.calibrate(examples, outputs) is None and MINED.reference(examples[0], 0) is None
@@ -101,7 +101,7 @@ def test_without_labels_nothing_is_calibrated(tiny: Encoder) -> None:
     assert MINED.decode(examples, outputs, 1.5) == [[]]
 
 
-def test_rows_of_three_kinds_are_read_and_others_refused() -> None:
+def test_aligned_query_and_candidate_rows_are_read_and_others_refused() -> None:
     assert MINED.read(row(source="s", target="t")) == Entry("t", "s")
     assert MINED.read(row(query="q", id=7, relevant=[8])) == Entry("q", None, "7", ("8",))
     assert RANKED.read(row(query="q", id="7")) == Entry("q", None, "7", None)
@@ -115,14 +115,14 @@ def test_rows_of_three_kinds_are_read_and_others_refused() -> None:
         MINED.read(row(query="q", id="7", relevant="c1"))
 
 
-def test_what_is_found_decides_the_metrics_and_the_kind_of_file() -> None:
+def test_find_decides_the_metrics_and_the_leaderboard_file() -> None:
     forms = Retrieve(), MINED, RANKED
     assert [form.metrics for form in forms] == [("accuracy",), ("pair_f1",), ("map@20",)]
     assert [form.supported_metrics for form in forms] == [("accuracy",), ("pair_f1",), ("map@20", "mrr@20")]
     assert [form.file for form in forms] == ["lines", "pairs", "rankings"]
 
 
-def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_vectors_are_kept_in_an_unnamed_file(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     features = FeatureSet.build(Retrieve(), ALIGNED, tiny.tokenizer_for(64))
     head = heads.MeanPool()
     in_memory = forward.head_outputs(tiny, head, Retrieve(), features).scores
@@ -135,7 +135,7 @@ def test_many_vectors_are_mapped_from_a_file_without_a_name(tiny: Encoder, monke
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_vectors_that_are_no_numbers_are_not_ranked(tiny: Encoder, broken: float) -> None:
+def test_non_finite_vectors_fail_the_step(tiny: Encoder, broken: float) -> None:
     features = FeatureSet.build(RANKED, POOLED, tiny.tokenizer_for(64))
     encoder = copy.deepcopy(tiny)
     with torch.no_grad():
@@ -144,7 +144,7 @@ def test_vectors_that_are_no_numbers_are_not_ranked(tiny: Encoder, broken: float
         forward.head_outputs(encoder, heads.MeanPool(), RANKED, features)
 
 
-def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentences: tuple[str, ...]) -> None:
+def test_a_study_mines_pairs_by_a_threshold_from_dev_and_ranks(study: Files, sentences: tuple[str, ...]) -> None:
     for split in ("dev", "test"):
         study.write(f"{split}.de", "".join(f"de-{i}\t{text}\n" for i, text in enumerate(sentences[:7])))
         study.write(f"{split}.en", "".join(f"en-{i}\t{text}\n" for i, text in enumerate(sentences[5:12])))
@@ -170,7 +170,7 @@ def test_a_study_mines_pairs_with_a_cut_from_dev_and_ranks(study: Files, sentenc
 
 
 @pytest.mark.real
-def test_translations_are_taken_in_the_official_order(shared: Path, tmp_path: Path) -> None:
+def test_translations_are_sorted_as_officially(shared: Path, tmp_path: Path) -> None:
     case = json.loads((shared / "golden/tatoeba.json").read_text(encoding="utf-8"))["sort_case"]
     lines = case["english_lines"]
     (tmp_path / "x").write_text("\n".join(f"sentence {i}" for i in range(len(lines))), encoding="utf-8")

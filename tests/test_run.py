@@ -50,7 +50,9 @@ def steps(out: Path, title: str) -> list[Path]:
     return named
 
 
-def test_the_playground_from_a_new_encoder_to_the_table(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_a_playground_study_runs_from_a_new_encoder_to_the_table(
+    tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
     (tmp_path / "tasks.yaml").write_text(PLAY_TASKS, encoding="utf-8")
     (tmp_path / "play.yaml").write_text(PLAY, encoding="utf-8")
     result = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
@@ -66,7 +68,7 @@ def test_the_playground_from_a_new_encoder_to_the_table(tmp_path: Path, xstilts:
     assert {row.seed for row in rows if row.task == "play-parallel"} == {None, 1}
 
 
-def test_every_step_leaves_what_it_should(study: Files) -> None:
+def test_every_step_writes_its_files(study: Files) -> None:
     assert study.run().code == 0
     (training,), (scoring,) = steps(study.out, "target: mine"), steps(study.out, "score mine")
     assert (training / "encoder/model.safetensors").is_file() and (training / "head-0.safetensors").is_file()
@@ -80,7 +82,7 @@ def test_every_step_leaves_what_it_should(study: Files) -> None:
     assert {Path(path).name for path in inputs} >= {"train-en.tsv", "dev-en.tsv", "model.safetensors", "tokenizer.json"}
 
 
-def test_two_folders_have_the_same_numbers(study: Files) -> None:
+def test_two_runs_give_identical_scores_and_weights(study: Files) -> None:
     first = study.run().out
     second = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / "other")
     assert second.out == first
@@ -102,7 +104,7 @@ def test_features_may_be_deleted_at_any_time(study: Files) -> None:
     assert study.run().out == first
 
 
-def test_a_killed_run_goes_on_where_it_stopped(study: Files) -> None:
+def test_a_killed_run_resumes(study: Files) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2, 3]")
     study.edit("recipe.yaml", "steps: 2", "steps: 40")
     expected = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / "whole").out
@@ -127,7 +129,7 @@ def test_a_report_before_anything_is_scored(study: Files) -> None:
     assert study.call("report", study.out, "--format", "csv").out.count("\n") == 1
 
 
-def test_scoring_that_has_no_room_fails_alone(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_in_scoring_fails_that_step_only(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accelerator's own error; no such machine is needed to see what becomes of it."""
 
     def disk_full(*_: object, **__: object) -> None:
@@ -151,7 +153,7 @@ def test_changed_data_are_refused(study: Files) -> None:
     assert done(study.out) == before
 
 
-def test_other_data_under_the_same_name_are_refused(study: Files) -> None:
+def test_other_data_of_the_same_name_are_refused(study: Files) -> None:
     for name in ("one", "two"):
         (study.folder / name).mkdir()
     for file in ("train-en.tsv", "dev-en.tsv", "dev-de.tsv", "test-de.tsv"):
@@ -167,7 +169,7 @@ def test_other_data_under_the_same_name_are_refused(study: Files) -> None:
     )
 
 
-def test_a_clock_that_jumps_changes_nothing(study: Files) -> None:
+def test_file_times_do_not_matter(study: Files) -> None:
     assert study.run().code == 0
     for path in study.out.rglob("*"):
         os.utime(path, (4e9, 4e9) if path.name == "done.json" else (1e9, 1e9))  # in 2096, in 2001
@@ -176,7 +178,7 @@ def test_a_clock_that_jumps_changes_nothing(study: Files) -> None:
     assert done(study.out) == before
 
 
-def test_a_longer_recipe_does_only_what_is_new(study: Files) -> None:
+def test_a_longer_recipe_runs_only_its_new_steps(study: Files) -> None:
     assert study.run().code == 0
     before = done(study.out)
     study.edit("recipe.yaml", "name: tiny", "name: longer")
@@ -197,7 +199,7 @@ def test_a_report_in_every_format(study: Files, format: str) -> None:
         assert {line["task"] for line in json.loads(result.out)["lines"]} >= {"mine", "pairs"}
 
 
-def test_reporting_loads_no_tensors(study: Files) -> None:
+def test_report_does_not_load_torch(study: Files) -> None:
     assert study.run().code == 0
     code = f"import sys; sys.argv[1:] = ['report', {str(study.out)!r}]; from xstilts.cli import main\n"
     code += "try: main()\nexcept SystemExit as end: assert not end.code; print(*sys.modules, file=sys.stderr)"
@@ -216,7 +218,7 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
     assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}
 
 
-def test_one_row_followed_from_the_file_to_the_prediction(study: Files) -> None:
+def test_show_prints_the_prediction_that_the_study_wrote(study: Files) -> None:
     assert study.run().code == 0
     (step,) = steps(study.out, "target: mine")
     result = study.call("show", "mine", "de", 3, "--use", study.folder / "tasks.yaml", "--encoder", step)
@@ -228,7 +230,7 @@ def test_one_row_followed_from_the_file_to_the_prediction(study: Files) -> None:
     assert result.out.endswith(f"prediction  {row.prediction}\n")
 
 
-def test_what_cannot_be_shown(study: Files) -> None:
+def test_show_refuses_what_does_not_exist(study: Files) -> None:
     use = ("--use", study.folder / "tasks.yaml")
     for arguments, message in (
         (("mien", "de", 0), "unknown task 'mien' (did you mean 'mine'?)"),
@@ -240,7 +242,7 @@ def test_what_cannot_be_shown(study: Files) -> None:
         assert result.code == 2 and message in result.err
 
 
-def test_the_catalogue_says_what_is_found(study: Files) -> None:
+def test_tasks_lists_present_and_missing_files(study: Files) -> None:
     study.folder.joinpath("xnli").mkdir()
     study.write("xnli/dev-sw.tsv", "moja\tmbili\tneutral\n")
     rows = json.loads(study.call("tasks", "--json", "--data", study.folder).out)
@@ -250,7 +252,7 @@ def test_the_catalogue_says_what_is_found(study: Files) -> None:
     assert "udpos" in study.call("tasks").out
 
 
-def test_tags_that_a_task_does_not_list_are_those_of_its_training_data(study: Files) -> None:
+def test_unlisted_tags_come_from_the_training_data(study: Files) -> None:
     study.write("train.tsv", "the\tNP/N\ncat\tN\n\na\tNP/N\nstone\tN\nfalls\tS\\NP\n")
     study.write("test.tsv", "the\tNP/N\nwall\tN\nsings\t(S\\NP)/NP\n")
     study.write(

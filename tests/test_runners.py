@@ -90,7 +90,7 @@ def ends(*result: str) -> list[str]:
 # --- several workers --------------------------------------------------------------------------------------------------
 
 
-def test_two_workers_do_what_one_does(several: Files, whole: dict[str, bytes]) -> None:
+def test_two_workers_give_the_results_of_one_process(several: Files, whole: dict[str, bytes]) -> None:
     result = several.run("--workers", 2)
     assert result.code == 0 and results(several.out) == whole
     names = ends(result.err)
@@ -100,7 +100,7 @@ def test_two_workers_do_what_one_does(several: Files, whole: dict[str, bytes]) -
     assert (again.code, again.out) == (0, result.out) and "[1/" not in again.err
 
 
-def test_kills_of_a_worker_and_of_the_main_process(several: Files) -> None:
+def test_killed_workers_and_a_killed_main_process_lose_nothing(several: Files) -> None:
     several.edit("recipe.yaml", "settings: {steps: 2", "settings: {steps: 60")
     several.edit("recipe.yaml", "seeds: [1, 2]", "seeds: [1]")
     assert several.call("run", several.folder / "recipe.yaml", "--out", several.folder / "whole").code == 0
@@ -134,13 +134,13 @@ def test_an_interrupt_ends_the_workers_too(several: Files) -> None:
     assert [*several.out.glob("steps/*/checkpoint.pt")] and not [*several.out.glob("claims/*")]
 
 
-def test_torchrun_and_workers_do_not_go_together(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_under_torchrun_are_refused(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = study.run("--workers", 2)
     assert result.code == 2 and result.err.startswith("error: --workers: several workers do several steps at once")
 
 
-def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.compute.device.THREADS", 8)
     assert [worker_environment(slot, 3)["OMP_NUM_THREADS"] for slot in range(3)] == ["2"] * 3
     assert worker_environment(0, 20)["OMP_NUM_THREADS"] == "1"
@@ -179,7 +179,7 @@ class ScriptedRunner:
         self._requests.clear()
 
 
-def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_kills_two_workers_has_failed(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = ScriptedRunner(lambda id: StepResult(id, "died", detail="was killed by signal 9"))
     monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
     result = study.run("--workers", 2)
@@ -189,20 +189,20 @@ def test_a_step_of_which_two_workers_die_has_failed(study: Files, monkeypatch: p
     assert "error: target: mine, seed 1: its worker was killed by signal 9, and so did the one before" in result.err
 
 
-def test_what_must_end_a_run_ends_it_from_a_worker_too(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_error_in_a_worker_ends_the_run(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = ScriptedRunner(lambda id: StepResult(id, "refused", UserError("the disk is full", where="out")))
     monkeypatch.setattr("xstilts.execution.run.ProcessRunner", scripted)
     result = study.run("--workers", 2)
     assert result.code == 2 and result.err.endswith("error: out: the disk is full\n")
 
 
-def test_workers_that_cannot_start(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_start_ends_the_run(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xstilts.execution.local.PROGRAM", str(study.write("broken.py", "raise SystemExit(7)\n")))
     result = study.run("--workers", 2)
     assert result.code == 2 and "no worker process can be started: the last one ended with exit code 7" in result.err
 
 
-def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
+def test_an_exception_in_a_worker_is_shown(study: Files) -> None:
     made = plan(*read(str(study.folder / "recipe.yaml")))
     (study.out / "steps").mkdir(parents=True)
     runner = ProcessRunner(RunSpec(made, study.out, None, Resources()), 1, Progress(live=False))
@@ -217,7 +217,7 @@ def test_a_mistake_of_ours_in_a_worker_is_shown(study: Files) -> None:
 # --- several runs -----------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_at_once_share_the_work(several: Files, whole: dict[str, bytes]) -> None:
+def test_two_concurrent_runs_share_the_steps(several: Files, whole: dict[str, bytes]) -> None:
     both = [begun(several, several.out) for _ in range(2)]
     result = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], result
@@ -226,7 +226,7 @@ def test_two_runs_at_once_share_the_work(several: Files, whole: dict[str, bytes]
     assert len(names) == len(set(names)) == len([*several.out.glob("steps/*/done.json")])
 
 
-def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: Files) -> None:
+def test_a_recipe_of_the_same_name_removes_no_encoder_in_use(study: Files) -> None:
     study.edit("recipe.yaml", "keep: all", "keep: none")
     first = plan(*read(str(study.folder / "recipe.yaml")))
     study.edit("recipe.yaml", "steps: 2", "steps: 3")
@@ -246,7 +246,7 @@ def test_a_recipe_that_takes_a_name_over_takes_no_encoder_from_a_run(study: File
     assert [path.name for path in study.out.glob("recipes/*")] == ["tiny.json"]
 
 
-def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
+def test_the_step_of_a_killed_run_is_taken_over(study: Files) -> None:
     assert study.run().code == 0
     (path,) = study.out.glob("steps/*/log.jsonl")
     (path.parent / "done.json").unlink()
@@ -265,7 +265,7 @@ def test_the_step_of_a_run_that_dies_is_taken_over(study: Files) -> None:
     assert len([*study.out.glob("steps/*/done.json")]) == 3
 
 
-def test_steps_after_one_that_is_redone_are_waited_for(tmp_path: Path) -> None:
+def test_repeating_a_step_waits_for_running_dependents(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for id, parent in (("a", None), ("b", "a")):
         store.begin(id, {"parent": parent})
@@ -292,7 +292,7 @@ def parents(step: Step) -> tuple[str, ...]:
     return step.parents
 
 
-def test_one_place_goes_by_the_plan() -> None:
+def test_one_slot_follows_the_order_of_the_plan() -> None:
     steps = [made("a"), made("b", "a"), made("c", "a"), made("d", "b", kind="evaluate")]
     scheduler, order = Scheduler(steps, 1, parents), []
     while step := scheduler.next(0):
@@ -302,7 +302,7 @@ def test_one_place_goes_by_the_plan() -> None:
     assert order == ["a", "b", "c", "d"]
 
 
-def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
+def test_steps_with_many_dependents_come_first_and_slots_reuse_their_encoder() -> None:
     steps = [made("score", kind="evaluate"), made("lone"), made("a"), made("b", "a"), made("c", "b"),
              made("score-a", "a", kind="evaluate"), made("score-b", "b", kind="evaluate")]  # fmt: skip
     scheduler = Scheduler(steps, 2, parents)
@@ -322,7 +322,7 @@ def test_what_many_wait_for_comes_first_and_memory_is_used() -> None:
     )
 
 
-def test_vectors_wait_for_the_encoder_that_they_are_counted_from() -> None:
+def test_task_vectors_wait_for_their_base_encoder() -> None:
     reads = {"base": (), "other": (), "merged": ("mine", "other", "base")}  # mine is there, base is made once more
     scheduler = Scheduler(
         [made("base"), made("other"), made("merged", "mine", "other")], 2, lambda step: reads[step.id]

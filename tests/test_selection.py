@@ -52,14 +52,14 @@ def chosen(selection, rule, task="nli"):
     return found.branch, found.seed, found.score
 
 
-def test_the_branch_with_the_best_median_then_its_best_run():
+def test_the_paper_selects_the_branch_with_the_best_median_then_its_best_run():
     selection = select(study(task()), SCORES)
     assert chosen(selection, "paper") == ("mnli", 3, 73)  # squad has the best single run, but not the best median
     assert selection.of("paper")["nli"].selected_by == 75
     assert selection.of("paper")["nli"].selected_on == "dev" and not selection.of("paper")["nli"].reused
 
 
-def test_the_honest_rules_beside_it():
+def test_english_dev_dev_oracle_and_baseline_select_as_defined():
     selection = select(study(task()), SCORES)
     assert chosen(selection, "english-dev") == ("none", 1, 68)  # all its runs have 90, so the first
     assert chosen(selection, "dev") == ("mnli", 3, 73)
@@ -67,7 +67,7 @@ def test_the_honest_rules_beside_it():
     assert chosen(selection, "baseline") == ("none", None, 67)
 
 
-def test_only_the_paper_never_takes_the_baseline():
+def test_only_the_papers_rule_never_selects_the_baseline():
     better = [score for score in SCORES if not score.step.startswith("nli-none")]
     better += [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("none", x, split, [95, 95, 96])]
     selection = select(study(task()), better)
@@ -75,7 +75,7 @@ def test_only_the_paper_never_takes_the_baseline():
     assert chosen(selection, "paper") == ("mnli", 3, 73)
 
 
-def test_the_paper_takes_no_encoders_baseline() -> None:
+def test_the_papers_rule_selects_no_baseline_of_any_encoder() -> None:
     """`none` and `squad` are two encoders as they are, `mnli` comes after the first; the second is best on dev."""
     against = {"none": "none", "mnli": "none", "squad": "squad"}
     two = dataclasses.replace(study(task(), baseline=None), baselines=against)
@@ -86,7 +86,7 @@ def test_the_paper_takes_no_encoders_baseline() -> None:
     assert chosen(select(two, best), "paper") == ("mnli", 3, 73)
 
 
-def test_languages_without_dev_take_no_part_in_selecting():
+def test_languages_without_dev_are_not_used_for_selection():
     one = study(task(languages=["en", "sw", "yo"]))
     more = [s for b, x in (("none", 0), ("mnli", 0), ("squad", 99)) for s in rows(b, "yo", "test", [x, x, x])]
     assert chosen(select(one, SCORES + more), "paper") == ("mnli", 3, pytest.approx(146 / 3))
@@ -102,13 +102,13 @@ def test_a_task_without_dev_is_selected_on_test_and_marked():
     assert "73.0† +6.0" in text and "† selected on the scores that are shown: nli" in text
 
 
-def test_a_task_without_test_tells_its_dev_scores_and_is_marked():
+def test_a_task_without_test_shows_its_dev_scores_and_is_marked():
     selection = select(study(task()), [score for score in SCORES if score.split == "dev"])
     assert chosen(selection, "paper") == ("mnli", 3, 75)
     assert selection.of("paper")["nli"].reused and selection.of("paper")["nli"].split == "dev"
 
 
-def test_without_english_there_is_nothing_to_select_by_and_means_are_over_tasks_of_all_rules():
+def test_tasks_without_english_have_no_english_dev_selection():
     tatoeba = task("pairs", ["sw"])
     one = study(task(), tatoeba, task("more"))
     scores = [*SCORES, *(s for b in one.branches for x in ("en", "sw") for s in rows(b, x, "dev", [1, 1, 1], "more"))]
@@ -134,7 +134,7 @@ def test_an_unfinished_run_is_no_candidate():
     assert render(document(select(study(task()), []))).startswith("baseline: ")
 
 
-def test_less_is_better_where_the_metric_says_so():
+def test_a_lower_is_better_metric_selects_the_lowest():
     lm = study(task("lm", ["en"], ["perplexity"]))
     scores = [
         s
@@ -145,7 +145,7 @@ def test_less_is_better_where_the_metric_says_so():
     assert "lm perplexity ↓" in render(document(select(lm, scores)))
 
 
-def test_questions_have_f1_and_exact_match_beside_their_mean():
+def test_question_answering_shows_f1_and_exact_match_beside_their_mean():
     qa = study(task("qa", ["en"], ["f1_em", "f1", "em"]), seeds=(1,), branches=("none", "squad"))
     values = {"f1_em": (60, 70), "f1": (70, 75), "em": (50, 65)}
     scores = [
@@ -175,7 +175,7 @@ def test_one_run_for_all_seeds_and_a_study_without_a_baseline():
     assert "baseline: " not in render(document(selection))
 
 
-def test_rows_hold_every_digit():
+def test_csv_and_json_hold_every_digit():
     selection = select(study(task()), SCORES)
     read = list(csv.DictReader(io.StringIO(render(document(selection), "csv"))))
     written = json.loads(render(document(selection), "json"))["lines"]

@@ -43,7 +43,7 @@ SCALES = [(name, "full") for name in shipped()] + [(name, "mini") for name in ST
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_no_recipe_scores_what_it_has_trained_on(name: str, scale: str) -> None:
+def test_no_recipe_is_scored_on_its_training_data(name: str, scale: str) -> None:
     made = plan(*read(name, scale))
     trained = {part.task for step in made.steps.values() for part in step.parts}
     scored = {cell.task for cell in made.cells}
@@ -52,7 +52,7 @@ def test_no_recipe_scores_what_it_has_trained_on(name: str, scale: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "trainings"), STUDIES.items())
-def test_a_study_has_as_many_trainings_as_it_should_and_a_small_scale(name: str, trainings: int) -> None:
+def test_a_recipe_has_the_expected_trainings_and_a_mini_scale(name: str, trainings: int) -> None:
     assert plan(*read(name)).trainings == trainings
     small = plan(*read(name, "mini"))
     assert small.recipe.name == f"{name}-mini"
@@ -61,14 +61,14 @@ def test_a_study_has_as_many_trainings_as_it_should_and_a_small_scale(name: str,
     assert {step.scoring.limit for step in small.steps.values() if step.scoring} == {200}
 
 
-def test_the_papers_table_2_is_laid_out_without_data_or_weights(tmp_path: Path) -> None:
+def test_the_papers_table_2_is_planned_without_data_or_weights(tmp_path: Path) -> None:
     result = json.loads(without_torch("plan", "paper-table2", "--json", "--data", tmp_path))
     assert (result["trainings"], result["trainings_before_folding"]) == (417, 477)
     assert "mnli: training data" in result["absent"] and "tatoeba: all languages" in result["absent"]
     assert (result["disk"]["encoders"], result["disk"]["temporary"], result["done"]) == (57, 1, [])
 
 
-def test_chains_in_every_order_stand_beside_random_ones() -> None:
+def test_task_order_has_all_orders_of_the_best_three_and_random_ones() -> None:
     chains = [choice.chain for choice in read("task-order")[0].phases[0].choices or () if isinstance(choice, Chain)]
     orders = [tuple(mixture[0].task for mixture in chain) for chain in chains]
     best = set(permutations(("squad1", "mnli", "hellaswag")))
@@ -92,7 +92,7 @@ def test_several_encoders_have_their_own_branches_baselines_and_settings() -> No
                        ("xlm-roberta-large", 3e-5, 16)}  # fmt: skip
 
 
-def test_a_stand_in_stops_by_no_example_that_it_trains_on() -> None:
+def test_a_mini_task_stops_by_no_example_of_its_training_set() -> None:
     tasks = from_yaml(STAND_INS, TASKS)
     assert {task.name for task in tasks.values() if task.stop_source() is None} == {"text-mini"}
     assert not [name for name, task in tasks.items() if shares_rows(task, task)]
@@ -101,7 +101,7 @@ def test_a_stand_in_stops_by_no_example_that_it_trains_on() -> None:
     assert shares_rows(whole, cut), "or the test could not fail"
 
 
-def test_the_mixtures_are_those_of_all_tasks_with_and_without_text() -> None:
+def test_the_multi_task_recipes_mix_all_tasks_with_and_without_text() -> None:
     nine = {name if name == "commonsenseqa" else f"{name}-mini" for name in GROUPS["intermediate"]}
     assert len(nine) == 9
     assert mixtures(plan(*read("multi-task"))) == {frozenset(nine), frozenset({*nine, "text-mini"})}
@@ -119,7 +119,7 @@ def test_two_recipes_of_the_playground_share_their_pretrained_encoder() -> None:
 
 
 @pytest.mark.real
-def test_the_stand_ins_can_be_read(shared: Path, xstilts: Callable[..., CliResult]) -> None:
+def test_the_mini_tasks_can_be_read(shared: Path, xstilts: Callable[..., CliResult]) -> None:
     names = [name for name in from_yaml(STAND_INS, TASKS) if name != "text-mini"]  # a million lines
     result = xstilts("data", "check", *names, "--use", STAND_INS, "--data", shared / "data", "--json")
     assert result.code == 0, result.err

@@ -66,7 +66,7 @@ def predicted(study: Files, task: str, index: int) -> object:
     return row.prediction
 
 
-def test_a_question_its_windows_and_its_answer(trained: Files) -> None:
+def test_show_prints_a_question_its_windows_and_its_answer(trained: Files) -> None:
     lines = shown(trained, "asked", 0, "--encoder", step(trained, "asked"))
     text = "\n".join(lines)
     assert "question: Where does the dog sleep?" in text and 'reference   ["dem alten Tisch"]' in text
@@ -82,14 +82,14 @@ def test_a_question_its_windows_and_its_answer(trained: Files) -> None:
     assert lines[-1] == f"prediction  {predicted(trained, 'asked', 0)}"
 
 
-def test_a_question_without_an_answer(trained: Files) -> None:
+def test_show_prints_a_question_without_an_answer(trained: Files) -> None:
     lines = shown(trained, "perhaps", 1, "--encoder", step(trained, "perhaps"))
     assert 'reference   [""]' in lines and ">>" not in "\n".join(lines)
     assert all(line.endswith(", without the answer") for line in lines if line.startswith("pass "))
     assert lines[-2].startswith("scores      best span ") and ", no answer " in lines[-2]
 
 
-def test_endings_have_their_numbers_and_one_is_right(trained: Files) -> None:
+def test_show_numbers_the_endings_and_marks_the_right_one(trained: Files) -> None:
     lines = shown(trained, "picked", 1, "--encoder", step(trained, "picked"))
     assert [line.strip() for line in lines if "ending " in line] == [
         f"ending {number}: {text}" for number, text in enumerate(SENTENCES[1:4])
@@ -101,12 +101,12 @@ def test_endings_have_their_numbers_and_one_is_right(trained: Files) -> None:
     assert lines[-1] == f"prediction  {predicted(trained, 'picked', 1)}"
 
 
-def test_without_an_encoder_only_the_row_is_shown(trained: Files) -> None:
+def test_without_an_encoder_show_prints_the_row_only(trained: Files) -> None:
     assert shown(trained, "picked", 0)[-1] == "pieces      give --encoder to see them"
     assert any(">>dem alten Tisch<<" in line for line in shown(trained, "asked", 0))
 
 
-def test_an_open_format_takes_its_tags_from_the_training_data(study: Files, encoder_folder: Path) -> None:
+def test_show_takes_unlisted_tags_from_the_training_data(study: Files, encoder_folder: Path) -> None:
     study.write("tags.tsv", "stone\tA\nwall\tB\n")
     study.write("tasks.yaml", "tags: {format: tag, data: {train: tags.tsv, test: tags.tsv}}\n")
     lines = shown(study, "tags", 0, "--encoder", encoder_folder)

@@ -46,7 +46,7 @@ def some_rows(metric, rng):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_parts_of_any_sample_give_the_metric_of_that_sample(metric):
+def test_a_metric_can_be_computed_from_the_sums_of_its_parts(metric):
     rng = Random(1)
     for _ in range(50):
         references, predictions = some_rows(metric, rng)
@@ -76,7 +76,7 @@ def test_holm_multiplies_the_smallest_by_all_and_the_next_by_one_less():
     assert holm([]) == []
 
 
-def test_three_examples_are_exchanged_in_all_eight_ways():
+def test_three_examples_are_permuted_in_all_eight_ways():
     # differences 3, 1, -1 sum to 3; of the sums ±3 ±1 ±1 six of eight are at least as far from 0
     assert permutation([Pair(scored(0, 0, 1), scored(3, 1, 0))], MEAN) == 6 / 8
     # all three better: only +++ and --- are as extreme
@@ -92,7 +92,7 @@ def test_identical_systems_differ_by_nothing():
     assert interval(scores_BR[:, 1] - scores_BR[:, 0]) == (0, 0)
 
 
-def test_many_examples_are_exchanged_at_random_and_by_the_same_seed():
+def test_many_examples_are_permuted_at_random_by_a_fixed_seed():
     pair = Pair(scored(*[0] * 40), scored(*[100] * 15, *[0] * 25))
     p = permutation([pair], MEAN, limit=5000)
     assert p == permutation([pair], MEAN, limit=5000)
@@ -100,12 +100,12 @@ def test_many_examples_are_exchanged_at_random_and_by_the_same_seed():
     assert permutation([pair], MEAN, limit=1000) >= 1 / 1001
 
 
-def test_a_random_test_agrees_with_the_exact_one():
+def test_a_random_permutation_test_agrees_with_the_exact_one():
     pair = Pair(scored(*[0] * 12, *[100] * 4), scored(*[100] * 12, *[0] * 4))  # 16 differ: too many for all ways
     assert permutation([pair], MEAN) == pytest.approx(0.0768, abs=0.02)  # at most 4 or at least 12 of 16 heads
 
 
-def test_equal_runs_are_no_more_evidence_than_one():
+def test_identical_runs_are_no_more_evidence_than_one():
     rng = np.random.default_rng(1)
     first, second = (scored(*rng.integers(0, 2, 200)) for _ in range(2))
     thrice = Pair(np.repeat(first, 3, axis=0), np.repeat(second, 3, axis=0))
@@ -114,7 +114,7 @@ def test_equal_runs_are_no_more_evidence_than_one():
     assert permutation(translated, MEAN) == permutation([Pair(first, second)], MEAN)
 
 
-def test_systems_of_one_kind_are_told_apart_in_one_case_of_twenty():
+def test_equal_systems_differ_significantly_in_one_case_of_twenty():
     rng = np.random.default_rng(2)
     accuracy, f1 = [], []
     for _ in range(1000):
@@ -129,7 +129,7 @@ def test_systems_of_one_kind_are_told_apart_in_one_case_of_twenty():
     assert 0.03 < np.mean(np.array(f1) < 0.05) < 0.07
 
 
-def test_runs_that_differ_by_their_seeds_fool_the_test_but_not_the_interval():
+def test_seed_noise_misleads_the_permutation_test_but_not_the_interval():
     rng = np.random.default_rng(3)
     intervals, tests, both = 0, 0, 0
     for _ in range(100):
@@ -226,7 +226,7 @@ def test_seeds_that_only_one_side_has_are_left_out():
     assert found.untested == {"no seed in common with the baseline": ("nli en (mnli)",)}
 
 
-def test_what_cannot_be_paired_is_told_and_not_tested():
+def test_runs_that_cannot_be_paired_are_reported_and_not_tested():
     study, scores, rows = studied(ANSWERS)
     found = compare(study, scores, {**rows, "mnli-1": rows["mnli-1"][:9] + rows["mnli-1"][10:]}.__getitem__)
     assert found.untested == {"predictions do not give the score": ("nli en (mnli)",)}
@@ -239,7 +239,7 @@ def test_what_cannot_be_paired_is_told_and_not_tested():
     assert "not tested, the runs have different examples: nli en; nli sw" in render(document(found))
 
 
-def test_runs_that_differ_by_their_seeds_are_marked_as_these_runs_only():
+def test_runs_that_differ_by_seed_are_marked_as_these_runs_only():
     many = {
         ("none", 1, "en"): "y" * 100 + "n" * 100,
         ("none", 2, "en"): "y" * 100 + "n" * 100,
@@ -270,7 +270,7 @@ def test_the_legend_of_a_single_seed_claims_nothing_about_other_seeds():
     assert "bootstrap samples of examples" in text and "in all seeds" not in text
 
 
-def test_the_legend_of_several_seeds_tells_both_marks_and_single_seeds_apart():
+def test_the_legend_of_several_seeds_separates_both_marks_and_single_seeds():
     answers = {
         ("none", 1, "en"): "n" * 40, ("none", 2, "en"): "n" * 40,
         ("mnli", 1, "en"): "y" * 40, ("mnli", 2, "en"): "n" * 40,
@@ -283,7 +283,7 @@ def test_the_legend_of_several_seeds_tells_both_marks_and_single_seeds_apart():
     assert "bootstrap samples of seeds and examples" in text and "in all seeds at once" in text
 
 
-def test_languages_in_no_mean_are_told():
+def test_languages_in_no_mean_are_named():
     cut = {key: given for key, given in ANSWERS.items() if key != ("mnli", 2, "sw")}
     study, scores, rows = studied(cut)
     assert "in no mean, for want of scores in some branch or seed: nli (sw)" in render(
@@ -295,7 +295,7 @@ def test_languages_in_no_mean_are_told():
     assert "in no mean" not in render(selection_tables.document(select(whole, scores)), "markdown")
 
 
-def test_the_tables_in_every_format():
+def test_significance_tables_in_every_format():
     study, scores, rows = studied(ANSWERS, chance=85.0)
     found = document(compare(study, scores, rows.__getitem__))
     text = render(found, width=120)
@@ -310,14 +310,14 @@ def test_the_tables_in_every_format():
     assert read[0]["p"] == "" and written[0]["p"] is None and read[0]["collapsed"] == "1 2"
 
 
-def test_a_study_of_one_branch_has_spreads_only():
+def test_a_study_of_one_branch_has_only_deviations():
     study, scores, rows = studied({("none", 1, "en"): "yn", ("none", 2, "en"): "yy"}, branches=("none",))
     found = compare(study, scores, rows.__getitem__)
     assert row(found, "none", "en").mean == 75
     assert "difference from" not in render(document(found)) and "mean over languages" in render(document(found))
 
 
-def test_perplexity_is_compared_too_and_one_without_end_is_not():
+def test_perplexity_is_compared_unless_infinite():
     answers = {
         ("none", 1, "en"): [(3.0, 1)] * 20,
         ("mnli", 1, "en"): [(2.0, 1)] * 20,

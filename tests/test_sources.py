@@ -47,7 +47,7 @@ def bucc(folder: Path, de: str = "d1\teins\nd2\tzwei\n", en: str = "e1\tone\ne2\
     return folder
 
 
-def test_bucc_gives_what_looks_then_what_may_be_found(tmp_path: Path) -> None:
+def test_bucc_gives_queries_then_candidates(tmp_path: Path) -> None:
     assert values(bucc(tmp_path, gold="d2\te1\nd2\te2\nd2\te1\n"), BUCC) == [
         {"query": "eins", "id": "d1", "relevant": []},
         {"query": "zwei", "id": "d2", "relevant": ["e1", "e2"]},
@@ -75,7 +75,7 @@ def test_without_a_gold_file_there_are_no_labels(tmp_path: Path) -> None:
         ({"gold": "d1\te9\nd9\te1\nd8\te1\n"}, "a.gold:1: names the id 'e9', which stands nowhere, and 2 more ids"),
     ],
 )  # fmt: skip
-def test_sentences_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_malformed_bucc_files_are_refused_in_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         values(bucc(tmp_path, **files), BUCC)
     assert "\n" not in str(caught.value)
@@ -84,13 +84,13 @@ def test_sentences_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, files
 @pytest.mark.parametrize(("name", "message"), [("a.en", "a.en: holds nothing that could be found"),
                                                ("a.de", "a.de: has no query"),
                                                ("a.gold", "a.gold: is empty")])  # fmt: skip
-def test_an_empty_side_is_one_clear_message(tmp_path: Path, name: str, message: str) -> None:
+def test_an_empty_bucc_file_is_one_error(tmp_path: Path, name: str, message: str) -> None:
     (bucc(tmp_path, gold="d1\te1\n") / name).write_text("")
     with pytest.raises(UserError, match=message):
         examples(tmp_path, Retrieve(find="mined"), BUCC)
 
 
-def test_ones_own_rows_may_stand_in_one_file_or_two(tmp_path: Path) -> None:
+def test_a_users_own_queries_and_candidates_may_be_in_one_file_or_two(tmp_path: Path) -> None:
     queries = [{"text": "what?", "n": 1, "relevant": [7]}, {"text": "who?", "n": 2, "relevant": []}]
     answers = [{"candidate": "that", "id": 7}, {"candidate": "she", "id": "8"}]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, queries)))
@@ -123,14 +123,14 @@ def test_ones_own_rows_may_stand_in_one_file_or_two(tmp_path: Path) -> None:
         ({"relevant": ["\ud83d"]}, "q.jsonl:1: relevant holds half a character"),
     ],
 )  # fmt: skip
-def test_a_query_that_is_no_query_is_refused(tmp_path: Path, query: dict[str, Any], message: str) -> None:
+def test_a_malformed_query_is_refused(tmp_path: Path, query: dict[str, Any], message: str) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps({"query": "what?", "id": "q1"} | query))
     (tmp_path / "c.jsonl").write_text('{"candidate": "that", "id": "c1"}')
     with pytest.raises(DataError, match=message):
         values(tmp_path, {"path": "q.jsonl", "pair": "c.jsonl"})
 
 
-def test_a_file_with_candidates_takes_no_part_no_classes_and_nested_columns(tmp_path: Path) -> None:
+def test_a_candidates_file_allows_nested_columns_but_no_part_or_classes(tmp_path: Path) -> None:
     rows = [{"q": {"text": "what?", "n": 1}, "relevant": [7]}, {"candidate": "that", "id": 7}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     source = {"path": "a.jsonl", "columns": {"query": "q.text", "id": "q.n"}}
@@ -140,7 +140,7 @@ def test_a_file_with_candidates_takes_no_part_no_classes_and_nested_columns(tmp_
             values(tmp_path, source | more)
 
 
-def test_queries_have_labels_all_or_none(tmp_path: Path) -> None:
+def test_queries_are_labelled_all_or_none(tmp_path: Path) -> None:
     rows = [{"query": "a", "id": "1", "relevant": ["3"]}, {"query": "b", "id": "2"}, {"candidate": "c", "id": "3"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"a.jsonl:2: has no `relevant` \(a split has labels for all rows or for none"):
@@ -155,7 +155,7 @@ def article(text: str, breaks: list[list[int]], *asked: tuple[str, int]) -> dict
     return {"paragraphs": [{"context": text, "sentence_breaks": breaks, "qas": questions}]}
 
 
-def test_xquad_r_looks_in_all_languages(tmp_path: Path) -> None:
+def test_xquad_r_has_candidates_in_all_languages(tmp_path: Path) -> None:
     german = [article("Ja. Nein. Ja.", [[0, 3], [4, 9], [10, 13]], ("q1", 10), ("q2", 4))]
     english = [article("Well.", [[0, 5]]), article("Yes. No.", [[0, 4], [5, 8]], ("q1", 0), ("q2", 5))]
     (tmp_path / "de.json").write_text(json.dumps({"version": "1", "data": german}))
@@ -169,7 +169,7 @@ def test_xquad_r_looks_in_all_languages(tmp_path: Path) -> None:
     assert [row["id"] for row in rows[2:]] == ["de_1_0", "de_1_1", "de_1_2", "en_1_0", "en_2_0", "en_2_1"]
 
 
-def test_plain_xquad_is_told_from_xquad_r(tmp_path: Path) -> None:
+def test_plain_xquad_in_place_of_xquad_r_is_refused(tmp_path: Path) -> None:
     plain = article("Ja.", [], ("q1", 0))
     del plain["paragraphs"][0]["sentence_breaks"]
     (tmp_path / "de.json").write_text(json.dumps({"data": [plain]}))
@@ -199,14 +199,14 @@ def test_mewsli_x_marks_the_mention_in_its_sentence(tmp_path: Path) -> None:
     ]
 
 
-def test_mewsli_x_without_its_texts_says_how_to_get_them(tmp_path: Path) -> None:
+def test_mewsli_x_without_its_texts_says_how_to_download_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"m.jsonl:1: the article has no text \(get-mewsli-x.sh puts it in"):
         values(tmp_path, mewslix(tmp_path, text=""))
     with pytest.raises(DataError, match=r"m.jsonl:1: the mention 'Ulm' is not at its span"):
         values(tmp_path, mewslix(tmp_path, text="Kurz."))
 
 
-def test_numbered_labels_get_their_names(tmp_path: Path) -> None:
+def test_numeric_labels_become_class_names(tmp_path: Path) -> None:
     form = Classify(labels=("no", "yes"), texts=("text",), drop=("-1",))
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": -1}, {"text": "c", "label": "0"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -218,7 +218,7 @@ def test_numbered_labels_get_their_names(tmp_path: Path) -> None:
             values(tmp_path, {"path": "b.jsonl", "classes": ["no", "yes"]}, form)
 
 
-def test_numbered_tags_get_their_names(tmp_path: Path) -> None:
+def test_numeric_tags_become_class_names(tmp_path: Path) -> None:
     table = pyarrow.table({"tokens": [["Ulm", "liegt"]], "ner_tags": [[1, 0]]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     source = {"path": "a.parquet", "columns": {"words": "tokens", "tags": "ner_tags"}, "classes": ["O", "B-LOC"]}
@@ -241,7 +241,7 @@ def test_classes_in_another_order_than_the_files_own_are_refused(tmp_path: Path)
             values(tmp_path, {**its, "classes": ["yes", "no"]}, mine)
 
 
-def test_a_value_with_a_star_is_the_beginning_of_one(tmp_path: Path) -> None:
+def test_a_value_with_a_star_matches_a_prefix(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("id\ttext\nenglish-1\ta\ngerman-1\tb\nenglish\tc\n")
     form = Classify(labels=("x", "y"), texts=("text",))
     rows = values(tmp_path, {"path": "a.tsv", "where": {"id": "{language}-*"}}, form, "en")
@@ -250,7 +250,7 @@ def test_a_value_with_a_star_is_the_beginning_of_one(tmp_path: Path) -> None:
         values(tmp_path, {"path": "a.tsv", "where": {"id": "{language}-*"}}, form, "fi")
 
 
-def test_broken_bytes_are_an_error_or_replaced_and_told_once_a_file(tmp_path: Path) -> None:
+def test_broken_utf8_is_refused_or_replaced_with_one_warning_a_file(tmp_path: Path) -> None:
     form = Classify(labels=("x", "y"), texts=("text",))
     (tmp_path / "a.tsv").write_bytes(b"ok\tx\nbr\xffken\ty\n\xfe\xff\tx\n")
     (tmp_path / "b.tsv").write_bytes(b"br\xc3ken\ty\n")
@@ -263,7 +263,7 @@ def test_broken_bytes_are_an_error_or_replaced_and_told_once_a_file(tmp_path: Pa
     assert result == [f"{tmp_path}/a.tsv:2: {what}, and 1 more like it", f"{tmp_path}/b.tsv:1: {what}"]
 
 
-def test_part_of_a_file_tells_of_broken_lines_once(tmp_path: Path) -> None:
+def test_part_of_a_file_warns_of_broken_lines_once(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes(b"br\xffken\tx\nfine\ty\n")
     form = Classify(labels=("x", "y"), texts=("text",))
     _, result = examples(tmp_path, form, {"path": "a.tsv", "broken": "replace", "part": "1/2"})
@@ -276,7 +276,7 @@ def squad(folder: Path, *ids: str) -> str:
     return "q.json"
 
 
-def test_an_id_given_twice_is_refused_where_it_is_scored(tmp_path: Path) -> None:
+def test_a_repeated_id_is_refused_in_a_scored_split(tmp_path: Path) -> None:
     message = r"q.json: question 3 \(id a\): the id 'a' stands in .*q.json: question 1 \(id a\) too"
     with pytest.raises(DataError, match=message):
         examples(tmp_path, Span(), squad(tmp_path, "a", "b", "a"))
@@ -299,7 +299,7 @@ CHOICE = {"context": "a", "endings": ["b", "c"]}
     ],
     ids=["span", "choose", "classify", "tag"],
 )  # fmt: skip
-def test_a_label_that_was_taken_away_among_others_is_told_once(
+def test_hidden_labels_among_others_give_one_warning(
     tmp_path: Path, form: Format, labelled: dict[str, Any], hidden: dict[str, Any], train: bool
 ) -> None:
     for rows, what in (([labelled, hidden], "has no label, .*a.jsonl:1 has one"),
@@ -314,13 +314,13 @@ def test_a_label_that_was_taken_away_among_others_is_told_once(
 
 
 @pytest.mark.parametrize("more", [{"id": "\ud83d"}, {"answers": [{"text": "\ud83d", "answer_start": 0}]}])
-def test_half_a_character_is_refused_wherever_it_stands(tmp_path: Path, more: dict[str, Any]) -> None:
+def test_a_lone_surrogate_is_refused_in_every_field(tmp_path: Path, more: dict[str, Any]) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(ANSWERED | more))
     with pytest.raises(DataError, match=f"a.jsonl:1: {min(more)} holds half a character"):
         values(tmp_path, "a.jsonl", Span())
 
 
-def test_examples_without_ids_are_told_apart_by_their_place(tmp_path: Path) -> None:
+def test_examples_without_ids_are_numbered(tmp_path: Path) -> None:
     rows = [{"context": "Ulm.", "question": "wo?", "answers": [{"text": "Ulm", "answer_start": 0}]}] * 3
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert len(examples(tmp_path, Span(), "q.jsonl")[0]) == 3
@@ -329,7 +329,7 @@ def test_examples_without_ids_are_told_apart_by_their_place(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "text", ["a\u2028b\u0085c", "e\u0301 ne\u0301", "می\u200cخواهم", "a\r\nb\rc", "\ufeffa\u00a0b"]
 )
-def test_texts_of_a_json_file_come_through_unchanged(tmp_path: Path, text: str) -> None:
+def test_texts_of_a_json_file_are_read_unchanged(tmp_path: Path, text: str) -> None:
     question = {"id": "1", "question": text, "answers": [{"text": text, "answer_start": 0}]}
     document = {"data": [{"title": text, "paragraphs": [{"context": text, "qas": [question]}]}]}
     for ascii_only in (True, False):
@@ -371,7 +371,7 @@ def test_real_files_of_other_layouts_are_read_whole(
 
 
 @pytest.mark.real
-def test_the_catalogue_reads_all_its_real_files(shared: Path) -> None:
+def test_every_task_reads_all_its_real_files(shared: Path) -> None:
     names = ["snli", "anli", "xnli", "pawsx", "cosmosqa", "commonsenseqa", "siqa", "copa", "xcopa", "xquad", "mlqa",
              "tydiqa", "bucc2018", "tatoeba", "lareqa"]  # fmt: skip
     rows = [row for row in check([TASKS[name] for name in names], shared / "data", print) if row.places]
@@ -381,7 +381,7 @@ def test_the_catalogue_reads_all_its_real_files(shared: Path) -> None:
     assert {key: pair for key, pair in other.items() if pair[1] is not None} == {("anli", "dev"): (3_198, 3_200)}
 
 
-def test_a_file_is_its_own_for_each_language_by_code_or_name() -> None:
+def test_a_path_differs_by_language_code_or_name() -> None:
     for path in ("a/{lang}.tsv", "a/{lang3}.tsv", "a/{language}.tsv", "a/{Language}.tsv"):
         assert File(path=path).per_language
     assert not File(path="a.tsv").per_language and File(path="a.tsv", where={"id": "{language}-*"}).per_language

@@ -28,7 +28,7 @@ def row(**values: object) -> Row:
     return Row({"question": "q", "context": "the old mill by the river"} | values, "file", 1)
 
 
-def test_windows_go_on_by_the_stride_and_leave_no_piece_out() -> None:
+def test_windows_move_by_the_stride_and_cover_every_token() -> None:
     assert windows(384, 384, 128) == [(0, 384)]
     assert windows(385, 384, 128) == [(0, 384), (128, 385)]
     assert windows(513, 384, 128) == [(0, 384), (128, 512), (256, 513)]
@@ -36,7 +36,7 @@ def test_windows_go_on_by_the_stride_and_leave_no_piece_out() -> None:
     assert windows(0, 3, 128) == [(0, 0)]
 
 
-def test_a_piece_belongs_to_the_window_that_shows_most_around_it() -> None:
+def test_a_token_belongs_to_its_maximum_context_window() -> None:
     for pieces, room, stride in ((50, 20, 7), (50, 7, 7), (10, 20, 7), (41, 20, 10)):
         parts = windows(pieces, room, stride)
         expected = [
@@ -66,7 +66,7 @@ def slow_best(kept: HeadOutputs, form: Span, example: int) -> tuple[float, int, 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_best_span_is_that_of_a_slow_search(seed: int) -> None:
+def test_the_best_span_equals_that_of_an_exhaustive_search(seed: int) -> None:
     rng = np.random.default_rng(seed)
     form = Span(n_best=5, answer_length=4)
     example_F = np.sort(rng.integers(0, 8, 20))
@@ -95,7 +95,7 @@ def old(*answers: str) -> list[Question]:
     return [Question(None, "q", "old mill", (answer,), 0) for answer in answers]
 
 
-def test_no_answer_is_given_where_it_is_better_than_the_best_span_by_more_than_the_threshold() -> None:
+def test_no_answer_is_predicted_above_the_threshold() -> None:
     kept, examples = windows_of(-1.0, 0.0, 0.5, 2.0), old("a", "b", "c", "d")
     assert OPEN.decode(examples, kept, None) == ["old mill", "old mill", "", ""]
     assert OPEN.decode(examples, kept, 0.5) == ["old mill"] * 3 + [""]
@@ -103,20 +103,20 @@ def test_no_answer_is_given_where_it_is_better_than_the_best_span_by_more_than_t
     assert PLAIN.decode(examples, kept, None) == ["old mill"] * 4
 
 
-def test_no_answer_is_as_good_as_in_its_worst_window() -> None:
+def test_the_no_answer_score_is_the_lowest_of_the_windows() -> None:
     kept = windows_of(5.0, -1.0)
     assert OPEN.decode(old("a"), HeadOutputs(np.array([0, 0]), kept.scores, kept.decode_info), None) == ["old mill"]
 
 
 @pytest.mark.parametrize("form", [PLAIN, OPEN])
-def test_where_no_span_can_be_one_the_answer_is_empty(form: Span) -> None:
+def test_without_a_valid_span_the_answer_is_empty(form: Span) -> None:
     nothing = HeadOutputs(np.array([0]), [np.ones((2, 2))], [np.array([1], np.int32)])
     assert form.decode(old("a"), nothing, None) == [""]
     assert form.calibrate(old("a"), nothing) in (None, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_threshold_is_as_good_as_any(seed: int) -> None:
+def test_the_tuned_threshold_is_optimal(seed: int) -> None:
     rng = np.random.default_rng(seed)
     differences = (rng.integers(-6, 7, 40) / 2).tolist()
     answers = rng.choice(["", "old mill", "old", "new"], 40).tolist()
@@ -134,7 +134,7 @@ def test_the_threshold_is_as_good_as_any(seed: int) -> None:
     assert abs(threshold) <= near + 0.75
 
 
-def test_a_threshold_lies_midway_and_near_0() -> None:
+def test_the_tuned_threshold_is_midway_and_near_zero() -> None:
     assert OPEN.calibrate(old("old mill", ""), windows_of(1.0, 4.0)) == 2.5
     assert OPEN.calibrate(old("", ""), windows_of(1.0, 4.0)) == 0.0  # 1 below the lowest difference
     assert OPEN.calibrate(old("old mill"), windows_of(-4.0)) == -3.0
@@ -164,7 +164,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_two_ends() -> None:
         assert head.loss(head(hidden_TH, batch), batch).item() == pytest.approx(loss.item(), rel=1e-6)
 
 
-def test_scores_are_kept_for_each_window(tiny: Encoder) -> None:
+def test_start_and_end_scores_are_kept_per_window(tiny: Encoder) -> None:
     example = Question(None, "why", "the old mill by the river " * 9, ("mill",), 8)
     features = FeatureSet.build(PLAIN, [example], tiny.tokenizer_for(32))
     batch = collate(features, range(len(features.lengths_F)), None, generator(0))
@@ -174,7 +174,7 @@ def test_scores_are_kept_for_each_window(tiny: Encoder) -> None:
     assert [scores.shape for scores in kept] == [(length, 2) for length in features.lengths_F]
 
 
-def test_answers_in_both_layouts() -> None:
+def test_answers_are_read_in_the_layouts_of_squad_and_the_hub() -> None:
     expected = Question("x", "q", "the old mill by the river", ("mill", "the old mill"), 8)
     squad = [{"text": "mill", "answer_start": 8}, {"text": "the old mill", "answer_start": 0}]
     assert PLAIN.read(row(id="x", answers=squad)) == expected
@@ -188,14 +188,14 @@ def test_answers_in_both_layouts() -> None:
 STRIPPED = [{"text": "", "answer_start": 0}]
 
 
-def test_labels_that_were_taken_away_are_no_labels() -> None:
+def test_hidden_answers_are_read_as_no_labels() -> None:
     for form in (PLAIN, OPEN):
         assert form.reference(form.read(row()), 0) is None
         assert form.reference(form.read(row(answers=STRIPPED)), 0) is None
         assert form.defect(form.read(row(answers=STRIPPED))) is None
 
 
-def test_questions_without_an_answer() -> None:
+def test_unanswerable_questions_need_no_answer_true() -> None:
     assert OPEN.read(row(answers=[])).answers == OPEN.read(row(answers=STRIPPED, is_impossible=True)).answers == ("",)
     assert OPEN.read(row(answers={"text": [], "answer_start": []})).answers == ("",)
     assert OPEN.defect(OPEN.read(row(answers=[]))) is None
@@ -215,7 +215,7 @@ def test_questions_without_an_answer() -> None:
         ({"text": ["mill"], "answer_start": []}, "answers has 1 texts but 0 starts"),
     ],
 )
-def test_answers_that_are_refused(answers: object, message: str) -> None:
+def test_malformed_answers_are_refused(answers: object, message: str) -> None:
     with pytest.raises(DataError, match=f"file:1: {message}"):
         PLAIN.read(row(answers=answers))
 
@@ -235,7 +235,7 @@ def test_answers_that_are_refused(answers: object, message: str) -> None:
         ("Mill", 8, None, ANSWER_MISSING),
     ],
 )
-def test_an_answer_that_is_elsewhere_is_found_and_one_that_is_nowhere_is_told(
+def test_a_misplaced_answer_is_found_and_a_missing_one_is_reported(
     text: str, start: int, place: int | None, flaw: object
 ) -> None:
     example = PLAIN.read(row(answers=[{"text": text, "answer_start": start}]))
@@ -250,7 +250,7 @@ def test_an_answer_without_a_start_is_found() -> None:
 
 
 @pytest.mark.real
-def test_decoding_is_that_of_jiant(shared: Path) -> None:
+def test_decoding_equals_jiants(shared: Path) -> None:
     """But for its `get_final_text`, which takes the whole word where it cannot align a piece of one."""
     cases = json.loads((shared / "golden/squad_decode.json").read_text(encoding="utf-8"))["cases"]
     seen: Counter[str] = Counter()

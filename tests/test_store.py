@@ -43,7 +43,7 @@ def study(*cells: tuple[str, str], own: tuple[str, ...] = ()) -> Study:
 AT_CHANCE = {"at_chance": True, "dev": 50.0, "dev_chance": 50.0}
 
 
-def test_all_that_came_of_a_step_is_undone_with_it(tmp_path: Path) -> None:
+def test_repeating_a_step_undoes_all_its_dependents(tmp_path: Path) -> None:
     store = Store(tmp_path)
     steps = (("a",), ("b", "a"), ("other",), ("merge", "other", "b"), ("score", "merge"), ("apart", "other"))
     for id, *parents in steps:
@@ -54,7 +54,7 @@ def test_all_that_came_of_a_step_is_undone_with_it(tmp_path: Path) -> None:
     assert left == {"a", "other", "apart"}, "a step's own checkpoint is what it goes on from"
 
 
-def test_a_step_that_names_itself_as_parent_ends_nothing(tmp_path: Path) -> None:
+def test_a_step_that_is_its_own_parent_causes_no_endless_loop(tmp_path: Path) -> None:
     store = Store(tmp_path)
     step(store, "b", "a", "b")
     step(store, "a", "b", learned="x", **AT_CHANCE)
@@ -64,7 +64,7 @@ def test_a_step_that_names_itself_as_parent_ends_nothing(tmp_path: Path) -> None
     assert not store.state("a").has_results and (store.step("b") / CHECKPOINT).exists()
 
 
-def test_merges_of_merges_are_looked_at_once(tmp_path: Path) -> None:
+def test_merges_of_merges_are_visited_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     step(store, "0", learned="x", **AT_CHANCE)
     for i in range(60):  # 4^60 ways
@@ -72,7 +72,7 @@ def test_merges_of_merges_are_looked_at_once(tmp_path: Path) -> None:
     assert len(store.notes(study(("y", "60")))) == 1
 
 
-def test_a_tasks_own_training_is_no_note_whoever_named_it(tmp_path: Path) -> None:
+def test_a_target_training_at_chance_gives_no_intermediate_note(tmp_path: Path) -> None:
     store = Store(tmp_path)
     step(store, "first", learned="middle", **AT_CHANCE)
     step(store, "target", "first", learned="twin", **AT_CHANCE)
@@ -83,7 +83,7 @@ def test_a_tasks_own_training_is_no_note_whoever_named_it(tmp_path: Path) -> Non
         assert len(store.notes(study(("mine", f"score-{id}")))) == 2
 
 
-def test_a_step_is_known_once_it_has_begun(tmp_path: Path) -> None:
+def test_a_step_is_listed_once_it_has_begun(tmp_path: Path) -> None:
     store = Store(tmp_path)
     begin(store, "a")
     other = Store(tmp_path)
@@ -91,7 +91,7 @@ def test_a_step_is_known_once_it_has_begun(tmp_path: Path) -> None:
     assert store.step_parents() == {"a": (), "b": ("a",)}, "another run has begun it"
 
 
-def test_only_one_has_a_claim(tmp_path: Path) -> None:
+def test_a_claim_has_one_holder(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.claim("a") as ours, Store(tmp_path).claim("a") as theirs, store.claim("b") as other:
         assert (ours, theirs, other) == (True, False, True)
@@ -100,7 +100,7 @@ def test_only_one_has_a_claim(tmp_path: Path) -> None:
         assert again
 
 
-def test_many_claim_in_turn(tmp_path: Path) -> None:
+def test_many_threads_claim_in_turn(tmp_path: Path) -> None:
     """The file of a claim is removed and made again all the time: nobody may hold one that is gone."""
     inside, most = [0], [0]
 
@@ -120,7 +120,7 @@ def test_many_claim_in_turn(tmp_path: Path) -> None:
     assert most == [1]
 
 
-def test_who_is_alone_sweeps(tmp_path: Path) -> None:
+def test_the_only_run_removes_leftovers(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with lock_shared(store):
         step(store, "a")
@@ -136,7 +136,7 @@ def test_who_is_alone_sweeps(tmp_path: Path) -> None:
         assert not any(path.exists() for path in left)
 
 
-def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
+def test_a_run_waits_while_gc_holds_the_folder(tmp_path: Path) -> None:
     result: list[str] = []
     opening = threading.Thread(target=lambda: lock_shared(Store(tmp_path), result.append).__enter__())
     with lock_exclusive(Store(tmp_path)):
@@ -151,7 +151,7 @@ def test_a_run_waits_while_the_folder_is_tidied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_a_folder_that_may_only_be_read(made: bool) -> None:
+def test_a_read_only_folder_is_refused(made: bool) -> None:
     with TemporaryDirectory() as name:  # which others may enter
         folder = Path(name) / "out"
         folder.mkdir()
@@ -179,7 +179,7 @@ def test_a_folder_that_may_only_be_read(made: bool) -> None:
     '{"training": null}', '{"training": 5}', '{"training": {"parts": [5]}}', '{"parents": 5}', '{"parents": [5]}',
     '{"title": 5, "parent": {}}', "5", '{"parent": "a\\u0000b"}', "[" * 100_000, '{"parent":' * 100_000,
 ])  # fmt: skip
-def test_a_damaged_row_says_nothing(tmp_path: Path, row: str) -> None:
+def test_a_damaged_step_json_gives_no_note(tmp_path: Path, row: str) -> None:
     store = Store(tmp_path)
     step(store, "a", learned="x", **AT_CHANCE)
     step(store, "score", "a")
@@ -192,7 +192,7 @@ def test_a_damaged_row_says_nothing(tmp_path: Path, row: str) -> None:
 @pytest.mark.parametrize(
     "facts", ['{"at_chance": true}', '{"at_chance": true, "dev": "x", "dev_chance": 1}', "[" * 10**5]
 )
-def test_damaged_facts_are_told(tmp_path: Path, facts: str) -> None:
+def test_a_damaged_done_json_is_refused(tmp_path: Path, facts: str) -> None:
     store = Store(tmp_path)
     step(store, "a", learned="x")
     step(store, "score", "a")
@@ -201,7 +201,7 @@ def test_damaged_facts_are_told(tmp_path: Path, facts: str) -> None:
         store.notes(study(("y", "score")))
 
 
-def test_predictions_that_are_not_those_of_the_scores_are_told(study: Files) -> None:
+def test_predictions_that_do_not_match_the_scores_are_refused(study: Files) -> None:
     assert study.run().code == 0
     store = Store(study.out)
     (cell,) = (cell for cell in store.study(None).cells if cell.task == "mine")
@@ -224,7 +224,9 @@ def test_predictions_that_are_not_those_of_the_scores_are_told(study: Files) -> 
     assert result.code == 2 and f"{scores}: has two rows of one score (delete the folder" in result.err
 
 
-def test_a_store_that_another_run_makes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_another_run_creates_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mark, flush = tmp_path / "out" / "store.json", os.fsync
 
     def other_run(_: int) -> None:

@@ -22,7 +22,7 @@ def test_scalars_stay_text_and_only_empty_ones_are_none(tmp_path: Path) -> None:
     assert document.value == {**texts, "a": None, "b": None, "c": None}
 
 
-def test_every_part_has_its_line_or_its_parents(tmp_path: Path) -> None:
+def test_every_value_has_its_line_or_its_parents(tmp_path: Path) -> None:
     document = written(tmp_path, "# title\nname: x\nphases:\n  - name: a\n    choices: [[], [mnli]]\n  - {}\n")
     assert document.line(("name",)) == 2
     assert document.line(("phases", 0, "choices", 1)) == 5
@@ -54,12 +54,12 @@ def test_anchors_aliases_and_merges(tmp_path: Path) -> None:
         ("# nothing\n", "recipe.yaml: is empty"),
     ],
 )
-def test_what_is_no_strict_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_yaml_outside_the_strict_subset_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         written(tmp_path, text)
 
 
-def test_broken_utf8_has_a_line_and_a_bom_does_no_harm(tmp_path: Path) -> None:
+def test_broken_utf8_is_refused_with_its_line_and_a_bom_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(b"\xef\xbb\xbfname: x\n")
     assert load(path).value == {"name": "x"}
@@ -68,7 +68,7 @@ def test_broken_utf8_has_a_line_and_a_bom_does_no_harm(tmp_path: Path) -> None:
         load(path)
 
 
-def test_absent_file_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
+def test_a_missing_yaml_file_gets_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, "a: 1\n")
     with pytest.raises(UserError, match=r"recipy.yaml: no such file \(did you mean 'recipe.yaml'\?\)"):
         load(tmp_path / "recipy.yaml")
@@ -120,13 +120,13 @@ def reported(tmp_path: Path, text: str) -> list[str]:
     return [str(error).removeprefix(f"{document.path}:") for error in user_errors(caught.value, Recipe, document)]
 
 
-def test_numbers_are_made_of_text(tmp_path: Path) -> None:
+def test_text_is_converted_to_the_types_of_the_model(tmp_path: Path) -> None:
     document = written(tmp_path, "lr: 1e-5\nbatch: 24\nshuffle: no\nphases: [{name: no, choices: [[mnli]]}]\n")
     recipe = Recipe.model_validate(document.value)
     assert (recipe.lr, recipe.batch, recipe.shuffle, recipe.phases[0].name) == (1e-5, 24, False, "no")
 
 
-def test_unknown_fields_are_answered_with_the_nearest_of_their_model(tmp_path: Path) -> None:
+def test_unknown_fields_get_a_suggestion_from_their_model(tmp_path: Path) -> None:
     text = "btach: 2\nphases:\n- name: a\n  choicess: []\n- name: b\n  choices: [[mnli, {task: x, wieght: 2}]]\n"
     assert reported(tmp_path, text) == [
         "1: btach: not a field of Recipe (did you mean 'batch'?)",
@@ -135,7 +135,7 @@ def test_unknown_fields_are_answered_with_the_nearest_of_their_model(tmp_path: P
     ]
 
 
-def test_wrong_values_are_told_in_plain_words(tmp_path: Path) -> None:
+def test_wrong_values_are_reported_in_plain_words(tmp_path: Path) -> None:
     text = "lr: fast\nbatch: 1.5\nshuffle: perhaps\nphases:\n- precision: fp16\n  choices: mnli\nmore: {a: [b]}\n"
     assert reported(tmp_path, text) == [
         "1: lr: needs a number, got 'fast'",
@@ -148,7 +148,7 @@ def test_wrong_values_are_told_in_plain_words(tmp_path: Path) -> None:
     ]
 
 
-def test_limits_and_validators_speak_for_themselves(tmp_path: Path) -> None:
+def test_limits_and_validators_keep_their_messages(tmp_path: Path) -> None:
     assert reported(tmp_path, "lr: 3\nbatch: 0\nphases: []\n") == [
         "1: lr: is too large",
         "2: batch: should be greater than or equal to 1, got '0'",
@@ -156,7 +156,7 @@ def test_limits_and_validators_speak_for_themselves(tmp_path: Path) -> None:
     ]
 
 
-def test_a_union_complains_once(tmp_path: Path) -> None:
+def test_a_union_reports_one_error(tmp_path: Path) -> None:
     text = "phases:\n- {name: a, each: x}\n- {name: b, each: [x, [y]]}\n- {name: c, each: {tsk: x}}\n"
     assert reported(tmp_path, text) == [
         "2: phases[0].each: needs a whole number or a list or a mapping, got 'x'",
@@ -165,7 +165,7 @@ def test_a_union_complains_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_part_of_a_document_keeps_its_place(tmp_path: Path) -> None:
+def test_a_part_of_a_document_keeps_its_line(tmp_path: Path) -> None:
     document = written(tmp_path, "tasks:\n  mine:\n    task: x\n    weight: much\n")
     with pytest.raises(ValidationError) as caught:
         Part.model_validate(document.value["tasks"]["mine"])

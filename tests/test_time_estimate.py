@@ -6,7 +6,7 @@ from conftest import Files
 from xstilts.execution.time_estimate import Measurement, TimeEstimate, evenly_spaced
 
 
-def test_a_plan_says_its_hours_and_leaves_nothing_behind(study: Files) -> None:
+def test_plan_probe_estimates_hours_and_leaves_no_files(study: Files) -> None:
     result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)["hours"]
     pace = {row["what"].split(",")[0]: row for row in result["measured"]}
     assert set(pace) == {"update of mine", "scoring of pairs", "scoring of mine"}
@@ -19,13 +19,13 @@ def test_a_plan_says_its_hours_and_leaves_nothing_behind(study: Files) -> None:
     assert not study.out.exists()
 
 
-def test_equal_work_is_measured_once(study: Files) -> None:
+def test_equal_steps_are_measured_once(study: Files) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
     result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)
     assert (result["trainings"], len(result["hours"]["measured"])) == (2, 3)
 
 
-def test_what_is_missing_is_told(study: Files) -> None:
+def test_plan_probe_reports_missing_data(study: Files) -> None:
     study.edit("recipe.yaml", "encoder: ", "encoder: ./nowhere #")
     result = study.call("plan", study.folder / "recipe.yaml", "--probe")
     assert result.code == 2 and "nowhere" in result.err and "Traceback" not in result.err
@@ -33,7 +33,7 @@ def test_what_is_missing_is_told(study: Files) -> None:
     assert result.code == 2 and "give the data folder with --data" in result.err
 
 
-def test_examples_are_taken_from_all_over_a_file() -> None:
+def test_examples_are_evenly_spaced_over_a_file() -> None:
     assert (
         evenly_spaced(range(10), 10, 3) == [0, 3, 6]
         and evenly_spaced(range(2), 2, 5) == [0, 1]
@@ -41,7 +41,7 @@ def test_examples_are_taken_from_all_over_a_file() -> None:
     )
 
 
-def test_the_lines_of_an_estimate() -> None:
+def test_the_estimate_is_printed_in_milliseconds_and_hours() -> None:
     lines = list(TimeEstimate(1.5, 0.25, [Measurement("update of mnli, batch 16, fp32", 0.0123, 4000)]).lines())
     assert lines[0] == "update of mnli, batch 16, fp32: 12.3 ms; 4,000 examples"
     assert lines[1].startswith(

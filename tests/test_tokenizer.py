@@ -24,7 +24,7 @@ def texts() -> list[str]:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_every_tokenizer_gives_each_text_its_own_ids(name: str) -> None:
+def test_batches_have_the_ids_of_the_tokenizer_itself(name: str) -> None:
     backend = TOKENIZERS[name]()
     backend.add_special_tokens([AddedToken("<mask>", lstrip=True)])
     backend.add_tokens(["ma N"])

@@ -67,9 +67,7 @@ def state(*modules: torch.nn.Module) -> list[torch.Tensor]:
     return [value.clone() for module in modules for value in module.state_dict().values()]
 
 
-def test_loss_and_gradients_of_a_packed_batch_are_those_of_a_padded_one(
-    encoder: Encoder, sentences: tuple[str, ...]
-) -> None:
+def test_packed_and_padded_batches_have_equal_loss_and_gradients(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     for form, examples in ((SAME, pairs(sentences)), (NER, tagged(sentences))):
         part = learning(encoder, form, examples)
         part.head.eval()
@@ -86,7 +84,7 @@ def test_loss_and_gradients_of_a_packed_batch_are_those_of_a_padded_one(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_seed_decides_everything(encoder_folder: Path, sentences: tuple[str, ...], precision: str) -> None:
+def test_a_seed_determines_the_weights(encoder_folder: Path, sentences: tuple[str, ...], precision: str) -> None:
     states = []
     for seed in (1, 1, 2):
         encoder = load(str(encoder_folder))
@@ -100,7 +98,7 @@ def test_a_seed_decides_everything(encoder_folder: Path, sentences: tuple[str, .
     assert not all(a.equal(b) for a, b in zip(first, other, strict=True))
 
 
-def test_a_seed_decides_the_order_of_the_examples(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
+def test_a_seed_determines_the_order_of_the_examples(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
     losses = []
     for seed in (1, 2):
         encoder = load(str(encoder_folder))
@@ -109,27 +107,27 @@ def test_a_seed_decides_the_order_of_the_examples(encoder_folder: Path, sentence
     assert losses[0] != losses[1]
 
 
-def test_a_few_updates_learn_something(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+def test_forty_updates_lower_the_loss(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     _, log = trained(encoder, [learning(encoder, NER, tagged(sentences), batch=20)], steps=40, lr=3e-3)
     assert log[-1].loss < 0.6 * log[0].loss
     assert [line.step for line in log] == list(range(1, 41)) and {line.total for line in log} == {40}
 
 
-def test_the_log_tells_rate_and_speed(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+def test_the_log_has_learning_rate_and_speed(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     done, log = trained(encoder, [learning(encoder, NER, tagged(sentences))])
     assert [line.lr for line in log] == pytest.approx([0, 1e-3, 2e-3 / 3, 1e-3 / 3])
     assert all(line.tokens_per_second > line.examples_per_second > 0 for line in log)
     assert (done.updates, done.best) == (4, None) and log[-1].seconds <= done.seconds
 
 
-def test_the_rate_goes_up_then_down_to_nothing() -> None:
+def test_the_learning_rate_warms_up_then_decays_to_zero() -> None:
     rates = [lr_factor(done, 100, 10) for done in range(101)]
     assert rates[0] == 0 and rates[5] == 0.5 and rates[10] == 1 and rates[55] == 0.5 and rates[100] == 0
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
     assert [lr_factor(done, 2, 0) for done in range(3)] == [1, 0.5, 0] and lr_factor(0, 1, 0) == 1
 
 
-def test_early_stopping_puts_the_best_weights_back(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+def test_early_stopping_restores_the_best_weights(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     part = learning(encoder, NER, tagged(sentences))
     scores, seen = iter([10.0, 30.0, 30.0, 20.0, 99.0]), []
 
@@ -145,7 +143,7 @@ def test_early_stopping_puts_the_best_weights_back(encoder: Encoder, sentences: 
     assert not all(a.equal(b) for a, b in zip(seen[1], seen[2], strict=True)) and not encoder.training
 
 
-def test_a_word_table_in_rows_is_trained_stopped_and_put_back_as_a_whole_one(
+def test_row_wise_and_whole_word_tables_train_stop_and_restore_alike(
     encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states, looked = [], []
@@ -168,17 +166,17 @@ def test_a_word_table_in_rows_is_trained_stopped_and_put_back_as_a_whole_one(
         torch.testing.assert_close(rows, whole, atol=1e-5, rtol=0)
 
 
-def test_the_last_update_is_looked_at_too(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+def test_the_last_update_is_evaluated_too(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     done, log = trained(encoder, [learning(encoder, NER, tagged(sentences))], dev=lambda: 50.0, eval_every=3)
     assert [line.step for line in log if line.dev is not None] == [3, 4] and done.best_update == 3
 
 
-def test_a_loss_that_is_no_number_names_its_update(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+def test_a_nan_loss_names_its_update(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     with pytest.raises(StepFailed, match=r"the loss is (nan|inf) at update 3 of 200.*try a lower lr"):
         trained(encoder, [learning(encoder, NER, tagged(sentences))], steps=200, lr=1e38, warmup=0.005)
 
 
-def test_the_vocabulary_head_outlives_a_training_that_does_not_use_it(
+def test_the_language_model_head_survives_a_training_that_does_not_use_it(
     encoder: Encoder, sentences: tuple[str, ...], tmp_path: Path
 ) -> None:
     before = {name: value.clone() for name, value in encoder.vocabulary.state_dict().items()}
@@ -190,13 +188,13 @@ def test_the_vocabulary_head_outlives_a_training_that_does_not_use_it(
     assert all(before[name].equal(after[name]) for name in before.keys() - tied)
 
 
-def test_masked_text_trains_the_vocabulary_head(encoder: Encoder, sentences: tuple[str, ...]) -> None:
+def test_masked_text_trains_the_language_model_head(encoder: Encoder, sentences: tuple[str, ...]) -> None:
     before = state(encoder.vocabulary)
     trained(encoder, [learning(encoder, Mask(), list(sentences))])
     assert not any(a.equal(b) for a, b in zip(before, state(encoder.vocabulary), strict=True))
 
 
-def test_pieces_are_hidden_as_bert_does() -> None:
+def test_tokens_are_masked_as_in_bert() -> None:
     rng, masking = np.random.default_rng(0), Masking(mask_id=4, vocabulary_size=1000, special=(0, 1, 2, 3, 4))
     ids = np.random.default_rng(1).integers(0, 1000, 200_000)
     ids[::10] = 2
@@ -208,7 +206,7 @@ def test_pieces_are_hidden_as_bert_does() -> None:
     assert (hidden == ids)[chosen].mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_a_text_always_has_something_to_guess() -> None:
+def test_every_text_has_a_masked_token() -> None:
     masking = Masking(mask_id=4, vocabulary_size=10, special=(0, 2))
     for seed in range(20):
         hidden, chosen = masking.hide(np.array([0, 7, 2]), np.random.default_rng(seed))
@@ -216,7 +214,7 @@ def test_a_text_always_has_something_to_guess() -> None:
     assert masking.hide(np.array([0, 2]), np.random.default_rng(0))[1].tolist() == []
 
 
-def test_hidden_pieces_are_drawn_anew_each_epoch(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+def test_masked_tokens_differ_between_epochs(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     features = FeatureSet.build(Mask(), list(sentences), tiny.tokenizer_for(64))
     rng = generator(1, "hidden")
     batches = [collate(features, range(20), tiny.masking(), rng) for _ in range(2)]
@@ -249,7 +247,7 @@ def batch_with(marks: list[int], targets: list[int], lengths: tuple[int, ...] = 
     )
 
 
-def test_a_loss_worked_out_by_hand(tiny: Encoder) -> None:
+def test_a_token_loss_by_hand(tiny: Encoder) -> None:
     head = heads.build(HeadSpec("token", 2), tiny.config, None)
     scores = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, 5.0]])
     batch = batch_with([1, 2, 3], [0, 1, IGNORED], (7,))
@@ -277,7 +275,7 @@ def test_mean_pooling_counts_every_real_token(tiny: Encoder) -> None:
     torch.testing.assert_close(head(hidden, batch_with([], [])), expected)
 
 
-def test_new_heads_are_drawn_from_the_seed(tiny: Encoder) -> None:
+def test_new_heads_depend_on_the_seed(tiny: Encoder) -> None:
     drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -286,7 +284,7 @@ def test_new_heads_are_drawn_from_the_seed(tiny: Encoder) -> None:
     assert not drawn[0]["out.weight"].equal(drawn[2]["out.weight"])
 
 
-def test_updates_follow_the_epochs(tiny: Encoder, sentences: tuple[str, ...]) -> None:
+def test_the_number_of_updates_follows_the_epochs(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     one, text = learning(tiny, NER, tagged(sentences), batch=8, epochs=2), learning(tiny, Mask(), list(sentences))
     by_epochs = SETTINGS.model_copy(update={"steps": None})
     mixed = by_epochs.model_copy(update={"mixing": Mixing()})

@@ -63,7 +63,7 @@ def copied(study: Files, title: str, seed: int | None = 1) -> Path:
 TAGGED, ASKED = "target: tags after tags+text", "target: asked after tags+text"
 
 
-def test_a_copied_step_knows_labels_that_only_the_training_data_named(trained: Files) -> None:
+def test_a_copied_step_keeps_labels_named_only_by_the_training_data(trained: Files) -> None:
     trained_tags = [copied(trained, f"{way}{TAGGED}", seed) for way, seed in WAYS]
     both = copied(trained, "middle: tags+text")
     shutil.rmtree(trained.out)
@@ -96,7 +96,7 @@ def test_a_copied_step_can_be_saved_again_with_a_threshold(trained: Files) -> No
         assert torch.equal(weight, again.module.state_dict()[name])
 
 
-def test_a_step_that_does_not_fit_together_is_refused(trained: Files) -> None:
+def test_a_step_with_mismatched_files_is_refused(trained: Files) -> None:
     folder, other = copied(trained, TAGGED), copied(trained, ASKED)
     path = folder / "head-0.json"
     record = json.loads(path.read_text(encoding="utf-8"))
