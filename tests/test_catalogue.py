@@ -18,10 +18,10 @@ from xstilts.languages import XTREME, XTREME_R, codes
 from xstilts.study import plan
 from xstilts.study.load import read
 from xstilts.study.recipe import Recipe
-from xstilts.tasks import GROUPS, TASKS, WIDE
-from xstilts.tasks.counts import COUNTS, official
-from xstilts.tasks.own import from_yaml
+from xstilts.tasks import GROUPS, TASKS, WITH_MORE_LANGUAGES
+from xstilts.tasks.counts import COUNTS, official_count
 from xstilts.tasks.task import Split, Task
+from xstilts.tasks.user_tasks import from_yaml
 from xstilts.training.settings import TrainSpec
 
 TASKS_FOLDER = Path(xstilts.tasks.__file__).parent
@@ -75,7 +75,9 @@ def test_the_groups_are_those_of_the_paper_and_the_benchmarks() -> None:
     assert {group: len(names) for group, names in GROUPS.items() if group != "playground"} == {
         "intermediate": 9, "xtreme": 9, "xtreme-r": 10,
     }  # fmt: skip
-    assert {name for names in GROUPS.values() for name in names} <= TASKS.keys() and set(WIDE) <= GROUPS.keys()
+    assert {name for names in GROUPS.values() for name in names} <= TASKS.keys() and set(
+        WITH_MORE_LANGUAGES
+    ) <= GROUPS.keys()
 
 
 @pytest.mark.parametrize(
@@ -253,16 +255,16 @@ def test_the_counts_are_those_of_the_papers_first_table() -> None:
     train = codes(
         "anli-plus mnli qqp squad2 squad1 hellaswag ccg commonsenseqa xnli pawsx udpos panx xquad mlqa tydiqa"
     )
-    assert [official(name, "train", "en") for name in train] == [
+    assert [official_count(name, "train", "en") for name in train] == [
         1_104_934, 392_702, 363_846, 130_319, 87_599, 39_905, 38_015, 9_741, 392_702, 49_401, 21_253, 20_000, 87_599,
         87_599, 3_696,
     ]  # fmt: skip
-    parts = [official(name, "train", "en") or 0 for name in ("snli", "mnli", "anli")]
-    assert sum(parts) == official("anli-plus", "train", "en")
-    assert sum(official(name, "dev", "en") or 0 for name in ("snli", "mnli", "anli")) == official(
+    parts = [official_count(name, "train", "en") or 0 for name in ("snli", "mnli", "anli")]
+    assert sum(parts) == official_count("anli-plus", "train", "en")
+    assert sum(official_count(name, "dev", "en") or 0 for name in ("snli", "mnli", "anli")) == official_count(
         "anli-plus", "dev", "en"
     )
-    mlqa = [official("mlqa", "test", code) for code in TASKS["mlqa"].languages]
+    mlqa = [official_count("mlqa", "test", code) for code in TASKS["mlqa"].languages]
     assert (min(mlqa), max(mlqa)) == (4_517, 11_590)  # type: ignore[type-var]
 
 
@@ -334,7 +336,7 @@ def test_the_first_real_rows_are_examples(shared: Path, name: str) -> None:
 def test_the_real_files_have_as_many_examples_as_they_should(shared: Path, name: str) -> None:
     task = TASKS[name]
     for split, code, rows in there(shared, task):
-        count = official(name, split, code)
+        count = official_count(name, split, code)
         if count is not None:
             expected = SHORT.get((name, split), {}).get(code, count)
             assert sum(map(task.format.is_query, rows.read())) == expected, (split, code)

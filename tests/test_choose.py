@@ -210,7 +210,7 @@ def test_labels_of_endings_must_be_the_answers_of_the_format() -> None:
     ("fields", "message"),
     [
         ({"context": ("a", "a")}, "must be different columns"),
-        ({"answers": ("A", "A")}, "spells two endings alike"),
+        ({"answers": ("A", "A")}, "the same value for two endings"),
         ({"spellings": {"contxt": {"a": "b"}}}, "did you mean 'context'"),
     ],
 )

@@ -21,8 +21,8 @@ from xstilts.study.phase import Chain, Merge, Part, Phase, Settings
 from xstilts.study.plan import plan
 from xstilts.study.recipe import Recipe, Start
 from xstilts.tasks import TASKS
-from xstilts.tasks.own import from_yaml
 from xstilts.tasks.task import Split, Task
+from xstilts.tasks.user_tasks import from_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")

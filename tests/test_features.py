@@ -226,7 +226,7 @@ def test_sampling_applies_to_training_and_is_part_of_the_features_key(tiny: Enco
 def test_masked_text_is_sampled_as_in_the_paper() -> None:
     form = TASKS["masked-text"].format
     assert isinstance(form, Mask) and (form.alpha, form.sentences) == (0.3, 2_000_000)
-    assert not Mask().draws
+    assert not Mask().samples_epoch
 
 
 def test_data_are_read_again_only_after_a_change(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import Files
 from xstilts.metrics import local
 from xstilts.store.rows import Prediction, Score, read_rows
-from xstilts.tasks.own import with_own
+from xstilts.tasks.user_tasks import with_user_tasks
 
 CODE = """\
 from pathlib import Path
@@ -147,7 +147,7 @@ def test_two_metrics_of_one_name_are_refused(own: Files) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("broken", "failed: ZeroDivisionError"), ("no_number", "returned nan, which is no score")]
+    ("name", "what"), [("broken", "failed: ZeroDivisionError"), ("no_number", "returned nan, which is not a score")]
 )
 def test_a_metric_that_gives_no_score_fails_its_step(own: Files, name: str, what: str) -> None:
     trust(own).edit("tasks.yaml", "mine_too:balanced", f"mine_too:{name}")
@@ -165,6 +165,6 @@ def test_a_local_metric_by_hand(own: Files) -> None:
 
 def test_an_inherited_metric_file_lies_beside_the_task_file_that_names_it(own: Files) -> None:
     (own.folder / "other").mkdir()
-    tasks = with_own([own.folder / "tasks.yaml", own.write("other/tasks.yaml", "too: {like: mine}\n")])
+    tasks = with_user_tasks([own.folder / "tasks.yaml", own.write("other/tasks.yaml", "too: {like: mine}\n")])
     assert tasks["too"].metrics == tasks["mine"].metrics
     assert tasks["too"].code_folder == tasks["mine"].code_folder == own.folder

@@ -28,7 +28,7 @@ from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.load import read
 from xstilts.study.plan import plan
 from xstilts.tasks import GROUPS, TASKS
-from xstilts.tasks.own import with_own
+from xstilts.tasks.user_tasks import with_user_tasks
 from xstilts.utils.files import write_atomic
 
 NINE = "+".join(GROUPS["intermediate"])
@@ -207,7 +207,7 @@ def test_a_users_own_task_takes_the_row_of_the_task_it_is_like(tmp_path):
         "german: {like: small, languages: [de], train_languages: [de]}\n"
         "other: {format: classify, labels: [a, b], data: {train: o.jsonl, dev: p.jsonl}}\n"
     )
-    tasks = with_own([tmp_path / "mine.yaml"])
+    tasks = with_user_tasks([tmp_path / "mine.yaml"])
     names = {
         name: tasks[name].catalogue_name for name in ("small", "smaller", "german", "other", "mnli", "masked-text")
     }

@@ -19,8 +19,8 @@ from xstilts.utils import yaml
 NEW = "encoder: {text: play-text, layers: 2"
 TASK = "\nown: {format: classify, labels: [a, b], data: {test: t.tsv}"
 WRONG = {
-    "name of a branch": ("tasks.yaml", "pairs:", "none:", ["tasks.yaml:5: none: no task can be called 'none'"]),
-    "name of a group": ("tasks.yaml", "pairs:", "playground:", ["tasks.yaml:5: playground: no task can be called"]),
+    "name of a branch": ("tasks.yaml", "pairs:", "none:", ["tasks.yaml:5: none: a task", "reserved name 'none'"]),
+    "name of a group": ("tasks.yaml", "pairs:", "playground:", ["tasks.yaml:5: playground: a task", "reserved name"]),
     "like a list": ("tasks.yaml", "like: xnli", "like: [xnli]", ["tasks.yaml:2: mine.like: needs one name"]),
     "format a mapping": ("tasks.yaml", "like: xnli", "format: {a: b}", ["mine.format: needs one name", "classify"]),
     "text and label": ("tasks.yaml", "like: xnli", "like: xnli\n  label: premise", [": mine", "different columns"]),

@@ -106,7 +106,7 @@ def test_aligned_query_and_candidate_rows_are_read_and_others_refused() -> None:
     assert MINED.read(row(query="q", id=7, relevant=[8])) == Entry("q", None, "7", ("8",))
     assert RANKED.read(row(query="q", id="7")) == Entry("q", None, "7", None)
     assert RANKED.read(row(candidate="c", id="8")) == Entry(None, "c", "8")
-    with pytest.raises(DataError, match=r"file:1: is no line of aligned text.*`find: mined`"):
+    with pytest.raises(DataError, match=r"file:1: is not a line of aligned text.*`find: mined`"):
         Retrieve().read(row(query="q", id="7"))
     for values in ({"query": "q"}, {"id": "7"}, {"query": "q", "candidate": "c", "id": "7"}):
         with pytest.raises(DataError, match="file:1: needs an id and either a query or a candidate"):

@@ -12,8 +12,8 @@ from xstilts.study.load import read, shipped
 from xstilts.study.phase import Chain
 from xstilts.study.plan import Plan, plan
 from xstilts.tasks import GROUPS, TASKS
-from xstilts.tasks.own import from_yaml
 from xstilts.tasks.task import Task
+from xstilts.tasks.user_tasks import from_yaml
 
 STAND_INS = shipped()["real-mini"].with_name("real-mini-tasks.yaml")
 

@@ -13,10 +13,10 @@ from xstilts.data.examples import Defects, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.errors import Collector, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS
-from xstilts.tasks.counts import official
-from xstilts.tasks.own import with_own
+from xstilts.tasks.counts import official_count
 from xstilts.tasks.source import Source
 from xstilts.tasks.task import Split, Task
+from xstilts.tasks.user_tasks import with_user_tasks
 
 SECONDS = 15.0
 """Time between two lines that say how far the check is."""
@@ -56,7 +56,7 @@ def select_tasks(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
     Raises:
         UserError: all unknown names, each with the nearest known one.
     """
-    tasks = with_own(use)
+    tasks = with_user_tasks(use)
     if not names:
         return [task for task in tasks.values() if not all(map(_generated, task.data.values()))]
     found = Collector()
@@ -97,7 +97,7 @@ def splits(task: Task) -> list[Split]:
 
 
 def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[str, Checked]) -> Checked:
-    row = Checked(task.name, split, code, official(task.name, split, code))
+    row = Checked(task.name, split, code, official_count(task.name, split, code))
     try:
         located = locate(task, task.data[split], (code,), data, train=split == "train")
     except MissingData as error:

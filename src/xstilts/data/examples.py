@@ -85,12 +85,12 @@ class LocatedSplit:
             raise DataError("no example is left", where=", ".join(self.files))
 
     def drawn(self) -> Iterator[tuple[Example, int]]:
-        """The examples of an epoch, one at a time, and how often each is in it: once, unless the format draws.
+        """The examples of an epoch, one at a time, and how often each is in it: once, unless the format samples.
 
         What is drawn is always the same; nothing is kept of the examples that are not. Raises what `stream` does.
         """
         form = self.task.format
-        if not self.train or not form.draws:
+        if not self.train or not form.samples_epoch:
             yield from ((example, 1) for example in self.stream())
             return
         codes = dict.fromkeys(code for code, _ in self.found)

@@ -8,6 +8,6 @@ from xstilts.formats.retrieve import Retrieve
 from xstilts.formats.span import Span
 from xstilts.formats.tag import Tag
 
-FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (Classify, Choose, Tag, Span, Retrieve, Mask)}
+FORMATS: dict[str, type[Format]] = {format.name: format for format in (Classify, Choose, Tag, Span, Retrieve, Mask)}
 
 __all__ = ["FORMATS", "Choose", "Classify", "Mask", "Retrieve", "Span", "Tag"]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from xstilts.utils.models import Strict
 
 Example: TypeAlias = Any
-"""What a format's `read` makes of a row; opaque to everything else."""
+"""What a format's `read` returns; only the format looks inside."""
 
 
 Prediction: TypeAlias = Any
@@ -23,15 +23,15 @@ Prediction: TypeAlias = Any
 
 
 IGNORED = -100
-"""The target of a marked token that counts in no loss (an example without a label)."""
+"""The target of a position without a label; the loss ignores it."""
 
 
 MAX_TRIVIAL = 20
-"""Most answers that are tried for the score at chance."""
+"""How many constant predictions are tried for the score at chance."""
 
 
 NO_LABEL = "-1"
-"""How the Hub spells a withheld label."""
+"""How the Hub writes a hidden label."""
 
 
 def _unique_labels(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,16 +48,16 @@ Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_unique_
 
 @dataclass(frozen=True)
 class Row:
-    """One record of a data file, with the place where it stands."""
+    """One record of a data file, with its file and line."""
 
     values: Mapping[str, Any]
     file: str
     line: int | str
-    """Its number, or what the record is called where there are no lines."""
+    """Its number, or the record's name in a file without lines."""
 
     @property
     def where(self) -> str:
-        """`file:line`, as error messages want it."""
+        """`file:line`, for error messages."""
         return f"{self.file}:{self.line}" if isinstance(self.line, int) else f"{self.file}: {self.line}"
 
 
@@ -67,23 +67,22 @@ class HeadSpec:
 
     kind: Literal["pooled", "token", "span", "mean", "vocabulary"]
     outputs: int = 0
-    """Scores a marked token gets; 0 for heads without a size of their own."""
+    """Scores per position; 0 for heads without a size of their own."""
     layer: int | None = None
-    """Hidden state that is pooled; None is the default of the mean head, and the last one elsewhere."""
+    """Index of the pooled hidden state; None is the mean head's default, and the last one for other heads."""
 
     @property
     def trained(self) -> bool:
-        """Whether the head has parameters that are drawn anew in every phase."""
+        """Whether the head has parameters, which every phase initializes anew."""
         return self.kind in ("pooled", "token", "span")
 
 
 @dataclass(frozen=True)
 class Features:
-    """One forward pass of one example: token ids, and the positions that the head looks at.
+    """The input of one forward pass: token ids, and the positions that the head reads.
 
-    `positions` are indices into `ids`; `targets` has one class for each, `IGNORED` where there is no label. `second` is
-    the index where the second text begins (0: there is none), for encoders with token types. `decode_info` is integers
-    that `decode` gets back with the head's outputs.
+    `positions` are indices into `ids`; `targets` has a class for each, or `IGNORED`. `second` is the index of the
+    second text (0: none), for encoders with token types. `decode_info` has integers that `decode` needs.
     """
 
     example: int
@@ -100,16 +99,16 @@ class TokenizerLike(Protocol):
     unk_id: int
 
     def room(self, texts: int) -> int:
-        """Pieces that fit beside the special tokens of one text or of a pair."""
+        """How many pieces fit, besides the special tokens, of one text or of a pair."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Piece ids of each text, without special tokens and without truncation."""
 
     def spans(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Piece ids of each text as in `encode`, and for each piece the first and last + 1 character it stands for."""
+        """Piece ids of each text as in `encode`, and each piece's character span (end excluded)."""
 
     def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
-        """For each word its piece ids (never none) and which of them has the word's first character."""
+        """For each word its piece ids (at least one), and the index of the piece with its first character."""
 
     def single(self, ids: Sequence[int]) -> tuple[list[int], int]:
         """Add the special tokens of one text; also the position of the first piece."""
@@ -120,7 +119,7 @@ class TokenizerLike(Protocol):
 
 @dataclass(frozen=True)
 class Defect:
-    """A defect of an example's data; a fatal one keeps the example out of training, but not out of scoring."""
+    """A defect of an example's data. An example with a fatal one is scored, but not trained on."""
 
     message: str
     fatal: bool
@@ -128,10 +127,10 @@ class Defect:
 
 @dataclass(frozen=True)
 class HeadOutputs:
-    """What a head gives for all forward passes of a split, in the order of the features (F passes).
+    """A head's outputs for all F forward passes of a split, in the order of the features.
 
-    `scores` has an array for each pass (see `heads.py` for the shapes), or is one [F, ...] array, which may be mapped
-    from the disk; `decode_info` is that of the features.
+    `scores` has an array for each pass (see `heads.py` for the shapes), or is one [F, ...] array, perhaps
+    memory-mapped. `decode_info` is that of the features.
     """
 
     example_F: NDArray[np.int64]
@@ -140,21 +139,21 @@ class HeadOutputs:
 
 
 class Format(Strict, ABC):
-    """The shape of a task's data, from a row to a prediction. Values, no tensors."""
+    """The shape of a task's data, from a row to a prediction. It has no tensors."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raised when the same rows give other features, so that stored features are not taken for these."""
+    """Raise it when the same rows give other features, so that stored features are made again."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """The metrics of a user's task that names none."""
+        """The default metrics of a user's task."""
 
     @property
     @abstractmethod
     def supported_metrics(self) -> tuple[str, ...]:
-        """The metrics that its predictions can be scored with."""
+        """The metrics that can score its predictions."""
 
     @property
     def file(self) -> Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]:
@@ -169,7 +168,7 @@ class Format(Strict, ABC):
     @property
     @abstractmethod
     def inputs(self) -> tuple[str, ...]:
-        """The fields that every row must have; what else is in `fields` is the label."""
+        """The fields that every row must have; others may be missing."""
 
     @property
     @abstractmethod
@@ -178,7 +177,7 @@ class Format(Strict, ABC):
 
     @abstractmethod
     def read(self, row: Row) -> Example | None:
-        """Make an example of a row; None drops the row deliberately. Raises DataError."""
+        """Convert a row to an example; None drops the row. Raises DataError."""
 
     @property
     def needs_labels(self) -> bool:
@@ -186,49 +185,49 @@ class Format(Strict, ABC):
         return False
 
     def with_labels_from(self, examples: Iterable[Example]) -> Self:
-        """The format with the labels that training examples have, if it lists none."""
+        """The format, with the labels of these training examples if it lists none."""
         return self
 
     def defect(self, example: Example) -> Defect | None:
-        """The defect of an example, for the user; of each kind the first is named and the others are counted."""
+        """The example's defect, if any. The user sees the first of each kind and a count."""
         return None
 
     def is_query(self, example: Example) -> bool:
-        """Whether an example gets a prediction; False for one that is only a candidate for others."""
+        """Whether an example gets a prediction; False for one that is only a retrieval candidate."""
         return True
 
     def as_candidate(self, example: Example) -> Example | None:
-        """What stays of an example beyond `limit`: a candidate that others may find; None for nothing."""
+        """An example beyond `limit`, reduced to a candidate for other queries; None drops it."""
         return None
 
     def example_id(self, example: Example) -> str | None:
-        """The data set's own id of the example; None where it has none."""
+        """The data set's own id of the example; None if it has none."""
         return None
 
     def id(self, example: Example, index: int) -> str:
-        """The data set's own id of the example, or its number where it has none."""
-        name = self.example_id(example)
-        return str(index) if name is None else name
+        """The data set's own id of the example, or its number if it has none."""
+        own_id = self.example_id(example)
+        return str(index) if own_id is None else own_id
 
     @property
-    def draws(self) -> bool:
-        """Whether an epoch is a sample of the examples instead of all of them once."""
+    def samples_epoch(self) -> bool:
+        """Whether an epoch is a sample of the examples instead of each of them once."""
         return False
 
     def sample_sizes(self, sizes: Sequence[int]) -> list[int]:
-        """How many examples to sample from each language, given the number that each has."""
+        """How many examples to sample from each language, given its number of examples."""
         return list(sizes)
 
     @abstractmethod
     def features(self, examples: Sequence[Example], tokenizer: TokenizerLike) -> Iterator[Features]:
-        """Forward passes of the examples, in order; one or more for each."""
+        """The examples' forward passes, in order; at least one each."""
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], outputs: HeadOutputs, threshold: float | None) -> list[Prediction]:
         """One prediction for each query, in order, from the head's outputs for all forward passes."""
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
-        """The scores that led to the prediction for a single example, by name; empty if too many to show."""
+        """The scores behind a single example's prediction, by name; empty if too many to show."""
         return {}
 
     @abstractmethod
@@ -236,13 +235,10 @@ class Format(Strict, ABC):
         """The right prediction, or None for an example without a label."""
 
     def trivial_predictions(self, examples: Sequence[Example]) -> Iterator[list[Prediction]]:
-        """Predictions that ignore their inputs, for the score at chance: the same one everywhere.
-
-        Every right answer that occurs is tried, at most the `MAX_TRIVIAL` most frequent ones.
-        """
-        right = [self.reference(example, i) for i, example in enumerate(examples) if self.is_query(example)]
-        return ([answer] * len(right) for answer, _ in Counter(right).most_common(MAX_TRIVIAL))
+        """Constant predictions, for the score at chance: each of the `MAX_TRIVIAL` most frequent right ones."""
+        references = [self.reference(example, i) for i, example in enumerate(examples) if self.is_query(example)]
+        return ([one] * len(references) for one, _ in Counter(references).most_common(MAX_TRIVIAL))
 
     def calibrate(self, examples: Sequence[Example], outputs: HeadOutputs) -> float | None:
-        """A threshold tuned on dev for use on test; None where the format has none."""
+        """A threshold tuned on dev for use on test; None if the format has none."""
         return None

@@ -1,4 +1,4 @@
-"""Choose: which of several endings goes with a context."""
+"""Choose: which of several endings fits a context (multiple choice)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from xstilts.errors import DataError, nearest
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 from xstilts.formats.classify import truncate_pair
 
-HIDDEN = ("", NO_LABEL)
-"""How labels are spelled that were taken away."""
+HIDDEN_LABELS = ("", NO_LABEL)
+"""How files write a hidden label."""
 
 
 class Choice(NamedTuple):
-    """A context, what may follow it, and the number of the ending that does, None where the split has no labels."""
+    """A context, its possible endings, and the index of the right one (None without labels)."""
 
     context: str
     endings: tuple[str, ...]
@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 
 class Choose(Format):
-    """The best of an example's endings, each read in a forward pass of its own beside the context."""
+    """Chooses one of an example's endings; each is encoded together with the context."""
 
     name: ClassVar[str] = "choose"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
@@ -33,16 +33,16 @@ class Choose(Format):
     file: ClassVar[Literal["choices"]] = "choices"
 
     context: tuple[str, ...] = Field(default=("context",), min_length=1)
-    """Columns of the first text, joined by a blank."""
+    """Columns of the first text, joined by a space."""
     stem: tuple[str, ...] = ()
-    """Columns that the second text begins with; they may be missing or empty."""
+    """Columns at the start of the second text; they may be missing or empty."""
     endings: tuple[str, ...] = Field(default=("endings",), min_length=1)
     """A column for each ending, or one column with a list of them: texts, or objects with `label` and `text`."""
     label: str = "label"
     answers: tuple[str, ...] = ()
-    """How the label spells the endings, in their order; by default it numbers them from 0."""
+    """The label's values for the endings, in their order; by default numbers from 0."""
     spellings: dict[str, dict[str, str]] = Field(default={})
-    """Words for the values of a column, as {column: {value: words}} (COPA's question is `cause` or `effect`)."""
+    """Texts for the values of a column, as {column: {value: text}} (COPA's question is `cause` or `effect`)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Choose:
@@ -51,7 +51,7 @@ class Choose(Format):
                 f"context, stem, endings and label must be different columns, not {', '.join(self.fields)}"
             )
         if len(set(self.answers)) != len(self.answers):
-            raise ValueError("answers spells two endings alike")
+            raise ValueError("answers has the same value for two endings")
         texts = (*self.context, *self.stem)
         for column in self.spellings:
             if column not in texts:
@@ -65,27 +65,27 @@ class Choose(Format):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns of the context, and of the endings unless a single one holds a list, which `read` looks at."""
+        """The columns of the context, and of the endings; `read` checks a single column with a list."""
         return (*self.context, *(self.endings if len(self.endings) > 1 else ()))
 
     @property
     def head(self) -> HeadSpec:
-        """The pooled head with one score, for which the endings compete."""
+        """The pooled head with one score; the softmax is over the endings."""
         return HeadSpec("pooled", 1)
 
     def read(self, row: Row) -> Choice:
-        """Make an example of a row.
+        """Convert a row to an example.
 
         Raises:
-            DataError: fewer than two endings, an empty one, a label that names none of them, or a value that
-                `spellings` does not know.
+            DataError: the row has fewer than two endings, an empty one, an unknown label, or a value that `spellings`
+                lacks.
         """
         endings = self._endings(row)
-        stem = self._joined(row, self.stem)
+        stem = self._join_columns(row, self.stem)
         second = tuple(f"{stem} {ending}" if stem else ending for ending in endings)
-        return Choice(self._joined(row, self.context), second, self._answer(row, len(endings)))
+        return Choice(self._join_columns(row, self.context), second, self._answer_index(row, len(endings)))
 
-    def _joined(self, row: Row, columns: Sequence[str]) -> str:
+    def _join_columns(self, row: Row, columns: Sequence[str]) -> str:
         texts = ["" if (value := row.values.get(column)) is None else str(value) for column in columns]
         for i, (column, text) in enumerate(zip(columns, texts, strict=True)):
             if column in self.spellings:
@@ -102,7 +102,7 @@ class Choose(Format):
         if len(self.endings) > 1:
             endings = [row.values[column] for column in self.endings]
         else:
-            endings = self._listed(row.values[self.endings[0]], row.where)
+            endings = self._from_list(row.values[self.endings[0]], row.where)
         if len(endings) < 2:
             raise DataError("has only one ending" if endings else "has no endings", where=row.where)
         for number, text in enumerate(endings, start=1):
@@ -112,8 +112,8 @@ class Choose(Format):
                 raise DataError(f"ending {number} is empty", where=row.where)
         return [str(text) for text in endings]
 
-    def _listed(self, value: Any, where: str) -> list[Any]:
-        """The endings of one column: as they stand, or in the order of their labels if they have some."""
+    def _from_list(self, value: Any, where: str) -> list[Any]:
+        """The endings in one column with a list, sorted by their labels if they have labels."""
         column = self.endings[0]
         labels, texts = (value.get("label"), value.get("text")) if isinstance(value, dict) else (None, None)
         if isinstance(labels, list) and isinstance(texts, list):  # the Hub's way to store a list of objects
@@ -121,7 +121,7 @@ class Choose(Format):
                 raise DataError(f"{column} has {len(labels)} labels but {len(texts)} texts", where=where)
             value = [{"label": label, "text": text} for label, text in zip(labels, texts, strict=True)]
         if not isinstance(value, list):
-            hint = "one column for each ending is spelled `endings: [first, second]`"
+            hint = "write one column for each ending as `endings: [first, second]`"
             raise DataError(f"{column} must be a list, got {str(value)[:60]}", where=where, hint=hint)
         if not any(isinstance(item, dict) for item in value):
             return value
@@ -134,19 +134,19 @@ class Choose(Format):
             raise DataError(f"{column} are labelled {', '.join(labels)}", where=where, hint=hint)
         return [item["text"] for item in value]
 
-    def _answer(self, row: Row, endings: int) -> int | None:
+    def _answer_index(self, row: Row, endings: int) -> int | None:
         value = row.values.get(self.label)
         label = "" if value is None else str(value).strip()
-        if label in HIDDEN and label not in self.answers:
+        if label in HIDDEN_LABELS and label not in self.answers:
             return None
         known = self.answers[:endings] or tuple(map(str, range(endings)))
         if label not in known:
-            what = f"unknown {self.label} '{label}' among {endings} endings"
-            raise DataError(what, where=row.where, hint=nearest(label, known))
+            message = f"unknown {self.label} '{label}' among {endings} endings"
+            raise DataError(message, where=row.where, hint=nearest(label, known))
         return known.index(label)
 
     def features(self, examples: Sequence[Choice], tokenizer: TokenizerLike) -> Iterator[Features]:
-        """A forward pass for each ending; a pair too long loses pieces from the start of its longer text."""
+        """A forward pass for each ending; a pair that is too long loses pieces from the start of its longer text."""
         contexts = tokenizer.encode([example.context for example in examples])
         endings = iter(tokenizer.encode([text for example in examples for text in example.endings]))
         room = tokenizer.room(2)
@@ -157,15 +157,15 @@ class Choose(Format):
                 yield Features(index, ids, [0], [target], second)
 
     def decode(self, examples: Sequence[Choice], outputs: HeadOutputs, threshold: float | None) -> list[int]:
-        """The number of the ending with the highest score; the first one on ties."""
+        """The index of the ending with the highest score; the first one on ties."""
         scores_F = np.array([scores[0] for scores in outputs.scores])
         starts = np.searchsorted(outputs.example_F, np.arange(1, len(examples)))
         return [int(scores.argmax()) for scores in np.split(scores_F, starts)]
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
-        """Those of the endings, by number."""
+        """The scores of the endings, by index."""
         return {str(number): float(scores[0]) for number, scores in enumerate(outputs.scores)}
 
     def reference(self, example: Choice, index: int) -> int | None:
-        """The number of the right ending."""
+        """The index of the right ending."""
         return example.answer

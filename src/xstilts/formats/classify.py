@@ -12,21 +12,21 @@ from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutput
 
 
 class Labelled(NamedTuple):
-    """One or two texts and the label, None where the split has none."""
+    """One or two texts and the label (None without labels)."""
 
     texts: tuple[str, ...]
     label: str | None
 
 
 class Classify(Format):
-    """A label for one text or a pair, read off the first token."""
+    """Predicts a label of one text or a pair from the first token."""
 
     name: ClassVar[str] = "classify"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     supported_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_f1", "positive_f1")
 
     labels: Labels
-    """In the order of the classes; the order is part of what is trained."""
+    """In the order of the classes; another order is another training."""
     texts: tuple[str, ...] = Field(default=("premise", "hypothesis"), min_length=1, max_length=2)
     """Names of the columns that hold the texts."""
     label: str = "label"
@@ -56,11 +56,11 @@ class Classify(Format):
 
     @property
     def head(self) -> HeadSpec:
-        """The pooled head, one score a label."""
+        """The pooled head, one score per label."""
         return HeadSpec("pooled", len(self.labels))
 
     def read(self, row: Row) -> Labelled | None:
-        """Make an example of a row.
+        """Convert a row to an example.
 
         Raises:
             DataError: the label is not one of `labels`.
@@ -78,7 +78,7 @@ class Classify(Format):
         return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
 
     def features(self, examples: Sequence[Labelled], tokenizer: TokenizerLike) -> Iterator[Features]:
-        """One forward pass each; a pair too long loses pieces from the end of its longer text."""
+        """One forward pass each; a pair that is too long loses pieces from the end of its longer text."""
         encoded = tokenizer.encode([text for example in examples for text in example.texts])
         columns = [encoded[i :: len(self.texts)] for i in range(len(self.texts))]
         room = tokenizer.room(len(self.texts))
@@ -96,7 +96,7 @@ class Classify(Format):
         return [self.labels[int(scores_C.argmax())] for scores_C in outputs.scores]
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
-        """Those of the labels."""
+        """The scores of the labels."""
         return dict(zip(self.labels, map(float, outputs.scores[0]), strict=True))
 
     def reference(self, example: Labelled, index: int) -> str | None:
@@ -107,9 +107,9 @@ class Classify(Format):
 def truncate_pair(
     first: list[int], second: list[int], room: int, *, start: bool = False
 ) -> tuple[list[int], list[int]]:
-    """Cut a pair to `room` pieces as jiant does: one piece at a time from the longer text, the first on ties.
+    """Truncate a pair to `room` pieces as jiant does: one piece at a time from the longer text, the first on ties.
 
-    Pieces go from the texts' ends, or from their starts.
+    It drops pieces from the texts' ends, or from their starts.
 
     >>> truncate_pair([1, 2, 3, 4], [5, 6], 4)
     ([1, 2], [5, 6])
@@ -122,9 +122,9 @@ def truncate_pair(
     if excess <= 0:
         return first, second
     a, b = len(first), len(second)
-    level = min(excess, abs(a - b))  # the longer one comes down to the other's length first
-    a, b = (a - level, b) if a >= b else (a, b - level)
-    rest = excess - level
+    difference = min(excess, abs(a - b))  # first, the longer text gets as short as the other
+    a, b = (a - difference, b) if a >= b else (a, b - difference)
+    rest = excess - difference
     a, b = a - (rest + 1) // 2, b - rest // 2
     if start:
         return first[len(first) - a :], second[len(second) - b :]

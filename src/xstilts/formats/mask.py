@@ -1,4 +1,4 @@
-"""Mask: raw text, of which some pieces are hidden to be guessed (masked language modelling)."""
+"""Mask: masked language modelling on raw text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xstilts.formats.base import Features, Format, HeadOutputs, HeadSpec, Row, T
 
 
 class Mask(Format):
-    """One line of text is one example; which pieces are hidden is drawn anew whenever a batch is made."""
+    """One line of text is one example; each batch samples anew which pieces are masked."""
 
     name: ClassVar[str] = "mask"
     metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
@@ -20,9 +20,9 @@ class Mask(Format):
 
     text: str = "text"
     alpha: float = Field(default=1.0, ge=0, le=1)
-    """Below 1, an epoch has more of small languages: their share of it is as (their share of all examples) ^ alpha."""
+    """A language's share of an epoch grows with (its share of all examples) ^ alpha; below 1 it favours small ones."""
     sentences: int | None = Field(default=None, ge=1, le=10**9)
-    """Examples of an epoch of all languages together, at most; by default as many as there are."""
+    """At most so many examples an epoch, of all languages together; by default all."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -44,35 +44,35 @@ class Mask(Format):
         return str(row.values[self.text])
 
     @property
-    def draws(self) -> bool:
-        """Whether an epoch differs from the text as it stands."""
+    def samples_epoch(self) -> bool:
+        """Whether `alpha` or `sentences` is set."""
         return self.alpha != 1 or self.sentences is not None
 
     def sample_sizes(self, sizes: Sequence[int]) -> list[int]:
-        """How many sentences are drawn of each language, rounded by the largest remainders (Conneau & Lample, 2019).
+        """How many sentences to sample from each language (Conneau & Lample, 2019), rounded by largest remainders.
 
         >>> Mask(alpha=0.5, sentences=100).sample_sizes([81, 9, 1])
         [63, 21, 7]
         """
         total = min(sum(sizes), self.sentences or sum(sizes))
-        mass = np.array(sizes, float) ** self.alpha
-        exact = total * mass / mass.sum()
-        sizes_L = np.floor(exact).astype(np.int64)
-        most = np.argsort(sizes_L - exact, kind="stable")[: total - int(sizes_L.sum())]
-        sizes_L[most] += 1
+        weights_L = np.array(sizes, float) ** self.alpha
+        exact_L = total * weights_L / weights_L.sum()
+        sizes_L = np.floor(exact_L).astype(np.int64)
+        rounded_up = np.argsort(sizes_L - exact_L, kind="stable")[: total - int(sizes_L.sum())]
+        sizes_L[rounded_up] += 1
         return [int(size) for size in sizes_L]
 
     def features(self, examples: Sequence[str], tokenizer: TokenizerLike) -> Iterator[Features]:
-        """One forward pass each, cut at the end; the hidden positions are drawn later."""
+        """One forward pass each, truncated at the end; batches sample the masked positions."""
         for index, ids in enumerate(tokenizer.encode(examples)):
             yield Features(index, tokenizer.single(ids[: tokenizer.room(1)])[0], [], [])
 
     def decode(self, examples: Sequence[str], outputs: HeadOutputs, threshold: float | None) -> list[tuple[float, int]]:
-        """The summed negative log-likelihood (nats) of an example's hidden pieces, and their number."""
+        """The summed negative log-likelihood (nats) of an example's masked pieces, and their number."""
         return [(float(total), int(count)) for total, count in outputs.scores]
 
     def trivial_predictions(self, examples: Sequence[str]) -> Iterator[list[tuple[float, int]]]:
-        """None: likelihoods have no such answer."""
+        """None: no constant prediction is a likelihood."""
         return iter(())
 
     def reference(self, example: str, index: int) -> str:

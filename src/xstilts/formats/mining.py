@@ -1,4 +1,4 @@
-"""Pairs of sentences mined from two sets of vectors by margins (Artetxe and Schwenk 2019), and the threshold (BUCC)."""
+"""Mines translation pairs from two sets of vectors by margin (Artetxe and Schwenk 2019), and tunes BUCC's threshold."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from xstilts.compute.neighbours import Floats, Nearest
 
 
 class Pairs(NamedTuple):
-    """Rows of two sides that belong together."""
+    """Pairs of a row of x and a row of y, with their scores."""
 
     x_P: NDArray[np.int64]
     y_P: NDArray[np.int64]
     scores_P: NDArray[np.float32]
 
-    def at(self, which_P: Any) -> Pairs:
-        """Some of them, by numbers or by a mask."""
+    def select(self, which_P: Any) -> Pairs:
+        """The pairs at some indices, or where a mask is true."""
         return Pairs(self.x_P[which_P], self.y_P[which_P], self.scores_P[which_P])
 
     def sorted(self) -> Pairs:
-        """Those with a score above 0, the best first."""
-        pairs = self.at(self.scores_P > 0)
-        return pairs.at(np.argsort(-pairs.scores_P, kind="stable"))
+        """The pairs with a score above 0, best first."""
+        pairs = self.select(self.scores_P > 0)
+        return pairs.select(np.argsort(-pairs.scores_P, kind="stable"))
 
 
 def margin_scores(cosines: Floats, x_means: Floats, y_means: Floats, margin: Margin) -> Floats:
-    """Scores of pairs from their cosines and the mean cosines of either side to its neighbours (Artetxe and Schwenk).
+    """Scores of pairs from their cosines and each side's mean cosine to its neighbours (Artetxe and Schwenk).
 
     >>> mean = np.array([0.5])
     >>> [margin_scores(np.array([0.75]), mean, mean, margin).item() for margin in ("ratio", "distance", "absolute")]
@@ -44,10 +44,10 @@ def margin_scores(cosines: Floats, x_means: Floats, y_means: Floats, margin: Mar
 
 
 def mine_pairs(of_x: Nearest, of_y: Nearest, margin: Margin = "ratio", matching: Matching = "max") -> Pairs:
-    """The pairs that neighbours make, each with a score above 0, the best first.
+    """Pairs of neighbours with a score above 0, best first.
 
-    Every row proposes the neighbour with the best score. `max` takes the proposals of both sides by score, leaving out
-    those with a row that is taken already (XTREME's utils_retrieve.py).
+    Every row proposes its neighbour with the best score. `max` takes the proposals of both sides by score, and skips
+    those with a row that already has a pair (XTREME's utils_retrieve.py).
     """
     (y_of_x, x_scores), (x_of_y, y_scores) = _best_neighbours(of_x, of_y, margin), _best_neighbours(of_y, of_x, margin)
     forward = Pairs(np.arange(len(y_of_x)), y_of_x, x_scores)
@@ -57,7 +57,7 @@ def mine_pairs(of_x: Nearest, of_y: Nearest, margin: Margin = "ratio", matching:
     if matching == "bwd":
         return backward.sorted()
     if matching == "intersect":
-        return forward.at(x_of_y[y_of_x] == forward.x_P).sorted()
+        return forward.select(x_of_y[y_of_x] == forward.x_P).sorted()
     x_P, y_P = (np.concatenate(ids) for ids in ((forward.x_P, backward.x_P), (forward.y_P, backward.y_P)))
     return _greedy_matching(Pairs(x_P, y_P, np.concatenate((x_scores, y_scores))).sorted())
 
@@ -71,21 +71,20 @@ def _best_neighbours(own: Nearest, other: Nearest, margin: Margin) -> tuple[NDAr
 
 
 def _greedy_matching(pairs: Pairs) -> Pairs:
-    """The pairs without those of which a row is in a pair before."""
+    """Drop each pair that shares a row with an earlier one."""
     seen_x, seen_y, taken = set[int](), set[int](), list[int]()
     for p, (x, y) in enumerate(zip(pairs.x_P.tolist(), pairs.y_P.tolist(), strict=True)):
         if x not in seen_x and y not in seen_y:
             seen_x.add(x)
             seen_y.add(y)
             taken.append(p)
-    return pairs.at(taken)
+    return pairs.select(taken)
 
 
 def tune_threshold(scores_P: NDArray[np.floating[Any]], right_P: NDArray[np.bool_], gold: int) -> float:
-    """The score from which on to believe pairs, so that their F1 is best: midway between the last and the next.
+    """The score threshold with the best F1: midway between the last accepted pair and the next.
 
-    Where it is best to believe all, that is the last one's own score; 0 where none is right. Pairs of equal score are
-    believed together.
+    If accepting all is best, it is the lowest score; 0 if no pair is right. Pairs of equal score go together.
 
     Args:
         scores_P: in any order.
@@ -107,8 +106,8 @@ def tune_threshold(scores_P: NDArray[np.floating[Any]], right_P: NDArray[np.bool
 
 
 Matching: TypeAlias = Literal["max", "intersect", "fwd", "bwd"]
-"""Which pairs are taken: the best that share no row; those that choose each other; each x with its best y; each y."""
+"""Which pairs count: the best without a shared row; mutually best ones; each x with its best y; each y with its x."""
 
 
 Margin: TypeAlias = Literal["ratio", "distance", "absolute"]
-"""How a cosine is weighed against the mean of those to the neighbours on both sides."""
+"""The score: the cosine divided by, or minus, the mean cosine to both sides' neighbours; or the cosine alone."""

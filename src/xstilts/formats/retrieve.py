@@ -1,4 +1,4 @@
-"""Retrieve: texts look for texts among many, by mean-pooled vectors: a translation, all pairs, the nearest twenty."""
+"""Retrieve: finds translations, translation pairs or the 20 best candidates by mean-pooled vectors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from xstilts.formats.base import Features, Format, HeadOutputs, HeadSpec, Row, T
 if TYPE_CHECKING:
     from xstilts.formats.mining import Pairs
 
-TOP = 20
-"""How many candidates are ranked, as many as the metrics look at."""
+MAX_RANKED = 20
+"""Length of a ranking; the metrics use no more."""
 
 
 class Entry(NamedTuple):
-    """A text that looks for others, a candidate that may be found, or both at once: a line of aligned text."""
+    """A query, a candidate, or both (a line of aligned text)."""
 
     query: str | None
     candidate: str | None
@@ -33,33 +33,32 @@ class Entry(NamedTuple):
 class Retrieve(Format):
     """Nearest neighbours of mean-pooled vectors; nothing is trained.
 
-    Rows are aligned text, where line k belongs to line k, or sentences with ids: some look (`query`), others are there
-    to be found (`candidate`).
+    Rows are aligned text, where line k translates line k, or texts with ids, each a `query` or a `candidate`.
     """
 
     name: ClassVar[str] = "retrieve"
     version: ClassVar[int] = 3
 
     find: Literal["nearest", "mined", "ranked"] = "nearest"
-    """Each query's translation in aligned text (Tatoeba), the pairs of sentences that translate each other where most
-    have no translation (BUCC), or the best candidates in order (LAReQA, Mewsli-X)."""
+    """Each query's translation in aligned text (Tatoeba), the translation pairs among sentences that mostly have none
+    (BUCC), or the best candidates in order (LAReQA, Mewsli-X)."""
     layer: int | None = Field(default=None, ge=0)
     """Index into the hidden states (0: embeddings); by default the equivalent of 14 of 24."""
     k: int = Field(default=4, ge=1, le=1000)
-    """Neighbours that a pair's cosine is weighed against."""
+    """How many neighbours the margin takes into account."""
     margin: Literal["ratio", "distance", "absolute"] = "ratio"
-    """How it is weighed."""
+    """How a pair is scored; see `mining.Margin`."""
     matching: Literal["max", "intersect", "fwd", "bwd"] = "max"
-    """Which pairs are taken; see `mining.mine_pairs`."""
+    """Which pairs count; see `mining.Matching`."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What suits what is found."""
+        """The metric that suits `find`."""
         return {"nearest": ("accuracy",), "mined": ("pair_f1",), "ranked": ("map@20",)}[self.find]
 
     @property
     def supported_metrics(self) -> tuple[str, ...]:
-        """Rankings have a second one."""
+        """The same, and `mrr@20` for rankings."""
         return (*self.metrics, "mrr@20") if self.find == "ranked" else self.metrics
 
     @property
@@ -71,12 +70,12 @@ class Retrieve(Format):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The sentence and its translation, or what rows with ids may have."""
+        """The sentence and its translation, or all columns of rows with ids."""
         return self.inputs or ("query", "candidate", "id", "relevant")
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Both sides of aligned text; rows with ids are of two kinds and have no field in common but the id."""
+        """Both sides of aligned text; none for rows with ids, because queries and candidates differ."""
         return ("source", "target") if self.find == "nearest" else ()
 
     @property
@@ -85,18 +84,18 @@ class Retrieve(Format):
         return HeadSpec("mean", layer=self.layer)
 
     def read(self, row: Row) -> Entry:
-        """Make an entry of a row; in aligned text it is the translation that looks.
+        """Convert a row to an entry; in aligned text the translation is the query.
 
         Raises:
-            DataError: the row is of none of the three kinds, or its relevant ids are no list.
+            DataError: the row has none of the three shapes, or its relevant ids are not a list.
         """
         values = row.values
         if "source" in values and "target" in values:
-            number = values.get("number")  # the reader's, unless it is a column of the user's own
+            number = values.get("number")  # set by the reader, unless the file has such a column
             return Entry(str(values["target"]), str(values["source"]), str(number) if isinstance(number, int) else None)
         if self.find == "nearest":
-            hint = "sentences with ids take `find: mined` or `find: ranked`"
-            raise DataError("is no line of aligned text", where=row.where, hint=hint)
+            hint = "set `find: mined` or `find: ranked` for sentences with ids"
+            raise DataError("is not a line of aligned text", where=row.where, hint=hint)
         if ("query" in values) == ("candidate" in values) or "id" not in values:
             hint = nearest("query", values)
             raise DataError("needs an id and either a query or a candidate", where=row.where, hint=hint)
@@ -109,7 +108,7 @@ class Retrieve(Format):
         return Entry(str(values["query"]), None, id, None if relevant is None else tuple(map(str, relevant)))
 
     def is_query(self, example: Entry) -> bool:
-        """Whether it looks for others."""
+        """Whether it has a query."""
         return example.query is not None
 
     def as_candidate(self, example: Entry) -> Entry | None:
@@ -130,13 +129,13 @@ class Retrieve(Format):
     def decode(self, examples: Sequence[Entry], outputs: HeadOutputs, threshold: float | None) -> list[Any]:
         """For each query the number of the nearest candidate, or a list of ids.
 
-        Those of its translations, mostly none; without a threshold all that are mined. Or those of the nearest
+        `mined` lists its translations, often none; without a threshold, all mined pairs. `ranked` lists the nearest
         candidates, best first.
         """
         sides = self._sides(examples)
         if self.find == "mined":
             found: list[list[str]] = [[] for _ in sides.query_N]
-            pairs = self._mined(examples, outputs)
+            pairs = self._mine(examples, outputs)
             for x, y, score in zip(*(part.tolist() for part in pairs), strict=True):
                 if threshold is None or score >= threshold:
                     found[x].append(sides.ids[y])
@@ -145,56 +144,57 @@ class Retrieve(Format):
 
         if self.find == "nearest":
             numbers_N = np.array([int(id) for id in sides.ids])
-            order_N = numbers_N.argsort()  # of equal ones the first in the file is taken
-            of_queries, _ = neighbours(_vectors(outputs), sides.query_N, sides.candidate_N[order_N], 1)
-            return list(numbers_N[order_N][of_queries.ids_NK[:, 0]].tolist())
-        of_queries, _ = neighbours(_vectors(outputs), sides.query_N, sides.candidate_N, TOP)
-        return [[sides.ids[y] for y in row] for row in of_queries.ids_NK.tolist()]
+            order_N = numbers_N.argsort()  # on ties the first in the file
+            nearest_of, _ = neighbours(_vectors(outputs), sides.query_N, sides.candidate_N[order_N], 1)
+            return list(numbers_N[order_N][nearest_of.ids_NK[:, 0]].tolist())
+        nearest_of, _ = neighbours(_vectors(outputs), sides.query_N, sides.candidate_N, MAX_RANKED)
+        return [[sides.ids[y] for y in row] for row in nearest_of.ids_NK.tolist()]
 
     def reference(self, example: Entry, index: int) -> int | list[str] | None:
-        """Line k belongs to line k; elsewhere the relevant ids, None without labels."""
+        """The query's own line in aligned text; elsewhere its relevant ids, None without labels."""
         if example.candidate is not None:
             return int(self.id(example, index)) if self.find == "nearest" else [self.id(example, index)]
         return None if example.relevant is None else list(example.relevant)
 
     def trivial_predictions(self, examples: Sequence[Entry]) -> Iterator[list[Any]]:
-        """One candidate for all; nothing for lists of ids, whose chance depends on the candidates."""
+        """The same candidate for all queries; none for lists of ids, whose chance depends on the candidates."""
         return iter(()) if self.find != "nearest" else super().trivial_predictions(examples)
 
     def calibrate(self, examples: Sequence[Entry], outputs: HeadOutputs) -> float | None:
-        """The score from which on to believe mined pairs, so that their F1 is best on these examples."""
-        asking = [(i, example) for i, example in enumerate(examples) if self.is_query(example)]
-        right = [self.reference(example, i) for i, example in asking]
-        if self.find != "mined" or None in right:
+        """The score threshold of mined pairs with the best F1 on these examples."""
+        references = [self.reference(example, i) for i, example in enumerate(examples) if self.is_query(example)]
+        if self.find != "mined" or None in references:
             return None
         from xstilts.formats.mining import tune_threshold
 
-        gold = {(x, id) for x, ids in enumerate(right) if isinstance(ids, list) for id in ids}
-        ids, pairs = self._sides(examples).ids, self._mined(examples, outputs)
+        gold = {(x, id) for x, ids in enumerate(references) if isinstance(ids, list) for id in ids}
+        ids, pairs = self._sides(examples).ids, self._mine(examples, outputs)
         right_P = np.array(
             [(x, ids[y]) in gold for x, y in zip(pairs.x_P.tolist(), pairs.y_P.tolist(), strict=True)], bool
         )
         return tune_threshold(pairs.scores_P, right_P, len(gold))
 
-    def _mined(self, examples: Sequence[Entry], outputs: HeadOutputs) -> Pairs:
-        """The pairs by numbers of queries and candidates.
+    def _mine(self, examples: Sequence[Entry], outputs: HeadOutputs) -> Pairs:
+        """Mined pairs, as indices of queries and of candidates.
 
-        A sentence that stands several times in its side is mined once, and what it is paired with is left out, because
-        nobody can say which of its ids is meant (XTREME's rule).
+        A sentence that occurs several times is mined once, and its pairs are dropped, because it is unclear which of
+        its ids is meant (XTREME's rule).
         """
         from xstilts.compute.neighbours import neighbours
         from xstilts.formats.mining import Pairs, mine_pairs
 
         sides = self._sides(examples)
-        x_N, x_once_N = _different([e.query for e in examples if e.query is not None])
-        y_N, y_once_N = _different([e.candidate for e in examples if e.candidate is not None])
-        both = neighbours(_vectors(outputs), sides.query_N[x_N], sides.candidate_N[y_N], self.k)
-        pairs = mine_pairs(*both, self.margin, self.matching)
-        pairs = pairs.at(x_once_N[pairs.x_P] & y_once_N[pairs.y_P])
+        x_N, x_unique_N = _distinct([e.query for e in examples if e.query is not None])
+        y_N, y_unique_N = _distinct([e.candidate for e in examples if e.candidate is not None])
+        nearest_of = neighbours(_vectors(outputs), sides.query_N[x_N], sides.candidate_N[y_N], self.k)
+        pairs = mine_pairs(*nearest_of, self.margin, self.matching)
+        pairs = pairs.select(x_unique_N[pairs.x_P] & y_unique_N[pairs.y_P])
         return Pairs(x_N[pairs.x_P], y_N[pairs.y_P], pairs.scores_P)
 
     def _sides(self, examples: Sequence[Entry]) -> _Sides:
-        candidate_F = np.array([is_one for e in examples for is_one, text in enumerate(e[:2]) if text is not None])
+        candidate_F = np.array(
+            [is_candidate for e in examples for is_candidate, text in enumerate(e[:2]) if text is not None]
+        )
         ids = [self.id(e, i) for i, e in enumerate(examples) if e.candidate is not None]
         return _Sides(np.flatnonzero(candidate_F == 0), np.flatnonzero(candidate_F), ids)
 
@@ -207,10 +207,10 @@ class _Sides(NamedTuple):
     ids: list[str]
 
 
-def _different(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each different text stands first, and whether it stands there only.
+def _distinct(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The first index of each distinct text, and whether the text occurs once.
 
-    >>> _different(["a", "b", "a"])
+    >>> _distinct(["a", "b", "a"])
     (array([0, 1]), array([False,  True]))
     """
     counts = Counter(texts)
@@ -219,5 +219,5 @@ def _different(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool
 
 
 def _vectors(outputs: HeadOutputs) -> NDArray[np.float32]:
-    """[F, H]; no copy is made of what is mapped from the disk."""
+    """The vectors, [F, H]; a memory-mapped array is not copied."""
     return np.asarray(outputs.scores, np.float32)

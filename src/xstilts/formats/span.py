@@ -1,4 +1,4 @@
-"""Span: a question is answered by a piece of its context (extractive question answering)."""
+"""Span: extractive question answering, where the answer is a span of the context."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xstilts.formats.base import IGNORED, Defect, Features, Format, HeadOutputs,
 from xstilts.formats.windows import best_spans, max_context_window, window_info, windows
 from xstilts.metrics.answers import SQUAD2, match
 
-ANSWER_MOVED = Defect("the answer is not at its answer_start; the nearest place with its text is taken", fatal=False)
+ANSWER_MOVED = Defect("the answer is not at its answer_start; the nearest occurrence is taken", fatal=False)
 ANSWER_MISSING = Defect("the answer is not in the context", fatal=True)
 
 
@@ -25,12 +25,12 @@ class Question(NamedTuple):
     question: str
     context: str
     answers: tuple[str, ...] | None
-    """None where the split has no labels; one empty text where there is no answer."""
+    """None without labels; one empty text if there is no answer."""
     start: int = -1
     """`answer_start` of the first answer, in characters; -1 if not given."""
 
     def answer_span(self) -> tuple[int, int] | None:
-        """First and last + 1 character of the first answer, without blanks around it; None if it is nowhere."""
+        """Character span (end excluded) of the first answer, stripped of spaces; None if the context lacks it."""
         first_answer = self.answers[0] if self.answers else ""
         text = first_answer.strip()
         wanted = max(0, self.start) + len(first_answer) - len(first_answer.lstrip())
@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
 
 class Span(Format):
-    """The best span of pieces by the scores of its two ends, given as the context's own characters."""
+    """Predicts the text of the span of the context with the best sum of its start and end scores."""
 
     name: ClassVar[str] = "span"
     supported_metrics: ClassVar[tuple[str, ...]] = tuple(
@@ -54,22 +54,22 @@ class Span(Format):
     no_answer: bool = False
     """Whether a question may have no answer in its context (SQuAD 2)."""
     stride: int = Field(default=128, ge=1)
-    """Pieces from the beginning of one window to that of the next."""
+    """Pieces from the start of one window to the start of the next."""
     question_length: int = Field(default=64, ge=1)
-    """Pieces of a question that are read; never more than half of a window."""
+    """Maximum length of a question in pieces; never more than half of a window."""
     n_best: int = Field(default=20, ge=1)
-    """Starts, and ends, of a window that are looked at."""
+    """How many of a window's best starts, and best ends, make candidate spans."""
     answer_length: int = Field(default=30, ge=1)
-    """Pieces that an answer may have."""
+    """Maximum length of an answer in pieces."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """SQuAD's, by the rules of its second version where a question may have no answer."""
+        """Those of SQuAD 1.1, or of SQuAD 2 with `no_answer`."""
         return ("squad2_f1_em", "squad2_f1", "squad2_em") if self.no_answer else ("f1_em", "f1", "em")
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What the data set calls the question, its context, the question, its answers."""
+        """The question's id, its context, the question, its answers."""
         return ("id", "context", "question", "answers")
 
     @property
@@ -79,27 +79,29 @@ class Span(Format):
 
     @property
     def head(self) -> HeadSpec:
-        """The head that scores each token as the first and as the last of the answer."""
+        """The head that scores each token as the start and as the end of the answer."""
         return HeadSpec("span", 2)
 
     def read(self, row: Row) -> Question:
-        """Make an example of a row, its answers in SQuAD's layout or in the Hub's.
+        """Convert a row to an example; its answers are in SQuAD's layout or in the Hub's.
 
-        Where all answers are empty texts the labels were taken away, as in XTREME's test files.
+        If all answers are empty texts, the labels are hidden, as in XTREME's test files.
 
         Raises:
-            DataError: the answers cannot be read, or there are none although the format asks for one.
+            DataError: the answers cannot be read, or there are none although the format needs one.
         """
         values = row.values
-        name = None if values.get("id") is None else str(values["id"])
-        example = Question(name, str(values["question"]), str(values["context"]), None)
+        id = None if values.get("id") is None else str(values["id"])
+        example = Question(id, str(values["question"]), str(values["context"]), None)
         if values.get("answers") is None:
             return example
         answers = _answers(values["answers"], row.where)
         if self.no_answer and (values.get("is_impossible") is True or not answers):
             return example._replace(answers=("",))
         if not answers:
-            raise DataError("has no answer", where=row.where, hint="`no_answer: true` takes questions without one")
+            raise DataError(
+                "has no answer", where=row.where, hint="set `no_answer: true` to allow questions without an answer"
+            )
         answers = [(text, start) for text, start in answers if text.strip()]
         if not answers:
             return example
@@ -109,11 +111,11 @@ class Span(Format):
         """Whether the first answer, the training target, is not at its `answer_start`."""
         if not example.answers or example.answers == ("",):
             return None
-        place = example.answer_span()
-        if place is None:
+        span = example.answer_span()
+        if span is None:
             return ANSWER_MISSING
         first = example.answers[0]
-        return None if place[0] == example.start + len(first) - len(first.lstrip()) else ANSWER_MOVED
+        return None if span[0] == example.start + len(first) - len(first.lstrip()) else ANSWER_MOVED
 
     def example_id(self, example: Question) -> str | None:
         """The row's id."""
@@ -122,12 +124,12 @@ class Span(Format):
     def features(self, examples: Sequence[Question], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window: the question, then some of the context.
 
-        The positions are the first and the last piece of the first answer; both are 0 unless all of it is in the
-        window. The targets repeat them.
+        The positions are the first and the last piece of the first answer; both are 0 if the window lacks a part of
+        it. The targets are the same.
         """
         room = tokenizer.room(2)
         questions = tokenizer.encode([example.question for example in examples])
-        texts = list(dict.fromkeys(example.context for example in examples))  # many questions share one
+        texts = list(dict.fromkeys(example.context for example in examples))  # many questions share a context
         split = tokenizer.spans(texts)
         contexts = {
             text: (ids, np.array(spans, np.int32).reshape(-1, 2))
@@ -136,31 +138,30 @@ class Span(Format):
         for index, (example, question) in enumerate(zip(examples, questions, strict=True)):
             ids, span_N2 = contexts[example.context]
             question = question[: min(self.question_length, room // 2)]
-            parts = windows(len(ids), room - len(question), self.stride)
-            deep_N = max_context_window(parts, len(ids))
+            bounds = windows(len(ids), room - len(question), self.stride)
+            window_N = max_context_window(bounds, len(ids))
             first, last = token_span(span_N2, example.answer_span())
-            for number, (a, b) in enumerate(parts):
-                passed, at = tokenizer.pair(question, ids[a:b])
-                positions = [at + first - a, at + last - a] if a <= first and last < b else [0, 0]
+            for number, (a, b) in enumerate(bounds):
+                pair, start = tokenizer.pair(question, ids[a:b])
+                positions = [start + first - a, start + last - a] if a <= first and last < b else [0, 0]
                 targets = positions if example.answers else [IGNORED, IGNORED]
-                yield Features(
-                    index, passed, positions, targets, at, window_info(at, span_N2[a:b], deep_N[a:b] == number)
-                )
+                info = window_info(start, span_N2[a:b], window_N[a:b] == number)
+                yield Features(index, pair, positions, targets, start, info)
 
     def decode(self, examples: Sequence[Question], outputs: HeadOutputs, threshold: float | None) -> list[str]:
-        """The text of each example's best span; empty where no span can be one (jiant says the word `empty`).
+        """The text of each example's best span; empty if no span is valid (jiant returns the word `empty`).
 
-        With `no_answer` it is empty too where the score of no answer is more than `threshold` (0 by default) higher.
+        With `no_answer` it is also empty if the no-answer score is more than `threshold` (0 by default) higher.
         """
         found = best_spans(len(examples), outputs, self.n_best, self.answer_length)
         texts = [example.context[a:b].strip() for example, (a, b) in zip(examples, found.span_E2, strict=True)]
         if not self.no_answer:
             return texts
-        kept_E = found.null_E - found.score_E <= (threshold or 0.0)
-        return [text if there else "" for text, there in zip(texts, kept_E, strict=True)]
+        answered_E = found.null_E - found.score_E <= (threshold or 0.0)
+        return [text if answered else "" for text, answered in zip(texts, answered_E, strict=True)]
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
-        """Those of the best span and, if there may be none, of no answer."""
+        """The scores of the best span and, with `no_answer`, of no answer."""
         found = best_spans(1, outputs, self.n_best, self.answer_length)
         none = {"no answer": float(found.null_E[0])} if self.no_answer else {}
         return {"best span": float(found.score_E[0])} | none
@@ -171,10 +172,9 @@ class Span(Format):
         yield [example.context for example in examples]
 
     def calibrate(self, examples: Sequence[Question], outputs: HeadOutputs) -> float | None:
-        """The threshold with the highest mean of SQuAD 2's F1 and exact match; None without a choice to be made.
+        """The threshold with the highest mean of SQuAD 2's F1 and exact match; None if there is nothing to tune.
 
-        It lies midway between two differences that occur, or 1 beyond the outermost; of equally good ones the nearest
-        to 0 is taken.
+        It lies midway between two score differences, or 1 beyond the outermost; on ties the nearest to 0.
         """
         if not self.no_answer or any(example.answers is None for example in examples):
             return None
@@ -188,12 +188,12 @@ class Span(Format):
         return best_threshold(found.null_E - found.score_E, gain_E)
 
     def reference(self, example: Question, index: int) -> list[str] | None:
-        """The texts that are right; one empty text where there is no answer."""
+        """The right answers; one empty text if there is no answer."""
         return None if example.answers is None else list(example.answers)
 
 
 def _answers(value: Any, where: str) -> list[tuple[str, int]]:
-    """Text and start of each answer; the start is -1 where none is given."""
+    """Text and start of each answer; the start is -1 if not given."""
     if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
         starts = value.get("answer_start")
         starts = starts if isinstance(starts, list) else [None] * len(texts)
@@ -201,7 +201,7 @@ def _answers(value: Any, where: str) -> list[tuple[str, int]]:
             raise DataError(f"answers has {len(texts)} texts but {len(starts)} starts", where=where)
         value = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        hint = 'it is a list of {"text": ..., "answer_start": ...}'
+        hint = 'write a list of {"text": ..., "answer_start": ...}'
         raise DataError(f"answers cannot be read: {str(value)[:60]}", where=where, hint=hint)
     answers = []
     for item in value:
@@ -214,30 +214,30 @@ def _answers(value: Any, where: str) -> list[tuple[str, int]]:
     return answers
 
 
-def token_span(span_N2: NDArray[np.int32], place: tuple[int, int] | None) -> tuple[int, int]:
-    """The first and the last piece that share a character with a place in the text; -1 and -1 if none does.
+def token_span(span_N2: NDArray[np.int32], char_span: tuple[int, int] | None) -> tuple[int, int]:
+    """The first and the last piece that overlap a character span; -1 and -1 if none does.
 
     >>> token_span(np.array([[0, 3], [3, 3], [4, 7], [7, 9]]), (5, 8))
     (2, 3)
     """
-    first, last = place or (0, 0)
-    shared = np.flatnonzero((span_N2[:, 0] < last) & (span_N2[:, 1] > first) & (span_N2[:, 0] < span_N2[:, 1]))
-    return (int(shared[0]), int(shared[-1])) if len(shared) else (-1, -1)
+    first, last = char_span or (0, 0)
+    inside = np.flatnonzero((span_N2[:, 0] < last) & (span_N2[:, 1] > first) & (span_N2[:, 0] < span_N2[:, 1]))
+    return (int(inside[0]), int(inside[-1])) if len(inside) else (-1, -1)
 
 
 def best_threshold(difference_E: NDArray[np.float64], gain_E: NDArray[np.float64]) -> float:
-    """The threshold at or below which differences bring the most gain, midway between two of them.
+    """The threshold with the highest total gain of the differences up to it, midway between two of them.
 
     >>> best_threshold(np.array([-3.0, 5.0, 1.0, 2.0]), np.array([2.0, -1.0, 1.0, -2.0]))
     1.5
     """
-    finite_E = np.isfinite(difference_E)  # without any span the answer is empty at every threshold
+    finite_E = np.isfinite(difference_E)  # an example without a valid span has an empty answer at every threshold
     difference_E, gain_E = difference_E[finite_E], gain_E[finite_E]
     if not len(difference_E):
         return 0.0
-    known_D, which_E = np.unique(difference_E, return_inverse=True)
-    gained = np.concatenate([[0.0], np.cumsum(np.bincount(which_E, gain_E))])
-    edges = np.concatenate([[known_D[0] - 2.0], known_D, [known_D[-1] + 2.0]])
-    tops = np.flatnonzero(gained >= gained.max() - 1e-6)  # equal sums differ by rounding
-    middles = (edges[tops] + edges[tops + 1]) / 2
+    distinct_D, which_E = np.unique(difference_E, return_inverse=True)
+    total_gain = np.concatenate([[0.0], np.cumsum(np.bincount(which_E, gain_E))])
+    edges = np.concatenate([[distinct_D[0] - 2.0], distinct_D, [distinct_D[-1] + 2.0]])
+    best = np.flatnonzero(total_gain >= total_gain.max() - 1e-6)  # equal sums differ by rounding
+    middles = (edges[best] + edges[best + 1]) / 2
     return float(middles[np.abs(middles).argmin()])

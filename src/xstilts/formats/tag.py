@@ -1,4 +1,4 @@
-"""Tag: every word of a sentence gets one of a set of tags, read off its first piece."""
+"""Tag: predicts a tag for each word of a sentence, at the word's first piece."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutput
 
 
 class Tagged(NamedTuple):
-    """The words of a sentence and their tags, None where the split has none."""
+    """The words of a sentence and their tags (None without labels)."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...] | None
 
 
 class Tag(Format):
-    """A tag for each word; sentences longer than the window are read in several windows, no word is dropped."""
+    """A tag for each word. Longer sentences are split into several windows; no word is dropped."""
 
     name: ClassVar[str] = "tag"
     metrics: ClassVar[tuple[str, ...]] = ("chunk_f1",)
@@ -40,26 +40,26 @@ class Tag(Format):
 
     @property
     def head(self) -> HeadSpec:
-        """The token head, one score a tag."""
+        """The token head, one score per tag."""
         return HeadSpec("token", len(self.labels or ()))
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the tags are to be taken from the training data."""
+        """Whether the tags must be taken from the training data."""
         return self.labels is None
 
     def with_labels_from(self, examples: Iterable[Tagged]) -> Tag:
-        """With the tags of these sentences, if it has none of its own."""
+        """The format, with the tags of these sentences if it lists none."""
         tags = {tag for example in examples for tag in example.tags or ()}
         return self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(tags))})
 
     @property
     def _labels(self) -> tuple[str, ...]:
-        assert self.labels is not None, "the format is open still"
+        assert self.labels is not None, "the format has no labels yet"
         return self.labels
 
     def read(self, row: Row) -> Tagged:
-        """Make an example of a sentence.
+        """Convert a sentence to an example.
 
         Raises:
             DataError: a word or a tag is empty, a tag is not one of `labels`, or words and tags differ in number.
@@ -82,41 +82,41 @@ class Tag(Format):
         return Tagged(tuple(words), tuple(tags))
 
     def features(self, examples: Sequence[Tagged], tokenizer: TokenizerLike) -> Iterator[Features]:
-        """As many windows as the sentence needs, cut between words."""
+        """A forward pass for each window; windows end between words."""
         room = tokenizer.room(1)
         known: dict[str | None, int] = {label: number for number, label in enumerate(self._labels)}
-        split = iter(tokenizer.words([word for example in examples for word in example.words]))
+        pieces = iter(tokenizer.words([word for example in examples for word in example.words]))
         for index, example in enumerate(examples):
             tags: tuple[str | None, ...] = example.tags or (None,) * len(example.words)
             ids: list[int] = []
             positions: list[int] = []
             targets: list[int] = []
-            for tag, (word, first) in zip(tags, split, strict=False):
-                if len(word) > room:
-                    word, first = [tokenizer.unk_id], 0
-                if len(ids) + len(word) > room:
+            for tag, (word_ids, first) in zip(tags, pieces, strict=False):
+                if len(word_ids) > room:
+                    word_ids, first = [tokenizer.unk_id], 0
+                if len(ids) + len(word_ids) > room:
                     yield _window(index, ids, positions, targets, tokenizer)
                     ids, positions, targets = [], [], []
                 positions.append(len(ids) + first)
-                ids.extend(word)
+                ids.extend(word_ids)
                 targets.append(known.get(tag, IGNORED))
             yield _window(index, ids, positions, targets, tokenizer)
 
     def decode(self, examples: Sequence[Tagged], outputs: HeadOutputs, threshold: float | None) -> list[list[str]]:
-        """The best tag of each word, a sentence's windows put together again."""
+        """The best tag of each word; joins the windows of a sentence."""
         tags: list[list[str]] = [[] for _ in examples]
         for example, best in zip(outputs.example_F, outputs.scores, strict=True):
             tags[example].extend(self._labels[i] for i in best)
         return tags
 
     def trivial_predictions(self, examples: Sequence[Tagged]) -> Iterator[list[list[str]]]:
-        """The most frequent tag for every word, and the most frequent of those that make each word a chunk (B-).
+        """The most frequent tag for every word, and the most frequent one that makes each word a chunk (B-).
 
-        Of equally frequent ones the first in the alphabet.
+        On ties, the first in the alphabet.
         """
         counts = Counter(sorted(tag for example in examples for tag in example.tags or ()))
-        openers = Counter({tag: count for tag, count in counts.items() if tag[0] in "BES"})
-        for [(tag, _)] in (known.most_common(1) for known in (counts, openers) if known):
+        chunk_tags = Counter({tag: count for tag, count in counts.items() if tag[0] in "BES"})
+        for [(tag, _)] in (some.most_common(1) for some in (counts, chunk_tags) if some):
             yield [[tag] * len(example.words) for example in examples]
 
     def reference(self, example: Tagged, index: int) -> list[str] | None:
@@ -133,5 +133,5 @@ def _check_texts(kind: str, texts: Sequence[Any], where: str) -> None:
 
 
 def _window(index: int, ids: list[int], positions: list[int], targets: list[int], tokenizer: TokenizerLike) -> Features:
-    whole, start = tokenizer.single(ids)
-    return Features(index, whole, [start + position for position in positions], targets)
+    with_special, start = tokenizer.single(ids)
+    return Features(index, with_special, [start + position for position in positions], targets)

@@ -19,7 +19,7 @@ from xstilts.languages import titled
 from xstilts.leaderboard.files import FILE_TYPES, Entries, Reasons, reason_lines
 from xstilts.render.table import Table, TableCell
 from xstilts.report import ALL_TASKS, MEAN
-from xstilts.tasks import GROUPS, TASKS, WIDE
+from xstilts.tasks import GROUPS, TASKS, WITH_MORE_LANGUAGES
 from xstilts.tasks.task import Task
 from xstilts.utils.os_errors import as_user_error
 
@@ -86,7 +86,7 @@ def benchmark(name: str) -> BenchmarkTasks:
     if name not in GROUPS:
         raise UserError(f"no benchmark '{name}'", where="--benchmark", hint=nearest(name, GROUPS))
     tasks = [TASKS[task] for task in GROUPS[name]]
-    return [(task, task.all_languages if name in WIDE else task.languages) for task in tasks]
+    return [(task, task.all_languages if name in WITH_MORE_LANGUAGES else task.languages) for task in tasks]
 
 
 def score(predictions: Path, labels: Path, tasks: BenchmarkTasks, name: str) -> Scored:

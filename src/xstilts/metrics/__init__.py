@@ -1,8 +1,7 @@
-"""Every metric by name, in percent but perplexity. A new one is an entry in labels.py, answers.py or retrieval.py.
+"""Every metric by name, in percent except perplexity. Add one in labels.py, answers.py or retrieval.py.
 
-Each takes the references of one task in one language beside the predictions, in the same order. They follow XTREME's
-evaluate.py (google-research/xtreme, 838c13b); `docs/scoring.md` has the source of each, and says where the official
-code differs.
+Each takes references and predictions of one task in one language, in the same order. They follow XTREME's evaluate.py
+(google-research/xtreme, 838c13b); `docs/scoring.md` has their sources and the differences to the official code.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ METRICS: dict[str, Metric] = {**labels.METRICS, **answers.METRICS, **retrieval.M
 
 
 def get(name: str) -> Metric:
-    """Look a metric up by name; of a user's own, `module:function`, see `local.get`.
+    """Look up a metric by name; a user's own is `module:function`, see `local.get`.
 
     Raises:
-        UserError: for an unknown one.
+        UserError: the name is unknown.
 
     >>> get("accuracy").percent
     True

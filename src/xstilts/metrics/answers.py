@@ -1,8 +1,8 @@
 """Metrics of answers to questions, in percent: exact match and word F1, by the rules of SQuAD 1.1, SQuAD 2 and MLQA.
 
-Answers are lower-cased, lose punctuation and articles, and are cut into words; the rules differ in what these are. For
-each question the best of the right answers counts. A reference is the list of right answers, where `[""]`, or an empty
-list, says that there is none. A prediction is a text, or None where there is no prediction at all, which scores 0.
+The rules lower-case answers, remove punctuation and articles, and split into words, each in its own way. For each
+question the best match with a right answer counts. A reference is the list of right answers; `[""]` or an empty list
+means that there is none. A prediction is a text; None means that it is missing and scores 0.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from xstilts.metrics.metric import Array, Metric, share
 
 
 class Rules(NamedTuple):
-    """What does not matter about an answer."""
+    """How an answer is normalized and split into words."""
 
     articles: str = ""
-    """A pattern; what it matches is taken for a blank."""
+    """A pattern; a space replaces what it matches."""
     unicode: bool = True
-    """Whether all punctuation of Unicode (P*) is deleted, or only that of ASCII; ASCII's symbols are in both cases."""
+    """Whether to remove all Unicode punctuation (P*) or only ASCII's; ASCII's symbols go in both cases."""
     single: str = ""
     """A pattern of characters that are words by themselves."""
     unanswerable: bool = False
-    """Whether an empty answer is fully right, F1 included, where no right answer has a word."""
+    """Whether an empty answer gets F1 = 1 if no right answer has a word."""
 
 
 _ENGLISH = r"\b(?:a|an|the)\b"
@@ -40,10 +40,10 @@ MLQA = {
     "de": Rules(r"\b(?:ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b"),
     "es": Rules(r"\b(?:un|una|unos|unas|el|la|los|las)\b"),
     "vi": Rules(r"\b(?:của|là|cái|chiếc|những)\b"),
-    "ar": Rules("ال"),  # wherever it stands: the other half of the official pattern can match nothing
+    "ar": Rules("ال"),  # anywhere in a word: the rest of the official pattern never matches
     "zh": Rules(single="[\u4e00-\u9fa5]"),
 }
-"""By language; the others have no articles, and blanks between words."""
+"""By language; the others have no articles, and spaces between words."""
 
 
 def mlqa_rules(language: str) -> Rules:
@@ -52,7 +52,7 @@ def mlqa_rules(language: str) -> Rules:
 
 
 def words(text: str, rules: Rules = SQUAD) -> list[str]:
-    """What matters of an answer.
+    """The words of a normalized answer.
 
     >>> words("The Mill's  wheel, and a door.")
     ['mills', 'wheel', 'and', 'door']
@@ -79,20 +79,20 @@ def match(right: Sequence[str], answer: str | None, rules: Rules = SQUAD) -> tup
     """
     if answer is None:
         return 0.0, 0.0
-    golds, given = [words(text, rules) for text in right] or [[]], words(answer, rules)
+    golds, predicted = [words(text, rules) for text in right] or [[]], words(answer, rules)
     if rules.unanswerable:
         golds = [gold for gold in golds if gold] or [[]]
-    return max(float(gold == given) for gold in golds), max(_f1(gold, given, rules) for gold in golds)
+    return max(float(gold == predicted) for gold in golds), max(_f1(gold, predicted, rules) for gold in golds)
 
 
-def _f1(gold: list[str], given: list[str], rules: Rules) -> float:
-    if not gold and not given:
+def _f1(gold: list[str], predicted: list[str], rules: Rules) -> float:
+    if not gold and not predicted:
         return float(rules.unanswerable)
-    return 2 * (Counter(gold) & Counter(given)).total() / (len(gold) + len(given))
+    return 2 * (Counter(gold) & Counter(predicted)).total() / (len(gold) + len(predicted))
 
 
 def matches(references: Sequence[Sequence[str]], predictions: Sequence[str | None], rules: Rules = SQUAD) -> Array:
-    """Exact match, F1, and 1 for the question, [N, 3]; English articles in every language (XQuAD, TyDiQA).
+    """Exact match, F1 and a count of 1 per question, [N, 3]; English articles in every language (XQuAD, TyDiQA).
 
     >>> METRICS["em"].score([["the mill"], ["1894"]], ["Mill!", "in 1894"])
     50.0
@@ -106,7 +106,7 @@ def matches(references: Sequence[Sequence[str]], predictions: Sequence[str | Non
 
 
 def squad2_matches(references: Sequence[Sequence[str]], predictions: Sequence[str | None]) -> Array:
-    """The same by SQuAD 2's rules: "" is the right answer to a question without one, and any word is wrong.
+    """The same by SQuAD 2's rules: the right answer to an unanswerable question is "", and any word is wrong.
 
     >>> METRICS["squad2_em"].score([[""], ["mill"], [""], ["1894"]], ["", "", "mill", "1894"])
     50.0
@@ -142,7 +142,7 @@ def word_f1(sums: Array) -> Array:
 
 
 def f1_and_exact_match(sums: Array) -> Array:
-    """The mean of F1 and exact match, which the leaderboard's averages take."""
+    """The mean of F1 and exact match; the leaderboard averages it."""
     mean: Array = (exact_match(sums) + word_f1(sums)) / 2
     return mean
 

@@ -1,18 +1,18 @@
-"""When a run has ended at chance: its score is not above that of answers that look at nothing, but for noise."""
+"""Whether a run has collapsed: its score is within two standard errors of chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
 
-NOISE = 2.0
-"""Standard errors that a score must be above chance; by luck alone a run is so in one case of forty."""
+STANDARD_ERRORS = 2.0
+"""Standard errors by which a score must exceed chance; by luck, one run in forty does."""
 
 
 def margin(chance: float, n: int) -> float:
-    """How far above chance, in points, a score of `n` examples may be by luck: two standard errors of a share.
+    """Two standard errors, in points, of a chance score on `n` examples.
 
-    Chance is taken to lie between 1 and n of n + 1, or there would be no noise at its ends.
+    Chance is clipped to 1 / (n + 1) and n / (n + 1), because 0 and 1 have no standard error.
 
     >>> margin(50, 100)
     10.0
@@ -20,15 +20,15 @@ def margin(chance: float, n: int) -> float:
     1.98
     """
     share = min(max(chance / 100, 1 / (n + 1)), n / (n + 1))
-    return 100 * NOISE * sqrt(share * (1 - share) / n)
+    return 100 * STANDARD_ERRORS * sqrt(share * (1 - share) / n)
 
 
 def at_chance(value: float, chances: Sequence[float], sizes: Sequence[int]) -> bool:
-    """Whether a score is not above chance.
+    """Whether a score is within two standard errors of chance, or below.
 
     Args:
-        value: in percent; the mean over some data sets, mostly a single one.
-        chances: what answers that look at nothing get on each, in percent.
+        value: the score, or the mean over several data sets, in percent.
+        chances: what constant predictions score on each, in percent.
         sizes: the number of examples of each.
 
     >>> at_chance(60, [50], [100]), at_chance(60, [50], [200])

@@ -1,4 +1,4 @@
-"""Metrics of labels, tags and language models; all in percent but perplexity."""
+"""Metrics of labels, tags and language models; all in percent except perplexity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xstilts.metrics.metric import Array, Metric, share
 
 
 def equal(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
-    """1 for a prediction that equals its reference (XNLI, PAWS-X, XCOPA, Tatoeba), and 1 for the example; [N, 2].
+    """1 if the prediction equals the reference, else 0, and a count of 1 (XNLI, PAWS-X, XCOPA, Tatoeba); [N, 2].
 
     >>> METRICS["accuracy"].score(["yes", "no", "no", "yes"], ["yes", "no", "yes", "yes"])
     75.0
@@ -23,9 +23,9 @@ def equal(references: Sequence[Any], predictions: Sequence[Any]) -> Array:
 
 
 def overlaps(references: Iterable[Iterable[Any]], predictions: Iterable[Iterable[Any]]) -> Array:
-    """For two sets an example: how many items are in both, in the predicted one, in the right one; [N, 3]."""
-    pairs = [(set(right), set(found)) for right, found in zip(references, predictions, strict=True)]
-    counts = [(len(right & found), len(found), len(right)) for right, found in pairs]
+    """For each example the number of items in both sets, in the predicted set, in the right set; [N, 3]."""
+    pairs = [(set(right), set(predicted)) for right, predicted in zip(references, predictions, strict=True)]
+    counts = [(len(right & predicted), len(predicted), len(right)) for right, predicted in pairs]
     return np.array(counts, np.float64).reshape(-1, 3)
 
 
@@ -45,14 +45,14 @@ def f1(sums: Array) -> Array:
     >>> float(f1(np.array([2.0, 4.0, 4.0])))
     50.0
     """
-    both, found, right = sums[..., 0], sums[..., 1], sums[..., 2]
-    p, r = both / np.where(found > 0, found, 1), both / np.where(right > 0, right, 1)
+    both, predicted, right = sums[..., 0], sums[..., 1], sums[..., 2]
+    p, r = both / np.where(predicted > 0, predicted, 1), both / np.where(right > 0, right, 1)
     harmonic: Array = 100.0 * (2 * p * r / np.where(both > 0, p + r, 1))
     return harmonic
 
 
 def positive(references: Sequence[str], predictions: Sequence[str]) -> Array:
-    """Overlap of the examples with the label "1" (QQP); F1 is 0 if it is neither right nor predicted.
+    """Overlap of the examples with the label "1" (QQP); F1 is 0 if no reference and no prediction is "1".
 
     >>> METRICS["positive_f1"].score(["1", "1", "1", "0"], ["1", "0", "1", "1"])  # precision 2/3, recall 2/3
     66.66666666666666
@@ -61,7 +61,7 @@ def positive(references: Sequence[str], predictions: Sequence[str]) -> Array:
 
 
 def equal_and_positive(references: Sequence[str], predictions: Sequence[str]) -> Array:
-    """`equal` beside `positive`, [N, 5]: for the mean of accuracy and F1 (QQP in jiant).
+    """`equal` and `positive` side by side, [N, 5]: for the mean of accuracy and F1 (QQP in jiant).
 
     >>> METRICS["accuracy_f1"].score(["1", "0", "0", "0"], ["1", "1", "0", "0"])  # of 75 and 66.7
     70.83333333333333
@@ -75,7 +75,7 @@ def _mean_of_accuracy_and_f1(sums: Array) -> Array:
 
 
 def equal_tags(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
-    """For each sentence the tokens with the right tag, and all tokens; [N, 2].
+    """For each sentence the number of tokens with the right tag, and of all tokens; [N, 2].
 
     >>> METRICS["token_accuracy"].score([["DET", "NOUN"], ["VERB", "ADV"]], [["DET", "VERB"], ["VERB", "ADV"]])
     75.0
@@ -85,44 +85,43 @@ def equal_tags(references: Sequence[Sequence[str]], predictions: Sequence[Sequen
 
 
 def chunk_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
-    """Overlap of the chunks that tags mark (POS, NER), exactly as seqeval 0.0.12 counts, the version behind XTREME's.
+    """Overlap of the chunks that tags mark (POS, NER), exactly as seqeval 0.0.12, XTREME's version, counts them.
 
-    A chunk is right when its type, first token and last token are. The first letter of a tag is its position in the
-    chunk (B, I, E, S, O); what follows the last `-` is its type. IOB is read leniently: an `I-` after `O` or after
-    another type opens a chunk. A bare part of speech is read the same way, so a run of one tag is one chunk, except
-    that each tag that begins with S (SYM, SCONJ) is a chunk by itself. The end of a sentence ends every chunk.
-    A chunk belongs to the sentence of its last token.
+    A chunk is right if its type, first token and last token are right. A tag's first letter is its position in the
+    chunk (B, I, E, S, O); the part after the last `-` is its type. An `I-` after `O` or another type starts a chunk.
+    Parts of speech follow the same rules: a run of one tag is one chunk, but each tag that begins with S (SYM, SCONJ)
+    is a chunk by itself. The end of a sentence ends every chunk. A chunk belongs to the sentence of its last token.
 
     >>> METRICS["chunk_f1"].score([["NOUN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN"]])
     0.0
     >>> METRICS["chunk_f1"].score([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
     66.66666666666666
     """
-    for right, found in zip(references, predictions, strict=True):
-        if len(right) != len(found):
-            raise ValueError(f"a sentence has {len(right)} tokens, but {len(found)} predicted tags")
+    for right, predicted in zip(references, predictions, strict=True):
+        if len(right) != len(predicted):
+            raise ValueError(f"a sentence has {len(right)} tokens, but {len(predicted)} predicted tags")
     ends_N = np.cumsum([len(sentence) + 1 for sentence in references])
-    right_chunks, found_chunks = set(chunks(references)), set(chunks(predictions))
+    right_chunks, predicted_chunks = set(chunks(references)), set(chunks(predictions))
 
     def count(some: set[tuple[str, int, int]]) -> Array:
         sentences = np.searchsorted(ends_N, np.array([last for _, _, last in some], np.int64), side="right")
         return np.bincount(sentences, minlength=len(ends_N)).astype(np.float64)
 
-    return np.column_stack([count(right_chunks & found_chunks), count(found_chunks), count(right_chunks)])
+    return np.column_stack([count(right_chunks & predicted_chunks), count(predicted_chunks), count(right_chunks)])
 
 
 def chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]:
-    """Type, first token, last token of each chunk; tokens are counted over all sentences, with one more after each."""
+    """Type, first token, last token of each chunk; indices run over all sentences, with an extra `O` after each."""
     tags = [tag for sentence in sentences for tag in (*sentence, "O")]
-    begin, before, type_before = 0, "O", ""
+    start, previous, previous_type = 0, "O", ""
     for i, tag in enumerate(tags):
-        at, type_ = tag[0], tag.rpartition("-")[2]
-        changed = type_ != type_before
-        if before in "ES" or (before in "BI" and at in "BSO") or (before not in "O." and changed):
-            yield type_before, begin, i - 1
-        if at in "BS" or (at in "EI" and before in "ESO") or (at not in "O." and changed):
-            begin = i
-        before, type_before = at, type_
+        position, type_ = tag[0], tag.rpartition("-")[2]
+        changed = type_ != previous_type
+        if previous in "ES" or (previous in "BI" and position in "BSO") or (previous not in "O." and changed):
+            yield previous_type, start, i - 1
+        if position in "BS" or (position in "EI" and previous in "ESO") or (position not in "O." and changed):
+            start = i
+        previous, previous_type = position, type_
 
 
 def likelihoods(references: Sequence[Any], predictions: Sequence[tuple[float, int]]) -> Array:  # noqa: ARG001
@@ -137,9 +136,9 @@ def likelihoods(references: Sequence[Any], predictions: Sequence[tuple[float, in
 
 
 def _perplexity(sums: Array) -> Array:
-    """E to the mean negative log-likelihood. Raises StepFailed if there are no tokens at all."""
+    """Exponential of the mean negative log-likelihood. Raises StepFailed if there are no tokens at all."""
     if not sums[..., 1].any():
-        raise StepFailed("no piece of this text can be hidden", hint="its lines are empty or special tokens only")
+        raise StepFailed("no token of this text can be masked", hint="its lines are empty or have only special tokens")
     with np.errstate(all="ignore"):  # a sample may have no token
         means = sums[..., 0] / sums[..., 1]
     perplexities: Array = np.vectorize(_exp, otypes=[float])(means)

@@ -22,7 +22,7 @@ _LOADED: dict[str, Metric] = {}
 
 
 def get(name: str) -> Metric:
-    """The metric as loaded. Before that, one that can be reported (percent, higher is better) but scores nothing."""
+    """The loaded metric, or else one (percent, higher is better) that reports can name but that cannot score."""
     return _LOADED.get(name) or Metric(name, function=_unloaded)
 
 
@@ -35,7 +35,7 @@ def load(name: str, folder: Path) -> dict[str, str]:
 
     Args:
         name: `module:function`.
-        folder: where the module's file is looked for, before the installed modules.
+        folder: searched for the module's file before the installed modules.
 
     Returns:
         The module's file, with its sha256.
@@ -48,19 +48,19 @@ def load(name: str, folder: Path) -> dict[str, str]:
     try:
         module, file, source = _from_file(path) if path.is_file() else _installed(module_name)
     except (Exception, SystemExit) as error:
-        absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
-        if absent and not path.is_file():
-            what = f"there is neither a file {path} nor an installed module '{module_name}'"
-            raise UserError(what) from error
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        if missing and not path.is_file():
+            message = f"there is neither a file {path} nor an installed module '{module_name}'"
+            raise UserError(message) from error
         raise UserError(f"the module '{module_name}' cannot be loaded: {_described(error)}") from error
-    found = vars(module).get(function_name)
-    if isinstance(found, Metric):
-        if not (found.percent and found.higher_is_better) or found.by_language:
+    member = vars(module).get(function_name)
+    if isinstance(member, Metric):
+        if not (member.percent and member.higher_is_better) or member.by_language:
             raise UserError(f"{name} must be in percent, higher is better, the same for all languages")
-    elif not callable(found):
+    elif not callable(member):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{file} has no function '{function_name}'", hint=nearest(function_name, functions))
-    _LOADED[name] = Metric(name, function=_checked(name, found.score if isinstance(found, Metric) else found))
+    _LOADED[name] = Metric(name, function=_checked(name, member.score if isinstance(member, Metric) else member))
     return {file: sha256(source).hexdigest()}
 
 
@@ -68,7 +68,7 @@ def _from_file(path: Path) -> tuple[ModuleType, str, bytes]:
     """Load a file as it is now; Python's own import might take its earlier bytecode."""
     source, module = path.read_bytes(), ModuleType(f"xstilts_local_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look there
+    sys.modules[module.__name__] = module  # dataclasses look the module up there
     exec(compile(source, path, "exec"), vars(module))
     return module, str(path), source
 
@@ -80,7 +80,7 @@ def _installed(name: str) -> tuple[ModuleType, str, bytes]:
 
 
 def _checked(name: str, score: Callable[..., Any]) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-    """The function; its failure is that of the step."""
+    """Wrap the function; its failure fails the step."""
 
     def function(references: Sequence[Any], predictions: Sequence[Any]) -> float:
         try:
@@ -88,7 +88,7 @@ def _checked(name: str, score: Callable[..., Any]) -> Callable[[Sequence[Any], S
         except Exception as error:
             raise StepFailed(f"the metric {name} failed: {_described(error)}") from error
         if not isfinite(value):
-            raise StepFailed(f"the metric {name} returned {value}, which is no score")
+            raise StepFailed(f"the metric {name} returned {value}, which is not a score")
         return value
 
     return function

@@ -1,4 +1,4 @@
-"""The type of a metric: what each example adds, and the score that the sums make.
+"""The type of a metric: numbers that each example adds, and the score from their sums.
 
 Shapes: N = examples, K = numbers that an example adds, ... = any number of samples or runs.
 """
@@ -16,7 +16,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 
 def mean_percent(sums: Array) -> Array:
-    """The mean, in percent, of parts that are a value from 0 to 1 and a count.
+    """The mean in percent, from a sum of values (0 to 1) and a count.
 
     >>> float(mean_percent(np.array([3.0, 4.0])))
     75.0
@@ -25,7 +25,7 @@ def mean_percent(sums: Array) -> Array:
 
 
 def share(part: Array, whole: Array) -> Array:
-    """Percent; 0 where the whole is 0."""
+    """Part of the whole in percent; 0 if the whole is 0."""
     percent: Array = 100.0 * part / np.where(whole > 0, whole, 1)
     return percent
 
@@ -43,17 +43,17 @@ class Metric:
     combine: Callable[[Array], Array] = mean_percent
     """Sums of the parts, [..., K], to scores, [...]."""
     function: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
-    """`(references, predictions)` to the score, where it is not made of sums."""
+    """`(references, predictions)` to the score, if sums cannot give it."""
     higher_is_better: bool = True
     percent: bool = True
     """Whether it is a percentage, so that a mean over tasks has a meaning."""
     by_language: bool = False
     """Whether `parts` takes the language's code as its third argument."""
     official: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
-    """What XTREME's evaluator prints for it: each name, and its number from the sums; empty if the same as ours."""
+    """What XTREME's evaluator prints for it: name to function of the sums; empty if it prints this metric's score."""
 
     def score(self, references: Sequence[Any], predictions: Sequence[Any], language: str = "") -> float:
-        """The score of one prediction for each reference, in the metric's unit."""
+        """The score of the predictions, one for each reference, in the metric's unit."""
         if self.function is not None:
             same_length(references, predictions)
             return float(self.function(references, predictions))
@@ -62,7 +62,7 @@ class Metric:
     def official_scores(
         self, references: Sequence[Any], predictions: Sequence[Any], language: str = ""
     ) -> dict[str, float]:
-        """The numbers that XTREME's evaluator prints, by its names."""
+        """The numbers that XTREME's evaluator prints, under its names."""
         if not self.official:
             return {self.name: self.score(references, predictions, language)}
         sums = self._sums(references, predictions, language)
@@ -74,7 +74,7 @@ class Metric:
         Raises:
             ValueError: references and predictions differ in length.
         """
-        assert self.parts is not None, f"{self.name} is not made of sums"
+        assert self.parts is not None, f"{self.name} cannot be computed from sums"
         return self.parts(references, predictions, *([language] if self.by_language else []))
 
     def _sums(self, references: Sequence[Any], predictions: Sequence[Any], language: str) -> Array:

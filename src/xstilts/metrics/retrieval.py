@@ -9,8 +9,8 @@ import numpy as np
 from xstilts.metrics.labels import F1_PRECISION_RECALL, f1, overlaps
 from xstilts.metrics.metric import Array, Metric, mean_percent
 
-PLACES = 20
-"""How many places of a ranking count."""
+MAX_RANK = 20
+"""The last rank that counts."""
 
 
 def pair_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
@@ -27,7 +27,7 @@ def pair_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Seq
 
 
 def reciprocal_ranks(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
-    """1 / the place of the first relevant id, 0 beyond place 20 (Mewsli-X), and 1 for the query; [N, 2].
+    """1 / rank of the first relevant id, 0 beyond rank 20 (Mewsli-X), and a count of 1; [N, 2].
 
     >>> METRICS["mrr@20"].score([["Q1"], ["Q2"], ["Q3"]], [["Q1"], ["Q5", "Q2"], ["Q1", "Q2"]])  # 1, 1/2, 0
     50.0
@@ -37,11 +37,11 @@ def reciprocal_ranks(references: Sequence[Sequence[str]], predictions: Sequence[
 
 
 def _reciprocal_rank(relevant: Sequence[str], ranked: Sequence[str]) -> float:
-    return next((1 / place for place, id in enumerate(ranked[:PLACES], start=1) if id in relevant), 0.0)
+    return next((1 / rank for rank, id in enumerate(ranked[:MAX_RANK], start=1) if id in relevant), 0.0)
 
 
 def average_precisions(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
-    """`average_precision` at 20 (LAReQA), and 1 for the query; [N, 2].
+    """`average_precision` at 20 (LAReQA), and a count of 1; [N, 2].
 
     >>> METRICS["map@20"].score([["a", "b"], ["c"]], [["a", "x", "b"], ["x", "c"]])  # of 5/6 and 1/2
     66.66666666666666
@@ -50,21 +50,21 @@ def average_precisions(references: Sequence[Sequence[str]], predictions: Sequenc
     return _with_count([average_precision(relevant, ranked) for relevant, ranked in pairs])
 
 
-def average_precision(relevant: Sequence[str], ranked: Sequence[str], places: int = PLACES) -> float:
-    """Mean, over the relevant ids that fit into so many places, of the precision at the place of each; from 0 to 1.
+def average_precision(relevant: Sequence[str], ranked: Sequence[str], max_rank: int = MAX_RANK) -> float:
+    """The sum of the precisions at the relevant ids' ranks, over min(relevant ids, `max_rank`); from 0 to 1.
 
-    An id counts where it stands first; 0 where nothing is relevant.
+    An id counts at its first rank only; 0 if nothing is relevant.
 
     >>> average_precision(["a", "b"], ["a", "x", "b"])  # (1 + 2/3) / 2
     0.8333333333333333
     """
     left, total = set(relevant), 0.0
     count = len(left)
-    for place, id in enumerate(ranked[:places], start=1):
+    for rank, id in enumerate(ranked[:max_rank], start=1):
         if id in left:
             left.remove(id)
-            total += (count - len(left)) / place
-    return total / min(count, places) if count else 0.0
+            total += (count - len(left)) / rank
+    return total / min(count, max_rank) if count else 0.0
 
 
 def _with_count(values: Sequence[float]) -> Array:

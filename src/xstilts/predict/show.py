@@ -19,8 +19,8 @@ from xstilts.formats.base import IGNORED, Example, Features, Format, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
 from xstilts.store.step_record import DROPPED, read_step
-from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Split, Task
+from xstilts.tasks.user_tasks import with_user_tasks
 from xstilts.utils.models import expand_user
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def show_example(
     Raises:
         UserError: no such task, language, split, file or example.
     """
-    tasks = with_own(use)
+    tasks = with_user_tasks(use)
     if name not in tasks:
         raise UserError(f"unknown task '{name}'", hint=nearest(name, tasks))
     task = tasks[name]

@@ -13,8 +13,8 @@ from xstilts.errors import Collector, UserError
 from xstilts.model.encoder_folder import check
 from xstilts.rank.embeddings import Sample, sample
 from xstilts.rank.study_gains import StudyGains, check_names, open_study
-from xstilts.tasks.own import with_own
 from xstilts.tasks.task import Task
+from xstilts.tasks.user_tasks import with_user_tasks
 from xstilts.utils.models import expand_user
 
 DEFAULT = "intermediate"
@@ -62,7 +62,7 @@ def resolve(request: RankRequest) -> ResolvedRequest:
     study_gains = open_study(request.run, request.recipe) if request.run else None
     if request.recipe and study_gains is None:
         raise UserError("goes with --run only", where="--recipe")
-    tasks = with_own(request.use)
+    tasks = with_user_tasks(request.use)
     found = Collector()
     with found.catch():
         targets = _task_names(

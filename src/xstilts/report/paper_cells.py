@@ -22,7 +22,7 @@ from xstilts.report.aggregate import (
 )
 from xstilts.report.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
-from xstilts.tasks import GROUPS, TAKEN, TASKS
+from xstilts.tasks import GROUPS, RESERVED_NAMES, TASKS
 
 BASELINE, BEST = "none", "best"
 WITHOUT, WITH, OTHERS, BENCHMARK = "without MLM", "with MLM", "others", "benchmark"
@@ -162,7 +162,7 @@ def configuration(study: Study, branch: str) -> Row:
     raw = {name for name in names if name in TASKS and TASKS[name].format.head.kind == "vocabulary"}
     tasks = names - raw
     if (
-        branch in TAKEN
+        branch in RESERVED_NAMES
         or re.search(r"[ ,()>]", branch)
         or not (len(tasks) == 1 or tasks == set(GROUPS["intermediate"]))
     ):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from xstilts.study.phase import Mixture, Settings
 from xstilts.study.recipe import Recipe
-from xstilts.tasks import GROUPS, WIDE
+from xstilts.tasks import GROUPS, WITH_MORE_LANGUAGES
 from xstilts.tasks.task import Task
 from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
 
@@ -26,7 +26,7 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
     """The languages in which a recipe scores a task; XTREME-R's only by its group of tasks or by name."""
     if recipe.languages is not None:
         return tuple(code for code in task.all_languages if code in recipe.languages)
-    wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WIDE)
+    wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WITH_MORE_LANGUAGES)
     return task.all_languages if wide else task.languages
 
 

@@ -17,8 +17,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Names for several tasks in `each` and `evaluate`: the paper's nine intermediate tasks, and the benchmarks."""
 
-WIDE = ("xtreme-r",)
+WITH_MORE_LANGUAGES = ("xtreme-r",)
 """Groups whose tasks are also scored in their `more_languages`."""
 
-TAKEN = ("none", "all", *GROUPS)
-"""Names that no task can have, because branches or groups have them."""
+RESERVED_NAMES = ("none", "all", *GROUPS)
+"""Names of branches or groups, which no task can have."""

@@ -1,4 +1,4 @@
-"""Tasks that choose among endings or answers."""
+"""Multiple-choice tasks: choose among endings or answers."""
 
 from xstilts.formats import Choose
 from xstilts.languages import codes
@@ -36,13 +36,13 @@ def _cosmos(name: str) -> Source:
 
 
 def _siqa(name: str) -> Source:
-    places = f"siqa/socialIQa_v1.4_{name}.jsonl", f"siqa/socialIQa_v1.4/socialIQa_v1.4_{name}.jsonl"
-    return either(*(File(path=place, columns={"label": "correct"}) for place in places))
+    paths = f"siqa/socialIQa_v1.4_{name}.jsonl", f"siqa/socialIQa_v1.4/socialIQa_v1.4_{name}.jsonl"
+    return either(*(File(path=path, columns={"label": "correct"}) for path in paths))
 
 
 def _xcopa(split: str, name: str) -> Source:
-    places = f"xcopa/{name}.{{lang}}.jsonl", f"xcopa/data/{{lang}}/{name}.{{lang}}.jsonl"
-    return either(*places, hub("cambridgeltl/xcopa/{lang}", split))
+    paths = f"xcopa/{name}.{{lang}}.jsonl", f"xcopa/data/{{lang}}/{name}.{{lang}}.jsonl"
+    return either(*paths, hub("cambridgeltl/xcopa/{lang}", split))
 
 
 CATALOGUE = (
@@ -50,13 +50,13 @@ CATALOGUE = (
         name="hellaswag", format=Choose(context=("ctx_a",), stem=("ctx_b",)), metrics=("accuracy",), batch=24, epochs=7,
         data={"train": _hellaswag("train", "train"), "dev": _hellaswag("dev", "val")},
         license="MIT", url="https://rowanzellers.com/hellaswag/",
-        note="the wrong endings are generated and selected to fool BERT",
+        note="the wrong endings were generated, and selected to fool BERT",
     ),
     Task(
         name="cosmosqa", format=_STORY, metrics=("accuracy",), batch=4, epochs=15,
         data={"train": _cosmos("train"), "dev": _cosmos("valid"), "test": _cosmos("test")},
         license="CC BY 4.0", url="https://wilburone.github.io/cosmos/",
-        note="dev as published has 2,985 questions, the paper says 3,000",
+        note="the published dev set has 2,985 questions, not the 3,000 that the paper gives",
     ),
     Task(
         name="commonsenseqa", format=_SENSE, metrics=("accuracy",), batch=4, epochs=10,
@@ -67,19 +67,19 @@ CATALOGUE = (
     Task(
         name="siqa", format=_SOCIAL, metrics=("accuracy",), batch=32, epochs=5,
         data={"train": _siqa("trn"), "dev": _siqa("dev"), "test": _siqa("tst")},
-        license="CC BY 4.0", url="https://maartensap.com/social-iqa/", note="batch and epochs are XTREME-R's",
+        license="CC BY 4.0", url="https://maartensap.com/social-iqa/", note="batch and epochs as in XTREME-R",
     ),
     Task(
         name="copa", format=CAUSE, metrics=("accuracy",), batch=32, epochs=5,
         data={"train": COPA_TRAIN, "dev": COPA_DEV, "test": either("copa_en/test.en.jsonl", "COPA/test.jsonl")},
         license="BSD 2-Clause", url="https://people.ict.usc.edu/~gordon/copa.html",
-        note="400 examples to train on; batch and epochs are XTREME-R's; the wording of the two questions is ours",
+        note="400 training examples; batch and epochs as in XTREME-R; the wording of the two questions is ours",
     ),
     Task(
         name="xcopa", format=CAUSE, metrics=("accuracy",), batch=32, epochs=5,
         languages=codes("et ht id it qu sw ta th tr vi zh"), license="CC BY 4.0",
         data={"train": COPA_TRAIN, "stop": COPA_DEV, "dev": _xcopa("dev", "val"), "test": _xcopa("test", "test")},
         url="https://github.com/cambridgeltl/xcopa",
-        note="XTREME-R trains on SIQA first (a phase before this one); the question is in English in all languages",
+        note="XTREME-R first trains on SIQA (in a phase before this one); the question is English in all languages",
     ),
 )  # fmt: skip

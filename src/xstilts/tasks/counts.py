@@ -1,8 +1,8 @@
-"""How many examples the official files of each task have, to notice partial or other editions.
+"""How many examples the official files of each task have, to detect partial files and other editions.
 
 Sources, in this order where they differ: the files as published, counted; "xtreme": the sizes that the Hub's card of
-google/xtreme gives; "paper": Table 1 of Phang et al. (2020). An example is what is answered: a pair, a question, a
-sentence that looks for another. Pairs without agreement (`-`) are not counted. What is not known is left out.
+google/xtreme gives; "paper": Table 1 of Phang et al. (2020). An example gets one prediction: a pair, a question, a
+query. Pairs without annotator agreement (`-`) do not count. Unknown numbers are left out.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def _each(text: str) -> dict[str, int]:
     return {code: int(number) for code, number in zip(words[::2], words[1::2], strict=True)}
 
 
-def _mostly(number: int, languages: Iterable[str], others: Mapping[str, int]) -> dict[str, int]:
+def _all_but(number: int, languages: Iterable[str], others: Mapping[str, int]) -> dict[str, int]:
     return {**dict.fromkeys(languages, number), **others}
 
 
 _MNLI = 392_702
 _SQUAD = 87_599
-_PANX = _mostly(10_000, XTREME, {**dict.fromkeys(codes("af bn hi kk ml mr ms sw ta te tl ur"), 1_000),
+_PANX = _all_but(10_000, XTREME, {**dict.fromkeys(codes("af bn hi kk ml mr ms sw ta te tl ur"), 1_000),
                                  **dict.fromkeys(codes("jv my yo"), 100)})  # fmt: skip
 
 COUNTS: dict[str, Counts] = {
@@ -37,7 +37,7 @@ COUNTS: dict[str, Counts] = {
     "anli-plus": {"train": 1_104_934, "dev": 22_857},
     # paper for train; dev_matched without `-` (the paper's 20,000 are both dev files, with `-`)
     "mnli": {"train": _MNLI, "dev": 9_815},
-    # train: what the paper's ANLI+ has beyond MNLI and ANLI; dev, test: the files
+    # train: the paper's ANLI+ without MNLI and ANLI; dev, test: the files
     "snli": {"train": 549_367, "dev": 9_842, "test": 9_824},
     # Nie et al. (2020), Table 2: the three rounds together
     "anli": {"train": 162_865, "dev": 3_200, "test": 3_200},
@@ -75,7 +75,7 @@ COUNTS: dict[str, Counts] = {
         "dev": _each("ar 517 de 512 en 1148 es 500 hi 507 vi 511 zh 504"),
         "test": _each("ar 5335 de 4517 en 11590 es 5253 hi 4918 vi 5495 zh 5137"),
     },
-    # the files; te is what xtreme's 5,077 leave
+    # the files; te is xtreme's 5,077 minus the other languages
     "tydiqa": {
         "train": 3_696,
         "test": _each("ar 921 bn 113 en 440 fi 782 id 565 ko 276 ru 812 sw 499 te 669"),
@@ -83,7 +83,7 @@ COUNTS: dict[str, Counts] = {
     "bucc2018": {"dev": {"zh": 8_624}},  # the files
     # the files
     "tatoeba": {
-        "test": _mostly(1_000, TATOEBA, _each("jv 205 ka 746 kk 575 ml 687 sw 390 ta 307 te 234 th 548"))
+        "test": _all_but(1_000, TATOEBA, _each("jv 205 ka 746 kk 575 ml 687 sw 390 ta 307 te 234 th 548"))
     },
     "xcopa": {"train": 400, "dev": 100, "test": 500},  # the files
     "lareqa": {"test": 1_190},  # the files
@@ -96,11 +96,11 @@ COUNTS: dict[str, Counts] = {
 """Task to split to the number of examples."""
 
 
-def official(task: str, split: str, language: str) -> int | None:
-    """How many examples the official files have; None if it is not known.
+def official_count(task: str, split: str, language: str) -> int | None:
+    """How many examples the official files have; None if unknown.
 
-    >>> official("mlqa", "test", "de"), official("xquad", "test", "de"), official("mlqa", "test", "fr")
-    (4517, 1190, None)
+    >>> [official_count(task, "test", "de") for task in ("mlqa", "xquad")], official_count("mlqa", "test", "fr")
+    ([4517, 1190], None)
     """
     number = COUNTS.get(task, {}).get(split)
     return number.get(language) if isinstance(number, dict) else number

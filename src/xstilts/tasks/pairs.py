@@ -1,4 +1,4 @@
-"""Tasks that label a pair of sentences."""
+"""Tasks that classify a pair of sentences."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ NLI = Classify(
     spellings={"contradictory": "contradiction", "c": "contradiction", "e": "entailment", "n": "neutral"},
     drop=("-", "-1"),
 )
-"""jiant's order of the classes; XNLI's translated MNLI says `contradictory`, ANLI spells them by one letter.
+"""jiant's order of the classes; XNLI's translated MNLI writes `contradictory`, ANLI writes one letter.
 
-Pairs without agreement are marked `-`, on the Hub `-1`.
+Pairs without annotator agreement have the label `-`, on the Hub `-1`.
 """
 SAME = Classify(labels=("0", "1"), texts=("sentence1", "sentence2"))
 
@@ -26,8 +26,8 @@ _CLASSES = ("entailment", "neutral", "contradiction")
 
 
 def _snli(split: str) -> Source:
-    places = (File(path=f"{folder}/snli_1.0_{split}.jsonl", columns=_JSONL) for folder in ("snli", "snli_1.0"))
-    return either(*places, hub("stanfordnlp/snli/plain_text", split, classes=_CLASSES))
+    originals = (File(path=f"{folder}/snli_1.0_{split}.jsonl", columns=_JSONL) for folder in ("snli", "snli_1.0"))
+    return either(*originals, hub("stanfordnlp/snli/plain_text", split, classes=_CLASSES))
 
 
 def _anli(split: str) -> Source:
@@ -41,19 +41,20 @@ def _anli(split: str) -> Source:
 
 
 def _xnli(split: str) -> Source:
-    here = {"language": "{lang}"}
-    original = File(path=f"XNLI-1.0/xnli.{split}.jsonl", columns=_JSONL, where=here)
-    return either(f"xnli/{split}-{{lang}}.tsv", original, hub("google/xtreme/XNLI", split, columns=_JSONL, where=here))
+    of_language = {"language": "{lang}"}
+    original = File(path=f"XNLI-1.0/xnli.{split}.jsonl", columns=_JSONL, where=of_language)
+    on_hub = hub("google/xtreme/XNLI", split, columns=_JSONL, where=of_language)
+    return either(f"xnli/{split}-{{lang}}.tsv", original, on_hub)
 
 
 def _pawsx(split: str) -> Source:
     original = "train" if split == "train" else f"{split}_2k"
-    places = (
+    paths = (
         f"pawsx/{split}-{{lang}}.tsv",
         f"x-final/{{lang}}/{original}.tsv",
         f"pawsx_with_ids/{{lang}}.{original}.tsv",
     )
-    return either(*places, hub("google/xtreme/PAWS-X.{lang}", split))
+    return either(*paths, hub("google/xtreme/PAWS-X.{lang}", split))
 
 
 def _qqp(split: str) -> Source:
@@ -81,13 +82,13 @@ CATALOGUE = (
         data={"train": joined(_snli("train"), MNLI_TRAIN, _anli("train")),
               "dev": joined(_snli("dev"), MNLI_DEV, _anli("dev"))},
         license="CC BY-NC 4.0 (ANLI); those of SNLI and MNLI", url="https://github.com/facebookresearch/anli",
-        note="SNLI, MNLI and the three rounds of ANLI joined, under one head; dev has MNLI's matched part",
+        note="SNLI, MNLI and the three rounds of ANLI joined, with one head; dev has MNLI's matched part",
     ),
     Task(
         name="mnli", format=NLI, data={"train": MNLI_TRAIN, "dev": either(MNLI_DEV, "nli_small/mnli.dev.csv")},
         metrics=("accuracy",), batch=24, epochs=2,
         license="OANC and others (see paper)", url="https://cims.nyu.edu/~sbowman/multinli/",
-        note="dev is the matched part (the CSV holds both); pairs without agreement (label -) are left out",
+        note="dev is the matched part (the CSV has both); pairs without agreement (label -) are left out",
     ),
     Task(
         name="snli", format=NLI, data={s: _snli(s) for s in SPLITS}, metrics=("accuracy",), batch=24,
@@ -97,24 +98,24 @@ CATALOGUE = (
     Task(
         name="anli", format=NLI, data={s: _anli(s) for s in SPLITS}, metrics=("accuracy",), batch=24,
         epochs=2, license="CC BY-NC 4.0", url="https://github.com/facebookresearch/anli",
-        note="all three rounds in one number; they were collected against ever better models",
+        note="one score for all three rounds, which were collected against increasingly strong models",
     ),
     Task(
         name="qqp", format=SAME, metrics=("accuracy_f1", "accuracy", "positive_f1"), batch=24, epochs=3,
         data={"train": _qqp("train"), "dev": _qqp("dev")},
         license="Quora's terms, not for commercial use", url="https://gluebenchmark.com/tasks",
-        note="GLUE's split, whose test set has no labels; a folder qqp/ is taken for Wang's, balanced, of 10,000",
+        note="GLUE's split (test without labels), or, in a folder qqp/, Wang et al.'s (10,000 balanced dev pairs)",
     ),
     Task(
         name="xnli", format=NLI, data={"train": MNLI_TRAIN, "dev": _xnli("dev"), "test": _xnli("test")},
         languages=codes("ar bg de el en es fr hi ru sw th tr ur vi zh"), metrics=("accuracy",), batch=4, epochs=2,
         license="CC BY-NC 4.0", url="https://github.com/facebookresearch/XNLI",
-        note="trains on English MNLI; batch 4 is the paper's Table 5, the code it was run with says 32",
+        note="trains on English MNLI; batch 4 is from the paper's Table 5, but its code has 32",
     ),
     Task(
         name="pawsx", format=SAME, data={s: _pawsx(s) for s in SPLITS},
         languages=codes("de en es fr ja ko zh"), metrics=("accuracy",), batch=32, epochs=5,
         license="free use with acknowledgement of Google", url="https://github.com/google-research-datasets/paws",
-        note="dev and test were translated by people; labels differ by language for up to 1.6 % of the pairs",
+        note="dev and test are human translations; labels differ between languages for up to 1.6 % of the pairs",
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tasks that answer a question by a piece of a text."""
+"""Extractive question answering tasks."""
 
 from xstilts.formats import Span
 from xstilts.languages import codes
@@ -23,18 +23,18 @@ TYDI_TEST = either(
     "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{language}.json",
     hub("google/xtreme/tydiqa", "dev", where={"id": "{language}-*"}),
 )
-"""Its dev set by language, which is XTREME's test set."""
+"""TyDi QA's dev set by language, which is XTREME's test set."""
 
 
 def _squad2(split: str) -> Source:
-    places = f"squad2/{split}-v2.0.json", f"squad/{split}-v2.0.json"
-    return either(*places, hub("rajpurkar/squad_v2/squad_v2", split))
+    paths = f"squad2/{split}-v2.0.json", f"squad/{split}-v2.0.json"
+    return either(*paths, hub("rajpurkar/squad_v2/squad_v2", split))
 
 
 def _mlqa(split: str) -> Source:
     name = f"{split}/{split}-context-{{lang}}-question-{{lang}}.json"
-    places = f"mlqa/MLQA_V1/{name}", f"MLQA_V1/{name}", f"mlqa/{name}"
-    return either(*places, hub("google/xtreme/MLQA.{lang}.{lang}", split))
+    paths = f"mlqa/MLQA_V1/{name}", f"MLQA_V1/{name}", f"mlqa/{name}"
+    return either(*paths, hub("google/xtreme/MLQA.{lang}.{lang}", split))
 
 
 XQUAD = either("xquad/xquad.{lang}.json", hub("google/xquad/xquad.{lang}", "dev"))
@@ -50,14 +50,14 @@ CATALOGUE = (
         epochs=3, max_length=384,
         data={"train": _squad2("train"), "dev": _squad2("dev")},
         license="CC BY-SA 4.0", url="https://rajpurkar.github.io/SQuAD-explorer/",
-        note="half of dev's questions have no answer; when to say so is tuned on dev itself, as is usual",
+        note="half of dev's questions have no answer; the no-answer threshold is tuned on dev itself, as is usual",
     ),
     Task(
         name="xquad", format=ANSWERED, languages=codes("ar de el en es hi ru th tr vi zh"), more_languages=("ro",),
         data={"train": SQUAD_TRAIN, "stop": SQUAD_DEV, "test": XQUAD}, metrics=F1_EM,
         batch=16, epochs=2, max_length=384, license="CC BY-SA 4.0", url="https://github.com/google-deepmind/xquad",
-        note="trains on English SQuAD 1.1; a part of SQuAD's dev set, which ends the training, translated; compared by "
-             "English rules in all languages",
+        note="trains on English SQuAD 1.1; the test set is a translated part of SQuAD's dev set, which is also for "
+             "early stopping; answers are normalized by English rules in all languages",
     ),
     Task(
         name="mlqa", format=ANSWERED, metrics=("mlqa_f1_em", "mlqa_f1", "mlqa_em"), batch=16, epochs=2, max_length=384,
@@ -69,6 +69,6 @@ CATALOGUE = (
         name="tydiqa", format=ANSWERED, metrics=F1_EM, batch=16, epochs=2, max_length=384,
         data={"train": TYDI_TRAIN, "stop": TYDI_TEST, "test": TYDI_TEST}, languages=codes("ar bn en fi id ko ru sw te"),
         license="Apache 2.0", url="https://github.com/google-research-datasets/tydiqa",
-        note="trains on English alone; the benchmark's test set is the dev set, whose English part also ends training",
+        note="trains on English only; XTREME's test set is the dev set, whose English part is also for early stopping",
     ),
 )  # fmt: skip

@@ -33,29 +33,29 @@ CATALOGUE = (
         name="bucc2018", format=Retrieve(find="mined"), languages=codes("de fr ru zh"), metrics=("pair_f1",),
         max_length=512, data={"dev": _bucc("dev", "sample"), "test": _bucc("test", "training")},
         license="BUCC 2018 shared task's terms", url="https://comparable.limsi.fr/bucc2018/",
-        note="the cut-off is tuned on dev; the Hub's copies lack the sentences that have no translation, so the task "
-             "would be easier, and they are not read",
+        note="the score threshold is tuned on dev; the Hub's copies are not read: they lack the sentences without a "
+             "translation, which makes the task easier",
     ),
     Task(
         name="tatoeba", format=Retrieve(), languages=TATOEBA, more_languages=codes("az lt pl ro uk"),
         metrics=("accuracy",), max_length=512, license="CC BY 2.0 FR", url="https://github.com/facebookresearch/LASER",
         data={"test": either(*map(_tatoeba, ("tatoeba", "tatoeba/v1", "LASER/data/tatoeba/v1")),
                              hub("google/xtreme/tatoeba.{lang3}", "dev", columns=_HUB))},
-        note="1,000 pairs a language at most; the score depends much on the layer that is pooled",
+        note="at most 1,000 pairs per language; the score depends strongly on the pooled layer",
     ),
     Task(
         name="lareqa", format=Retrieve(find="ranked"), languages=codes("ar de el en es hi ru th tr vi zh"),
         metrics=("map@20",), max_length=512, license="CC BY-SA 4.0",
         data={"test": either(*(File(path=f"{d}/{{lang}}.json", pair=f"{d}/*.json") for d in XQUAD_R))},
         url="https://github.com/google-research-datasets/lareqa",
-        note="pooled vectors as they are; XTREME-R trains them on SQuAD's questions first, and scores far higher",
+        note="not trained for retrieval; XTREME-R first trains the vectors on SQuAD and scores far higher",
     ),
     Task(
         name="mewslix", format=Retrieve(find="ranked"), languages=codes("ar de en es fa ja pl ro ta tr uk"),
         metrics=("mrr@20",), max_length=512, data={"dev": _mewslix("dev"), "test": _mewslix("test")},
         license="CC BY-SA 3.0 (Wikipedia), CC BY 2.5 (WikiNews)",
         url="https://github.com/google-research/google-research (dense_representations_for_entity_retrieval/mel)",
-        note="pooled vectors as they are; XTREME-R trains them on English mentions first; a million descriptions to "
-             "look through; the edition is of May 2022, the numbers in XTREME-R's paper are of an earlier one",
+        note="not trained for retrieval (XTREME-R first trains on English mentions); a million candidates; the edition "
+             "is of May 2022, but XTREME-R's paper has an earlier one",
     ),
 )  # fmt: skip

@@ -9,13 +9,13 @@ from xstilts.tasks.task import Split
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
-def either(*places: str | File | Source) -> Source:
+def either(*sources: str | File | Source) -> Source:
     """The first of several sources for the same rows.
 
     >>> [[file.path for file in layout] for layout in either("a.tsv", "b.tsv").layouts]
     [['a.tsv'], ['b.tsv']]
     """
-    files = [File(path=place) if isinstance(place, str) else place for place in places]
+    files = [File(path=source) if isinstance(source, str) else source for source in sources]
     return Source(layouts=tuple(x for file in files for x in ([(file,)] if isinstance(file, File) else file.layouts)))
 
 

@@ -25,7 +25,7 @@ class File(Strict):
     pair: PathText | None = None
     """The other side of aligned text (line k belongs to line k), or the candidates for the first file's queries."""
     gold: PathText | None = None
-    """Which sentences of the two sides belong together (`id TAB id`); may be missing."""
+    """The gold pairs of sentences (`id TAB id`); may be missing."""
     columns: tuple[str, ...] | dict[str, str] | None = None
     """Names of the columns of a file without a header, or {our name: the file's name}."""
     part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
@@ -35,11 +35,11 @@ class File(Strict):
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The names of labels or tags in a file that numbers them from 0."""
     broken: Literal["error", "replace"] = "error"
-    """What to do about bytes that are not UTF-8: refuse them, or read U+FFFD instead and count them."""
+    """Bytes that are not UTF-8 are an error, or are replaced by U+FFFD and counted."""
     folder: str = ""
-    """Folder of its task file, as the recipe writes it; distinguishes equal paths in two folders."""
+    """Folder of its task file, as the recipe writes it; tells apart equal paths in two folders."""
     base: Path | None = Field(default=None, exclude=True)
-    """The same folder as a path, which is searched first."""
+    """The same folder as a path; searched first."""
 
     @property
     def per_language(self) -> bool:
@@ -56,7 +56,7 @@ class File(Strict):
 
 
 class Source(Strict):
-    """The rows of a split: those of the first layout whose files all exist; the files of a layout are joined.
+    """The rows of a split, from the first layout whose files all exist; a layout's files are joined.
 
     Written as one path, one file, a list (joined), or `{first_of: [...]}`.
     """
@@ -70,7 +70,7 @@ class Source(Strict):
             return value
         if isinstance(value, dict) and set(value) == {"first_of"}:
             if not isinstance(value["first_of"], list | tuple) or not value["first_of"]:
-                raise ValueError("first_of needs a list of places, at least one")
+                raise ValueError("first_of needs a list of at least one file")
             return {"layouts": [_joined(layout) for layout in value["first_of"]]}
         return {"layouts": [_joined(value)]}
 
@@ -98,7 +98,7 @@ def _names(file: File, language: str) -> set[str]:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Whether a path matches a pattern, in which only `*` is special."""
+    """Whether a path matches a pattern with `*`."""
     return pattern == path or re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
 
 

@@ -15,9 +15,9 @@ _HUB = {"words": "tokens", "tags": "ner_tags"}
 
 
 def _panx(split: str) -> Source:
-    places = f"panx/{split}-{{lang}}.tsv", f"panx/{{lang}}/{split}", f"panx_rahimi/{{lang}}/{split}"
+    paths = f"panx/{split}-{{lang}}.tsv", f"panx/{{lang}}/{split}", f"panx_rahimi/{{lang}}/{split}"
     classes = codes("O B-PER I-PER B-ORG I-ORG B-LOC I-LOC")
-    return either(*places, hub("google/xtreme/PAN-X.{lang}", split, columns=_HUB, classes=classes))
+    return either(*paths, hub("google/xtreme/PAN-X.{lang}", split, columns=_HUB, classes=classes))
 
 
 CATALOGUE = (
@@ -27,20 +27,20 @@ CATALOGUE = (
         data={s: either(f"udpos/{s}-{{lang}}.tsv", f"ud_conllu_r2.5/{{lang}}_*-ud-{s}.conllu",
                         f"ud-treebanks-v2.5/*/{{lang}}_*-ud-{s}.conllu") for s in SPLITS},
         license="Universal Dependencies 2.5, a licence for each treebank", url="http://hdl.handle.net/11234/1-3105",
-        note="XTREME's F1 counts runs of equal tags as one chunk; no dev set in kk, th, tl, yo; XTREME-R has UD 2.7",
+        note="as in XTREME, a run of equal tags is one chunk for F1; no dev set in kk, th, tl, yo; XTREME-R has UD 2.7",
     ),
     Task(
         name="panx", format=ENTITIES, languages=XTREME, more_languages=codes("az gu lt pa pl qu ro uk"), batch=32,
         epochs=10, metrics=("chunk_f1",),
         data={s: _panx(s) for s in SPLITS},
         license="ODC-BY (WikiANN)", url="https://github.com/afshinrahimi/mmner",
-        note="the entities come from links of Wikipedia, not from annotators",
+        note="the entities come from Wikipedia links, not from annotators",
     ),
     Task(
         name="ccg", format=Tag(), batch=24, epochs=15, metrics=("token_accuracy",),
         data={s: either(f"ccg/{s}.tsv") for s in SPLITS},
         license="LDC User Agreement (CCGbank, LDC2005T13)", url="https://catalog.ldc.upenn.edu/LDC2005T13",
-        note="CCGbank is licensed, so the files are one's own: a token, a tab and its supertag a line, a blank line "
+        note="CCGbank is licensed: write the files yourself, a token, a tab and its supertag per line, a blank line "
              "after each sentence; the supertags are those of the training data (1,363 in the paper)",
     ),
 )  # fmt: skip

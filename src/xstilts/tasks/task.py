@@ -36,7 +36,7 @@ class Task(Strict):
     epochs: int = Field(default=3, ge=1, le=10**9)
     max_length: int = Field(default=256, ge=8, le=10**6)
     like: str = ""
-    """Of a user's own task: the built-in task that its word `like` leads to."""
+    """For a user's task: the built-in task that it is `like`, directly or through others."""
     license: str = ""
     url: str = ""
     note: str = ""
@@ -76,7 +76,7 @@ class Task(Strict):
         for split, source in self.data.items():
             codes = self.languages_of(split)
             if len(codes) > 1 and not all(any(file.per_language for file in layout) for layout in source.layouts):
-                raise ValueError(f"data.{split} is the same for all {len(codes)} languages; {{lang}} tells them apart")
+                raise ValueError(f"data.{split} is the same for all {len(codes)} languages; write {{lang}} in the path")
         return self
 
     def stop_source(self) -> Source | None:
@@ -85,7 +85,7 @@ class Task(Strict):
 
     @property
     def stop_metric(self) -> str:
-        """The metric of early stopping: the main one, but the format's on `stop` data, which come from another task."""
+        """The metric of early stopping: the main one, or on `stop` data, which another task has, the format's."""
         return self.format.metrics[0] if "stop" in self.data else self.metric
 
     def languages_of(self, split: Split) -> tuple[str, ...]:
@@ -94,12 +94,12 @@ class Task(Strict):
 
     @property
     def all_languages(self) -> tuple[str, ...]:
-        """All languages that can be scored."""
+        """All languages with dev or test data."""
         return self.languages + self.more_languages
 
     @cached_property
     def scored(self) -> tuple[Split, ...]:
-        """The splits that are scored: dev and test, without one that shares rows with the training data."""
+        """The splits to score: dev and test, unless they share rows with the training data."""
         train = self.data.get("train")
         splits: tuple[Split, ...] = ("dev", "test")
         return tuple(
@@ -109,7 +109,7 @@ class Task(Strict):
         )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other fields; cached values of the old ones are dropped."""
+        """A copy with other fields, without the cached value of `scored`."""
         copy = super().model_copy(update=update, deep=deep)
         vars(copy).pop("scored", None)
         return copy
@@ -125,7 +125,7 @@ class Task(Strict):
 
     @property
     def code_folder(self) -> Path:
-        """The folder of the task file that names the metrics, where the module of a user's own is looked for."""
+        """The folder of the task file that names the metrics; modules of a user's metrics are searched there."""
         return self._code_folder
 
     @property
@@ -140,7 +140,7 @@ class Task(Strict):
 
 
 def _check_local(name: str, form: Format | None) -> None:
-    """See that the name of a user's own metric is well formed, and that its format has references to score."""
+    """Check that the name of a user's metric is well formed, and that its format has references to score."""
     if not local.NAME.fullmatch(name):
         raise ValueError(f"'{name}' is not `module:function`, such as my_metrics:kappa for my_metrics.py")
     if form is not None and form.head.kind == "vocabulary":

@@ -1,0 +1,144 @@
+"""Reads and checks a user's task files (YAML)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xstilts.errors import Collector, nearest
+from xstilts.formats import FORMATS
+from xstilts.formats.base import Format
+from xstilts.tasks import RESERVED_NAMES, TASKS
+from xstilts.tasks.task import Task
+from xstilts.utils import yaml as strict_yaml
+
+
+def task_file(folder: Path, use: str) -> Path:
+    """The path of a task file: in the folder, or else in the package."""
+    path, packaged = folder / use, RECIPES / use
+    return packaged if use == packaged.name and packaged.is_file() and not path.exists() else path
+
+
+def with_user_tasks(paths: Iterable[Path]) -> dict[str, Task]:
+    """The built-in tasks and those of task files; a file may use the tasks of earlier files.
+
+    Raises:
+        UserError: all mistakes of the first file with mistakes.
+    """
+    tasks = dict(TASKS)
+    for path in paths:
+        tasks |= from_yaml(task_file(Path(), str(path)), tasks)
+    return tasks
+
+
+def from_yaml(path: Path, known: Mapping[str, Task], *, as_written: str = "") -> dict[str, Task]:
+    """Read a user's tasks: each is `like` a known task with some fields changed, or has its own `format`.
+
+    An entry mixes fields of the task and of its format; `data` replaces only the splits that it names.
+
+    Args:
+        path: the file.
+        known: tasks that `like` may name.
+        as_written: the file as a recipe names it; its folder tells apart data files with equal paths.
+
+    Raises:
+        UserError: all mistakes of the file.
+    """
+    document = strict_yaml.load(path)
+    mistakes = Collector()
+    tasks: dict[str, Task] = {}
+    for name, entry in document.value.items():
+        with mistakes.catch():
+            tasks[name] = _task(name, entry, {**known, **tasks}, document, str(Path(as_written or path).parent))
+    mistakes.raise_any()
+    return tasks
+
+
+def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yaml.Document, folder: str) -> Task:
+    mistakes = Collector()
+
+    def place(*key: str) -> str:
+        return f"{document.path}:{document.line((name, *key))}: {'.'.join((name, *key))}"
+
+    if not isinstance(entry, dict):
+        mistakes.add("is not a task: it needs `like: TASK` or `format: FORMAT`, and `data`", where=place())
+        mistakes.raise_any()
+    if name in RESERVED_NAMES:
+        mistakes.add(f"a task cannot have the reserved name '{name}'", where=place(), hint="rename it")
+    settings = dict(entry)
+    like, form = settings.pop("like", None), settings.pop("format", None)
+    _check_like_or_format(like, form, known, mistakes, place)
+    mistakes.raise_any()
+    base = known[like] if like else None
+    format_type = type(base.format) if base else FORMATS[form]
+    task_fields = set(Task.model_fields) - {"name", "format", "like"}
+    for key in settings.keys() - task_fields - format_type.model_fields.keys():
+        hint = nearest(key, ["like", "format", *task_fields, *format_type.model_fields])
+        mistakes.add(f"not a field of Task or of its format {format_type.name}", where=place(key), hint=hint)
+    mistakes.raise_any()
+    of_format = {key: value for key, value in settings.items() if key in format_type.model_fields}
+    fields = {key: value for key, value in settings.items() if key in task_fields}
+    data_of_base = dict(base.data) if base else {}
+    try:
+        format = format_type.model_validate((_inherited(base.format, of_format) if base else {}) | of_format)
+        inherited: dict[str, Any] = base.model_dump(exclude={"format", "data"}) if base else {"metrics": format.metrics}
+        if "languages" in fields:
+            inherited["more_languages"] = ()
+        if "data" in fields:
+            inherited["note"] = ""  # it describes the old data
+        if isinstance(data := fields.get("data", {}), dict):
+            own = {split: _with_folder(source, folder, document.path.parent) for split, source in data.items()}
+            if "dev" in own:
+                data_of_base.pop("stop", None)  # the user's own dev set is used for early stopping
+            fields["data"] = data_of_base | own
+        like_field = {"like": base.like or base.name} if base else {}
+        task = Task.model_validate({**inherited, **fields, **like_field, "name": name, "format": format})
+        task._code_folder = base.code_folder if base and "metrics" not in fields else document.path.parent
+        return task
+    except ValidationError as error:
+        model = format_type if error.title == format_type.__name__ else Task
+        mistakes.errors.extend(strict_yaml.user_errors(error, model, document, (name,)))
+    mistakes.raise_any()
+    raise AssertionError("a validation error without a message")
+
+
+def _check_like_or_format(
+    like: Any, form: Any, known: Mapping[str, Task], mistakes: Collector, place: Callable[..., str]
+) -> None:
+    """Add mistakes in the `like` or `format` of an entry."""
+    if (like is None) == (form is None):
+        mistakes.add("needs either `like: TASK` or `format: FORMAT`", where=place())
+    elif not isinstance(like or form, str):
+        field, values = ("like", known) if form is None else ("format", FORMATS)
+        mistakes.add("needs one name", where=place(field), hint=nearest("", values))
+    elif like is not None and like not in known:
+        mistakes.add(f"unknown task '{like}'", where=place("like"), hint=nearest(str(like), known))
+    elif form is not None and form not in FORMATS:
+        mistakes.add(f"unknown format '{form}'", where=place("format"), hint=nearest(str(form), FORMATS))
+
+
+def _inherited(form: Format, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a format; drops the spellings of labels that `changes` removes."""
+    fields = form.model_dump()
+    labels = changes.get("labels")
+    if "spellings" in fields and isinstance(labels, list):
+        fields["spellings"] = {one: label for one, label in fields["spellings"].items() if label in labels}
+    return fields
+
+
+def _with_folder(source: Any, folder: str, base: Path) -> Any:
+    """A source of the task file, with the task file's folder added to each of its files."""
+    if isinstance(source, str):
+        return {"path": source, "folder": folder, "base": base}
+    if isinstance(source, list):
+        return [_with_folder(item, folder, base) for item in source]
+    if isinstance(source, dict) and set(source) == {"first_of"}:
+        return {"first_of": _with_folder(source["first_of"], folder, base)}
+    return {**source, "folder": folder, "base": base} if isinstance(source, dict) else source
+
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""The folder of the recipes in the package, and of their task files."""
