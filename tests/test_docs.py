@@ -1,4 +1,4 @@
-"""The pages for users are true: their YAML loads, their rows can be read, and every word of a recipe stands there."""
+"""The pages for users are true: their YAML loads, their rows can be read, and they have every field of a recipe."""
 
 import json
 import re
@@ -26,13 +26,14 @@ from xstilts.tasks.user_tasks import from_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/tasks.md", "docs/recipes.md")
 BLOCK = re.compile(r"^(?:`([\w./-]+\.\w+)`[^\n]*\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """A fenced block: the file's name if the line before begins with one, the language, the text."""
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "A recipe": (Recipe,), "Phases": (Phase, Part), "Merged encoders": (Merge,), "Chains": (Chain,),
     "Settings": (Settings,), "A new encoder": (NewEncoder,), "Several encoders": (Start,),
-    "A task of one's own": (Task,), **{name: (kind,) for name, kind in FORMATS.items()},
+    "Your own task": (Task,), **{name: (kind,) for name, kind in FORMATS.items()},
 }  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def section(title: str) -> str:
 
 
 def table(text: str) -> dict[str, str]:
-    """The defaults of the words of a section's tables."""
+    """The defaults of the fields in a section's tables."""
     return dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", text, flags=re.MULTILINE))
 
 
@@ -128,7 +129,7 @@ def test_the_example_rows_of_a_page_can_be_read_by_their_tasks(
 def test_every_recipe_field_is_documented_with_its_default(title: str) -> None:
     fields = {name: field for model in MODELS[title] for name, field in model.model_fields.items()}
     cells = table(section(title))
-    if title == "A task of one's own":
+    if title == "Your own task":
         del fields["name"], fields["like"]
         assert cells.pop("like") == "–" and cells["metrics"] == "the format's"
         del fields["metrics"], cells["metrics"]
@@ -176,12 +177,21 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in DOCS)])
 def test_links_between_pages_resolve(page: str) -> None:
     for link in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         name, _, anchor = link.partition("#")
         to = (ROOT / page).parent / name if name else ROOT / page
         assert to.exists() and (not anchor or anchor in anchors(to)), link
+
+
+def test_the_map_of_the_code_names_files_and_functions_that_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Where to find")[2]
+    entries = re.findall(r"`(\w+/\w+\.py)`(?:: `(\w+)`)?", page)
+    assert len(entries) > 10
+    for path, name in entries:
+        code = (ROOT / "src/xstilts" / path).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^(?: *def )?{name}\b", code, re.M), (path, name)
 
 
 def test_every_public_name_of_the_package_can_be_loaded() -> None:

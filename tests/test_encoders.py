@@ -69,7 +69,7 @@ T5 = {
     "pad_token_id": 0,
     "max_position_embeddings": None,
 }
-NO_CLS = "no first special token: the pooled head reads the first piece; the decoder is not used"
+NO_CLS = "no first special token: the pooled head reads the first subword token; the decoder is not used"
 FAMILIES = {
     "XLMRoberta": Family({"max_position_embeddings": 66, "type_vocab_size": 1}, around="roberta"),
     "Bert": Family(note="mBERT and all other BERTs"),
@@ -373,7 +373,7 @@ def test_a_model_that_cannot_stop_at_a_layer_returns_its_hidden_states() -> None
 def table() -> str:
     """What was seen of each family, as the page has it."""
     rows = [
-        "| family | `model_type` | batches | mask head | inputs beside the pieces | formats | note |",
+        "| family | `model_type` | batches | mask head | inputs beside the token ids | formats | note |",
         "|---" * 7 + "|",
     ]
     for name, family in FAMILIES.items():
