@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
         alone.append(tokenizer_alone(backend, rows))
         store, started, busy = folder / str(turn), time.perf_counter(), time.process_time()
         with figures.watched(peak):
-            stored(store, TASK.format, tokenizer, "", "", rows.drawn)
+            stored(store, TASK.format, tokenizer, "", "", rows.sampled)
         building.append(np.array([time.perf_counter() - started, time.process_time() - busy]))
         say(f"round {turn + 1}: {alone[-1]} s alone, {building[-1]} s to build, {peak[0] / MIB:.0f} MiB")
     size = sum(path.stat().st_size for path in store.rglob("*.npy")) / MB
@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace, folder: Path) -> str:
     assert rows.content  # the key needs the file's sha256
     hashed = time.perf_counter() - started
     started = time.perf_counter()
-    features = stored(store, TASK.format, tokenizer, "", "", rows.drawn)
+    features = stored(store, TASK.format, tokenizer, "", "", rows.sampled)
     opened, started, growth = time.perf_counter() - started, time.perf_counter(), [0]
     with figures.watched(growth):
         tokens = sum(epoch(features))

@@ -97,7 +97,7 @@ ROWS = {
     "empty sentence": (b"one\ttwo\tneutral\none\t \tneutral\n", ":2: empty hypothesis"),
     "empty file": (b"", ": is empty"),
     "no labels": (b"one\ttwo\nthree\tfour\n", ": this split has no labels"),
-    "only dropped labels": (b"one\ttwo\t-\n", ": no example is left"),
+    "only dropped labels": (b"one\ttwo\t-\n", ": no usable example"),
 }  # fmt: skip
 
 

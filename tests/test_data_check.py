@@ -107,7 +107,7 @@ def test_broken_lines_are_listed_and_the_exit_code_is_2(data: Path, xstilts: Cal
 def test_a_file_without_a_usable_example_is_broken(data: Path) -> None:
     (data / "dev-en.tsv").write_text("a\tb\t-\n")
     (row,) = [row for row in check(select_tasks(["pairs"], [data.parent / "pairs.yaml"]), data, print) if row.problems]
-    assert (row.language, row.problems) == ("en", (f"{data}/dev-en.tsv: no example is left",))
+    assert (row.language, row.problems) == ("en", (f"{data}/dev-en.tsv: no usable example",))
 
 
 def test_defective_examples_are_listed_and_counted(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:

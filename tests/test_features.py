@@ -18,7 +18,7 @@ import torch
 import xstilts.data.examples
 from conftest import Files
 from xstilts.data.examples import LocatedSplit, check, locate
-from xstilts.data.sampling import times
+from xstilts.data.sampling import sample_counts
 from xstilts.errors import DataError, UserError
 from xstilts.formats import Classify, Mask, Span, Tag
 from xstilts.formats.base import Example, Format
@@ -47,7 +47,7 @@ def text(folder: Path, sizes: dict[str, int], **fields: Any) -> LocatedSplit:
 
 
 def built(folder: Path, encoder: Encoder, rows: LocatedSplit) -> FeatureSet:
-    return stored(folder / "features", rows.task.format, encoder.tokenizer_for(64), "", rows.content, rows.drawn)
+    return stored(folder / "features", rows.task.format, encoder.tokenizer_for(64), "", rows.content, rows.sampled)
 
 
 def once(examples: list[Any]) -> Iterator[tuple[Example, int]]:
@@ -184,20 +184,20 @@ def test_sample_sizes_by_hand() -> None:
 
 
 def test_every_line_is_sampled_equally_often_but_for_one_remainder() -> None:
-    drawn = times(10, 37, "de").tolist()
+    drawn = sample_counts(10, 37, "de").tolist()
     assert Counter(drawn) == {3: 3, 4: 7}
-    assert drawn == times(10, 37, "de").tolist() != times(10, 37, "fr").tolist()
-    drawn = times(60_000, 20_000, "de").tolist()
+    assert drawn == sample_counts(10, 37, "de").tolist() != sample_counts(10, 37, "fr").tolist()
+    drawn = sample_counts(60_000, 20_000, "de").tolist()
     assert set(drawn) == {0, 1} and sum(drawn) == 20_000
     for half in (drawn[:30_000], drawn[30_000:]):
         assert abs(sum(half) - 10_000) < 5 * (30_000 * 2 / 9) ** 0.5  # five standard deviations
-    assert times(3, 0, "de").tolist() == [0, 0, 0]
+    assert sample_counts(3, 0, "de").tolist() == [0, 0, 0]
 
 
 def test_small_languages_are_oversampled_and_large_ones_subsampled(tiny: Encoder, tmp_path: Path) -> None:
     rows = text(tmp_path, {"de": 81, "sw": 9, "yo": 1}, alpha=0.5, sentences=26)
-    drawn = list(rows.drawn())
-    assert drawn == list(rows.drawn()), "the same is drawn again"
+    drawn = list(rows.sampled())
+    assert drawn == list(rows.sampled()), "the same is drawn again"
     assert [sum(n for line, n in drawn if line.startswith(code)) for code in ("de", "sw", "yo")] == [18, 6, 2]
     assert len(drawn) == 18 + 6 + 1 and ("yo 0 stone", 2) in drawn
     features = built(tmp_path, tiny, rows)
@@ -220,7 +220,7 @@ def test_sampling_applies_to_training_and_is_part_of_the_features_key(tiny: Enco
     assert len([path for path in (tmp_path / "features").iterdir() if path.is_dir()]) == 4
     training = text(tmp_path, sizes, sentences=7)
     scoring = locate(training.task, training.task.data["train"], ("de",), tmp_path)
-    assert [n for _, n in scoring.drawn()] == [1] * 20
+    assert [n for _, n in scoring.sampled()] == [1] * 20
 
 
 def test_masked_text_is_sampled_as_in_the_paper() -> None:

@@ -134,7 +134,7 @@ def test_a_missing_data_set_names_both_ways_to_get_it(tmp_path: Path) -> None:
     assert f"looked for {tmp_path}/xquad/xquad.de.json, hub:google/xtreme/XQuAD.de/validation-*.parquet" in str(
         caught.value
     )
-    ways = f"`xstilts data fetch mine` gets it from the Hub, or put it at {tmp_path}/xquad/xquad.de.json"
+    ways = f"`xstilts data fetch mine` downloads it from the Hub, or put it at {tmp_path}/xquad/xquad.de.json"
     assert caught.value.hint == ways
 
 
@@ -143,12 +143,12 @@ def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: 
     (tmp_path / "mine.yaml").write_text(TASK)
     result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
     assert (result.code, result.out) == (2, "")
-    assert "fetching XQuAD.de/validation-*.parquet and 1 more of google/xtreme" in result.err
+    assert "downloading XQuAD.de/validation-*.parquet and 1 more of google/xtreme" in result.err
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3, result.err
     assert errors[0].startswith(f"error: mine train: is not on the Hub in en (put questions.json into {tmp_path}; http")
     assert errors[2].startswith(
-        f"error: mine test: could not be fetched in de el (put xquad/xquad.{{lang}}.json into {tmp_path}; http"
+        f"error: mine test: could not be downloaded in de el (put xquad/xquad.{{lang}}.json into {tmp_path}; http"
     )
 
 
@@ -158,8 +158,8 @@ def test_only_the_layout_that_becomes_complete_is_fetched(tmp_path: Path, xstilt
     (tmp_path / "mine.yaml").write_text(f"mine:\n  like: mnli\n  {joined}\n")
     (tmp_path / "a.tsv").write_text("a\tb\tneutral\n")
     result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
-    assert "fetching b.tsv of me/b\n" in result.err and "of me/a" not in result.err
-    assert f"error: mine train: could not be fetched in en (put b.tsv into {tmp_path}; " in result.err
+    assert "downloading b.tsv of me/b\n" in result.err and "of me/a" not in result.err
+    assert f"error: mine train: could not be downloaded in en (put b.tsv into {tmp_path}; " in result.err
 
 
 def test_present_files_are_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
@@ -168,7 +168,7 @@ def test_present_files_are_not_fetched(cache: Path, tmp_path: Path, xstilts: Cal
     for language in ("de", "el"):
         cached(cache, language)
     result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
-    assert (result.code, result.out, result.err) == (0, "", "all data of mine are there\n")
+    assert (result.code, result.out, result.err) == (0, "", "all data of mine are available\n")
 
 
 def test_the_cache_follows_the_environment_and_torch_is_not_loaded(tmp_path: Path) -> None:

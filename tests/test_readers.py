@@ -150,7 +150,7 @@ def test_jsonl_renames_and_reaches_into_objects(tmp_path: Path) -> None:
         ('{"premise": "a", "hypothesis": null}', "a.jsonl:2: has no hypothesis"),
         ('{"premise": "", "hypothesis": "b"}', "a.jsonl:2: empty premise"),
         ('{"premise": "a", "hypothesis": "b"}', "a.jsonl:2: has no label"),
-        ("[1]", "a.jsonl:2: is no JSON object"),
+        ("[1]", "a.jsonl:2: is not a JSON object"),
     ],
 )
 def test_broken_jsonl_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
@@ -168,7 +168,7 @@ def test_squad_layout_gives_a_row_for_each_question(tmp_path: Path) -> None:
 
 def test_json_is_a_list_of_objects_or_refused(tmp_path: Path) -> None:
     assert values(tmp_path / "a.json", '[{"text": "a"}, {"text": "b"}]', ("text",), labels=0)[1] == {"text": "b"}
-    with pytest.raises(DataError, match=r"b.json:2: is not JSON: Extra data .*called .jsonl"):
+    with pytest.raises(DataError, match=r"b.json:2: is not JSON: Extra data .*needs the suffix .jsonl"):
         rows(tmp_path / "b.json", '{"text": "a"}\n{"text": "b"}\n', ("text",), labels=0)
     with pytest.raises(DataError, match="neither in SQuAD's layout"):
         rows(tmp_path / "c.json", '{"text": "a"}', ("text",), labels=0)
@@ -277,7 +277,7 @@ def test_raw_panx_tokens_lose_their_language(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("1\tEin\t_\tDET\n", "a.conllu:1: has 4 columns, CoNLL-U has 10"),
-        ("# text\n\nx\ta\t_\tX\t_\t_\t0\t_\t_\t_\n", "a.conllu:3: 'x' is no token number"),
+        ("# text\n\nx\ta\t_\tX\t_\t_\t0\t_\t_\t_\n", "a.conllu:3: 'x' is not a token number"),
         ("1-2\tIm\t_\t_\t_\t_\t_\t_\t_\t_\n1\tIn\t_\tADP\t_\t_\t0\t_\t_\t_\n", "a.conllu:1: .*'Im' lacks a part"),
     ],
 )

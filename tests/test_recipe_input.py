@@ -225,7 +225,7 @@ def test_a_yaml_file_too_deep_too_large_or_unreadable_is_refused(tmp_path: Path)
         ("playground:nli/train", "no data for 'qaa'"),
         ("a" * 300, "File name too long"),
         ("folder", r"folder \(a folder\)"),
-        ("link", r"link \(a link to nothing\)"),
+        ("link", r"link \(a broken link\)"),
         (".", "no data for 'qaa'"),
     ],
 )
@@ -254,12 +254,12 @@ CELLS = {
 
 @pytest.mark.parametrize("name", CELLS)
 def test_values_that_are_no_text_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"a\.jsonl:2: (text must be|text holds|is nested|has a number)"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: (text must be|text contains|is nested|has a number)"):
         _rows(tmp_path / "a.jsonl", f'{{"text": 5}}\n{CELLS[name]}\n', ("text",), ("text",))
 
 
 def test_a_surrogate_in_words_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.jsonl:1: words holds half a character"):
+    with pytest.raises(DataError, match=r"a\.jsonl:1: words contains half a character"):
         _rows(tmp_path / "a.jsonl", '{"words": ["a", "\\udc00"]}', ("words", "tags"), ("words",))
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from when a file alone does not say it: sentences that look for others, classes, broken bytes."""
+"""Where rows come from when a file alone does not say it: retrieval data, classes, invalid bytes."""
 
 import json
 from pathlib import Path
@@ -66,13 +66,13 @@ def test_without_a_gold_file_there_are_no_labels(tmp_path: Path) -> None:
     [
         ({"de": "d1\teins\nzwei\n"}, "a.de:2: has no tab between id and sentence"),
         ({"en": "e1\tone\n\n"}, "a.en:2: has no tab between id and sentence"),
-        ({"de": "d1\teins\nd1\tzwei\n"}, r"a.de:2: the id 'd1' stands in .*a.de:1 too"),
-        ({"en": "e1\tone\ne2\ttwo\ne1\tsix\n"}, r"a.en:3: the id 'e1' stands in .*a.en:1 too"),
+        ({"de": "d1\teins\nd1\tzwei\n"}, r"a.de:2: the id 'd1' is already used in .*a.de:1"),
+        ({"en": "e1\tone\ne2\ttwo\ne1\tsix\n"}, r"a.en:3: the id 'e1' is already used in .*a.en:1"),
         ({"de": "d1\t \n"}, "a.de:1: empty query"),
         ({"en": "\tone\n"}, "a.en:1: empty id"),
-        ({"gold": "d1 e1\n"}, "a.gold:1: is no pair of ids with a tab between them"),
-        ({"gold": "d1\te1\nd9\te1\n"}, r"a.gold:2: names the id 'd9', which stands nowhere$"),
-        ({"gold": "d1\te9\nd9\te1\nd8\te1\n"}, "a.gold:1: names the id 'e9', which stands nowhere, and 2 more ids"),
+        ({"gold": "d1 e1\n"}, "a.gold:1: is not a pair of ids with a tab between them"),
+        ({"gold": "d1\te1\nd9\te1\n"}, r"a.gold:2: the id 'd9' is unknown$"),
+        ({"gold": "d1\te9\nd9\te1\nd8\te1\n"}, "a.gold:1: the id 'e9' is unknown, and 2 more ids"),
     ],
 )  # fmt: skip
 def test_malformed_bucc_files_are_refused_in_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
@@ -81,7 +81,7 @@ def test_malformed_bucc_files_are_refused_in_one_line(tmp_path: Path, files: dic
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "message"), [("a.en", "a.en: holds nothing that could be found"),
+@pytest.mark.parametrize(("name", "message"), [("a.en", "a.en: has no candidate"),
                                                ("a.de", "a.de: has no query"),
                                                ("a.gold", "a.gold: is empty")])  # fmt: skip
 def test_an_empty_bucc_file_is_one_error(tmp_path: Path, name: str, message: str) -> None:
@@ -105,7 +105,7 @@ def test_a_users_own_queries_and_candidates_may_be_in_one_file_or_two(tmp_path: 
         assert [(e.query or e.candidate, e.id, e.relevant) for e in read] == [
             ("what?", "1", ("7",)), ("who?", "2", ()), ("that", "7", None), ("she", "8", None),
         ]  # fmt: skip
-    with pytest.raises(DataError, match=r"q.jsonl: holds nothing that could be found"):
+    with pytest.raises(DataError, match=r"q.jsonl: has no candidate"):
         values(tmp_path, {"path": "q.jsonl", "columns": columns})
     with pytest.raises(DataError, match=r"a.jsonl: has no query"):
         values(tmp_path, "a.jsonl")
@@ -118,9 +118,9 @@ def test_a_users_own_queries_and_candidates_may_be_in_one_file_or_two(tmp_path: 
         ({"relevant": 1}, "q.jsonl:1: relevant must be a list of ids, got 1"),
         ({"relevant": {"c1": 1}}, "q.jsonl:1: relevant must be a list of ids, got {'c1': 1}"),
         ({"id": True}, "q.jsonl:1: id must be text, got True"),
-        ({"id": "\ud83d"}, "q.jsonl:1: id holds half a character"),
-        ({"query": "\ud83d"}, "q.jsonl:1: query holds half a character"),
-        ({"relevant": ["\ud83d"]}, "q.jsonl:1: relevant holds half a character"),
+        ({"id": "\ud83d"}, "q.jsonl:1: id contains half a character"),
+        ({"query": "\ud83d"}, "q.jsonl:1: query contains half a character"),
+        ({"relevant": ["\ud83d"]}, "q.jsonl:1: relevant contains half a character"),
     ],
 )  # fmt: skip
 def test_a_malformed_query_is_refused(tmp_path: Path, query: dict[str, Any], message: str) -> None:
@@ -173,7 +173,7 @@ def test_plain_xquad_in_place_of_xquad_r_is_refused(tmp_path: Path) -> None:
     plain = article("Ja.", [], ("q1", 0))
     del plain["paragraphs"][0]["sentence_breaks"]
     (tmp_path / "de.json").write_text(json.dumps({"data": [plain]}))
-    with pytest.raises(DataError, match=r"de.json: paragraph 1: has no sentence_breaks \(XQuAD-R has them"):
+    with pytest.raises(DataError, match=r"de.json: paragraph 1: has no sentence_breaks \(use XQuAD-R; XQuAD has none"):
         values(tmp_path, {"path": "{lang}.json", "pair": "*.json"})
     (tmp_path / "de.json").write_text('{"data": [{"title": "t"}]}')
     with pytest.raises(DataError, match=r"de.json: is not in XQuAD-R's layout \(KeyError: 'paragraphs'\)"):
@@ -200,7 +200,7 @@ def test_mewsli_x_marks_the_mention_in_its_sentence(tmp_path: Path) -> None:
 
 
 def test_mewsli_x_without_its_texts_says_how_to_download_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"m.jsonl:1: the article has no text \(get-mewsli-x.sh puts it in"):
+    with pytest.raises(DataError, match=r"m.jsonl:1: the article has no text \(get-mewsli-x.sh adds it"):
         values(tmp_path, mewslix(tmp_path, text=""))
     with pytest.raises(DataError, match=r"m.jsonl:1: the mention 'Ulm' is not at its span"):
         values(tmp_path, mewslix(tmp_path, text="Kurz."))
@@ -214,7 +214,7 @@ def test_numeric_labels_become_class_names(tmp_path: Path) -> None:
     assert [(e.texts, e.label) for e in read] == [(("a",), "yes"), (("c",), "no")]
     for number in (2, -2, 1.0, True, "yes"):
         (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a", "label": number}))
-        with pytest.raises(DataError, match=rf"b.jsonl:1: label {number!r} is none of the classes .*from 0 to 1"):
+        with pytest.raises(DataError, match=rf"b.jsonl:1: label {number!r} is not one of the classes .*from 0 to 1"):
             values(tmp_path, {"path": "b.jsonl", "classes": ["no", "yes"]}, form)
 
 
@@ -277,7 +277,7 @@ def squad(folder: Path, *ids: str) -> str:
 
 
 def test_a_repeated_id_is_refused_in_a_scored_split(tmp_path: Path) -> None:
-    message = r"q.json: question 3 \(id a\): the id 'a' stands in .*q.json: question 1 \(id a\) too"
+    message = r"q.json: question 3 \(id a\): the id 'a' is already used in .*q.json: question 1 \(id a\)"
     with pytest.raises(DataError, match=message):
         examples(tmp_path, Span(), squad(tmp_path, "a", "b", "a"))
     assert len(examples(tmp_path, Span(), "q.json", train=True)[0]) == 3  # TyDiQA's training ids repeat
@@ -316,7 +316,7 @@ def test_hidden_labels_among_others_give_one_warning(
 @pytest.mark.parametrize("more", [{"id": "\ud83d"}, {"answers": [{"text": "\ud83d", "answer_start": 0}]}])
 def test_a_lone_surrogate_is_refused_in_every_field(tmp_path: Path, more: dict[str, Any]) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(ANSWERED | more))
-    with pytest.raises(DataError, match=f"a.jsonl:1: {min(more)} holds half a character"):
+    with pytest.raises(DataError, match=f"a.jsonl:1: {min(more)} contains half a character"):
         values(tmp_path, "a.jsonl", Span())
 
 

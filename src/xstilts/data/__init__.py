@@ -1,1 +1,1 @@
-"""From the files of a task to rows: where files are found, and how each kind of file is read."""
+"""Finds the files of a task and reads them as rows."""

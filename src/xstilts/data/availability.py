@@ -1,4 +1,4 @@
-"""The catalogue as rows: what each task is, and where its data lie or are looked for."""
+"""Lists the built-in tasks, and which of their data exist."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.find import look
+from xstilts.data.find import find_or_empty
 from xstilts.errors import UserError
 from xstilts.tasks import TASKS
 from xstilts.tasks.task import Split, Task
 
 
 def describe(data: Path | None) -> list[dict[str, Any]]:
-    """A row for each built-in task; with a data folder, `found` has the languages of each split that are there.
+    """One row per built-in task; `found` lists the languages of each split whose files exist.
 
     Raises:
         UserError: no such folder.
@@ -23,7 +23,7 @@ def describe(data: Path | None) -> list[dict[str, Any]]:
 
 
 def folder(data: Path | None) -> Path | None:
-    """The data folder, if it is one.
+    """Return the data folder after checking that it exists.
 
     Raises:
         UserError: no such folder.
@@ -58,42 +58,42 @@ def _row(task: Task, data: Path | None) -> dict[str, Any]:
 
 
 def summary(row: Mapping[str, Any], *, found: bool) -> list[str]:
-    """The cells of a row for people: how many languages each split has, and of how many of them the data are there."""
+    """The table cells of a row: how many languages each split has, and for how many of them data exist."""
     more = f" + {len(row['more_languages'])}" if row["more_languages"] else ""
     cells = [row["task"], row["format"], row["metrics"][0], f"{len(row['languages'])}{more}"]
     scored = len(row["languages"]) + len(row["more_languages"])
     for split, total in (("train", len(row["train_languages"])), ("dev", scored), ("test", scored)):
-        there = f"{len(row['found'].get(split, ()))}/{total}" if found else str(total)
-        cells.append(there if split in row["splits"] else "")
+        count = f"{len(row['found'].get(split, ()))}/{total}" if found else str(total)
+        cells.append(count if split in row["splits"] else "")
     return cells
 
 
 def _found(task: Task, split: Split, data: Path | None) -> list[str]:
     roots = [] if data is None else [data]
-    return [code for code in task.languages_of(split) if look(task.data[split], code, roots)]
+    return [code for code in task.languages_of(split) if find_or_empty(task.data[split], code, roots)]
 
 
-def absent(task: Task, languages: Sequence[str], data: Path | None, *, trained: bool) -> list[str]:
-    """What of a task's data is not there, in words: its training data, languages with neither dev nor test, or one.
+def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, trained: bool) -> list[str]:
+    """One line each for missing training data, for languages without dev and test data, and for those without one.
 
     Args:
         task: the task.
-        languages: those to be scored.
+        languages: the languages to evaluate on.
         data: the data folder.
-        trained: whether it is to be trained on.
+        trained: whether a step trains on the task.
     """
     lines = [f"{task.name}: training data"] if trained and not _found(task, "train", data) else []
     if task.scored and languages:
         found = {split: _found(task, split, data) for split in task.scored}
-        lost = [code for code in languages if not any(code in there for there in found.values())]
-        if lost:
-            lines.append(f"{task.name}: {_codes(lost, languages)}")
-        for split, there in found.items():
-            wanted = [code for code in languages if code in task.languages_of(split) and code not in lost]
-            if less := [code for code in wanted if code not in there]:
-                lines.append(f"{task.name}: {split} of {_codes(less, wanted)}")
+        without_any = [code for code in languages if not any(code in codes for codes in found.values())]
+        if without_any:
+            lines.append(f"{task.name}: {_codes(without_any, languages)}")
+        for split, codes in found.items():
+            wanted = [code for code in languages if code in task.languages_of(split) and code not in without_any]
+            if missing := [code for code in wanted if code not in codes]:
+                lines.append(f"{task.name}: {split} of {_codes(missing, wanted)}")
     return lines
 
 
-def _codes(some: Sequence[str], all_of: Sequence[str]) -> str:
-    return "all languages" if len(some) == len(all_of) else ", ".join(some)
+def _codes(codes: Sequence[str], all_codes: Sequence[str]) -> str:
+    return "all languages" if len(codes) == len(all_codes) else ", ".join(codes)

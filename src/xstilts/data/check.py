@@ -1,4 +1,4 @@
-"""Check data: every split of a task found, read, counted against the official numbers; with its sha256."""
+"""Checks data: reads every split of a task and compares the number of examples with the official number."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from xstilts.tasks.task import Split, Task
 from xstilts.tasks.user_tasks import with_user_tasks
 
 SECONDS = 15.0
-"""Time between two lines that say how far the check is."""
+"""Time between two progress lines."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What one split of a task in one language came to; `examples` is None where nothing was found or read."""
+    """The result for one split of a task in one language; `examples` is None if the files are missing or invalid."""
 
     task: str
     split: Split
     language: str
     official: int | None
-    """How many examples the data set's authors count."""
+    """The number of examples that the data set's authors report."""
     places: tuple[str, ...] = ()
-    """The paths of the task's source that were found, `{lang}` and all."""
+    """The path patterns of the task's source that have files, with `{lang}` as written."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """The sha256 of each file by its path, relative to the data folder if it lies inside."""
+    """The sha256 of each file by its path, which is relative inside the data folder."""
     examples: int | None = None
     labels: bool | None = None
-    """Whether there are labels; None for raw text."""
+    """Whether the examples have labels; None for raw text."""
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     missing: str = ""
-    """Where the files were looked for."""
+    """The message that lists the paths searched, if files are missing."""
 
     def to_json(self) -> dict[str, Any]:
-        """A row with everything."""
+        """The fields as JSON."""
         row = dict(vars(self))
         files = [{"path": path, "sha256": digest} for path, digest in self.files.items()]
         return row | {"found": bool(self.places), "files": files}
 
 
 def select_tasks(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
-    """The tasks of some names, which may be groups; all that are not generated if there are none.
+    """The tasks that the names mean, which may be groups; without names, all tasks except generated ones.
 
     Raises:
-        UserError: all unknown names, each with the nearest known one.
+        UserError: lists every unknown name with the nearest known one.
     """
     tasks = with_user_tasks(use)
     if not names:
@@ -64,8 +64,8 @@ def select_tasks(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
         if name not in tasks and name not in GROUPS:
             found.add(f"unknown task '{name}'", hint=nearest(name, [*tasks, *GROUPS]))
     found.raise_any()
-    wanted = dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,)))
-    return [tasks[name] for name in wanted]
+    selected = dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,)))
+    return [tasks[name] for name in selected]
 
 
 def _generated(source: Source) -> bool:
@@ -73,12 +73,12 @@ def _generated(source: Source) -> bool:
 
 
 def check(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) -> list[Checked]:
-    """Check every split of some tasks in every language; data that several of them share are read once.
+    """Check every split of the tasks in every language; shared data are read once.
 
     Args:
         tasks: the tasks.
         data: the data folder.
-        say: receives the progress now and then.
+        say: receives progress lines.
     """
     todo = [(task, split, code) for task in tasks for split in splits(task) for code in task.languages_of(split)]
     read: dict[str, Checked] = {}
@@ -92,7 +92,7 @@ def check(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
 
 
 def splits(task: Task) -> list[Split]:
-    """The splits of a task in their usual order."""
+    """The splits of a task, in the order train, dev, test."""
     return [split for split in get_args(Split) if split in task.data]
 
 
@@ -111,21 +111,21 @@ def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[
 
 
 def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
-    form = located.task.format
+    format = located.task.format
     mistakes, defects = Collector(), Defects()
     count, labels = 0, False
     for index, example in enumerate(located.examples(located.found, mistakes, defects)):
-        if form.is_query(example):
+        if format.is_query(example):
             count += 1
-            labels = labels or form.reference(example, index) is not None
+            labels = labels or format.reference(example, index) is not None
     if not count and not mistakes.errors:
-        mistakes.add("no example is left", where=", ".join(located.files))
+        mistakes.add("no usable example", where=", ".join(located.files))
     return replace(
         row,
         places=tuple(found.file.path for _, found in located.found),
         files={_relative(path, data): digest for path, digest in located.files.items()},
-        examples=None if mistakes.errors else count + defects.out,
-        labels=None if form.head.kind == "vocabulary" else labels,
+        examples=None if mistakes.errors else count + defects.excluded,
+        labels=None if format.head.kind == "vocabulary" else labels,
         notes=tuple(defects.lines()),
         problems=tuple(map(str, mistakes.errors)),
     )
@@ -137,35 +137,35 @@ def _relative(path: str, data: Path | None) -> str:
 
 
 def summaries(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str, str]]:
-    """A line for each task and split: task, split, languages, examples, labels, where."""
+    """The table cells per task and split: task, split, languages, examples, labels, paths."""
     for (task, split), group in groupby(rows, lambda row: (row.task, row.split)):
-        some = list(group)
-        there = [row for row in some if row.places]
-        labels = {row.labels for row in there if row.examples is not None}
+        all_rows = list(group)
+        found = [row for row in all_rows if row.places]
+        labels = {row.labels for row in found if row.examples is not None}
         known = {frozenset({True}): "yes", frozenset({False}): "none", frozenset({None}): "raw text", frozenset(): ""}
-        places = dict.fromkeys(" + ".join(dict.fromkeys(row.places)) for row in there)
-        yield (task, split, _languages(some, there), _examples(there), known.get(frozenset(labels), "some"),
+        places = dict.fromkeys(" + ".join(dict.fromkeys(row.places)) for row in found)
+        yield (task, split, _languages(all_rows, found), _examples(found), known.get(frozenset(labels), "some"),
                ", ".join(places))  # fmt: skip
 
 
-def _languages(rows: Sequence[Checked], there: Sequence[Checked]) -> str:
-    """How many languages are there, and which, or which are not if that is shorter."""
-    some, others = [row.language for row in there], [row.language for row in rows if not row.places]
-    which = f" not {' '.join(others)}" if len(others) < len(some) else f" only {' '.join(some)}"
-    return f"{len(some)}/{len(rows)}" + (which if some and others else "")
+def _languages(rows: Sequence[Checked], found: Sequence[Checked]) -> str:
+    """How many languages have data, with their codes or, if shorter, those of the others."""
+    codes, others = [row.language for row in found], [row.language for row in rows if not row.places]
+    which = f" not {' '.join(others)}" if len(others) < len(codes) else f" only {' '.join(codes)}"
+    return f"{len(codes)}/{len(rows)}" + (which if codes and others else "")
 
 
 def _examples(rows: Sequence[Checked]) -> str:
-    """How many examples there are, as official or not, and which files are broken."""
-    good = [row for row in rows if row.examples is not None]
-    other = [row for row in good if row.official is not None and row.examples != row.official]
-    usual = [row for row in good if row not in other]
+    """The number of examples, compared with the official one, and the languages with invalid files."""
+    valid = [row for row in rows if row.examples is not None]
+    differing = [row for row in valid if row.official is not None and row.examples != row.official]
+    expected = [row for row in valid if row not in differing]
     parts = []
-    if usual:
-        counts = [row.examples or 0 for row in usual]
-        each = " each" if len(usual) > 1 else ""
-        many = f"{counts[0]:,}{each}" if len(set(counts)) == 1 else f"{min(counts):,} to {max(counts):,}"
-        parts.append(f"{many} as official" if usual[0].official is not None else many)
-    parts += [f"{row.language} {row.examples:,} of {row.official:,}" for row in other]
+    if expected:
+        counts = [row.examples or 0 for row in expected]
+        each = " each" if len(expected) > 1 else ""
+        numbers = f"{counts[0]:,}{each}" if len(set(counts)) == 1 else f"{min(counts):,} to {max(counts):,}"
+        parts.append(f"{numbers} as official" if expected[0].official is not None else numbers)
+    parts += [f"{row.language} {row.examples:,} of {row.official:,}" for row in differing]
     parts += [f"{row.language} BROKEN" for row in rows if row.examples is None]
     return ", ".join(parts)

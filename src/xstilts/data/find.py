@@ -1,4 +1,4 @@
-"""Find the files of a source for one language, or say every place where they were looked for."""
+"""Finds the files of a source for one language; the error lists every path that was searched."""
 
 from __future__ import annotations
 
@@ -18,74 +18,76 @@ from xstilts.tasks.source import File, Source
 
 PLAYGROUND = "playground:"
 _SHARE = re.compile(r"-\d+-of-0*(\d+)\.")
-"""One of several files that are parts of one table, as in `train-00000-of-00002.parquet`."""
+"""One of several files that make up a table, as in `train-00000-of-00002.parquet`."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file of a source, and where it lies: several paths when its pattern has a `*`."""
+    """A file of a source and its paths: several if its pattern has a `*`."""
 
     file: File
     paths: tuple[str, ...]
     """File names, or the one `playground:KIND/SPLIT`."""
     pair: tuple[str, ...] = ()
-    """The other side of aligned text, or what is looked for."""
+    """The other side of aligned text, or the candidates of retrieval."""
     gold: str | None = None
-    """Which lines of the two belong together."""
+    """The file that pairs lines of the two."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Everything that is read."""
+        """All files that are read."""
         return (*self.paths, *self.pair, *((self.gold,) if self.gold else ()))
 
 
-Looked: TypeAlias = dict[str, Path | None]
-"""Places where nothing was, as people are told of them; the path of those that are no file of the Hub."""
+Searched: TypeAlias = dict[str, Path | None]
+"""Places without files, as messages name them, with their paths; None for files on the Hub."""
 
 
 def find(source: Source, language: str, roots: Sequence[Path], *, task: str = "") -> list[Found]:
     """Find the files of the first layout that is complete.
 
     Args:
-        source: what to look for; `{lang}` and the like in its paths are filled (see `filled`).
-        language: the language's code.
-        roots: data folders, after the file's own; the first that has it wins. A file is looked for as it is named,
-            then with `.gz`. Files of the Hub are looked for in its local cache.
-        task: the task's name, for what is said when nothing is there.
+        source: the source; `filled` replaces `{lang}` and the like in its paths.
+        language: the language code.
+        roots: data folders, searched in order after the file's own folder; each for the name, then for the name with
+            `.gz`. Files on the Hub are searched in its local cache.
+        task: the task's name, for the error message.
 
     Raises:
-        MissingData: no layout is complete; names every place that was looked at.
+        MissingData: no layout is complete; lists every path that was searched.
     """
-    looked: Looked = {}
-    found = look(source, language, roots, looked)
+    searched: Searched = {}
+    found = find_or_empty(source, language, roots, searched)
     if found:
         return found
-    places = ", ".join(looked) or ", ".join(paths(source, language))
+    places = ", ".join(searched) or ", ".join(paths(source, language))
     raise MissingData(f"no data for '{language}': looked for {places}, also with .gz", where=task,
-                      hint=_hint(source, language, looked, roots, task))  # fmt: skip
+                      hint=_hint(source, language, searched, roots, task))  # fmt: skip
 
 
-def look(source: Source, language: str, roots: Sequence[Path], looked: Looked | None = None) -> list[Found]:
-    """As `find`, but an empty list where nothing is."""
-    looked = {} if looked is None else looked
+def find_or_empty(
+    source: Source, language: str, roots: Sequence[Path], searched: Searched | None = None
+) -> list[Found]:
+    """Like `find`, but returns an empty list if no layout is complete; adds the places searched to `searched`."""
+    searched = {} if searched is None else searched
     for layout in source.layouts:
-        found = [one for file in layout if (one := _whole(file, language, roots, looked))]
+        found = [located for file in layout if (located := _complete(file, language, roots, searched))]
         if len(found) == len(layout):
             return found
     return []
 
 
 def paths(source: Source, language: str) -> Iterator[str]:
-    """The paths of all layouts, filled for a language."""
+    """Yield the paths of all layouts, filled for a language."""
     for layout in source.layouts:
         yield from (filled(file.path, language) for file in layout)
 
 
 def filled(text: str, language: str) -> str:
-    """A path or value with what stands for the language filled in.
+    """A path or value with the placeholders of the language replaced.
 
-    `{lang}` is its code, `{lang3}` its ISO 639-3 code, `{language}` its English name in small letters and `{Language}`
-    the name with a capital; zh is called Chinese, as data sets have it.
+    `{lang}` is its code, `{lang3}` its ISO 639-3 code, `{language}` its English name in lower case and `{Language}`
+    the name with a capital; zh is called Chinese, as in the data sets.
 
     >>> filled("udpos.{Language}/{lang}-{lang3}-{language}", "zh")
     'udpos.Chinese/zh-cmn-chinese'
@@ -99,20 +101,20 @@ def filled(text: str, language: str) -> str:
     return text.replace("{language}", name.lower()).replace("{Language}", name)
 
 
-def _whole(file: File, language: str, roots: Sequence[Path], looked: Looked) -> Found | None:
-    """A file with all that belongs to it, None if it is not there."""
+def _complete(file: File, language: str, roots: Sequence[Path], searched: Searched) -> Found | None:
+    """A file with its pair and gold; None if it or its pair does not exist."""
     own = [file.base, *roots] if file.base else roots
     path = filled(file.path, language)
-    paths = _generated(path, language) if path.startswith(PLAYGROUND) else _locate(path, own, looked)
-    pair = _locate(filled(file.pair, language), own, looked) if file.pair else ()
+    paths = _generated(path, language) if path.startswith(PLAYGROUND) else _locate(path, own, searched)
+    pair = _locate(filled(file.pair, language), own, searched) if file.pair else ()
     if not paths or (file.pair and not pair):
         return None
     gold = _locate(filled(file.gold, language), own, {}) if file.gold else ()
     return Found(file, paths, pair, gold[0] if gold else None)
 
 
-def _locate(path: str, roots: Sequence[Path], looked: Looked) -> tuple[str, ...]:
-    """The files of one pattern in the first root that has any; adds to `looked` where there was none."""
+def _locate(path: str, roots: Sequence[Path], searched: Searched) -> tuple[str, ...]:
+    """The files of a pattern in the first root that has any; adds the other places to `searched`."""
     places: list[Path | None] = [Path(path)] if Path(path).is_absolute() else [root / path for root in roots]
     if path.startswith(HUB):
         where = hub.place(path)
@@ -121,16 +123,16 @@ def _locate(path: str, roots: Sequence[Path], looked: Looked) -> tuple[str, ...]
     for place in places:
         try:
             files = _files(place) if place else []
-            lacking = _lacking(files)
-            if files and not lacking:
+            incomplete = _incomplete(files)
+            if files and not incomplete:
                 return tuple(map(str, files))
             if path.startswith(HUB):
-                looked[path + lacking] = None
+                searched[path + incomplete] = None
             else:
                 assert place is not None
-                looked[_shown(place) + lacking] = place
+                searched[_shown(place) + incomplete] = place
         except OSError as error:
-            raise MissingData(f"cannot be looked at: {error.strerror}", where=str(place)) from error
+            raise MissingData(f"cannot be searched: {error.strerror}", where=str(place)) from error
     return ()
 
 
@@ -147,14 +149,14 @@ def _generated(path: str, language: str) -> tuple[str, ...]:
 
 
 def _shown(place: Path) -> str:
-    """A place where no file was, and what is there instead."""
+    """A path without a file, and what it is instead."""
     if place.is_dir():
         return f"{place} (a folder)"
-    return f"{place} (a link to nothing)" if place.is_symlink() else str(place)
+    return f"{place} (a broken link)" if place.is_symlink() else str(place)
 
 
 def _files(place: Path) -> list[Path]:
-    """The files that a path or pattern means, sorted by name; a plain file stands before its own .gz copy."""
+    """The files of a path or pattern, sorted by name; a plain file replaces its .gz copy."""
     if "*" not in str(place):
         if not place.name:
             return []
@@ -171,17 +173,17 @@ def _files(place: Path) -> list[Path]:
     return [files[name] for name in sorted(files)]
 
 
-def _lacking(files: Sequence[Path]) -> str:
-    """What a table in several files lacks: its name says how many there are."""
+def _incomplete(files: Sequence[Path]) -> str:
+    """A remark if parts of a table are missing; the names of its files say how many parts it has."""
     totals = [int(share[1]) for path in files if (share := _SHARE.search(path.name))]
     return f" (only {len(totals)} of its {max(totals)} parts)" if totals and len(totals) < max(totals) else ""
 
 
-def _hint(source: Source, language: str, looked: Looked, roots: Sequence[Path], task: str) -> str:
-    """What to do about a source that is not there: the nearest name, the command that fetches it, or --data."""
-    ways = [near] if (near := _nearest([place for place in looked.values() if place], roots)) else []
+def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Path], task: str) -> str:
+    """What the user can do about missing files: the nearest name, the command that downloads them, or --data."""
+    ways = [near] if (near := _nearest([place for place in searched.values() if place], roots)) else []
     if task and any(path.startswith(HUB) for path in paths(source, language)):
-        ways.append(f"`xstilts data fetch {task}` gets it from the Hub")
+        ways.append(f"`xstilts data fetch {task}` downloads it from the Hub")
         if own := next((path for path in paths(source, language) if not path.startswith(HUB)), None):
             ways.append(f"or put it at {roots[-1] / own if roots else own}")
     if not any(root.is_dir() for root in roots) and not near:
@@ -190,12 +192,12 @@ def _hint(source: Source, language: str, looked: Looked, roots: Sequence[Path], 
 
 
 def _nearest(places: Sequence[Path], roots: Sequence[Path]) -> str:
-    """The name nearest to what was asked for, in the deepest folder that is there."""
+    """The existing path nearest to a searched one, in the deepest folder that exists."""
     for place in places:
         while not place.parent.is_dir():
             place = place.parent
         if any(place == root or place in root.parents for root in roots):
-            continue  # the data folder itself is not there
+            continue  # the data folder itself does not exist
         names = {path.name.removesuffix(".gz") for path in place.parent.iterdir()}
         close = difflib.get_close_matches(place.name, sorted(names), n=1)
         if close:

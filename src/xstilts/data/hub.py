@@ -1,4 +1,4 @@
-"""Files of data sets on the Hugging Face Hub: looked for in its local cache, fetched only when asked to."""
+"""Finds files of Hugging Face Hub data sets in the local cache; downloads them only on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLACE = re.compile(r"hub:([^/@\s]+/[^/@\s]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]
 
 @dataclass(frozen=True)
 class Place:
-    """A file, or a pattern of files, of a data set on the Hub."""
+    """A file, or a file pattern, of a data set on the Hub."""
 
     repo: str
     revision: str
@@ -24,7 +24,7 @@ class Place:
 
 
 def place(text: str) -> Place:
-    """What `hub:REPO/PATH` or `hub:REPO@REVISION/PATH` stands for; the revision is `main` by default.
+    """Parse `hub:REPO/PATH` or `hub:REPO@REVISION/PATH`; the revision is `main` by default.
 
     >>> place("hub:google/xtreme/XQuAD.de/validation-*.parquet")
     Place(repo='google/xtreme', revision='main', path='XQuAD.de/validation-*.parquet')
@@ -32,7 +32,7 @@ def place(text: str) -> Place:
     'refs/convert/parquet'
 
     Raises:
-        UserError: it names no file of a data set.
+        UserError: the text does not have this form.
     """
     parts = _PLACE.fullmatch(text)
     if parts is None:
@@ -42,10 +42,10 @@ def place(text: str) -> Place:
 
 
 def folder(where: Place) -> Path | None:
-    """The folder of the local cache that holds a data set at its revision; None if it was never fetched.
+    """The cached folder of a data set at its revision; None if it was never downloaded.
 
-    The cache is where `HF_HUB_CACHE` or `HF_HOME` says. Nothing is downloaded. `snapshot_download` does the same,
-    but loads an HTTP client.
+    `HF_HUB_CACHE` or `HF_HOME` sets the cache. Nothing is downloaded. `snapshot_download` does the same, but loads an
+    HTTP client.
     """
     from huggingface_hub import constants  # here, because most commands need no Hub
 
@@ -59,11 +59,11 @@ def folder(where: Place) -> Path | None:
 
 
 def fetch(places: Iterable[Place], say: Callable[[str], None]) -> None:
-    """Download files into the Hub's local cache; what is there already is not downloaded again.
+    """Download files into the Hub's local cache, unless they are there.
 
     Args:
-        places: what to fetch.
-        say: is told what is fetched, and what could not be.
+        places: the files.
+        say: receives progress and failures.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -73,14 +73,14 @@ def fetch(places: Iterable[Place], say: Callable[[str], None]) -> None:
     if not sys.stderr.isatty():
         disable_progress_bars()
     patterns: dict[tuple[str, str], list[str]] = {}
-    for one in places:
-        patterns.setdefault((one.repo, one.revision), []).append(one.path)
+    for place in places:
+        patterns.setdefault((place.repo, place.revision), []).append(place.path)
     for (repo, revision), paths in patterns.items():
         wanted = sorted(set(paths))
         more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
-        say(f"fetching {wanted[0]}{more} of {repo}")
+        say(f"downloading {wanted[0]}{more} of {repo}")
         try:
             snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted)
         except failures as error:
-            why = str(error.__cause__ or error).strip() or type(error).__name__
-            say(f"{repo} could not be fetched: {why.splitlines()[0]}")
+            reason = str(error.__cause__ or error).strip() or type(error).__name__
+            say(f"{repo} could not be downloaded: {reason.splitlines()[0]}")

@@ -1,7 +1,7 @@
-"""Mewsli-X: mentions of entities in news articles look for the description of the entity, in any language.
+"""Reads Mewsli-X: mentions of entities in news articles are queries, descriptions of entities are candidates.
 
 Source: the data set's `schema.py` for the layout, its `preprocess_mention` and `preprocess_entity_description` for the
-texts; the files are those that its `get-mewsli-x.sh` makes.
+texts. Its `get-mewsli-x.sh` makes the files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BRACES = re.compile(r"\{(.*?)\}")
 
 
 def mentions(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """A query for each mention of an article: the mention, and the sentence with braces around it.
+    """Yield a query per mention of an article: the mention, and its sentence with braces around the mention.
 
     >>> span = {"start": 4, "end": 7, "text": "Ada"}
     >>> context = {"language": "en", "text": "So: Ada wrote {it}. Yes.", "sentence_spans": [{"start": 0, "end": 19}]}
@@ -25,29 +25,29 @@ def mentions(article: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]
     'Ada: So: { Ada } wrote (it).'
 
     Raises:
-        DataError: not in the layout, an article without its text, or a mention that is in no sentence.
+        DataError: not in the layout, an article without text, or a mention outside all sentences.
     """
     try:
         context = article["context"]
-        text, sentences = context["text"], [_span(one) for one in context["sentence_spans"]]
+        text, sentences = context["text"], [_span(span) for span in context["sentence_spans"]]
         if not text:
-            raise DataError("the article has no text", where=where, hint="get-mewsli-x.sh puts it in from WikiNews")
-        for one in article["mentions"]:
-            (first, end), name = _span(one["mention_span"]), one["mention_span"]["text"]
+            raise DataError("the article has no text", where=where, hint="get-mewsli-x.sh adds it from WikiNews")
+        for mention in article["mentions"]:
+            (first, end), name = _span(mention["mention_span"]), mention["mention_span"]["text"]
             sentence = next((each for each in sentences if each[0] <= first and end <= each[1]), None)
             if sentence is None or text[first:end] != name:
                 raise DataError(f"the mention '{name}' is not at its span", where=where)
             before = _BRACES.sub(r"(\1)", text[sentence[0] : first])
             after = _BRACES.sub(r"(\1)", text[end : sentence[1]])
             query = _one_line(f"{name}: {before} {{ {name} }} {after}")
-            yield {"query": query, "id": one["example_id"], "relevant": [one["entity_id"]],
+            yield {"query": query, "id": mention["example_id"], "relevant": [mention["entity_id"]],
                    "language": context["language"]}  # fmt: skip
     except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"is no article in Mewsli-X's layout: {error}", where=where) from error
+        raise DataError(f"is not an article in Mewsli-X's layout: {error}", where=where) from error
 
 
 def entity(value: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A candidate: the sentences of an entity's description.
+    """A candidate: the description of an entity.
 
     Raises:
         DataError: not in the layout.
@@ -57,7 +57,7 @@ def entity(value: Mapping[str, Any], where: str) -> dict[str, Any]:
         sentences = [text[first:end] for first, end in map(_span, value["sentence_spans"])]
         return {"candidate": _one_line(" ".join(sentences)), "id": value["entity_id"]}
     except (KeyError, TypeError) as error:
-        raise DataError(f"is no entity in Mewsli-X's layout: {error}", where=where) from error
+        raise DataError(f"is not an entity in Mewsli-X's layout: {error}", where=where) from error
 
 
 def _span(value: Mapping[str, int]) -> tuple[int, int]:

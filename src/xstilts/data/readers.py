@@ -1,4 +1,4 @@
-"""Read the rows of any data file the tasks know, one at a time, refusing whatever is not as it should be."""
+"""Reads the rows of every kind of data file, one at a time, and checks them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from xstilts.data import conllu, retrieval_rows, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
 from xstilts.data.lines import OnWarning, lines
-from xstilts.data.records import OBJECTS, Record, ending, inside, names, reject_surrogates
+from xstilts.data.records import OBJECTS, Record, label_names, nested_value, reject_surrogates, suffix
 from xstilts.errors import DataError, nearest
 from xstilts.formats.base import NO_LABEL, Row
 
@@ -29,36 +29,36 @@ def read(
     """Yield the rows of a file, streaming.
 
     Args:
-        found: the file, as `find` found it. Its name's ending, without `.gz`, says how to read it: `.tsv` (no quoting,
-            but see `quotes.py`), `.csv`, `.jsonl`, `.json` (SQuAD's layout, or a list of objects), `.parquet`,
-            `.conllu`; anything else has one sentence a line. Where `fields` has `words`, tsv and plain files have a
-            token (and a tag) a line. Where it has `query`, or the file has a `gold`, see `pools.py`.
-        language: fills `{lang}` in the file's `where`.
-        fields: columns of a file without a header, in order; a label comes last.
+        found: the file, from `find`. Its suffix, before `.gz`, selects the reader: `.tsv` (no quoting, but see
+            `tsv_quotes.py`), `.csv`, `.jsonl`, `.json` (SQuAD's layout, or a list of objects), `.parquet`, `.conllu`;
+            others have one sentence per line. If `fields` has `words`, tsv and plain files have one token (and tag)
+            per line. If it has `query`, or the file has a `gold`, see `retrieval_rows.py`.
+        language: replaces `{lang}` in the file's `where`.
+        fields: columns of a file without a header, in order; the label is last.
         inputs: the fields that every row must have.
         on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
-    reader = _Reader(found, language, fields, inputs, _broken(found, on_warning))
+    reader = _Reader(found, language, fields, inputs, _decoding_warnings(found, on_warning))
     if found.file.part is None:
         yield from reader.rows()
         return
     number, parts = map(int, found.file.part.split("/"))
-    total = sum(1 for _ in _Reader(found, language, fields, inputs, _broken(found, None)).rows())
+    total = sum(1 for _ in _Reader(found, language, fields, inputs, _decoding_warnings(found, None)).rows())
     start, end = total * (number - 1) // parts, total * number // parts
     if start >= min(end, total):
         raise DataError(f"has {total} rows, which leaves none for part {found.file.part}", where=found.paths[0])
     yield from islice(reader.rows(), start, end)
 
 
-def _broken(found: Found, on_warning: OnWarning | None) -> OnWarning | None:
-    """Who is told of lines that are not UTF-8; None if they are an error."""
+def _decoding_warnings(found: Found, on_warning: OnWarning | None) -> OnWarning | None:
+    """The receiver of warnings about lines that are not UTF-8; None if they are errors."""
     return (on_warning or (lambda *_: None)) if found.file.broken == "replace" else None
 
 
-@cache  # the steps of a study read the same few thousand rows again and again
+@cache  # the steps of a study read the same few thousand rows
 def _generated(path: str, language: str) -> list[dict[str, Any]]:
     """The rows of a `playground:KIND/SPLIT`."""
     from xstilts.playground import rows
@@ -76,26 +76,26 @@ class _Reader:
     on_warning: OnWarning | None
 
     def rows(self) -> Iterator[Row]:
-        """The rows of all paths that `where` lets through, checked."""
-        wanted = self.wanted()
-        if self.pooled:
-            yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in wanted), self.on_warning)
+        """Yield the rows of all paths that match `where`, checked."""
+        filters = self.filters()
+        if self.is_retrieval:
+            yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in filters), self.on_warning)
             return
         labels: tuple[bool, ...] | None = None
-        generated = self.found.paths[0].startswith(PLAYGROUND)  # where a pool's rows are of two kinds
+        generated = self.found.paths[0].startswith(PLAYGROUND)  # these mix queries and candidates
         optional = tuple(name for name in self.fields if name not in self.inputs and not generated)
-        change = self.changed if isinstance(self.found.file.columns, dict) or self.found.file.classes else None
+        convert = self.converted if isinstance(self.found.file.columns, dict) or self.found.file.classes else None
         for path in self.found.paths:
             self.check_classes(path)
             empty = True
             for line, record in self.records(path):
                 empty = False
-                row = Row(change(record, path, line) if change else record, path, line)
-                if not wanted or all(fits(row) for fits in wanted):
+                row = Row(convert(record, path, line) if convert else record, path, line)
+                if not filters or all(fits(row) for fits in filters):
                     self.check(row)
                     has = tuple([row.values.get(name) is not None for name in optional])
                     if has != labels:
-                        _same_labels(optional, has, labels, row.where)
+                        _check_labels(optional, has, labels, row.where)
                         labels = has
                     yield row
             if empty:
@@ -104,25 +104,25 @@ class _Reader:
             raise DataError(f"has no row with {self.condition()}", where=self.found.paths[0])
 
     @property
-    def pooled(self) -> bool:
-        """Whether rows look for others, which are in the file too or in its pair."""
+    def is_retrieval(self) -> bool:
+        """Whether rows are queries and candidates, in one file or in a file and its pair."""
         found = self.found
-        records = bool(found.pair) and ending(found.paths[0]) in OBJECTS
+        records = bool(found.pair) and suffix(found.paths[0]) in OBJECTS
         generated = found.paths[0].startswith(PLAYGROUND)
         return not generated and ("query" in self.fields or found.file.gold is not None or records)
 
-    def wanted(self) -> list[Callable[[Row], bool]]:
-        """What the file's `where` asks of a row."""
-        wanted = {name: filled(value, self.language) for name, value in (self.found.file.where or {}).items()}
-        return [_fits(name, value) for name, value in wanted.items()]
+    def filters(self) -> list[Callable[[Row], bool]]:
+        """The file's `where` as predicates on rows."""
+        where = (self.found.file.where or {}).items()
+        return [_filter(name, filled(value, self.language)) for name, value in where]
 
     def condition(self) -> str:
-        """The file's `where` in words."""
+        """The file's `where`, for messages."""
         where = (self.found.file.where or {}).items()
         return " and ".join(f"{name} = {filled(value, self.language)}" for name, value in where)
 
     def check(self, row: Row) -> None:
-        """Refuse a row without its inputs, or with text that UTF-8 cannot hold."""
+        """Reject a row that lacks an input, or has text that UTF-8 cannot encode."""
         for name in self.inputs:
             value = row.values.get(name)
             if value is None:
@@ -133,30 +133,30 @@ class _Reader:
         reject_surrogates(row, self.fields)
 
     def check_classes(self, path: str) -> None:
-        """Refuse `classes` in another order than the file's own."""
+        """Reject `classes` whose order differs from that in the file's metadata."""
         classes, columns = self.found.file.classes, self.found.file.columns
-        if classes and ending(path) == ".parquet":
+        if classes and suffix(path) == ".parquet":
             label = columns.get(self.fields[-1], "") if isinstance(columns, dict) else ""
-            own = names(path, label or self.fields[-1])
+            own = label_names(path, label or self.fields[-1])
             if own != list(classes) and sorted(own) == sorted(classes):
-                what = f"numbers its labels {', '.join(own)}, `classes` has {', '.join(classes)}"
-                raise DataError(what, where=path)
+                order = f"numbers its labels {', '.join(own)}, `classes` has {', '.join(classes)}"
+                raise DataError(order, where=path)
 
-    def changed(self, record: dict[str, Any], path: str, line: int | str) -> Mapping[str, Any]:
-        """A record under our names, its labels by name."""
+    def converted(self, record: dict[str, Any], path: str, line: int | str) -> Mapping[str, Any]:
+        """A record with the format's column names, and names instead of label numbers."""
         row = Row(record, path, line)
         values = self.renamed(record, row)
         classes, label = self.found.file.classes, self.fields[-1]
         if classes and (number := values.get(label)) is not None:
-            values = values | {label: _named(number, classes, label, row)}
+            values = values | {label: _class_name(number, classes, label, row)}
         return values
 
     def renamed(self, record: dict[str, Any], row: Row) -> dict[str, Any]:
-        """A record under our names; a column that is not there is a mistake only if it is an input."""
+        """A record with the format's column names; only inputs must exist."""
         columns = self.found.file.columns
         if not isinstance(columns, dict):
             return record
-        found = {ours: inside(record, theirs) for ours, theirs in columns.items()}
+        found = {ours: nested_value(record, theirs) for ours, theirs in columns.items()}
         for name in self.inputs:
             if name in found and found[name] is None:
                 raise DataError(f"has no '{columns[name]}'", where=row.where, hint=nearest(columns[name], record))
@@ -164,10 +164,10 @@ class _Reader:
         return others | {name: value for name, value in found.items() if value is not None}
 
     def records(self, path: str) -> Iterator[Record]:
-        """The records of one path, read as the ending of its name says."""
+        """The records of one path; its suffix selects the reader."""
         if path.startswith(PLAYGROUND):
             return enumerate(_generated(path, self.language), start=1)
-        columns, kind = self.found.file.columns, ending(path)
+        columns, kind = self.found.file.columns, suffix(path)
         records: Iterator[Record]
         if self.found.pair:
             records = _aligned(path, self.found.pair, self.on_warning)
@@ -184,11 +184,11 @@ class _Reader:
         else:
             records = ((line, {self.inputs[0]: text}) for line, text in lines(path, self.on_warning) if text.strip())
         if isinstance(columns, tuple):
-            raise DataError("a list of `columns` is for tables without a header", where=path)
+            raise DataError("only tables without a header take a list of `columns`", where=path)
         return records
 
     def table(self, rows: Iterator[tuple[int, list[str]]], path: str) -> Iterator[Record]:
-        """Rows of cells as records; names come from a header, from `columns`, or from the order of the fields."""
+        """Yield rows of cells as records; a header, `columns`, or the order of the fields names the cells."""
         columns = self.found.file.columns
         header: Sequence[str] = ()
         for line, cells in rows:
@@ -204,7 +204,7 @@ class _Reader:
             yield line, dict(zip(header, cells, strict=True))
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
-        """Names for the cells of a file without a header; labels may be left off at the end."""
+        """Names for the cells of a file without a header; the label at the end may be absent."""
         columns = self.found.file.columns
         known = columns if isinstance(columns, tuple) else self.fields
         if width > len(known) or not set(self.inputs) <= set(known[:width]):
@@ -216,40 +216,42 @@ class _Reader:
 
 
 def _check_text(value: Any, name: str, row: Row, *, words: bool) -> None:
-    """Refuse what is no text; a number counts as text, words come as a list."""
-    listed = words and isinstance(value, list)
-    fits = listed or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
-    if not fits or value != value:
-        what = f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}"
-        raise DataError(what, where=row.where)
+    """Reject a value that is not text; numbers count as text, and words are a list."""
+    is_list = words and isinstance(value, list)
+    valid = is_list or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
+    if not valid or value != value:
+        message = f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}"
+        raise DataError(message, where=row.where)
 
 
-def _same_labels(optional: tuple[str, ...], has: tuple[bool, ...], before: tuple[bool, ...] | None, where: str) -> None:
-    """Refuse a row with other labels than the rows before; `before` is None for the first."""
+def _check_labels(
+    optional: tuple[str, ...], has: tuple[bool, ...], before: tuple[bool, ...] | None, where: str
+) -> None:
+    """Reject a row whose labels differ in number from the rows before; `before` is None for the first."""
     if before is not None:
         name = min(name for name, now, then in zip(optional, has, before, strict=True) if now != then)
-        there = has[optional.index(name)]
-        what = f"has a {name}, the rows before have none" if there else f"has no {name}"
-        raise DataError(what, where=where, hint="a split has labels for all rows or for none")
+        present = has[optional.index(name)]
+        message = f"has a {name}, the rows before have none" if present else f"has no {name}"
+        raise DataError(message, where=where, hint="a split has labels for all rows or for none")
 
 
-def _fits(column: str, value: str) -> Callable[[Row], bool]:
-    """Whether a row's column has a value, or begins with it where it ends in `*`."""
+def _filter(column: str, value: str) -> Callable[[Row], bool]:
+    """A predicate: the row's column equals the value, or starts with it if the value ends in `*`."""
     if value.endswith("*"):
         return lambda row: _cell(row, column).startswith(value[:-1])
     return lambda row: _cell(row, column) == value
 
 
-def _named(number: Any, classes: tuple[str, ...], label: str, row: Row) -> Any:
-    """The name of a numbered label, or of each of a list; -1, which stands for none, stays."""
+def _class_name(number: Any, classes: tuple[str, ...], label: str, row: Row) -> Any:
+    """The name of a label number, or the names of a list of them; -1 (no label) stays."""
     if isinstance(number, list):
-        return [_named(one, classes, label, row) for one in number]
+        return [_class_name(item, classes, label, row) for item in number]
     text = "" if isinstance(number, bool | float) else str(number)
     if text == NO_LABEL:
         return text
     if not text.isdecimal() or int(text) >= len(classes):
         hint = f"`classes` has {len(classes)} names, from 0 to {len(classes) - 1}"
-        raise DataError(f"{label} {number!r} is none of the classes", where=row.where, hint=hint)
+        raise DataError(f"{label} {number!r} is not one of the classes", where=row.where, hint=hint)
     return classes[int(text)]
 
 
@@ -265,8 +267,8 @@ def _cell(row: Row, column: str) -> str:
 
 def _tabbed(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
     rows = ((line, text.split("\t")) for line, text in lines(path, on_warning) if text)
-    times = tsv_quotes.times(path)
-    return ((line, [tsv_quotes.unwrapped(cell, times) for cell in cells]) for line, cells in rows) if times else rows
+    depth = tsv_quotes.quoting_depth(path)
+    return ((line, [tsv_quotes.unquote(cell, depth) for cell in cells]) for line, cells in rows) if depth else rows
 
 
 def _quoted(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
@@ -279,7 +281,7 @@ def _quoted(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list
                 yield start, cells
             start = reader.line_num + 1
     except csv.Error as error:
-        hint = "a quotation mark is left open, or not doubled inside of quotes"
+        hint = "a quotation mark is not closed, or not doubled inside quotes"
         raise DataError(f"is not CSV: {error}", where=f"{path}:{start}", hint=hint) from error
 
 
@@ -290,17 +292,17 @@ def _sentences(sentences: Iterator[conllu.Tokens]) -> Iterator[Record]:
 
 
 def _aligned(path: str, pair: tuple[str, ...], on_warning: OnWarning | None) -> Iterator[Record]:
-    """Line by line, the translations sorted by code points as XTREME does: so its leaderboard takes the answers."""
+    """Yield aligned lines, sorted by the code points of the translations: the leaderboard expects this order."""
     yield from sorted(_side_by_side(path, pair, on_warning), key=lambda record: str(record[1]["target"]).strip())
 
 
 def _side_by_side(path: str, pair: tuple[str, ...], on_warning: OnWarning | None) -> Iterator[Record]:
     if len(pair) > 1:
-        raise DataError(f"has {len(pair)} files as its translation, and needs one", where=path, hint=", ".join(pair))
+        raise DataError(f"has {len(pair)} files as its translation, but needs one", where=path, hint=", ".join(pair))
     sides = lines(path, on_warning), lines(pair[0], on_warning)
     for number, (left, right) in enumerate(zip_longest(*sides), start=1):
         if left is None or right is None:
-            most = number + sum(1 for side in sides for _ in side)
-            counts = (most, number - 1) if right is None else (number - 1, most)
+            longer = number + sum(1 for side in sides for _ in side)
+            counts = (longer, number - 1) if right is None else (number - 1, longer)
             raise DataError(f"has {counts[0]} lines, but its translation {pair[0]} has {counts[1]}", where=path)
         yield number, {"source": left[1], "target": right[1], "number": number - 1}

@@ -1,4 +1,4 @@
-"""Read files of records: JSON Lines, JSON in SQuAD's layout or as a list, Parquet."""
+"""Reads files of records: JSON Lines, JSON in SQuAD's layout or as a list, Parquet."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from xstilts.errors import DataError
 from xstilts.formats.base import Row
 
 Record: TypeAlias = tuple[int | str, dict[str, Any]]
-"""Line number (or row number, or what the record is called where there are no lines) and values."""
+"""Line or row number (in JSON documents, a description of the record), and values."""
 
 
-def ending(path: str) -> str:
-    """How a file's name ends, without `.gz`."""
+def suffix(path: str) -> str:
+    """The suffix of a file's name before `.gz`, in lower case."""
     return Path(path.removesuffix(".gz")).suffix.lower()
 
 
 def document(path: str, on_warning: OnWarning | None = None) -> list[Any]:
-    """The articles of a file in SQuAD's layout, or the objects of a list.
+    """Read the articles of a file in SQuAD's layout, or a list of objects.
 
     Raises:
-        DataError: it is neither.
+        DataError: the file is neither.
     """
     whole = "\n".join(text for _, text in lines(path, on_warning))
     value = parse_json(whole, path) if whole.strip() else []
@@ -35,7 +35,7 @@ def document(path: str, on_warning: OnWarning | None = None) -> list[Any]:
 
 
 def _json(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
-    """The questions of a file in SQuAD's layout, or the objects of a list."""
+    """Yield the questions of a file in SQuAD's layout, or the objects of a list."""
     number = 0
     try:
         for article in document(path, on_warning):
@@ -43,8 +43,8 @@ def _json(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
                 for question in paragraph.get("qas", [{}]):
                     number += 1
                     merged = {**article, **paragraph, **question}
-                    called = f"question {number} (id {merged['id']})" if "id" in merged else f"object {number}"
-                    yield called, {key: merged[key] for key in merged if key not in ("paragraphs", "qas")}
+                    label = f"question {number} (id {merged['id']})" if "id" in merged else f"object {number}"
+                    yield label, {key: merged[key] for key in merged if key not in ("paragraphs", "qas")}
     except (AttributeError, TypeError) as error:
         raise DataError("is neither in SQuAD's layout nor a list of objects", where=path) from error
 
@@ -54,7 +54,7 @@ def _jsonl(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
         if text.strip():
             value = parse_json(text, path, line)
             if not isinstance(value, dict):
-                raise DataError("is no JSON object", where=f"{path}:{line}")
+                raise DataError("is not a JSON object", where=f"{path}:{line}")
             yield line, value
 
 
@@ -70,26 +70,26 @@ def _parquet(path: str, _: OnWarning | None) -> Iterator[Record]:
                     number += 1
                     yield number, record
     except UnicodeDecodeError as error:
-        raise DataError("holds text that is not UTF-8", where=path) from error
+        raise DataError("contains text that is not UTF-8", where=path) from error
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"is not Parquet: {error}", where=path) from error
 
 
-def names(path: str, column: str) -> list[str]:
-    """The names that a Parquet file itself gives to a column of numbered labels, as the Hub's files do; often none."""
+def label_names(path: str, column: str) -> list[str]:
+    """The names of numbered labels in a Parquet file's own metadata, as in the Hub's files; often empty."""
     import pyarrow.parquet
 
     try:
         text = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
         feature = json.loads(text)["info"]["features"][column]
-        given = feature.get("names") or feature.get("feature", {}).get("names")
+        found = feature.get("names") or feature.get("feature", {}).get("names")
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []  # nothing is said, or reading the rows will say what is wrong
-    return [str(name) for name in given or ()]
+        return []  # there is no metadata, or reading the rows will report the error
+    return [str(name) for name in found or ()]
 
 
-def inside(record: Any, name: str) -> Any:
-    """The value called `name`, or the one that `question.choices.0.text` leads to; None if there is none."""
+def nested_value(record: Any, name: str) -> Any:
+    """The value of the key `name`, or at a path like `question.choices.0.text`; None if it does not exist."""
     if name in record:
         return record[name]
     for step in name.split("."):
@@ -101,14 +101,14 @@ def inside(record: Any, name: str) -> Any:
 
 
 def reject_surrogates(row: Row, columns: Sequence[str]) -> None:
-    """Refuse a row with half a character (a lone surrogate), which JSON can spell but UTF-8 cannot.
+    """Reject a row with a lone surrogate (half a character), which JSON can encode but UTF-8 cannot.
 
     Raises:
-        DataError: one of these columns has one, be it inside of lists and objects.
+        DataError: a column contains one, also inside lists and objects.
     """
     for name in columns:
         if not _encodes(row.values.get(name)):
-            raise DataError(f"{name} holds half a character (a lone surrogate)", where=row.where)
+            raise DataError(f"{name} contains half a character (a lone surrogate)", where=row.where)
 
 
 def _encodes(value: Any) -> bool:
@@ -123,4 +123,4 @@ def _encodes(value: Any) -> bool:
 OBJECTS: dict[str, Callable[[str, OnWarning | None], Iterator[Record]]] = {
     ".jsonl": _jsonl, ".json-lines": _jsonl, ".ndjson": _jsonl, ".json": _json, ".parquet": _parquet,
 }  # fmt: skip
-"""How to read a file of records, by the ending of its name."""
+"""Readers of files of records, by suffix."""

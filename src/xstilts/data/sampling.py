@@ -1,4 +1,4 @@
-"""Which raw-text examples of a language an epoch takes, chosen by a fixed seed."""
+"""Samples the raw-text examples of a language for an epoch, with a fixed seed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEED = 0
-"""The same for all seeds of a study, so that all train on the same text."""
+"""One seed for all seeds of a study, so that they train on the same text."""
 
 
-def times(size: int, count: int, language: str) -> NDArray[np.int64]:
-    """How often each of `size` examples is among `count` samples, [size]; takes about 20 bytes an example.
+def sample_counts(size: int, count: int, language: str) -> NDArray[np.int64]:
+    """How often each of `size` examples occurs in `count` samples, [size]; takes about 20 bytes per example.
 
-    All are there `count // size` times; the rest is sampled without replacement.
+    Each occurs `count // size` times; the rest is sampled without replacement.
 
-    >>> times(3, 6, "en").tolist(), int(times(3, 7, "en").sum())
+    >>> sample_counts(3, 6, "en").tolist(), int(sample_counts(3, 7, "en").sum())
     ([2, 2, 2], 7)
     """
     whole, rest = divmod(count, size)

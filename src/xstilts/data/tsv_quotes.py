@@ -1,8 +1,7 @@
-"""Undo the quotation marks of tables that were written as CSV with tabs, as XTREME's XNLI and PAWS-X files were.
+"""Removes the CSV quoting of tab-separated files, which XTREME's scripts added to XNLI and PAWS-X.
 
-Such a file has every cell with a quotation mark wrapped in quotation marks, and those inside doubled. A table that was
-never written so has cells like `"Ein Satz"` or `a "b"`, and stays as it is. One that was written so twice, because the
-first result was read without regard to quotation marks, is unwrapped twice.
+CSV quoting wraps each cell that contains a quotation mark in quotation marks, and doubles those inside. An unquoted
+file has cells like `"Ein Satz"` or `a "b"`, and is not changed. A file that was quoted twice is unquoted twice.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 from xstilts.data.lines import UNREADABLE, opened
 
 
-def times(path: str) -> int:
-    """How often a tab-separated file was written as CSV: all its cells with a quotation mark must look so.
+def quoting_depth(path: str) -> int:
+    """How often a tab-separated file was CSV-quoted: the lowest depth of its cells with a quotation mark.
 
-    The first cell that does not look so decides, so that a raw file is hardly read; of one so written all is read.
+    Reading stops at the first cell of depth 0.
     """
-    least = 0
+    lowest = 0
     try:
         with opened(path) as stream:
             for line in stream:
@@ -25,14 +24,14 @@ def times(path: str) -> int:
                             count = depth(cell)
                             if count == 0:
                                 return 0
-                            least = min(least or count, count)
+                            lowest = min(lowest or count, count)
     except UNREADABLE:
-        return 0  # reading the rows will say what is wrong
-    return least
+        return 0  # reading the rows will report the error
+    return lowest
 
 
 def depth(cell: bytes) -> int:
-    """How often a CSV writer may have written a cell.
+    """How often a CSV writer may have quoted a cell.
 
     >>> [depth(cell) for cell in (b'"say ""no"" again"', b'"no"', b'say ""no"" again', b'"say "no" again"')]
     [1, 0, 0, 0]
@@ -48,10 +47,10 @@ def depth(cell: bytes) -> int:
     return count
 
 
-def unwrapped(cell: str, count: int) -> str:
-    """The cell that was written so many times.
+def unquote(cell: str, count: int) -> str:
+    """Undo `count` CSV quotings of a cell.
 
-    >>> unwrapped('"say ""no"" again"', 1), unwrapped("yes", 1)
+    >>> unquote('"say ""no"" again"', 1), unquote("yes", 1)
     ('say "no" again', 'yes')
     """
     if '"' in cell:

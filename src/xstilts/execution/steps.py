@@ -275,7 +275,7 @@ class StepExecutor:
         tokenizer, content = model.tokenizer_for(max_length), rows.content
 
         def read() -> Iterator[tuple[Example, int]]:
-            yield from rows.drawn()
+            yield from rows.sampled()
             if rows.content != content:
                 raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
 

@@ -138,7 +138,7 @@ class _Profiler:
             self.executor.progress.say(f"measuring: {key}")
             task = self.executor.inputs.task(part.task)
             rows = self.executor.inputs.train_set(task)
-            size = sum(number for _, number in rows.drawn())
+            size = sum(number for _, number in rows.sampled())
             seconds: list[float] = []
 
             def log(line: LogRow) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from xstilts.data.examples import locate
-from xstilts.data.find import look
+from xstilts.data.find import find_or_empty
 from xstilts.errors import StepFailed, UserError
 from xstilts.formats import Retrieve
 from xstilts.formats.base import IGNORED, Example
@@ -71,7 +71,7 @@ def sample(task: Task, data: Path | None, limit: int) -> Sample:
     split: Split = "train" if task.trainable else next(split for split in ("dev", "test") if split in task.data)
     known = sorted(task.languages_of(split), key=lambda code: code != ENGLISH)
     roots = [] if data is None else [data]
-    code = next((code for code in known if look(task.data[split], code, roots)), known[0])
+    code = next((code for code in known if find_or_empty(task.data[split], code, roots)), known[0])
     examples = locate(task, task.data[split], (code,), data, train=split == "train").stream()
     if isinstance(task.format, Retrieve):
         examples = _english_side(task.format, examples)

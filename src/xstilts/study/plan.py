@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.availability import absent
+from xstilts.data.availability import missing_data
 from xstilts.errors import Collector
 from xstilts.study.checks import check_size, expand_groups, unusable_tasks
 from xstilts.study.defaults import scored_languages
@@ -83,7 +83,7 @@ class Plan:
         return [
             line
             for name in sorted(trained | scored.keys(), key=list(self.tasks).index)
-            for line in absent(self.tasks[name], scored.get(name, ()), data, trained=name in trained)
+            for line in missing_data(self.tasks[name], scored.get(name, ()), data, trained=name in trained)
         ]
 
     def study(self) -> Study:
