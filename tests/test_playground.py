@@ -12,9 +12,9 @@ import pytest
 
 from xstilts import playground
 from xstilts.formats import FORMATS
-from xstilts.playground import KINDS, LANGUAGES, rows, splits
+from xstilts.playground import DATASETS, LANGUAGES, rows, splits
 from xstilts.playground.languages import GRAMMARS
-from xstilts.playground.world import KINDS_OF, QUESTIONS
+from xstilts.playground.world import NOUNS_OF, QUESTIONS
 from xstilts.study.load import read
 from xstilts.study.plan import plan
 from xstilts.tasks import GROUPS, TASKS
@@ -35,8 +35,8 @@ PLAYED = {name: task for name, task in TASKS.items() if name.startswith("play-")
 
 SOME_ROWS = """
 import hashlib, itertools, json
-from xstilts.playground import KINDS, LANGUAGES, rows, splits
-parts = [(k, l, s) for k in KINDS for l in LANGUAGES for s in splits(k, l)]
+from xstilts.playground import DATASETS, LANGUAGES, rows, splits
+parts = [(k, l, s) for k in DATASETS for l in LANGUAGES for s in splits(k, l)]
 some = [list(itertools.islice(rows(*part), 5)) for part in parts]
 print(hashlib.sha256(json.dumps(some).encode()).hexdigest())
 """
@@ -84,14 +84,14 @@ def test_each_language_shares_fewer_words_with_english():
 
 
 def test_each_language_borrows_a_subset_of_the_nearer_ones_words():
-    lexicons = [playground.tongue(code).lexicon for code in LANGUAGES]
+    lexicons = [playground.get_language(code).lexicon for code in LANGUAGES]
     borrowed = [{concept for concept, word in words.items() if word == concept} for words in lexicons]
     assert all(near > far for near, far in pairwise(borrowed))
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_a_lexicon_has_no_word_twice(code):
-    words = list(playground.tongue(code).lexicon.values())
+    words = list(playground.get_language(code).lexicon.values())
     assert len(set(words)) == len(words)
 
 
@@ -114,10 +114,10 @@ def test_every_word_has_a_tag(kind, code):
 
 def test_names_are_entities_in_every_language():
     for code in LANGUAGES:
-        tongue = playground.tongue(code)
+        language = playground.get_language(code)
         for row in rows("ner", code, "dev"):
             for word, tag in zip(row["words"], row["tags"], strict=True):
-                assert (tag != "O") == (word in {tongue.lexicon[name] for name in playground.NAMES})
+                assert (tag != "O") == (word in {language.lexicon[name] for name in playground.NAMES})
 
 
 @pytest.mark.parametrize(("kind", "labels"), [("nli", 3), ("paraphrase", 2)])
@@ -151,7 +151,7 @@ def test_raw_text_is_not_parallel():
 
 
 def test_training_data_is_english():
-    for kind in KINDS.keys() - {"text"}:
+    for kind in DATASETS.keys() - {"text"}:
         assert "train" not in splits(kind, "qaa")
     with pytest.raises(KeyError, match="nli/qaa/train"):
         next(rows("nli", "qaa", "train"))
@@ -160,7 +160,7 @@ def test_training_data_is_english():
 @pytest.mark.parametrize("kind", ASKED)
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_an_answer_is_at_its_answer_start(kind, code):
-    asking = {playground.tongue(code).lexicon[word] for word in QUESTIONS.values()}
+    asking = {playground.get_language(code).lexicon[word] for word in QUESTIONS.values()}
     for row in rows(kind, code, "dev"):
         assert len(set(re.findall(r"\w+", row["question"])) & asking) == 1
         assert asking.isdisjoint(re.findall(r"\w+", row["context"]))
@@ -173,7 +173,7 @@ def test_an_answer_is_at_its_answer_start(kind, code):
 
 @pytest.mark.parametrize("kind", ASKED)
 def test_one_sentence_at_most_answers_a_question(kind):
-    wider = {f"{word}{plural}" for word in KINDS_OF for plural in ("", "s")}
+    wider = {f"{word}{plural}" for word in NOUNS_OF for plural in ("", "s")}
     for row in rows(kind, "en", "test"):
         sentences = row["context"].split(". ")
         assert len(sentences) == (3 if kind == "passages" else 2)
@@ -207,8 +207,8 @@ def test_parallel_questions_are_parallel_and_others_are_not(code):
             [Counter(re.findall(r"\d", row["context"])) for row in rows(kind, language, "test")]
             for language in (code, "en")
         )
-        assert (own == english) is KINDS[kind].parallel
-    assert not KINDS["passages"].parallel and KINDS["questions"].parallel
+        assert (own == english) is DATASETS[kind].parallel
+    assert not DATASETS["passages"].parallel and DATASETS["questions"].parallel
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
@@ -253,7 +253,7 @@ def test_every_format_has_a_playground_task():
     assert {task.format.name for task in PLAYED.values()} == FORMATS.keys()
     assert set(GROUPS["playground"]) == PLAYED.keys() - {"play-text"}
     shown = {file.path for task in PLAYED.values() for source in task.data.values() for file in source.layouts[0]}
-    assert shown == {f"playground:{kind}/{split}" for kind, made in KINDS.items() for split in made.sizes}
+    assert shown == {f"playground:{kind}/{split}" for kind, made in DATASETS.items() for split in made.sizes}
 
 
 @pytest.mark.parametrize("name", PLAYED)

@@ -138,9 +138,9 @@ def _locate(path: str, roots: Sequence[Path], searched: Searched) -> tuple[str, 
 
 def _generated(path: str, language: str) -> tuple[str, ...]:
     kind, _, split = path.removeprefix(PLAYGROUND).partition("/")
-    if kind not in playground.KINDS:
-        raise MissingData(f"the playground has no '{kind}'", where=path, hint=nearest(kind, playground.KINDS))
-    sizes = playground.KINDS[kind].sizes
+    if kind not in playground.DATASETS:
+        raise MissingData(f"the playground has no '{kind}'", where=path, hint=nearest(kind, playground.DATASETS))
+    sizes = playground.DATASETS[kind].sizes
     if split not in sizes:
         raise MissingData(f"the playground's {kind} has no split '{split}'", where=path, hint=nearest(split, sizes))
     if split not in playground.splits(kind, language):

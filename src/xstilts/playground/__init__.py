@@ -1,4 +1,4 @@
-"""The playground: a tiny world, told in English and in constructed languages, so that everything runs offline.
+"""The playground: data about a tiny world in English and in constructed languages; everything runs offline.
 
 >>> next(rows("nli", "en", "test"))["label"]
 'entailment'
@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from xstilts.playground.kinds import KINDS, rows, splits
-from xstilts.playground.languages import LANGUAGES, NAMES, VERSION, tongue
+from xstilts.playground.datasets import DATASETS, rows, splits
+from xstilts.playground.languages import LANGUAGES, NAMES, VERSION, get_language
 
-__all__ = ["KINDS", "LANGUAGES", "NAMES", "VERSION", "rows", "splits", "tongue"]
+__all__ = ["DATASETS", "LANGUAGES", "NAMES", "VERSION", "get_language", "rows", "splits"]

@@ -1,4 +1,4 @@
-"""The playground's languages: a grammar is a value, a lexicon is made from it, and together they say facts."""
+"""The playground's languages: a grammar with a generated lexicon turns facts into sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 
 from xstilts.playground.world import (
     ADPOSITIONS,
-    KINDS_OF,
+    NOUNS_OF,
     OPPOSITE,
     PEOPLE,
     QUESTIONS,
@@ -21,17 +21,17 @@ from xstilts.playground.world import (
     VERBS,
     Fact,
     Thing,
-    often,
+    flip,
     pick,
 )
 
 VERSION = 1
-"""Raised whenever any language would say anything else than before."""
+"""Raise it when any generated text changes."""
 
 NAMES = (*PEOPLE, *SURNAMES, *TOWNS)
 FUNCTION_WORDS = ("a", "the", "and", "will", *ADPOSITIONS, *QUESTIONS.values())
 CONTENT_WORDS = (
-    *(noun for kind, nouns in KINDS_OF.items() for noun in (kind, *nouns)),
+    *(noun for category, nouns in NOUNS_OF.items() for noun in (category, *nouns)),
     *dict.fromkeys(verb for verbs in VERBS.values() for verb in verbs),
     *OPPOSITE,
     *SPOTS,
@@ -45,15 +45,15 @@ SCRIPTS = {
     "Armenian": "աբդեֆգիկլմնոպրստուվզ".replace("ու", "ւ"),
     "Georgian": "აბდეფგიკლმნოპრსტუვზ",
 }
-"""How each script writes the letters of `LATIN`."""
+"""Each script's letters for those of `LATIN`."""
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """How a language puts words together, and how many of them are English.
+    """A language's word order and suffixes, and how much of its lexicon is English.
 
     `clause` orders subject, verb, object, place and time; `phrase` orders determiner, quantity, adjective and head (a
-    language without articles has no D). Suffixes that are not there are empty: an empty `future` means an auxiliary.
+    language without articles has no D). Missing suffixes are empty; without `future`, an auxiliary marks the future.
     """
 
     code: str
@@ -67,7 +67,7 @@ class Grammar:
     future: str = ""
     object: str = ""
     english: float = 0.0
-    """Share of the lexicon taken over from English as it is."""
+    """Share of the lexicon that is borrowed from English unchanged."""
     onsets: Sequence[str] = field(default=("b", "d", "k", "l", "m", "n", "r", "s", "t", "v"))
     vowels: str = "aeiou"
     codas: Sequence[str] = field(default=("", "", "n", "r", "s"))
@@ -86,54 +86,54 @@ GRAMMARS = {
         Grammar("qag", "Gurani", "Georgian", "PTVSO", "HAQ", True, "bi", "da", "os", "s", english=0.18),
     )
 }
-"""English and the constructed languages, each farther from English than the one before."""
+"""English and the constructed languages, from near to far."""
 
 LANGUAGES = tuple(GRAMMARS)
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it is said, with its universal part of speech and its entity tag."""
+    """An inflected word with its universal part of speech and its entity tag."""
 
     form: str
     tag: str
     entity: str = "O"
 
 
-def _rank(concept: str) -> float:
-    """Between 0 and 1: how readily languages take this word over; names go first, and lower ranks include higher."""
+def _borrowing_rank(concept: str) -> float:
+    """The order in which languages borrow words, from 0 (first) to 1; names come early."""
     digest = hashlib.sha256(concept.encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 * (0.5 if concept in NAMES else 1.0)
 
 
-class Tongue:
-    """A language that can be spoken: a grammar with its lexicon."""
+class Language:
+    """A grammar with its lexicon."""
 
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
         self._letters = str.maketrans(LATIN, SCRIPTS[grammar.script])
         concepts = (*NAMES, *FUNCTION_WORDS, *CONTENT_WORDS)
-        borrowed = set(sorted(concepts, key=_rank)[: round(grammar.english * len(concepts))])
+        borrowed = set(sorted(concepts, key=_borrowing_rank)[: round(grammar.english * len(concepts))])
         self.lexicon: dict[str, str] = {}
-        draw = Random(f"lexicon {grammar.code} {VERSION}")
+        rng = Random(f"lexicon {grammar.code} {VERSION}")
         for concept in concepts:
-            self.lexicon[concept] = concept if concept in borrowed else self._coin(draw, concept, {*concepts})
+            self.lexicon[concept] = concept if concept in borrowed else self._new_word(rng, concept, {*concepts})
 
-    def _coin(self, draw: Random, concept: str, english: set[str]) -> str:
-        """A new word, which no other word of this language or of English is; short for what is said often."""
-        syllables = 1 if concept in FUNCTION_WORDS else 2 if often(draw, 0.7) else 3
-        latin = "".join(pick(draw, self.grammar.onsets) + pick(draw, self.grammar.vowels) for _ in range(syllables))
-        word = (latin + pick(draw, self.grammar.codas)).translate(self._letters)
+    def _new_word(self, rng: Random, concept: str, english: set[str]) -> str:
+        """A new word, unlike any other of this language or of English; function words are short."""
+        syllables = 1 if concept in FUNCTION_WORDS else 2 if flip(rng, 0.7) else 3
+        latin = "".join(pick(rng, self.grammar.onsets) + pick(rng, self.grammar.vowels) for _ in range(syllables))
+        word = (latin + pick(rng, self.grammar.codas)).translate(self._letters)
         word = word.capitalize() if concept in NAMES else word
         taken = word in english or word in self.lexicon.values()
-        return self._coin(draw, concept, english) if taken else word
+        return self._new_word(rng, concept, english) if taken else word
 
     def say(self, fact: Fact, *, fronted: bool = False, end: str = ".") -> list[Word]:
-        """The words of a sentence that states the fact; `fronted` begins it with the time, or else the place."""
+        """The words of a sentence that states the fact; `fronted` puts the time, or else the place, first."""
         return [*(word for _, words in self._parts(fact, fronted) for word in words), Word(end, "PUNCT")]
 
     def find(self, fact: Fact, part: str, *, fronted: bool = False) -> tuple[str, int]:
-        """A part (S, V, O, P or T) of the sentence that states the fact, and the character that it begins with."""
+        """A part (S, V, O, P or T) of the sentence that states the fact, and its first character's index."""
         before: list[Word] = []
         for name, words in self._parts(fact, fronted):
             if name == part:
@@ -175,8 +175,9 @@ class Tongue:
             surname = [Word(self.lexicon[thing.surname], "PROPN", "I-PER")] if thing.surname else []
             return [Word(self.lexicon[thing.noun], "PROPN", "B-PER"), *surname]
         suffix = self._suffix((self.grammar.plural if thing.count > 1 else "") + case)
+        article = "the" if thing.definite else "a"
         parts = {
-            "D": [Word(self.lexicon["the" if thing.known else "a"], "DET")] if thing.known or thing.count == 1 else [],
+            "D": [Word(self.lexicon[article], "DET")] if thing.definite or thing.count == 1 else [],
             "Q": [Word(str(thing.count), "NUM")] if thing.count > 1 else [],
             "A": [Word(self.lexicon[thing.adjective], "ADJ")] if thing.adjective else [],
             "H": [Word(self.lexicon[thing.noun] + suffix, "NOUN")],
@@ -189,7 +190,8 @@ class Tongue:
         noun = fact.place.noun
         if noun in QUESTIONS.values():
             return [Word(self.lexicon[noun], "ADV")]
-        where = [Word(self.lexicon[noun], "PROPN", "B-LOC")] if noun in TOWNS else self._thing(Thing(noun, known=True))
+        town = [Word(self.lexicon[noun], "PROPN", "B-LOC")] if noun in TOWNS else []
+        where = town or self._thing(Thing(noun, definite=True))
         adposition = [Word(self.lexicon[fact.place.adposition], "ADP")]
         return [*where, *adposition] if self.grammar.postpositions else [*adposition, *where]
 
@@ -198,11 +200,11 @@ class Tongue:
 
 
 @cache
-def tongue(code: str) -> Tongue:
-    """The language of this code, ready to be spoken."""
-    return Tongue(GRAMMARS[code])
+def get_language(code: str) -> Language:
+    """The language with this code."""
+    return Language(GRAMMARS[code])
 
 
 def text(words: Sequence[Word]) -> str:
-    """The sentence as it is written: words parted by spaces, none before punctuation."""
+    """The written sentence: words separated by spaces, with none before punctuation."""
     return "".join(word.form if word.tag == "PUNCT" else f" {word.form}" for word in words).lstrip()

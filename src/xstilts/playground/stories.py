@@ -1,4 +1,4 @@
-"""Stories: facts told one after another, questions on them with exactly one answer, and retellings that go wrong."""
+"""Stories: passages of facts, questions on them with exactly one answer, and right and wrong retellings."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from xstilts.playground.world import (
-    KINDS_OF,
+    ENTAILING_CHANGES,
+    NOUNS_OF,
     PEOPLE,
     QUESTIONS,
     VERBS,
-    WEAKER,
     Fact,
     Place,
     Thing,
     change,
     draw_fact,
-    often,
+    flip,
     pick,
 )
 
 
-def known(thing: Thing, known: bool = True) -> Thing:
-    """Someone or something as spoken of before (`the`, not `a`), or not; names need no article."""
-    return thing if thing.named else replace(thing, known=known)
+def as_definite(thing: Thing, definite: bool = True) -> Thing:
+    """The thing with a definite article (`the`, not `a`), or an indefinite one; names have no article."""
+    return thing if thing.named else replace(thing, definite=definite)
 
 
-def other_deed(draw: Random, fact: Fact) -> Fact:
-    """Something else that the same ones do."""
-    return replace(draw_fact(draw), agent=known(fact.agent), partner=fact.partner)
+def other_action(rng: Random, fact: Fact) -> Fact:
+    """Another fact with the same agent and partner."""
+    return replace(draw_fact(rng), agent=as_definite(fact.agent), partner=fact.partner)
 
 
 def parts(fact: Fact) -> list[str]:
-    """The parts of a fact's sentence that can be asked for: O, S, P and T; not two who act together."""
-    there = {"O": True, "S": fact.partner is None, "P": fact.place is not None, "T": bool(fact.time)}
-    return [part for part, is_there in there.items() if is_there]
+    """The parts of a fact's sentence that a question can ask for: O, S, P and T; S only without a partner."""
+    has = {"O": True, "S": fact.partner is None, "P": fact.place is not None, "T": bool(fact.time)}
+    return [part for part, is_present in has.items() if is_present]
 
 
 def question_about(fact: Fact, part: str) -> Fact:
-    """The fact with a question word in place of a part."""
+    """The fact with a question word instead of a part."""
     if part == "S":
         return replace(fact, agent=Thing(QUESTIONS["agent"]))
     if part == "O":
@@ -54,71 +54,73 @@ class Passage:
 
     facts: tuple[Fact, ...]
     at: int
-    """Which fact answers the question: no other does, and no other says the same in the part that is asked for."""
+    """Index of the only fact that answers the question; no other has the same noun in that part."""
     part: str
-    """Which part of its sentence is the answer."""
+    """The part of its sentence that is the answer."""
     question: Fact
 
 
-def draw_passage(draw: Random, facts: int, vague: float) -> Passage:
-    """A story of so many facts with a question; `vague` is the share of details that the question leaves out."""
+def draw_passage(rng: Random, facts: int, less_detail: float) -> Passage:
+    """A story of so many facts with a question, which drops the share `less_detail` of the fact's details."""
     while True:
-        facts_drawn = [draw_fact(draw)]
+        facts_drawn = [draw_fact(rng)]
         while len(facts_drawn) < facts:
-            facts_drawn.append(other_deed(draw, facts_drawn[-1]) if often(draw, 0.5) else draw_fact(draw))
-        fact = pick(draw, facts_drawn)
-        askable = [part for part in parts(fact) if part != "O" or fact.patient.kind != "worker"]  # one asks `what`
-        if not askable or any(one.patient.noun in _who(one) for one in facts_drawn):
+            facts_drawn.append(other_action(rng, facts_drawn[-1]) if flip(rng, 0.5) else draw_fact(rng))
+        fact = pick(rng, facts_drawn)
+        is_person = fact.patient.category == "worker"
+        askable = [part for part in parts(fact) if part != "O" or not is_person]  # questions on it ask `what`
+        if not askable or any(one.patient.noun in _participants(one) for one in facts_drawn):
             continue
-        part = pick(draw, askable)
-        question = question_about(_vaguer(draw, fact, vague), part)
-        answers = [one for one in facts_drawn if _may_answer(one, question, part) or _at(one, part) == _at(fact, part)]
+        part = pick(rng, askable)
+        question = question_about(_drop_details(rng, fact, less_detail), part)
+        noun = _noun_of(fact, part)
+        answers = [one for one in facts_drawn if _could_answer(one, question, part) or _noun_of(one, part) == noun]
         if len(answers) == 1:
             return Passage(tuple(facts_drawn), facts_drawn.index(fact), part, question)
 
 
-def _at(fact: Fact, part: str) -> str | None:
-    """What a fact has in a part, without its details."""
-    where = fact.place.noun if fact.place else None
-    return {"S": fact.agent.noun, "O": fact.patient.noun, "P": where, "T": fact.time}[part]
+def _noun_of(fact: Fact, part: str) -> str | None:
+    """A fact's noun in a part; the time itself for T."""
+    place = fact.place.noun if fact.place else None
+    return {"S": fact.agent.noun, "O": fact.patient.noun, "P": place, "T": fact.time}[part]
 
 
-def _vaguer(draw: Random, fact: Fact, share: float) -> Fact:
-    for weaker in WEAKER:
-        fact = weaker(draw, fact) if often(draw, share) else fact
-    return replace(fact, agent=known(fact.agent), patient=known(fact.patient))
+def _drop_details(rng: Random, fact: Fact, share: float) -> Fact:
+    for drop_detail in ENTAILING_CHANGES:
+        fact = drop_detail(rng, fact) if flip(rng, share) else fact
+    return replace(fact, agent=as_definite(fact.agent), patient=as_definite(fact.patient))
 
 
-def _who(fact: Fact) -> set[str]:
-    return {fact.agent.noun, fact.agent.kind} | ({fact.partner.noun} if fact.partner else set())
+def _participants(fact: Fact) -> set[str]:
+    return {fact.agent.noun, fact.agent.category} | ({fact.partner.noun} if fact.partner else set())
 
 
-def _may_answer(fact: Fact, question: Fact, part: str) -> bool:
-    """Whether someone might take the fact for an answer, even if who does it to whom was mixed up."""
-    there = {*_who(fact), fact.patient.noun, fact.patient.kind}
+def _could_answer(fact: Fact, question: Fact, part: str) -> bool:
+    """Whether a reader could take the fact for an answer, even one who confuses agent and patient."""
+    nouns = {*_participants(fact), fact.patient.noun, fact.patient.category}
     return all((
         (question.verb, question.tense) == (fact.verb, fact.tense),
-        part == "S" or question.agent.noun in there,
-        part == "O" or question.patient.noun in there,
-        _at(fact, "P") if part == "P" else _at(question, "P") in (None, _at(fact, "P")),
+        part == "S" or question.agent.noun in nouns,
+        part == "O" or question.patient.noun in nouns,
+        _noun_of(fact, "P") if part == "P" else _noun_of(question, "P") in (None, _noun_of(fact, "P")),
         fact.time if part == "T" else question.time in ("", fact.time),
     ))  # fmt: skip
 
 
-def draw_retellings(draw: Random) -> tuple[Fact, Fact, list[Fact]]:
-    """A fact, a retelling with less detail, and retellings that have someone, something or what is done wrong."""
-    fact = draw_fact(draw)
-    retelling = change(draw, fact, WEAKER) or fact
-    retelling = replace(retelling, agent=known(retelling.agent), patient=known(retelling.patient))
-    names = (*_who(fact), fact.patient.noun, fact.patient.kind)
+def draw_retellings(rng: Random) -> tuple[Fact, Fact, list[Fact]]:
+    """A fact, a retelling with less detail, and three retellings with a wrong agent, patient or verb."""
+    fact = draw_fact(rng)
+    retelling = change(rng, fact, ENTAILING_CHANGES) or fact
+    retelling = replace(retelling, agent=as_definite(retelling.agent), patient=as_definite(retelling.patient))
+    names = (*_participants(fact), fact.patient.noun, fact.patient.category)
     wrong = [
-        replace(retelling, agent=_another(draw, retelling.agent, names)),
-        replace(retelling, patient=_another(draw, retelling.patient, names)),
-        replace(retelling, verb=pick(draw, [verb for verb in VERBS[fact.patient.kind] if verb != fact.verb])),
+        replace(retelling, agent=_another(rng, retelling.agent, names)),
+        replace(retelling, patient=_another(rng, retelling.patient, names)),
+        replace(retelling, verb=pick(rng, [verb for verb in VERBS[fact.patient.category] if verb != fact.verb])),
     ]
     return fact, retelling, wrong
 
 
-def _another(draw: Random, thing: Thing, taken: tuple[str, ...]) -> Thing:
-    nouns = PEOPLE if thing.named else KINDS_OF[thing.kind]
-    return replace(thing, noun=pick(draw, [noun for noun in nouns if noun not in taken]))
+def _another(rng: Random, thing: Thing, taken: tuple[str, ...]) -> Thing:
+    nouns = PEOPLE if thing.named else NOUNS_OF[thing.category]
+    return replace(thing, noun=pick(rng, [noun for noun in nouns if noun not in taken]))

@@ -13,9 +13,11 @@ OTHERS = tuple(language for language in ALL if language != "en")
 SAME = Classify(labels=("0", "1"), texts=("sentence1", "sentence2"))
 
 
-def _data(kind: str, **others: str) -> dict[str, Source]:
-    """The splits of a kind of rows; `others` replaces or adds splits."""
-    own = {split: f"{kind}/{split}" for split in playground.splits(kind, playground.KINDS[kind].languages[0])}
+def _data(dataset: str, **others: str) -> dict[str, Source]:
+    """The splits of a dataset of rows; `others` replaces or adds splits."""
+    own = {
+        split: f"{dataset}/{split}" for split in playground.splits(dataset, playground.DATASETS[dataset].languages[0])
+    }
     return {split: Source.model_validate(f"playground:{path}") for split, path in (own | others).items()}
 
 
