@@ -98,7 +98,7 @@ class TokenizerLike(Protocol):
 
     unk_id: int
 
-    def room(self, texts: int) -> int:
+    def max_pieces(self, texts: int) -> int:
         """How many pieces fit, besides the special tokens, of one text or of a pair."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

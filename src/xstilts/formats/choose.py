@@ -149,10 +149,10 @@ class Choose(Format):
         """A forward pass for each ending; a pair that is too long loses pieces from the start of its longer text."""
         contexts = tokenizer.encode([example.context for example in examples])
         endings = iter(tokenizer.encode([text for example in examples for text in example.endings]))
-        room = tokenizer.room(2)
+        max_pieces = tokenizer.max_pieces(2)
         for index, (example, context) in enumerate(zip(examples, contexts, strict=True)):
             for number in range(len(example.endings)):
-                ids, second = tokenizer.pair(*truncate_pair(context, next(endings), room, start=True))
+                ids, second = tokenizer.pair(*truncate_pair(context, next(endings), max_pieces, start=True))
                 target = IGNORED if example.answer is None else int(number == example.answer)
                 yield Features(index, ids, [0], [target], second)
 

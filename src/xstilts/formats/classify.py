@@ -81,14 +81,14 @@ class Classify(Format):
         """One forward pass each; a pair that is too long loses pieces from the end of its longer text."""
         encoded = tokenizer.encode([text for example in examples for text in example.texts])
         columns = [encoded[i :: len(self.texts)] for i in range(len(self.texts))]
-        room = tokenizer.room(len(self.texts))
+        max_pieces = tokenizer.max_pieces(len(self.texts))
         for index, (example, *texts) in enumerate(zip(examples, *columns, strict=True)):
             target = IGNORED if example.label is None else self.labels.index(example.label)
             second = 0
             if len(texts) == 2:
-                ids, second = tokenizer.pair(*truncate_pair(texts[0], texts[1], room))
+                ids, second = tokenizer.pair(*truncate_pair(texts[0], texts[1], max_pieces))
             else:
-                ids, _ = tokenizer.single(texts[0][:room])
+                ids, _ = tokenizer.single(texts[0][:max_pieces])
             yield Features(index, ids, [0], [target], second)
 
     def decode(self, examples: Sequence[Labelled], outputs: HeadOutputs, threshold: float | None) -> list[str]:
@@ -105,9 +105,9 @@ class Classify(Format):
 
 
 def truncate_pair(
-    first: list[int], second: list[int], room: int, *, start: bool = False
+    first: list[int], second: list[int], max_pieces: int, *, start: bool = False
 ) -> tuple[list[int], list[int]]:
-    """Truncate a pair to `room` pieces as jiant does: one piece at a time from the longer text, the first on ties.
+    """Truncate a pair to `max_pieces` as jiant does: one piece at a time from the longer text (the first on ties).
 
     It drops pieces from the texts' ends, or from their starts.
 
@@ -118,7 +118,7 @@ def truncate_pair(
     >>> truncate_pair([1, 2, 3], [4, 5, 6], 3, start=True)
     ([3], [5, 6])
     """
-    excess = len(first) + len(second) - room
+    excess = len(first) + len(second) - max_pieces
     if excess <= 0:
         return first, second
     a, b = len(first), len(second)

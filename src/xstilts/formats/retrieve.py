@@ -121,10 +121,10 @@ class Retrieve(Format):
 
     def features(self, examples: Sequence[Entry], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each text, the query's before the candidate's."""
-        room = tokenizer.room(1)
+        max_pieces = tokenizer.max_pieces(1)
         texts = [(i, text) for i, e in enumerate(examples) for text in (e.query, e.candidate) if text is not None]
         for (index, _), ids in zip(texts, tokenizer.encode([text for _, text in texts]), strict=True):
-            yield Features(index, tokenizer.single(ids[:room])[0], [], [])
+            yield Features(index, tokenizer.single(ids[:max_pieces])[0], [], [])
 
     def decode(self, examples: Sequence[Entry], outputs: HeadOutputs, threshold: float | None) -> list[Any]:
         """For each query the number of the nearest candidate, or a list of ids.

@@ -127,7 +127,7 @@ class Span(Format):
         The positions are the first and the last piece of the first answer; both are 0 if the window lacks a part of
         it. The targets are the same.
         """
-        room = tokenizer.room(2)
+        max_pieces = tokenizer.max_pieces(2)
         questions = tokenizer.encode([example.question for example in examples])
         texts = list(dict.fromkeys(example.context for example in examples))  # many questions share a context
         split = tokenizer.spans(texts)
@@ -137,8 +137,8 @@ class Span(Format):
         }
         for index, (example, question) in enumerate(zip(examples, questions, strict=True)):
             ids, span_N2 = contexts[example.context]
-            question = question[: min(self.question_length, room // 2)]
-            bounds = windows(len(ids), room - len(question), self.stride)
+            question = question[: min(self.question_length, max_pieces // 2)]
+            bounds = windows(len(ids), max_pieces - len(question), self.stride)
             window_N = max_context_window(bounds, len(ids))
             first, last = token_span(span_N2, example.answer_span())
             for number, (a, b) in enumerate(bounds):

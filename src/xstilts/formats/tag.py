@@ -83,7 +83,7 @@ class Tag(Format):
 
     def features(self, examples: Sequence[Tagged], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window; windows end between words."""
-        room = tokenizer.room(1)
+        max_pieces = tokenizer.max_pieces(1)
         known: dict[str | None, int] = {label: number for number, label in enumerate(self._labels)}
         pieces = iter(tokenizer.words([word for example in examples for word in example.words]))
         for index, example in enumerate(examples):
@@ -92,9 +92,9 @@ class Tag(Format):
             positions: list[int] = []
             targets: list[int] = []
             for tag, (word_ids, first) in zip(tags, pieces, strict=False):
-                if len(word_ids) > room:
+                if len(word_ids) > max_pieces:
                     word_ids, first = [tokenizer.unk_id], 0
-                if len(ids) + len(word_ids) > room:
+                if len(ids) + len(word_ids) > max_pieces:
                     yield _window(index, ids, positions, targets, tokenizer)
                     ids, positions, targets = [], [], []
                 positions.append(len(ids) + first)

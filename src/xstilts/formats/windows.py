@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from xstilts.formats.base import HeadOutputs
 
 
-def windows(pieces: int, room: int, stride: int) -> list[tuple[int, int]]:
+def windows(pieces: int, size: int, stride: int) -> list[tuple[int, int]]:
     """Piece span (end excluded) of each window; one starts every `stride` pieces, until the last piece is in.
 
     >>> windows(10, 6, 3)
     [(0, 6), (3, 9), (6, 10)]
     """
-    step = min(stride, room)  # no gap between two windows
-    count = 1 + max(0, -(-(pieces - room) // step))
-    return [(k * step, min(k * step + room, pieces)) for k in range(count)]
+    step = min(stride, size)  # no gap between two windows
+    count = 1 + max(0, -(-(pieces - size) // step))
+    return [(k * step, min(k * step + size, pieces)) for k in range(count)]
 
 
 def max_context_window(bounds: Sequence[tuple[int, int]], pieces: int) -> NDArray[np.int64]:

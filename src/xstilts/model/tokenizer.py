@@ -26,7 +26,7 @@ class Tokenizer:
         one, two = tokenizer.encode("a"), tokenizer.encode("a", "a")
         (self._head, self._tail), (self._before, self._between, self._after) = _around(one, 1), _around(two, 2)
 
-    def room(self, texts: int) -> int:
+    def max_pieces(self, texts: int) -> int:
         """Pieces that fit beside the special tokens of one text or of a pair."""
         one, two = len(self._head) + len(self._tail), len(self._before) + len(self._between) + len(self._after)
         return self.max_length - (one if texts == 1 else two)

@@ -17,19 +17,19 @@ Counts: TypeAlias = dict[str, int | dict[str, int]]
 """Split to a number, the same for all languages, or to a number for each language."""
 
 
-def _each(text: str) -> dict[str, int]:
+def _by_language(text: str) -> dict[str, int]:
     """Numbers by language, written `ar 909 bg 1115`."""
     words = text.split()
     return {code: int(number) for code, number in zip(words[::2], words[1::2], strict=True)}
 
 
-def _all_but(number: int, languages: Iterable[str], others: Mapping[str, int]) -> dict[str, int]:
+def _same_except(number: int, languages: Iterable[str], others: Mapping[str, int]) -> dict[str, int]:
     return {**dict.fromkeys(languages, number), **others}
 
 
 _MNLI = 392_702
 _SQUAD = 87_599
-_PANX = _all_but(10_000, XTREME, {**dict.fromkeys(codes("af bn hi kk ml mr ms sw ta te tl ur"), 1_000),
+_PANX = _same_except(10_000, XTREME, {**dict.fromkeys(codes("af bn hi kk ml mr ms sw ta te tl ur"), 1_000),
                                  **dict.fromkeys(codes("jv my yo"), 100)})  # fmt: skip
 
 COUNTS: dict[str, Counts] = {
@@ -56,12 +56,12 @@ COUNTS: dict[str, Counts] = {
     # dev: the files, eu and hu from xtreme; test: XTREME's sentences
     "udpos": {
         "train": 21_253,
-        "dev": _each(
+        "dev": _by_language(
             "af 194 ar 909 bg 1115 de 19233 el 403 en 3974 es 3054 et 3125 eu 1798 fa 599 fi 3239 fr 2903 he 484 "
             "hi 1659 hu 441 id 559 it 2278 ja 511 ko 3016 mr 46 nl 1394 pt 1770 ru 8108 ta 80 te 131 tr 988 ur 552 "
             "vi 800 zh 1000"
         ),
-        "test": _each(
+        "test": _by_language(
             "af 425 ar 1680 bg 1116 de 22358 el 456 en 5440 es 3147 et 3760 eu 1799 fa 600 fi 4422 fr 4997 he 491 "
             "hi 2684 hu 449 id 1557 it 3518 ja 2372 kk 1047 ko 4276 mr 47 nl 1471 pt 2681 ru 8976 ta 120 te 146 "
             "th 1000 tl 55 tr 4785 ur 535 vi 800 yo 100 zh 3455"
@@ -72,25 +72,25 @@ COUNTS: dict[str, Counts] = {
     # xtreme; the files for dev
     "mlqa": {
         "train": _SQUAD,
-        "dev": _each("ar 517 de 512 en 1148 es 500 hi 507 vi 511 zh 504"),
-        "test": _each("ar 5335 de 4517 en 11590 es 5253 hi 4918 vi 5495 zh 5137"),
+        "dev": _by_language("ar 517 de 512 en 1148 es 500 hi 507 vi 511 zh 504"),
+        "test": _by_language("ar 5335 de 4517 en 11590 es 5253 hi 4918 vi 5495 zh 5137"),
     },
     # the files; te is xtreme's 5,077 minus the other languages
     "tydiqa": {
         "train": 3_696,
-        "test": _each("ar 921 bn 113 en 440 fi 782 id 565 ko 276 ru 812 sw 499 te 669"),
+        "test": _by_language("ar 921 bn 113 en 440 fi 782 id 565 ko 276 ru 812 sw 499 te 669"),
     },
     "bucc2018": {"dev": {"zh": 8_624}},  # the files
     # the files
     "tatoeba": {
-        "test": _all_but(1_000, TATOEBA, _each("jv 205 ka 746 kk 575 ml 687 sw 390 ta 307 te 234 th 548"))
+        "test": _same_except(1_000, TATOEBA, _by_language("jv 205 ka 746 kk 575 ml 687 sw 390 ta 307 te 234 th 548"))
     },
     "xcopa": {"train": 400, "dev": 100, "test": 500},  # the files
     "lareqa": {"test": 1_190},  # the files
     # mentions, from the data set's own page (edition 20220518)
     "mewslix": {
-        "dev": _each("ar 318 de 326 en 316 es 311 fa 72 ja 310 pl 304 ro 145 ta 312 tr 262 uk 315"),
-        "test": _each("ar 1501 de 1551 en 1490 es 1552 fa 458 ja 1519 pl 1562 ro 672 ta 1567 tr 1215 uk 1537"),
+        "dev": _by_language("ar 318 de 326 en 316 es 311 fa 72 ja 310 pl 304 ro 145 ta 312 tr 262 uk 315"),
+        "test": _by_language("ar 1501 de 1551 en 1490 es 1552 fa 458 ja 1519 pl 1562 ro 672 ta 1567 tr 1215 uk 1537"),
     },
 }  # fmt: skip
 """Task to split to the number of examples."""

@@ -17,7 +17,7 @@ NLI = Classify(
 
 Pairs without annotator agreement have the label `-`, on the Hub `-1`.
 """
-SAME = Classify(labels=("0", "1"), texts=("sentence1", "sentence2"))
+PARAPHRASE = Classify(labels=("0", "1"), texts=("sentence1", "sentence2"))
 
 _JSONL = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
 _QUORA = {"sentence1": "question1", "sentence2": "question2"}
@@ -101,7 +101,7 @@ CATALOGUE = (
         note="one score for all three rounds, which were collected against increasingly strong models",
     ),
     Task(
-        name="qqp", format=SAME, metrics=("accuracy_f1", "accuracy", "positive_f1"), batch=24, epochs=3,
+        name="qqp", format=PARAPHRASE, metrics=("accuracy_f1", "accuracy", "positive_f1"), batch=24, epochs=3,
         data={"train": _qqp("train"), "dev": _qqp("dev")},
         license="Quora's terms, not for commercial use", url="https://gluebenchmark.com/tasks",
         note="GLUE's split (test without labels), or, in a folder qqp/, Wang et al.'s (10,000 balanced dev pairs)",
@@ -113,7 +113,7 @@ CATALOGUE = (
         note="trains on English MNLI; batch 4 is from the paper's Table 5, but its code has 32",
     ),
     Task(
-        name="pawsx", format=SAME, data={s: _pawsx(s) for s in SPLITS},
+        name="pawsx", format=PARAPHRASE, data={s: _pawsx(s) for s in SPLITS},
         languages=codes("de en es fr ja ko zh"), metrics=("accuracy",), batch=32, epochs=5,
         license="free use with acknowledgement of Google", url="https://github.com/google-research-datasets/paws",
         note="dev and test are human translations; labels differ between languages for up to 1.6 % of the pairs",

@@ -6,7 +6,7 @@ from xstilts.tasks.shorthand import either, hub
 from xstilts.tasks.source import File, Source
 from xstilts.tasks.task import Task
 
-ANSWERED = Span()
+QA = Span()
 F1_EM = ("f1_em", "f1", "em")
 SQUAD_TRAIN, SQUAD_DEV = (
     either(f"squad/{split}-v1.1.json", hub("rajpurkar/squad/plain_text", split)) for split in ("train", "dev")
@@ -41,7 +41,7 @@ XQUAD = either("xquad/xquad.{lang}.json", hub("google/xquad/xquad.{lang}", "dev"
 
 CATALOGUE = (
     Task(
-        name="squad1", format=ANSWERED, data={"train": SQUAD_TRAIN, "dev": SQUAD_DEV}, metrics=F1_EM, batch=8, epochs=3,
+        name="squad1", format=QA, data={"train": SQUAD_TRAIN, "dev": SQUAD_DEV}, metrics=F1_EM, batch=8, epochs=3,
         max_length=384, license="CC BY-SA 4.0", url="https://rajpurkar.github.io/SQuAD-explorer/",
         note="the test set is not public",
     ),
@@ -53,20 +53,20 @@ CATALOGUE = (
         note="half of dev's questions have no answer; the no-answer threshold is tuned on dev itself, as is usual",
     ),
     Task(
-        name="xquad", format=ANSWERED, languages=codes("ar de el en es hi ru th tr vi zh"), more_languages=("ro",),
+        name="xquad", format=QA, languages=codes("ar de el en es hi ru th tr vi zh"), more_languages=("ro",),
         data={"train": SQUAD_TRAIN, "stop": SQUAD_DEV, "test": XQUAD}, metrics=F1_EM,
         batch=16, epochs=2, max_length=384, license="CC BY-SA 4.0", url="https://github.com/google-deepmind/xquad",
         note="trains on English SQuAD 1.1; the test set is a translated part of SQuAD's dev set, which is also for "
              "early stopping; answers are normalized by English rules in all languages",
     ),
     Task(
-        name="mlqa", format=ANSWERED, metrics=("mlqa_f1_em", "mlqa_f1", "mlqa_em"), batch=16, epochs=2, max_length=384,
+        name="mlqa", format=QA, metrics=("mlqa_f1_em", "mlqa_f1", "mlqa_em"), batch=16, epochs=2, max_length=384,
         data={"train": SQUAD_TRAIN, "stop": SQUAD_DEV, "dev": _mlqa("dev"), "test": _mlqa("test")},
         languages=codes("ar de en es hi vi zh"), license="CC BY-SA 3.0", url="https://github.com/facebookresearch/MLQA",
         note="trains on English SQuAD 1.1; context and question are in the same language, as in XTREME",
     ),
     Task(
-        name="tydiqa", format=ANSWERED, metrics=F1_EM, batch=16, epochs=2, max_length=384,
+        name="tydiqa", format=QA, metrics=F1_EM, batch=16, epochs=2, max_length=384,
         data={"train": TYDI_TRAIN, "stop": TYDI_TEST, "test": TYDI_TEST}, languages=codes("ar bn en fi id ko ru sw te"),
         license="Apache 2.0", url="https://github.com/google-research-datasets/tydiqa",
         note="trains on English only; XTREME's test set is the dev set, whose English part is also for early stopping",

@@ -7,7 +7,7 @@ from xstilts.tasks.source import Source
 from xstilts.tasks.task import Task
 
 UPOS = Tag(labels=codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"))
-ENTITIES = Tag(labels=codes("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O"))
+NER = Tag(labels=codes("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O"))
 POS_LANGUAGES = codes(
     "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
 )
@@ -30,7 +30,7 @@ CATALOGUE = (
         note="as in XTREME, a run of equal tags is one chunk for F1; no dev set in kk, th, tl, yo; XTREME-R has UD 2.7",
     ),
     Task(
-        name="panx", format=ENTITIES, languages=XTREME, more_languages=codes("az gu lt pa pl qu ro uk"), batch=32,
+        name="panx", format=NER, languages=XTREME, more_languages=codes("az gu lt pa pl qu ro uk"), batch=32,
         epochs=10, metrics=("chunk_f1",),
         data={s: _panx(s) for s in SPLITS},
         license="ODC-BY (WikiANN)", url="https://github.com/afshinrahimi/mmner",
