@@ -56,8 +56,8 @@ CATALOGUE = (
         name="xquad", format=QA, languages=codes("ar de el en es hi ru th tr vi zh"), more_languages=("ro",),
         data={"train": SQUAD_TRAIN, "stop": SQUAD_DEV, "test": XQUAD}, metrics=F1_EM,
         batch=16, epochs=2, max_length=384, license="CC BY-SA 4.0", url="https://github.com/google-deepmind/xquad",
-        note="trains on English SQuAD 1.1; the test set is a translated part of SQuAD's dev set, which is also for "
-             "early stopping; answers are normalized by English rules in all languages",
+        note="trains on English SQuAD 1.1; the test set is a translated part of SQuAD's dev set, which also "
+             "serves early stopping; answers are normalized by English rules in all languages",
     ),
     Task(
         name="mlqa", format=QA, metrics=("mlqa_f1_em", "mlqa_f1", "mlqa_em"), batch=16, epochs=2, max_length=384,
@@ -69,6 +69,6 @@ CATALOGUE = (
         name="tydiqa", format=QA, metrics=F1_EM, batch=16, epochs=2, max_length=384,
         data={"train": TYDI_TRAIN, "stop": TYDI_TEST, "test": TYDI_TEST}, languages=codes("ar bn en fi id ko ru sw te"),
         license="Apache 2.0", url="https://github.com/google-research-datasets/tydiqa",
-        note="trains on English only; XTREME's test set is the dev set, whose English part is also for early stopping",
+        note="trains on English only; XTREME's test set is the dev set, whose English part also serves early stopping",
     ),
 )  # fmt: skip

@@ -56,6 +56,6 @@ CATALOGUE = (
         license="CC BY-SA 3.0 (Wikipedia), CC BY 2.5 (WikiNews)",
         url="https://github.com/google-research/google-research (dense_representations_for_entity_retrieval/mel)",
         note="not trained for retrieval (XTREME-R first trains on English mentions); a million candidates; the edition "
-             "is of May 2022, but XTREME-R's paper has an earlier one",
+             "is of May 2022, but XTREME-R's paper used an earlier one",
     ),
 )  # fmt: skip
