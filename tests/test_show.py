@@ -73,9 +73,9 @@ def test_show_prints_a_question_its_windows_and_its_answer(trained: Files) -> No
     (context,) = (line for line in lines if ">>dem alten Tisch<<" in line)
     assert context.lstrip().startswith("context: ... ") and context.endswith(f"({len(CONTEXT) + 4:,} characters)")
     passes = [line for line in lines if line.startswith("pass ")]
-    with_answer = [line for line in passes if ", the answer is pieces " in line]
+    with_answer = [line for line in passes if ", the answer is tokens " in line]
     assert 0 < len(with_answer) < len(passes) == len(with_answer) + text.count(", without the answer")
-    marked = [line for line in lines if line.startswith("pieces") and ">>" in line and "<<" in line]
+    marked = [line for line in lines if line.startswith("tokens") and ">>" in line and "<<" in line]
     assert len(marked) == len(with_answer)
     assert all(line.split(">>")[1].split("<<")[0].replace(" ", "").startswith("▁dem") for line in marked)
     assert lines[-2].startswith("scores      best span ") and "no answer" not in lines[-2]
@@ -95,14 +95,14 @@ def test_show_numbers_the_endings_and_marks_the_right_one(trained: Files) -> Non
         f"ending {number}: {text}" for number, text in enumerate(SENTENCES[1:4])
     ]
     assert "reference   1" in lines
-    starts = [line.split()[1] for line in lines if line.startswith("pieces")]
+    starts = [line.split()[1] for line in lines if line.startswith("tokens")]
     assert starts == ["<s>=wrong", "<s>=right", "<s>=wrong"]
     assert lines[-2].startswith("scores      0 ") and lines[-2].count(",") == 2
     assert lines[-1] == f"prediction  {predicted(trained, 'picked', 1)}"
 
 
 def test_without_an_encoder_show_prints_the_row_only(trained: Files) -> None:
-    assert shown(trained, "picked", 0)[-1] == "pieces      give --encoder to see them"
+    assert shown(trained, "picked", 0)[-1] == "tokens      give --encoder to see them"
     assert any(">>dem alten Tisch<<" in line for line in shown(trained, "asked", 0))
 
 
@@ -110,7 +110,7 @@ def test_show_takes_unlisted_tags_from_the_training_data(study: Files, encoder_f
     study.write("tags.tsv", "stone\tA\nwall\tB\n")
     study.write("tasks.yaml", "tags: {format: tag, data: {train: tags.tsv, test: tags.tsv}}\n")
     lines = shown(study, "tags", 0, "--encoder", encoder_folder)
-    assert any("=A" in line and "=B" in line for line in lines if line.startswith("pieces"))
+    assert any("=A" in line and "=B" in line for line in lines if line.startswith("tokens"))
     study.write("tasks.yaml", "tags: {format: tag, data: {test: tags.tsv}}\n")
     result = study.call("show", "tags", "en", 0, "--use", study.folder / "tasks.yaml")
-    assert result.code == 2 and "takes its labels from training data, and has none" in result.err
+    assert result.code == 2 and "takes its labels from its training data, but has none" in result.err

@@ -1,6 +1,6 @@
-"""X-STILTs: one encoder, English labels, forty languages.
+"""X-STILTs: intermediate-task training and zero-shot cross-lingual transfer.
 
-The names below are the public ones; each is loaded when it is first used, so importing the package costs nothing.
+These are the public names. Each is loaded on first use, so that importing the package is fast.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 UserError            one error of the user, shown without a traceback; exit code 2
 ├── DataError        an error in a data file; `where` is file:line
-├── MissingData      files that do not exist; names every place that was searched
-├── StepFailed       a step that cannot go on (a loss that is not a number, a user's own metric that fails)
-└── Mistakes         several of the above, all shown at once
+├── MissingData      missing files; lists every path that was searched
+├── StepFailed       a step that cannot continue (the loss is not a number, or a user's metric fails)
+└── Mistakes         several of the above, shown together
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
-FEW = 3
-"""Most lines about the missing files of one task."""
+MAX_MISSING = 3
+"""Maximum lines about the missing files of one task."""
 
 
 class UserError(Exception):
@@ -23,8 +23,8 @@ class UserError(Exception):
 
     Args:
         message: what is wrong, in one sentence.
-        where: file, file:line, or place in a recipe (`recipe.yaml:4: phases[0].choices`).
-        hint: the nearest right thing, or what to do about it.
+        where: file, file:line, or key of a recipe (`recipe.yaml:4: phases[0].choices`).
+        hint: the nearest valid name, or how to fix the error.
     """
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
@@ -32,10 +32,10 @@ class UserError(Exception):
         self.message, self.where, self.hint = message, where, hint
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.message}" + (f" ({self.hint})" if self.hint else "")
+        where = f"{self.where}: " if self.where else ""
+        return f"{where}{self.message}" + (f" ({self.hint})" if self.hint else "")
 
-    def __reduce__(self) -> tuple[object, ...]:  # keyword arguments do not survive the default pickling
+    def __reduce__(self) -> tuple[object, ...]:  # the default pickling loses keyword arguments
         return _rebuild, (type(self), self.message, self.where, self.hint)
 
 
@@ -44,38 +44,38 @@ def _rebuild(kind: type[UserError], message: str, where: str, hint: str) -> User
 
 
 class DataError(UserError):
-    """A row of a data file that does not fit the task."""
+    """An error in a data file; `where` is file:line."""
 
 
 class MissingData(UserError):
-    """A task's missing file; `where` is the task."""
+    """A missing file of a task; `where` is the task."""
 
 
 class StepFailed(UserError):
-    """A step that failed; independent steps of the study go on."""
+    """A step failed; independent steps of the study continue."""
 
 
 class Mistakes(UserError):
-    """All errors of one check; `str` has a line for each, but at most `FEW` for one task's missing files."""
+    """All errors of one check; `str` has one line per error, but at most `MAX_MISSING` per task with missing files."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
-        super().__init__("\n".join(_folded(errors)))
+        super().__init__("\n".join(_lines(errors)))
         self.errors = tuple(errors)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Mistakes, (self.errors,)
 
 
-def _folded(errors: Sequence[UserError]) -> Iterator[str]:
+def _lines(errors: Sequence[UserError]) -> Iterator[str]:
     missing = Counter(error.where for error in errors if isinstance(error, MissingData))
     seen: Counter[str] = Counter()
     for error in errors:
-        fold = isinstance(error, MissingData) and missing[error.where] > FEW
-        seen[error.where] += fold
-        if not fold or seen[error.where] < FEW:
+        shorten = isinstance(error, MissingData) and missing[error.where] > MAX_MISSING
+        seen[error.where] += shorten
+        if not shorten or seen[error.where] < MAX_MISSING:
             yield str(error)
-        elif seen[error.where] == FEW:
-            more = missing[error.where] - FEW + 1
+        elif seen[error.where] == MAX_MISSING:
+            more = missing[error.where] - MAX_MISSING + 1
             yield f"{error.where}: and {more} more; `xstilts data check {error.where}` lists them"
 
 
@@ -97,11 +97,11 @@ class Collector:
         self.errors.append(UserError(message, where=where, hint=hint))
 
     def catch(self) -> Collector:
-        """A context that collects a `UserError` raised inside instead of raising it."""
+        """A context manager that collects a `UserError` raised inside it."""
         return self
 
     def __enter__(self) -> None:
-        """Do nothing; a class is faster than a generator, and this runs for every row."""
+        """Do nothing. This runs for every row, and a class is faster than a generator."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,7 +111,7 @@ class Collector:
         return isinstance(error, UserError)
 
     def raise_any(self) -> None:
-        """Raise the one collected error, or `Mistakes` for several, each message once; do nothing without errors."""
+        """Raise the collected error, or `Mistakes` for several; drops repeated messages."""
         unique = list({str(error): error for error in self.errors}.values())
         if len(unique) == 1:
             raise unique[0]
@@ -119,8 +119,8 @@ class Collector:
             raise Mistakes(unique)
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """A hint: which of `choices` was probably meant, or a list of them.
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A hint: the most similar of `choices`, or a list of them.
 
     >>> nearest("xlni", ["xnli", "panx"])
     "did you mean 'xnli'?"
@@ -128,7 +128,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     'known: panx, xnli'
     """
     known = sorted(set(choices))
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     shown = ", ".join(known[:20])

@@ -1,9 +1,9 @@
-"""What is known of each language: codes, name, family, script, Wikipedia size, typology.
+"""Facts about each language: codes, name, family, script, Wikipedia size, typology.
 
-The forty languages of XTREME are Table 1 of its appendix (Hu et al., 2020) as published. Some published scripts are odd
-and kept nonetheless: Javanese and Tagalog are called Brahmic, Kazakh and Yoruba Arabic, though their text in the data
-sets is mostly Latin or Cyrillic; Basque and Korean stand for families of their own. The ten that XTREME-R adds have no
-row in that table: their Wikipedia size, typology and number of data sets are None.
+The forty languages of XTREME are Table 1 of its appendix (Hu et al., 2020) as published, including unusual scripts:
+Javanese and Tagalog are Brahmic, Kazakh and Yoruba Arabic, though their text in the data sets is mostly Latin or
+Cyrillic. Basque and Korean are families of their own. The ten languages that XTREME-R adds are not in that table: their
+Wikipedia size, typology and number of data sets are None.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from xstilts.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Language:
-    """One language, as XTREME's appendix describes it (Table 1).
+    """One language, as in Table 1 of XTREME's appendix.
 
-    `code` is ISO 639-1; `code3` is ISO 639-3 as LASER's Tatoeba files name it (fa is `pes`, zh `cmn`, sw `swh`).
-    `articles` is the size of its Wikipedia in millions of articles; `tasks` counts XTREME's data sets with it.
+    `code` is ISO 639-1; `code3` is ISO 639-3 as in LASER's Tatoeba file names (fa is `pes`, zh `cmn`, sw `swh`).
+    `articles` counts its Wikipedia's articles in millions; `tasks` counts XTREME's data sets with it.
     """
 
     code: str
@@ -30,9 +30,9 @@ class Language:
     script: str
     articles: float | None = None
     diacritics: bool | None = None
-    """Adds symbols to letters."""
+    """Letters can have diacritics."""
     compounding: bool | None = None
-    """Makes much use of word compounds."""
+    """Word compounds are common."""
     bound_words: bool | None = None
     """Function words attach to other words."""
     inflection: bool | None = None
@@ -107,7 +107,7 @@ _XTREME_R = (
 )
 
 LANGUAGES: dict[str, Language] = {language.code: language for language in (*_XTREME, *_XTREME_R)}
-"""Every language of the table, by code."""
+"""All languages by code."""
 
 XTREME: tuple[str, ...] = tuple(sorted(language.code for language in _XTREME))
 """The forty languages of XTREME."""
@@ -117,17 +117,17 @@ XTREME_R: tuple[str, ...] = tuple(sorted(LANGUAGES))
 
 
 def get(code: str) -> Language:
-    """Look a language up by its ISO 639-1 code.
+    """Return the language with an ISO 639-1 code.
 
     Raises:
-        UserError: for an unknown code; it names the code that a name or three-letter code stands for.
+        UserError: unknown code; for a name or three-letter code, suggests the right code.
 
     >>> get("fa").name
     'Persian'
     """
     if code in LANGUAGES:
         return LANGUAGES[code]
-    raise UserError(f"nothing is known of a language '{code}'", hint=hint(code))
+    raise UserError(f"unknown language '{code}'", hint=hint(code))
 
 
 def titled(code: str) -> str:
@@ -139,19 +139,19 @@ def titled(code: str) -> str:
     return f"{code} {LANGUAGES[code].name}" if code in LANGUAGES else code
 
 
-def hint(word: str) -> str:
-    """The code that a name, a three-letter code or a misspelling probably stands for.
+def hint(text: str) -> str:
+    """Suggest the code for a name, a three-letter code or a misspelling.
 
     >>> hint("german")
     "did you mean 'de'?"
     """
-    spellings = {word.lower(): each.code for each in LANGUAGES.values() for word in (each.code, each.code3, each.name)}
-    close = difflib.get_close_matches(word.lower(), spellings, n=1, cutoff=0.75)
-    return f"did you mean '{spellings[close[0]]}'?" if close else nearest(word, LANGUAGES)
+    codes = {name.lower(): each.code for each in LANGUAGES.values() for name in (each.code, each.code3, each.name)}
+    close = difflib.get_close_matches(text.lower(), codes, n=1, cutoff=0.75)
+    return f"did you mean '{codes[close[0]]}'?" if close else nearest(text, LANGUAGES)
 
 
 def well_formed(code: str) -> bool:
-    """Whether a code looks like a BCP 47 language tag; it need not be known (`qaa` to `qtz` are for private use).
+    """Whether a code has the form of a BCP 47 language tag; it may be unknown (`qaa` to `qtz` are for private use).
 
     >>> [well_formed(code) for code in ("en", "qaa", "zh-Hant", "english", "EN")]
     [True, True, True, False, False]
@@ -160,7 +160,7 @@ def well_formed(code: str) -> bool:
 
 
 def codes(text: str) -> tuple[str, ...]:
-    """Codes written with blanks between them.
+    """Split codes at spaces.
 
     >>> codes("af ar")
     ('af', 'ar')
@@ -169,4 +169,4 @@ def codes(text: str) -> tuple[str, ...]:
 
 
 ENGLISH = "en"
-"""What texts are in unless something else is said."""
+"""The default language of texts."""

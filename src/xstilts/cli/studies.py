@@ -47,7 +47,7 @@ def plan(
 ) -> None:
     """Show a recipe's steps, which are done, which data are missing, and how much disk space they take.
 
-    Data and weights are only needed with --probe, which estimates the time on this machine.
+    Only --probe, which estimates the time on this machine, needs data and weights.
     """
     from rich.table import Table
 
@@ -175,7 +175,7 @@ def gc(
         list[str] | None, typer.Option(help="Keep only what this recipe needs; repeat for several recipes.")
     ] = None,
     forget: Annotated[
-        list[str] | None, typer.Option(help="Remove this recipe and its results; repeat for several recipes.")
+        list[str] | None, typer.Option(help="Remove this recipe and what only it needs; repeat for several recipes.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> None:
@@ -218,7 +218,9 @@ def report(
     beside: Annotated[
         Literal["paper"] | None, typer.Option(help="Show the published numbers and the differences, too.")
     ] = None,
-    format: Annotated[Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option()] = "table",
+    format: Annotated[
+        Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option(help="The output format.")
+    ] = "table",
     to: Annotated[
         Path | None,
         typer.Option(help="Output folder of `--format submission`; default: DIR/submission/RECIPE.", metavar="FOLDER"),

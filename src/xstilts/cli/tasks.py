@@ -116,7 +116,7 @@ def fetch_data(
     data: DataOption = None,
     use: UseOption = None,
 ) -> None:
-    """Download missing data from the Hugging Face Hub to its local cache, where other commands look too."""
+    """Download missing data from the Hugging Face Hub to its local cache, which all commands search."""
     from xstilts.data import check, fetch
     from xstilts.data.availability import folder
     from xstilts.utils.progress import Progress

@@ -14,7 +14,7 @@ from xstilts.tasks.task import Split, Task
 
 
 def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) -> None:
-    """Download what is neither in the data folder nor in the Hub's local cache.
+    """Download the files that are neither in the data folder nor in the Hub's local cache.
 
     Args:
         tasks: the tasks.

@@ -17,8 +17,8 @@ def sample_counts(size: int, count: int, language: str) -> NDArray[np.int64]:
     >>> sample_counts(3, 6, "en").tolist(), int(sample_counts(3, 7, "en").sum())
     ([2, 2, 2], 7)
     """
-    whole, rest = divmod(count, size)
+    minimum, rest = divmod(count, size)
     rng = np.random.default_rng([SEED, *language.encode()])
-    times_N = np.full(size, whole)
+    times_N = np.full(size, minimum)
     times_N[rng.choice(size, rest, replace=False)] += 1
     return times_N

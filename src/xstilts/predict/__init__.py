@@ -1,1 +1,1 @@
-"""What a trained step says to an example."""
+"""Shows the predictions of a trained step."""

@@ -1,4 +1,4 @@
-"""One example followed through its format: row, example, pieces, targets, prediction."""
+"""Shows one example at every stage of its format: row, example, tokens, targets, prediction."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ if TYPE_CHECKING:
     from xstilts.model.encoder import Encoder
     from xstilts.model.trained import TrainedModel
 
-Place: TypeAlias = tuple[str, int, int] | None
-"""A text, and the first and last + 1 character of the answer in it."""
+AnswerSpan: TypeAlias = tuple[str, int, int] | None
+"""A text, and the start and end (exclusive) of the answer in characters."""
 
 OPEN, CLOSE = ">>", "<<"
 """Marks around an answer."""
-AROUND = 16
-"""Pieces shown around the ends of a forward pass, the start of the second text, and each position."""
+CONTEXT = 16
+"""Tokens shown around the ends of a forward pass, the start of the second text, and each position."""
 
 
 def show_example(
     name: str, language: str, index: int, *, split: Split | None, data: Path | None, encoder: str | None,
     use: Sequence[Path],
 ) -> Iterator[str]:  # fmt: skip
-    """The lines that the command prints.
+    """Yield the lines that the command prints.
 
     Args:
         name: a task.
         language: one of the task's languages.
         index: number of the example in its split, from 0.
-        split: by default the first of dev, test and train with files.
+        split: default: the first of dev, test and train with files.
         data: the data folder.
-        encoder: a folder, a Hub id, or a step of a run folder, whose head then predicts.
-        use: YAML files of the user's own tasks.
+        encoder: a folder, a Hub id, or a trained step of a run folder, whose head then predicts.
+        use: YAML files with the user's own tasks.
 
     Raises:
-        UserError: no such task, language, split, file or example.
+        UserError: unknown task, language, split, file or example.
     """
     tasks = with_user_tasks(use)
     if name not in tasks:
         raise UserError(f"unknown task '{name}'", hint=nearest(name, tasks))
     task = tasks[name]
     if split is None:
-        split = _there(task, language, data)
+        split = _default_split(task, language, data)
     if split not in task.data:
         raise UserError(f"the task '{name}' has no {split} split", hint=f"it has {', '.join(task.data)}")
     known = task.languages_of(split)
@@ -67,7 +67,7 @@ def show_example(
         raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
     if task.format.needs_labels:
         if "train" not in task.data:
-            raise UserError(f"the task '{name}' takes its labels from training data, and has none",
+            raise UserError(f"the task '{name}' takes its labels from its training data, but has none",
                             hint="give it `labels`, or `data` to train on")  # fmt: skip
         examples = locate(task, task.data["train"], task.train_languages, data, train=True).read()
         task = task.model_copy(update={"format": task.format.with_labels_from(examples)})
@@ -75,21 +75,21 @@ def show_example(
     row, example = _pick(task, rows, language, index)
     yield f"task        {task.name} ({task.format.name}), {language}, {split}, example {index}"
     yield f"file        {row.where}"
-    place = (example.context, *found) if isinstance(example, Question) and (found := example.answer_span()) else None
-    yield from _block("row", (f"{key}: {_short(value, place)}" for key, value in row.values.items()))
-    yield from _block("example", _fields(example, place))
-    asks, reference = task.format.is_query(example), task.format.reference(example, index)
-    yield f"reference   {_short(reference) if asks else 'none: it asks nothing, others may find it'}"
+    span = (example.context, *found) if isinstance(example, Question) and (found := example.answer_span()) else None
+    yield from _block("row", (f"{key}: {_short(value, span)}" for key, value in row.values.items()))
+    yield from _block("example", _fields(example, span))
+    is_query, reference = task.format.is_query(example), task.format.reference(example, index)
+    yield f"reference   {_short(reference) if is_query else 'none: it is a candidate of retrieval'}"
     if encoder is None:
-        yield "pieces      give --encoder to see them"
+        yield "tokens      give --encoder to see them"
         return
-    yield from _through(task, example, encoder, language)
+    yield from _passes_and_prediction(task, example, encoder, language)
 
 
-def _there(task: Task, language: str, data: Path | None) -> Split:
+def _default_split(task: Task, language: str, data: Path | None) -> Split:
     """The first split with files for the language, else the task's first split."""
-    kinds: tuple[Split, ...] = ("dev", "test", "train")
-    splits = [split for split in kinds if split in task.data]
+    order: tuple[Split, ...] = ("dev", "test", "train")
+    splits = [split for split in order if split in task.data]
     for split in splits:
         if language in task.languages_of(split):
             with suppress(UserError):
@@ -108,7 +108,7 @@ def _pick(task: Task, rows: LocatedSplit, language: str, index: int) -> tuple[Ro
             if count == index:
                 return row, example
             count += 1
-    raise UserError(f"there is no example {index}; the last is {count - 1}", where=", ".join(rows.files))
+    raise UserError(f"no example {index}; the last is {count - 1}", where=", ".join(rows.files))
 
 
 def _block(title: str, values: Any) -> Iterator[str]:
@@ -116,34 +116,34 @@ def _block(title: str, values: Any) -> Iterator[str]:
         yield f"{title if i == 0 else '':12}{value}"
 
 
-def _fields(example: Example, place: Place) -> Iterator[str]:
-    """The fields of an example: each ending on a numbered line, the answer marked."""
+def _fields(example: Example, span: AnswerSpan) -> Iterator[str]:
+    """The fields of an example: each choice on a numbered line, the answer marked."""
     if not hasattr(example, "_asdict"):
         yield _short(example)
         return
     for key, value in example._asdict().items():
         if isinstance(example, Choice) and value is example.endings:
             yield from (f"ending {number}: {_short(text)}" for number, text in enumerate(value))
-        elif place is not None and value == place[0]:
-            text, first, last = place
-            marked = f"{text[:first]}{OPEN}{text[first:last]}{CLOSE}{text[last:]}"
-            yield f"{key}: {_short(marked, (marked, first, last))}"
+        elif span is not None and value == span[0]:
+            text, start, end = span
+            marked = f"{text[:start]}{OPEN}{text[start:end]}{CLOSE}{text[end:]}"
+            yield f"{key}: {_short(marked, (marked, start, end))}"
         elif value is not None:
             yield f"{key}: {_short(value)}"
 
 
-def _short(value: Any, place: Place = None, width: int = 400) -> str:
-    """A value in about `width` characters at most; of a text with the answer, those around the answer."""
+def _short(value: Any, span: AnswerSpan = None, width: int = 400) -> str:
+    """A value in at most about `width` characters: the first ones, or those around the answer."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    first = place[1] if place is not None and place[0] == text else 0
-    start = max(0, min(first - width // 2, len(text) - width))
+    answer = span[1] if span is not None and span[0] == text else 0
+    start = max(0, min(answer - width // 2, len(text) - width))
     if len(text) <= width:
         return text
     return f"{'... ' if start else ''}{text[start : start + width]} ... ({len(text):,} characters)"
 
 
-def _through(task: Task, example: Example, name: str, language: str) -> Iterator[str]:
-    """Pieces and targets of every forward pass, and the prediction if `name` is a trained step."""
+def _passes_and_prediction(task: Task, example: Example, name: str, language: str) -> Iterator[str]:
+    """Tokens and targets of every forward pass, and the prediction if `name` is a trained step."""
     from xstilts.model import heads
     from xstilts.model.features import FeatureSet
     from xstilts.model.forward import head_outputs
@@ -151,59 +151,59 @@ def _through(task: Task, example: Example, name: str, language: str) -> Iterator
     model = _load(expand_user(name))
     encoder, spec = model.encoder, task.format.head
     tokenizer = encoder.tokenizer_for(task.max_length)
-    for k, one in enumerate(task.format.features([example], tokenizer)):
-        tokens = encoder.tokenizer.convert_ids_to_tokens(list(one.ids))
-        held = ""
+    for number, features in enumerate(task.format.features([example], tokenizer), start=1):
+        tokens = encoder.tokenizer.convert_ids_to_tokens(list(features.ids))
+        answer = ""
         if isinstance(task.format, Span) and example.answers:
-            first, last = one.positions
-            held = f", the answer is pieces {first} to {last}" if first or last else ", without the answer"
-        yield f"pass {k + 1:<7}{len(tokens)} pieces{held}"
-        yield from _block("pieces", [_pieces(task.format, one, tokens)])
-    if missing := _no_prediction(task, encoder):
-        yield f"prediction  none: {missing}"
+            first, last = features.positions
+            answer = f", the answer is tokens {first} to {last}" if first or last else ", without the answer"
+        yield f"pass {number:<7}{len(tokens)} tokens{answer}"
+        yield from _block("tokens", [_marked_tokens(task.format, features, tokens)])
+    if reason := _no_prediction(task, encoder):
+        yield f"prediction  none: {reason}"
         return
-    whose, trained, threshold = "", model.head_for(task.name, task.format) if spec.trained else None, None
+    source, trained, threshold = "", model.head_for(task.name, task.format) if spec.trained else None, None
     if trained is not None:
         head, threshold = trained.module, trained.record.threshold
-        whose = "" if trained.record.task == task.name else f" (by the head of the task '{trained.record.task}')"
+        source = "" if trained.record.task == task.name else f" (by the head of the task '{trained.record.task}')"
     elif spec.trained:
         yield "prediction  give a trained step of a run folder as --encoder to see it"
         return
     else:
         head = heads.build(spec, encoder.config, encoder.vocabulary)
-    features = FeatureSet.build(task.format, [example], tokenizer)
-    outputs = head_outputs(encoder.eval(), head.eval(), task.format, features, language=language)
+    feature_set = FeatureSet.build(task.format, [example], tokenizer)
+    outputs = head_outputs(encoder.eval(), head.eval(), task.format, feature_set, language=language)
     if scores := task.format.scores(outputs):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
-    yield f"prediction  {_short(task.format.decode([example], outputs, threshold)[0])}{whose}"
+    yield f"prediction  {_short(task.format.decode([example], outputs, threshold)[0])}{source}"
 
 
 def _load(name: str) -> TrainedModel:
-    """The model of a step's folder, or an encoder without heads.
+    """Load the model of a step's folder, or an encoder without heads.
 
     Raises:
-        UserError: it cannot be loaded, or the step has no encoder of its own.
+        UserError: it cannot be loaded, or the step has no encoder.
     """
     from xstilts.model import encoder as encoders
     from xstilts.model.trained import TrainedModel, is_trained_model
 
     folder = Path(name)
     if (folder / DROPPED).is_file():
-        hint = "run the recipe again with `keep: all`, or another word of `keep` that keeps it"
+        hint = "run the recipe again with `keep: all`, or another value of `keep` that keeps it"
         raise UserError("the encoder of this step was not kept", where=name, hint=hint)
     if is_trained_model(folder):
         return TrainedModel.load(folder)
     if (folder / "step.json").is_file() and (record := read_step(folder)).kind == "evaluate":
         parent = record.parent
-        hint = f"give {folder.parent / parent}, from which it starts" if parent else "give the recipe's own encoder"
+        hint = f"give the step that it evaluates, {folder.parent / parent}" if parent else "give the recipe's encoder"
         raise UserError("is an evaluation, which has no encoder of its own", where=name, hint=hint)
     return TrainedModel(encoders.load(name))
 
 
 def _no_prediction(task: Task, encoder: Encoder) -> str:
-    """Why no model of this kind predicts for a single example; empty if one can."""
+    """The reason why the encoder cannot predict for a single example; empty if it can."""
     if task.format.head.kind == "mean":
-        return "a sentence is found among all the others, which are not looked at here"
+        return "retrieval needs all candidates"
     if task.format.head.kind == "vocabulary" and encoder.vocabulary is None:
         return "the encoder has no language-model head"
     if task.format.head.kind == "vocabulary" and encoder.tokenizer.mask_token_id is None:
@@ -211,26 +211,26 @@ def _no_prediction(task: Task, encoder: Encoder) -> str:
     return ""
 
 
-def _pieces(format: Format, one: Features, tokens: Sequence[str]) -> str:
-    """The pieces of a forward pass: the head's positions with their targets, and the pieces near them."""
-    words = list(tokens)
+def _marked_tokens(format: Format, features: Features, tokens: Sequence[str]) -> str:
+    """The tokens of a forward pass: the head's positions with their targets, and the tokens near them."""
+    shown = list(tokens)
     if not isinstance(format, Span):
-        for mark, target in zip(one.positions, one.targets, strict=True):
-            words[mark] += f"={_meaning(format, target)}"
-    elif any(one.positions):
-        first, last = one.positions
-        words[first] = OPEN + words[first]
-        words[last] += CLOSE
-    near = np.array([0, len(words), one.second, *one.positions])
-    shown = [i for i in range(len(words) + 1) if np.abs(near - i).min() <= AROUND]
-    for a, b in reversed([*pairwise(shown)]):
-        if b - a > AROUND:
-            words[a + 1 : b] = [f"... {b - a - 1} more ..."]
-    return " ".join(words)
+        for position, target in zip(features.positions, features.targets, strict=True):
+            shown[position] += f"={_target_name(format, target)}"
+    elif any(features.positions):
+        first, last = features.positions
+        shown[first] = OPEN + shown[first]
+        shown[last] += CLOSE
+    centers = np.array([0, len(shown), features.second, *features.positions])
+    near = [i for i in range(len(shown) + 1) if np.abs(centers - i).min() <= CONTEXT]
+    for a, b in reversed([*pairwise(near)]):
+        if b - a > CONTEXT:
+            shown[a + 1 : b] = [f"... {b - a - 1} more ..."]
+    return " ".join(shown)
 
 
-def _meaning(format: Format, target: int) -> str:
-    """The name of a class; in multiple choice `right` or `wrong`."""
+def _target_name(format: Format, target: int) -> str:
+    """The name of a class; in multiple choice, `right` or `wrong`."""
     if target == IGNORED:
         return "?"
     if format.head.outputs == 1:
