@@ -117,7 +117,7 @@ def test_more_workers_than_the_cluster_has_are_refused(study: Files) -> None:
     running = begun(study, "--gpus", "0.5")
     out, err = running.communicate(timeout=300)
     assert (running.returncode, out) == (2, "")
-    assert err == "error: --gpus: no node of the cluster has 0.5 GPU and a core; all together have 0 GPUs\n"
+    assert err == "error: --gpus: no node of the cluster has 0.5 GPU and a core; the cluster has 0 GPUs\n"
 
 
 @pytest.mark.parametrize(

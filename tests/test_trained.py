@@ -135,4 +135,4 @@ def test_a_head_with_labels_in_another_order_is_not_evaluated(trained: Files) ->
             (folder / "done.json").unlink()
     result = trained.run()
     assert result.code != 0
-    assert f"{step}: the head of 'tags' has another format, or other labels, than 'tags'" in result.err
+    assert f"{step}: the head of 'tags' has a different format or labels than 'tags'" in result.err

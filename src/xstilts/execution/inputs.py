@@ -60,7 +60,7 @@ class StepInputs:
         return expand_user(name)
 
     def require_encoder(self, step: Step) -> str:
-        """The same, for loading.
+        """The same name, for loading.
 
         Raises:
             UserError: the name contains `{data}`, but no data folder was given.
@@ -82,7 +82,7 @@ class StepInputs:
     def encoder_files(self, step: Step) -> dict[str, str]:
         """The sha256 of the files of the recipe's encoder if the step starts from it.
 
-        For a step that makes a new encoder, of the given tokenizer's files.
+        For a step that makes a new encoder: of its given tokenizer's files.
         """
         if step.new is not None:
             return {} if step.new.given is None else new_encoder.files(self.encoder_name(step))
@@ -90,8 +90,8 @@ class StepInputs:
 
     def metric_files(self, step: Step) -> dict[str, str]:
         """The sha256 of the user's metric files that score a step or stop its training."""
-        training = [self.plan.tasks[part.task] for part in step.parts]
-        names = [task.stop_metric for task in training if self.stop_set(task) is not None]
+        trained = [self.plan.tasks[part.task] for part in step.parts]
+        names = [task.stop_metric for task in trained if self.stop_set(task) is not None]
         names += self.plan.tasks[step.scoring.task].metrics if step.scoring else ()
         return {path: sha256 for name in names for path, sha256 in self._code.get(name, {}).items()}
 
@@ -122,8 +122,8 @@ class StepInputs:
         if source is None or not metrics.get(task.stop_metric).higher_is_better:
             return None
         try:
-            open_task = self.plan.tasks[task.name]  # accepts labels that are not in the training data
-            return locate(open_task, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
+            as_planned = self.plan.tasks[task.name]  # accepts labels that are not in the training data
+            return locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
         except UserError:
             return None
 
@@ -142,7 +142,7 @@ class StepInputs:
                 found_splits[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
         if not found_splits and self.plan.recipe.missing == "error":
             missing.raise_any()
-        # dev exists for few languages, so beside others only a missing test set is noted
+        # many languages have no dev set, so a language with one split is noted only if its test set is missing
         if not found_splits or ("test" in task.scored and "test" not in found_splits):
             note = f"{task.name} {language}" + (" test" if found_splits else "")
             if note not in self.missing:

@@ -133,7 +133,7 @@ class Capacity:
 
 
 def capacity_for(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int | None) -> Capacity:
-    """Divide a cluster's cores among workers: as many each as still leave room for all.
+    """Divide a cluster's cores among workers: each gets as many as leave room for all workers.
 
     >>> capacity_for([{"CPU": 16, "GPU": 2}, {"CPU": 8, "GPU": 1}], gpus=0.5, workers=None)
     Capacity(workers=6, nodes=2, cpus=4, gpus=0.5)
@@ -157,7 +157,7 @@ def capacity_for(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int
     limit = sum(fit(1))
     if not limit:
         has = f"{sum(node.get('GPU', 0) for node in nodes):g} GPUs"
-        raise UserError(f"no node of the cluster has {gpus:g} GPU and a core; all together have {has}", where="--gpus")
+        raise UserError(f"no node of the cluster has {gpus:g} GPU and a core; the cluster has {has}", where="--gpus")
     default = limit if gpus else sum(map(bool, fit(1)))
     wanted = min(workers or default, limit)
     cores = max(int(node.get("CPU", 0)) for node in nodes)
@@ -170,7 +170,7 @@ def capacity_for(nodes: Sequence[Mapping[str, float]], gpus: float, workers: int
 
 @dataclass
 class _Slot:
-    """A worker, its pending answer, and its current step."""
+    """A worker, its next answer, and its current step."""
 
     actor: Any
     answer: Any
@@ -223,21 +223,21 @@ class RayRunner:
 
     def wait(self, seconds: float | None = None) -> StepResult | None:
         """Wait for the next result; shows the workers' progress meanwhile."""
-        deadline, free = None if seconds is None else time.monotonic() + seconds, self.free_slots
+        deadline, free_before = None if seconds is None else time.monotonic() + seconds, self.free_slots
         while True:
             left = NO_ROOM_SECONDS if deadline is None else min(NO_ROOM_SECONDS, max(0.0, deadline - time.monotonic()))
             answers = {worker.answer: slot for slot, worker in enumerate(self._slots) if worker.answer is not None}
             if not answers:
                 time.sleep(left)
             for answer in ray.wait([*answers], timeout=left)[0] if answers else ():
-                if (result := self._receive(answers[answer])) or self.free_slots != free:
+                if (result := self._receive(answers[answer])) or self.free_slots != free_before:
                     return result
             if deadline is not None and time.monotonic() >= deadline:
                 return None
             self._report_no_room()
 
     def _report_no_room(self) -> None:
-        """Report once if there is no worker for long."""
+        """Report once that no worker has started for a long time."""
         if any(worker.ready for worker in self._slots):
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > NO_ROOM_SECONDS:

@@ -12,8 +12,8 @@ from xstilts.study.step import Step
 class Scheduler:
     """The queue of pending steps.
 
-    One slot does the steps in the plan's order. Of several, each first takes steps that start from the encoder in its
-    memory (scoring before training, which changes the encoder), then the step with the most dependents.
+    A single slot does the steps in the plan's order. With several slots, each first takes steps that start from the
+    encoder in its memory (scoring before training, which changes the encoder), then the step with the most dependents.
 
     Args:
         pending: the steps that are not done, each after the steps that it reads.
@@ -30,13 +30,13 @@ class Scheduler:
         for step in pending:
             for parent in self._missing[step.id]:
                 self._children[parent].append(step.id)
-        self._unlocks: dict[str, int] = {}
+        self._num_dependents: dict[str, int] = {}
         for step in reversed(pending):
-            self._unlocks[step.id] = sum(1 + self._unlocks[child] for child in self._children[step.id])
+            self._num_dependents[step.id] = sum(1 + self._num_dependents[child] for child in self._children[step.id])
         self._ready = dict.fromkeys(id for id, missing in self._missing.items() if not missing)
         self._dropped: set[str] = set()
         self._loaded: list[str | None] = [None] * slots
-        """The step whose encoder each slot has in memory; empty: the recipe's encoder, None: no encoder."""
+        """For each slot, the step whose encoder it has in memory; "": the recipe's encoder, None: no encoder."""
 
     @property
     def has_ready(self) -> bool:
@@ -59,7 +59,7 @@ class Scheduler:
         needs = step.parent or ""
         in_slot = self._loaded[slot] == needs and step.kind in ("train", "evaluate")
         in_any_slot = needs in self._loaded
-        return (not in_slot, in_slot and step.kind == "train", -self._unlocks[step.id], in_any_slot, number)
+        return (not in_slot, in_slot and step.kind == "train", -self._num_dependents[step.id], in_any_slot, number)
 
     def requeue(self, id: str) -> None:
         """Put a step back into the queue."""

@@ -93,10 +93,10 @@ class StepExecutor:
             self.store.finish(step.id, facts)
 
     def _check_parents_done(self, step: Step) -> None:
-        """Check that a begun step's parents are finished; a worker that repeats a parent waits for this step."""
+        """Check that a started step's parents are finished; a worker that repeats a parent waits for this step."""
         for id in self.plan.encoder_inputs(step):
             if self.store.state(id) is not StepState.DONE:
-                what = "is no longer finished, but another step starts from it"
+                what = "is no longer finished, but this run's next step starts from it"
                 raise UserError(what, where=str(self.store.step(id)), hint="run again")
 
     def _create(self, step: Step, folder: Path) -> dict[str, object]:
@@ -115,7 +115,7 @@ class StepExecutor:
         assert step.training is not None and step.seed is not None
         training, encoder = step.training, self._take_model(step).encoder
         if self.resources.compile and (why := encoder.compile()):
-            self.progress.say(f"torch.compile does not work here, so the training goes on without: {why}")
+            self.progress.say(f"torch.compile does not work here, so the training goes on without it: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         train_tasks, dev_sets, model = [], [], TrainedModel(encoder)
@@ -172,8 +172,8 @@ class StepExecutor:
 
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
         """Identifies a training's inputs and hardware; a checkpoint of another origin is not used."""
-        before = [digest(self.store.step(id) / "done.json") for id in step.parents]
-        return [*before, *inputs.values(), device.device().type, str(distributed.world_size())]
+        parents = [digest(self.store.step(id) / "done.json") for id in step.parents]
+        return [*parents, *inputs.values(), device.device().type, str(distributed.world_size())]
 
     def _log(self, path: Path, line: LogRow) -> None:
         if distributed.rank() != 0:
@@ -183,9 +183,9 @@ class StepExecutor:
             stream.write(json.dumps(row) + "\n")
         left = line.seconds / line.step * (line.total - line.step)
         dev = f", dev {line.dev:.1f}" if line.dev is not None else ""
-        pace = line.examples_per_second
-        speed = f", {pace:,.{0 if pace >= 10 else 1}f} examples/s" if pace else ""
-        self.progress.update(line.step, line.total, f"loss {line.loss:.3f}{speed}{dev}", left)
+        speed = line.examples_per_second
+        rate = f", {speed:,.{0 if speed >= 10 else 1}f} examples/s" if speed else ""
+        self.progress.update(line.step, line.total, f"loss {line.loss:.3f}{rate}{dev}", left)
 
     def _merge(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.merging is not None
@@ -199,7 +199,7 @@ class StepExecutor:
         if merging.how == "vectors":
             base = self.plan.steps[step.parents[0]].parent
             if base is None:
-                self.load_pretrained(step).save(base_folder / "encoder")  # in the format of the others
+                self.load_pretrained(step).save(base_folder / "encoder")  # in the format of the parents' encoders
             sources.insert(0, self.store.step(base) if base else base_folder)
         trained = [i for i, name in enumerate(merging.heads) if self.inputs.task(name).format.head.trained]
         merge(sources, folder, heads=trained, scale=merging.scale)
@@ -216,8 +216,8 @@ class StepExecutor:
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
-        for k, language in enumerate(scoring.languages):
-            self.progress.update(k, len(scoring.languages), language)
+        for done, language in enumerate(scoring.languages):
+            self.progress.update(done, len(scoring.languages), language)
             threshold = None
             for split, rows in self.inputs.eval_splits(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
@@ -247,7 +247,7 @@ class StepExecutor:
                 ]  # fmt: skip
                 if not result.scores:
                     self.progress.say(
-                        f"{task.name} {language} {split}: this split has no labels; predicted, not scored"
+                        f"{task.name} {language} {split}: it has no labels, so there are predictions but no scores"
                     )
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
@@ -266,20 +266,20 @@ class StepExecutor:
             return heads.build(task.format.head, model.encoder.config, model.encoder.vocabulary)
         trained = model.heads[step.scoring.head]
         if not trained.record.fits(task.format):
-            what = f"the head of '{trained.record.task}' has another format, or other labels, than '{task.name}'"
+            what = f"the head of '{trained.record.task}' has a different format or labels than '{task.name}'"
             folder = self.store.step(step.parents[0])
             raise UserError(what, where=str(folder), hint=f"delete {folder} and run again")
         return trained.module
 
-    def _features(self, model: Encoder, format: Format, rows: LocatedSplit, max_length: int) -> FeatureSet:
-        tokenizer, content = model.tokenizer_for(max_length), rows.content
+    def _features(self, encoder: Encoder, format: Format, rows: LocatedSplit, max_length: int) -> FeatureSet:
+        tokenizer, content = encoder.tokenizer_for(max_length), rows.content
 
         def read() -> Iterator[tuple[Example, int]]:
             yield from rows.sampled()
             if rows.content != content:
                 raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
 
-        tokenizer_digest = model.tokenizer_digest()
+        tokenizer_digest = encoder.tokenizer_digest()
         self._used.add(key(format, tokenizer, tokenizer_digest, content))
         return stored(self.store.features, format, tokenizer, tokenizer_digest, content, read)
 

@@ -33,7 +33,7 @@ from xstilts.utils.progress import Progress
 UPDATES, WARM_UP = 4, 2
 """Updates that are measured, and the warm-up updates before them."""
 EXAMPLES, LANGUAGES = 64, 3
-"""Examples per language, and languages per task, of which scoring is measured."""
+"""The examples per language, and languages per task, on which scoring is measured."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,10 @@ class _Profiler:
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             masking = self.encoder.masking() if task.format.head.kind == "vocabulary" else None
             train_task = TrainTask(part, self.head(task.format), features, masking, language)
-            short = training.model_copy(
+            short_spec = training.model_copy(
                 update={"parts": (part,), "steps": WARM_UP + UPDATES, "mixing": None, "snapshots": None}
             )
-            train(self.encoder, [train_task], short, seed=1, dev=None, log=log)
+            train(self.encoder, [train_task], short_spec, seed=1, dev=None, log=log)
             per_update = (seconds[-1] - seconds[WARM_UP - 1]) / UPDATES
             self.updates[key] = Measurement(key, per_update, size)
             self.estimate.measurements.append(self.updates[key])
@@ -165,8 +165,10 @@ class _Profiler:
             rows = self.executor.inputs.stop_set(task)
             size = sum(1 for _ in rows.stream()) if rows is not None else 0
             sample = evenly_spaced(rows.stream(), size, EXAMPLES) if rows is not None else []
-            each = self.forward_seconds(task.format, sample, part.max_length, training.precision) if sample else 0.0
-            self.dev_evaluations[key] = each * size
+            per_example = (
+                self.forward_seconds(task.format, sample, part.max_length, training.precision) if sample else 0.0
+            )
+            self.dev_evaluations[key] = per_example * size
         return self.dev_evaluations[key]
 
     # --- scoring --------------------------------------------------------------------------------------------------
