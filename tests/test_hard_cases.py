@@ -118,7 +118,7 @@ def test_missing_scores_are_reported(study: Files) -> None:
     path = step(study.out, "score mine") / "scores.jsonl"
     path.unlink()
     result = study.call("report", study.out)
-    assert result.code == 2 and f"{path}: is gone (delete the folder {path.parent} and run again)" in result.err
+    assert result.code == 2 and f"{path}: is missing (delete the folder {path.parent} and run again)" in result.err
 
 
 def test_a_store_json_nested_too_deep_is_refused(study: Files) -> None:

@@ -677,7 +677,7 @@ def test_a_study_of_an_earlier_version_is_not_exported(tmp_path: Path) -> None:
     ("step.json", "{", "cannot be read (delete the folder"),
     ("step.json", None, "cannot be read or written: No such file"),
     ("predictions.jsonl", '{"task": "made-up"}\n', "this is no prediction: language: Field required"),
-    ("predictions.jsonl", None, "is gone (delete the folder"),
+    ("predictions.jsonl", None, "is missing (delete the folder"),
 ])  # fmt: skip
 def test_a_broken_step_is_reported_and_the_others_are_exported(
     tmp_path: Path, file: str, content: str | None, what: str

@@ -179,7 +179,7 @@ def test_a_constant_weight_range_equals_one_number() -> None:
 
 @pytest.mark.parametrize("phases", [17, 5000])
 def test_a_plan_with_too_many_steps_is_refused_at_once(phases: int) -> None:
-    with pytest.raises(UserError, match=r"^r: phases: asks for more than 100,000 trainings and evaluations"):
+    with pytest.raises(UserError, match=r"^r: phases: needs more than 100,000 trainings and evaluations"):
         made(phases=[choices([], ["mnli"], name=f"p{i}") for i in range(phases)])
 
 

@@ -105,11 +105,11 @@ def test_gc_refuses_unknown_recipes(study: Files) -> None:
     assert study.run().code == 0
     result = study.call("gc", "--out", study.out, "--forget", "tyni", "--recipe", "none")
     assert result.code == 2 and result.err.count("error: ") == 2
-    assert "holds no recipe 'tyni' (known: tiny)" in result.err
+    assert "has no recipe 'tyni' (known: tiny)" in result.err
     both = study.call("gc", "--out", study.out, "--forget", "tiny", "--recipe", "tiny", "--yes")
     assert both.code == 2 and "--forget: 'tiny' cannot be kept and forgotten" in both.err
     shutil.rmtree(study.out / "recipes")
-    assert "holds no recipe's results yet" in study.call("gc", "--out", study.out, "--yes").err
+    assert "has no results of any recipe yet" in study.call("gc", "--out", study.out, "--yes").err
 
 
 @pytest.mark.parametrize("mark", [None, '{"version": 0}', '{"version": 99}'])

@@ -356,7 +356,7 @@ def test_scores_after_training_are_those_of_the_runs_own_encoders(
         ("play-nli --among play-same play-pos --encoder E --data none", "none: no such folder"),
         ("play-ner --among play-same play-pos --run S", "the target 'play-ner' is not scored there"),
         ("play-nli --among play-ner play-pos --run S", "no branch there trains on 'play-ner' alone"),
-        ("play-nli --run S --recipe smal", "holds no results of a recipe 'smal' (did you mean 'small'?)"),
+        ("play-nli --run S --recipe smal", "has no results of a recipe 'smal' (did you mean 'small'?)"),
         ("play-nli --run HERE", "tests: is not a run folder of xstilts"),
     ],
 )

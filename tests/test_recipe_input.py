@@ -48,15 +48,15 @@ WRONG = {
     "one run": ("recipe.yaml", "[mine]}", "[mine], average: runs}", [":7: phases[0].average", "one seed"]),
     "runs of one seed": ("recipe.yaml", "[mine]}", "[mine], average: [both], seed: 1}", ["phases[0]", "of one seed"]),
     "another average": ("recipe.yaml", "[mine]}", "[mine], average: [run]}", ["average[0]", "'checkpoints', 'runs'"]),
-    "average of choices": ("recipe.yaml", "each: [mine]", "choices: [[mine]], average: checkpoints", ["with each"]),
-    "snapshots": ("recipe.yaml", "[mine]}", "[mine], snapshots: 5}", ["phases[0]", "goes with `average: checkpoints`"]),
+    "average of choices": ("recipe.yaml", "each: [mine]", "choices: [[mine]], average: checkpoints", ["needs each"]),
+    "snapshots": ("recipe.yaml", "[mine]}", "[mine], snapshots: 5}", ["phases[0]: snapshots needs `average: ch"]),
     "no encoder": ("recipe.yaml", "encoder:", "missing: error #", [":1", "needs either encoder or encoders"]),
     "one of several": ("recipe.yaml", "seeds: [1]", "encoders: {a: {encoder: x/y}}", [":3: encoders", "2 items"]),
     "what is kept": ("recipe.yaml", "keep: all", "keep: some", [":9: keep", "'all', 'intermediate' or 'none'"]),
-    "each is scored": ("recipe.yaml", "[mine]}", "[mine], scored: true}", ["phases[0]", "goes with choices"]),
+    "each is scored": ("recipe.yaml", "[mine]}", "[mine], scored: true}", ["phases[0]", "scored needs choices"]),
     "encoder and encoders": (
         "recipe.yaml", "seeds: [1]", "encoders: {a: {encoder: x/y}, b: {encoder: x/z}}",
-        [":3: encoders: encoder and encoders are both there"],
+        [":3: encoders: both encoder and encoders are given"],
     ),
     "a seed twice": ("recipe.yaml", "seeds: [1]", "seeds:\n  - 7\n  - 8\n  - 7", [":6: seeds[2]: seeds names 7 twice"]),
     "a phase twice": (
@@ -85,7 +85,7 @@ WRONG = {
     "head of nothing": ("recipe.yaml", "each: [mine]", "each: [pairs]", ["recipe.yaml:8: evaluate: nothing in the"]),
     "too many branches": (
         "recipe.yaml", "phases:", "phases:" + "".join(f"\n  - {{name: {i}, choices: [[], [snli]]}}" for i in range(17)),
-        ["recipe.yaml:6: phases: asks for more than 100,000"],
+        ["recipe.yaml:6: phases: needs more than 100,000"],
     ),
     "the scale full": ("recipe.yaml", "seeds: [1]", "scales: {full: {}}", [":3: scales.full", "without a scale"]),
     "a scale of no name": ("recipe.yaml", "seeds: [1]", "scales: {'': {}}", [":3: scales.: '' is no name of letters"]),
@@ -120,7 +120,7 @@ WRONG = {
     ),
     "a weight alone": (
         "recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [{task: mine, weight: [0, 2]}]]}]",
-        [":7: phases[0].choices[0].chain[1]: ", "'mine' stands alone"],
+        [":7: phases[0].choices[0].chain[1]: ", "'mine' is the only task"],
     ),
     "chain misspelt": ("recipe.yaml", "each: [mine]", "choices: [{chian: [[mine], [snli]]}]", ["mean 'chain'"]),
     "beside a chain": (

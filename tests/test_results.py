@@ -82,7 +82,7 @@ def test_a_study_index_must_have_the_name_of_its_file(tmp_path):
     study = Study("../evil", "tiny", (1,), ("none",), "none", (), ())
     path = tmp_path / "mini.json"
     path.write_text(study.to_json())
-    with pytest.raises(UserError, match=r"mini\.json: is the recipe '\.\./evil', and not of that name"):
+    with pytest.raises(UserError, match=r"mini\.json: holds the recipe '\.\./evil', which has another name"):
         read_study(path)
     path.write_text(replace(study, name="mini").to_json())
     assert read_study(path).name == "mini"

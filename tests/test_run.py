@@ -165,7 +165,8 @@ def test_other_data_of_the_same_name_are_refused(study: Files) -> None:
     result = study.run("--data", study.folder / "two")
     (step,) = steps(study.out, "score mine")
     assert (
-        result.code == 2 and f"{study.folder}/two/dev-de.tsv: is not what step {step.name} was made from" in result.err
+        result.code == 2
+        and f"{study.folder}/two/dev-de.tsv: differs from the file that step {step.name} was made from" in result.err
     )
 
 

@@ -221,7 +221,7 @@ def test_predictions_that_do_not_match_the_scores_are_refused(study: Files) -> N
     scores = path.with_name("scores.jsonl")
     scores.write_text(scores.read_text(encoding="utf-8") * 2, encoding="utf-8")
     result = study.call("report", study.out)
-    assert result.code == 2 and f"{scores}: has two rows of one score (delete the folder" in result.err
+    assert result.code == 2 and f"{scores}: has two rows for the same score (delete the folder" in result.err
 
 
 def test_a_store_that_another_run_creates_meanwhile_is_no_error(

@@ -93,7 +93,7 @@ def remove(store: Store, prunable: Prunable) -> None:
         if not step.path.is_symlink():
             (step.path / "done.json").unlink(missing_ok=True)
     for item in (*prunable.steps, *prunable.features):
-        if item.path.is_symlink():  # its target is not ours
+        if item.path.is_symlink():  # its target may belong to the user
             item.path.unlink()
         else:
             shutil.rmtree(item.path)
@@ -103,7 +103,7 @@ def _check_names(store: Store, recipes: Iterable[str], only: Sequence[str], forg
     errors = Collector()
     for name in dict.fromkeys((*only, *forget)):
         if name not in recipes:
-            errors.add(f"holds no recipe '{name}'", where=str(store.folder), hint=nearest(name, recipes))
+            errors.add(f"has no recipe '{name}'", where=str(store.folder), hint=nearest(name, recipes))
         elif name in forget and name in only:
             errors.add(f"'{name}' cannot be kept and forgotten", where="--forget")
     errors.raise_any()
@@ -112,7 +112,7 @@ def _check_names(store: Store, recipes: Iterable[str], only: Sequence[str], forg
 
 
 def _needed(store: Store, recipes: Iterable[str]) -> set[str]:
-    """All steps of the recipes' plans."""
+    """The ids of all steps in the recipes' plans."""
     needed: set[str] = set()
     parents = store.step_parents()
     for name in recipes:
@@ -120,7 +120,7 @@ def _needed(store: Store, recipes: Iterable[str]) -> set[str]:
         needed |= {*study.steps}
         queue = [cell.step for cell in study.cells]
         if not study.steps and not parents.keys() >= {*queue}:
-            what = f"the recipe '{name}' was begun with an earlier version, which did not list the steps it needs"
+            what = f"an earlier version started the recipe '{name}' and did not list the steps it needs"
             raise UserError(what, where=str(store.folder), hint=f"run it again, or --forget {name}")
         while queue:
             id = queue.pop()

@@ -23,9 +23,9 @@ from xstilts.utils.files import T, parse_json, write_atomic
 _ROUNDING = 1e-6
 
 
-def _check_range(value: float, read: ValidationInfo) -> float:
+def _check_range(value: float, info: ValidationInfo) -> float:
     """Check that a value is in its metric's range; only a perplexity may be infinite."""
-    metric = metrics.METRICS.get(read.data.get("metric", ""))
+    metric = metrics.METRICS.get(info.data.get("metric", ""))
     if isnan(value) or (isinf(value) and (metric is None or metric.percent)):
         raise ValueError("should be a finite number")
     if metric is not None and metric.percent and not -_ROUNDING <= value <= 100 + _ROUNDING:
@@ -79,7 +79,7 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
     """Read rows of one kind (`Score` or `Prediction`).
 
     Raises:
-        UserError: a line is no such row; names file:line.
+        UserError: a line is not a row of this kind; names file:line.
     """
     # not `splitlines`: it also splits at U+2028 and the like, which JSON leaves unescaped
     lines = {i: line for i, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()}
@@ -92,14 +92,14 @@ def read_rows(path: Path, kind: type[T]) -> list[T]:
 
 
 def find_row_problem(rows: Sequence[Prediction], scores: Sequence[Score]) -> str:
-    """Describe predictions that are missing or duplicate, compared with the scores' counts; empty if none."""
+    """Describe missing or duplicate predictions, compared with the scores' counts; empty if there are none."""
     total = Counter((row.task, row.language, row.split) for row in rows)
     distinct = Counter(key[:3] for key in {(row.task, row.language, row.split, row.index) for row in rows})
     for score in scores:
         key = score.task, score.language, score.split
         if not total[key] == distinct[key] == score.n:
-            rows_of = f"{total[key]:,} rows of {' '.join(key)}, {distinct[key]:,} of them different"
-            return f"has {rows_of}, for {score.n:,} examples"
+            counts = f"{total[key]:,} rows of {' '.join(key)}, {distinct[key]:,} of them different"
+            return f"has {counts}, for {score.n:,} examples"
     return ""
 
 

@@ -25,9 +25,9 @@ VERSION = 2
 """The version of the folder's files and step ids."""
 MARK = "store.json"
 CHECKED = "read.json"
-"""Lists the data that were checked without an error; may be deleted at any time."""
+"""The file that lists the data checked without an error; may be deleted at any time."""
 RUNNING = ".running"
-"""Suffix of a file that lists what a running study needs."""
+"""The suffix of a file with the needs of a running study."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Store:
         return self.folder / "features"
 
     def state(self, id: str) -> StepState:
-        """How far a step has come."""
+        """The state of a step."""
         return state_of(self.step(id))
 
     def drop(self, id: str) -> None:
@@ -85,18 +85,18 @@ class Store:
     def _undo_dependents(self, id: str) -> None:
         """Mark all steps of any recipe that depend on this one as undone.
 
-        Waits until no dependent step is running; repeats, because meanwhile others may have begun.
+        Waits until no dependent step is running; repeats this, because other dependents may start meanwhile.
         """
         seen: set[str] = set()
         while dependents := [step for step in self._dependents(id) if step not in seen]:
-            for step in reversed(dependents):  # a finished step's parents are finished at every moment
+            for step in reversed(dependents):  # children first: a finished step never has an unfinished parent
                 with self.claim(step, wait=True):
                     (self.step(step) / "done.json").unlink(missing_ok=True)
                     (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
             seen |= {*dependents}
 
     def _dependents(self, id: str) -> list[str]:
-        """The begun steps that depend on this one, directly or not; the nearest first."""
+        """The started steps that depend on this one, directly or indirectly; the nearest first."""
         children_of: dict[str, list[str]] = defaultdict(list)
         for step, parents in self.step_parents().items():
             for parent in parents:
@@ -110,7 +110,7 @@ class Store:
         return [*found][1:]
 
     def step_parents(self) -> Mapping[str, tuple[str, ...]]:
-        """The parents of each begun step; an id always means the same parents, so each record is read once."""
+        """The parents of each started step; they never change, so each record is read once."""
         for id in os.listdir(self.folder / "steps"):  # noqa: PTH208  (ten times as fast as paths)
             if id not in self._parents and (record := self._record(id)) is not None:
                 self._parents[id] = record.parent_ids
@@ -178,17 +178,17 @@ class Store:
         Raises:
             UserError: for each changed file.
         """
-        found = Collector()
+        errors = Collector()
         before = self.facts(id).get("inputs", {})
         hint = f"give another --out, or delete {self.step(id)} and the steps after it"
         for path, sha256 in now.items():
             if path in before and before[path] != sha256:
-                found.add(f"has changed since step {id} was made from it", where=path, hint=hint)
+                errors.add(f"has changed since step {id} was made from it", where=path, hint=hint)
             elif Path(path).name not in {Path(old).name for old in before}:
-                found.add(f"is new since step {id} was made", where=path, hint=hint)
+                errors.add(f"is new since step {id} was made", where=path, hint=hint)
             elif sha256 not in before.values():
-                found.add(f"is not what step {id} was made from", where=path, hint=hint)
-        found.raise_any()
+                errors.add(f"differs from the file that step {id} was made from", where=path, hint=hint)
+        errors.raise_any()
 
     def save_study(self, study: Study) -> bool:
         """Save the data of a recipe's report; returns whether this replaced another recipe of that name."""
@@ -207,13 +207,13 @@ class Store:
         """The study of the named or the newest recipe.
 
         Raises:
-            UserError: the recipe, or any recipe, is missing.
+            UserError: there is no such recipe, or no recipe at all.
         """
         files = self.recipes()
         if not files:
-            raise UserError("holds no recipe's results yet", where=str(self.folder))
+            raise UserError("has no results of any recipe yet", where=str(self.folder))
         if name is not None and name not in files:
-            raise UserError(f"holds no results of a recipe '{name}'", where=str(self.folder), hint=nearest(name, files))
+            raise UserError(f"has no results of a recipe '{name}'", where=str(self.folder), hint=nearest(name, files))
         return read_study(files[name or list(files)[-1]])
 
     def scores(self, study: Study) -> list[Score]:
@@ -237,17 +237,17 @@ class Store:
         """Notes on trainings that ended at chance although other steps start from them."""
         notes: dict[str, None] = {}
         record, at_chance = cache(lambda id: self._record(id) or StepRecord()), cache(self._ended_at_chance)
-        own = {task.name: task.trained_on_own_data for task in study.tasks}
+        trained_on_own = {task.name: task.trained_on_own_data for task in study.tasks}
         for cell in study.cells:
             # a task's scores already show that its own training failed; equal trainings share a step
-            queue = [(id, own.get(cell.task, False)) for id in record(cell.step).parent_ids]
+            queue = [(id, trained_on_own.get(cell.task, False)) for id in record(cell.step).parent_ids]
             seen = dict.fromkeys(queue)
             while queue:
-                id, is_own = queue.pop()
+                id, may_be_target = queue.pop()
                 trained = record(id).trained_tasks
-                if trained and not is_own and cell.task not in trained and at_chance(id):
+                if trained and not may_be_target and cell.task not in trained and at_chance(id):
                     notes[f"{self.title(id)} ended at chance on its dev set ({at_chance(id)})"] = None
-                parents = [(parent, is_own and not trained) for parent in record(id).parent_ids]
+                parents = [(parent, may_be_target and not trained) for parent in record(id).parent_ids]
                 queue += [step for step in parents if step not in seen]
                 seen |= dict.fromkeys(parents)
         return list(notes)
@@ -270,7 +270,7 @@ class Store:
         return record.title if record.seed is None else f"{record.title}, seed {record.seed}"
 
     def _record(self, id: str) -> StepRecord | None:
-        """The record of a step; None if the step has not begun, or its record is damaged."""
+        """The record of a step; None if no run has started the step, or its record is damaged."""
         try:
             return read_step(self.step(id))
         except (OSError, UserError):
@@ -280,14 +280,14 @@ class Store:
         path = self.step(id) / "scores.jsonl"
         rows = self._rows(id, path, Score)
         if len({(row.task, row.language, row.split, row.metric) for row in rows}) < len(rows):
-            raise UserError("has two rows of one score", where=str(path), hint=self._rerun_hint(id))
+            raise UserError("has two rows for the same score", where=str(path), hint=self._rerun_hint(id))
         return rows
 
     def _rows(self, id: str, path: Path, kind: type[Any]) -> list[Any]:
         try:
             return read_rows(path, kind)
         except (FileNotFoundError, UserError) as error:
-            what, where = (error.message, error.where) if isinstance(error, UserError) else ("is gone", str(path))
+            what, where = (error.message, error.where) if isinstance(error, UserError) else ("is missing", str(path))
             raise UserError(what, where=where, hint=self._rerun_hint(id)) from error
 
 
@@ -299,7 +299,7 @@ def open_existing(folder: Path) -> Store:
     """
     if not folder.is_dir():
         siblings = [mark.parent.name for mark in folder.parent.glob(f"*/{MARK}")]
-        what = "is no folder" if folder.exists() else "no such run folder"
+        what = "is not a folder" if folder.exists() else "no such run folder"
         raise UserError(what, where=str(folder), hint=nearest(folder.name, siblings))
     mark = folder / MARK
     if not mark.is_file():
@@ -314,7 +314,7 @@ def open_existing(folder: Path) -> Store:
         raise UserError(what, where=str(folder), hint="use another --out, or the version of xstilts that made it")
     steps = folder / "steps"
     if steps.exists() and not steps.is_dir():
-        raise UserError("is no folder", where=str(steps))
+        raise UserError("is not a folder", where=str(steps))
     return Store(folder)
 
 
@@ -322,7 +322,7 @@ def open_or_new(folder: Path) -> Store:
     """Open a store, or a folder that can become one; writes nothing.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder exists, but is no run folder.
     """
     if folder.exists() and not (folder.is_dir() and all(_is_leftover(entry) for entry in folder.iterdir())):
         return open_existing(folder)
@@ -330,13 +330,13 @@ def open_or_new(folder: Path) -> Store:
 
 
 def _is_leftover(entry: Path) -> bool:
-    """Whether a run that was killed before it wrote the mark may have left this."""
+    """Whether this may be from a run that was killed before it wrote the mark."""
     return (entry.name == "steps" and entry.is_dir() and not any(entry.iterdir())) or entry.name.startswith(f".{MARK}.")
 
 
 @contextmanager
 def lock_shared(store: Store, say: Callable[[str], None] = lambda _: None) -> Iterator[Store]:
-    """Make the store if needed and lock it together with other runs; the first run cleans up before.
+    """Make the store if needed and lock it together with other runs; the first run cleans up before that.
 
     Raises:
         UserError: no permission to write.

@@ -14,7 +14,7 @@ DROPPED = "dropped"
 
 
 class StepState(Enum):
-    """How far a step has come."""
+    """The state of a step's folder."""
 
     MISSING = "missing"
     """Never finished, or undone because a parent was repeated."""
@@ -39,19 +39,19 @@ def state_of(folder: Path) -> StepState:
     return StepState.REBUILDING if dropped else StepState.MISSING
 
 
-class _Part(BaseModel):
+class _TaskSettings(BaseModel):
     task: str
 
 
-class _Training(BaseModel):
-    parts: tuple[_Part, ...] = ()
+class _TrainSpec(BaseModel):
+    parts: tuple[_TaskSettings, ...] = ()
 
 
-class _Merging(BaseModel):
+class _MergeSpec(BaseModel):
     heads: tuple[str, ...] = ()
 
 
-class _Scoring(BaseModel):
+class _EvalSpec(BaseModel):
     limit: int | None
 
 
@@ -63,18 +63,18 @@ class StepRecord(BaseModel):
     seed: int | None = None
     parent: str | None = None
     parents: tuple[str, ...] | None = None
-    training: _Training | None = None
-    merging: _Merging | None = None
-    scoring: _Scoring | None = None
+    training: _TrainSpec | None = None
+    merging: _MergeSpec | None = None
+    scoring: _EvalSpec | None = None
 
     @property
     def parent_ids(self) -> tuple[str, ...]:
-        """Its parents; only a merge may have several."""
+        """The step's parents; only a merge may have several."""
         return tuple(id for id in (self.parents if self.parents is not None else (self.parent,)) if id)
 
     @property
     def trained_tasks(self) -> tuple[str, ...]:
-        """The tasks that it trains on."""
+        """The tasks that the step trains on."""
         return tuple(part.task for part in self.training.parts) if self.training else ()
 
     @property
@@ -87,7 +87,7 @@ def read_step(folder: Path) -> StepRecord:
     """The record of the step in a folder.
 
     Raises:
-        FileNotFoundError: the step has not begun.
+        FileNotFoundError: no run has started the step.
         UserError: the record is damaged.
     """
     path = folder / "step.json"

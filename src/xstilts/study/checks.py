@@ -18,7 +18,7 @@ from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import expand_user
 
 MAX_STEPS = 100_000
-"""Trainings and evaluations that a recipe may ask for, before equal ones are folded."""
+"""The most trainings and evaluations of a recipe, before equal ones are folded."""
 
 
 def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
@@ -30,8 +30,8 @@ def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found
             named.append((("phases", p, "each"), phase.get("each")))
             choices = phase.get("choices")
             for c, choice in enumerate(choices if isinstance(choices, list) else ()):
-                several = choice.get("merge", choice.get("chain")) if isinstance(choice, dict) else None
-                for mixture in several if isinstance(several, list) else [choice]:
+                mixtures = choice.get("merge", choice.get("chain")) if isinstance(choice, dict) else None
+                for mixture in mixtures if isinstance(mixtures, list) else [choice]:
                     parts = mixture if isinstance(mixture, list) else [mixture]
                     names = [part.get("task") if isinstance(part, dict) else part for part in parts]
                     named.append((("phases", p, "choices", c), names))
@@ -51,7 +51,7 @@ def expand_groups(names: tuple[str, ...]) -> list[str]:
 
 
 def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.KeyPath, str, str]]:
-    """Tasks that cannot be trained or scored as the recipe says: where in the recipe, what is wrong, and a hint."""
+    """The tasks that cannot be trained or scored as planned: the place in the recipe, the problem, and a hint."""
     evaluated = expand_groups(recipe.evaluate)
     for i, group in enumerate(recipe.evaluate):
         for name in expand_groups((group,)):
@@ -64,12 +64,12 @@ def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[
         for c, choice in enumerate(phase.choices or ()):
             names = [part.task for mixture in mixtures_of(choice) for part in mixture]
             yield from (
-                (("phases", p, "choices", c), *wrong) for name in names for wrong in _training_problems(tasks[name])
+                (("phases", p, "choices", c), *problem) for name in names for problem in _training_problems(tasks[name])
             )
         for i, group in enumerate(phase.each or ()):
             names = [name for name in expand_groups((group,)) if name in evaluated and tasks[name].trainable]
             yield from (
-                (("phases", p, "each", i), *wrong) for name in names for wrong in _training_problems(tasks[name])
+                (("phases", p, "each", i), *problem) for name in names for problem in _training_problems(tasks[name])
             )
 
 
@@ -111,7 +111,7 @@ def local_metrics(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[T
 
 
 def _check_local_metrics(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
-    """Note own metrics whose code the recipe does not trust, or that cannot be loaded; only trusted code runs."""
+    """Note the user's metrics that the recipe does not trust or that cannot be loaded; only trusted code runs."""
     files: dict[str, dict[str, str]] = {}
     for task, name in local_metrics(recipe, tasks):
         module, trusted = name.partition(":")[0], recipe.trust_local_code
@@ -131,7 +131,7 @@ def _check_local_metrics(recipe: Recipe, tasks: Mapping[str, Task], found: Colle
 
 
 def _new_encoders(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:
-    """The new encoders of a recipe, and where it has them."""
+    """The new encoders of a recipe, each with its place in the recipe."""
     for name, start in recipe.starts.items():
         if isinstance(start.encoder, NewEncoder):
             yield (("encoders", name, "encoder") if recipe.encoders else ("encoder",)), start.encoder
@@ -150,7 +150,8 @@ def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector
     for name in evaluated:
         if not set(chosen) & set(tasks[name].all_languages):
             hint = f"add one of {', '.join(tasks[name].all_languages)}, or do not evaluate it"
-            found.add(f"the evaluated task '{name}' has none of these", where=recipe.where("languages"), hint=hint)
+            what = f"the evaluated task '{name}' has none of these languages"
+            found.add(what, where=recipe.where("languages"), hint=hint)
 
 
 def _check_new_encoder(
@@ -203,31 +204,31 @@ def strings_in(value: Any) -> list[str]:
 
 
 def _named_encoders(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyPath, Any]]:
-    """The encoders of a recipe that may still have mistakes, and where it has them."""
+    """The encoders of a recipe that may still have mistakes, each with its place in the recipe."""
     if value.get("encoder") is not None:
         yield ("encoder",), value["encoder"]
-    several = value.get("encoders")
-    for name, start in several.items() if isinstance(several, dict) else ():
+    encoders = value.get("encoders")
+    for name, start in encoders.items() if isinstance(encoders, dict) else ():
         if isinstance(start, dict):
             yield ("encoders", name, "encoder"), start.get("encoder")
 
 
 def check_size(recipe: Recipe) -> None:
-    """Refuse a recipe with too many branches to plan: the choices of its phases multiply.
+    """Refuse a recipe with too many branches to plan: the numbers of choices in its phases multiply.
 
     Raises:
-        UserError: it asks for more than `MAX_STEPS` trainings and evaluations.
+        UserError: the recipe needs more than `MAX_STEPS` trainings and evaluations.
     """
     phases = [phase.choices for phase in recipe.phases if phase.choices is not None]
     branches = prod(map(len, phases))
     trainings = sum(
         branches // len(choices) * sum(len(mixtures_of(choice)) for choice in choices) for choices in phases
     )
-    ends = branches * len(expand_groups(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
-    steps = len(recipe.starts) * len(recipe.seeds) * (trainings + ends)
+    target_steps = branches * len(expand_groups(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
+    steps = len(recipe.starts) * len(recipe.seeds) * (trainings + target_steps)
     if max(branches, steps) > MAX_STEPS:
         raise UserError(
-            f"asks for more than {MAX_STEPS:,} trainings and evaluations, before equal ones are folded",
+            f"needs more than {MAX_STEPS:,} trainings and evaluations, before equal ones are folded",
             where=recipe.where("phases"),
-            hint="give fewer choices: those of all phases are multiplied",
+            hint="give fewer choices: their numbers in all phases are multiplied",
         )

@@ -12,18 +12,19 @@ from xstilts.tasks.task import Task
 from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
 
 INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
-"""Learning rates of intermediate trainings, of those with raw text in the mixture, of target trainings (appendix A)."""
+"""Learning rates of intermediate trainings, of intermediate trainings with raw text, and of target trainings
+(appendix A)."""
 MULTI_TASK_EPOCHS = 3
 """Epochs of a mixture (Table 4)."""
 WARMUP = 0.1
 """Share of the updates in which the learning rate rises (jiant's scripts for the paper)."""
 WEIGHT_DECAY = 0.01
-"""Of weight matrices (jiant's optimizer)."""
+"""The weight decay of weight matrices (jiant's optimizer)."""
 PRECISION: Literal["fp32", "bf16"] = "fp32"
 
 
 def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
-    """The languages in which a recipe scores a task; XTREME-R's only by its group of tasks or by name."""
+    """The languages in which a recipe scores a task; XTREME-R's only if it names them or evaluates that group."""
     if recipe.languages is not None:
         return tuple(code for code in task.all_languages if code in recipe.languages)
     wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WITH_MORE_LANGUAGES)

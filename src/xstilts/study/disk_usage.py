@@ -1,4 +1,4 @@
-"""Estimates how much disk a study takes at most: encoders and the checkpoint of a training; loads no weights."""
+"""Estimates the most disk that a study takes, for encoders and one checkpoint; loads no weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from xstilts.utils.models import expand_user
 
 WEIGHT_BYTES, CHECKPOINT_BYTES, MEAN_BYTES = 4, 2 * 16, 2 * 4
 """Bytes per parameter. An encoder is saved in float32. A checkpoint has the weights, Adam's two moments and the best
-weights, and is written beside the one before; that of some trainings has the mean of the weights too."""
+weights, and the last checkpoint stays until the next is written. Some trainings also save the mean of the weights."""
 MAX_LABELS = 2000
-"""Labels of a task whose labels come from its training data, at most (CCG in the paper has 1,363)."""
+"""The most labels of a task whose labels come from its training data (CCG in the paper has 1,363)."""
 LOG_BYTES = 2**16
-"""Bytes of a step's log, its records and the headers of its weights, at most."""
+"""The most bytes of a step's log, its records and the headers of its weights."""
 PIECE_BYTES = 100
-"""Bytes of a piece in the file of a new byte-pair tokenizer, at most."""
+"""The most bytes of a piece in the file of a new byte-pair tokenizer."""
 NOT_COUNTED = ("token features", "predictions")
 
 
@@ -34,12 +34,12 @@ class Size:
 
     parameters: int
     width: int
-    others: int
+    other_bytes: int
 
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """How much disk a plan takes at most, in bytes; None if the encoder is not on this machine."""
+    """The most disk that a plan takes, in bytes; None if the encoder is not on this machine."""
 
     encoder: str
     encoders: int
@@ -51,7 +51,7 @@ class DiskUsage:
     checkpoint_bytes: int | None = None
     checkpoint_bytes_per_parameter: int = 0
     not_counted: tuple[str, ...] = NOT_COUNTED
-    """What comes on top, of a size that is not known before a run."""
+    """Files that come on top; their size is unknown before a run."""
 
     def to_json(self) -> dict[str, Any]:
         """As `xstilts plan --json` prints it, under `disk`."""
@@ -80,7 +80,7 @@ class DiskUsage:
 
 
 def estimate(plan: Plan, data: Path | None) -> list[DiskUsage]:
-    """How much disk a plan takes for each of its encoders if no step is done yet."""
+    """The disk that a plan takes for each of its encoders if no step is done yet."""
     return [_estimate(part, data) for part in plan.parts.values() or [plan]]
 
 
@@ -104,32 +104,33 @@ def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
                    not_counted=("the tokenizer's words", *NOT_COUNTED) if words else NOT_COUNTED)  # fmt: skip
     if size is None:
         return counted
-    whole = {step.id: size.parameters + _heads(plan, step, size.width) for step in steps}
+    parameters = {step.id: size.parameters + _heads(plan, step, size.width) for step in steps}
 
     def bytes_of(encoders: Mapping[str, int]) -> int:
-        return sum((WEIGHT_BYTES * whole[id] + size.others + LOG_BYTES) * number for id, number in encoders.items())
+        return sum(
+            (WEIGHT_BYTES * parameters[id] + size.other_bytes + LOG_BYTES) * number for id, number in encoders.items()
+        )
 
     return replace(
         counted,
         parameters=size.parameters,
         kept_bytes=bytes_of(kept),
         temporary_bytes=bytes_of(temporary),
-        checkpoint_bytes=max((whole[id] * bytes for id, bytes in checkpoint.items()), default=0),
+        checkpoint_bytes=max((parameters[id] * bytes for id, bytes in checkpoint.items()), default=0),
     )
 
 
 def _largest_temporary(plan: Plan, temporary: Mapping[str, int]) -> dict[str, int]:
-    """The temporary encoders along the chain of steps that has most of them: so many are on the disk at once."""
-    most: dict[str, dict[str, int]] = {}
+    """The temporary encoders along the chain of steps with the most of them: these are on the disk at once."""
+    chains: dict[str, dict[str, int]] = {}
     for step in plan.steps.values():  # parents first
-        parents = [most[id] for id in step.parents]
-        joined = {id: number for some in parents for id, number in some.items()}
-        most[step.id] = joined | ({step.id: temporary[step.id]} if step.id in temporary else {})
-    return max(most.values(), key=lambda some: sum(some.values()), default={})
+        before = {id: number for parent in step.parents for id, number in chains[parent].items()}
+        chains[step.id] = before | ({step.id: temporary[step.id]} if step.id in temporary else {})
+    return max(chains.values(), key=lambda chain: sum(chain.values()), default={})
 
 
 def num_encoders(step: Step) -> int:
-    """How many encoders a step saves: a training whose weights are averaged saves the mean for its merge step, too."""
+    """The number of encoders that a step saves: a training with averaged weights also saves the mean."""
     if step.merging is not None and step.merging.how == "checkpoints":
         return 0
     return 2 if step.training is not None and step.training.snapshots is not None else 1
@@ -147,19 +148,19 @@ def _head(head: HeadSpec, width: int, outputs: int) -> int:
 
 
 def _new_encoder(shape: NewEncoder) -> Size | None:
-    """A new encoder with a full vocabulary, see `new_encoder.create`; None if its tokenizer is given."""
+    """The size of a new encoder with a full vocabulary, see `new_encoder.create`; None if its tokenizer is given."""
     if shape.given is not None:
         return None
     h, pieces = shape.hidden, shape.vocabulary
     dense, norm = h * h + h, 2 * h
-    words = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the one token type
+    embeddings = pieces * h + (shape.max_length + 2) * h + h + norm  # pieces, positions, the only token type
     block = 4 * dense + norm + (h * 4 * h + 4 * h) + (4 * h * h + h) + norm
     head = dense + norm + pieces  # tied to the word table
-    return Size(words + shape.layers * block + head, h, PIECE_BYTES * pieces * (shape.tokenizer != "words"))
+    return Size(embeddings + shape.layers * block + head, h, PIECE_BYTES * pieces * (shape.tokenizer != "words"))
 
 
 def _saved_encoder(name: str) -> Size | None:
-    """An encoder in a folder or in the Hub's cache; None if it is in neither, or cannot be read."""
+    """The size of an encoder in a folder or in the Hub's cache; None if it is missing or cannot be read."""
     folder = encoder_folder.place(expand_user(name))
     if folder is None:
         return None

@@ -1,4 +1,4 @@
-"""Identities: the id of a step, and what of a task's shape and data the id depends on."""
+"""Identities: the id of a step, and the parts of a task that it depends on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from xstilts.tasks.task import Task
 
 
 def step_id(kind: Kind, encoder: str, parents: Sequence[str], seed: int | None, content: dict[str, Any]) -> str:
-    """The id of a step: a hash of everything that decides its outcome but the content of data files.
+    """The id of a step: a hash of everything that decides its outcome, except the content of data files.
 
     Args:
-        kind: what the step does.
+        kind: the kind of step.
         encoder: the recipe's encoder, for a step that starts from it.
         parents: the ids of the steps that it starts from.
         seed: None for a step that does not depend on one seed of the study.
-        content: its settings and the identities of its tasks; a word at its default is left out (`Strict.identity`).
+        content: its settings and the identities of its tasks, without fields at their defaults (`Strict.identity`).
     """
     origin: str | Sequence[str] = parents if len(parents) > 1 else next(iter(parents), encoder)
     hashed = json.dumps([kind, origin, seed, content], sort_keys=True)
@@ -28,7 +28,7 @@ def step_id(kind: Kind, encoder: str, parents: Sequence[str], seed: int | None, 
 
 
 def task_identity(task: Task, splits: Sequence[str], metrics: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What of a task decides the outcome of a step that uses these splits: its shape and its data, never its name."""
+    """The parts of a task that decide the outcome of a step on these splits: its format and data, never its name."""
     sources: dict[str, Source] = {split: task.data[split] for split in splits if split in task.data}
     if "stop" in sources:
         sources.pop("dev", None)

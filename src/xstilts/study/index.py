@@ -42,12 +42,12 @@ class StudyTask:
     trained_on_own_data: bool = False
     """Whether the last phase trains on its own data."""
     is_intermediate: bool = False
-    """Whether it is scored on its dev data only to see how an earlier phase went; it is no target."""
+    """Whether it is an intermediate task, scored on its dev data only to check that phase, and not a target."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A recipe as it was planned."""
+    """A planned recipe: what its reports need to know."""
 
     name: str
     encoder: str
@@ -58,7 +58,7 @@ class Study:
     tasks: tuple[StudyTask, ...]
     cells: tuple[Cell, ...]
     baselines: Mapping[str, str] = field(default_factory=dict)
-    """For each branch the one that its gains are measured against, if any; each encoder has its own."""
+    """For each branch, the branch that its gains are measured against, if any; each encoder has its own."""
     catalogue_names: Mapping[str, str] = field(default_factory=dict)
     """The `Task.catalogue_name` of each of a user's own tasks, by its name."""
     steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Study:
         )
 
     def header(self) -> dict[str, Any]:
-        """What every report in JSON says of its study first."""
+        """The fields of the study at the top of every report in JSON."""
         names = ("encoder", "seeds", "branches", "baseline")
         return {"study": self.name, **{name: getattr(self, name) for name in names}}
 
@@ -111,16 +111,16 @@ class Study:
         return study
 
     def _unknown(self) -> str:
-        """A message on the first branch, seed, task or metric that is named but not listed; empty if there is none."""
+        """A message about the first unknown branch, seed, task or metric; empty if all are known."""
         parts: dict[str, Collection[object]] = {
             "branch": {*self.branches, None}, "seed": self.seeds, "task": {task.name for task in self.tasks}
         }  # fmt: skip
         named: list[tuple[str, object]] = [("branch", self.baseline)]
         named += [("branch", branch) for pair in self.baselines.items() for branch in pair]
         named += [(part, getattr(cell, part)) for cell in self.cells for part in parts]
-        wrong = [f"there is no {part} {name!r}" for part, name in named if name not in parts[part]]
-        wrong += [f"{task.name} has no {task.metric}" for task in self.tasks if task.metric not in task.metrics]
-        return next(iter(wrong), "")
+        problems = [f"there is no {part} {name!r}" for part, name in named if name not in parts[part]]
+        problems += [f"{task.name} has no {task.metric}" for task in self.tasks if task.metric not in task.metrics]
+        return next(iter(problems), "")
 
 
 def read_study(path: Path) -> Study:
@@ -132,7 +132,7 @@ def read_study(path: Path) -> Study:
     try:
         study = Study.from_json(path.read_bytes(), where=str(path))
         if not path.name.startswith(f"{study.name}."):
-            raise UserError(f"is the recipe '{study.name}', and not of that name", where=str(path))
+            raise UserError(f"holds the recipe '{study.name}', which has another name", where=str(path))
         return study
     except UserError as error:
         hint = "run the recipe again to replace it, or delete it"

@@ -37,7 +37,7 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
         scale: `full`, or one of the recipe's `scales`, whose keys replace the recipe's own.
 
     Raises:
-        UserError: all mistakes of the recipe and of its task files; at `full` those of its scales, too.
+        UserError: all mistakes of the recipe and of its task files; at the scale `full`, also those of its scales.
     """
     path = Path(name)
     if not path.suffix and not os.path.lexists(path):
@@ -61,31 +61,31 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
         with own.catch():
             _read(_at_scale(document, other, scales), load_tasks)
         for error in own.errors:
-            named = str(error) in reported or f": {SCALES}.{other}" in error.where
-            what = error.message if named else f"{error.message}, at the scale '{other}'"
+            clear = str(error) in reported or f": {SCALES}.{other}" in error.where
+            what = error.message if clear else f"{error.message}, at the scale '{other}'"
             found.add(what, where=error.where, hint=error.hint)
     found.raise_any()
     return (recipe if scale == FULL else recipe.model_copy(update={"name": f"{recipe.name}-{scale}"})), tasks
 
 
 def _scales(document: strict_yaml.Document, found: Collector) -> dict[str, dict[str, Any]]:
-    """What each scale of a recipe changes, by name; notes mistakes in the scales themselves."""
+    """The keys that each scale of a recipe replaces, by the scale's name; notes mistakes in the scales."""
     scales = document.value.get(SCALES, {})
     changes = {}
     for name, part in scales.items() if isinstance(scales, dict) else ():
         where = document.where((SCALES, name))
         if name == FULL:
-            found.add("is the name of the recipe without a scale", where=where, hint="give the scale another name")
+            found.add("stands for the recipe without a scale", where=where, hint="give the scale another name")
         elif not re.fullmatch(r"[A-Za-z0-9._-]{1,50}", name):
             found.add(f"{name!r} is no name of letters, digits, '.', '_', '-', 50 at most", where=where)
         elif not isinstance(part, dict):
-            found.add("must be a mapping of what changes in the recipe", where=where)
+            found.add("must be a mapping of the keys that it changes in the recipe", where=where)
         else:
             changes[name] = {key: value for key, value in part.items() if key != "name"}
             if "name" in part:
                 found.add("cannot be changed by a scale", where=document.where((SCALES, name, "name")))
     if not isinstance(scales, dict):
-        found.add("must be a mapping of names to what they change in the recipe", where=document.where((SCALES,)))
+        found.add("must be a mapping of each scale's name to its changes", where=document.where((SCALES,)))
     return changes
 
 

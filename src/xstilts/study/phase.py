@@ -43,7 +43,7 @@ class Settings(Strict):
         return self
 
     def over(self, other: Settings) -> Settings:
-        """These settings, filled up from `other`; epochs and steps are one choice."""
+        """These settings, with gaps filled from `other`; `epochs` and `steps` exclude each other."""
         mine, theirs = ({k: v for k, v in settings if v is not None} for settings in (self, other))
         if mine.keys() & {"epochs", "steps"}:
             theirs = {key: value for key, value in theirs.items() if key not in ("epochs", "steps")}
@@ -56,7 +56,7 @@ Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Part(Strict):
-    """A task in a mixture; `weight` multiplies its share, and may go from one number to another."""
+    """A task in a mixture; `weight` multiplies its share, and may change linearly from one number to another."""
 
     task: str
     weight: Factor | tuple[Factor, Factor] = 1.0
@@ -72,7 +72,7 @@ class Part(Strict):
     @classmethod
     def _in_bounds(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
         if value in (0, (0, 0)):
-            raise ValueError("a weight must be above 0, one of two at least")
+            raise ValueError("a weight, or one of its two numbers, must be above 0")
         for weight in value if isinstance(value, tuple) else (value,):
             if weight and not MIN_FACTOR <= weight <= MAX_FACTOR:
                 raise ValueError(f"a weight must be from 1e-9 to 1e9, got {weight}")
@@ -97,7 +97,7 @@ def _check_mixture(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     for i in duplicates(names):
         raise PartError(f"the mixture names '{names[i]}' twice", i)
     if len(parts) == 1 and parts[0].weight != 1:
-        raise ValueError(f"'{parts[0].task}' stands alone: a weight is for a task beside others")
+        raise ValueError(f"'{parts[0].task}' is the only task: a weight needs other tasks beside it")
     for end, update in enumerate(("first", "last")):
         if parts and not any(part.ends[end] for part in parts):
             raise ValueError(f"all weights are 0 at the {update} update: one must be above 0")
@@ -123,13 +123,13 @@ class Merge(Strict):
 
     merge: tuple[Annotated[Mixture, Field(min_length=1)], ...] = Field(min_length=2)
     how: Literal["mean", "vectors"] = "mean"
-    """`vectors`: the encoder before, plus `scale` x the sum of what each mixture changed in it."""
+    """`vectors`: the encoder before, plus `scale` x the sum of the changes by each mixture."""
     scale: float | None = Field(default=None, ge=MIN_FACTOR, le=MAX_FACTOR, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> Merge:
         if (self.scale is not None) != (self.how == "vectors"):
-            raise ValueError("`how: vectors` needs a scale, and only it has one")
+            raise ValueError("`how: vectors` needs a scale, and `how: mean` has none")
         for i in duplicates(self.merge):
             raise PartError(f"merge names {_quoted_name(self.merge[i])} twice", "merge", i)
         return self
@@ -142,7 +142,7 @@ class Chain(Strict):
 
 
 def _kind(value: Any) -> str:
-    """The kind of choice that a user means, by the name of its model; only that model reports mistakes."""
+    """The name of the model for a choice as the user wrote it; only that model reports mistakes."""
     if isinstance(value, Chain | Merge):
         return type(value).__name__
     if not isinstance(value, dict):
@@ -203,7 +203,7 @@ def _part_name(part: Part) -> str:
 
 
 def _all_digits(number: float) -> str:
-    """A number with all its digits and no exponent, so that two numbers never look the same."""
+    """A number with all its digits and no exponent, so that different numbers have different names."""
     return f"{Decimal(repr(number)):f}".removesuffix(".0")
 
 
@@ -217,7 +217,7 @@ Name = Annotated[str, Field(max_length=100), AfterValidator(_name)]
 
 
 class Phase(Strict):
-    """One stage of training: either some choices, each of which opens a branch, or `each` of some tasks by itself."""
+    """One stage of training: either `choices`, each of which opens a branch, or `each`, one training a task."""
 
     name: Name
     choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
@@ -226,11 +226,11 @@ class Phase(Strict):
     seed: Seed | None = None
     """One seed for all seeds of the study, which then share the phase."""
     head_seed: Seed | None = None
-    """The seed of new heads, in place of each seed of the study; 0 if runs are averaged."""
+    """The seed of new heads, in place of the study's seeds; 0 by default if runs are averaged."""
     scored: bool = False
     """Whether the tasks of each choice are scored right after it, on their own dev data (paper, Table 15)."""
     average: Annotated[tuple[Literal["checkpoints", "runs", "both"], ...], BeforeValidator(_as_list)] = ()
-    """Means of weights that are scored too: along each training, over the runs of all seeds, or both in turn."""
+    """Averaged weights to score, too: along each training, over the runs of all seeds, or along and then over."""
     snapshots: int = Field(default=10, ge=1, le=10**6)
     """How many evenly spaced points of a training are averaged."""
 
@@ -242,13 +242,13 @@ class Phase(Strict):
         for i in duplicates(choices):
             raise PartError(f"choices names {_quoted_name(choices[i])} twice", "choices", i)
         if self.scored and self.choices is None:
-            raise ValueError("scored goes with choices; the tasks of `evaluate` are scored after each anyway")
+            raise ValueError("scored needs choices; after `each` the tasks of `evaluate` are scored anyway")
         if self.average and self.each is None:
-            raise ValueError("average goes with each")
+            raise ValueError("average needs each")
         if self.average_runs and self.seed is not None:
             raise ValueError("runs of one seed cannot be averaged: remove seed or average")
         if "snapshots" in self.model_fields_set and not self.average_checkpoints:
-            raise ValueError("snapshots goes with `average: checkpoints`")
+            raise ValueError("snapshots needs `average: checkpoints`")
         return self
 
     @property
@@ -263,5 +263,5 @@ class Phase(Strict):
 
     @property
     def new_head_seed(self) -> int | None:
-        """The seed of new heads; None for the training's own. Heads can be averaged only if they start alike."""
+        """The seed of new heads; None: the training's own. Heads can be averaged only if they start equal."""
         return 0 if self.head_seed is None and self.average_runs else self.head_seed

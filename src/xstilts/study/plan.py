@@ -1,4 +1,4 @@
-"""Plans: a recipe as a list of steps with ids, equal steps once; reads neither data nor weights."""
+"""Plans: a recipe as a list of steps, each once; reads neither data nor weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Plan:
         return sum(len(step.scoring.languages) for step in self.steps.values() if step.scoring)
 
     def starts_from_pretrained(self, step: Step) -> bool:
-        """Whether a step reads the recipe's pretrained encoder; vectors start where their parents did."""
+        """Whether a step reads the recipe's pretrained encoder; task vectors need the encoder before their parents."""
         if step.merging is not None and step.merging.how == "vectors":
             return self.starts_from_pretrained(self.steps[step.parents[0]])
         return not step.parents and step.kind != "create"
@@ -54,7 +54,7 @@ class Plan:
         return self.recipe.keep == "all" and step.kind != "evaluate"
 
     def encoder_inputs(self, step: Step) -> tuple[str, ...]:
-        """The steps whose encoders a step reads: its parents, and for vectors also the step before these."""
+        """The steps whose encoders a step reads: its parents, and for task vectors also the step before them."""
         base = self.steps[step.parents[0]].parent if step.merging and step.merging.how == "vectors" else None
         return (*step.parents, base) if base else step.parents
 
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know before a run: splits that a task has but that are not scored."""
+        """Notes for the user before a run: the dev and test splits that are not scored."""
         notes = []
         for name in dict.fromkeys(cell.task for cell in self.cells):
             task = self.tasks[name]
@@ -76,7 +76,7 @@ class Plan:
         return notes
 
     def absent(self, data: Path | None) -> list[str]:
-        """Data that the plan needs and that are not there, one line each."""
+        """The data that the plan needs but cannot find, one line each."""
         trained = {part.task for step in self.steps.values() for part in step.parts}
         trained |= {step.new.text for step in self.steps.values() if step.new is not None and step.new.text}
         scored = {step.scoring.task: step.scoring.languages for step in self.steps.values() if step.scoring}
@@ -87,7 +87,7 @@ class Plan:
         ]
 
     def study(self) -> Study:
-        """The index of the study, which its reports are made from."""
+        """The index of the study, for its reports."""
         branches = list(dict.fromkeys(cell.branch for cell in self.cells))
         names = list(dict.fromkeys(cell.task for cell in self.cells))
         parts = self.parts or {"": self}
@@ -145,15 +145,15 @@ class Plan:
 
 
 def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
-    """Lay out a recipe.
+    """Plan a recipe.
 
     Raises:
-        UserError: a task cannot be trained or scored as the recipe says, an evaluated task needs a head that no phase
-            trains, two branches have one name, or the recipe asks for more than `checks.MAX_STEPS`.
+        UserError: a task cannot be trained or scored as planned, an evaluated task needs a head that no phase
+            trains, two branches have one name, or the recipe needs more than `checks.MAX_STEPS` steps.
     """
     found = Collector()
-    for place, what, hint in unusable_tasks(recipe, tasks):
-        found.add(what, where=recipe.where(*place), hint=hint)
+    for path, what, hint in unusable_tasks(recipe, tasks):
+        found.add(what, where=recipe.where(*path), hint=hint)
     found.raise_any()
     check_size(recipe)
     parts = {name: _of_one_encoder(recipe, start, tasks) for name, start in recipe.starts.items()}
@@ -172,7 +172,7 @@ def _of_one_encoder(recipe: Recipe, start: Start, tasks: Mapping[str, Task]) -> 
     settings = start.settings.over(recipe.settings)
     one = recipe.model_copy(update={"encoder": start.encoder, "encoders": None, "settings": settings})
     planner = Planner(one, tasks)
-    planner.lay_out()
+    planner.plan_branches()
     return Plan(one, tasks, planner.steps, planner.cells, planner.trainings)
 
 

@@ -1,4 +1,4 @@
-"""Lays out the steps of a study with one encoder: branch by branch, phase by phase; equal steps become one."""
+"""Plans the steps of a study with one encoder: branch by branch, phase by phase; equal steps become one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xstilts.study.step import EvalSpec, Kind, MergeSpec, Step
 from xstilts.tasks.task import Task
 
 BASELINE, ALL = "none", "all"
-"""Names of branches: the one that trains in no phase with choices, and the only one of a study without choices."""
+"""Names of branches: the one without intermediate training, and the only one of a study without choices."""
 _AVERAGES = {"checkpoints": "checkpoints", "runs": "runs", "both": "checkpoints and runs"}
 """The values of a phase's `average`, as branch names spell them."""
 _Choices: TypeAlias = Sequence[tuple[Phase, Choice]]
@@ -28,22 +28,22 @@ _Choices: TypeAlias = Sequence[tuple[Phase, Choice]]
 
 @dataclass(frozen=True)
 class _State:
-    """How far a branch has got with one seed."""
+    """The state of a branch with one seed after some of its phases."""
 
     step: Step | None = None
     """Its last step; None before the first, for a pretrained encoder."""
     mixture: Mixture = ()
-    """What its last step was trained on: the heads that it has."""
+    """The tasks that its last step was trained on, and for which it has heads."""
     name: str = ""
-    """The same in words, for titles."""
+    """The name of its last choice, for titles."""
     seeded: bool = False
-    """Whether the seed has had an influence."""
+    """Whether it depends on the seed."""
     on_target: bool = False
     """Whether its last training was on the evaluated task's own data."""
 
     @property
     def after(self) -> str:
-        """How the title of the next step ends."""
+        """The end of the next step's title."""
         return f" after {self.name}" if self.name else ""
 
 
@@ -58,7 +58,7 @@ class Planner:
     trainings: int = 0
     """Trainings before equal ones are folded."""
 
-    def lay_out(self) -> None:
+    def plan_branches(self) -> None:
         """Plan every branch.
 
         Raises:
@@ -77,7 +77,8 @@ class Planner:
                 step, other = planned.setdefault((cell.branch, cell.seed, cell.task), (cell.step, choices))
                 if step != cell.step:
                     raise UserError(
-                        f"two branches would both be called '{cell.branch}': {_numbers(other)}; {_numbers(choices)}",
+                        f"two branches would both be called '{cell.branch}': {_positions(other)}; "
+                        f"{_positions(choices)}",
                         where=self.recipe.where("phases"),
                         hint="rename a task or a phase",
                     )
@@ -90,7 +91,7 @@ class Planner:
         for seed in self.recipe.seeds:
             state = start
             for phase, choice in choices:
-                state = self._choose(state, phase, choice, seed)
+                state = self._plan_choice(state, phase, choice, seed)
                 scored = [part.task for part in state.mixture if phase.scored and choice and part.task not in evaluated]
                 for name in scored:
                     if self.tasks[name].scored and self._languages(name):
@@ -106,7 +107,7 @@ class Planner:
     def _languages(self, name: str) -> tuple[str, ...]:
         return scored_languages(self.tasks[name], self.recipe)
 
-    def _choose(self, state: _State, phase: Phase, choice: Choice, seed: int) -> _State:
+    def _plan_choice(self, state: _State, phase: Phase, choice: Choice, seed: int) -> _State:
         """Plan a choice of a phase: nothing, one training, a chain of them, or several that are merged."""
         if isinstance(choice, Merge):
             runs = [self._train(state, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
@@ -138,21 +139,21 @@ class Planner:
         return _State(step, mixture, choice_name(mixture), state.seeded or phase.seed is None)
 
     def _averages(self, runs: Mapping[int, _State], last: Phase) -> Iterator[tuple[str, Mapping[int, _State]]]:
-        """The averages that the last phase asks for: a suffix of the branch, and a state for each seed.
+        """The averages that the last phase asks for: a suffix of the branch name, and a state for each seed.
 
-        A task that the last phase has not trained is scored as it is.
+        A task that the last phase has not trained is scored without averaging.
         """
         trained = all(state.on_target for state in runs.values())
         means = runs
         if trained and last.average_checkpoints:
             means = {seed: self._average([run], "checkpoints", "checkpoints") for seed, run in runs.items()}
-        for kind, words in _AVERAGES.items():
+        for kind, spelled in _AVERAGES.items():
             if kind in last.average:
                 averaged = runs if kind == "runs" else means
                 if trained and kind != "checkpoints":
                     seeds = f"seeds {', '.join(map(str, runs))}"
                     averaged = dict.fromkeys(runs, self._average([*averaged.values()], "mean", seeds))
-                yield f", {words} averaged", averaged
+                yield f", {spelled} averaged", averaged
 
     def _average(self, runs: Sequence[_State], how: Literal["checkpoints", "mean"], what: str) -> _State:
         first = runs[0]
@@ -186,7 +187,7 @@ class Planner:
         self.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
 
     def _head(self, state: _State, task: Task) -> int | None:
-        """Which of the trained heads a task is scored with; None for a task without a trained head."""
+        """The index of the trained head that scores a task; None for a task without a trained head."""
         if not task.format.head.trained:
             return None
         for i, part in enumerate(state.mixture):
@@ -199,7 +200,7 @@ class Planner:
         )
 
     def _create(self, shape: NewEncoder) -> Step:
-        """Plan the making of a new encoder."""
+        """Plan a new encoder."""
         text = task_identity(self.tasks[shape.text], ("train",)) if shape.text else {}
         return self._add("create", [], None, "new encoder", shape.identity() | {"text": text}, new=shape)
 
@@ -207,7 +208,7 @@ class Planner:
         self, kind: Kind, parents: Sequence[Step | None], seed: int | None, title: str, content: dict[str, Any],
         **spec: Any,
     ) -> Step:  # fmt: skip
-        """A new step, or the equal one that is planned already."""
+        """Add a step unless an equal one is planned already; returns the planned step."""
         encoder = encoder_name(self.recipe.encoder)
         ids = tuple(step.id for step in parents if step is not None)
         id = step_id(kind, "" if kind == "create" else encoder, ids, seed, content)
@@ -215,23 +216,23 @@ class Planner:
 
 
 def trains_on_own_data(phase: Phase, task: Task) -> bool:
-    """Whether a phase trains a task because `each` names it."""
+    """Whether a phase trains a task on its own data, because its `each` names it."""
     return task.name in expand_groups(phase.each or ()) and task.trainable
 
 
 def encoder_name(encoder: str | NewEncoder | None) -> str:
-    """An encoder as steps and reports name it."""
+    """The name of an encoder in steps and reports."""
     return encoder if isinstance(encoder, str) else "new"
 
 
 def _same_labels(one: Task, other: Task) -> bool:
-    """Whether a head of one task fits another; labels that a format leaves open come from the training data."""
+    """Whether a head of one task fits another; some formats take their labels from the training data."""
     same_source = one.data.get("train") == other.data.get("train")
     return one.format == other.format and (same_source or not one.format.needs_labels)
 
 
 def _branch_name(choices: _Choices) -> str:
-    """A branch is named by its choices where there are several, and by the phase where that is not enough."""
+    """The name of a branch: its choices in phases with several, with the phase's name if that is ambiguous."""
     several = [(phase, choice) for phase, choice in choices if len(phase.choices or ()) > 1]
     names = []
     for phase, choice in several:
@@ -244,8 +245,8 @@ def _branch_name(choices: _Choices) -> str:
     return " > ".join(names) or (BASELINE if several else ALL)
 
 
-def _numbers(choices: _Choices) -> str:
-    """A branch by the positions of its choices, for branches of the same name."""
+def _positions(choices: _Choices) -> str:
+    """The positions of a branch's choices, which distinguish branches of the same name."""
     return ", ".join(
         f"choice {phase.choices.index(choice) + 1} of {phase.name}"
         for phase, choice in choices

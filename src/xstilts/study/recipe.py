@@ -1,4 +1,4 @@
-"""Recipes: in which order an encoder learns what; YAML in, every mistake reported at once."""
+"""Recipes: a study as the user writes it in YAML, with its encoder, phases of training, and tasks to evaluate."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Start(Strict):
 
     encoder: PathText | NewEncoder
     settings: Settings = Settings()
-    """They override the recipe's; a phase's override them."""
+    """These override the recipe's settings; a phase's settings override these."""
 
 
 Keep = Literal["all", "intermediate", "none"]
-"""Which encoders stay on the disk when the steps that start from them are done."""
+"""The encoders that stay on the disk when the steps that start from them are done."""
 
 
 class Recipe(Strict):
@@ -40,15 +40,15 @@ class Recipe(Strict):
     settings: Settings = Settings()
     """For all phases; a phase's own override them."""
     languages: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """The languages that are scored; by default all of a task."""
+    """The languages to score; by default all languages of each task."""
     missing: Literal["error", "skip"] = "error"
     """Whether a language without files is an error or is left out."""
     use: tuple[PathText, ...] = ()
     """YAML files with the user's own tasks, beside the recipe."""
     keep: Keep = "intermediate"
-    """`intermediate`: those that a later training starts from."""
+    """`intermediate`: only the encoders that a later training starts from."""
     trust_remote_code: str | None = None
-    """The encoder whose own code may run, by its name."""
+    """The name of the encoder whose own code may run."""
     trust_local_code: tuple[str, ...] = ()
     """The user's own Python modules whose code may run, as metrics of the tasks."""
     _document: strict_yaml.Document | None = PrivateAttr(None)
@@ -65,19 +65,19 @@ class Recipe(Strict):
         if self.encoder is None and self.encoders is None:
             raise ValueError("needs either encoder or encoders")
         if self.encoder is not None and self.encoders is not None:
-            raise PartError("encoder and encoders are both there: remove one", "encoders")
+            raise PartError("both encoder and encoders are given: remove one", "encoders")
         if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
             raise PartError("must be the name of the encoder", "trust_remote_code")
         return self
 
     def where(self, *path: str | int) -> str:
-        """A part of the recipe for a message: with file and line if it was read from a file."""
+        """The place of a part of the recipe, for a message; has file and line if the recipe came from a file."""
         return self._document.where(path) if self._document else f"{self.name}: {strict_yaml.dotted(path)}"
 
     @property
     def starts(self) -> Mapping[str, Start]:
-        """The encoders that the study starts from, by name; the name of a single one is empty."""
+        """The encoders that the study starts from, by name; a single encoder has an empty name."""
         if self.encoders is not None:
             return self.encoders
-        assert self.encoder is not None, "one of the two is there"
+        assert self.encoder is not None, "one of the two is given"
         return {"": Start(encoder=self.encoder)}

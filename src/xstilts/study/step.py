@@ -16,7 +16,7 @@ class MergeSpec(Strict):
     """How the encoders of the parents are merged into one."""
 
     how: Literal["checkpoints", "mean", "vectors"]
-    """`checkpoints`: the mean along its only parent's training; `vectors`: the sum of what the parents changed."""
+    """`checkpoints`: the mean along its only parent's training; `vectors`: the sum of the parents' changes."""
     scale: float | None = None
     """Multiplies the sum of `vectors`."""
     heads: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class EvalSpec(Strict):
 
     task: str
     head: int | None
-    """Position of the parent training's head; None for a task without a trained head."""
+    """The index of the parent training's head; None for a task without a trained head."""
     languages: tuple[str, ...]
     max_length: int
     precision: Literal["fp32", "bf16"]
@@ -40,7 +40,7 @@ class Step:
     """One unit of work of a study."""
 
     id: str
-    """A hash of everything that decides its outcome but the content of data files; see `identity.step_id`."""
+    """A hash of everything that decides its outcome, except the content of data files; see `identity.step_id`."""
     kind: Kind
     parents: tuple[str, ...]
     """The steps whose encoders it starts from: none for the recipe's encoder, several for a merge."""
@@ -70,7 +70,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The title, with the seed where there is one."""
+        """The title, with the seed if it has one."""
         return self.title if self.seed is None else f"{self.title}, seed {self.seed}"
 
     def row(self) -> dict[str, Any]:
