@@ -242,6 +242,8 @@ def test_table_3_has_a_part_for_each_target_language():
     read_back = list(csv.DictReader(io.StringIO(render(shown, "csv"))))
     [own] = [x for x in read_back if (x["block"], x["configuration"]) == ("de", "mnli-de") and x["task"] == "xnli"]
     assert (own["value"], own["published"], own["gain"], own["language"]) == ("2.0", "-0.4", "True", "de")
+    told = json.loads(render(shown, "json"))["conflicts"]
+    assert [(x["source"], x["task"]) for x in told] == [("paper", "tydiqa")] * 2
 
 
 def test_table_15_has_the_intermediate_tasks_own_scores():
@@ -249,9 +251,11 @@ def test_table_15_has_the_intermediate_tasks_own_scores():
     made = study(["none", "mnli", "mnli-de", "qqp"], [line("mnli"), other, line("qqp")], catalogue_names=TRANSLATED)
     scores = [*rows("mnli", "mnli", "en", [87]), *rows("mnli", "none", "en", [33]), *rows("qqp", "qqp", "en", [88])]
     scores.append(Score("mnli-de", "de", "dev", "accuracy", 80, 100, "mnli-de mnli-de 1", "some/xlm-r", 1))
+    scores.append(Score("qqp", "en", "dev", "accuracy", 90, 100, "qqp qqp 1", "some/xlm-r", 1))
     text = render(show(made, scores, "table15", beside=True), "markdown")
+    assert "QQP (acc.)" in text and "accuracy_f1" not in text  # the paper prints QQP's accuracy
     assert [x for x in cells(text) if x[0] in ("In English", "Translated to de")] == [
-        ["In English", "87.0", "88.0"], ["Translated to de", "80.0", "-"],
+        ["In English", "87.0", "90.0"], ["Translated to de", "80.0", "-"],
     ]  # fmt: skip
     assert [x for x in cells(text) if x[0] == "paper"] == [["paper", "87.1", "88.0"], ["paper", "82.2", "84.6"]]
 

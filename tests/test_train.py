@@ -20,9 +20,10 @@ from xstilts.model import heads
 from xstilts.model.batch import MLM_SHARE, Batch, Masking, Shuffled, collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
+from xstilts.training.early_stopping import BestWeights, evaluation_interval
 from xstilts.training.log import LogRow
 from xstilts.training.loop import Trained, TrainTask, lr_factor, task_order, train
-from xstilts.training.settings import Mixing, TaskSettings, TrainSpec
+from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))
 NER = Tag(labels=("O", "B-LOC", "I-LOC"))
@@ -141,6 +142,17 @@ def test_early_stopping_restores_the_best_weights(encoder: Encoder, sentences: t
     assert [line.dev for line in log if line.dev is not None] == [10, 30, 30, 20]
     assert all(a.equal(b) for a, b in zip(state(encoder, part.head), seen[1], strict=True))
     assert not all(a.equal(b) for a, b in zip(seen[1], seen[2], strict=True)) and not encoder.training
+
+
+@pytest.mark.parametrize(
+    ("total", "last"), [(40, 40), (999, 999), (20_000, 20_000), (30_000, 30_000), (31_500, 31_000), (92_078, 31_000)]
+)
+def test_the_papers_patience_stops_no_training_of_up_to_30_000_updates(total: int, last: int) -> None:
+    interval = evaluation_interval(SETTINGS.model_copy(update={"eval_every": None}), total)
+    best = BestWeights(torch.nn.Linear(1, 1), PATIENCE)
+    due = [update for update in range(1, total + 1) if update % interval == 0 or update == total]
+    stopped = next((update for update in due if best.update(-update, update)), total)  # worse every time
+    assert stopped == last
 
 
 def test_row_wise_and_whole_word_tables_train_stop_and_restore_alike(

@@ -6,7 +6,7 @@ A cell holds medians over the seeds (paper, section 3.3). `pages` fills the pape
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -126,9 +126,9 @@ class StudyScores:
             self._means_cache[task.name, metric] = mean_over_languages(whole)
         return self._means_cache[task.name, metric].get(branch, {})
 
-    def cell(self, task: StudyTask, branch: str, language: str = AVERAGE) -> Values:
-        """Medians over the seeds, of each metric that the paper prints."""
-        series = [self.runs(task, metric, branch, language) for metric in printed(self.study, task)]
+    def cell(self, task: StudyTask, branch: str, language: str = AVERAGE, metrics: Sequence[str] = ()) -> Values:
+        """Medians over the seeds, of the given metrics; by default of those that the paper prints."""
+        series = [self.runs(task, metric, branch, language) for metric in metrics or printed(self.study, task)]
         return tuple(median_over_seeds(each.values()) for each in series) if all(series) else ()
 
     def collapsed(self, task: StudyTask, branch: str) -> bool:
@@ -146,6 +146,12 @@ def printed(study: Study, task: StudyTask) -> tuple[str, ...]:
     """The metrics of a task's cell."""
     target = published.targets().get(catalogue_name(study, task.name))
     return target.metrics if target and set(target.metrics) <= set(task.metrics) else (task.metric,)
+
+
+def printed_in(page: PublishedTable, study: Study, task: StudyTask, base: str) -> tuple[str, ...]:
+    """The metrics of a cell of a table whose rows are tasks, such as Table 15; `base` is the row's task."""
+    known = tuple(dict.fromkeys(number.metric for number in page.numbers if number.task == base))
+    return known if known and set(known) <= set(task.metrics) else printed(study, task)
 
 
 def targets(study: Study) -> dict[str, StudyTask]:

@@ -98,7 +98,9 @@ def paper_table(results: StudyResults, layout: str) -> Document:
         "notes": [*(note for table in tables for note in table.notes), *notes],
     }
     if beside:
-        facts["conflicts"] = [x._asdict() for x in published.conflicts() if x.table == tables[0].name]
+        facts["conflicts"] = [
+            x._asdict() for x in published.conflicts() if (x.source, x.table) == ("paper", tables[0].name)
+        ]
     explained = [
         (not_finished(study, missing), missing),
         *_explained(study, tables, beside),

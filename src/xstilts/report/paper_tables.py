@@ -31,6 +31,7 @@ from xstilts.report.paper_cells import (
     configuration,
     in_paper_order,
     printed,
+    printed_in,
     row_label,
     targets,
 )
@@ -126,17 +127,18 @@ def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
         what = "the study scores no intermediate task on its own dev set, which is what table15 shows"
         raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
     some = {base: task for by_base in cells.values() for base, (task, _) in by_base.items()}
+    metrics = {base: printed_in(paper, study, task, base) for base, task in some.items()}
     heads = [
-        Column((published.label(base), _paper_unit(metrics)), base, AVERAGE, metrics, "dev")
+        Column((published.label(base), _paper_unit(metrics[base])), base, AVERAGE, metrics[base], "dev")
         for base in sorted(some, key=[*GROUPS["intermediate"], *some].index)
-        for metrics in [printed(study, some[base])]
     ]
     lines = []
     for language in sorted(cells, key=[*paper.columns, *cells].index):
         row = []
         for column in heads:
             there = cells[language].get(column.task)
-            row.append(_cell(paper, ("", column.task), language, numbers.cell(*there) if there else ()))
+            ours = numbers.cell(*there, metrics=column.metrics) if there else ()
+            row.append(_cell(paper, ("", column.task), language, ours))
         label = "In English" if language == "en" else f"Translated to {language}"
         lines.append(PaperRow("", language, label, "", tuple(row)))
     return [PaperTable(paper.name, f"{paper.title}, dev", _corner(study), tuple(heads), tuple(lines), compared=False)]

@@ -2,7 +2,8 @@
 
 The files lie in `published/`: a CSV file for each table, laid out as it is printed, and `index.json`, which says what
 its rows and columns are. A question answering cell holds F1/EM. A cell that is empty here is empty in print, or could
-not be read for certain (`PublishedTable.unread`).
+not be read for certain (`PublishedTable.unread`). XTREME's Table 6 is turned: its columns are the languages.
+`table` gives scores and correlations; `facts` gives the tables of counts, settings, languages and models.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Number:
     `configuration` is a recipe's branch by what it was trained on: `none` for the baseline, a task of the catalogue, a
     task and the raw text (`mnli+masked-text`), a task with the language that it was translated into (`mnli-de`), all
     nine (`multi-task`); in XTREME's tables, and in the block `benchmark`, it may be a model instead. `task` and
-    `language` are AVERAGE in means.
+    `language` are AVERAGE in means; `language` is `difference` where English less the average is printed.
     """
 
     source: str
@@ -74,12 +75,15 @@ class PublishedTable:
     numbers: tuple[Number, ...]
     cells: Mapping[tuple[str, str, str], tuple[float, ...]]
     """By block, configuration, column: no number, one, or F1 and EM."""
+    language_counts: Mapping[str, int]
+    """How many languages of a task the head of the table prints; empty where it prints none."""
 
 
 class Conflict(NamedTuple):
     """Two published numbers that cannot both be right; neither is changed here.
 
-    `printed` is what the table says of this cell, `other` what follows from the numbers that `against` names.
+    `printed` is what the table says of this cell, `other` what follows from the numbers that `against` names. In a
+    table of facts `configuration` is the row and `metric` the column.
     """
 
     source: str
@@ -99,12 +103,20 @@ def table(name: str, source: str = "paper") -> PublishedTable:
     Raises:
         UserError: its numbers are not among these.
     """
-    known = _index()["tables"]
-    if name not in known.get(source, {}):
-        raise UserError(
-            f"the numbers of '{name}' are not here", where=source, hint=nearest(name, known.get(source, {}))
-        )
+    _known("tables", name, source)
     return _read_table(source, name)
+
+
+def facts(name: str, source: str = "paper") -> tuple[Mapping[str, str], ...]:
+    """The rows of a table of facts by its name, such as `table4`: each a text by the name of its column.
+
+    `task` is the catalogue's name (of SQuAD two, with a blank between); `-` and `Mixed` in print are empty here.
+
+    Raises:
+        UserError: it is not among these.
+    """
+    _known("facts", name, source)
+    return _rows(source, name)
 
 
 @cache
@@ -147,6 +159,13 @@ def disputed(source: str, name: str) -> frozenset[tuple[str, str, str]]:
     return frozenset(found)
 
 
+def _known(kind: str, name: str, source: str) -> None:
+    """Refuse a table that is not here."""
+    known = _index()[kind].get(source, {})
+    if name not in known:
+        raise UserError(f"the numbers of '{name}' are not here", where=source, hint=nearest(name, known))
+
+
 @cache
 def _index() -> dict[str, Any]:
     index: dict[str, Any] = json.loads((files("xstilts") / "published" / "index.json").read_text(encoding="utf-8"))
@@ -156,6 +175,12 @@ def _index() -> dict[str, Any]:
 def _read(name: str) -> list[list[str]]:
     text = (files("xstilts") / "published" / name).read_text(encoding="utf-8")
     return list(csv.reader(text.splitlines()))
+
+
+@cache
+def _rows(source: str, name: str) -> tuple[Mapping[str, str], ...]:
+    head, *body = _read(f"{source}-{name}.csv")
+    return tuple(dict(zip(head, line, strict=True)) for line in body)
 
 
 @cache
@@ -179,4 +204,5 @@ def _read_table(source: str, name: str) -> PublishedTable:
             found += [Number(source, name, block, configuration, task, language, *value) for value in values]
             cells[block, configuration, column] = tuple(value for _, value in values)
     words = (entry["title"], entry["split"], own, entry.get("unread", ""))
-    return PublishedTable(source, name, *words, tuple(columns), tuple(rows), tuple(found), cells)
+    counts = entry.get("language_counts", {})
+    return PublishedTable(source, name, *words, tuple(columns), tuple(rows), tuple(found), cells, counts)

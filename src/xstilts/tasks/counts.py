@@ -1,8 +1,9 @@
 """How many examples the official files of each task have, to detect partial files and other editions.
 
 Sources, in this order where they differ: the files as published, counted; "xtreme": the sizes that the Hub's card of
-google/xtreme gives; "paper": Table 1 of Phang et al. (2020). An example gets one prediction: a pair, a question, a
-query. Pairs without annotator agreement (`-`) do not count. Unknown numbers are left out.
+google/xtreme gives; "paper": Table 1 of Phang et al. (2020). `published/conflicts.csv` lists where Table 1 differs. An
+example gets one prediction: a pair, a question, a query. Pairs without annotator agreement (`-`) do not count. Unknown
+numbers are left out.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ COUNTS: dict[str, Counts] = {
     "copa": {"train": 400, "dev": 100, "test": 500},  # the files
     "xnli": {"train": _MNLI, "dev": 2_490, "test": 5_010},  # paper; the files
     "pawsx": {"train": 49_401, "dev": 2_000, "test": 2_000},  # paper; the files
-    # dev: the files, eu and hu from xtreme; test: XTREME's sentences
+    # dev: the files, eu and hu from xtreme; test: XTREME's sentences; de with 1,922 of LIT, which the paper lacks
     "udpos": {
         "train": 21_253,
         "dev": _by_language(

@@ -19,7 +19,11 @@ CHECKPOINT = "checkpoint.pt"
 STOP_EXAMPLES = 500
 """Dev examples of each file that early stopping scores (the first 500, as in the paper)."""
 PATIENCE = 30
-"""Evaluations in a row without a new best after which a training stops (jiant's scripts for the paper)."""
+"""Evaluations in a row without a new best after which a training stops (appendix A.1).
+
+By default an evaluation comes every min(1,000, total / 20) updates. Trainings of 40 to 30,000 updates then have too few
+to stop: they only keep the best weights.
+"""
 EPSILON = 1e-8
 """Adam's epsilon; the value in jiant's code."""
 BETA1, BETA2 = 0.9, 0.999
@@ -33,7 +37,7 @@ Weight = float | tuple[float, float]
 class Mixing(Strict):
     """A rule for the share of each task: p ~ weight x min(examples, cap)^(1 / temperature).
 
-    The defaults are the paper's rule (section 2.3). Without a cap shares are proportional to the examples; without a
+    The defaults are the paper's rule (section 3.1). Without a cap shares are proportional to the examples; without a
     temperature they are uniform, so that only the weights count.
     """
 
