@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,11 @@ from conftest import CliResult, without_torch
 from xstilts.corpus.articles import read
 from xstilts.corpus.sentences import MAX_THAI_OR_LAO, sentences
 from xstilts.corpus.wikitext import plain
+from xstilts.data.examples import LocatedSplit, check, locate
 from xstilts.languages import XTREME
+from xstilts.tasks import TASKS
+from xstilts.tasks.source import Source
+from xstilts.tasks.task import Task
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" xml:lang="sw"><siteinfo><namespaces>
 <namespace key="0" /><namespace key="1">Majadiliano</namespace><namespace key="6">Picha</namespace>
@@ -240,6 +245,75 @@ def test_a_limit_samples_the_whole_file_by_the_seed(tmp_path: Path, xstilts: Cal
     assert places == sorted(set(places)) and len(places) == 100
     assert 35 < sum(place < 500 for place in places) < 65
     assert json.loads((tmp_path / "1/en.json").read_text())["of"] == 1000
+
+
+SIZES = {"en": 4000, "de": 800, "sw": 50}
+"""Sentences of three languages before a limit."""
+
+
+@pytest.fixture
+def limited(tmp_path: Path, xstilts: Callable[..., CliResult]) -> LocatedSplit:
+    """Text for training, made by the command of docs/data.md with a small limit from texts of our own."""
+    page = (Path(__file__).parents[1] / "docs/data.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^xstilts corpus xtreme .*--limit \d+", page, flags=re.MULTILINE)
+    words = [tmp_path if word == "data/mlm_text" else word for word in command.split()]
+    words[words.index("xtreme") : words.index("xtreme") + 1] = [*SIZES, "--from", tmp_path / "{lang}.raw"]
+    words[words.index("--limit") + 1] = 60
+    for code, size in SIZES.items():
+        (tmp_path / f"{code}.raw").write_text("".join(f"The {code} sentence number {i}.\n" for i in range(size)))
+    assert xstilts(*words[1:]).code == 0
+    format = TASKS["masked-text"].format.model_copy(update={"sentences": None})
+    source = Source.model_validate("{lang}.txt")
+    task = Task(name="text", format=format, metrics=("perplexity",), languages=(*SIZES,), train_languages=(*SIZES,),
+                data={"train": source})  # fmt: skip
+    return locate(task, source, (*SIZES,), tmp_path, train=True)
+
+
+def sampled_by_language(rows: LocatedSplit) -> dict[str, int]:
+    counts = dict.fromkeys(SIZES, 0)
+    for sentence, number in rows.sampled():
+        counts[sentence.split()[1]] += number
+    return counts
+
+
+def test_sampled_shares_follow_the_sentences_before_a_limit(limited: LocatedSplit) -> None:
+    sampled = sampled_by_language(limited)
+    total, mass = sum(sampled.values()), sum(size**0.3 for size in SIZES.values())
+    assert total == 60 + 60 + 50  # no more than there is
+    for code, size in SIZES.items():
+        assert abs(sampled[code] / total - size**0.3 / mass) < 1 / total
+
+
+def test_the_metadata_of_a_cut_text_are_an_input_of_training(limited: LocatedSplit, tmp_path: Path) -> None:
+    content = limited.content
+    assert {Path(path).name for path in limited.files} == {"en.txt", "de.txt", "sw.txt", "en.json", "de.json"}
+    metadata = json.loads((tmp_path / "de.json").read_text())
+    (tmp_path / "de.json").write_text(json.dumps(metadata | {"of": 90_000}))
+    assert limited.content != content and sampled_by_language(limited)["de"] > 100
+    scored = locate(limited.task, limited.task.data["train"], (*SIZES,), tmp_path)
+    assert {Path(path).suffix for path in scored.files} == {".txt"}
+
+
+@pytest.mark.parametrize("metadata", ["no JSON", "[1]", '{"language": "en", "sentences": "60", "of": 4000}', None])
+def test_text_without_metadata_counts_as_it_is(limited: LocatedSplit, tmp_path: Path, metadata: str | None) -> None:
+    for code in SIZES:
+        (tmp_path / f"{code}.json").unlink()
+        if metadata is not None:
+            (tmp_path / f"{code}.json").write_text(metadata)
+    sampled = sampled_by_language(limited)
+    assert abs(sampled["en"] - sampled["de"]) <= 1 and sampled["sw"] > 50
+
+
+def test_metadata_of_a_changed_text_give_a_warning_and_are_not_used(limited: LocatedSplit, tmp_path: Path) -> None:
+    with (tmp_path / "en.txt").open("a") as stream:
+        stream.write("The en sentence that came later.\n")
+    warnings: list[str] = []
+    check(limited, warnings.append, labels=True)
+    assert warnings == [
+        f"{tmp_path / 'en.json'}: its text has changed since, so the text's own number of sentences counts"
+    ]
+    sampled = sampled_by_language(limited)
+    assert sampled["en"] < sampled["de"]
 
 
 def test_a_finished_language_is_rebuilt_only_for_another_source_or_setting(

@@ -11,7 +11,7 @@ from xstilts.report import published
 from xstilts.report.published import AVERAGE, Conflict, PublishedTable, Row
 from xstilts.study.defaults import MULTI_TASK_EPOCHS
 from xstilts.tasks import GROUPS, TASKS
-from xstilts.tasks.counts import COUNTS, official
+from xstilts.tasks.counts import COUNTS, official_count
 
 ROUNDED = 0.05
 """What a number with one digit behind the point can be off."""
@@ -109,16 +109,16 @@ def against_counts():
     """Table 1's sizes against those of the files; a range has its least and most."""
     for row in published.facts("table1"):
         name = row["task"]
-        ours = {"train": official(name, "train", "en"), "dev": official(name, "dev", "en")}
+        ours = {"train": official_count(name, "train", "en"), "dev": official_count(name, "dev", "en")}
         if name in ("xquad", "mlqa"):
-            ours["dev"] = official("squad1", "dev", "en")
+            ours["dev"] = official_count("squad1", "dev", "en")
         if name == "tydiqa":
-            ours["dev"] = official(name, "test", "en")
+            ours["dev"] = official_count(name, "test", "en")
         sizes = {column: int(row[column]) for column in ("train", "dev") if row[column]}
         if row["test"] and "test" in COUNTS[name]:
             least, _, most = row["test"].partition("-")
             sizes |= {"test least": int(least), "test most": int(most or least)}
-            counts = [count for x in TASKS[name].languages if (count := official(name, "test", x)) is not None]
+            counts = [count for x in TASKS[name].languages if (count := official_count(name, "test", x)) is not None]
             assert len(counts) == len(TASKS[name].languages)
             ours |= {"test least": min(counts), "test most": max(counts)}
         for column, printed in sizes.items():

@@ -242,8 +242,8 @@ def test_table_3_has_a_part_for_each_target_language():
     read_back = list(csv.DictReader(io.StringIO(render(shown, "csv"))))
     [own] = [x for x in read_back if (x["block"], x["configuration"]) == ("de", "mnli-de") and x["task"] == "xnli"]
     assert (own["value"], own["published"], own["gain"], own["language"]) == ("2.0", "-0.4", "True", "de")
-    told = json.loads(render(shown, "json"))["conflicts"]
-    assert [(x["source"], x["task"]) for x in told] == [("paper", "tydiqa")] * 2
+    conflicts = json.loads(render(shown, "json"))["conflicts"]
+    assert [(x["source"], x["task"]) for x in conflicts] == [("paper", "tydiqa")] * 2
 
 
 def test_table_15_has_the_intermediate_tasks_own_scores():

@@ -16,10 +16,11 @@ from pydantic import ValidationError
 
 from xstilts import languages
 from xstilts.data import hub
+from xstilts.data.corpus_metadata import metadata_file, read_metadata
 from xstilts.data.find import filled, find
 from xstilts.errors import Collector, MissingData, UserError
 from xstilts.tasks.source import Source
-from xstilts.utils.files import digest, first_error, read_json, write_atomic
+from xstilts.utils.files import digest, first_error, write_atomic
 from xstilts.utils.locks import require_lock
 from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress
@@ -168,14 +169,15 @@ def _fetch_files(code: str, request: CorpusRequest, progress: Progress) -> list[
 
 def _build_language(code: str, request: CorpusRequest, progress: Progress) -> Built:
     paths = _fetch_files(code, request, progress)
-    target, metadata_path = request.out / f"{code}.txt", request.out / f"{code}.json"
+    target = request.out / f"{code}.txt"
+    metadata_path = metadata_file(target)
     made_from = {
         "version": VERSION,
         "sources": [[Path(path).name, digest(path)] for path in paths],
         "limit": request.limit,
         "seed": None if request.limit is None else request.seed,
     }
-    old = _read_metadata(metadata_path)
+    old = read_metadata(metadata_path)
     _check_overwrite(code, target, metadata_path, old, paths)
     if old.get("made_from") == made_from and target.is_file() and target.stat().st_size == old.get("bytes"):
         return Built(code, target, int(old.get("sentences", 0)), new=False)
@@ -218,15 +220,6 @@ def _check_overwrite(
         if os.path.lexists(path) and old.get("language") != code:
             message = f"exists, and {metadata_path.name} does not say that `xstilts corpus` made it"
             raise UserError(message, where=str(path), hint="move it away, or choose another --out")
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a finished language; empty if the file does not exist or cannot be read."""
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _part(target: Path) -> Path:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from xstilts import playground
+from xstilts.data.corpus_metadata import CutCorpus, cut_corpus
 from xstilts.data.find import PLAYGROUND, Found, find
 from xstilts.data.readers import read
 from xstilts.data.sampling import sample_counts
@@ -41,11 +42,20 @@ class LocatedSplit:
     def files(self) -> dict[str, str]:
         """The sha256 of every file; for generated data, their version."""
         version = f"version {playground.VERSION}"
-        return {
+        files = {
             path: version if path.startswith(PLAYGROUND) else digest(path)
             for _, found in self.found
             for path in found.files
         }
+        cut = (corpus.metadata_path for _, corpus in self.cut_corpora() if corpus.unchanged)
+        return files | {path: digest(path) for path in cut}
+
+    def cut_corpora(self) -> list[tuple[str, CutCorpus]]:
+        """Each text that `xstilts corpus --limit` has cut, with its language, if an epoch is a sample by language."""
+        if not self.train or not self.task.format.samples_epoch:
+            return []
+        texts = [(code, path) for code, found in self.found for path in found.paths]
+        return [(code, cut) for code, path in texts if (cut := cut_corpus(path, code)) is not None]
 
     @property
     def content(self) -> str:
@@ -55,7 +65,8 @@ class LocatedSplit:
             [code, found.file.identity(), [files[path] for path in found.files], len(found.paths)]
             for code, found in self.found
         ]
-        return json.dumps([rows, self.limit, self.each, self.train], sort_keys=True)
+        cut = [[code, corpus.sentences, corpus.of] for code, corpus in self.cut_corpora() if corpus.unchanged]
+        return json.dumps([rows, self.limit, self.each, self.train, *([cut] if cut else [])], sort_keys=True)
 
     def key(self, *, labels: bool) -> str:
         """A hash that changes whenever the examples, their warnings or the program's version may change."""
@@ -79,7 +90,7 @@ class LocatedSplit:
                 yield example
         mistakes.raise_any()
         if say:
-            for line in defects.lines():
+            for line in (*defects.lines(), *self._outdated()):
                 say(line)
         if none:
             raise DataError("no usable example", where=", ".join(self.files))
@@ -96,11 +107,21 @@ class LocatedSplit:
         codes = dict.fromkeys(code for code, _ in self.found)
         parts = {code: replace(self, found=tuple(one for one in self.found if one[0] == code)) for code in codes}
         sizes = {code: sum(1 for _ in part.stream()) for code, part in parts.items()}
-        for (code, part), count in zip(parts.items(), format.sample_sizes(list(sizes.values())), strict=True):
+        whole = dict(sizes)
+        for code, cut in self.cut_corpora():
+            whole[code] += cut.of - cut.sentences if cut.unchanged else 0
+        wanted = format.sample_sizes(list(sizes.values()), list(whole.values()))
+        for (code, part), count in zip(parts.items(), wanted, strict=True):
             counts = map(int, sample_counts(sizes[code], count, code))
             for example, number in zip(part.stream(), counts, strict=True):
                 if number:
                     yield example, number
+
+    def _outdated(self) -> Iterator[str]:
+        """A warning for each cut text that has changed since."""
+        for _, cut in self.cut_corpora():
+            if not cut.unchanged:
+                yield f"{cut.metadata_path}: its text has changed since, so the text's own number of sentences counts"
 
     def _limited(self, examples: Iterator[Example]) -> Iterator[Example]:
         """Yield at most `limit` examples; in retrieval the limit counts queries, and all candidates are kept."""

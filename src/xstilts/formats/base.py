@@ -214,8 +214,13 @@ class Format(Strict, ABC):
         """Whether an epoch is a sample of the examples instead of each of them once."""
         return False
 
-    def sample_sizes(self, sizes: Sequence[int]) -> list[int]:
-        """How many examples to sample from each language, given its number of examples."""
+    def sample_sizes(self, sizes: Sequence[int], whole: Sequence[int] | None = None) -> list[int]:
+        """How many examples to sample from each language.
+
+        Args:
+            sizes: the number of examples of each.
+            whole: the numbers before files were cut; by default `sizes`.
+        """
         return list(sizes)
 
     @abstractmethod

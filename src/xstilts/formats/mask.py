@@ -48,14 +48,18 @@ class Mask(Format):
         """Whether `alpha` or `sentences` is set."""
         return self.alpha != 1 or self.sentences is not None
 
-    def sample_sizes(self, sizes: Sequence[int]) -> list[int]:
+    def sample_sizes(self, sizes: Sequence[int], whole: Sequence[int] | None = None) -> list[int]:
         """How many sentences to sample from each language (Conneau & Lample, 2019), rounded by largest remainders.
+
+        The shares follow `whole`, the numbers before files were cut; an epoch has at most the sum of `sizes`.
 
         >>> Mask(alpha=0.5, sentences=100).sample_sizes([81, 9, 1])
         [63, 21, 7]
+        >>> Mask(alpha=0.5).sample_sizes([9, 9, 1], whole=[81, 9, 1])
+        [13, 4, 2]
         """
         total = min(sum(sizes), self.sentences or sum(sizes))
-        weights_L = np.array(sizes, float) ** self.alpha
+        weights_L = np.array(sizes if whole is None else whole, float) ** self.alpha
         exact_L = total * weights_L / weights_L.sum()
         sizes_L = np.floor(exact_L).astype(np.int64)
         rounded_up = np.argsort(sizes_L - exact_L, kind="stable")[: total - int(sizes_L.sum())]

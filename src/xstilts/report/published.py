@@ -31,7 +31,7 @@ class Number:
     `configuration` is a recipe's branch by what it was trained on: `none` for the baseline, a task of the catalogue, a
     task and the raw text (`mnli+masked-text`), a task with the language that it was translated into (`mnli-de`), all
     nine (`multi-task`); in XTREME's tables, and in the block `benchmark`, it may be a model instead. `task` and
-    `language` are AVERAGE in means; `language` is `difference` where English less the average is printed.
+    `language` are AVERAGE in means; `language` is `difference` for English less the average.
     """
 
     source: str
@@ -103,20 +103,20 @@ def table(name: str, source: str = "paper") -> PublishedTable:
     Raises:
         UserError: its numbers are not among these.
     """
-    _known("tables", name, source)
+    _require_table("tables", name, source)
     return _read_table(source, name)
 
 
 def facts(name: str, source: str = "paper") -> tuple[Mapping[str, str], ...]:
     """The rows of a table of facts by its name, such as `table4`: each a text by the name of its column.
 
-    `task` is the catalogue's name (of SQuAD two, with a blank between); `-` and `Mixed` in print are empty here.
+    `task` is the catalogue's name (two for SQuAD, with a space between); `-` and `Mixed` in print are empty here.
 
     Raises:
         UserError: it is not among these.
     """
-    _known("facts", name, source)
-    return _rows(source, name)
+    _require_table("facts", name, source)
+    return _read_facts(source, name)
 
 
 @cache
@@ -159,7 +159,7 @@ def disputed(source: str, name: str) -> frozenset[tuple[str, str, str]]:
     return frozenset(found)
 
 
-def _known(kind: str, name: str, source: str) -> None:
+def _require_table(kind: str, name: str, source: str) -> None:
     """Refuse a table that is not here."""
     known = _index()[kind].get(source, {})
     if name not in known:
@@ -178,7 +178,7 @@ def _read(name: str) -> list[list[str]]:
 
 
 @cache
-def _rows(source: str, name: str) -> tuple[Mapping[str, str], ...]:
+def _read_facts(source: str, name: str) -> tuple[Mapping[str, str], ...]:
     head, *body = _read(f"{source}-{name}.csv")
     return tuple(dict(zip(head, line, strict=True)) for line in body)
 
