@@ -20,7 +20,8 @@ class Language:
     """One language, as in Table 1 of XTREME's appendix.
 
     `code` is ISO 639-1; `code3` is ISO 639-3 as in LASER's Tatoeba file names (fa is `pes`, zh `cmn`, sw `swh`).
-    `articles` counts its Wikipedia's articles in millions; `tasks` counts XTREME's data sets with it.
+    `articles` counts its Wikipedia's articles in millions; `tasks` counts XTREME's data sets with it, as
+    printed; for eleven languages the data sets themselves have other counts (`published/conflicts.csv`).
     """
 
     code: str
