@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a script puts into the background
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell script starts background processes so
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for matrices this small a second thread costs more than it brings
 
@@ -43,14 +43,14 @@ SENTENCES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The other way round, if that is asked for: no test may need another before it."""
+    """Reverse the tests if XSTILTS_TEST_ORDER asks for it: no test may need another before it."""
     if os.environ.get("XSTILTS_TEST_ORDER") == "reversed":
         items.reverse()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and reference results, which no copy of the project carries."""
+    """The folder of real data and reference results, which lies outside the repository."""
     folder = Path(os.environ.get("XSTILTS_SHARED") or Path(__file__).parents[2] / "shared")
     if not folder.is_dir():
         pytest.skip("needs the shared reference data (set XSTILTS_SHARED)")
@@ -86,7 +86,7 @@ def with_dropout(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def tiny(encoder_folder: Path) -> Any:
-    """The tiny encoder, to be looked at only; a test that trains loads its own."""
+    """The tiny encoder, shared and read-only; a test that trains loads its own."""
     from xstilts.model.encoder import load
 
     return load(str(encoder_folder)).eval()
@@ -94,7 +94,7 @@ def tiny(encoder_folder: Path) -> Any:
 
 @dataclass(frozen=True)
 class CliResult:
-    """What a call of the command line came to."""
+    """Exit code and output of a call of the command line."""
 
     code: int
     out: str
@@ -111,16 +111,16 @@ def xstilts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def call(*arguments: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["xstilts", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             cli.main()
         result = capsys.readouterr()
-        return CliResult(int(ended.value.code or 0), result.out, result.err)
+        return CliResult(int(exit_info.value.code or 0), result.out, result.err)
 
     return call
 
 
 def without_torch(*arguments: object) -> str:
-    """What the command line prints in a process of its own, which must not load torch or the like."""
+    """The output of the command line in a process of its own; assert that it loads no torch."""
     code = f"import sys; sys.argv[1:] = {list(map(str, arguments))!r}; from xstilts.cli import main\n"
     code += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
@@ -131,7 +131,7 @@ def without_torch(*arguments: object) -> str:
 
 @dataclass(frozen=True)
 class Files:
-    """A study on files of its own: sentence pairs in English and German to be trained, and translations to be found."""
+    """A study on its own files: sentence pairs to train on, in English and German, and translations to find."""
 
     folder: Path
     call: Callable[..., CliResult]
@@ -154,7 +154,7 @@ class Files:
         return self.call("run", self.folder / "recipe.yaml", "--out", self.out, *more)
 
     def refused(self, *pieces: str, lines: int = 1) -> None:
-        """A run says all of `pieces`, in so many lines, and has written nothing."""
+        """Assert that a run prints all `pieces`, in `lines` errors, and writes nothing."""
         result = self.run()
         assert result.code == 2
         assert [piece for piece in pieces if piece not in result.err] == [], result.err
@@ -164,7 +164,7 @@ class Files:
 
 @pytest.fixture
 def study(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., CliResult]) -> Files:
-    """The study: a task without training is scored, then one is trained with one seed and scored in two languages."""
+    """One task is scored without training; another is trained with one seed and scored in two languages."""
     files = Files(tmp_path, xstilts)
     files.write("recipe.yaml", RECIPE.replace("ENCODER", str(encoder_folder)))
     files.write("tasks.yaml", TASKS)

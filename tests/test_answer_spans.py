@@ -1,4 +1,4 @@
-"""Answers as places in a text: to the pieces of any tokenizer, in any window, and back to the same characters."""
+"""Answers as token spans: exact characters come back with every tokenizer and in every window."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Tests of the scores of answers to questions, by hand and against the official scorers' output."""
+"""Scores of answers to questions: by hand, and against the official scorers' output."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Averages of weights: along a training, over seeds, of intermediate encoders; each equal to what a hand works out."""
+"""Averages of weights along a training, over seeds and of intermediate encoders equal those by hand."""
 
 import json
 from pathlib import Path

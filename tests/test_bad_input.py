@@ -1,4 +1,4 @@
-"""What is said when something is wrong: one message with its place, exit code 2, and nothing written."""
+"""A user's mistake is one error with its file and line, exit code 2, and no output."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The catalogue: its entries' names, sizes, training defaults and sources; what of the real data they find and read."""
+"""The built-in tasks: names, sizes, training defaults, sources, and the real data they find and read."""
 
 import ast
 import json

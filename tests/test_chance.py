@@ -1,4 +1,4 @@
-"""What chance is, in every format, and which runs have ended there."""
+"""Chance in every format, and which runs collapse to it."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Choosing among endings: rows in their many layouts, one forward pass an ending, the loss among them."""
+"""Multiple choice: rows in their many layouts, one forward pass an ending, the softmax over endings."""
 
 from pathlib import Path
 from typing import Any

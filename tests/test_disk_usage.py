@@ -1,4 +1,4 @@
-"""The disk that a plan says a study takes is what it takes, and never less."""
+"""The disk usage that a plan states is an upper bound, and a close one."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages for users are true: their YAML loads, their rows can be read, and they have every field of a recipe."""
+"""The documentation is true: its YAML loads, its rows can be read, every recipe field is in it."""
 
 import json
 import re

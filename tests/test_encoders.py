@@ -1,4 +1,4 @@
-"""Nine families of encoders through all six formats, from folders shaped as the Hub's; the table of what works."""
+"""Nine encoder families run in all six formats, from folders like the Hub's; docs/encoders.md lists them."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""Features on disk: small, built as a stream on all cores, read where they lie; and what of raw text is drawn."""
+"""Features on disk: small, built as a stream on all cores, memory-mapped; and sampling of raw text."""
 
 import errno
 import resource

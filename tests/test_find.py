@@ -1,4 +1,4 @@
-"""Finding the files of a source, and what is said when they are not there."""
+"""Finding the files of a source, and the error when they are missing."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What each format makes of examples, and that perfect outputs come back as the right predictions."""
+"""Each format turns examples into features, and perfect outputs into the right predictions."""
 
 from pathlib import Path
 from typing import Any

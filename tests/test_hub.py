@@ -1,4 +1,4 @@
-"""Data sets of the Hub: found in folders shaped like its local cache, and never looked for elsewhere."""
+"""Data sets of the Hub are found in its local cache, here a folder of the same layout."""
 
 import os
 import subprocess

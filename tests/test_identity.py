@@ -1,4 +1,4 @@
-"""Identities: which changes give a step another id, and which must not."""
+"""Identities: a new field at its default changes no step id, and any other value does."""
 
 from collections.abc import Iterator
 from typing import Any

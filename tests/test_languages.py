@@ -1,4 +1,4 @@
-"""Tests of the language table."""
+"""The table of languages: groups, codes, suggestions, agreement with the published table."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the leaderboard's files: read, scored as the official evaluation does, written from a study."""
+"""Leaderboard files: read, scored as the official evaluation does, exported from a study."""
 
 import json
 import re

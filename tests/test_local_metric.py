@@ -1,4 +1,4 @@
-"""A user's own metric: refused without consent, then scored, reported and used to stop, also in worker processes."""
+"""A user's own metric: refused without consent, then scored, reported and used for early stopping, also by workers."""
 
 import json
 

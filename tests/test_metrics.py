@@ -1,4 +1,4 @@
-"""Tests of the metrics against hand-made numbers, then against the official scorers' output."""
+"""Metrics by hand, and against the official scorers' output."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Mixing: the shares of the tasks are jiant's to the digit, the number of updates is the paper's."""
+"""Mixing: sampling probabilities equal jiant's, the number of updates equals the paper's."""
 
 import json
 from pathlib import Path

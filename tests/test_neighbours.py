@@ -1,4 +1,4 @@
-"""Neighbours are those of brute force; pairs, their cut and the pooled vectors are the official ones."""
+"""Neighbours equal brute force; mined pairs, thresholds and pooled vectors equal the official ones."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The optimizer: rows of the word table come out as if the whole table were updated, and a run goes on to the bit."""
+"""The optimizer: row-wise word-table updates equal whole-table updates, and a resumed run is identical."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Packing: a model is believed only where its probe finds no leak, and a GPU is handed rows that torch can take."""
+"""Packing: an encoder packs only if its probe finds no leak; torch accepts the packed rows on a GPU."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Plans: what is folded, what decides an identity, and where settings come from."""
+"""Plans: which steps are folded, what is in an identity, where settings come from."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The playground's rows: the same everywhere, parallel where they say so, and ever farther from English."""
+"""Playground rows: equal on every machine, parallel where promised, each language farther from English."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What XTREME's scripts make of raw files, and what we read of either; where we differ, the test says why."""
+"""Raw files as XTREME's scripts preprocess them and as we read them; a test explains each difference."""
 
 import json
 from pathlib import Path

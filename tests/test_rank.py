@@ -1,4 +1,4 @@
-"""Estimates of transfer: by hand, by brute force, on real features, and beside the gains of a small study."""
+"""Transfer estimates: by hand, by brute force, on real features, and beside a small study's gains."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Studies on Ray: a real cluster of two nodes, one of which dies; interrupts; what users are told."""
+"""Studies on Ray: a real cluster of two nodes, one of which dies; interrupts; errors."""
 
 import importlib.util
 import os

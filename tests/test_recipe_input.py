@@ -1,4 +1,4 @@
-"""What is said of a wrong recipe, task file or data file before anything is trained."""
+"""Errors in a recipe, task file or data file, reported before any training."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests of reports: small studies, numbers worked out by hand."""
+"""Reports of small studies, with numbers by hand."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Tests of what is written to disk."""
+"""Score rows, predictions and the study index on disk: they round-trip, and broken ones are refused."""
 
 import re
 import resource

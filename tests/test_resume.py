@@ -1,4 +1,4 @@
-"""Trainings that are killed, split, or shared out: they end where an undisturbed one does."""
+"""Trainings that are killed, split or distributed end with the weights of an undisturbed one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Which encoders stay on the disk, and that nothing but encoders ever goes."""
+"""Retention: which encoders stay on the disk; nothing but encoders and heads is ever removed."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Retrieve: every kind of row is read, every kind of search comes back, and many vectors do not fill memory."""
+"""Retrieval: every kind of row and of search, and many vectors without filling memory."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Several workers, and several runs at once: the numbers of one, nothing lost and nothing done twice."""
+"""Several workers, and several concurrent runs, give one process's results; no step is lost or done twice."""
 
 import os
 import re
@@ -277,7 +277,7 @@ def test_repeating_a_step_waits_for_running_dependents(tmp_path: Path) -> None:
         redoing.start()
         redoing.join(0.3)
         assert redoing.is_alive() and store.state("b").has_results
-    redoing.join(10)
+    redoing.join(300)  # it ends at once; a loaded machine takes longer
     assert not redoing.is_alive() and not store.state("b").has_results
 
 

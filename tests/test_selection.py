@@ -1,4 +1,4 @@
-"""Tests of selected runs: small studies, chosen by hand."""
+"""Selected runs of small studies, chosen by hand."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""The recipes that come with the package: they can be planned, and score nothing that they have trained on."""
+"""The recipes of the package can be planned, and none is scored on its training data."""
 
 import json
 from collections.abc import Callable

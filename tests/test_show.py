@@ -1,4 +1,4 @@
-"""One row followed: questions and choices read well, from the file to the scores behind a prediction."""
+"""`show` follows one question or choice from the file to the scores behind its prediction."""
 
 import json
 from pathlib import Path

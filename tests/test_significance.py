@@ -1,4 +1,4 @@
-"""Tests of comparisons with the baseline: numbers worked out by hand, chance rates in simulation, small studies."""
+"""Comparisons with the baseline: numbers by hand, error rates in simulation, small studies."""
 
 import csv
 import io

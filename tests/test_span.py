@@ -1,4 +1,4 @@
-"""Extractive questions: rows, windows, decoding, the threshold for no answer, the loss."""
+"""Extractive question answering: rows, windows, decoding, the no-answer threshold, the loss."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""YAML with strings only, no double keys, and mistakes told with their line."""
+"""YAML with strings only, no repeated keys, and every error with its line."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

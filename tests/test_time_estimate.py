@@ -1,4 +1,4 @@
-"""What a plan says of its time is measured on what the plan does, and counts what the plan has."""
+"""`plan --probe` measures the plan's own steps and multiplies by their number."""
 
 import json
 

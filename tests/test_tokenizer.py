@@ -1,4 +1,4 @@
-"""Each text gets the very token ids that its tokenizer gives it, and each word those that it has within a sentence."""
+"""Each text gets the ids of its own tokenizer, and each word those it has within a sentence."""
 
 import csv
 import gzip

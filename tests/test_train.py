@@ -1,4 +1,4 @@
-"""The training loop: packed equals padded, seeds decide all, the schedule and the mixture are the paper's."""
+"""The training loop: packing changes nothing, seeds determine the result, the schedule is the paper's."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A step's folder says by itself what its heads are for, wherever it is copied to."""
+"""A step's folder describes its own heads, wherever a user copies it."""
 
 import json
 import shutil
