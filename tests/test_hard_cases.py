@@ -386,7 +386,7 @@ def test_show_uses_the_head_of_the_step_it_is_given(study: Files) -> None:
     scored, training = step(study.out, "score mine"), step(study.out, "target: mine")
     use = ("--use", study.folder / "tasks.yaml")
     result = study.call("show", "mine", "de", 0, *use, "--encoder", scored)
-    assert result.code == 2 and f"give {training}, from which it starts" in result.err
+    assert result.code == 2 and f"give the step that it evaluates, {training}" in result.err
     result = study.call("show", "mine", "de", 0, *use, "--encoder", training)
     assert result.code == 0 and "prediction" in result.out and "by the head" not in result.out
     study.write("more.yaml", 'other: {like: xnli, languages: [de], data: {test: "test-{lang}.tsv"}}\n')
