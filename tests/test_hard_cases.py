@@ -395,7 +395,7 @@ def test_show_uses_the_head_of_the_step_it_is_given(study: Files) -> None:
     )
     assert result.code == 0 and "(by the head of the task 'mine')" in result.out
     result = study.call("show", "pairs", "de", 0, *use, "--encoder", training)
-    assert result.code == 0 and "prediction  none: a sentence is found among" in result.out
+    assert result.code == 0 and "prediction  none: retrieval needs all candidates" in result.out
     assert SENTENCES[6] in result.out  # whose translation comes first in the alphabet
     for name, content in (("head-0.safetensors", b"12345678"), ("head-0.json", b'{"task": "mine",')):
         (training / name).write_bytes(content)
