@@ -393,7 +393,7 @@ def test_missing_encoders_are_reported(study: Path, xstilts: Callable[..., CliRe
         if json.loads((step / "step.json").read_text())["title"] == "intermediate: play-pos":
             shutil.rmtree(step / "encoder")
     result = xstilts("rank", "play-nli", "--run", copied, "--limit", "50")
-    assert result.code == 0 and "the run folder has no encoder, or no more, that was trained on play-pos" in result.out
+    assert result.code == 0 and "the run folder has no encoder (any more) that was trained on play-pos" in result.out
 
 
 def test_a_task_that_the_study_trained_on_other_data_is_refused(
@@ -416,4 +416,4 @@ def test_tasks_of_the_recipes_own_files_need_use(
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("play-same", "mnli"), encoding="utf-8")
     result = xstilts("rank", "play-nli", "--run", copied, "--data", tmp_path)
     assert result.code == 2 and "mnli: no data for 'en'" in result.err and result.err.count("error: ") == 2
-    assert "--use: is not given (name the files with which the study's recipe brings in tasks)" in result.err
+    assert "--use: is not given (name the files under `use` in the study's recipe)" in result.err

@@ -1,4 +1,4 @@
-"""A study's test predictions as files of the leaderboard's layout: of every run, and of the selected ones."""
+"""A study's test predictions as files in the leaderboard's layout: every run's, and the selected runs'."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ BEST = "best"
 
 @dataclass
 class Export:
-    """What was written: one folder for each branch and seed, with `predictions` and, where they are known, `labels`."""
+    """The files written: one folder for each branch and seed, with `predictions` and, if known, `labels`."""
 
     folders: dict[Path, set[Path]] = field(default_factory=lambda: defaultdict(set))
     """The files of each folder."""
     tasks: set[str] = field(default_factory=set)
     incomplete: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
-    """What is not there, or not whole: why, what (a task), and what of it (languages)."""
+    """Missing or incomplete parts: by reason, then task, the languages."""
 
     def lines(self) -> list[str]:
-        """What was written, how to score it, what is not there."""
+        """The files written, the command to score them, and missing parts."""
         lines = [f"{run_folder}: {len(files)} files" for run_folder, files in self.folders.items()]
         shared = {group: len(self.tasks & set(tasks)) for group, tasks in GROUPS.items()}
         best = max(shared, key=lambda group: shared[group])
@@ -52,14 +52,13 @@ def export_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, 
 
     Args:
         store: where the steps are.
-        study: whose branches and seeds.
+        study: its branches and seeds are exported.
         folder: to write into.
-        chosen: for each task the run that is selected (see `report.selection`); its files lie in `folder/best/` once
-            more, beside `selection.json`, which says what was chosen and by what. None: there is no such folder.
+        chosen: the selected run of each task (see `report.selection`). Its files are copied into `folder/best/`,
+            beside `selection.json`, which says how it was selected. None: there is no such folder.
 
     Raises:
-        UserError: no finished step has predictions of a test split, some cannot be read, or the folder cannot be
-            export.
+        UserError: no finished step has predictions of a test split, or a file cannot be read or written.
     """
     if any(task.file not in FILE_TYPES for task in study.targets):
         what, hint = f"'{study.name}' was run by an earlier xstilts, which kept too little for this", "run it again"
@@ -106,7 +105,7 @@ def _note_stale_files(export: Export) -> None:
 def _write_best(
     study: Study, folder: Path, names: Mapping[str, str], chosen: Mapping[str, SelectedRun], export: Export
 ) -> None:
-    """Copy the files of the selected runs, and say which they are."""
+    """Copy the files of the selected runs, and list these in `selection.json`."""
     best = folder / BEST
     taken = {}
     for task in study.targets:
@@ -133,7 +132,7 @@ def _write_step(
     run_folders: Sequence[Path],
     export: Export,
 ) -> None:
-    """Write a step's test predictions into the folders of all branches and seeds that share it."""
+    """Write a step's test predictions into the folders of all branches and seeds that share the step."""
     file_type = FILE_TYPES[task.file]
     for language, rows in by_language.items():
         incomplete, texts = list[str](), dict[str, str]()
@@ -154,7 +153,7 @@ def _write_step(
 
 
 def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list[Prediction]], int | None]:
-    """The test predictions of each language, and how many examples the step looked at at most."""
+    """The test predictions of each language, and the step's limit of examples."""
     rows = store.predictions(step)
     folder = store.step(step)
     with as_user_error(folder):
@@ -168,7 +167,7 @@ def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list
 
 
 def _texts(file_type: FileType, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:
-    """The files of a task in a language, predictions and, if all are known, labels; and what there is not."""
+    """The files of a task in a language: predictions and, if all are known, labels; and why a file is missing."""
     predicted = [(row.id, row.prediction) for row in rows]
     labelled = [(row.id, row.reference) for row in rows]
     if file_type is FILE_TYPES["lines"] and not all(isinstance(value, str | int) for _, value in predicted):
@@ -182,7 +181,7 @@ def _texts(file_type: FileType, rows: Sequence[Prediction]) -> tuple[dict[str, s
 
 
 def _folder_names(branches: Sequence[str]) -> dict[str, str]:
-    """A folder's name for each branch, all different.
+    """A different folder name for each branch.
 
     >>> _folder_names(["none", "mnli > squad2", "mnli+0.5xtext", "mnli / squad2"])
     {'none': 'none', 'mnli > squad2': 'mnli_squad2', 'mnli+0.5xtext': 'mnli+0.5xtext', 'mnli / squad2': 'mnli_squad2-2'}

@@ -1,4 +1,4 @@
-"""XTREME's own evaluation: a folder of predictions beside a folder of labels, to the numbers of the leaderboard."""
+"""XTREME's evaluation: scores a folder of predictions against a folder of labels, as the leaderboard does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAMILIES = {
     "retrieve": ("retrieval",),
     "choose": ("classification", "multi_choice"),
 }
-"""What the leaderboard calls the tasks of a format; a choice among endings counts in two of its means."""
+"""The leaderboard's groups of each format; multiple choice counts in two of them."""
 
 BenchmarkTasks: TypeAlias = Sequence[tuple[Task, tuple[str, ...]]]
 """The tasks of a benchmark, each with its languages."""
@@ -39,7 +39,7 @@ BenchmarkTasks: TypeAlias = Sequence[tuple[Task, tuple[str, ...]]]
 Numbers: TypeAlias = dict[str, float]
 
 HEADLINE = ("exact_match", "f1")
-"""Whose mean counts as the task's number where a task has both; elsewhere it is the first of its numbers."""
+"""A task with both scores has their mean as its main score; another task has its first score."""
 
 
 UNANSWERED = "without a prediction, so counted as wrong; how many, and the first"
@@ -61,16 +61,16 @@ class Scored:
     overall: Numbers = field(default_factory=dict)
     detailed: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: list[dict[str, Any]] = field(default_factory=list)
-    """Languages that count nowhere: `task`, `languages`, and what it `lacks` (predictions, labels, or files at all)."""
+    """Languages that count nowhere: `task`, `languages`, and what `lacks`: predictions, labels, or both (files)."""
     notes: Reasons = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
-    """What else a reader must know: what, of which task, in which languages."""
+    """Warnings: by reason, then task, the languages."""
 
     def to_json(self) -> dict[str, Any]:
         """The document that `xstilts score --json` prints."""
         return {"overall": self.overall, "detailed": self.detailed, "missing": self.missing}
 
     def warnings(self) -> list[str]:
-        """What is missing, and the notes, in words."""
+        """The missing parts and the notes as sentences."""
         missing: Reasons = defaultdict(dict)
         for entry in self.missing:
             missing[f"no {entry['lacks']}, counted nowhere"][entry["task"]] = dict.fromkeys(entry["languages"])
@@ -81,7 +81,7 @@ def benchmark(name: str) -> BenchmarkTasks:
     """The tasks and languages of a benchmark, or of another group of tasks.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no benchmark has this name.
     """
     if name not in GROUPS:
         raise UserError(f"no benchmark '{name}'", where="--benchmark", hint=nearest(name, GROUPS))
@@ -96,10 +96,10 @@ def score(predictions: Path, labels: Path, tasks: BenchmarkTasks, name: str) -> 
         predictions: the folder with `{task}/test-{language}.*`.
         labels: a folder of the same layout.
         tasks: the tasks and languages to look for.
-        name: what these are called together.
+        name: of the benchmark.
 
     Raises:
-        UserError: all that is wrong with the folders or with their files.
+        UserError: lists all mistakes in the folders and their files.
     """
     _check_folders(predictions, labels, [task.name for task, _ in tasks], name)
     found, scored = Collector(), Scored(name)
@@ -157,7 +157,7 @@ def _names(numbers: dict[str, Any]) -> list[str]:
 
 
 def _headline_metrics(names: Sequence[str]) -> Sequence[str]:
-    """The numbers whose mean counts as the task's."""
+    """The metrics whose mean is the task's main score."""
     return HEADLINE if set(HEADLINE) <= set(names) else names[:1]
 
 
@@ -171,7 +171,7 @@ def _row(values: Sequence[float | None]) -> tuple[TableCell, ...]:
 
 
 def _with_means(by_language: dict[str, Numbers]) -> dict[str, Any]:
-    """The numbers of a task, each by language, with their means and the one that counts."""
+    """A task's scores by metric and language, with their means and the main score."""
     names = list(next(iter(by_language.values())))
     columns: dict[str, Any] = {name: {x: numbers[name] for x, numbers in by_language.items()} for name in names}
     means = {f"avg_{name}": fmean(columns[name].values()) for name in names}
@@ -179,7 +179,7 @@ def _with_means(by_language: dict[str, Numbers]) -> dict[str, Any]:
 
 
 def _overall(scored: Scored, tasks: BenchmarkTasks) -> Numbers:
-    """Means over the tasks of each family that are there; over all tasks only if every language of each is there."""
+    """The mean of each group; the mean over all tasks only if no language of any task is missing."""
     families: dict[str, list[float]] = {}
     for task, _ in tasks:
         if task.name in scored.detailed:
@@ -211,7 +211,7 @@ def _score_file(task: Task, language: str, predictions: Path, labels: Path, note
         _add_note(notes, UNKNOWN_IDS, task, language, [id for id in answered if id not in known])
     else:
         references, answers = _by_position(labelled, predicted, predictions, labels)
-        if not isinstance(task.format, Retrieve):  # where an answer is the number of a sentence, and may be any
+        if not isinstance(task.format, Retrieve):  # its answers are sentence numbers, not labels
             likely = {*_words(references), *(getattr(task.format, "labels", None) or ())}
             _add_note(notes, UNKNOWN_LABELS, task, language, [word for word in _words(answers) if word not in likely])
     main = metrics.get(task.metric)
@@ -225,7 +225,7 @@ def _text(path: Path) -> str:
 
 
 def _words(values: Sequence[Any]) -> list[str]:
-    """The labels of examples that have one each, or one a word."""
+    """The labels of examples with one label each, or one a word."""
     return [word for value in values for word in ([value] if isinstance(value, str) else value or [])]
 
 
@@ -235,7 +235,7 @@ def _add_note(notes: Reasons, why: str, task: Task, language: str, what: Sequenc
 
 
 def _check_labels(labelled: Entries, known: Sequence[str] | None, path: Path) -> None:
-    """See that there are labels: the published test files have none."""
+    """Check that there are labels: the published test files have none."""
     values = [value for _, value in labelled]
     if known:
         some = not set(known).isdisjoint(_words(values))
@@ -247,7 +247,7 @@ def _check_labels(labelled: Entries, known: Sequence[str] | None, path: Path) ->
 
 
 def _by_position(labelled: Entries, predicted: Entries, predictions: Path, labels: Path) -> tuple[list[Any], list[Any]]:
-    """Labels and predictions of files where the place tells which belong together."""
+    """Labels and predictions of files without ids, paired by position."""
     tags = isinstance(labelled[0][1], list)
     if len(labelled) != len(predicted):
         unit = "sentences" if tags else "lines"
@@ -264,7 +264,7 @@ def _by_position(labelled: Entries, predicted: Entries, predictions: Path, label
 
 
 def _check_ids(labelled: Entries, predicted: Entries, predictions: Path, labels: Path) -> None:
-    """See that the two files speak of the same examples at all."""
+    """Check that the two files have ids in common."""
     known = {id for id, _ in labelled}
     if known.isdisjoint(id for id, _ in predicted):
         first = f"; its first is for '{predicted[0][0]}'" if predicted else ""
@@ -273,7 +273,7 @@ def _check_ids(labelled: Entries, predicted: Entries, predictions: Path, labels:
 
 
 def _by_source(labelled: Entries, predicted: Entries) -> tuple[list[Any], list[Any]]:
-    """The targets of each source sentence that either file names; the labels do not tell which others there are."""
+    """The targets of each source sentence in either file; the labels do not list the other sentences."""
     references, answers = dict(labelled), dict(predicted)
     sources = dict.fromkeys([*references, *answers])
     return [references.get(id, []) for id in sources], [answers.get(id, []) for id in sources]
@@ -302,7 +302,7 @@ def _check_folders(predictions: Path, labels: Path, names: Sequence[str], benchm
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there; something else of its name is a mistake."""
+    """Whether the file exists; a folder or a broken link of this name is an error."""
     with as_user_error(path):
         if not path.is_file() and (path.is_symlink() or path.exists()):
             raise DataError("is no file, or a link to nowhere", where=str(path))
@@ -310,11 +310,11 @@ def _is_file(path: Path) -> bool:
 
 
 def _has_task_folder(folder: Path, names: Sequence[str]) -> bool:
-    return any(os.path.isdir(folder / name) for name in names)  # noqa: PTH112  (no error where nobody may look)
+    return any(os.path.isdir(folder / name) for name in names)  # noqa: PTH112  (no error in an unreadable folder)
 
 
 def _folder_hint(folder: Path, option: str, names: Sequence[str]) -> str:
-    """Where the folder that was meant may be."""
+    """A hint at the folder that the user may have meant."""
     inside = [
         path
         for depth in ("*/", "*/*/", "*/*/*/")
@@ -333,7 +333,7 @@ def _folder_hint(folder: Path, option: str, names: Sequence[str]) -> str:
 
 
 def _unscored(predictions: Path, tasks: BenchmarkTasks) -> list[str]:
-    """What lies among the predictions and was not looked for."""
+    """Files and folders of predictions that were not scored."""
     known = {task.name: (FILE_TYPES[task.format.file], languages) for task, languages in tasks}
     extra = []
     for folder in sorted(path for path in predictions.iterdir() if path.is_dir()):

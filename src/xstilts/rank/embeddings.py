@@ -1,4 +1,4 @@
-"""What an encoder makes of a task's texts: their mean vector, and the features of what has labels."""
+"""Embeddings of a task's texts: their mean vector, and the features of labelled positions."""
 
 # Shape suffixes: F = forward passes, M = marked tokens, N = labelled tokens, H = hidden size
 
@@ -30,7 +30,7 @@ from xstilts.utils.sampling import reservoir
 
 @dataclass(frozen=True)
 class Sample:
-    """Some examples of a task, in English where there is any, its format closed over them."""
+    """Some examples of a task, in English if it has any, and the task with their labels."""
 
     task: Task
     split: Split
@@ -39,12 +39,12 @@ class Sample:
 
     @property
     def labelled(self) -> bool:
-        """Whether there are labels to be told apart: not in retrieval and raw text, never outside training data."""
+        """Whether there are labels to predict: only in training data, and not in retrieval or raw text."""
         return self.split == "train" and self.task.format.head.trained
 
     @property
     def note(self) -> str:
-        """What was read where there are no training data."""
+        """Names the data that replaced missing training data."""
         if self.split == "train":
             return ""
         where = f"{self.split} ({self.language})"
@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What an encoder makes of a sample: the mean over its texts, and the labelled tokens with their classes."""
+    """A sample's mean vector, and the vectors of its labelled positions with their classes."""
 
     mean_H: NDArray[np.float64]
     features_NH: NDArray[np.float32]
@@ -61,9 +61,9 @@ class Embeddings:
 
 
 def sample(task: Task, data: Path | None, limit: int) -> Sample:
-    """Draw examples of a task at random, always the same, from its training data, or else from what is scored.
+    """Draw examples of a task with a fixed random seed from its training data, or else from its dev or test data.
 
-    Of a task that finds translations only the English side is taken.
+    Of a retrieval task only the English side is taken.
 
     Raises:
         UserError: the data are not there, or cannot be read.
@@ -77,12 +77,12 @@ def sample(task: Task, data: Path | None, limit: int) -> Sample:
         examples = _english_side(task.format, examples)
     drawn = reservoir(examples, limit, seed=0)  # reads the whole stream, so that its mistakes are found
     if not drawn:
-        raise UserError(f"its {split} data hold no text to look at", where=task.name)
+        raise UserError(f"its {split} data hold no text", where=task.name)
     return Sample(task.model_copy(update={"format": task.format.with_labels_from(drawn)}), split, code, tuple(drawn))
 
 
 def _english_side(format: Retrieve, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """What looks; where sentences are mined, what may be found: in either case the English texts, if there are some."""
+    """The queries, or for mined sentences the candidates: in either case the English texts, if there are some."""
     for entry in entries:
         if format.find == "mined" and entry.candidate is not None:
             yield entry
@@ -94,9 +94,8 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
     """Run a sample through an encoder; vectors are of its last layer.
 
     The mean is over the real tokens of a forward pass, then over the passes of an example, then over the examples.
-    Labels are those of the head that the format would train: a text's at its first token, a word's at its first
-    piece, right or wrong for an ending. Of a question, the answer's first piece is told from another piece of the same
-    window, drawn at random.
+    Labels are those of the format's head: a text's at its first token, a word's at its first piece, right or wrong for
+    an ending. A question has two positions: the answer's first piece, and a random other piece of the same window.
 
     Raises:
         StepFailed: a vector is not finite.
@@ -121,16 +120,14 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
             positions = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
             marked_MH[positions] = hidden_TH[batch.positions_M].float().cpu().numpy()
     if not np.isfinite(mean_FH).all():
-        raise StepFailed(
-            f"what comes out for texts of {texts.task.name} is not a number", hint="the weights are broken"
-        )
+        raise StepFailed(f"a vector of {texts.task.name} is not a number", hint="the weights are broken")
     counted_M = features.targets_M != IGNORED
     share_F = (1 / np.diff(features.first))[features.example_F] / features.examples
     return Embeddings(share_F @ mean_FH, marked_MH[counted_M], features.targets_M[counted_M].astype(np.int64))
 
 
 def _answer_positions(features: FeatureSet) -> FeatureSet:
-    """Windows that hold the answer get two positions: its first piece, class 1, and a piece of the rest, class 0."""
+    """Windows with the answer get two positions: its first piece, class 1, and a random other piece, class 0."""
     rng = generator(0, "rank", "answers")
     positions, count_F = [], np.zeros(len(features.lengths_F), np.int64)
     for f, info in enumerate(features.decode_info):

@@ -18,7 +18,7 @@ ALL_TARGETS = "mean"
 
 
 class Method(NamedTuple):
-    """A way to estimate; more is ranked first."""
+    """An estimate; the highest value is ranked first."""
 
     title: str
     unit: str
@@ -35,7 +35,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate for a target: its score by each method that has one, the place that gives it, the measured gain."""
+    """A candidate for a target: its score and its place by each method, and the measured gain."""
 
     target: str
     candidate: str
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GainAgreement:
-    """How a method's order agrees with the measured gains; `target` is `mean` for the mean over all of them."""
+    """How well a method's order agrees with the measured gains; `target` is `mean` for the mean over targets."""
 
     target: str
     method: str
@@ -55,19 +55,19 @@ class GainAgreement:
     kendall: float
     p: float
     lost: float
-    """Points of gain that are lost by taking the method's first candidate in place of the best."""
+    """The best candidate's gain minus that of the method's first candidate, in points."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """All lines, target by target, most similar texts first; the checks if gains were measured; what to know."""
+    """The candidates of each target, most similar texts first; with measured gains also the agreement with them."""
 
     encoder: str
     lines: tuple[Candidate, ...]
     before: Mapping[str, Mapping[str, float]]
     """For each target LogME and H-score of the encoder before any intermediate training."""
     baseline: str | None
-    """The branch that gains are measured against; None where none were."""
+    """The branch that gains are measured against; None without measured gains."""
     seeds: tuple[int, ...]
     checks: tuple[GainAgreement, ...]
     notes: tuple[str, ...]
@@ -90,15 +90,17 @@ def rank(request: RankRequest, say: Callable[[str], None]) -> Ranking:
 
     Without any training: the cosine of the two tasks' mean vectors (TextEmb, Vu et al. 2020, "Exploring and Predicting
     Transferability across NLP Tasks", arXiv:2005.00770; compared with others by Poth et al. 2021, "What to Pre-Train
-    on?", arXiv:2104.08247), and what the encoder's features leave untold of a candidate's own labels. With the encoders
-    of a run folder: LogME and H-score of each, on the target's training labels, before any training on the target.
+    on?", arXiv:2104.08247), and the share of a candidate's own labels that the features do not predict.
+
+    With the encoders of a run folder: LogME and H-score of each on the target's training labels, before any training
+    on the target.
 
     Args:
-        request: what is asked for.
-        say: is told how it goes.
+        request: the targets, the candidates, the encoder or run folder.
+        say: shows a line of progress.
 
     Raises:
-        UserError: everything that is wrong with the request, before an encoder is loaded.
+        UserError: lists all mistakes in the request, before an encoder is loaded.
     """
     resolved = resolve(request)
     base = for_inference(load(resolved.encoder))
@@ -132,7 +134,7 @@ def _candidates(
     left: Mapping[str, float],
     after: Mapping[tuple[str, str], dict[str, float]],
 ) -> list[Candidate]:
-    """Target by target its candidates, those of the most similar texts first."""
+    """Each target's candidates, most similar texts first."""
     gains = resolved.study_gains.gains() if resolved.study_gains else {}
     lines = []
     for target in resolved.targets:
@@ -151,7 +153,7 @@ def _candidates(
 
 
 def _unexplained_labels(name: str, embeddings: Embeddings, notes: list[str]) -> float | None:
-    """Per cent of a candidate's labels that the features do not tell; None without labels."""
+    """Per cent of a candidate's labels that the features do not predict; None without labels."""
     if not len(embeddings.labels_N):
         notes.append(f"{name} has no labels: only its texts are compared")
         return None
@@ -163,7 +165,7 @@ def _unexplained_labels(name: str, embeddings: Embeddings, notes: list[str]) -> 
 
 
 def _estimates(name: str, embeddings: Embeddings, notes: list[str]) -> dict[str, float]:
-    """LogME and H-score; nothing where the labels cannot be told apart, which is noted."""
+    """LogME and H-score; empty, with a note, if there are no different labels."""
     try:
         return {
             "logme": logme(embeddings.features_NH, embeddings.labels_N),
@@ -182,7 +184,7 @@ def _estimates_after_training(
     result: dict[tuple[str, str], dict[str, float]] = {}
     encoders = {name: resolved.study_gains.encoders(name) for name in resolved.among}
     if lacking := [name for name, places in encoders.items() if not places]:
-        notes.append(f"the run folder has no encoder, or no more, that was trained on {', '.join(lacking)}")
+        notes.append(f"the run folder has no encoder (any more) that was trained on {', '.join(lacking)}")
     for name, places in encoders.items():
         fits: dict[str, list[dict[str, float]]] = {target: [] for target in targets if target != name}
         for place in places:
@@ -199,12 +201,12 @@ def _estimates_after_training(
 
 
 def _places(scores: Mapping[str, float]) -> dict[str, int]:
-    """The place of each, 1 for the highest; equal ones share the better."""
+    """The place of each candidate, 1 for the highest score; equal scores share the better place."""
     return {name: 1 + sum(other > score for other in scores.values()) for name, score in scores.items()}
 
 
 def _gain_agreements(resolved: ResolvedRequest, lines: Sequence[Candidate]) -> list[GainAgreement]:
-    """Each method beside the gains: target by target, then the mean over those that have every candidate."""
+    """Each method's agreement with the gains: by target, then the mean over targets with every candidate."""
     checks = []
     by_name = sorted(lines, key=lambda line: line.candidate)  # in one order for all targets: candidates are permuted
     for method in METHODS:
@@ -230,7 +232,7 @@ def _gain_agreement(
 
 
 def _shared_data_notes(resolved: ResolvedRequest) -> list[str]:
-    """Pairs that are trained on the same data, whose texts are alike for that reason."""
+    """Candidates that share training data with a target, which makes their texts alike."""
     pairs = []
     for target in resolved.targets:
         own = resolved.tasks[target].data.get("train")

@@ -18,19 +18,19 @@ from xstilts.tasks.user_tasks import with_user_tasks
 from xstilts.utils.models import expand_user
 
 DEFAULT = "intermediate"
-"""Candidates where none are named: the paper's nine."""
+"""The default candidates: the paper's nine."""
 
 
 @dataclass(frozen=True)
 class RankRequest:
-    """What is to be ranked; names may be groups. Empty ones are those of the study, or the paper's nine."""
+    """A ranking request. Names may be groups; empty lists mean the study's tasks, or the paper's nine."""
 
     targets: Sequence[str]
     among: Sequence[str]
     encoder: str | None = None
     data: Path | None = None
     limit: int = 1000
-    """Examples read of each task, at most."""
+    """Most examples of a task that are read."""
     use: Sequence[Path] = ()
     run: Path | None = None
     recipe: str | None = None
@@ -48,7 +48,7 @@ class ResolvedRequest:
     encoder: str
 
     def candidates(self, target: str) -> list[str]:
-        """Those of a target, which is never its own."""
+        """The candidates of a target, without itself."""
         return [name for name in self.among if name != target]
 
 
@@ -56,7 +56,7 @@ def resolve(request: RankRequest) -> ResolvedRequest:
     """Resolve a request. Every mistake in it is reported at once, before any data are read.
 
     Raises:
-        UserError: all that is wrong with the request.
+        UserError: lists all mistakes in the request.
     """
     folder(request.data)
     study_gains = open_study(request.run, request.recipe) if request.run else None
@@ -91,7 +91,7 @@ def resolve(request: RankRequest) -> ResolvedRequest:
         with found.catch():
             samples[name] = sample(tasks[name], request.data, request.limit)
     if found.errors and study_gains and not request.use:
-        found.add("is not given", where="--use", hint="name the files with which the study's recipe brings in tasks")
+        found.add("is not given", where="--use", hint="name the files under `use` in the study's recipe")
     found.raise_any()
     if study_gains:
         found.errors += [
@@ -106,9 +106,9 @@ def resolve(request: RankRequest) -> ResolvedRequest:
 def _trained_on_other_data(
     study_gains: StudyGains, task: Task, sample: Sample, data: Path | None
 ) -> Iterator[UserError]:
-    """A candidate of whose name the study has a task with other training data."""
+    """An error if the study trained a task of this name on other data."""
     files = locate(task, task.data["train"], (sample.language,), data, train=True).files
-    if not study_gains.read(task.name, files):
+    if not study_gains.trained_on(task.name, files):
         hint = "give the recipe's own tasks with --use, and its data folder with --data"
         yield UserError(f"the study has trained '{task.name}' on other data", where=next(iter(files)), hint=hint)
 
@@ -117,7 +117,7 @@ def _encoder_path(name: str, data: Path | None) -> str:
     """The encoder's folder or Hub id.
 
     Raises:
-        UserError: none is named, its folder cannot be one, or it lies beside a data folder that is not given.
+        UserError: no encoder is named, its folder holds none, or its `{data}` needs a data folder.
     """
     if not name:
         raise UserError("is missing: a folder, or an id of the Hub", where="--encoder")
@@ -129,7 +129,7 @@ def _encoder_path(name: str, data: Path | None) -> str:
 
 
 def _task_names(given: Sequence[str], use: Sequence[Path], default: Sequence[str], nothing: str) -> list[str]:
-    """The tasks of names that may be groups, or the default ones."""
+    """The tasks behind these names, which may be groups, or the default ones."""
     if not (given or default):
         raise UserError(nothing, hint="tasks of a recipe's own are named with --use FILE")
     return [task.name for task in select_tasks(given or default, use)]

@@ -23,17 +23,17 @@ class StudyGains:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The tasks that it scores without an intermediate task too, so that there can be a gain."""
+        """The tasks with a score of the baseline, so that there can be a gain."""
         return tuple(dict.fromkeys(cell.task for cell in self.study.cells if cell.branch == self.study.baseline))
 
     @property
     def encoder(self) -> str:
-        """The encoder before any intermediate task: a folder, or the name that the recipe gives it."""
+        """The encoder before any intermediate task: a folder, or its name in the recipe."""
         before = self.encoders(self.study.baseline or "")
         return str(before[0]) if before else self.study.encoder
 
     def encoders(self, branch: str) -> list[Path]:
-        """The encoders that a branch's intermediate training has left, one for each seed that has its own."""
+        """The encoders that a branch's intermediate training saved, one for each seed with its own."""
         own = {task.name: task.trained_on_own_data for task in self.study.tasks}
         steps: dict[str, None] = {}
         for cell in self.study.cells:
@@ -46,13 +46,13 @@ class StudyGains:
         folders = [self.store.step(step) / "encoder" for step in steps]
         return [folder for folder in folders if (folder / "config.json").is_file()]
 
-    def read(self, branch: str, files: Mapping[str, str]) -> bool:
-        """Whether a branch's intermediate trainings have read files of these sha256, as far as it is study_gains."""
+    def trained_on(self, branch: str, files: Mapping[str, str]) -> bool:
+        """Whether a branch's intermediate trainings read these files, by sha256; True where the record is missing."""
         read = [{*self.store.facts(folder.parent.name).get("inputs", {}).values()} for folder in self.encoders(branch)]
         return all({*files.values()} <= sha256 for sha256 in read if sha256)
 
     def gains(self) -> dict[tuple[str, str], float]:
-        """What each branch gains over the baseline, by task and branch; more is better.
+        """The gain of each branch over the baseline, by task and branch; more is better.
 
         As in reports: the mean over languages of the main metric, on dev, or on test for a task without dev scores; the
         median over seeds of the difference at the same seed.
@@ -76,18 +76,18 @@ def open_study(folder: Path, recipe: str | None) -> StudyGains:
     """The study of a recipe in a run folder, by default the newest.
 
     Raises:
-        UserError: no run folder, no such recipe, or a study without a branch to compare with.
+        UserError: no run folder, no such recipe, or a study without a baseline.
     """
     store = open_existing(folder)
     study = store.study(recipe)
     if study.baseline is None:
-        what = f"the recipe '{study.name}' has no one branch, without an intermediate task, to measure gains against"
+        what = f"the recipe '{study.name}' has no branch without an intermediate task to measure gains against"
         raise UserError(what, where=str(folder), hint="another recipe of the folder: --recipe NAME")
     return StudyGains(store, study)
 
 
 def check_names(study_gains: StudyGains, targets: list[str], among: list[str]) -> list[UserError]:
-    """What the study does not have of these."""
+    """An error for each of these tasks that the study lacks."""
     where = f"{study_gains.store.folder}, recipe '{study_gains.study.name}'"
     wrong = [
         UserError(f"the target '{name}' is not scored there", where=where, hint=nearest(name, study_gains.targets))

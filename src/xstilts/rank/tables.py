@@ -1,4 +1,4 @@
-"""A ranking as tables for people, with the legend that says how far to trust it."""
+"""A ranking as tables, with the legend that says how far to trust it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from xstilts.analysis.rank_correlation import critical_spearman
 from xstilts.rank.ranking import ALL_TARGETS, METHODS, Ranking
 from xstilts.render.table import MISSING, Table, TableCell
+from xstilts.report.legend import legend_lines, over_seeds
 
 
 def tables(ranking: Ranking) -> list[Table]:
@@ -52,34 +53,50 @@ def _agreement(ranking: Ranking) -> Table:
 
 
 def legend(ranking: Ranking) -> list[str]:
-    """What the columns mean, and how little a few points can say; one line each."""
-    lines = [
-        "(1) marks each method's first candidate; candidates are listed by the similarity of their texts",
-        "text: cosine of the mean vectors of the two tasks' texts; left to learn: the share of the candidate's own "
-        "labels that the encoder's features do not predict before any training, whatever the target",
-    ]
-    if ranking.baseline is None:
-        return [*lines, "both are hints: --run DIR shows them beside measured gains"]
-    seeds = ", ".join(map(str, ranking.seeds))
-    lines.append(
-        f"gain: over '{ranking.baseline}' at the same seed, median over seeds {seeds}; points of the target's main "
-        "metric, mean over languages"
-    )
-    if ranking.before:
-        lines.append(
+    """What the columns mean, and how far to trust a few candidates; one line each."""
+    measured, checked = ranking.baseline is not None, bool(ranking.checks)
+    explained = [
+        ("(1) marks each method's first candidate; candidates are listed by the similarity of their texts", True),
+        (
+            "text: cosine of the mean vectors of the two tasks' texts; left to learn: the share of the candidate's own "
+            "labels that the encoder's features do not predict before any training, whatever the target",
+            True,
+        ),
+        ("both are hints: --run DIR shows them beside measured gains", not measured),
+        (
+            f"gain: over '{ranking.baseline}' at the same seed{over_seeds(ranking.seeds, listed=True)}; points of the "
+            "target's main metric, mean over languages",
+            measured,
+        ),
+        (
             "LogME, H-score: of the target's training labels, with features of the encoder that was trained on the "
-            "candidate but not on the target; (before): without either training"
-        )
-    if not ranking.checks:
-        return [*lines, "orders are compared where three candidates of a target have gains that differ: here none has"]
-    lines.append(
-        "Spearman, Kendall: of the method's order and the gains'; p: by permutation, two-sided, of Spearman's; "
-        "lost: gain of the best candidate less that of the method's first"
-    )
-    if any(one.target == ALL_TARGETS for one in ranking.checks):
-        lines.append(f"{ALL_TARGETS}: over the targets for which every candidate has a score and a gain")
+            "candidate but not on the target; (before): without either training",
+            measured and ranking.before,
+        ),
+        (
+            "orders are compared where three candidates of a target have gains that differ: here none has",
+            measured and not checked,
+        ),
+        (
+            "Spearman, Kendall: of the method's order and the gains'; p: by permutation, two-sided, of Spearman's; "
+            "lost: gain of the best candidate less that of the method's first",
+            checked,
+        ),
+        (
+            f"{ALL_TARGETS}: over the targets for which every candidate has a score and a gain",
+            any(one.target == ALL_TARGETS for one in ranking.checks),
+        ),
+        (_few_candidates(ranking) if checked else "", checked),
+    ]
+    return legend_lines(explained, {})
+
+
+def _few_candidates(ranking: Ranking) -> str:
+    """How large a correlation must be to mean anything."""
     n = max(one.n for one in ranking.checks)
     bound = critical_spearman(n)
     limit = "no correlation is" if bound is None else f"only a Spearman of {bound:.2f} or more, up or down, is"
-    few = f"{n} candidates are few points: {limit} rarer than one in twenty by chance"
-    return [*lines, f"{few}, for one target and method; of the {len(ranking.checks)} here some look good by luck"]
+    return (
+        f"{n} candidates are few points: {limit} rarer than one in twenty by chance, for one target and method; "
+        f"of the {len(ranking.checks)} here some look good by luck"
+    )

@@ -1,4 +1,4 @@
-"""Score rows joined with the cells of a study, then summed up over languages, tasks, seeds.
+"""Score rows joined with the cells of a study, then averaged over languages and tasks, with medians over seeds.
 
 For each task and branch: the unweighted mean over languages for each seed, then the median over the seeds (paper,
 section 3.3). A gain is the median, over the seeds, of the difference from the baseline at the same seed. No metric is
@@ -18,7 +18,7 @@ from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 
 MEAN, ZERO_SHOT, ALL_TASKS = "mean", "zero-shot", "all tasks"
-"""Stand where a language (the first two) or a task (the last) stands; no language or task can have such a name."""
+"""Used as a language (the first two) or a task (the last); no language or task can have such a name."""
 
 Split: TypeAlias = Literal["dev", "test"]
 T = TypeVar("T")
@@ -29,9 +29,9 @@ class SummaryLine:
     """One number of a report: a metric of a branch on one language of a task, or a mean over languages or tasks.
 
     `median`, `min` and `max` are over `seeds` runs, in the metric's unit; `n` is the number of examples, summed in
-    means; `gain` is None for the baseline or where it is unknown. `collapsed` are the seeds whose runs ended at
-    chance in the language that the task is trained on (None: a run that serves every seed), given there and in means
-    over languages; elsewhere a score at chance is weak transfer. `chance` is None in means and where it is not known.
+    means; `gain` is None for the baseline or where it is unknown. `collapsed` are the seeds whose runs collapsed in
+    the language that the task is trained on (None: a run that serves every seed). It is set there and in means over
+    languages; elsewhere a score at chance is weak transfer. `chance` is None in means and where it is not known.
     """
 
     task: str
@@ -51,18 +51,18 @@ class SummaryLine:
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a study, ready to be shown."""
+    """The numbers of a study, for the layouts."""
 
     study: Study
     split: Split
     """As in the paper's Table 2, models are compared on dev; a language without this split shows the other one."""
     lines: tuple[SummaryLine, ...]
     missing: tuple[Cell, ...]
-    """Cells without any score: not finished, or failed. They count nowhere."""
+    """Cells without a score: not finished, or failed. They count nowhere."""
     left_out: Mapping[str, tuple[str, ...]]
-    """For each task the languages that are in no mean, because some branch or seed lacks them."""
+    """For each task the languages that no mean includes, because some branch or seed lacks them."""
     notes: tuple[str, ...]
-    """What tasks and rows say about their own numbers."""
+    """Remarks of tasks and trainings on their numbers."""
 
 
 Series: TypeAlias = dict[int | None, float]
@@ -75,9 +75,9 @@ def build(study: Study, scores: Iterable[Score], *, split: Split = "dev", notes:
     """Join score rows with a study's cells and summarize them. Rows that belong to no cell are skipped.
 
     Args:
-        study: what was planned.
+        study: the planned branches and tasks.
         scores: rows of its evaluations.
-        split: which one to take.
+        split: the wanted one.
         notes: shown below the tables, see `Store.notes`.
 
     Raises:
@@ -134,7 +134,7 @@ def other_split(split: str) -> str:
 
 
 def scores_by_language(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:
-    """Rows of each scored language, all of one split: the wanted one if any branch has it."""
+    """Rows of each scored language, all of one split: the wanted one if any branch has scores on it."""
     rows = {}
     for language in task.languages:
         for either in (other_split(split), split):
@@ -149,7 +149,7 @@ def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
 
 
 def complete_languages(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
-    """Of these languages those that every run has."""
+    """The languages with scores of every run."""
     runs = {run for by_branch in shown.values() for run in runs_of(by_branch)}
     return {language: by_branch for language, by_branch in shown.items() if runs_of(by_branch) == runs}
 
@@ -176,7 +176,7 @@ def _language_lines(
 
 
 def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
-    """The seeds whose scores are at chance."""
+    """The seeds whose runs collapsed: scored within two standard errors of chance."""
     return tuple(
         seed for seed, s in by_seed.items() if s.chance is not None and metrics.at_chance(s.value, [s.chance], [s.n])
     )
@@ -197,12 +197,12 @@ def _summary_lines(
 
 
 def median_over_seeds(values: Iterable[float]) -> float:
-    """The number that stands for the runs of all seeds (paper, section 3.3)."""
+    """The median, which represents the runs of all seeds (paper, section 3.3)."""
     return median(values)
 
 
 def mean_over_languages(rows: Mapping[str, ByBranch]) -> dict[str, Series]:
-    """For each branch the mean over languages, seed by seed; all languages have the same branches and seeds."""
+    """For each branch and seed the mean over languages, which must have the same branches and seeds."""
     some = next(iter(rows.values()), {})
     return {
         branch: {seed: fmean(by_branch[branch][seed].value for by_branch in rows.values()) for seed in by_seed}

@@ -64,9 +64,10 @@ def baseline(study: Study) -> str:
     return "the same encoder's baseline" if study.baseline is None else f"'{study.baseline}'"
 
 
-def over_seeds(seeds: Sequence[int]) -> str:
+def over_seeds(seeds: Sequence[int], *, listed: bool = False) -> str:
     """How the gains at several seeds become one number; empty for a single seed."""
-    return ", median over seeds" if len(seeds) > 1 else ""
+    numbers = f" {', '.join(map(str, seeds))}" if listed else ""
+    return f", median over seeds{numbers}" if len(seeds) > 1 else ""
 
 
 def split_replaced(split: str, where: str) -> str:

@@ -1,6 +1,6 @@
-"""A study's numbers in the paper's terms: which row a branch is, which column a task, and what stands in a cell.
+"""A study's numbers in the paper's terms: a branch is a row, a task is a column, a cell holds medians over the seeds.
 
-A cell holds medians over the seeds (paper, section 3.3). `pages` fills the paper's tables with them.
+`paper_tables` fills the paper's tables with them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from xstilts.tasks import GROUPS, RESERVED_NAMES, TASKS
 
 BASELINE, BEST = "none", "best"
 WITHOUT, WITH, OTHERS, BENCHMARK = "without MLM", "with MLM", "others", "benchmark"
-"""Blocks of rows: the paper's, and a last one for branches that it has not."""
+"""Blocks of rows: the paper's, and `OTHERS` for branches that the paper lacks."""
 MULTI_TASK = "multi-task"
 
 Values: TypeAlias = tuple[float, ...]
-"""What stands in a cell: nothing, one number, or F1 and EM."""
+"""The contents of a cell: no number, one, or F1 and EM."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class PaperCell:
     ours: Values = ()
     published: Values = ()
     disputed: bool = False
-    """Whether the published ones contradict others."""
+    """Whether the published ones contradict other published numbers."""
     collapsed: bool = False
-    """Whether some run ended at chance in the language that was trained on."""
+    """Whether some run collapsed in the language that it was trained on."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the task and language that its numbers are of (AVERAGE for means), how it is headed."""
+    """A column: its heading, the task and the language of its numbers (AVERAGE for means)."""
 
     head: tuple[str, str]
     task: str
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row: a branch of the study and the paper's configuration. `gains` tells that it holds differences."""
+    """A row: a branch of the study and the paper's configuration. With `gains` it holds differences."""
 
     block: str
     configuration: str
@@ -79,12 +79,12 @@ class PaperTable:
     lines: tuple[PaperRow, ...]
     notes: tuple[str, ...] = ()
     compared: bool = True
-    """Whether the best of each column is to be marked."""
+    """Whether the best of each column is marked."""
 
 
 @dataclass(frozen=True)
 class StudyScores:
-    """A study's scores on one split. A task without dev scores in any language is taken on test, as in the paper."""
+    """A study's scores on one split; test scores for a task without dev scores in any language, as in the paper."""
 
     study: Study
     found: JoinedScores
@@ -102,8 +102,8 @@ class StudyScores:
             self._rows_cache[task.name, metric] = rows
         return self._rows_cache[task.name, metric]
 
-    def shown(self, task: StudyTask) -> str:
-        """The split that a task is taken on."""
+    def split_of(self, task: StudyTask) -> str:
+        """The split of a task's scores."""
         found = [
             x.split
             for by_branch in self.rows(task, task.metric).values()
@@ -113,11 +113,11 @@ class StudyScores:
         return found[0] if found else self.split
 
     def languages(self, task: StudyTask) -> tuple[str, ...]:
-        """The languages of a task's mean: those that all runs have."""
+        """The languages of a task's mean: those with scores of all runs."""
         return tuple(complete_languages(self.rows(task, task.metric)))
 
     def runs(self, task: StudyTask, metric: str, branch: str, language: str = AVERAGE) -> Series:
-        """A branch's score in a language, or its mean over them, by seed."""
+        """A branch's score in a language, or its mean over the languages, by seed."""
         rows = self.rows(task, metric)
         if language != AVERAGE:
             return {seed: score.value for seed, score in rows.get(language, {}).get(branch, {}).items()}
@@ -127,23 +127,23 @@ class StudyScores:
         return self._means_cache[task.name, metric].get(branch, {})
 
     def cell(self, task: StudyTask, branch: str, language: str = AVERAGE, metrics: Sequence[str] = ()) -> Values:
-        """Medians over the seeds, of the given metrics; by default of those that the paper prints."""
-        series = [self.runs(task, metric, branch, language) for metric in metrics or printed(self.study, task)]
+        """The median over the seeds of each given metric; by default of those that the paper prints."""
+        series = [self.runs(task, metric, branch, language) for metric in metrics or metrics_of_cell(self.study, task)]
         return tuple(median_over_seeds(each.values()) for each in series) if all(series) else ()
 
     def collapsed(self, task: StudyTask, branch: str) -> bool:
-        """Whether a run is at chance in the language that was trained on."""
+        """Whether a run collapsed in the language that it was trained on."""
         rows = self.rows(task, task.metric).get(task.train_language, {})
         return bool(collapsed_seeds(rows.get(branch, {})))
 
 
 def catalogue_name(study: Study, task: str) -> str:
-    """What the paper calls a task of the study."""
+    """The paper's name of a study's task."""
     return study.catalogue_names.get(task, task)
 
 
-def printed(study: Study, task: StudyTask) -> tuple[str, ...]:
-    """The metrics of a task's cell."""
+def metrics_of_cell(study: Study, task: StudyTask) -> tuple[str, ...]:
+    """The metrics in a task's cell."""
     target = published.targets().get(catalogue_name(study, task.name))
     return target.metrics if target and set(target.metrics) <= set(task.metrics) else (task.metric,)
 
@@ -151,17 +151,17 @@ def printed(study: Study, task: StudyTask) -> tuple[str, ...]:
 def printed_in(page: PublishedTable, study: Study, task: StudyTask, base: str) -> tuple[str, ...]:
     """The metrics of a cell of a table whose rows are tasks, such as Table 15; `base` is the row's task."""
     known = tuple(dict.fromkeys(number.metric for number in page.numbers if number.task == base))
-    return known if known and set(known) <= set(task.metrics) else printed(study, task)
+    return known if known and set(known) <= set(task.metrics) else metrics_of_cell(study, task)
 
 
 def targets(study: Study) -> dict[str, StudyTask]:
-    """The study's tasks by the target that each is or stands for, in the paper's order."""
+    """The study's tasks by the paper's target that each represents, in the paper's order."""
     ours = {catalogue_name(study, task.name): task for task in reversed(study.tasks)}
     return {name: ours[name] for name in published.targets() if name in ours}
 
 
 def configuration(study: Study, branch: str) -> Row:
-    """Which row of the paper a branch is, by the set of tasks that its one mixture has; weights are not looked at."""
+    """The paper's row for a branch, by the set of tasks in its one mixture; weights are ignored."""
     if branch == study.baseline or branch == BASELINE:
         return "", BASELINE
     names = {catalogue_name(study, re.sub(r"^[\d.]+x", "", part)) for part in branch.split("+")}
@@ -178,7 +178,7 @@ def configuration(study: Study, branch: str) -> Row:
 
 
 def row_label(row: Row, branch: str) -> str:
-    """What a row is called."""
+    """A row's label."""
     name, *raw = row[1].split("+") if row[0] in (WITHOUT, WITH) else [row[1]]
     task, _, language = name.rpartition("-")
     label = published.label(name)

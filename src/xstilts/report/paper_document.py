@@ -36,9 +36,9 @@ PUBLISHED, DIFFERENCE = "  paper", "  difference"
 
 @dataclass(frozen=True)
 class PaperNumber:
-    """One number of the paper's tables: ours, the published one, ours less that; None where there is none.
+    """One number of the paper's tables: ours, the published one, ours minus that; None if missing.
 
-    `block` and `configuration` are the paper's row (see `paper.Number`), `branch` is the study's. A `gain` is a
+    `block` and `configuration` are the paper's row (see `published.Number`), `branch` is the study's. A `gain` is a
     difference from the baseline. `language` and `task` are "average" in means.
     """
 
@@ -57,16 +57,16 @@ class PaperNumber:
 
 
 def benchmark(results: StudyResults) -> Document:
-    """Test scores as the leaderboard groups them, then each task by language; without the paper's tasks, all means."""
+    """Test scores in the leaderboard's groups, then each task by language; without the paper's tasks, all means."""
     study = results.study
     summary = build(study, results.scores, split="test", notes=results.notes)
     if not targets(study):
         return study_tables.document(summary)
-    paper = paper_table(replace(results, notes=()), "benchmark")
+    grouped = paper_table(replace(results, notes=()), "benchmark")
     rest = study_tables.tables(summary, ("first", "others"))
-    facts = {**paper.facts, "lines": [vars(line) for line in summary.lines], "benchmark": paper.facts["lines"]}
-    legend = [*paper.legend, *study_tables.legend(summary, rest)]
-    return Document([*paper.tables, *rest], legend, SummaryLine, summary.lines, facts)
+    facts = {**grouped.facts, "lines": [vars(line) for line in summary.lines], "benchmark": grouped.facts["lines"]}
+    legend = [*grouped.legend, *study_tables.legend(summary, rest)]
+    return Document([*grouped.tables, *rest], legend, SummaryLine, summary.lines, facts)
 
 
 def paper_table(results: StudyResults, layout: str) -> Document:
@@ -111,7 +111,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
 
 
 def _not_shown(study: Study, tables: Sequence[PaperTable]) -> tuple[str, ...]:
-    """How the notes begin of tasks that have no column."""
+    """The first words of the notes of tasks without a column."""
     shown = {column.task for table in tables for column in table.columns}
     names = {task.name: catalogue_name(study, task.name) for task in study.tasks}
     return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
@@ -140,7 +140,7 @@ def _table(table: PaperTable, beside: bool) -> Table:
 
 
 def _baseline_label(table: PaperTable) -> str:
-    """What the row of the encoder alone is called: as in the paper, if it is the paper's kind of encoder."""
+    """The label of the baseline's row: the paper's, if the encoder is an XLM-R."""
     return published.label(BASELINE) if "xlm-r" in table.corner.lower() else "baseline"
 
 
@@ -154,7 +154,7 @@ def _is_ours(line: PaperRow) -> bool:
 
 
 def _difference(cell: PaperCell) -> Values:
-    """Ours less the published ones."""
+    """Our numbers minus the published ones."""
     both = cell.ours and len(cell.ours) == len(cell.published)
     return tuple(a - b for a, b in zip(cell.ours, cell.published, strict=True)) if both else ()
 
@@ -165,7 +165,7 @@ def _table_cell(values: Values, signed: bool, mark: str = "") -> TableCell:
 
 
 def _best_cells(table: PaperTable) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Which numbers, by row and column, are best of all, and which lead their block; equal as shown is equally good."""
+    """The best numbers, by row and column, of all rows and of each block; numbers equal as shown are equally good."""
     best, leads = set(), set()
     gains = any(line.gains for line in table.lines)
     for k in range(len(table.columns)):
@@ -181,7 +181,7 @@ def _best_cells(table: PaperTable) -> tuple[set[tuple[int, int]], set[tuple[int,
 
 
 def _highest(ranks: Mapping[int, float]) -> list[int]:
-    """Where the highest rank stands; nowhere, if there is nothing to compare, or all are equal."""
+    """The rows with the highest rank; none if all ranks are equal or there is one row."""
     return [i for i, rank in ranks.items() if rank == max(ranks.values())] if len({*ranks.values()}) > 1 else []
 
 
@@ -209,7 +209,7 @@ def _paper_numbers(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
 
 
 def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list[tuple[str, object]]:
-    """What the numbers and their marks mean."""
+    """Explanations of the numbers and marks, each with its condition."""
     lines = [line for table in tables for line in table.lines]
     heads = [column for table in tables for column in table.columns]
     cells = [cell for line in lines for cell in line.cells]
@@ -229,7 +229,7 @@ def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list
             f"{COLLAPSED} some run collapsed: {AT_CHANCE} in the language that it was trained on",
             any(x.collapsed for x in cells),
         ),
-        (f"'{PUBLISHED.strip()}': as published; '{DIFFERENCE.strip()}': ours less that", beside),
+        (f"'{PUBLISHED.strip()}': as published; '{DIFFERENCE.strip()}': ours minus that", beside),
         (
             f"{DISPUTED} contradicts another published number: docs/reports.md",
             beside and any(x.disputed for x in cells),
@@ -241,7 +241,7 @@ def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list
 def _differences_from_paper(
     study: Study, found: JoinedScores, tables: Sequence[PaperTable], beside: bool
 ) -> list[tuple[str, object]]:
-    """In what a study is not the paper's: languages, targets, rows."""
+    """How the study differs from the paper's: languages, targets, rows; each with its condition."""
     paper, ours = published.table(tables[0].name), targets(study)
     lines = [line for table in tables for line in table.lines]
     there = {(line.block, line.configuration) for line in lines}
@@ -283,4 +283,4 @@ def _own_names(study: Study, tables: Sequence[PaperTable]) -> dict[str, str]:
 
 
 LAYOUTS = {**{name: partial(paper_table, layout=name) for name in PAPER_TABLES}, "benchmark": benchmark}
-"""Layouts that the paper has too, with published numbers to show beside ours."""
+"""Layouts with published numbers to show beside ours."""

@@ -1,7 +1,7 @@
 """The paper's tables, filled with a study's numbers; `PAPER_TABLES` names them, `paper_tables` draws them.
 
-A gain is the difference between two medians, as the paper's are: not the median of differences at the same seed, which
-is what the other layouts show.
+A gain here is the difference between two medians, as in the paper. The other layouts show the median of the differences
+at the same seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xstilts.report.paper_cells import (
     catalogue_name,
     configuration,
     in_paper_order,
-    printed,
+    metrics_of_cell,
     printed_in,
     row_label,
     targets,
@@ -42,7 +42,7 @@ from xstilts.tasks import GROUPS, TASKS
 
 
 def table2(study: Study, found: JoinedScores) -> list[PaperTable]:
-    """The baseline's scores, every configuration's differences from it; below, the benchmark's test scores."""
+    """The baseline's scores and every configuration's differences from it; below, the benchmark's test scores."""
     numbers, paper = StudyScores(study, found, "dev"), published.table("table2")
     columns = _target_columns(numbers)
     base = [numbers.cell(task, study.baseline or "") for _, task in columns]
@@ -74,22 +74,24 @@ def by_language(name: str, study: Study, found: JoinedScores) -> list[PaperTable
         raise UserError(
             f"the study scores no {published.targets()[paper.task].label}, which is {name}", where=study.name
         )
-    rows, metrics = numbers.rows(task, task.metric), printed(study, task)
+    rows, metrics = numbers.rows(task, task.metric), metrics_of_cell(study, task)
     codes = [*(x for x in paper.columns if x in rows), *(x for x in rows if x not in paper.columns)]
-    columns = [Column((code, ""), paper.task, code, metrics, numbers.shown(task)) for code in codes]
-    columns.append(Column(("Avg", ""), paper.task, AVERAGE, metrics, numbers.shown(task)))
+    columns = [Column((code, ""), paper.task, code, metrics, numbers.split_of(task)) for code in codes]
+    columns.append(Column(("Avg", ""), paper.task, AVERAGE, metrics, numbers.split_of(task)))
     lines = []
     for row, branch in in_paper_order(study, paper):
         cells = [_cell(paper, row, column.language, numbers.cell(task, branch, column.language)) for column in columns]
         lines.append(PaperRow(*row, row_label(row, branch), branch, tuple(cells)))
     units = _paper_unit(metrics)
     return [
-        PaperTable(name, f"{paper.title}, {units}, {numbers.shown(task)}", _corner(study), tuple(columns), tuple(lines))
+        PaperTable(
+            name, f"{paper.title}, {units}, {numbers.split_of(task)}", _corner(study), tuple(columns), tuple(lines)
+        )
     ]
 
 
 def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
-    """Translated intermediate tasks: each target language by itself, English data beside that language's."""
+    """Translated intermediate tasks: a table for each target language, English data beside data in that language."""
     numbers, paper = StudyScores(study, found, "dev"), published.table("table3")
     columns, rows = _target_columns(numbers), in_paper_order(study, paper)
     names = {row[1] for row, _ in rows}
@@ -114,7 +116,7 @@ def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
 
 
 def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
-    """The intermediate tasks' own dev scores, of the branches that were trained on that task alone."""
+    """The intermediate tasks' own dev scores, of the branches trained on that task alone."""
     numbers, paper = StudyScores(study, found, "dev"), published.table("table15")
     trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
     cells: dict[str, dict[str, tuple[StudyTask, str]]] = defaultdict(dict)
@@ -124,7 +126,7 @@ def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
         if (WITHOUT, name) in trained:
             cells[language][base] = task, trained[WITHOUT, name]
     if not cells:
-        what = "the study scores no intermediate task on its own dev set, which is what table15 shows"
+        what = "table15 shows intermediate tasks on their own dev sets; the study scores none"
         raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
     some = {base: task for by_base in cells.values() for base, (task, _) in by_base.items()}
     metrics = {base: printed_in(paper, study, task, base) for base, task in some.items()}
@@ -170,7 +172,7 @@ def _differences(values: Values, base: Values) -> Values:
 
 
 def _average(cells: Sequence[Values]) -> Values:
-    """The leaderboard's mean over tasks; nothing where one is missing."""
+    """The leaderboard's mean over tasks; empty if one is missing."""
     return (fmean(map(fmean, cells)),) if cells and all(cells) else ()
 
 
@@ -186,7 +188,7 @@ def _cell(paper: PublishedTable, row: Row, column: str, ours: Values, collapsed:
 def _target_columns(numbers: StudyScores) -> list[tuple[Column, StudyTask]]:
     study, columns = numbers.study, []
     for name, task in targets(study).items():
-        split, metrics = numbers.shown(task), printed(study, task)
+        split, metrics = numbers.split_of(task), metrics_of_cell(study, task)
         label = published.targets()[name].label + ("†" if split != numbers.split else "")
         columns.append((Column((label, _paper_unit(metrics)), name, AVERAGE, metrics, split), task))
     if not columns:
@@ -206,21 +208,21 @@ def _line(
     ]
     average = _cell(paper, row, AVERAGE, _average(values))
     if len(columns) < len(published.targets()):
-        average = replace(average, published=())  # of other tasks than ours
+        average = replace(average, published=())  # its mean includes tasks that the study lacks
     return PaperRow(*row, row_label(row, branch), branch, (*cells, average), gains)
 
 
 def _benchmark(
     study: Study, found: JoinedScores, rows: Sequence[tuple[Row, str]], *, groups: bool = False
 ) -> PaperTable:
-    """Test scores of branches and of the best models, with what is published of others."""
+    """Test scores of branches and of the best models, with the published scores of others."""
     numbers, paper = StudyScores(study, found, "test"), published.table("table2")
     columns = _target_columns(numbers)
     lines = []
     for row, branch in rows:
         shown = (BENCHMARK, BASELINE) if row[1] == BASELINE else row
         line = _line(numbers, paper, shown, branch, columns, [numbers.cell(task, branch) for _, task in columns])
-        if shown == row:  # Table 2 has differences on dev here
+        if shown == row:  # this row of Table 2 holds differences on dev
             line = replace(line, cells=tuple(replace(cell, published=(), disputed=False) for cell in line.cells))
         lines.append(line)
     values, chosen = _best(study, found, numbers, columns)
@@ -236,7 +238,7 @@ def _benchmark(
 
 
 def _grouped(lines: Sequence[PaperRow], heads: Sequence[Column]) -> tuple[list[PaperRow], list[Column]]:
-    """Add the means of the leaderboard's groups that have more than one of the columns."""
+    """Add the means of the leaderboard's groups with more than one column."""
     of = {column.task: target.group for column in heads if (target := published.targets().get(column.task))}
     names = [name for name, count in Counter(of.values()).items() if count > 1]
     wider = []
@@ -255,7 +257,7 @@ def _grouped(lines: Sequence[PaperRow], heads: Sequence[Column]) -> tuple[list[P
 def _best(
     study: Study, found: JoinedScores, test: StudyScores, columns: Sequence[tuple[Column, StudyTask]]
 ) -> tuple[list[Values], tuple[str, ...]]:
-    """The paper's best models: of each target the run that the paper's rule selects, and which they are."""
+    """The paper's best models: for each target the scores of the run that the paper's rule selects, and its name."""
     selected, values, runs = select_from(study, found).of("paper"), list[Values](), []
     for column, task in columns:
         selected_run = selected.get(task.name)

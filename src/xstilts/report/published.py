@@ -1,8 +1,8 @@
-"""The numbers that the paper and XTREME's appendix have published, as data, to print beside ours.
+"""The numbers published in the paper and in XTREME's appendix, as data, to print beside ours.
 
-The files lie in `published/`: a CSV file for each table, laid out as it is printed, and `index.json`, which says what
-its rows and columns are. A question answering cell holds F1/EM. A cell that is empty here is empty in print, or could
-not be read for certain (`PublishedTable.unread`). XTREME's Table 6 is turned: its columns are the languages.
+The files lie in `published/`: a CSV file for each table, laid out as it is printed, and `index.json`, which describes
+its rows and columns. A question answering cell holds F1/EM. A cell that is empty here is empty in print, or we could
+not read it for certain (`PublishedTable.unread`). XTREME's Table 6 is turned: its columns are the languages.
 `table` gives scores and correlations; `facts` gives the tables of counts, settings, languages and models.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 from xstilts.errors import UserError, nearest
 
 AVERAGE = "average"
-"""Stands where a language or a task stands: the mean over them."""
+"""Used as a language or a task: the mean over them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Target:
-    """A target task: what the paper calls it, the metrics of its cell, the group that the leaderboard counts it to."""
+    """A target task: its name in the paper, the metrics of its cell, its group on the leaderboard."""
 
     label: str
     metrics: tuple[str, ...]
@@ -61,7 +61,7 @@ Row: TypeAlias = tuple[str, str]
 class PublishedTable:
     """A published table: its columns, which are languages or tasks, and its rows in the order of print.
 
-    `task` is the one that columns of languages belong to; empty where columns are tasks, or where each row is a task.
+    `task` is the task of all columns if they are languages; empty if columns or rows are tasks.
     """
 
     source: str
@@ -80,10 +80,10 @@ class PublishedTable:
 
 
 class Conflict(NamedTuple):
-    """Two published numbers that cannot both be right; neither is changed here.
+    """Two published numbers that contradict each other; both stay as printed.
 
-    `printed` is what the table says of this cell, `other` what follows from the numbers that `against` names. In a
-    table of facts `configuration` is the row and `metric` the column.
+    `printed` is the number in this cell; `other` follows from the numbers that `against` names. In a table of facts
+    `configuration` is the row and `metric` the column.
     """
 
     source: str
@@ -101,7 +101,7 @@ def table(name: str, source: str = "paper") -> PublishedTable:
     """A published table by its name, such as `table6`.
 
     Raises:
-        UserError: its numbers are not among these.
+        UserError: the package does not have its numbers.
     """
     _require_table("tables", name, source)
     return _read_table(source, name)
@@ -126,12 +126,12 @@ def targets() -> dict[str, Target]:
 
 
 def label(configuration: str) -> str:
-    """What the paper calls a configuration; its own name where the paper has none."""
+    """The paper's name of a configuration, or else its own."""
     return str(_index()["configurations"].get(configuration, configuration))
 
 
 def languages(task: str, split: str) -> set[str]:
-    """The languages that the paper's mean of a target is over: those of its own table, or all of them on test."""
+    """The languages in the paper's mean of a target: those of its own table, or on test all of them."""
     own = next(x for name in _index()["tables"]["paper"] if (x := table(name)).task == task)
     wanted = [x for x in own.columns if x != AVERAGE]
     return {x for x in wanted if split == "test" or own.cells[*own.rows[0], x]}
@@ -139,7 +139,7 @@ def languages(task: str, split: str) -> set[str]:
 
 @cache
 def conflicts() -> tuple[Conflict, ...]:
-    """Where the published numbers contradict one another."""
+    """The contradictions among the published numbers."""
     return tuple(
         Conflict(source, table, block, name, task, metric, float(printed), float(other), against)
         for source, table, block, name, task, metric, printed, other, against in _read("conflicts.csv")[1:]
@@ -148,7 +148,7 @@ def conflicts() -> tuple[Conflict, ...]:
 
 @cache
 def disputed(source: str, name: str) -> frozenset[tuple[str, str, str]]:
-    """The cells of a table, by block, configuration, column, that contradict others; either side of a conflict."""
+    """The cells of a table, by block, configuration, column, on either side of a conflict."""
     own, found = table(name, source), set()
     for x in conflicts():
         column = x.task.removeprefix(own.task).strip() if own.task else x.task

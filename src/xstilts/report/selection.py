@@ -1,9 +1,9 @@
-"""Which run is taken for each target task, by several rules: the paper's, and the honest ones beside it.
+"""Selects a run for each target task by several rules: the paper's, zero-shot ones, and an upper bound.
 
-The paper (Phang et al. 2020, section 3.3, "XTREME Benchmark Results") goes by its Table 2, which has the median over
-the seeds of the mean over the languages' dev scores: it picks the best intermediate-task configuration for each target
-task, and then the best model of its three runs. Nothing of that is zero-shot, and XQuAD, TyDiQA and Tatoeba, which have
-no dev set, are selected on the test sets that they are reported on.
+The paper (Phang et al. 2020, section 3.3, "XTREME Benchmark Results") selects by its Table 2: the median over the seeds
+of the mean over the languages' dev scores. For each target task it picks the best intermediate-task configuration, then
+the best of its three runs. This is not zero-shot. XQuAD, TyDiQA and Tatoeba have no dev set, so the paper selects them
+on the test sets that it reports.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from xstilts.study.index import Study, StudyTask
 RuleName: TypeAlias = Literal["paper", "dev", "english-dev", "oracle"]
 BASELINE = "baseline"
 SHARED = "tasks of all rules"
-"""Stands where a task stands, for the mean over the tasks for which every rule selects a run."""
+"""Used as a task: the mean over the tasks for which every rule selects a run."""
 UNLABELLED, BOUND = "‡", "§"
 """Marks of rules that need labels of the target languages, and of the test split itself."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How a run is selected: by which scores, from which branches."""
+    """A way to select a run: by which scores, from which branches."""
 
     description: str
     mark: str = ""
     english: bool = False
-    """By the language that the task is trained on alone, not by the mean over all."""
+    """By the training language alone, not by the mean over all languages."""
     oracle: bool = False
-    """The best of all runs on test; elsewhere the branch with the best median over its seeds, then its best run."""
+    """Take the best of all runs on test. Other rules take the branch with the best median, then its best run."""
     baseline: bool = True
     """Whether the baseline may be selected."""
 
@@ -65,10 +65,10 @@ RULES: dict[RuleName, Rule] = {
 class SelectedRun:
     """A score of the run that a rule selects for a task, or a mean of them over tasks.
 
-    `branch` and `seed` say which run. The seed is None for a run that serves every seed, and for the baseline, whose
-    score is the median over its runs; both are empty in means over tasks. It was selected by `selected_by`, the main
-    metric's value on the split `selected_on`; `reused` says that the score that is scored is made of the same ones.
-    `score` is the mean over `count` languages of `split`, or over so many tasks.
+    `branch` and `seed` identify the run. The seed is None for a run that serves every seed, and for the baseline, whose
+    score is the median over its runs; both are empty in means over tasks. The rule compared `selected_by`, the main
+    metric on the split `selected_on`; `reused` means that `score` includes these same scores. `score` is the mean over
+    `count` languages of `split`, or over `count` tasks.
     """
 
     task: str
@@ -91,7 +91,7 @@ class Selection:
     study: Study
     selected_runs: tuple[SelectedRun, ...]
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """For each task the languages that are in no mean."""
+    """For each task the languages that no mean includes."""
 
     def of(self, rule: str) -> dict[str, SelectedRun]:
         """The selected run of a rule for each task, with the score of its main metric."""
@@ -100,16 +100,16 @@ class Selection:
 
 
 def select(study: Study, scores: Iterable[Score]) -> Selection:
-    """Select a run for each task by each rule; pure.
+    """Select a run for each task by each rule; reads no files.
 
-    A run is a candidate if it has the scores that it is selected by and those that are scored (test, or dev where there
-    is no test). Of equally signed ones the first in the study is taken.
+    A candidate needs the scores that the rule compares and those that are shown (test, or else dev). Of equally good
+    runs the first in the study is selected.
     """
     return select_from(study, join(study, scores)[0])
 
 
 def select_from(study: Study, found: JoinedScores) -> Selection:
-    """As `select`, with rows that are joined already."""
+    """As `select`, with joined rows."""
     selected_runs = [selected_run for task in study.targets for selected_run in _select_for_task(study, task, found)]
     left_out = {task.name: incomplete_languages(task, found, "test") for task in study.targets}
     return Selection(study, (*selected_runs, *_over_tasks(Selection(study, tuple(selected_runs)))), left_out)
@@ -149,7 +149,7 @@ def _selected(
     scored: Mapping[str, ByBranch],
     splits: Mapping[str, str],
 ) -> _Run | None:
-    """The run that a rule selects among those that have scores to show; None if it has nothing to go by."""
+    """The run that a rule selects among those with scores to show; None without scores to compare."""
     dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
     seen, on = (scored, "test") if rule.oracle or not dev else (dev, "dev")
     if rule.english:
@@ -176,7 +176,7 @@ def _selected(
 
 
 def _over_tasks(selection: Selection) -> Iterator[SelectedRun]:
-    """The mean over all tasks of each rule that has them all; and over those that every rule has, if they are fewer."""
+    """For each rule the mean over all tasks, if it selects a run for each; also over the tasks shared by all rules."""
     by_rule = {rule: chosen for rule in (BASELINE, *RULES) if (chosen := selection.of(rule))}
     if not all(get(task.metric).percent for task in selection.study.targets):
         return

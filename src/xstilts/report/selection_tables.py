@@ -19,7 +19,7 @@ def selection(results: StudyResults) -> Document:
 
 
 def document(selection: Selection) -> Document:
-    """What the selected runs score, and which they are; rows with all digits for programs."""
+    """The selected runs and their scores; rows with all digits for programs."""
     study = selection.study
     facts = {
         **study.header(),

@@ -1,6 +1,6 @@
 """Whether branches differ from the baseline: spreads over seeds, intervals and tests over each language's examples.
 
-`docs/statistics.md` says in plain words what each number means, and why it is made so.
+`docs/statistics.md` explains each number.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ SURE, THESE_RUNS = "•", "◦"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A branch in one language of a task, or its mean over the languages: its runs, and how it differs.
+    """A branch in one language of a task, or its mean over the languages, compared with the baseline.
 
     `median`, `mean`, `deviation` (the sample's, by n - 1), `min` and `max` are over `seeds` runs; `collapsed` as in
     `SummaryLine`; all in the metric's unit. `difference` is the mean over `paired` seeds of the difference from the
     baseline at the same seed, `low` and `high` are the ends of its 95 % interval, `p` is the permutation test's and
-    `adjusted` the same with Holm's correction. They are None for the baseline and where there is nothing to test.
+    `adjusted` the same with Holm's correction. They are None for the baseline and for untested branches.
     """
 
     task: str
@@ -88,9 +88,9 @@ class Significance:
     split: str
     rows: tuple[Comparison, ...]
     untested: Mapping[str, tuple[str, ...]]
-    """Why some could not be tested, and which."""
+    """The branches that could not be tested, by reason."""
     left_out: Mapping[str, tuple[str, ...]]
-    """For each task the languages that are in no mean."""
+    """For each task the languages that no mean includes."""
 
 
 Predictions: TypeAlias = Callable[[str], Iterable[Prediction]]
@@ -99,7 +99,7 @@ ScoresByLanguage: TypeAlias = dict[str, ByBranch]
 """The scores of each language of a task."""
 Untested: TypeAlias = dict[str, dict[str, None]]
 ScoreOfSums: TypeAlias = Callable[[Array], Array]
-"""Sums of what examples add to a score."""
+"""Turns sums of example parts into scores."""
 
 
 def compare(
@@ -109,11 +109,11 @@ def compare(
     """Compare each branch with the baseline, by the main metric of each task.
 
     Args:
-        study: what was planned.
+        study: the planned branches and tasks.
         scores: rows of its evaluations.
-        predictions: gives the rows of a step; called once for each task and step.
-        split: which one; languages without it are compared on the other, as in other reports.
-        progress: gives the tasks one by one; may show how far it is, as a large study takes a minute.
+        predictions: returns the rows of a step; called once for each task and step.
+        split: the wanted one; languages without it are compared on the other one.
+        progress: yields the tasks one by one; may show a progress bar, as a large study takes a minute.
     """
     found, _ = join(study, scores)
     rows: list[Comparison] = []
@@ -132,7 +132,7 @@ def compare(
 def _run_statistics(
     study: Study, task: StudyTask, shown: ScoresByLanguage, whole: Sequence[str]
 ) -> Iterator[Comparison]:
-    """The runs of each branch in each language, then their means over the languages that all runs have."""
+    """The runs of each branch in each language, then their means over the languages with scores of all runs."""
     trained = shown.get(task.train_language, {})
     for language, over in [*((x, [x]) for x in shown), *([(MEAN, whole)] if whole else [])]:
         series = mean_over_languages({x: shown[x] for x in over})
@@ -157,7 +157,7 @@ def _run_statistics(
 
 
 def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
-    """With Holm's correction over all languages and branches of the task; and over its branches, for the means."""
+    """Add Holm's correction over all languages and branches of the task; for the means, over its branches."""
     done = list(rows)
     for means in (False, True):
         family = {i: row.p for i, row in enumerate(rows) if row.p is not None and (row.language == MEAN) == means}
@@ -167,14 +167,14 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
 
 
 class _ExampleParts(NamedTuple):
-    """What a step answered in a language: a fingerprint of the questions, and what each answer adds to the score."""
+    """A step's answers in a language: a fingerprint of the questions, each answer's parts of the score."""
 
     fingerprint: bytes
     parts_NK: Array
 
 
 class _TestResult(NamedTuple):
-    """What goes into a `Comparison` under these names."""
+    """The fields of a `Comparison` with these names."""
 
     paired: int | None = None
     difference: float | None = None
@@ -184,7 +184,7 @@ class _TestResult(NamedTuple):
 
 
 class _Paired(NamedTuple):
-    """A branch beside the baseline in a language: what was observed, and differences in the bootstrap samples."""
+    """A branch and the baseline in a language: the observed runs, and differences in the bootstrap samples."""
 
     pair: Pair
     change_BS: Array
@@ -223,7 +223,7 @@ def _tests(
 def _all_parts(
     task: StudyTask, shown: ScoresByLanguage, predictions: Predictions
 ) -> dict[tuple[str, str], _ExampleParts | None]:
-    """By step and language; None where a split has no labels, or the predictions do not give the step's score."""
+    """By step and language; None if a split has no labels, or the predictions do not give the step's score."""
     wanted: dict[str, dict[str, Score]] = defaultdict(dict)
     for language, by_branch in shown.items():
         for score in (score for by_seed in by_branch.values() for score in by_seed.values()):
@@ -246,7 +246,7 @@ def _example_parts(rows: Sequence[Prediction], score: Score) -> _ExampleParts | 
         references, predictions = [row.reference for row in rows], [row.prediction for row in rows]
         parts_NK = metric.example_parts(references, predictions, score.language)
         again = float(metric.combine(parts_NK.sum(0)))
-    except (TypeError, ValueError, LookupError, AttributeError, StepFailed):  # somebody has changed the file
+    except (TypeError, ValueError, LookupError, AttributeError, StepFailed):  # someone has changed the file
         return None
     if not isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) or not isfinite(again):
         return None
@@ -258,7 +258,7 @@ def _pair_with_baseline(
     study: Study, language: str, by_branch: ByBranch, parts: Mapping[tuple[str, str], _ExampleParts | None],
     score: ScoreOfSums, label: str, untested: Untested,
 ) -> dict[tuple[str, str], _Paired]:  # fmt: skip
-    """Branches that can be compared with the baseline in a language; for the others, why not."""
+    """The branches that can be compared with the baseline in a language; `untested` gets the others."""
     pairs = {
         branch: [*at_common_seeds([by_branch.get(baseline, {}), by_branch[branch]]).values()]
         for branch in study.branches
@@ -288,13 +288,13 @@ def _pair_with_baseline(
 
 
 def _test(paired: Sequence[_Paired], score: ScoreOfSums, family: int) -> _TestResult:
-    """Of the mean over some languages; `family` is the number of p values that will be corrected together."""
+    """Test the mean over some languages; `family` is the number of p values that will be corrected together."""
     pairs = [each.pair for each in paired]
     observed = [score(pair.second_SNK.sum(1)) - score(pair.first_SNK.sum(1)) for pair in pairs]
     change_BS = np.mean([each.change_BS for each in paired], axis=0)
     if not np.isfinite(change_BS).all():
         return _TestResult()
     low, high = resampling.interval((change_BS * resampling.seed_weights(change_BS.shape[1])).sum(1))
-    # so many that the smallest p, times the size of the family, is half of what is marked
+    # enough that the smallest p, times the size of the family, is half of ALPHA
     p = resampling.permutation(pairs, score, max(resampling.SAMPLES, round(2 * family / ALPHA)))
     return _TestResult(change_BS.shape[1], float(np.mean(observed)), low, high, p)

@@ -34,7 +34,7 @@ DEFAULT_VIEWS: tuple[View, ...] = ("first", "overview", "others")
 
 
 def tables(summary: Summary, views: Sequence[View]) -> list[Table]:
-    """The tables of these views, in this order; tasks without any score have none of their own."""
+    """The tables of these views, in this order; a task without scores has no table."""
     scored = [task for task in summary.study.targets if _lines_of(summary, task)]
     by_view: dict[View, list[Table]] = {
         "first": [_languages(summary, task) for task in scored[:1]] if "first" in views else [],
@@ -45,7 +45,7 @@ def tables(summary: Summary, views: Sequence[View]) -> list[Table]:
 
 
 def legend(summary: Summary, shown: Sequence[Table]) -> list[str]:
-    """What the marks in these tables mean, what is missing, what to know before believing a number; one line each."""
+    """The lines below these tables: their marks, missing parts, sizes, notes."""
     study, split = summary.study, summary.split
     numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
     spread = any(entry.spread for entry in numbers)
@@ -108,7 +108,7 @@ def _overview(summary: Summary) -> Table:
 
 
 def corner(study: Study) -> str:
-    """What heads the column of branches: the encoder's name; `branch` for one created from scratch."""
+    """The heading of the column of branches: the encoder's name, or `branch` for a new encoder."""
     if study.encoder == "new":
         return "branch"
     return study.encoder.rpartition("/")[2] if study.encoder.startswith("{data}") else study.encoder
@@ -122,7 +122,7 @@ def _languages(summary: Summary, task: StudyTask) -> Table:
     languages = _scored_languages(summary, task)
     means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
     if task.train_language not in languages or task.train_language in left_out:
-        means = means[:1]  # the mean is zero-shot as it is
+        means = means[:1]  # the mean is already zero-shot
     others, split, other = _on_other_split(summary, task), summary.split, other_split(summary.split)
     where = f"{split}, {other} where marked †" if others else split
     if len(others) == len(languages):
@@ -137,7 +137,7 @@ def _languages(summary: Summary, task: StudyTask) -> Table:
 
 
 def _cells(lines: Iterable[SummaryLine | None]) -> tuple[TableCell, ...]:
-    """Round lines that stand to be compared; what is equal as shown is equally good."""
+    """Round lines that are compared; values equal as shown are equally good."""
     some = list(lines)
     values = [line.median for line in some if line]
     best = f"{(max if _higher_is_better(some) else min)(values):.1f}" if len(values) > 1 else ""
@@ -162,13 +162,13 @@ def _over_seeds(summary: Summary) -> str:
 
 
 def _scored_languages(summary: Summary, task: StudyTask) -> tuple[str, ...]:
-    """Languages that have a score at all, in the task's order."""
+    """The languages with a score, in the task's order."""
     found = {line.language for line in _lines_of(summary, task)}
     return tuple(language for language in task.languages if language in found)
 
 
 def _on_other_split(summary: Summary, task: StudyTask) -> tuple[str, ...]:
-    """Languages that show the other split."""
+    """The languages that show the other split."""
     found = {line.language for line in _lines_of(summary, task) if line.split != summary.split}
     return tuple(language for language in task.languages if language in found)
 
