@@ -2,7 +2,7 @@
 
 Same model, same head, same precision, one run; the scores of both are compared. Three kinds of work: pairs of XNLI,
 tagged sentences of Universal Dependencies, and the vectors of Tatoeba's sentences, for which the loop asks the model
-for all hidden states, as is usual, and our forward pass stops at the pooled layer. Runs on the CPU.
+for all hidden states, as is usual, and our forward pass stops at the retrieval layer. Runs on the CPU.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TARGET = 3.0
 EVALUATED = {
     "xnli": TASKS["xnli"],
     "udpos": TASKS["udpos"],
-    "tatoeba": TASKS["tatoeba"].model_copy(update={"languages": codes("de hi ja ru th vi")}),  # whole pools, any limit
+    "tatoeba": TASKS["tatoeba"].model_copy(update={"languages": codes("de hi ja ru th vi")}),  # all candidates
 }
 
 
@@ -61,7 +61,7 @@ class Loop:
     def head_outputs(self, head: heads.Head, task: Task, features: FeatureSet, precision: Precision) -> HeadOutputs:
         """What the head keeps of all forward passes, in order."""
         per_pass: list[Any] = []
-        layer = self.encoder.pooled_layer if task.format.head.kind == "mean" else None
+        layer = self.encoder.retrieval_layer if task.format.head.kind == "mean" else None
         rng, passes = generator(0, "none"), len(features.lengths_F)
         with torch.inference_mode():
             for start in range(0, passes, self.size):

@@ -3,7 +3,7 @@
 Random vectors; the first fiftieth of one side has noisy copies on the other, in another order, so that there is
 something to be mined. In each round the matrix product, our search and faiss's two exhaustive searches take turns in
 one process. Before, the scores are compared with a plain computation. `--full` instead runs our search once at the size
-of BUCC's largest pools, from a mapped file, and watches memory. Runs on the CPU.
+of BUCC's largest sets, from a mapped file, and watches memory. Runs on the CPU.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--full", action="store_true", help="once, at the size of the largest pool of BUCC, and watch memory")
+    add("--full", action="store_true", help="once, at the size of BUCC's largest set, and watch memory")
     add("--size", type=int, help="vectors a side (default: 100,000; with --full 500,000)")
     add("--width", type=int, help="of a vector (default: 768; with --full 1,024)")
     add("--k", type=int, default=4, help="neighbours (default: %(default)s)")

@@ -128,13 +128,13 @@ def test_unpadding_inverts_padding() -> None:
     assert torch.autograd.gradcheck(lambda x: packing.unpad(x, layout), grid.detach().double().requires_grad_())
 
 
-@pytest.mark.parametrize(("layers", "pooled"), [(24, 14), (12, 7), (6, 4), (2, 1), (1, 1)])
-def test_the_pooled_layer_is_the_one_asked_for(layers: int, pooled: int, tiny: Encoder) -> None:
+@pytest.mark.parametrize(("layers", "layer"), [(24, 14), (12, 7), (6, 4), (2, 1), (1, 1)])
+def test_retrieval_reads_layer_14_of_24_or_its_equivalent(layers: int, layer: int, tiny: Encoder) -> None:
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     shape = {"vocab_size": 60, "hidden_size": 4, "num_attention_heads": 1, "intermediate_size": 4}
     encoder = Encoder(XLMRobertaModel(XLMRobertaConfig(**shape, num_hidden_layers=layers)), tiny.tokenizer)
-    assert encoder.pooled_layer == pooled
+    assert encoder.retrieval_layer == layer
 
 
 def test_a_saved_encoder_loads_in_transformers(tiny: Encoder, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ T5 = {
     "pad_token_id": 0,
     "max_position_embeddings": None,
 }
-NO_CLS = "no first special token: the pooled head reads the first subword token; the decoder is not used"
+NO_CLS = "no first special token: the sequence head reads the first subword token; the decoder is not used"
 FAMILIES = {
     "XLMRoberta": Family({"max_position_embeddings": 66, "type_vocab_size": 1}, around="roberta"),
     "Bert": Family(note="mBERT and all other BERTs"),

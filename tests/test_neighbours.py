@@ -1,4 +1,4 @@
-"""Neighbours equal brute force; mined pairs, thresholds and pooled vectors equal the official ones."""
+"""Neighbours equal brute force; mined pairs, thresholds and mean vectors equal the official ones."""
 
 import json
 from collections.abc import Callable

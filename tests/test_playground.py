@@ -245,8 +245,8 @@ def test_half_of_the_queries_have_a_translation_among_the_candidates(code, split
 
 
 def test_the_candidates_are_the_same_for_all_languages():
-    pools = [[row for row in rows("mined", code, "test") if "candidate" in row] for code in LANGUAGES[1:]]
-    assert all(pool == pools[0] for pool in pools)
+    candidates = [[row for row in rows("mined", code, "test") if "candidate" in row] for code in LANGUAGES[1:]]
+    assert all(others == candidates[0] for others in candidates)
 
 
 def test_every_format_has_a_playground_task():

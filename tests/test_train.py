@@ -291,7 +291,7 @@ def test_new_heads_depend_on_the_seed(tiny: Encoder) -> None:
     drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        drawn.append(heads.build(HeadSpec("pooled", 3), tiny.config, None).state_dict())
+        drawn.append(heads.build(HeadSpec("sequence", 3), tiny.config, None).state_dict())
     assert all(drawn[0][name].equal(drawn[1][name]) for name in drawn[0])
     assert not drawn[0]["out.weight"].equal(drawn[2]["out.weight"])
 

@@ -65,16 +65,16 @@ class Row:
 class HeadSpec:
     """Which head a format needs; `heads.build` makes the module."""
 
-    kind: Literal["pooled", "token", "span", "mean", "vocabulary"]
+    kind: Literal["sequence", "token", "span", "mean", "vocabulary"]
     outputs: int = 0
     """Scores per position; 0 for heads without a size of their own."""
     layer: int | None = None
-    """Index of the pooled hidden state; None is the mean head's default, and the last one for other heads."""
+    """Index of the hidden state that the head reads; None is the default of the mean head, the last one for others."""
 
     @property
     def trained(self) -> bool:
         """Whether the head has parameters, which every phase initializes anew."""
-        return self.kind in ("pooled", "token", "span")
+        return self.kind in ("sequence", "token", "span")
 
 
 @dataclass(frozen=True)

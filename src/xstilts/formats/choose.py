@@ -70,8 +70,8 @@ class Choose(Format):
 
     @property
     def head(self) -> HeadSpec:
-        """The pooled head with one score; the softmax is over the endings."""
-        return HeadSpec("pooled", 1)
+        """The sequence head with one score; the softmax is over the endings."""
+        return HeadSpec("sequence", 1)
 
     def read(self, row: Row) -> Choice:
         """Convert a row to an example.

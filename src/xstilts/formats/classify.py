@@ -56,8 +56,8 @@ class Classify(Format):
 
     @property
     def head(self) -> HeadSpec:
-        """The pooled head, one score per label."""
-        return HeadSpec("pooled", len(self.labels))
+        """The sequence head, one score per label."""
+        return HeadSpec("sequence", len(self.labels))
 
     def read(self, row: Row) -> Labelled | None:
         """Convert a row to an example.

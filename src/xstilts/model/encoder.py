@@ -71,8 +71,8 @@ class Encoder(nn.Module):
         return int(self.config.num_hidden_layers)
 
     @property
-    def pooled_layer(self) -> int:
-        """The hidden state that retrieval pools by default: the equivalent of 14 of 24."""
+    def retrieval_layer(self) -> int:
+        """The hidden state that retrieval reads by default: the equivalent of 14 of 24."""
         return int(14 * self.layers / 24 + 0.5)
 
     @property

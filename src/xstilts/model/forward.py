@@ -37,7 +37,7 @@ def head_outputs(
     layer, passes = None, len(features.lengths_F)
     scores: Any = [None] * passes
     if format.head.kind == "mean":
-        layer = encoder.pooled_layer if format.head.layer is None else format.head.layer
+        layer = encoder.retrieval_layer if format.head.layer is None else format.head.layer
         scores = _vectors(passes, encoder.config.hidden_size)
     rng = generator(0, "evaluation")
     with torch.inference_mode():

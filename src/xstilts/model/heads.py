@@ -44,7 +44,7 @@ class Head(nn.Module, ABC):
         """One array for each forward pass, on the CPU, as small as decoding allows."""
 
 
-class Pooled(Head):
+class SequenceHead(Head):
     """Scores of a whole text from its first token: pooler (dense, tanh), then dropout, dense, tanh, dropout, linear.
 
     This is jiant's classification head on the encoder's pooler. In jiant the pooler stays from phase to phase; here it
@@ -197,7 +197,7 @@ def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None) -> Head:
     hidden = config.hidden_size
     dropout = next((rate for name in DROPOUT if (rate := getattr(config, name, None)) is not None), 0.1)
     makers: dict[str, Callable[[], Head]] = {
-        "pooled": lambda: Pooled(hidden, spec.outputs, dropout),
+        "sequence": lambda: SequenceHead(hidden, spec.outputs, dropout),
         "token": lambda: PerToken(hidden, spec.outputs, dropout),
         "span": lambda: SpanEnds(hidden),
         "mean": MeanPool,

@@ -148,7 +148,7 @@ def _each(make: Callable[[Random, Language, int], Values]) -> MakeRows:
 
 
 def _mined(rng: Random, language: Language, count: int) -> Iterator[Values]:
-    """Two shuffled pools of sentences; half of each have a translation in the other."""
+    """Two shuffled sets of sentences; half of each have a translation in the other."""
     each, facts = count // 2, dict[Fact, None]()
     while len(facts) < each + each // 2:
         facts[draw_fact(rng)] = None

@@ -108,7 +108,7 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
         )
     elif format.head.kind == "span":
         features = _answer_positions(features)
-    passes, hidden, pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
+    passes, hidden, mean_pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
     mean_FH = np.empty((passes, hidden), np.float32)
     marked_MH = np.empty((len(features.positions_M), hidden), np.float32)
     at = features.positions_at
@@ -116,7 +116,7 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
         for batch_F in by_length(features, TOKENS):
             batch = collate(features, batch_F, None, generator(0, "rank"), texts.language).to(encoder.device)
             hidden_TH = encoder.hidden(batch)
-            mean_FH[batch_F] = pool(hidden_TH, batch).cpu().numpy()
+            mean_FH[batch_F] = mean_pool(hidden_TH, batch).cpu().numpy()
             positions = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
             marked_MH[positions] = hidden_TH[batch.positions_M].float().cpu().numpy()
     if not np.isfinite(mean_FH).all():

@@ -144,7 +144,7 @@ def _heads(plan: Plan, step: Step, width: int) -> int:
 
 def _head(head: HeadSpec, width: int, outputs: int) -> int:
     last = width * outputs + outputs
-    return {"pooled": 2 * (width * width + width) + last, "token": last, "span": 2 * width + 2}.get(head.kind, 0)
+    return {"sequence": 2 * (width * width + width) + last, "token": last, "span": 2 * width + 2}.get(head.kind, 0)
 
 
 def _new_encoder(shape: NewEncoder) -> Size | None:

@@ -24,8 +24,8 @@ def _bucc(ours: str, original: str) -> Source:
 
 
 def _mewslix(split: str) -> Source:
-    path, pool = f"mewslix/wikinews_mentions-{split}.jsonl", "mewslix/candidate_set_entities.jsonl"
-    return either(File(path=path, pair=pool, where={"language": "{lang}"}))
+    path, candidates = f"mewslix/wikinews_mentions-{split}.jsonl", "mewslix/candidate_set_entities.jsonl"
+    return either(File(path=path, pair=candidates, where={"language": "{lang}"}))
 
 
 CATALOGUE = (
@@ -41,7 +41,7 @@ CATALOGUE = (
         metrics=("accuracy",), max_length=512, license="CC BY 2.0 FR", url="https://github.com/facebookresearch/LASER",
         data={"test": either(*map(_tatoeba, ("tatoeba", "tatoeba/v1", "LASER/data/tatoeba/v1")),
                              hub("google/xtreme/tatoeba.{lang3}", "dev", columns=_HUB))},
-        note="at most 1,000 pairs per language; the score depends strongly on the pooled layer",
+        note="at most 1,000 pairs per language; the score depends strongly on the hidden layer",
     ),
     Task(
         name="lareqa", format=Retrieve(find="ranked"), languages=codes("ar de el en es hi ru th tr vi zh"),
