@@ -73,7 +73,7 @@ class Loop:
 
     def hidden(self, batch: Batch, layer: int | None) -> Tensor:
         """Hidden states of the real tokens."""
-        layout = packing.Layout.of(batch.lengths_B)
+        layout = packing.Layout.one_grid(batch.lengths_B)
         ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self.encoder.tokenizer.pad_token_id)
         given = {"input_ids": ids_BL, "attention_mask": layout.real_BL.long()}
         out = self.encoder.base(**given, output_hidden_states=layer is not None)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 import figures
 from xstilts.data.examples import LocatedSplit, locate
-from xstilts.model.batch import Shuffled, collate, generator
+from xstilts.model.batch import ShuffledBatches, collate, generator
 from xstilts.model.features import CHUNK, FeatureSet, stored
 from xstilts.model.tokenizer import Tokenizer
 from xstilts.tasks import TASKS
@@ -86,7 +86,7 @@ def tokenizer_alone(tokenizer: tokenizers.Tokenizer, rows: LocatedSplit) -> NDAr
 
 def epoch(features: FeatureSet) -> Iterator[int]:
     """Tokens of each batch of an epoch."""
-    batches = Shuffled(features, BATCH, generator(1, "order"))
+    batches = ShuffledBatches(features, BATCH, generator(1, "order"))
     for passes in islice(batches, -(-features.examples // BATCH)):
         yield collate(features, passes, None, generator(1)).tokens
 

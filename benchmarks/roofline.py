@@ -31,7 +31,7 @@ import works
 from works import PRECISIONS, WORKS, Precision
 from xstilts.compute import device
 from xstilts.model import heads
-from xstilts.model.batch import Batch, Shuffled, collate, generator
+from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.training.loop import TrainTask, train
 from xstilts.training.settings import TaskSettings, TrainSpec
@@ -113,7 +113,7 @@ class Updates:
         encoder = works.loaded(folder)
         self.features = WORKS["nli"].features(encoder, args.data)
         self.batch = round(args.tokens / float(self.features.lengths_F.mean()))
-        passes, rng = Shuffled(self.features, self.batch, generator(1, "order", 0)), generator(1, "hidden", 0)
+        passes, rng = ShuffledBatches(self.features, self.batch, generator(1, "order", 0)), generator(1, "hidden", 0)
         self.batches = [collate(self.features, next(passes), None, rng) for _ in range(args.updates)]
         self.flop = sum(flop(encoder, batch) for batch in self.batches[1:])
 

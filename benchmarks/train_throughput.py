@@ -28,7 +28,7 @@ import stock
 import works
 from works import PRECISIONS, WORKS, Precision, Work
 from xstilts.model import heads
-from xstilts.model.batch import Batch, Shuffled, collate, generator
+from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TrainTask, train
@@ -64,7 +64,7 @@ class Bench:
     def batches(self, seed: int, updates: int) -> list[Batch]:
         """The batches that `train` draws by this seed."""
         order, hidden = generator(seed, "order", 0), generator(seed, "hidden", 0)
-        passes = Shuffled(self.features, self.work.batch, order)
+        passes = ShuffledBatches(self.features, self.work.batch, order)
         return [collate(self.features, next(passes), self.masking, hidden) for _ in range(updates)]
 
     def run(self, setting: Setting, seed: int, updates: int) -> Run:

@@ -23,7 +23,7 @@ import works
 from works import PRECISIONS, WORKS, Precision
 from xstilts.compute import device
 from xstilts.model import heads
-from xstilts.model.batch import Shuffled, collate, generator
+from xstilts.model.batch import ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.training.log import LogRow
@@ -46,7 +46,7 @@ def plain(
     groups = [{"params": [w for w in weights if w.ndim >= 2], "weight_decay": DECAY},
               {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
     optimizer = torch.optim.AdamW(groups, lr=LR, eps=EPSILON, fused=True)
-    passes, rng = Shuffled(features, batch, generator(1, "order", 0)), generator(1, "hidden", 0)
+    passes, rng = ShuffledBatches(features, batch, generator(1, "order", 0)), generator(1, "hidden", 0)
     for _ in range(WARM + args.updates):
         started = args.clock()
         made = collate(features, next(passes), None, rng)

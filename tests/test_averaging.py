@@ -153,7 +153,7 @@ def test_weights_of_different_shapes_or_names_are_refused(folders: list[Path], t
     state = read(folders[1])
     for number, wrong in enumerate((state | {"more": torch.zeros(1)}, {k: v[:1] for k, v in state.items()})):
         save_file(wrong, folders[1] / "encoder/model.safetensors")
-        with pytest.raises(UserError, match=rf"step-1/\S+: has not the weights of {folders[0]}.*delete {folders[1]} "):
+        with pytest.raises(UserError, match=rf"step-1/\S+: has other weights than {folders[0]}.*delete {folders[1]} "):
             merge(folders, tmp_path / f"wrong-{number}")
     for number, content in enumerate((b"", None)):
         path = folders[2] / "head-0.safetensors"

@@ -280,7 +280,7 @@ def test_a_damaged_head_is_not_called_a_full_disk(study: Files) -> None:
 
 @pytest.mark.parametrize(
     ("evaluation_interval", "what"),
-    [(1, "what comes out for example 0 is not a number after update 1"), (4, "the loss is (nan|inf) at update 2")],
+    [(1, "the output for example 0 is not a number after update 1"), (4, "the loss is (nan|inf) at update 2")],
 )
 def test_a_nan_loss_fails_its_step_only(study: Files, evaluation_interval: int, what: str) -> None:
     study.edit("recipe.yaml", "batch: 4", f"batch: 4, eval_every: {evaluation_interval}")

@@ -11,7 +11,7 @@ from conftest import CliResult
 from xstilts.formats import Choose, Classify, Mask, Retrieve, Span, Tag
 from xstilts.formats.base import Format, Row
 from xstilts.metrics import at_chance
-from xstilts.model.evaluate import chances
+from xstilts.model.evaluate import chance_scores
 from xstilts.store.rows import Score, read_rows
 
 QUORA = Classify(labels=("0", "1"), texts=("text",))
@@ -20,7 +20,7 @@ QUORA = Classify(labels=("0", "1"), texts=("text",))
 def chance_of(format: Format, rows: Sequence[dict[str, Any]], *metrics: str, language: str = "en") -> dict[str, float]:
     """Chance by metric, rounded."""
     examples = [format.read(Row(row, "file", i)) for i, row in enumerate(rows)]
-    found = chances(format, metrics or format.metrics, examples, language)
+    found = chance_scores(format, metrics or format.metrics, examples, language)
     return {name: round(value, 2) for name, value in found.items()}
 
 

@@ -16,7 +16,7 @@ from xstilts.formats.base import IGNORED, HeadOutputs, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.classify import truncate_pair
 from xstilts.metrics import METRICS
-from xstilts.model.batch import Batch, Shuffled, collate, generator
+from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import SequenceHead
@@ -127,7 +127,7 @@ def test_endings_without_a_label_add_nothing_to_the_loss() -> None:
 def test_a_batch_counts_examples_and_holds_all_their_endings(tiny: Encoder) -> None:
     examples = [Choice("c", ("a", "b", "c", "d")[: 2 + i % 3], i % 2) for i in range(10)]
     features = made(examples, tiny)
-    batches = Shuffled(features, 4, generator(1))
+    batches = ShuffledBatches(features, 4, generator(1))
     epoch = [next(batches) for _ in range(3)]
     assert sorted(f for passes in epoch for f in passes) == list(range(len(features.lengths_F)))
     for passes in epoch:

@@ -33,7 +33,7 @@ def test_bf16_is_float16_with_scaled_gradients_where_a_card_has_no_bfloat16(
         encoder = load(str(encoder_folder))
         encoder.base.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].last_hidden_state.dtype))
         weights[dtype], lines = after(encoder, learning(encoder, "classify", sentences, 7), precision="bf16")
-        assert device.Scale(CPU, "bf16").value == (1 if dtype == torch.bfloat16 else 2**16)
+        assert device.LossScale(CPU, "bf16").value == (1 if dtype == torch.bfloat16 else 2**16)
         assert all(line.loss < 1 for line in lines)
         assert all(value.isfinite().all() and value.dtype == torch.float32 for value in weights[dtype].values())
     moved = [(weights[torch.float16][name] - value).abs().max() for name, value in weights[torch.bfloat16].items()]
@@ -42,13 +42,13 @@ def test_bf16_is_float16_with_scaled_gradients_where_a_card_has_no_bfloat16(
 
 def test_the_loss_scale_halves_on_overflow_and_doubles_after_many_good_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "half", lambda _: torch.float16)
-    monkeypatch.setattr(device.Scale, "PATIENCE", 3)
-    scale, values = device.Scale(CPU, "bf16"), []
+    monkeypatch.setattr(device.LossScale, "PATIENCE", 3)
+    scale, values = device.LossScale(CPU, "bf16"), []
     for norm in (1.0, torch.inf, 1.0, torch.nan, 1.0, 1.0, 1.0):
         scale.update(torch.tensor(norm))
         values.append(scale.value / scale.START)
     assert values == [1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.5]
-    other = device.Scale(CPU, "bf16")
+    other = device.LossScale(CPU, "bf16")
     other.load_state_dict(scale.state_dict())
     assert other.state_dict() == scale.state_dict()
 

@@ -81,7 +81,7 @@ def test_a_batch_equals_one_sequence_at_a_time(name: str, tiny: Encoder) -> None
 
 
 def test_sequences_of_similar_length_share_a_padded_grid() -> None:
-    layout = packing.Layout.alike(torch.tensor(LENGTHS))
+    layout = packing.Layout.by_length(torch.tensor(LENGTHS))
     assert [tuple(grid.shape) for grid in layout.grids] == [(4, 30), (4, 9), (1, 1)]
     assert len(set(layout.slots_T.tolist())) == sum(LENGTHS) == sum(int(grid.sum()) for grid in layout.grids)
 
@@ -120,7 +120,7 @@ def test_the_last_position_embedding_can_be_used(tiny: Encoder) -> None:
 
 
 def test_unpadding_inverts_padding() -> None:
-    layout = packing.Layout.of(torch.tensor([2, 3, 1]))
+    layout = packing.Layout.one_grid(torch.tensor([2, 3, 1]))
     rows = torch.arange(12.0).view(6, 2).requires_grad_()
     grid = packing.pad(rows, layout)
     assert grid.shape == (3, 3, 2) and grid[0, 2].tolist() == [0, 0] and packing.unpad(grid, layout).equal(rows)

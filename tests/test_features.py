@@ -25,8 +25,8 @@ from xstilts.formats.base import Example, Format
 from xstilts.formats.classify import Labelled
 from xstilts.formats.span import Question
 from xstilts.formats.tag import Tagged
-from xstilts.model.arrays import Growing, mapped
-from xstilts.model.batch import Shuffled, collate, generator
+from xstilts.model.arrays import GrowingArray, memory_map
+from xstilts.model.batch import ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet, stored
 from xstilts.tasks import TASKS
@@ -71,10 +71,10 @@ def test_a_growing_array_has_the_smallest_dtype_that_fits(
     blocks: list[list[int]], dtype: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xstilts.model.arrays.BLOCK", 2)
-    with Growing(tmp_path / "x.npy") as growing:
+    with GrowingArray(tmp_path / "x.npy") as growing:
         for block in blocks:
             growing.add(np.array(block, np.int64))
-    array = mapped(tmp_path / "x.npy")
+    array = memory_map(tmp_path / "x.npy")
     assert array.tolist() == [value for block in blocks for value in block] and array.dtype == dtype
 
 
@@ -202,7 +202,7 @@ def test_small_languages_are_oversampled_and_large_ones_subsampled(tiny: Encoder
     assert len(drawn) == 18 + 6 + 1 and ("yo 0 stone", 2) in drawn
     features = built(tmp_path, tiny, rows)
     assert (features.examples, len(features.lengths_F)) == (26, 25)
-    batches = Shuffled(features, 10, generator(1))
+    batches = ShuffledBatches(features, 10, generator(1))
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
     for epoch in epochs:
         assert [len(batch) for batch in epoch] == [10, 10, 6]

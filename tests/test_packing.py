@@ -69,31 +69,31 @@ def test_unsupported_attention_arguments_are_refused() -> None:
 def test_packed_attention_needs_flash_half_precision_and_no_dropout(
     kind: str, dtype: torch.dtype, width: int, dropout: float, without: bool
 ) -> None:
-    assert packing.gridless(kind, dtype, width, dropout) is without
+    assert packing.use_varlen(kind, dtype, width, dropout) is without
 
 
 def test_torch_accepts_a_packed_row() -> None:
     """The shapes and arguments alone, which need no GPU."""
-    layout = packing.Layout.alike(torch.tensor(LENGTHS))
-    layout = replace(layout, cuts=layout.cuts.to("meta"))
+    layout = packing.Layout.by_length(torch.tensor(LENGTHS))
+    layout = replace(layout, cu_seqlens=layout.cu_seqlens.to("meta"))
     rows = [torch.zeros(sum(LENGTHS), heads_of, 16, device="meta") for heads_of in (4, 2, 2)]
-    out = packing._in_one(rows, layout, torch.bfloat16, 0.25, 4)
+    out = packing._varlen_attention(rows, layout, torch.bfloat16, 0.25, 4)
     assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
 
 
 def test_a_layout_has_the_start_of_every_sequence() -> None:
-    cuts = packing.Layout.alike(torch.tensor(LENGTHS)).cuts
-    assert cuts.tolist() == [0, 1, 31, 33, 50, 110, 115, 116, 176] and cuts.dtype == torch.int32
-    assert packing._kind(torch.device("cpu")) == "cpu"
+    cu_seqlens = packing.Layout.by_length(torch.tensor(LENGTHS)).cu_seqlens
+    assert cu_seqlens.tolist() == [0, 1, 31, 33, 50, 110, 115, 116, 176] and cu_seqlens.dtype == torch.int32
+    assert packing._attention_kind(torch.device("cpu")) == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 4])
 def test_packed_attention_equals_padded_attention(window: int | None) -> None:
     where = torch.device("cuda")
-    if packing._kind(where) != "flash":
+    if packing._attention_kind(where) != "flash":
         pytest.skip("this GPU, or this torch, has no attention for packed rows")
-    layout = packing.Layout.alike(torch.tensor(LENGTHS, device=where))
+    layout = packing.Layout.by_length(torch.tensor(LENGTHS, device=where))
     drawn = torch.Generator(where).manual_seed(1)
     q, k, v = (
         torch.randn(1, heads_of, sum(LENGTHS), 16, device=where, generator=drawn).requires_grad_()

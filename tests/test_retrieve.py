@@ -140,7 +140,7 @@ def test_non_finite_vectors_fail_the_step(tiny: Encoder, broken: float) -> None:
     encoder = copy.deepcopy(tiny)
     with torch.no_grad():
         next(encoder.parameters())[features.ids_T[features.ids_at[3] + 1]] = broken
-    with pytest.raises(StepFailed, match=r"what comes out for example \d is not a number"):
+    with pytest.raises(StepFailed, match=r"the output for example \d is not a number"):
         forward.head_outputs(encoder, heads.MeanPool(), RANKED, features)
 
 

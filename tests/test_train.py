@@ -17,7 +17,7 @@ from xstilts.formats.base import IGNORED, Format, HeadSpec
 from xstilts.formats.classify import Labelled
 from xstilts.formats.tag import Tagged
 from xstilts.model import heads
-from xstilts.model.batch import MLM_SHARE, Batch, Masking, Shuffled, collate, generator
+from xstilts.model.batch import MLM_SHARE, Batch, Masking, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
 from xstilts.training.early_stopping import BestWeights, evaluation_interval
@@ -210,7 +210,7 @@ def test_tokens_are_masked_as_in_bert() -> None:
     rng, masking = np.random.default_rng(0), Masking(mask_id=4, vocabulary_size=1000, special=(0, 1, 2, 3, 4))
     ids = np.random.default_rng(1).integers(0, 1000, 200_000)
     ids[::10] = 2
-    hidden, chosen = masking.hide(ids, rng)
+    hidden, chosen = masking.mask(ids, rng)
     free = ~np.isin(ids, masking.special)
     assert free[chosen].all() and (hidden == ids)[np.setdiff1d(np.arange(len(ids)), chosen)].all()
     assert len(chosen) / free.sum() == pytest.approx(MLM_SHARE, abs=0.005) == pytest.approx(0.15, abs=0.005)
@@ -221,9 +221,9 @@ def test_tokens_are_masked_as_in_bert() -> None:
 def test_every_text_has_a_masked_token() -> None:
     masking = Masking(mask_id=4, vocabulary_size=10, special=(0, 2))
     for seed in range(20):
-        hidden, chosen = masking.hide(np.array([0, 7, 2]), np.random.default_rng(seed))
+        hidden, chosen = masking.mask(np.array([0, 7, 2]), np.random.default_rng(seed))
         assert chosen.tolist() == [1] and hidden[[0, 2]].tolist() == [0, 2]
-    assert masking.hide(np.array([0, 2]), np.random.default_rng(0))[1].tolist() == []
+    assert masking.mask(np.array([0, 2]), np.random.default_rng(0))[1].tolist() == []
 
 
 def test_masked_tokens_differ_between_epochs(tiny: Encoder, sentences: tuple[str, ...]) -> None:
@@ -236,7 +236,7 @@ def test_masked_tokens_differ_between_epochs(tiny: Encoder, sentences: tuple[str
 
 def test_every_epoch_has_every_example_once_in_another_order(tiny: Encoder, sentences: tuple[str, ...]) -> None:
     features = FeatureSet.build(NER, [Tagged(("stone",) * 70, None), *tagged(sentences)], tiny.tokenizer_for(32))
-    batches = Shuffled(features, 8, generator(1))
+    batches = ShuffledBatches(features, 8, generator(1))
     epochs = [[next(batches) for _ in range(3)] for _ in range(2)]
     for epoch in epochs:
         assert sorted(f for batch in epoch for f in batch) == list(range(len(features.lengths_F)))

@@ -1,1 +1,1 @@
-"""The hardware and what runs on it: device, processes that train together, nearest neighbours."""
+"""Device and precision, distributed training, nearest neighbours, private names of other libraries."""

@@ -1,4 +1,4 @@
-"""The hardware: which device, which precision, how many threads, how matrices are multiplied, where chance starts."""
+"""Device, precision, threads, matrix products and random numbers."""
 
 # Shape suffixes: N = rows, I = inputs, O = outputs
 
@@ -21,7 +21,7 @@ Precision = Literal["fp32", "bf16"]
 NARROW = 128
 """Hidden size below which one thread is used."""
 THREADS = torch.get_num_threads()
-"""Threads that torch would use by itself (OMP_NUM_THREADS sets them)."""
+"""Threads that torch uses by default (OMP_NUM_THREADS sets them)."""
 
 
 def device() -> torch.device:
@@ -48,7 +48,7 @@ def _named(name: str) -> torch.device:
 
 
 def half(where: torch.device) -> torch.dtype:
-    """What stands for `bf16`: bfloat16, or float16 on cards that are too old for it."""
+    """The dtype of `bf16`: bfloat16, or float16 on GPUs that are too old for bfloat16."""
     if where.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
@@ -61,43 +61,44 @@ def autocast(where: torch.device, precision: Precision) -> AbstractContextManage
     return torch.autocast(where.type, dtype=half(where))
 
 
-class Scale:
-    """The factor that keeps float16 gradients from vanishing: halved when they overflow, doubled when they do not for
-    long. It is 1 in other precisions.
-    """  # noqa: D205
+class LossScale:
+    """The factor of a float16 loss, which keeps small gradients from becoming 0; it is 1 in other precisions.
+
+    It is halved when gradients overflow, and doubled after `PATIENCE` updates without overflow.
+    """
 
     START, PATIENCE = 2.0**16, 2000
 
     def __init__(self, where: torch.device, precision: Precision) -> None:
         self._used = precision == "bf16" and half(where) == torch.float16
-        self.value, self._good = self.START if self._used else 1.0, 0
+        self.value, self._finite = self.START if self._used else 1.0, 0
 
     def update(self, norm: Tensor) -> None:
-        """Learn from the norm of the gradients of an update, which was left out if it is not finite."""
+        """Adapt to the gradient norm of an update; if it is not finite, the update was skipped."""
         if not self._used:
             return
-        self._good += 1
+        self._finite += 1
         if not norm.isfinite():
-            self.value, self._good = max(self.value / 2, 1.0), 0
-        elif self._good == self.PATIENCE:
-            self.value, self._good = self.value * 2, 0
+            self.value, self._finite = max(self.value / 2, 1.0), 0
+        elif self._finite == self.PATIENCE:
+            self.value, self._finite = self.value * 2, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The factor, and for how long it has been good."""
-        return {"value": self.value, "good": self._good}
+        """The factor, and the number of updates since the last overflow."""
+        return {"value": self.value, "good": self._finite}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take both over."""
-        self.value, self._good = state["value"], state["good"]
+        """Restore both."""
+        self.value, self._finite = state["value"], state["good"]
 
 
 @contextmanager
 def deterministic(where: torch.device) -> Iterator[None]:
-    """Within this block a CPU adds numbers in one order only, so that equal work gives equal bits."""
+    """Within this block a CPU adds numbers in a fixed order, so equal work gives equal bits."""
     was = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(was or where.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a safeguard that costs a write of all memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling costs a write of all memory
     try:
         yield
     finally:
@@ -105,44 +106,44 @@ def deterministic(where: torch.device) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
-def release(where: torch.device) -> None:
-    """Give back memory that an accelerator keeps for later."""
+def empty_cache(where: torch.device) -> None:
+    """Free the memory that an accelerator caches."""
     if where.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def random_state(where: torch.device) -> list[Tensor]:
-    """Where the random numbers of CPU and accelerator are."""
+    """The states of the random number generators of CPU and accelerator."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])]
 
 
 def set_random_state(where: torch.device, state: Sequence[Tensor]) -> None:
-    """Go on with random numbers from there."""
+    """Restore such states."""
     torch.set_rng_state(state[0])
     if where.type == "cuda" and len(state) > 1:
         torch.cuda.set_rng_state(state[1], where)
 
 
 def set_num_threads(hidden: int) -> None:
-    """Use one thread for a narrow encoder, all there are for others.
+    """Use one thread for a narrow encoder, all threads for others.
 
-    Sharing out matrices this small costs more than it brings, far more where other programs run beside; and with one
-    thread the numbers are the same whatever the number of cores.
+    For such small matrices more threads cost more than they save, above all beside other programs. With one thread the
+    numbers do not depend on the number of cores.
     """
     torch.set_num_threads(1 if hidden < NARROW else THREADS)
 
 
 def product(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """The product x W' + b, forward and backward; in float32 on a CPU by oneDNN.
+    """Compute x W' + b, forward and backward; in float32 on a CPU by oneDNN.
 
-    That has AVX-512 kernels for every make of processor; torch's own product goes to MKL, which on AMD's has not, and
-    takes twice as long. In bfloat16 torch goes to oneDNN by itself; its compiler chooses by itself too.
+    oneDNN has AVX-512 kernels for all processors. torch's default, MKL, has none for AMD and takes twice as long. In
+    bfloat16 torch itself uses oneDNN. torch's compiler makes its own choice.
     """
-    usual = x_NI.device.type != "cpu" or x_NI.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-    if ONEDNN is None or usual or torch.compiler.is_compiling() or not len(x_NI):
+    default = x_NI.device.type != "cpu" or x_NI.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+    if ONEDNN is None or default or torch.compiler.is_compiling() or not len(x_NI):
         return linear(x_NI, weight_OI, bias_O)
-    made: Tensor = _Product.apply(x_NI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
-    return made
+    result: Tensor = _Product.apply(x_NI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Product(torch.autograd.Function):
@@ -162,7 +163,7 @@ class _Product(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """A linear layer that goes by `product`."""
+    """A linear layer that computes with `product`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., O] of [..., I]."""
@@ -181,5 +182,5 @@ def use_onednn_linear(module: nn.Module) -> None:
 
 
 def seed(value: int) -> None:
-    """Start torch's random numbers (new heads, dropout) on every device."""
+    """Seed torch's random numbers (new heads, dropout) on every device."""
     torch.manual_seed(value)

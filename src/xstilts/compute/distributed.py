@@ -1,4 +1,4 @@
-"""One training on several devices: the processes that torchrun or accelerate have started, and what they exchange."""
+"""Distributed training: the processes that torchrun or accelerate started, and what they exchange."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xstilts.errors import UserError
 T = TypeVar("T")
 
 CONNECT_TIMEOUT, TIMEOUT = timedelta(minutes=5), timedelta(days=7)
-"""How long a process waits for the others to begin with; and later, when one of them may be scoring."""
+"""How long a process waits for the others: at the start, and later, while one of them may be scoring."""
 
 
 def world_size() -> int:
@@ -29,16 +29,16 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Number of this process among them, from 0."""
+    """This process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Within this block the processes that were started together know of each other.
+    """Within this block the processes that torchrun started are connected.
 
     Raises:
-        UserError: the environment speaks of several processes, but they cannot be found.
+        UserError: WORLD_SIZE announces several processes, but they cannot be found.
     """
     if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         yield
@@ -49,25 +49,25 @@ def process_group() -> Iterator[None]:
     try:
         store, rank, size = next(rendezvous("env://", timeout=CONNECT_TIMEOUT))
     except (ValueError, RuntimeError) as error:
-        what = f"speaks of several processes, but they cannot be found: {error}"
+        what = f"announces several processes, but they cannot be found: {error}"
         hint = "start the run with torchrun or accelerate launch, or unset WORLD_SIZE"
         raise UserError(what, where="WORLD_SIZE", hint=hint) from error
     backend = "nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield
-        dist.barrier()  # one that leaves while others still send to it may be aborted by their threads
+        dist.barrier()  # a process that leaves while others send to it may crash them
     finally:
         dist.destroy_process_group()
 
 
-def share(number: int) -> tuple[int, int]:
-    """The first and last + 1 of so many things that are this process's."""
+def shard(number: int) -> tuple[int, int]:
+    """This process's part of `number` items: the first and last + 1."""
     return number * rank() // world_size(), number * (rank() + 1) // world_size()
 
 
 def sum_gradients(parameters: Iterable[Parameter]) -> None:
-    """Add up the gradients of all processes; a process without one where another has one counts as zeros."""
+    """Sum the gradients of all processes; a missing gradient counts as zeros if another process has one."""
     if world_size() == 1:
         return
     every = list(parameters)
@@ -88,7 +88,7 @@ def all_reduce_sum(value: Tensor) -> Tensor:
 
 
 def broadcast(value: T) -> T:
-    """What process 0 says."""
+    """The value of process 0."""
     if world_size() == 1:
         return value
     box: list[T] = [value]
@@ -97,17 +97,17 @@ def broadcast(value: T) -> T:
 
 
 def main_process_first(do: Callable[[], T]) -> T:
-    """Do something in process 0, then in the others, which find what it has left on the disk."""
+    """Call a function in process 0, then in the others, which find its files on the disk."""
     if rank() == 0:
-        made = do()
+        result = do()
         broadcast(None)
-        return made
+        return result
     broadcast(None)
     return do()
 
 
 def all_gather(value: Any) -> list[Any]:
-    """The values of all processes, by their number."""
+    """The values of all processes, in their order."""
     values = [value]
     if world_size() > 1:
         values = [None] * world_size()

@@ -1,4 +1,4 @@
-"""Retrieval: the nearest neighbours of two sets of vectors, found in one pass, and the pairs that these make."""
+"""Exact nearest neighbours between two sets of vectors, both ways in one pass."""
 
 # Shape suffixes: F = all vectors, H = their size, N = vectors of a side, K = neighbours, P = pairs or candidates,
 # R, C = rows and columns of a tile, S = members of a group, G = groups of a row
@@ -17,15 +17,15 @@ from xstilts.compute.device import device, product
 from xstilts.compute.sort_keys import numbers, similarities, sort_keys
 
 TILE = 2048, 1024
-"""Rows and columns of similarities that are looked at together; at 8 MiB they stay in a processor's cache."""
+"""Rows and columns of a tile of similarities; its 8 MiB fit into a processor's cache."""
 GROUP = 32
-"""Similarities of which the largest is looked at first; a divisor of both sides of a tile."""
+"""Only the largest of so many similarities is compared first; a divisor of both sides of a tile."""
 
 Floats: TypeAlias = NDArray[np.float32]
 
 
 class Nearest(NamedTuple):
-    """For each row of one side its neighbours on the other, the nearest first; equal ones by number."""
+    """The neighbours of each row of one side on the other side, nearest first, then by number."""
 
     ids_NK: NDArray[np.int64]
     cosines_NK: NDArray[np.float32]
@@ -35,36 +35,35 @@ def neighbours(
     vectors_FH: NDArray[np.float32], x_N: NDArray[np.int64], y_N: NDArray[np.int64], k: int,
     done: Callable[[int], None] | None = None,
 ) -> tuple[Nearest, Nearest]:  # fmt: skip
-    """The k nearest by cosine, exactly and both ways: of each x among all y, and of each y among all x.
+    """The k nearest neighbours by cosine, exact: of each x among all y, and of each y among all x.
 
-    Each tile of similarities serves both ways. Beyond the vectors, which may be mapped from the disk, memory holds one
-    tile, the vectors it is made of, and a few numbers for each row. A vector of zeros, or one that is not finite, is at
-    cosine 0 from all.
+    Each tile of similarities serves both directions. Beside the vectors, which may be memory-mapped, memory holds one
+    tile, its vectors and a few numbers per row. A vector that is zero or not finite has cosine 0 to all others.
 
     Args:
         vectors_FH: all vectors, of any length.
-        x_N: which of them are the one side; not empty.
-        y_N: which are the other.
-        k: neighbours, or all where the other side has fewer.
-        done: told how many rows of x are done.
+        x_N: indices of one side's vectors; not empty.
+        y_N: indices of the other side's vectors.
+        k: number of neighbours; all if the other side has fewer.
+        done: called with the number of rows of x that are done.
     """
     where, vectors = device(), torch.from_numpy(np.asarray(vectors_FH))
     rows, columns = (min(most, -(-len(side) // GROUP) * GROUP) for most, side in zip(TILE, (x_N, y_N), strict=True))
     x_units, y_units = _Units(vectors, x_N, rows, where), _Units(vectors, y_N, columns, where)
     y_best = [_Best(columns, min(k, len(x_N)), where) for _ in range(0, len(y_N), columns)]
-    of_x = []
+    x_blocks = []
     for at in range(0, len(x_N), rows):
         x_RH, x_best = x_units.load(at), _Best(rows, min(k, len(y_N)), where)
         for first, block_best in zip(range(0, len(y_N), columns), y_best, strict=True):
             tile_RC = product(x_RH, y_units.load(first))
             tile_RC[len(x_N) - at :] = tile_RC[:, len(y_N) - first :] = -torch.inf
             tile_RSG, tile_SGC = tile_RC.view(rows, GROUP, -1), tile_RC.view(GROUP, -1, columns)
-            x_best.offer(tile_RSG, tile_RSG.amax(1), first)
-            block_best.offer(tile_SGC.permute(2, 0, 1), tile_SGC.amax(0).T.contiguous(), at)
-        of_x.append(x_best.found())
+            x_best.update(tile_RSG, tile_RSG.amax(1), first)
+            block_best.update(tile_SGC.permute(2, 0, 1), tile_SGC.amax(0).T.contiguous(), at)
+        x_blocks.append(x_best.result())
         if done:
             done(min(at + rows, len(x_N)))
-    return _concatenate(of_x, len(x_N)), _concatenate([best.found() for best in y_best], len(y_N))
+    return _concatenate(x_blocks, len(x_N)), _concatenate([best.result() for best in y_best], len(y_N))
 
 
 def _concatenate(blocks: Sequence[Nearest], rows: int) -> Nearest:
@@ -73,14 +72,14 @@ def _concatenate(blocks: Sequence[Nearest], rows: int) -> Nearest:
 
 
 class _Units:
-    """The vectors of one side, taken a block at a time and brought to length 1."""
+    """The vectors of one side, scaled to length 1 a block at a time."""
 
     def __init__(self, vectors_FH: Tensor, side_N: NDArray[np.int64], size: int, where: torch.device) -> None:
         self.vectors, self.side, self.where = vectors_FH, torch.from_numpy(side_N), where
         self.block = torch.zeros(size, vectors_FH.shape[1])
 
     def load(self, at: int) -> Tensor:
-        """The block of unit vectors that starts at a row; past the end it holds any others."""
+        """The block of unit vectors that starts at a row; rows past the end are arbitrary."""
         side = self.side[at : at + len(self.block)]
         torch.index_select(self.vectors, 0, side, out=self.block[: len(side)])
         units_RH = self.block.to(self.where)
@@ -91,28 +90,28 @@ class _Units:
 
 
 class _Best:
-    """The k best of each of n rows so far, and candidates that wait to be sorted in."""
+    """The k best of each of n rows so far, and candidates that are not sorted in yet."""
 
     def __init__(self, n: int, k: int, where: torch.device) -> None:
         self.keys_NK = sort_keys(torch.full((n, k), -torch.inf), torch.zeros(n, k, dtype=torch.int64)).to(where)
-        self.bar_N1 = torch.full((n, 1), -torch.inf, device=where)
-        """What a candidate has to exceed."""
+        self.threshold_N1 = torch.full((n, 1), -torch.inf, device=where)
+        """Candidates must exceed it."""
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self.count = 0
 
-    def offer(self, tile_NSG: Tensor, tops_NG: Tensor, first: int) -> None:
-        """Look at a tile of similarities, and the largest of each group in it.
+    def update(self, tile_NSG: Tensor, tops_NG: Tensor, first: int) -> None:
+        """Add the candidates of a tile, given the largest similarity of each group.
 
         Member s of group g has the number first + s x G + g.
         """
         (n, k), groups = self.keys_NK.shape, tops_NG.shape[1]
-        hits_NG = tops_NG > self.bar_N1
+        hits_NG = tops_NG > self.threshold_N1
         if groups >= k and hits_NG.count_nonzero() > n * k:
-            kth_N1 = tops_NG.topk(k).values[:, -1:]  # so high are k similarities of k groups at least
-            self.bar_N1 = self.bar_N1.maximum(kth_N1.nextafter(kth_N1.new_tensor(-torch.inf)))
-            hits_NG = tops_NG > self.bar_N1
+            kth_N1 = tops_NG.topk(k).values[:, -1:]  # at least k similarities are this high
+            self.threshold_N1 = self.threshold_N1.maximum(kth_N1.nextafter(kth_N1.new_tensor(-torch.inf)))
+            hits_NG = tops_NG > self.threshold_N1
         row_P, group_P = hits_NG.nonzero(as_tuple=True)
-        hit_P, member_P = (tile_NSG[row_P, :, group_P] > self.bar_N1[row_P]).nonzero(as_tuple=True)
+        hit_P, member_P = (tile_NSG[row_P, :, group_P] > self.threshold_N1[row_P]).nonzero(as_tuple=True)
         row_P, group_P = row_P[hit_P], group_P[hit_P]
         self.waiting.append((row_P, sort_keys(tile_NSG[row_P, member_P, group_P], first + member_P * groups + group_P)))
         self.count += len(row_P)
@@ -129,11 +128,11 @@ class _Best:
         row_P, counts_N = row_P[order_P], row_P.bincount(minlength=n)
         rank_P = torch.arange(len(row_P), device=row_P.device) - (counts_N.cumsum(0) - counts_N)[row_P]
         self.keys_NK = key_P[order_P[rank_P < k]].view(n, k)
-        self.bar_N1 = self.bar_N1.maximum(similarities(self.keys_NK[:, -1:]))
+        self.threshold_N1 = self.threshold_N1.maximum(similarities(self.keys_NK[:, -1:]))
         self.waiting, self.count = [], 0
 
-    def found(self) -> Nearest:
-        """Numbers and cosines."""
+    def result(self) -> Nearest:
+        """The neighbours so far."""
         self.sort()
         keys_NK = self.keys_NK.cpu()
         return Nearest(numbers(keys_NK).numpy(), similarities(keys_NK).numpy())

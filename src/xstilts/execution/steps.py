@@ -22,7 +22,7 @@ from xstilts.languages import ENGLISH
 from xstilts.model import encoder as encoders
 from xstilts.model import heads
 from xstilts.model.encoder import Encoder
-from xstilts.model.evaluate import chances, evaluate
+from xstilts.model.evaluate import chance_scores, evaluate
 from xstilts.model.features import FeatureSet, key, stored
 from xstilts.model.heads import Head
 from xstilts.model.merging import link, merge
@@ -239,7 +239,7 @@ class StepExecutor:
                 for i, prediction, reference in answers:
                     id = task.format.id(examples[i], i)
                     predictions.append(Prediction(task.name, language, split, i, id, prediction, reference))
-                n, chance = len(result.indices), chances(task.format, task.metrics, examples, language)
+                n, chance = len(result.indices), chance_scores(task.format, task.metrics, examples, language)
                 scores += [
                     Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed,
                           chance=chance.get(metric))

@@ -17,7 +17,7 @@ BLOCK = 2**20
 """Values rewritten at a time when an array needs a wider type."""
 
 
-class Growing:
+class GrowingArray:
     """A new one-dimensional `.npy` file that grows at its end; closing completes it."""
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Growing:
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         self.close()
-        old = mapped(self.path)
+        old = memory_map(self.path)
         self.path.unlink()  # a mapped file stays readable
         self._stream, self.dtype, self.size = self.path.open("w+b"), dtype, 0
         self._header()
@@ -73,13 +73,13 @@ class Growing:
 def write(folder: Path, names: Iterable[str], blocks: Iterable[Mapping[str, NDArray[Any]]]) -> None:
     """Write arrays block by block, each into `NAME.npy`."""
     with ExitStack() as stack:
-        growing = {name: stack.enter_context(Growing(folder / f"{name}.npy")) for name in names}
+        growing = {name: stack.enter_context(GrowingArray(folder / f"{name}.npy")) for name in names}
         for block in blocks:
             for name, values in block.items():
                 growing[name].add(values)
 
 
-def mapped(path: Path) -> NDArray[Any]:
+def memory_map(path: Path) -> NDArray[Any]:
     """The memory-mapped array of a file.
 
     Raises:

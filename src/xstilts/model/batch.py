@@ -54,12 +54,12 @@ class Batch:
         """Real tokens."""
         return len(self.ids_T)
 
-    def filled(self, multiple: int, filler: int) -> Batch:
-        """The same with one more sequence of `filler`, so that the number of tokens is a multiple of `multiple`."""
+    def pad_to_multiple_of(self, multiple: int, pad_id: int) -> Batch:
+        """The batch with one more sequence of `pad_id`, so that its tokens are a multiple of `multiple`."""
         more = -self.tokens % multiple
         if not more:
             return self
-        ids_T, types_T = pad(self.ids_T, (0, more), value=filler), pad(self.types_T, (0, more))
+        ids_T, types_T = pad(self.ids_T, (0, more), value=pad_id), pad(self.types_T, (0, more))
         return replace(self, ids_T=ids_T, types_T=types_T, lengths_B=pad(self.lengths_B, (0, 1), value=more))
 
     def passes(self, first: int, end: int) -> Batch:
@@ -91,29 +91,29 @@ class Batch:
             padded: whether padding counts too.
         """
         example_B, lengths_B = self.example_B.tolist(), self.lengths_B.tolist()
-        cuts, longest, sum_, unit = [0], 0, 0, 0
+        starts, longest, sum_, unit = [0], 0, 0, 0
         for f, length in enumerate(lengths_B):
             longest, sum_ = max(longest, length), sum_ + length
             if not whole or f == 0 or example_B[f] != example_B[f - 1]:
                 unit = f
-            size = (f + 1 - cuts[-1]) * longest if padded else sum_
-            if size > tokens and unit > cuts[-1]:
-                cuts.append(unit)
+            size = (f + 1 - starts[-1]) * longest if padded else sum_
+            if size > tokens and unit > starts[-1]:
+                starts.append(unit)
                 longest, sum_ = max(lengths_B[unit : f + 1]), sum(lengths_B[unit : f + 1])
-        if len(cuts) == 1:
+        if len(starts) == 1:
             return [self]
-        return [self.passes(first, end) for first, end in pairwise([*cuts, len(lengths_B)])]
+        return [self.passes(first, end) for first, end in pairwise([*starts, len(lengths_B)])]
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How to hide tokens: the mask token's id, the size of the vocabulary, and the ids of special tokens."""
+    """How to mask tokens: the mask token's id, the size of the vocabulary, and the ids of special tokens."""
 
     mask_id: int
     vocabulary_size: int
     special: tuple[int, ...]
 
-    def hide(self, ids_T: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def mask(self, ids_T: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Mask pieces as BERT does (15 %, of which 80 % mask, 10 % random, 10 % unchanged); special tokens never.
 
         Returns the changed ids and the positions to predict: at least one, unless all tokens are special.
@@ -159,7 +159,7 @@ def collate(
         num_positions_B = np.array([int(positions_at[f + 1]) - int(positions_at[f]) for f in passes])
     else:
         original = ids
-        ids, positions = masking.hide(original, rng)
+        ids, positions = masking.mask(original, rng)
         targets = original[positions]
         num_positions_B = np.histogram(positions, bins=starts)[0]
     example_B = _examples(features, np.asarray(passes, features.first.dtype))
@@ -179,7 +179,7 @@ def _examples(features: FeatureSet, passes_B: NDArray[Any]) -> NDArray[np.int64]
     return np.cumsum(begins_B) - 1
 
 
-class Shuffled:
+class ShuffledBatches:
     """Endless batches of `batch` examples, shuffled anew each epoch; an epoch's last batch may be smaller."""
 
     def __init__(self, features: FeatureSet, batch: int, rng: np.random.Generator) -> None:

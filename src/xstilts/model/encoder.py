@@ -25,7 +25,7 @@ from xstilts.model.lm_head import LanguageModelHead
 from xstilts.model.tokenizer import Tokenizer
 
 PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
-"""Largest difference of a packed sequence from itself alone, and from itself beside others; times the largest value."""
+"""Largest differences of a packed sequence, alone and beside other neighbours; relative to the largest value."""
 PROBE_LENGTHS = (7, 4, 5, 1)
 SHORTEST = 8
 """The fewest tokens that an encoder must have positions for; no task has a shorter maximum length."""
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         self.languages = _language_ids(base.config, name) if "langs" in accepts else {}
         self._offset = 0
         self._compiled: Any = None
-        if attention_name(base.config) == packing.NAME:  # shared with an encoder that was here before
+        if attention_name(base.config) == packing.NAME:  # an earlier encoder with the same config
             base.set_attn_implementation("sdpa")
         was_training = base.training
         base.eval()
@@ -86,10 +86,10 @@ class Encoder(nn.Module):
         The forward pass stops at `layer` if the model allows it.
         """
         if self.packs:
-            filled = batch.filled(ROUND, self._filler) if batch.ids_T.device.type == "cpu" else batch
-            return self._packed(filled, packing.Layout.alike(filled.lengths_B), layer)[: batch.tokens]
-        layout = packing.Layout.of(batch.lengths_B)
-        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._filler)
+            padded = batch.pad_to_multiple_of(ROUND, self._pad_id) if batch.ids_T.device.type == "cpu" else batch
+            return self._packed(padded, packing.Layout.by_length(padded.lengths_B), layer)[: batch.tokens]
+        layout = packing.Layout.one_grid(batch.lengths_B)
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._pad_id)
         inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
         return packing.unpad(self._run(layer, inputs | {"attention_mask": layout.real_BL.long()}), layout)
 
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         return inputs
 
     @property
-    def _filler(self) -> int:
+    def _pad_id(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
     def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
@@ -122,11 +122,11 @@ class Encoder(nn.Module):
         hook = self._blocks()[layer].register_forward_pre_hook(_stop, with_kwargs=True)
         try:
             self.base(**inputs)
-        except _Reached as reached:
+        except _LayerReached as reached:
             return reached.hidden
         finally:
             hook.remove()
-        raise AssertionError("the forward pass went by the layer")
+        raise AssertionError("the forward pass did not reach the layer")
 
     def compile(self) -> str:  # type: ignore[override]
         """Compile the forward pass with torch; if that fails, return the reason and change nothing."""
@@ -181,31 +181,31 @@ class Encoder(nn.Module):
 
     def _can_pack(self) -> bool:
         """Whether packed output equals the output of single sequences; sets the offset of positions."""
-        usual = attention_name(self.base.config)
+        attention = attention_name(self.base.config)
         packing.register()
         try:
             for offset in dict.fromkeys((self._reserved(), 0, (getattr(self.config, "pad_token_id", None) or 0) + 1)):
                 self._offset = offset
-                windows = self._apart(PROBE_LENGTHS, usual)
+                windows = self._probe_packing(PROBE_LENGTHS, attention)
                 if windows is None:
                     continue
-                # only a sequence longer than its window shows what a local layer does not see
+                # only a sequence longer than its window shows whether a local layer is masked
                 longer = min(max(windows, default=0) + PROBE_LENGTHS[0], self.max_length)
-                if not windows or self._apart((longer, *PROBE_LENGTHS[1:]), usual) is not None:
+                if not windows or self._probe_packing((longer, *PROBE_LENGTHS[1:]), attention) is not None:
                     return True
         except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
             pass  # raised by models that do not use the attention interface
-        self.base.set_attn_implementation(usual)
+        self.base.set_attn_implementation(attention)
         return False
 
-    def _apart(self, lengths: tuple[int, ...], usual: str) -> set[int] | None:
+    def _probe_packing(self, lengths: tuple[int, ...], attention: str) -> set[int] | None:
         """The windows of a model that keeps packed sequences of these lengths apart; None if it does not.
 
         Each sequence must equal itself alone. The second must also stay the same when its neighbours change, because a
         leak may be smaller than the rounding differences of the first check.
         """
-        batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.alike(torch.tensor(lengths))
-        self.base.set_attn_implementation(usual)
+        batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.by_length(torch.tensor(lengths))
+        self.base.set_attn_implementation(attention)
         alone = torch.cat(
             [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in torch.split(batch.ids_T, [*lengths])]
         )
@@ -260,14 +260,14 @@ class Encoder(nn.Module):
             raise OSError(str(error)) from error
 
 
-class _Reached(Exception):
+class _LayerReached(Exception):
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
         self.hidden = hidden
 
 
 def _stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
-    raise _Reached(args[0] if args else kwargs["hidden_states"])
+    raise _LayerReached(args[0] if args else kwargs["hidden_states"])
 
 
 def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
@@ -334,7 +334,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             lm, prefix, needed = None, base.base_model_prefix + ".", {*info["missing_keys"]}
         pooler = ("pooler.", f"{prefix}pooler.")
         encoder_folder.check_whole(name, [key for key in needed if not key.startswith(pooler)], info["mismatched_keys"])
-        encoder_folder.check_taken(name, (part for part, _ in base.named_children()), prefix, info["unexpected_keys"])
+        encoder_folder.check_extra(name, (part for part, _ in base.named_children()), prefix, info["unexpected_keys"])
         encoder_folder.check_types(name, (key for key, _ in base.named_parameters()))
     except SafetensorError as error:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
@@ -351,26 +351,26 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise UserError("has no fast tokenizer (tokenizer.json)", where=name)
     unused = encoder_folder.unused_weights(info["unexpected_keys"])
-    made = Encoder(base, tokenizer, lm=lm, unused_weights=unused, name=name)
-    _fits(name, made)
-    return made
+    encoder = Encoder(base, tokenizer, lm=lm, unused_weights=unused, name=name)
+    _check_tokenizer(name, encoder)
+    return encoder
 
 
-def _fits(name: str, made: Encoder) -> None:
+def _check_tokenizer(name: str, encoder: Encoder) -> None:
     """Refuse too few positions, and a tokenizer that does not work or has more pieces than the encoder."""
-    if made.max_length < SHORTEST:
-        raise UserError(f"takes no more than {made.max_length} tokens", where=name, hint=f"{SHORTEST} are needed")
+    if encoder.max_length < SHORTEST:
+        raise UserError(f"takes no more than {encoder.max_length} tokens", where=name, hint=f"{SHORTEST} are needed")
     try:
-        around = made.tokenizer_for(SHORTEST).single([])[0]
-        highest = max(made.tokenizer.get_vocab().values())
+        around = encoder.tokenizer_for(SHORTEST).single([])[0]
+        highest = max(encoder.tokenizer.get_vocab().values())
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise UserError(f"the tokenizer cannot be used: {error}", where=name) from error
     if not around:
         raise UserError("the tokenizer puts no special token around a text", where=name,
                         hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
-    if highest >= made.config.vocab_size:
+    if highest >= encoder.config.vocab_size:
         raise UserError(
-            f"the tokenizer has the id {highest}, the encoder only {made.config.vocab_size} pieces",
+            f"the tokenizer has the id {highest}, the encoder only {encoder.config.vocab_size} pieces",
             where=name,
             hint="is this the tokenizer of another model?",
         )

@@ -1,4 +1,4 @@
-"""The folder of an encoder: whether it is whole, by its files and by the names, shapes and types of its weights."""
+"""Checks the folder of an encoder: its files, and the names, shapes and types of its weights."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def check(name: str) -> None:
 
 def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
     """Refuse a checkpoint that lacks weights of the model in its config.json."""
-    hint = "are these the weights of another model than config.json tells of?"
+    hint = "are these the weights of another model than config.json describes?"
     if missing:
         raise UserError(
             f"the checkpoint lacks {_counted(missing)} that the encoder needs: {_some(sorted(missing))}",
             where=name,
             hint=hint,
         )
-    for key, there, needed in sorted(mismatched, key=lambda row: row[0]):
-        raise UserError(f"the shape of {key} is {list(there)}, config.json needs {list(needed)}", where=name, hint=hint)
+    for key, found, needed in sorted(mismatched, key=lambda row: row[0]):
+        raise UserError(f"the shape of {key} is {list(found)}, config.json needs {list(needed)}", where=name, hint=hint)
 
 
-def check_taken(name: str, parts: Iterable[str], prefix: str, unexpected: Iterable[str]) -> None:
+def check_extra(name: str, parts: Iterable[str], prefix: str, unexpected: Iterable[str]) -> None:
     """Refuse a checkpoint that has more weights of the encoder than its config.json, such as more layers.
 
     Args:
@@ -76,7 +76,7 @@ def check_taken(name: str, parts: Iterable[str], prefix: str, unexpected: Iterab
     left = sorted(key for key in own if key.rpartition(".")[2] not in BUFFERS)
     if left:
         raise UserError(f"config.json leaves out {_counted(left)} of the encoder: {_some(left)}", where=name,
-                        hint="does it tell of fewer layers than there are?")  # fmt: skip
+                        hint="does it describe fewer layers than the checkpoint has?")  # fmt: skip
 
 
 def check_types(name: str, weights: Iterable[str]) -> None:
@@ -89,14 +89,14 @@ def check_types(name: str, weights: Iterable[str]) -> None:
     Raises:
         UserError: a weight is stored as integers.
     """
-    known, folder = set(weights), place(name)
+    known, folder = set(weights), local_folder(name)
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         types: dict[str, str] = {}
         with suppress(ValueError, AttributeError, KeyError, TypeError):  # not a file of the encoder
             types = {key: str(tensor["dtype"]) for key, tensor in header(path).items()}
         for key, kind in types.items():
             if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
-                hint = "quantised weights cannot be trained: give the encoder as it was before"
+                hint = "quantised weights cannot be trained: give the encoder before quantisation"
                 raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=hint)
 
 
@@ -118,7 +118,7 @@ def _some(weights: Sequence[str]) -> str:
     return ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
 
 
-def place(name: str, file: str = "config.json") -> Path | None:
+def local_folder(name: str, file: str = "config.json") -> Path | None:
     """The folder of an encoder or tokenizer; for one of the Hub (`id` or `id@revision`) its folder in the cache.
 
     `file` is one that every such folder has.

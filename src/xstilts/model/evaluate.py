@@ -15,7 +15,7 @@ from xstilts.model.heads import Head
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvalResult:
     """Predictions for the queries of one split in one language, their scores by metric, and the threshold.
 
     `indices` are the numbers of the queries among the examples; without labels `references` are None and `scores` is
@@ -33,7 +33,7 @@ def evaluate(
     encoder: Encoder, head: Head, format: Format, metrics: Sequence[str], examples: Sequence[Example],
     features: FeatureSet, *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
     threshold: float | None = None, tune: bool = False,
-) -> Evaluated:  # fmt: skip
+) -> EvalResult:  # fmt: skip
     """Predict and score.
 
     Args:
@@ -59,14 +59,16 @@ def evaluate(
     scores = {}
     if all(reference is not None for reference in references):
         scores = {name: get_metric(name).score(references, predictions, language) for name in metrics}
-    return Evaluated(indices, predictions, references, scores, threshold)
+    return EvalResult(indices, predictions, references, scores, threshold)
 
 
-def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example], language: str) -> dict[str, float]:
-    """What the best of the answers that look at nothing gets, by metric; empty where there are none, or no labels.
+def chance_scores(
+    format: Format, metrics: Sequence[str], examples: Sequence[Example], language: str
+) -> dict[str, float]:
+    """By metric, the best score of predictions that ignore the input; empty without labels or such predictions.
 
     Args:
-        format: knows such answers; see `Format.trivial_predictions`.
+        format: makes such predictions; see `Format.trivial_predictions`.
         metrics: names that `metrics.get` knows.
         examples: of one split.
         language: of the examples.
@@ -74,6 +76,6 @@ def chances(format: Format, metrics: Sequence[str], examples: Sequence[Example],
     references = [format.reference(example, i) for i, example in enumerate(examples) if format.is_query(example)]
     if None in references:
         return {}
-    blind = list(format.trivial_predictions(examples))
-    scores = {name: [get_metric(name).score(references, answers, language) for answers in blind] for name in metrics}
+    trivial = list(format.trivial_predictions(examples))
+    scores = {name: [get_metric(name).score(references, answers, language) for answers in trivial] for name in metrics}
     return {name: max(tried) for name, tried in scores.items() if tried}

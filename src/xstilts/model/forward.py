@@ -47,7 +47,7 @@ def head_outputs(
                 outputs = head(encoder.hidden(batch, layer), batch)
             for f, array in zip(batch_F, head.reduce_outputs(outputs, batch), strict=True):
                 if not np.isfinite(array).all():
-                    what = f"what comes out for example {features.example_F[f]} is not a number"
+                    what = f"the output for example {features.example_F[f]} is not a number"
                     raise StepFailed(what, hint="the weights are broken, or need precision fp32")
                 scores[int(f)] = array
     return HeadOutputs(features.example_F, scores, features.decode_info)

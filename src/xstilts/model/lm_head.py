@@ -20,13 +20,13 @@ class LanguageModelHead(nn.Module):
     def __init__(self, lm: Any) -> None:
         super().__init__()
         self._prefix = lm.base_model_prefix
-        self._handed = _Handed()
-        setattr(lm, self._prefix, self._handed)
+        self._given = _GivenStates()
+        setattr(lm, self._prefix, self._given)
         self.lm = lm
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
         """[M, V] scores."""
-        self._handed.hidden = hidden_MH[None]
+        self._given.hidden = hidden_MH[None]
         ids = torch.zeros(hidden_MH.shape[:1], dtype=torch.long, device=hidden_MH.device)[None]
         scores_MV: Tensor = self.lm(input_ids=ids).logits[0]
         return scores_MV
@@ -37,10 +37,10 @@ class LanguageModelHead(nn.Module):
         try:
             self.lm.save_pretrained(folder)
         finally:
-            setattr(self.lm, self._prefix, self._handed)
+            setattr(self.lm, self._prefix, self._given)
 
 
-class _Handed(nn.Module):
+class _GivenStates(nn.Module):
     hidden: Tensor
 
     def forward(self, *_: Any, **__: Any) -> Any:

@@ -38,38 +38,38 @@ def merge(sources: Sequence[Path], to: Path, *, heads: Sequence[int] = (), scale
     paths = [*sorted(first.glob("encoder/*.safetensors")), *(first / f"head-{i}.safetensors" for i in heads)]
     for path in paths:
         name = path.relative_to(first)
-        save_file(_merged([source / name for source in sources], scale), to / name, metadata={"format": "pt"})
+        save_file(_merge_file([source / name for source in sources], scale), to / name, metadata={"format": "pt"})
 
 
-def _merged(paths: Sequence[Path], scale: float | None) -> dict[str, Tensor]:
+def _merge_file(paths: Sequence[Path], scale: float | None) -> dict[str, Tensor]:
     with ExitStack() as opened:
-        files = [opened.enter_context(_opened(path)) for path in paths]
+        files = [opened.enter_context(_open(path)) for path in paths]
         shapes = [{name: file.get_slice(name).get_shape() for name in file.keys()} for file in files]  # noqa: SIM118
         for path, found in zip(paths, shapes, strict=True):
             if found != shapes[0]:
-                raise UserError(f"has not the weights of {paths[0]}", where=str(path), hint=_again(path))
-        return {name: _of_one([file.get_tensor(name) for file in files], scale) for name in shapes[0]}
+                raise UserError(f"has other weights than {paths[0]}", where=str(path), hint=_rerun_hint(path))
+        return {name: _merge_weight([file.get_tensor(name) for file in files], scale) for name in shapes[0]}
 
 
-def _of_one(weights: Sequence[Tensor], scale: float | None) -> Tensor:
-    made = weights[0].clone()
-    if made.is_floating_point():
-        for out_N, *in_N in zip(*(torch.split(weight.flatten(), CHUNK) for weight in (made, *weights)), strict=True):
+def _merge_weight(weights: Sequence[Tensor], scale: float | None) -> Tensor:
+    merged = weights[0].clone()
+    if merged.is_floating_point():
+        for out_N, *in_N in zip(*(torch.split(weight.flatten(), CHUNK) for weight in (merged, *weights)), strict=True):
             all_SN = torch.stack(in_N).double()
             out_N.copy_(all_SN.mean(0) if scale is None else all_SN[0] + scale * (all_SN[1:] - all_SN[0]).sum(0))
-    return made
+    return merged
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
             yield file
     except (OSError, SafetensorError) as error:
-        raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=_again(path)) from error
+        raise UserError(f"the weights cannot be read: {error}", where=str(path), hint=_rerun_hint(path)) from error
 
 
-def _again(path: Path) -> str:
+def _rerun_hint(path: Path) -> str:
     step = next(folder for folder in path.parents if folder.name != "encoder")
     return f"delete {step} and run again"
 

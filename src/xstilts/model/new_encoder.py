@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from xstilts.compute import device
 from xstilts.errors import UserError
 from xstilts.model.encoder import Encoder, quiet
-from xstilts.model.encoder_folder import place
+from xstilts.model.encoder_folder import local_folder
 from xstilts.model.shape import NewEncoder
 from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils.files import digest
@@ -84,18 +84,18 @@ def given(name: str) -> Any:
     quiet()
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
     try:
-        theirs = AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             place, trust_remote_code=False, **({"revision": revision} if revision else {})
         )
-        backend: tokenizers.Tokenizer = theirs.backend_tokenizer
+        backend: tokenizers.Tokenizer = tokenizer.backend_tokenizer
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
         if "trust_remote_code" in str(error):
-            raise UserError("the tokenizer is code of its own, which is not run", where=name) from error
+            raise UserError("the tokenizer needs its own code, which is never run", where=name) from error
         first = str(error).strip().split("\n")[0] or type(error).__name__
         hint = "are its tokenizer.json and tokenizer_config.json whole?" if Path(name).exists() else "not a folder here"
         raise UserError(f"cannot be loaded as a fast tokenizer: {first}", where=name, hint=hint) from error
-    first, last = theirs.cls_token or theirs.bos_token, theirs.sep_token or theirs.eos_token
-    needed = {"mask": theirs.mask_token, "pad": theirs.pad_token, "cls or bos": first, "sep or eos": last}
+    first, last = tokenizer.cls_token or tokenizer.bos_token, tokenizer.sep_token or tokenizer.eos_token
+    needed = {"mask": tokenizer.mask_token, "pad": tokenizer.pad_token, "cls or bos": first, "sep or eos": last}
     lacking = [what for what, token in needed.items() if token is None]
     if lacking:
         hint = "name it in its tokenizer_config.json; a new encoder has a row for each of its pieces"
@@ -103,16 +103,16 @@ def given(name: str) -> Any:
     if Tokenizer(backend, max_length=16, unk_id=0).single([])[1] == 0:
         raise UserError("the tokenizer puts no token before a text", where=name,
                         hint="its tokenizer.json needs a post_processor that does")  # fmt: skip
-    vocabulary = theirs.get_vocab()
+    vocabulary = tokenizer.get_vocab()
     if max(vocabulary.values()) > 2 * len(vocabulary) + 1000:  # each id up to there would get a row
         what = f"the tokenizer has {len(vocabulary):,} pieces, but ids up to {max(vocabulary.values()):,}"
-        raise UserError(what, where=name, hint="number its pieces anew")
-    if theirs.mask_token == theirs.pad_token:
+        raise UserError(what, where=name, hint="renumber its pieces")
+    if tokenizer.mask_token == tokenizer.pad_token:
         raise UserError("the tokenizer has one token for mask and pad", where=name, hint="name two")
-    named = {"bos_token": theirs.bos_token or first, "cls_token": first, "eos_token": theirs.eos_token or last,
-             "sep_token": last, "pad_token": theirs.pad_token, "unk_token": theirs.unk_token,
-             "mask_token": theirs.mask_token}  # fmt: skip
-    return _wrapped(backend, named, [token for token in theirs.all_special_tokens if token not in named.values()])
+    named = {"bos_token": tokenizer.bos_token or first, "cls_token": first, "eos_token": tokenizer.eos_token or last,
+             "sep_token": last, "pad_token": tokenizer.pad_token, "unk_token": tokenizer.unk_token,
+             "mask_token": tokenizer.mask_token}  # fmt: skip
+    return _wrapped(backend, named, [token for token in tokenizer.all_special_tokens if token not in named.values()])
 
 
 def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
@@ -120,8 +120,8 @@ def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
 
     Every such folder has the first of the `wanted` files.
     """
-    there = place(name, wanted[0])
-    return {str(path): digest(path) for file in wanted if there and (path := there / file).is_file()}
+    folder = local_folder(name, wanted[0])
+    return {str(path): digest(path) for file in wanted if folder and (path := folder / file).is_file()}
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> tokenizers.Tokenizer:

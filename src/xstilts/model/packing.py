@@ -23,8 +23,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "xstilts_packed"
 
-ALIKE, FEW = 0.75, 4
-"""On a CPU a new grid begins at a sequence shorter than this share of the grid's longest one, but only after this many
+SIMILAR, GRID_MIN = 0.75, 4
+"""On a CPU a new grid begins at a sequence shorter than this share of the grid's longest, if the grid has this many
 sequences, because every grid costs a few calls."""
 
 
@@ -37,25 +37,25 @@ class Layout:
     """Position of each token in its sequence."""
     grids: tuple[Tensor, ...]
     """For each grid, a mask of its real tokens."""
-    cuts: Tensor
+    cu_seqlens: Tensor
     """[B + 1] int32: the start of each sequence in the row, and the row's end."""
     windows: set[int] = field(default_factory=set)
     """The sliding windows of the model's layers."""
 
     @classmethod
-    def of(cls, lengths_B: Tensor) -> Layout:
+    def one_grid(cls, lengths_B: Tensor) -> Layout:
         """One grid for sequences of the given lengths, in their order."""
         return cls._of(lengths_B, (torch.arange(len(lengths_B), device=lengths_B.device),))
 
     @classmethod
-    def alike(cls, lengths_B: Tensor) -> Layout:
+    def by_length(cls, lengths_B: Tensor) -> Layout:
         """On a CPU grids of sequences of similar length; elsewhere one grid, because small calls cost more there."""
         if lengths_B.device.type != "cpu":
-            return cls.of(lengths_B)
+            return cls.one_grid(lengths_B)
         lengths = lengths_B.tolist()
         groups: list[list[int]] = [[]]
         for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-            if len(groups[-1]) >= FEW and lengths[row] < ALIKE * lengths[groups[-1][0]]:
+            if len(groups[-1]) >= GRID_MIN and lengths[row] < SIMILAR * lengths[groups[-1][0]]:
                 groups.append([])
             groups[-1].append(row)
         return cls._of(lengths_B, [torch.tensor(group) for group in groups])
@@ -70,10 +70,10 @@ class Layout:
             starts_B[rows] = size + longest * torch.arange(len(rows), device=where)
             size += grids[-1].numel()
         starts_T = torch.repeat_interleave(starts_B, lengths_B)
-        cuts = torch.nn.functional.pad(lengths_B.cumsum(0), (1, 0))
-        before_T = torch.repeat_interleave(cuts[:-1], lengths_B, output_size=len(starts_T))
+        cu_seqlens = torch.nn.functional.pad(lengths_B.cumsum(0), (1, 0))
+        before_T = torch.repeat_interleave(cu_seqlens[:-1], lengths_B, output_size=len(starts_T))
         at_T = torch.arange(len(starts_T), device=where) - before_T
-        return cls(starts_T + at_T, at_T, tuple(grids), cuts.int())
+        return cls(starts_T + at_T, at_T, tuple(grids), cu_seqlens.int())
 
     @property
     def real_BL(self) -> Tensor:
@@ -178,9 +178,9 @@ def attention(
     rows = [x[0].transpose(0, 1) for x in (query_1HTD, key_1HTD, value_1HTD)]
     where = query_1HTD.device
     dtype = torch.get_autocast_dtype(where.type) if torch.is_autocast_enabled(where.type) else query_1HTD.dtype
-    if gridless(_kind(where), dtype, query_1HTD.shape[-1], dropout):
-        return _in_one(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
-    queries, keys, values = (_grids(_wide(x), layout) for x in rows)
+    if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1], dropout):
+        return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
+    queries, keys, values = (_grids(_float32_on_cpu(x), layout) for x in rows)
     outputs = []
     with torch.autocast("cpu", enabled=False):  # autocast would make it bfloat16 again
         for real_BL, *grids in zip(layout.grids, queries, keys, values, strict=True):
@@ -193,7 +193,7 @@ def attention(
     return _rows(outputs, layout)[None].to(query_1HTD.dtype), None
 
 
-def gridless(kind: str, dtype: torch.dtype, width: int, dropout: float) -> bool:
+def use_varlen(kind: str, dtype: torch.dtype, width: int, dropout: float) -> bool:
     """Whether torch's attention for packed rows applies, which needs no grid and no mask.
 
     Args:
@@ -207,7 +207,7 @@ def gridless(kind: str, dtype: torch.dtype, width: int, dropout: float) -> bool:
 
 
 @cache
-def _kind(where: torch.device) -> str:
+def _attention_kind(where: torch.device) -> str:
     """`flash` for an NVIDIA GPU since Ampere with a torch that has attention for packed rows with windows."""
     if where.type != "cuda" or torch.version.hip is not None or _torch_varlen() is None:
         return where.type
@@ -226,7 +226,7 @@ def _torch_varlen() -> Callable[..., Any] | None:
     return varlen_attn if known else None
 
 
-def _in_one(
+def _varlen_attention(
     rows_THD: Sequence[Tensor], layout: Layout, dtype: torch.dtype, scaling: float | None, sliding_window: int | None
 ) -> Tensor:
     """[T, H, D]: attention within each sequence of queries, keys and values."""
@@ -236,13 +236,13 @@ def _in_one(
     longest = max(real.shape[1] for real in layout.grids)
     reach = -1 if sliding_window is None else sliding_window - 1
     out: Tensor = varlen(
-        q, k, v, layout.cuts, layout.cuts, longest, longest, scale=scaling, window_size=(reach, reach),
+        q, k, v, layout.cu_seqlens, layout.cu_seqlens, longest, longest, scale=scaling, window_size=(reach, reach),
         enable_gqa=q.shape[1] != k.shape[1],
     )  # fmt: skip
     return out
 
 
-def _wide(x: Tensor) -> Tensor:
+def _float32_on_cpu(x: Tensor) -> Tensor:
     """On a CPU as float32: attention is more than twice as fast as in bfloat16 there, above all backward."""
     return x.float() if x.device.type == "cpu" else x
 
@@ -265,6 +265,6 @@ def register() -> None:
     """Register `attention` with transformers as `NAME`."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    by_hand = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # it loops over lists of grids
-    AttentionInterface.register(NAME, by_hand)
+    eager = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # it loops over lists of grids
+    AttentionInterface.register(NAME, eager)
     AttentionMaskInterface.register(NAME, no_mask)

@@ -14,7 +14,7 @@ BLANKS = ("▁", "Ġ")
 class Tokenizer:
     """A fast tokenizer with a maximum length; see `formats.base.TokenizerLike`.
 
-    How special tokens stand around one text and around a pair is read off two probes of the tokenizer, so no family
+    How special tokens stand around one text and around a pair is read from two probes of the tokenizer, so no family
     needs a rule of its own. Words are read with a space before them, as they stand in a sentence, which gives the same
     pieces for tokenizers that add such a space by themselves and for those that do not.
     """
@@ -24,7 +24,7 @@ class Tokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         one, two = tokenizer.encode("a"), tokenizer.encode("a", "a")
-        (self._head, self._tail), (self._before, self._between, self._after) = _around(one, 1), _around(two, 2)
+        (self._head, self._tail), (self._before, self._between, self._after) = _specials(one, 1), _specials(two, 2)
 
     def max_pieces(self, texts: int) -> int:
         """Pieces that fit beside the special tokens of one text or of a pair."""
@@ -43,7 +43,7 @@ class Tokenizer:
         """
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         signs = {self.tokenizer.token_to_id(sign): sign for sign in BLANKS}
-        return [(one.ids, _own(text, one.ids, one.offsets, signs)) for text, one in zip(texts, encodings, strict=True)]
+        return [(one.ids, _trim(text, one.ids, one.offsets, signs)) for text, one in zip(texts, encodings, strict=True)]
 
     def words(self, words: Sequence[str]) -> list[tuple[list[int], int]]:
         """For each word its token ids (`unk` if it has none) and which of them has its first character."""
@@ -65,7 +65,7 @@ class Tokenizer:
         return [*self._before, *first, *self._between, *second, *self._after], start
 
 
-def _own(
+def _trim(
     text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], signs: Mapping[int | None, str]
 ) -> list[tuple[int, int]]:
     """The offsets of a text's pieces without the blanks at their ends, and with the dropped characters that follow.
@@ -74,7 +74,7 @@ def _own(
         text: what was split.
         ids: its pieces.
         offsets: first and last + 1 character of each, as the tokenizer has it.
-        signs: the pieces that are a blank. A tokenizer that puts one before a word says that it is the word's first
+        signs: the pieces that are a blank. A tokenizer that adds one before a word gives it the word's first
             character.
     """
     spans = []
@@ -92,7 +92,7 @@ def _own(
     return spans
 
 
-def _around(encoding: Any, texts: int) -> list[list[int]]:
+def _specials(encoding: Any, texts: int) -> list[list[int]]:
     """Special tokens before, between and after the texts of a probe."""
     groups: list[list[int]] = [[]]
     seen = None

@@ -1,4 +1,4 @@
-"""A trained model: an encoder and its heads, in a folder that says by itself what each head is for."""
+"""A trained model: a folder with an encoder, its heads and a record of what each head is for."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from xstilts.utils.models import Strict
 
 
 class HeadRecord(Strict):
-    """All that it takes to use a head beside its weights; stored as `head-<i>.json`.
+    """What a head needs beside its weights; stored as `head-<i>.json`.
 
-    A language-model head has no weights of its own: they lie in the encoder's checkpoint.
+    The weights of a language-model head are in the encoder's checkpoint.
     """
 
     task: str
-    """The task that it was trained on."""
+    """The training task."""
     format: SerializeAsAny[Format]
-    """Complete, with the labels in the order of the head's outputs, also where they come from the training data."""
+    """Complete, with the labels in the order of the head's outputs, even if they come from the training data."""
     metric: str
     """The task's main metric."""
     languages: tuple[str, ...]
@@ -43,7 +43,7 @@ class HeadRecord(Strict):
     tokenizer: str
     """The digest of the encoder's tokenizer; see `Encoder.tokenizer_digest`."""
     threshold: float | None = Field(default=None, allow_inf_nan=False)
-    """The cut-off that `decode` takes. None after training, since evaluation tunes it on dev data (`Format.calibrate`);
+    """The threshold of `decode`. None after training, since evaluation tunes it on dev data (`Format.calibrate`);
     `model_copy(update={"threshold": value})` sets it."""
 
     @field_validator("format", mode="before")
@@ -75,7 +75,7 @@ class HeadRecord(Strict):
 
 @dataclass
 class TrainedHead:
-    """A head and what it is for."""
+    """A head and its record."""
 
     record: HeadRecord
     module: Head
@@ -83,7 +83,7 @@ class TrainedHead:
 
 @dataclass
 class TrainedModel:
-    """An encoder with the heads that it was trained with; `heads` is empty for one that was not trained on tasks."""
+    """An encoder with the heads that were trained with it; `heads` is empty if it was not trained on tasks."""
 
     encoder: Encoder
     heads: list[TrainedHead] = field(default_factory=list)
@@ -109,7 +109,7 @@ class TrainedModel:
             UserError: a file is missing or damaged, a head has weights of another shape or name, or was trained with
                 another tokenizer.
         """
-        if not is_trained_model(folder):  # or the path would be taken for a Hub id
+        if not is_trained_model(folder):  # otherwise the path would be read as a Hub id
             raise UserError("has no encoder", where=str(folder), hint="a recipe with `keep: all` keeps its encoders")
         encoder = encoders.load(str(folder / "encoder"))
         return cls(encoder, [_load_head(folder, i, record, encoder) for i, record in enumerate(read_records(folder))])

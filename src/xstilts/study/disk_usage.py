@@ -161,7 +161,7 @@ def _new_encoder(shape: NewEncoder) -> Size | None:
 
 def _saved_encoder(name: str) -> Size | None:
     """The size of an encoder in a folder or in the Hub's cache; None if it is missing or cannot be read."""
-    folder = encoder_folder.place(expand_user(name))
+    folder = encoder_folder.local_folder(expand_user(name))
     if folder is None:
         return None
     weights = sorted(folder.glob("*.safetensors"))

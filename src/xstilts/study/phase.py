@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from xstilts.errors import nearest
 from xstilts.training.settings import Mixing
 from xstilts.utils.models import Count, Seed, Strict
-from xstilts.utils.yaml import PartError
+from xstilts.utils.yaml import KeyPathError
 
 
 class Settings(Strict):
@@ -95,7 +95,7 @@ def _as_list(value: Any) -> Any:
 def _check_mixture(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     names = [part.task for part in parts]
     for i in duplicates(names):
-        raise PartError(f"the mixture names '{names[i]}' twice", i)
+        raise KeyPathError(f"the mixture names '{names[i]}' twice", i)
     if len(parts) == 1 and parts[0].weight != 1:
         raise ValueError(f"'{parts[0].task}' is the only task: a weight needs other tasks beside it")
     for end, update in enumerate(("first", "last")):
@@ -131,7 +131,7 @@ class Merge(Strict):
         if (self.scale is not None) != (self.how == "vectors"):
             raise ValueError("`how: vectors` needs a scale, and `how: mean` has none")
         for i in duplicates(self.merge):
-            raise PartError(f"merge names {_quoted_name(self.merge[i])} twice", "merge", i)
+            raise KeyPathError(f"merge names {_quoted_name(self.merge[i])} twice", "merge", i)
         return self
 
 
@@ -240,7 +240,7 @@ class Phase(Strict):
             raise ValueError("needs either choices or each")
         choices = self.choices or ()
         for i in duplicates(choices):
-            raise PartError(f"choices names {_quoted_name(choices[i])} twice", "choices", i)
+            raise KeyPathError(f"choices names {_quoted_name(choices[i])} twice", "choices", i)
         if self.scored and self.choices is None:
             raise ValueError("scored needs choices; after `each` the tasks of `evaluate` are scored anyway")
         if self.average and self.each is None:

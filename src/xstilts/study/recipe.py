@@ -11,7 +11,7 @@ from xstilts.model.shape import NewEncoder
 from xstilts.study.phase import Name, Names, Phase, Settings, duplicates
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import PathText, Seed, Strict
-from xstilts.utils.yaml import PartError
+from xstilts.utils.yaml import KeyPathError
 
 
 class Start(Strict):
@@ -56,18 +56,18 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         for i in duplicates(self.seeds):
-            raise PartError(f"seeds names {self.seeds[i]} twice", "seeds", i)
+            raise KeyPathError(f"seeds names {self.seeds[i]} twice", "seeds", i)
         for i in duplicates(phase.name for phase in self.phases):
-            raise PartError(f"two phases are called '{self.phases[i].name}'", "phases", i, "name")
+            raise KeyPathError(f"two phases are called '{self.phases[i].name}'", "phases", i, "name")
         for i, phase in enumerate(self.phases[:-1]):
             if phase.each is not None:
-                raise PartError("only the last phase can have each", "phases", i, "each")
+                raise KeyPathError("only the last phase can have each", "phases", i, "each")
         if self.encoder is None and self.encoders is None:
             raise ValueError("needs either encoder or encoders")
         if self.encoder is not None and self.encoders is not None:
-            raise PartError("both encoder and encoders are given: remove one", "encoders")
+            raise KeyPathError("both encoder and encoders are given: remove one", "encoders")
         if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
-            raise PartError("must be the name of the encoder", "trust_remote_code")
+            raise KeyPathError("must be the name of the encoder", "trust_remote_code")
         return self
 
     def where(self, *path: str | int) -> str:

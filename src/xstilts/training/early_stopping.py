@@ -20,7 +20,7 @@ from xstilts.formats.base import Example
 from xstilts.metrics import at_chance
 from xstilts.metrics.chance import margin
 from xstilts.model.encoder import Encoder
-from xstilts.model.evaluate import chances, evaluate
+from xstilts.model.evaluate import chance_scores, evaluate
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
 from xstilts.tasks.task import Task
@@ -40,7 +40,9 @@ class DevSet:
     @cached_property
     def chance(self) -> float:
         """The score in percent of the best prediction that ignores its input."""
-        by_metric = chances(self.task.format, (self.task.stop_metric,), self.examples, self.task.train_languages[0])
+        by_metric = chance_scores(
+            self.task.format, (self.task.stop_metric,), self.examples, self.task.train_languages[0]
+        )
         return by_metric.get(self.task.stop_metric, 0.0)
 
     def score(self, encoder: Encoder, precision: Precision) -> float:

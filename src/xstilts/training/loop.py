@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xstilts.compute import device, distributed
 from xstilts.errors import StepFailed
 from xstilts.languages import ENGLISH
-from xstilts.model.batch import Batch, Masking, Shuffled, collate, generator
+from xstilts.model.batch import Batch, Masking, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
@@ -132,10 +132,11 @@ class _Session:
         table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
         self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
         self._shuffled = [
-            Shuffled(task.features, task.settings.batch, generator(seed, "order", i)) for i, task in enumerate(tasks)
+            ShuffledBatches(task.features, task.settings.batch, generator(seed, "order", i))
+            for i, task in enumerate(tasks)
         ]
         self._mask_rngs = [generator(seed, "hidden", i) for i in range(len(tasks))]
-        self._scale = device.Scale(encoder.device, spec.precision)
+        self._scale = device.LossScale(encoder.device, spec.precision)
         log_every = max(1, min(100, self.total // 50))
         self._log = TrainingLog(self.total, log_every, log, [task.settings.task for task in tasks])
         self._best = BestWeights(self.modules, spec.patience)
@@ -162,7 +163,7 @@ class _Session:
 
     def _compute_gradients(self, head: Head, batch: Batch) -> Tensor:
         """Sum the gradients of a batch, in parts if it is large; returns this process's share of the loss."""
-        num_targets, mine = head.num_targets(batch), batch.examples_between(*distributed.share(batch.examples))
+        num_targets, mine = head.num_targets(batch), batch.examples_between(*distributed.shard(batch.examples))
         while True:
             parts = (
                 mine.split(self.tokens, whole=head.softmax_over_choices, padded=not self.encoder.packs) if mine else []
@@ -196,7 +197,7 @@ class _Session:
             what = f"one example of {largest:,} tokens does not fit into the accelerator's memory"
             raise StepFailed(what, hint="try a shorter max_length, or precision bf16") from error
         self.modules.zero_grad(set_to_none=True)
-        device.release(self.encoder.device)
+        device.empty_cache(self.encoder.device)
         self.tokens = largest // 2
 
     # --- early stopping -------------------------------------------------------------------------------------------

@@ -34,12 +34,12 @@ _KINDS = {
 _NEEDED = {error: kind for kind, errors in _KINDS.items() for error in errors}
 
 
-class PartError(ValueError):
-    """What a validator raises about a part of its value: the message, and the way from the value to the part."""
+class KeyPathError(ValueError):
+    """A validator's error about a part of its value: a message, and the path from the value to the part."""
 
-    def __init__(self, message: str, *place: str | int) -> None:
+    def __init__(self, message: str, *key_path: str | int) -> None:
         super().__init__(message)
-        self.place = place
+        self.key_path = key_path
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,28 @@ class Document:
     moved: Mapping[str, KeyPath] = field(default_factory=dict)
     """The path in the file of each key that is not at its top."""
 
-    def line(self, place: KeyPath) -> int:
+    def line(self, key_path: KeyPath) -> int:
         """The line of a key or list item, or of its nearest parent in the file."""
-        place = self._in_file(place)
-        while place not in self.lines:
-            place = place[:-1]
-        return self.lines[place]
+        key_path = self._in_file(key_path)
+        while key_path not in self.lines:
+            key_path = key_path[:-1]
+        return self.lines[key_path]
 
-    def where(self, place: KeyPath) -> str:
+    def where(self, key_path: KeyPath) -> str:
         """File, line and path for a message: `recipe.yaml:4: phases[0].choices`."""
-        return f"{self.path}:{self.line(place)}" + (f": {dotted(self._in_file(place))}" if place else "")
+        return f"{self.path}:{self.line(key_path)}" + (f": {dotted(self._in_file(key_path))}" if key_path else "")
 
-    def _in_file(self, place: KeyPath) -> KeyPath:
-        return (*self.moved.get(str(place[0]), ()), *place) if place else ()
+    def _in_file(self, key_path: KeyPath) -> KeyPath:
+        return (*self.moved.get(str(key_path[0]), ()), *key_path) if key_path else ()
 
 
-def dotted(place: KeyPath) -> str:
+def dotted(key_path: KeyPath) -> str:
     """Write a path with dots and brackets.
 
     >>> dotted(("phases", 0, "choices"))
     'phases[0].choices'
     """
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in key_path).removeprefix(".")
 
 
 def load(path: Path) -> Document:
@@ -136,7 +136,7 @@ class _Reader:
     def fail(self, message: str, node: yaml.Node) -> UserError:
         return UserError(message, where=f"{self.path}:{node.start_mark.line + 1}")
 
-    def value(self, node: yaml.Node, place: KeyPath) -> Any:
+    def value(self, node: yaml.Node, key_path: KeyPath) -> Any:
         if not str(node.tag).startswith(_TAG):
             raise self.fail(f"the tag '{node.tag}' means nothing here", node)
         if any(node is parent for parent in self.open):
@@ -144,20 +144,20 @@ class _Reader:
         self.count += 1
         if self.count > MAX_VALUES:
             raise self.fail(f"holds more than {MAX_VALUES} values, with those that aliases repeat", node)
-        self.lines.setdefault(place, node.start_mark.line + 1)
+        self.lines.setdefault(key_path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             if any("\ud800" <= letter <= "\udfff" for letter in node.value):
                 raise self.fail("holds half a character (a lone surrogate)", node)
             return None if node.tag == _TAG + "null" else node.value
         self.open.append(node)
         if isinstance(node, yaml.MappingNode):
-            value: Any = self.mapping(node, place)
+            value: Any = self.mapping(node, key_path)
         else:
-            value = [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
+            value = [self.value(item, (*key_path, index)) for index, item in enumerate(node.value)]
         self.open.pop()
         return value
 
-    def mapping(self, node: yaml.MappingNode, place: KeyPath) -> dict[str, Any]:
+    def mapping(self, node: yaml.MappingNode, key_path: KeyPath) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, value in node.value:
@@ -165,16 +165,16 @@ class _Reader:
                 raise self.fail("a key must be plain text", key)
             line = key.start_mark.line + 1
             if key.value in own:
-                both = f"in line {self.lines[*place, key.value]} and again in line {line}"
+                both = f"in line {self.lines[*key_path, key.value]} and again in line {line}"
                 raise self.fail(f"'{key.value}' is given twice, {both}", key)
             if key.tag == _TAG + "merge":  # `<<: *anchor`: keys of the mapping itself win, then the first merged one
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
                         raise self.fail("'<<' takes a mapping", value)
-                    merged = self.value(source, place) | merged
+                    merged = self.value(source, key_path) | merged
             else:
-                self.lines[*place, key.value] = line
-                own[key.value] = self.value(value, (*place, key.value))
+                self.lines[*key_path, key.value] = line
+                own[key.value] = self.value(value, (*key_path, key.value))
         return merged | own
 
 
@@ -189,28 +189,28 @@ def user_errors(
         document: where the values came from.
         at: the part of the document that was validated.
     """
-    wrong: dict[KeyPath, list[_Wrong]] = {}
+    problems: dict[KeyPath, list[_Problem]] = {}
     for details in error.errors(include_url=False):
-        place, models = _follow(details, model, document, at)
-        wrong.setdefault(place, []).append(_explain(details, models))
-    hints = {(*place[:-1], reason.hint) for place, reasons in wrong.items() for reason in reasons}
+        key_path, models = _follow(details, model, document, at)
+        problems.setdefault(key_path, []).append(_explain(details, models))
+    hints = {(*key_path[:-1], reason.hint) for key_path, reasons in problems.items() for reason in reasons}
     found = []
-    for place, reasons in sorted(wrong.items(), key=lambda item: document.line(item[0])):
-        if reasons[0].message == _MISSING and (*place[:-1], f"did you mean '{place[-1]}'?") in hints:
+    for key_path, reasons in sorted(problems.items(), key=lambda item: document.line(item[0])):
+        if reasons[0].message == _MISSING and (*key_path[:-1], f"did you mean '{key_path[-1]}'?") in hints:
             continue  # a misspelt key is one mistake
         exact = [reason for reason in reasons if not reason.needs]
-        deeper = any(len(other) > len(place) and other[: len(place)] == place for other in wrong)
+        deeper = any(len(other) > len(key_path) and other[: len(key_path)] == key_path for other in problems)
         # Each branch of a union reports its mistakes; those of another kind of value are dropped if one got further.
         # Pydantic also calls a list too short if its items are wrong.
         if not exact and not deeper:
             needs = " or ".join(dict.fromkeys(reason.needs for reason in reasons))
-            exact = [_Wrong(f"needs {needs}, got {reasons[0].got}")]
-        found += [UserError(reason.message, where=document.where(place), hint=reason.hint) for reason in exact]
+            exact = [_Problem(f"needs {needs}, got {reasons[0].got}")]
+        found += [UserError(reason.message, where=document.where(key_path), hint=reason.hint) for reason in exact]
     return list({str(one): one for one in found}.values())
 
 
 @dataclass(frozen=True)
-class _Wrong:
+class _Problem:
     message: str = ""
     hint: str = ""
     needs: str = ""
@@ -218,24 +218,24 @@ class _Wrong:
     got: str = ""
 
 
-def _explain(details: ErrorDetails, models: list[type[BaseModel]]) -> _Wrong:
+def _explain(details: ErrorDetails, models: list[type[BaseModel]]) -> _Problem:
     kind, got, context = details["type"], _shown(details["input"]), details.get("ctx", {})
     if kind == "extra_forbidden":
         names = " or ".join(model.__name__ for model in models)
         fields = [field for model in models for field in model.model_fields]
-        return _Wrong(f"not a field of {names}", hint=nearest(str(details["loc"][-1]), fields))
+        return _Problem(f"not a field of {names}", hint=nearest(str(details["loc"][-1]), fields))
     if kind == "missing":
-        return _Wrong(_MISSING)
+        return _Problem(_MISSING)
     if kind == "literal_error":
-        return _Wrong(needs=context["expected"], got=got)
+        return _Problem(needs=context["expected"], got=got)
     if kind in _NEEDED:
-        return _Wrong(needs=_NEEDED[kind], got=got)
+        return _Problem(needs=_NEEDED[kind], got=got)
     if kind == "too_short":
         items = "1 item" if context["min_length"] == 1 else f"{context['min_length']} items"
-        return _Wrong(needs=f"at least {items}", got=str(context["actual_length"]))
+        return _Problem(needs=f"at least {items}", got=str(context["actual_length"]))
     if "error" in context:  # a validator's own message
-        return _Wrong(str(context["error"]))
-    return _Wrong(re.sub(r"^[A-Z]\w+ (?=should)", "", details["msg"]) + f", got {got}")
+        return _Problem(str(context["error"]))
+    return _Problem(re.sub(r"^[A-Z]\w+ (?=should)", "", details["msg"]) + f", got {got}")
 
 
 def _shown(value: Any) -> str:
@@ -257,7 +257,7 @@ def _follow(
     value: Any = document.value
     for step in at:
         value = value[step]
-    place, models, keys = at, [model], set[str]()
+    key_path, models, keys = at, [model], set[str]()
     for step in details["loc"]:
         fields = [one.model_fields[str(step)].annotation for one in models if step in one.model_fields]
         inner = [part for annotation in fields for part in _models(annotation)]
@@ -265,12 +265,12 @@ def _follow(
         known = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
         keys = set(value) if isinstance(value, dict) else keys
         if step in known:
-            place, value = (*place, step), value[step]
+            key_path, value = (*key_path, step), value[step]
     if details["type"] == "missing":
-        place = (*place, details["loc"][-1])
-    if isinstance(error := details.get("ctx", {}).get("error"), PartError):
-        place = (*place, *error.place)
-    return place, [one for one in models if one.model_fields.keys() & keys] or models
+        key_path = (*key_path, details["loc"][-1])
+    if isinstance(error := details.get("ctx", {}).get("error"), KeyPathError):
+        key_path = (*key_path, *error.key_path)
+    return key_path, [one for one in models if one.model_fields.keys() & keys] or models
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
