@@ -17,6 +17,7 @@ from xstilts.formats.base import Format
 from xstilts.metrics import METRICS
 from xstilts.model.shape import NewEncoder
 from xstilts.study import load
+from xstilts.study.defaults import BUDGET
 from xstilts.study.phase import Chain, Merge, Part, Phase, Settings
 from xstilts.study.plan import plan
 from xstilts.study.recipe import Recipe, Start
@@ -143,12 +144,14 @@ def test_the_documented_training_defaults_are_the_real_ones(tmp_path: Path) -> N
     path = tmp_path / "recipe.yaml"
     path.write_text(
         "name: all\nencoder: some/encoder\nevaluate: xnli\n"
-        "phases: [{name: one, choices: [[mnli], [mnli, masked-text]]}, {name: two, each: xnli}]"
+        "phases: [{name: one, choices: [[mnli], [mnli, masked-text], [mnli, qqp]]}, {name: two, each: xnli}]"
     )
     trainings = [step.training for step in plan(*load.read(str(path))).steps.values() if step.training]
     assert cells["lr"] == "1e-5; 5e-6 where raw text is in the mixture; 3e-6 in `each`"
     assert {training.lr for training in trainings} == {1e-5, 5e-6, 3e-6}
-    assert {part.epochs for training in trainings if len(training.parts) == 2 for part in training.parts} == {3}
+    assert cells["epochs"] == "the task's; 3 where several labelled tasks are mixed"
+    assert {tuple(part.epochs for part in training.parts) for training in trainings} == {(2,), (2, 1), (3, 3)}
+    assert f"{BUDGET:,}" in section("Settings")
     for training in trainings:
         found = [cells[name].strip("`") for name in ("warmup", "weight_decay", "precision", "patience")]
         assert found == [str(value) for value in (training.warmup, training.weight_decay, training.precision,

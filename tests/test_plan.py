@@ -10,6 +10,7 @@ import pytest
 
 from xstilts.errors import UserError
 from xstilts.study.checks import expand_groups
+from xstilts.study.defaults import BUDGET
 from xstilts.study.phase import Part, Settings
 from xstilts.study.plan import Plan, plan
 from xstilts.study.recipe import Recipe
@@ -133,18 +134,30 @@ def test_an_intermediate_training_has_the_papers_settings(mixture: list[Any], lr
     training = step.training
     assert training is not None
     assert (training.lr, training.warmup, training.patience, training.parts[0].batch) == (lr, 0.1, 30, 24)
-    assert [part.epochs for part in training.parts] == ([2] if len(mixture) == 1 else [3, 3])
+    assert [(part.epochs, part.raw_text) for part in training.parts] == [(2, False), (1, True)][: len(mixture)]
 
 
-def test_a_mixture_takes_three_epochs_and_each_task_its_own_batch() -> None:
-    (step,) = trainings(made(phases=[choices(["mnli", "udpos"])]))
+@pytest.mark.parametrize(
+    ("mixture", "epochs"),
+    [
+        (["mnli", "udpos"], [3, 3]), (["mnli", "udpos", "masked-text"], [3, 3, 1]), (["udpos", "masked-text"], [10, 1]),
+        (["masked-text"], [1]),
+    ],
+)  # fmt: skip
+def test_only_several_labelled_tasks_take_three_epochs(mixture: list[str], epochs: list[int]) -> None:
+    (step,) = trainings(made(phases=[choices(mixture)]))
     assert step.training is not None
-    assert [(part.batch, part.epochs) for part in step.training.parts] == [(24, 3), (32, 3)]
+    assert [(part.batch, part.epochs) for part in step.training.parts] == [
+        (TASKS[name].batch, number) for name, number in zip(mixture, epochs, strict=True)
+    ]
 
 
-def test_steps_and_epochs_replace_each_other() -> None:
+def test_steps_epochs_and_budget_replace_each_other() -> None:
     assert Settings(steps=5).over(Settings(epochs=2, lr=1)) == Settings(steps=5, lr=1)
     assert Settings(lr=2).over(Settings(epochs=2, lr=1)) == Settings(epochs=2, lr=2)
+    assert Settings(epochs=2).over(Settings(budget="updates", steps=9)) == Settings(epochs=2)
+    assert Settings(budget="updates").over(Settings(epochs=2)) == Settings(budget="updates")
+    assert Settings(steps=5).over(Settings(budget="updates", steps=9)) == Settings(budget="updates", steps=5)
 
 
 def test_branches_are_named_by_their_choices() -> None:
@@ -215,7 +228,7 @@ def test_training_on_a_task_without_training_data_is_refused() -> None:
 
 def test_the_json_document_of_a_plan() -> None:
     document = made(phases=[choices([], ["mnli"]), each("xnli")], evaluate=["xnli"]).to_json()
-    assert list(document) == ["recipe", "trainings", "trainings_before_folding", "evaluations", "steps"]
+    assert list(document) == ["recipe", "trainings", "trainings_before_folding", "evaluations", "budgets", "steps"]
     assert json.loads(json.dumps(document)) == document
     for step in document["steps"]:
         assert {"id", "kind", "title", "parent", "seed"} <= step.keys()
@@ -332,3 +345,45 @@ def test_settings_of_one_of_several_encoders_rank_between_recipe_and_phase() -> 
     assert (first.lr, first.parts[0].batch, first.warmup) == (2.0, 7, 0.5)
     assert (second.lr, second.parts[0].batch, second.warmup) == (2.0, 9, 0.5)
     assert [step.title for step in trainings(laid_out)] == ["A: target: udpos", "B: target: udpos"]
+
+
+TWO_ORDERS = [
+    [],
+    {"chain": [["mnli"], ["qqp", "masked-text"], ["udpos"]]},
+    ["mnli", "qqp"],
+    {"merge": [["mnli"], ["qqp"]]},
+]
+
+
+def steps_by_title(laid_out: Plan) -> list[tuple[str, int | None]]:
+    """The title and `steps` of each training."""
+    return [(step.title.partition(": ")[2], step.training.steps) for step in trainings(laid_out) if step.training]
+
+
+def test_a_budget_of_updates_is_shared_by_the_trainings_of_a_choice() -> None:
+    planned = made(phases=[choices(*TWO_ORDERS, settings={"budget": "updates", "steps": 101})])
+    assert steps_by_title(planned) == [
+        ("mnli", 34), ("qqp+masked-text after mnli", 34), ("udpos after qqp+masked-text", 33), ("mnli+qqp", 101),
+        ("mnli", 51), ("qqp", 50),
+    ]  # fmt: skip
+    assert planned.budgets == {"middle": 101}
+
+
+def test_a_budget_counts_no_raw_text_and_no_target() -> None:
+    settings = {"budget": "updates", "steps": 60}
+    phases = [choices({"chain": [["masked-text"], ["mnli"], ["qqp"]]}, ["masked-text"]), each("udpos")]
+    planned = steps_by_title(made(phases=phases, evaluate=["udpos"], settings=settings))
+    assert planned == [
+        ("masked-text", 60), ("mnli after masked-text", 30), ("qqp after mnli", 30), ("udpos after qqp", 60),
+        ("udpos after masked-text", 60),
+    ]  # fmt: skip
+    alone = steps_by_title(made(phases=[choices(["masked-text"], ["mnli"])], settings={"budget": "updates"}))
+    assert alone == [("masked-text", None), ("mnli", BUDGET)]
+
+
+def test_the_default_budget_is_in_no_identity() -> None:
+    planned = made(phases=[choices(*TWO_ORDERS)])
+    assert made(phases=[choices(*TWO_ORDERS)], settings={"budget": "epochs"}).steps.keys() == planned.steps.keys()
+    mixture = [choices(["mnli", "qqp"])]
+    one, other = (made(phases=mixture, settings={"steps": 90, **more}) for more in ({}, {"budget": "updates"}))
+    assert one.steps.keys() == other.steps.keys(), "the work is the same"

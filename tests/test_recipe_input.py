@@ -42,6 +42,15 @@ WRONG = {
     "negative seed": ("recipe.yaml", "seeds: [1]", "seeds: [-1]", [":3: seeds[0]", "greater than or equal to 0"]),
     "large seed": ("recipe.yaml", "seeds: [1]", f"seeds: [{2**63}]", [":3: seeds[0]", "less than"]),
     "steps": ("recipe.yaml", "steps: 2", f"steps: {10**9}", [":5: settings.steps", "less than or equal to"]),
+    "budget": ("recipe.yaml", "steps: 2", "budget: update", [":5: settings.budget", "'epochs' or 'updates'"]),
+    "budget of epochs": ("recipe.yaml", "steps: 2", "budget: updates, epochs: 2", [":5: settings", "give steps"]),
+    "budget of each": ("recipe.yaml", "[mine]}", "[mine], settings: {budget: updates}}", [
+        ":7: phases[0].settings.budget", "needs choices",
+    ]),
+    "small budget": (
+        "recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [mine], [mine]]}], settings: {budget: updates}",
+        [":7: phases[0].choices[0]", "3 trainings cannot share 2 updates", "give more steps"],
+    ),
     "infinite lr": ("recipe.yaml", "lr: 1e-3", "lr: inf", [":5: settings.lr", "finite"]),
     "warmup nan": ("recipe.yaml", "lr: 1e-3", "warmup: nan", [":5: settings.warmup", "nan"]),
     "infinite weight": ("recipe.yaml", "each: [mine]", "choices: [[{task: mine, weight: inf}]]", ["weight", "finite"]),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CliResult, without_torch
+from xstilts.study.defaults import BUDGET
 from xstilts.study.load import read, shipped
 from xstilts.study.phase import Chain
 from xstilts.study.plan import Plan, plan
@@ -57,7 +58,8 @@ def test_a_recipe_has_the_expected_trainings_and_a_mini_scale(name: str, trainin
     small = plan(*read(name, "mini"))
     assert small.recipe.name == f"{name}-mini"
     assert {step.encoder for step in small.steps.values()} == {"{data}/../models/mini-xlmr"}
-    assert {step.training.steps for step in small.steps.values() if step.training} == {300}
+    targets = {step.training.steps for step in small.steps.values() if step.training and "target: " in step.title}
+    assert targets == {300}
     assert {step.scoring.limit for step in small.steps.values() if step.scoring} == {200}
 
 
@@ -74,6 +76,24 @@ def test_task_order_has_all_orders_of_the_best_three_and_random_ones() -> None:
     best = set(permutations(("squad1", "mnli", "hellaswag")))
     assert best < set(orders) and len(set(orders)) == 12
     assert {len(set(order)) for order in orders} == {3} and {*chain_of(orders)} == set(GROUPS["intermediate"])
+
+
+@pytest.mark.parametrize("scale", ["equal", "mini"])
+@pytest.mark.parametrize("name", ["task-order", "how-many-tasks"])
+def test_with_equal_budgets_every_branch_has_the_same_number_of_labelled_updates(
+    name: str, scale: str, xstilts: Callable[..., CliResult]
+) -> None:
+    planned = json.loads(xstilts("plan", name, "--scale", scale, "--json").out)
+    steps = {step["id"]: step for step in planned["steps"]}
+    totals = []
+    for step in steps.values():
+        if step["kind"] == "train" and "target: " in step["title"] and step["parent"]:
+            updates, parent = 0, steps.get(step["parent"])
+            while parent:
+                updates, parent = updates + parent["training"]["steps"], steps.get(parent["parent"])
+            totals.append(updates)
+    assert len(totals) > 20 and {*totals} == {*planned["budgets"].values()} == {BUDGET if scale == "equal" else 300}
+    assert json.loads(xstilts("plan", name, "--json").out)["budgets"] == {}
 
 
 def chain_of(orders: list[tuple[str, ...]]) -> list[str]:

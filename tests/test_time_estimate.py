@@ -19,6 +19,18 @@ def test_plan_probe_estimates_hours_and_leaves_no_files(study: Files) -> None:
     assert not study.out.exists()
 
 
+def test_plan_probe_counts_the_updates_of_raw_text_on_top(study: Files) -> None:
+    tasks = (study.folder / "tasks.yaml").read_text(encoding="utf-8")
+    study.write("tasks.yaml", f"{tasks}text: {{like: masked-text, train_languages: [en], data: {{train: en.txt}}}}\n")
+    settings = "choices: [[mine, text]], settings: {steps: 400, eval_every: 1000}"
+    study.edit("recipe.yaml", "each: [mine]", settings)
+    result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)["hours"]
+    pace = {row["what"].split(",")[0]: row["seconds"] for row in result["measured"]}
+    text_updates = 400 * 3 / 12  # by the numbers of examples
+    labelled, text = 400 * pace["update of mine"], text_updates * pace["update of text"]
+    assert result["training"] * 3600 > labelled + 0.7 * text
+
+
 def test_equal_steps_are_measured_once(study: Files) -> None:
     study.edit("recipe.yaml", "seeds: [1]", "seeds: [1, 2]")
     result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--probe", "--json").out)

@@ -303,6 +303,6 @@ def test_the_number_of_updates_follows_the_epochs(tiny: Encoder, sentences: tupl
     assert len(task_order([one], SETTINGS, 1)) == 4
     assert len(task_order([one], by_epochs, 1)) == 2 * 3
     assert len(task_order([one, one], mixed, 1)) == 12
-    heavy = replace(text, settings=text.settings.model_copy(update={"weight": 2.0}))
+    heavy = replace(text, settings=text.settings.model_copy(update={"weight": 2.0, "raw_text": True}))
     drawn = np.bincount(task_order([one, heavy], mixed, 1))
     assert drawn[0] == 6 and drawn[1] > 6

@@ -78,6 +78,8 @@ def plan(
     folded = planned.trainings_before_folding - planned.trainings
     scored = f"{'at most ' if absent else ''}{planned.evaluations:,} pairs of task and language scored"
     say(f"{planned.trainings:,} trainings ({folded} equal ones folded), {scored}")
+    for phase, updates in planned.budgets.items():
+        say(f"{phase}: every choice but [] trains {updates:,} labelled updates")
     if done:
         say(f"done in {out}: {len(done):,} of {len(planned.steps):,} steps")
     for name, usage in zip(planned.parts or [""], disks, strict=True):

@@ -121,15 +121,11 @@ class _Profiler:
     def training_seconds(self, step: Step, training: TrainSpec) -> float:
         """Seconds of a training."""
         measurements = [self.measure_update(part, training) for part in training.parts]
-        labelled = [i for i, part in enumerate(training.parts) if self.format_of(part).head.kind != "vocabulary"]
-        order_U = schedule(training.parts, [one.examples for one in measurements], labelled, training, step.seed or 0)
+        order_U = schedule(training.parts, [one.examples for one in measurements], training, step.seed or 0)
         counts, total = Counter(order_U.tolist()), len(order_U)
         dev_seconds = sum(self.dev_seconds(part, training) for part in training.parts)
         dev_evaluations = -(-total // evaluation_interval(training, total))
         return sum(measurements[i].seconds * count for i, count in counts.items()) + dev_seconds * dev_evaluations
-
-    def format_of(self, part: TaskSettings) -> Format:
-        return self.executor.inputs.task(part.task).format
 
     def measure_update(self, part: TaskSettings, training: TrainSpec) -> Measurement:
         """Measure an update of one task."""

@@ -10,6 +10,7 @@ from typing import Any
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.metrics import local
 from xstilts.model.shape import TRAINABLE_TOKENIZERS, NewEncoder
+from xstilts.study.defaults import choice_steps
 from xstilts.study.phase import mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS
@@ -73,6 +74,17 @@ def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[
             )
 
 
+def small_budgets(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[strict_yaml.KeyPath, str, str]]:
+    """The choices with fewer updates than trainings to share them: the place in the recipe, the problem, and a hint."""
+    for p, phase in enumerate(recipe.phases):
+        possible = [phase.settings.over(start.settings.over(recipe.settings)) for start in recipe.starts.values()]
+        for c, choice in enumerate(phase.choices or ()):
+            too_small = [settings.steps for settings in possible if 0 in choice_steps(settings, choice, tasks)]
+            if too_small:
+                what = f"{len(mixtures_of(choice))} trainings cannot share {too_small[0]} updates"
+                yield ("phases", p, "choices", c), what, "give more steps, or remove `budget: updates`"
+
+
 def _training_problems(task: Task) -> Iterator[tuple[str, str]]:
     """Why a task cannot be trained, with a hint."""
     if not task.trainable:
@@ -84,7 +96,7 @@ def _training_problems(task: Task) -> Iterator[tuple[str, str]]:
 def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
     """Note every mistake of a recipe whose types and names are right."""
     _check_languages(recipe, tasks, found)
-    for path, what, hint in unusable_tasks(recipe, tasks):
+    for path, what, hint in (*unusable_tasks(recipe, tasks), *small_budgets(recipe, tasks)):
         found.add(what, where=recipe.where(*path), hint=hint)
     evaluated = expand_groups(recipe.evaluate)
     for p, phase in enumerate(recipe.phases):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from xstilts.study.phase import Mixture, Settings
+from xstilts.study.phase import Choice, Mixture, Settings, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, WITH_MORE_LANGUAGES
 from xstilts.tasks.task import Task
@@ -15,7 +15,9 @@ INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
 """Learning rates of intermediate trainings, of intermediate trainings with raw text, and of target trainings
 (appendix A)."""
 MULTI_TASK_EPOCHS = 3
-"""Epochs of a mixture (Table 4)."""
+"""Epochs of several labelled tasks in one mixture (Table 4)."""
+BUDGET = 45_000
+"""Labelled updates of each choice with `budget: updates`, about the mean of the paper's nine tasks (Table 4)."""
 WARMUP = 0.1
 """Share of the updates in which the learning rate rises (jiant's scripts for the paper)."""
 WEIGHT_DECAY = 0.01
@@ -31,16 +33,44 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
     return task.all_languages if wide else task.languages
 
 
+def is_labelled(task: Task) -> bool:
+    """Whether a task has labels; raw text has none."""
+    return task.format.head.kind != "vocabulary"
+
+
+def choice_steps(settings: Settings, choice: Choice, tasks: Mapping[str, Task]) -> tuple[int | None, ...]:
+    """The setting `steps` of each mixture that a choice trains.
+
+    With `budget: updates` the mixtures of a chain or merge share the choice's updates equally, the first ones taking
+    what is left over. Mixtures of raw text alone are not counted. A share is 0 if the budget is too small.
+    """
+    mixtures = mixtures_of(choice)
+    if settings.budget != "updates":
+        return (settings.steps,) * len(mixtures)
+    labelled = [any(is_labelled(tasks[part.task]) for part in mixture) for mixture in mixtures]
+    share, left_over = divmod(settings.steps or BUDGET, max(1, sum(labelled)))
+    return tuple(
+        share + (sum(labelled[:i]) < left_over) if labelled[i] else settings.steps for i in range(len(mixtures))
+    )
+
+
 def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> TrainSpec:
     """Fill in the settings that a recipe leaves open: from the task (Tables 4 and 5), then from the phase's role."""
-    masked = any(tasks[part.task].format.head.kind == "vocabulary" for part in mixture)
-    intermediate_lr = MASKED_TEXT_LR if masked else INTERMEDIATE_LR
+    num_labelled = sum(is_labelled(tasks[part.task]) for part in mixture)
+    intermediate_lr = INTERMEDIATE_LR if num_labelled == len(mixture) else MASKED_TEXT_LR
     parts = []
     for part in mixture:
         task = tasks[part.task]
-        epochs = settings.epochs or (task.epochs if len(mixture) == 1 else MULTI_TASK_EPOCHS)
-        batch, length = settings.batch or task.batch, settings.max_length or task.max_length
-        parts.append(TaskSettings(task=part.task, weight=part.weight, batch=batch, max_length=length, epochs=epochs))
+        own_epochs = MULTI_TASK_EPOCHS if num_labelled > 1 and is_labelled(task) else task.epochs
+        given = TaskSettings(
+            task=part.task,
+            weight=part.weight,
+            batch=settings.batch or task.batch,
+            max_length=settings.max_length or task.max_length,
+            epochs=settings.epochs or own_epochs,
+            raw_text=len(mixture) > 1 and not is_labelled(task),
+        )
+        parts.append(given)
     return TrainSpec(
         parts=tuple(parts),
         lr=settings.lr or (TARGET_LR if role == "target" else intermediate_lr),

@@ -35,19 +35,26 @@ class Settings(Strict):
     """How many examples of a language are scored, at most."""
     mixing: Mixing | None = None
     """The rule by which the tasks of a mixture are sampled."""
+    budget: Literal["epochs", "updates"] | None = None
+    """`updates`: every choice of a phase trains the same number of labelled updates; a chain or merge shares them."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Settings:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both")
+        if self.epochs is not None and self.budget == "updates":
+            raise ValueError("`budget: updates` counts updates: give steps instead of epochs")
         return self
 
     def over(self, other: Settings) -> Settings:
-        """These settings, with gaps filled from `other`; `epochs` and `steps` exclude each other."""
+        """These settings, with gaps filled from `other`, except those that they exclude."""
         mine, theirs = ({k: v for k, v in settings if v is not None} for settings in (self, other))
-        if mine.keys() & {"epochs", "steps"}:
-            theirs = {key: value for key, value in theirs.items() if key not in ("epochs", "steps")}
-        return Settings(**(theirs | mine))
+        excluded: set[str] = set()
+        if self.epochs is not None:
+            excluded |= {"steps", "budget"}
+        if self.steps is not None or self.budget == "updates":
+            excluded.add("epochs")
+        return Settings(**({key: value for key, value in theirs.items() if key not in excluded} | mine))
 
 
 MIN_FACTOR, MAX_FACTOR = 1e-9, 1e9
@@ -243,6 +250,8 @@ class Phase(Strict):
             raise KeyPathError(f"choices names {_quoted_name(choices[i])} twice", "choices", i)
         if self.scored and self.choices is None:
             raise ValueError("scored needs choices; after `each` the tasks of `evaluate` are scored anyway")
+        if self.settings.budget == "updates" and self.choices is None:
+            raise PartError("budget needs choices; after `each` a task trains alone", "settings", "budget")
         if self.average and self.each is None:
             raise ValueError("average needs each")
         if self.average_runs and self.seed is not None:

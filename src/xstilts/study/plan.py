@@ -10,8 +10,8 @@ from typing import Any
 
 from xstilts.data.availability import missing_data
 from xstilts.errors import Collector
-from xstilts.study.checks import check_size, expand_groups, unusable_tasks
-from xstilts.study.defaults import scored_languages
+from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
+from xstilts.study.defaults import BUDGET, scored_languages
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.planner import ALL, BASELINE, Planner, encoder_name, trains_on_own_data
 from xstilts.study.recipe import Recipe, Start
@@ -74,6 +74,17 @@ class Plan:
                 if split in task.data and split not in task.scored
             ]
         return notes
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """The labelled updates that each choice of a phase with `budget: updates` trains, by the phase's name."""
+        budgets = {}
+        for name, part in (self.parts or {"": self}).items():
+            for phase in part.recipe.phases:
+                settings = phase.settings.over(part.recipe.settings)
+                if phase.choices is not None and settings.budget == "updates":
+                    budgets[_with_encoder(name, phase.name)] = settings.steps or BUDGET
+        return budgets
 
     def absent(self, data: Path | None) -> list[str]:
         """The data that the plan needs but cannot find, one line each."""
@@ -140,6 +151,7 @@ class Plan:
             "trainings": self.trainings,
             "trainings_before_folding": self.trainings_before_folding,
             "evaluations": self.evaluations,
+            "budgets": self.budgets,
             "steps": [step.row() for step in self.steps.values()],
         }
 
@@ -152,7 +164,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
             trains, two branches have one name, or the recipe needs more than `checks.MAX_STEPS` steps.
     """
     found = Collector()
-    for path, what, hint in unusable_tasks(recipe, tasks):
+    for path, what, hint in (*unusable_tasks(recipe, tasks), *small_budgets(recipe, tasks)):
         found.add(what, where=recipe.where(*path), hint=hint)
     found.raise_any()
     check_size(recipe)

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias
 from xstilts.errors import UserError
 from xstilts.model.shape import NewEncoder
 from xstilts.study.checks import expand_groups
-from xstilts.study.defaults import PRECISION, resolve_training, scored_languages
+from xstilts.study.defaults import PRECISION, choice_steps, resolve_training, scored_languages
 from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell
-from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, choice_name, mixtures_of
+from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, choice_name, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.study.step import EvalSpec, Kind, MergeSpec, Step
 from xstilts.tasks.task import Task
@@ -109,24 +109,33 @@ class Planner:
 
     def _plan_choice(self, state: _State, phase: Phase, choice: Choice, seed: int) -> _State:
         """Plan a choice of a phase: nothing, one training, a chain of them, or several that are merged."""
+        settings = phase.settings.over(self.recipe.settings)
+        steps = choice_steps(settings, choice, self.tasks)
+        trainings = [
+            (mixture, settings.model_copy(update={"steps": number}))
+            for mixture, number in zip(mixtures_of(choice), steps, strict=True)
+        ]
         if isinstance(choice, Merge):
-            runs = [self._train(state, phase, mixture, seed, role="intermediate") for mixture in choice.merge]
+            runs = [self._train(state, phase, *training, seed, role="intermediate") for training in trainings]
             merging = MergeSpec(how=choice.how, scale=choice.scale)
             step = self._merge(runs, merging, f"{phase.name}: {choice_name(choice)}{state.after}")
             return _State(step, (), choice_name(choice), runs[0].seeded)
-        for mixture in mixtures_of(choice):
-            state = self._train(state, phase, mixture, seed, role="intermediate")
+        for training in trainings:
+            state = self._train(state, phase, *training, seed, role="intermediate")
         return state
 
     def _train_target(self, state: _State, name: str, seed: int, last: Phase | None) -> _State:
         """Plan the training on an evaluated task's own data, if the last phase asks for it."""
         if last is None or not trains_on_own_data(last, self.tasks[name]):
             return state
-        return replace(self._train(state, last, (Part(task=name),), seed, role="target"), on_target=True)
+        settings = last.settings.over(self.recipe.settings)
+        return replace(self._train(state, last, (Part(task=name),), settings, seed, role="target"), on_target=True)
 
-    def _train(self, state: _State, phase: Phase, mixture: Mixture, seed: int, *, role: str) -> _State:
+    def _train(
+        self, state: _State, phase: Phase, mixture: Mixture, settings: Settings, seed: int, *, role: str
+    ) -> _State:
         self.trainings += 1
-        training = resolve_training(phase.settings.over(self.recipe.settings), mixture, self.tasks, role)
+        training = resolve_training(settings, mixture, self.tasks, role)
         snapshots = phase.snapshots if phase.average_checkpoints else None
         training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.new_head_seed})
         content = training.identity()

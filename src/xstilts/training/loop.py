@@ -61,9 +61,8 @@ class Trained:
 
 def task_order(tasks: Sequence[TrainTask], spec: TrainSpec, seed: int) -> NDArray[np.int16]:
     """The task of each update, [U]; see `schedule`."""
-    labelled = [i for i, task in enumerate(tasks) if task.masking is None]
     sizes = [task.features.examples for task in tasks]
-    return schedule([task.settings for task in tasks], sizes, labelled, spec, seed)
+    return schedule([task.settings for task in tasks], sizes, spec, seed)
 
 
 def train(

@@ -44,37 +44,32 @@ def num_updates(examples: int, batch: int, epochs: int) -> int:
 
 
 def draw(
-    sizes: Sequence[int], weights: Sequence[Weight], rule: Mixing, labelled: Sequence[int], updates: Sequence[int],
-    steps: int | None, rng: np.random.Generator,
+    sizes: Sequence[int], weights: Sequence[Weight], rule: Mixing, counted: Sequence[int], target: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.int16]:  # fmt: skip
     """The task of each update of a training, [U].
 
-    Without `steps`, tasks are drawn until the labelled ones together have their number of updates: for each task
-    epochs x ceil(min(examples, cap) / batch). Raw-text updates come on top, in proportion to the sampling share. Raw
-    text alone has its own number of updates.
+    Tasks are drawn until the counted ones together have `target` updates. The others come on top, in proportion to the
+    sampling share. If the share of the counted tasks decays to 0, the expected number of updates is drawn.
 
     Args:
         sizes: the number of examples of each task.
         weights: the weight of each task.
         rule: the mixing rule.
-        labelled: the indices of the labelled tasks; the others are raw text.
-        updates: the number of updates of each task.
-        steps: the number of updates of the training, in place of the tasks' own.
+        counted: the indices of the tasks that count: the labelled ones, or all tasks if there is only raw text.
+        target: the number of updates of the counted tasks together.
         rng: draws the tasks.
 
     Raises:
-        UserError: the share of the labelled tasks is so small that the training would be too long.
+        UserError: the share of the counted tasks is so small that the training would be too long.
     """
-    counted = [part for part in range(len(sizes)) if part in labelled] or list(range(len(sizes)))
-    target, total = sum(updates[part] for part in counted), steps
-    if steps is None:
-        shares = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, counted].sum(-1)
-        expected = target / shares.mean()
-        if not expected <= MAX_UPDATES:
-            what = f"the share of the labelled tasks is so small that the mixture would take {expected:.0e} updates"
-            raise UserError(what, hint="raise their weight, or give steps")
-        steps = round(expected)
-        total = steps if shares[-1] == 0 else None  # with a share of 0 at the end, the target might never be reached
+    shares = probabilities(sizes, weights, rule, np.linspace(0, 1, 1001))[:, counted].sum(-1)
+    expected = target / shares.mean()
+    if not expected <= MAX_UPDATES:
+        what = f"the share of the labelled tasks is so small that the mixture would take {expected:.0e} updates"
+        raise UserError(what, hint="raise their weight, or give the raw text a smaller one")
+    steps = round(expected)
+    total = steps if shares[-1] == 0 else None  # with a share of 0 at the end, the target might never be reached
     drawn: list[NDArray[np.int16]] = []
     done = reached = 0
     while done < total if total is not None else reached < target:
@@ -102,22 +97,24 @@ MAX_UPDATES = 10**8
 """The most updates of a training."""
 
 
-def schedule(
-    parts: Sequence[TaskSettings], sizes: Sequence[int], labelled: Sequence[int], spec: TrainSpec, seed: int
-) -> NDArray[np.int16]:
+def schedule(parts: Sequence[TaskSettings], sizes: Sequence[int], spec: TrainSpec, seed: int) -> NDArray[np.int16]:
     """The task of each update of a training, [U].
 
-    A single task has epochs x ceil(examples / batch) updates; in a mixture each labelled task counts its examples up to
-    the rule's cap, and raw text comes on top. `steps` overrides the number.
+    A task has epochs x ceil(examples / batch) updates. If several labelled tasks are mixed, each counts its examples up
+    to the rule's cap. `steps` replaces these numbers. Raw text comes on top of the labelled tasks; alone it is counted.
 
     Args:
         parts: the tasks.
         sizes: the number of examples of each task.
-        labelled: the indices of the labelled tasks; the others are raw text.
         spec: the settings of the training.
         seed: the seed of the choice of tasks.
     """
     rule = spec.mixing or Mixing(cap=None)
-    updates = [num_updates(rule.capped(size), part.batch, part.epochs) for size, part in zip(sizes, parts, strict=True)]
+    labelled = [i for i, part in enumerate(parts) if not part.raw_text]
+    counted = labelled or list(range(len(parts)))
+    epochs = [
+        num_updates(rule.capped(sizes[i]) if len(labelled) > 1 else sizes[i], parts[i].batch, parts[i].epochs)
+        for i in counted
+    ]
     weights = [part.weight for part in parts]
-    return draw(sizes, weights, rule, labelled, updates, spec.steps, generator(seed, "tasks"))
+    return draw(sizes, weights, rule, counted, spec.steps or sum(epochs), generator(seed, "tasks"))

@@ -89,6 +89,8 @@ class TaskSettings(Strict):
     batch: int
     max_length: int
     epochs: int
+    raw_text: bool = False
+    """Whether it is raw text beside other tasks: its updates come on top of the labelled tasks'."""
 
 
 class TrainSpec(Strict):
@@ -97,6 +99,7 @@ class TrainSpec(Strict):
     parts: tuple[TaskSettings, ...]
     lr: float
     steps: int | None
+    """Updates of the labelled tasks together, in place of their epochs; raw text comes on top."""
     warmup: float
     weight_decay: float
     precision: Literal["fp32", "bf16"]
