@@ -250,14 +250,18 @@ class Phase(Strict):
             raise KeyPathError(f"choices names {_quoted_name(choices[i])} twice", "choices", i)
         if self.scored and self.choices is None:
             raise ValueError("scored needs choices; after `each` the tasks of `evaluate` are scored anyway")
-        if self.settings.budget == "updates" and self.choices is None:
-            raise PartError("budget needs choices; after `each` a task trains alone", "settings", "budget")
         if self.average and self.each is None:
             raise ValueError("average needs each")
         if self.average_runs and self.seed is not None:
             raise ValueError("runs of one seed cannot be averaged: remove seed or average")
         if "snapshots" in self.model_fields_set and not self.average_checkpoints:
             raise ValueError("snapshots needs `average: checkpoints`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Phase:
+        if self.settings.budget == "updates" and self.choices is None:
+            raise KeyPathError("budget needs choices; after `each` a task trains alone", "settings", "budget")
         return self
 
     @property
