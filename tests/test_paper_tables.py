@@ -155,6 +155,21 @@ def test_pos_is_over_the_languages_with_dev_data():
     assert "| XLM-R | 20.0 |" in bench and "udpos: chunk_f1, test" in bench
 
 
+def test_tags_at_another_piece_than_the_papers_are_noted_beside_its_numbers():
+    tasks = [line("xnli"), replace(line("udpos"), first_piece="written"), replace(line("panx"), first_piece="literal")]
+    scores = [x for task in tasks for x in rows(task.name, "none", "ja", [50])]
+    note = "note: POS: first_piece is written, in the paper literal"
+    for layout in ("table2", "table8", "benchmark"):
+        assert note in render(show(study(["none"], tasks), scores, layout, beside=True), "markdown"), layout
+        assert "first_piece" not in render(show(study(["none"], tasks), scores, layout), "markdown")
+    assert "first_piece" not in render(show(study(["none"], tasks), scores, "table9", beside=True), "markdown")
+    older = study(["none"], [tasks[0], line("udpos"), line("panx")])  # its index does not say
+    text = render(show(older, scores, "table2", beside=True), "json")
+    assert any(x.startswith("POS, NER: first_piece is written") for x in json.loads(text)["notes"])
+    literal = study(["none"], [tasks[0], tasks[2], replace(tasks[1], first_piece="literal")])
+    assert "first_piece" not in render(show(literal, scores, "table2", beside=True), "markdown")
+
+
 def test_the_best_models_are_chosen_on_dev_and_shown_on_test():
     made = study(["none", "mnli", "qqp"], [line("xnli")], seeds=(1, 2, 3))
     dev = {"none": (90, 90, 90), "mnli": (70, 72, 90), "qqp": (74, 75, 73)}

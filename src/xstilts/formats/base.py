@@ -188,6 +188,10 @@ class Format(Strict, ABC):
         """The format, with the labels of these training examples if it lists none."""
         return self
 
+    def as_trained(self, trained: Format) -> Self:
+        """The format, for a head of the format `trained`: with the fields that must be as in the training."""
+        return self
+
     def defect(self, example: Example) -> Defect | None:
         """The example's defect, if any. The user sees the first of each kind and a count."""
         return None

@@ -1,4 +1,4 @@
-"""Tag: predicts a tag for each word of a sentence, at the word's first piece."""
+"""Tag: predicts a tag for each word of a sentence, at one of the word's pieces."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ class Tag(Format):
 
     labels: Labels | None = None
     """By default all tags of the training data, in alphabetical order."""
+    first_piece: Literal["literal", "written"] = "written"
+    """Where a word has its tag. `literal`: at its first piece, even a lone blank's sign such as `▁` (the paper, jiant's
+    `udpos.py`, XTREME's `utils_tag.py`). `written`: at the piece with its first character."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -52,6 +55,10 @@ class Tag(Format):
         """The format, with the tags of these sentences if it lists none."""
         tags = {tag for example in examples for tag in example.tags or ()}
         return self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(tags))})
+
+    def as_trained(self, trained: Format) -> Tag:
+        """The format, with the `first_piece` of the training."""
+        return self.model_copy(update={"first_piece": trained.first_piece}) if isinstance(trained, Tag) else self
 
     @property
     def _labels(self) -> tuple[str, ...]:
@@ -97,7 +104,7 @@ class Tag(Format):
                 if len(ids) + len(word_ids) > max_pieces:
                     yield _window(index, ids, positions, targets, tokenizer)
                     ids, positions, targets = [], [], []
-                positions.append(len(ids) + first)
+                positions.append(len(ids) + (first if self.first_piece == "written" else 0))
                 ids.extend(word_ids)
                 targets.append(known.get(tag, IGNORED))
             yield _window(index, ids, positions, targets, tokenizer)

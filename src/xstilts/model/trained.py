@@ -62,9 +62,10 @@ class HeadRecord(Strict):
         return tuple(getattr(self.format, "labels", None) or ())
 
     def fits(self, format: Format) -> bool:
-        """Whether the head can predict for this format: the same kind of data, outputs and labels."""
+        """Whether the head can predict for this format: the same kind of data, outputs, labels and positions."""
         labels = tuple(getattr(format, "labels", None) or ())
-        return (self.format.name, self.format.head, self.labels) == (format.name, format.head, labels)
+        same = (self.format.name, self.format.head, self.labels) == (format.name, format.head, labels)
+        return same and format == format.as_trained(self.format)
 
     def to_json(self) -> str:
         """The record as it is stored, with the name of the format."""
@@ -89,8 +90,11 @@ class TrainedModel:
     heads: list[TrainedHead] = field(default_factory=list)
 
     def head_for(self, task: str, format: Format) -> TrainedHead | None:
-        """The head of the task of this name, else the first of another task, that fits the format; None without one."""
-        fitting = [head for head in self.heads if head.record.fits(format)]
+        """The head of the task of this name, else the first of another task, that fits the format; None without one.
+
+        The format then has to read as in the head's training: `format.as_trained(head.record.format)`.
+        """
+        fitting = [head for head in self.heads if head.record.fits(format.as_trained(head.record.format))]
         return min(fitting, key=lambda head: head.record.task != task, default=None)
 
     def save(self, folder: Path) -> None:

@@ -150,6 +150,9 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
 
     model = _load(expand_user(name))
     encoder, spec = model.encoder, task.format.head
+    trained = model.head_for(task.name, task.format) if spec.trained else None
+    if trained is not None:
+        task = task.model_copy(update={"format": task.format.as_trained(trained.record.format)})
     tokenizer = encoder.tokenizer_for(task.max_length)
     for number, features in enumerate(task.format.features([example], tokenizer), start=1):
         tokens = encoder.tokenizer.convert_ids_to_tokens(list(features.ids))
@@ -162,7 +165,7 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
     if reason := _no_prediction(task, encoder):
         yield f"prediction  none: {reason}"
         return
-    source, trained, threshold = "", model.head_for(task.name, task.format) if spec.trained else None, None
+    source, threshold = "", None
     if trained is not None:
         head, threshold = trained.module, trained.record.threshold
         source = "" if trained.record.task == task.name else f" (by the head of the task '{trained.record.task}')"

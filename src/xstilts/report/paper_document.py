@@ -87,6 +87,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
     missing = study.missing_cells(done)
     about = [note for note in own_notes if not note.startswith(_not_shown(study, tables))]
+    about += _at_another_piece(study, tables) if beside else []
     notes = [" ".join(note.split()) for note in (*about, *results.notes)]
     facts = {
         "study": study.name,
@@ -115,6 +116,18 @@ def _not_shown(study: Study, tables: Sequence[PaperTable]) -> tuple[str, ...]:
     shown = {column.task for table in tables for column in table.columns}
     names = {task.name: catalogue_name(study, task.name) for task in study.tasks}
     return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
+
+
+def _at_another_piece(study: Study, tables: Sequence[PaperTable]) -> list[str]:
+    """A note on the tag tasks in these tables whose words have their tag at another piece than in the paper."""
+    shown, known = {column.task for table in tables for column in table.columns}, published.targets()
+    others = [
+        known[name].label
+        for name, task in targets(study).items()
+        if name in shown and known[name].first_piece not in ("", task.first_piece or "written")
+    ]
+    what = "first_piece is written, in the paper literal, so published numbers differ most in ja, th, zh"
+    return [f"{', '.join(others)}: {what} (docs/scoring.md)"] if others else []
 
 
 def _table(table: PaperTable, beside: bool) -> Table:

@@ -51,6 +51,8 @@ class Target:
     label: str
     metrics: tuple[str, ...]
     group: str
+    first_piece: str = ""
+    """Of a tag task: at which piece a word has its tag (`formats/tag.py`)."""
 
 
 Row: TypeAlias = tuple[str, str]
@@ -122,7 +124,7 @@ def facts(name: str, source: str = "paper") -> tuple[Mapping[str, str], ...]:
 @cache
 def targets() -> dict[str, Target]:
     """The nine target tasks by their names in the catalogue, in the paper's order."""
-    return {name: Target(x["label"], tuple(x["metrics"]), x["group"]) for name, x in _index()["targets"].items()}
+    return {name: Target(**x | {"metrics": tuple(x["metrics"])}) for name, x in _index()["targets"].items()}
 
 
 def label(configuration: str) -> str:

@@ -1,10 +1,11 @@
-"""Defaults: the settings and languages that a recipe leaves open."""
+"""Defaults: the settings, languages and formats that a recipe leaves open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
+from xstilts.formats import Tag
 from xstilts.study.phase import Choice, Mixture, Settings, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS, WITH_MORE_LANGUAGES
@@ -31,6 +32,18 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
         return tuple(code for code in task.all_languages if code in recipe.languages)
     wide = any(group in recipe.evaluate and task.name in GROUPS[group] for group in WITH_MORE_LANGUAGES)
     return task.all_languages if wide else task.languages
+
+
+def with_first_piece(tasks: Mapping[str, Task], recipe: Recipe) -> Mapping[str, Task]:
+    """The tasks; tag tasks that name no `first_piece` of their own have the recipe's, if it gives one."""
+    if recipe.first_piece is None:
+        return tasks
+    changed = {}
+    for name, task in tasks.items():
+        if isinstance(task.format, Tag) and "first_piece" not in task.format.model_fields_set:
+            format = task.format.model_copy(update={"first_piece": recipe.first_piece})
+            changed[name] = task.model_copy(update={"format": format})
+    return {**tasks, **changed}
 
 
 def is_labelled(task: Task) -> bool:

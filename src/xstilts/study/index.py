@@ -39,6 +39,8 @@ class StudyTask:
     note: str = ""
     file: str = ""
     """The kind of file for its predictions in the leaderboard's layout."""
+    first_piece: str = ""
+    """Of a tag task: at which piece a word has its tag (`formats/tag.py`)."""
     trained_on_own_data: bool = False
     """Whether the last phase trains on its own data."""
     is_intermediate: bool = False

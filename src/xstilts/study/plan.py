@@ -10,8 +10,9 @@ from typing import Any
 
 from xstilts.data.availability import missing_data
 from xstilts.errors import Collector
+from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
-from xstilts.study.defaults import BUDGET, scored_languages
+from xstilts.study.defaults import BUDGET, scored_languages, with_first_piece
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.planner import ALL, BASELINE, Planner, encoder_name, trains_on_own_data
 from xstilts.study.recipe import Recipe, Start
@@ -140,6 +141,7 @@ class Plan:
             train_language=trained[0] if len(trained) == 1 else "",
             note=task.note,
             file=task.format.file,
+            first_piece=task.format.first_piece if isinstance(task.format, Tag) else "",
             trained_on_own_data=trains_on_own_data(self.recipe.phases[-1], task),
             is_intermediate=task.name not in expand_groups(self.recipe.evaluate),
         )
@@ -168,6 +170,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
         found.add(what, where=recipe.where(*path), hint=hint)
     found.raise_any()
     check_size(recipe)
+    tasks = with_first_piece(tasks, recipe)
     parts = {name: _of_one_encoder(recipe, start, tasks) for name, start in recipe.starts.items()}
     if recipe.encoders is None:
         return parts[""]

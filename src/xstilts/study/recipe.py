@@ -45,6 +45,8 @@ class Recipe(Strict):
     """Whether a language without files is an error or is left out."""
     use: tuple[PathText, ...] = ()
     """YAML files with the user's own tasks, beside the recipe."""
+    first_piece: Literal["literal", "written"] | None = None
+    """The `first_piece` of its tag tasks that name none of their own (`formats/tag.py`)."""
     keep: Keep = "intermediate"
     """`intermediate`: only the encoders that a later training starts from."""
     trust_remote_code: str | None = None

@@ -37,7 +37,8 @@ CATALOGUE = (
         note="the entities come from Wikipedia links, not from annotators",
     ),
     Task(
-        name="ccg", format=Tag(), batch=24, epochs=15, metrics=("token_accuracy",),
+        name="ccg", batch=24, epochs=15, metrics=("token_accuracy",),
+        format=Tag(first_piece="written"),  # jiant's ccg.py finds a word's first character, also in the paper's recipes
         data={s: either(f"ccg/{s}.tsv") for s in SPLITS},
         license="LDC User Agreement (CCGbank, LDC2005T13)", url="https://catalog.ldc.upenn.edu/LDC2005T13",
         note="CCGbank is licensed: write the files yourself, a token, a tab and its supertag per line, a blank line "

@@ -122,7 +122,7 @@ def _check_like_or_format(
 
 def _inherited(form: Format, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a format; drops the spellings of labels that `changes` removes."""
-    fields = form.model_dump()
+    fields = form.model_dump(exclude_unset=True)
     labels = changes.get("labels")
     if "spellings" in fields and isinstance(labels, list):
         fields["spellings"] = {one: label for one, label in fields["spellings"].items() if label in labels}
