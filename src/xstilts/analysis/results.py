@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from xstilts.render.table import Document
+from xstilts.store.example_scores import ExampleScores
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study
 
@@ -15,12 +16,16 @@ def _no_predictions(step: str) -> Iterable[Prediction]:  # noqa: ARG001
     return ()
 
 
+def _has_predictions(step: str) -> None:  # noqa: ARG001
+    return None
+
+
 @dataclass(frozen=True)
 class StudyResults:
     """What a layout shows: a study and its score rows.
 
     `predictions` reads the prediction rows of a step. `notes` are shown below the tables (see `Store.notes`). `beside`
-    asks for the published numbers too.
+    asks for the published numbers too. `example_scores` reads what a step of a copy has in place of predictions.
     """
 
     study: Study
@@ -28,6 +33,7 @@ class StudyResults:
     predictions: Callable[[str], Iterable[Prediction]] = _no_predictions
     notes: Sequence[str] = ()
     beside: bool = False
+    example_scores: Callable[[str], Sequence[ExampleScores] | None] = _has_predictions
 
 
 LayoutFunction: TypeAlias = Callable[[StudyResults], Document]

@@ -221,11 +221,12 @@ def report(
         Literal["paper"] | None, typer.Option(help="Show the published numbers and the differences, too.")
     ] = None,
     format: Annotated[
-        Literal["table", "markdown", "csv", "latex", "json", "submission"], typer.Option(help="The output format.")
+        Literal["table", "markdown", "csv", "latex", "json", "submission", "rows"],
+        typer.Option(help="The output format."),
     ] = "table",
     to: Annotated[
         Path | None,
-        typer.Option(help="Output folder of `--format submission`; default: DIR/submission/RECIPE.", metavar="FOLDER"),
+        typer.Option(help="Output folder of `submission` and `rows`; default: DIR/FORMAT/RECIPE.", metavar="FOLDER"),
     ] = None,
     select: Annotated[
         Literal["paper", "dev", "english-dev"] | None,
@@ -236,15 +237,22 @@ def report(
 
     The layout `benchmark` shows test scores, `selection` the selected run of each task, `significance` tests whether
     branches differ from the baseline. A table of the paper shows only the numbers that the study has. The format
-    `submission` writes test predictions and labels as files for the leaderboard.
+    `submission` writes test predictions and labels as files for the leaderboard; `rows` copies what reports need,
+    without encoders and texts, to publish it.
     """
+    given = {"--layout": layout != "default", "--beside": beside is not None, "--select": select is not None}
+    if format in ("submission", "rows"):
+        for option in ("--layout", "--beside") if format == "submission" else given:
+            if given[option]:
+                raise UserError(f"cannot be used with --format {format}", where=option)
     if format == "submission":
-        for option, is_given in (("--layout", layout != "default"), ("--beside", beside is not None)):
-            if is_given:
-                raise UserError("cannot be used with --format submission", where=option)
         _export_predictions(folder, recipe, to, select or "paper")
-    elif to is not None or select is not None:
-        raise UserError("needs --format submission", where="--select" if to is None else "--to")
+    elif format == "rows":
+        _copy_rows(folder, recipe, to)
+    elif select is not None:
+        raise UserError("needs --format submission", where="--select")
+    elif to is not None:
+        raise UserError("needs --format submission or rows", where="--to")
     else:
         _report(folder, recipe, layout, format, beside is not None)
 
@@ -264,7 +272,7 @@ def _report(
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: no scores yet; done: {done} of {len(study.steps)} steps")
     else:
-        results = StudyResults(study, scores, store.predictions, store.notes(study), beside)
+        results = StudyResults(study, scores, store.predictions, store.notes(study), beside, store.example_scores)
         say(render(layouts.show(results, layout), format, **screen()))
 
 
@@ -279,3 +287,15 @@ def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: s
     written = export_study(store, study, to or folder / "submission" / study.name, chosen)
     for line in written.lines():
         say(line)
+
+
+def _copy_rows(folder: Path, name: str | None, to: Path | None) -> None:
+    from xstilts.store.rows_only import copy_rows
+    from xstilts.store.run_folder import open_existing
+    from xstilts.study.disk_usage import format_bytes
+
+    store = open_existing(folder)
+    study = store.study(name)
+    copied = copy_rows(store, study, to or folder / "rows" / study.name)
+    unfinished = f"; {copied.unfinished} are not finished" if copied.unfinished else ""
+    say(f"{copied.folder}: the rows of {copied.steps} steps, {format_bytes(copied.bytes)}{unfinished}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from math import isclose, isfinite
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeAlias
@@ -18,7 +17,6 @@ import numpy as np
 from xstilts import metrics
 from xstilts.analysis import resampling
 from xstilts.analysis.resampling import Pair
-from xstilts.errors import StepFailed
 from xstilts.metrics.metric import Array
 from xstilts.report.aggregate import (
     MEAN,
@@ -33,6 +31,7 @@ from xstilts.report.aggregate import (
     plus_joined,
     scores_by_language,
 )
+from xstilts.store.example_scores import ExampleParts, ExampleScores, example_parts
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask
 
@@ -95,6 +94,8 @@ class Significance:
 
 Predictions: TypeAlias = Callable[[str], Iterable[Prediction]]
 """The prediction rows of a step."""
+SavedScores: TypeAlias = Callable[[str], Sequence[ExampleScores] | None]
+"""What a step of a copy has in place of predictions; None if it has predictions."""
 ScoresByLanguage: TypeAlias = dict[str, ByBranch]
 """The scores of each language of a task."""
 Untested: TypeAlias = dict[str, dict[str, None]]
@@ -103,7 +104,7 @@ ScoreOfSums: TypeAlias = Callable[[Array], Array]
 
 
 def compare(
-    study: Study, scores: Iterable[Score], predictions: Predictions, *,
+    study: Study, scores: Iterable[Score], predictions: Predictions, saved: SavedScores = lambda _: None, *,
     split: Literal["dev", "test"] = "dev", progress: Callable[[Sequence[StudyTask]], Iterable[StudyTask]] = iter,
 ) -> Significance:  # fmt: skip
     """Compare each branch with the baseline, by the main metric of each task.
@@ -112,6 +113,7 @@ def compare(
         study: the planned branches and tasks.
         scores: rows of its evaluations.
         predictions: returns the rows of a step; called once for each task and step.
+        saved: returns what a step has in place of predictions.
         split: the wanted one; languages without it are compared on the other one.
         progress: yields the tasks one by one; may show a progress bar, as a large study takes a minute.
     """
@@ -121,7 +123,7 @@ def compare(
     for task in progress(study.targets):
         shown = scores_by_language(task, task.metric, found, split)
         whole = [*complete_languages(shown)]
-        tests = _tests(study, task, shown, whole, predictions, untested)
+        tests = _tests(study, task, shown, whole, (predictions, saved), untested)
         spreads = _run_statistics(study, task, shown, whole)
         found_at = {at: test._asdict() for at, test in tests.items()}
         rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
@@ -166,13 +168,6 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
     return done
 
 
-class _ExampleParts(NamedTuple):
-    """A step's answers in a language: a fingerprint of the questions, each answer's parts of the score."""
-
-    fingerprint: bytes
-    parts_NK: Array
-
-
 class _TestResult(NamedTuple):
     """The fields of a `Comparison` with these names."""
 
@@ -195,7 +190,7 @@ def _tests(
     task: StudyTask,
     shown: ScoresByLanguage,
     whole: Sequence[str],
-    predictions: Predictions,
+    answers: tuple[Predictions, SavedScores],
     untested: Untested,
 ) -> dict[tuple[str, str], _TestResult]:
     """Difference, interval and p of each branch in each language, and of their means."""
@@ -206,7 +201,7 @@ def _tests(
         untested["the metric is not a sum over examples"][f"{task.name} ({task.metric})"] = None
         return {}
     score = metric.combine
-    parts = _all_parts(task, shown, predictions)
+    parts = _all_parts(shown, *answers)
     paired: dict[tuple[str, str], _Paired] = {}
     for language, by_branch in shown.items():
         label = f"{task.name} {language}"
@@ -221,41 +216,50 @@ def _tests(
 
 
 def _all_parts(
-    task: StudyTask, shown: ScoresByLanguage, predictions: Predictions
-) -> dict[tuple[str, str], _ExampleParts | None]:
+    shown: ScoresByLanguage, predictions: Predictions, saved: SavedScores
+) -> dict[tuple[str, str], ExampleParts | None]:
     """By step and language; None if a split has no labels, or the predictions do not give the step's score."""
     wanted: dict[str, dict[str, Score]] = defaultdict(dict)
     for language, by_branch in shown.items():
         for score in (score for by_seed in by_branch.values() for score in by_seed.values()):
             wanted[score.step][language] = score
-    parts: dict[tuple[str, str], _ExampleParts | None] = {}
+    parts: dict[tuple[str, str], ExampleParts | None] = {}
     for step, by_language in wanted.items():
-        rows: dict[str, list[Prediction]] = defaultdict(list)
-        for row in predictions(step):
-            if row.language in by_language and (row.task, row.split) == (task.name, by_language[row.language].split):
-                rows[row.language].append(row)
-        parts |= {(step, x): _example_parts(rows[x], score) for x, score in by_language.items()}
+        packed = saved(step)
+        read = _from_predictions(predictions(step), by_language) if packed is None else _from_copy(packed, by_language)
+        parts |= {(step, x): _checked(read.get(x), score) for x, score in by_language.items()}
     return parts
 
 
-def _example_parts(rows: Sequence[Prediction], score: Score) -> _ExampleParts | None:
-    if not rows or any(row.reference is None for row in rows):
+def _from_predictions(rows: Iterable[Prediction], wanted: Mapping[str, Score]) -> dict[str, ExampleParts | None]:
+    """By language, for the wanted scores of a step."""
+    found: dict[str, list[Prediction]] = defaultdict(list)
+    for row in rows:
+        score = wanted.get(row.language)
+        if score is not None and (row.task, row.split) == (score.task, score.split):
+            found[row.language].append(row)
+    return {x: example_parts(found[x], score.metric, x) for x, score in wanted.items()}
+
+
+def _from_copy(rows: Iterable[ExampleScores], wanted: Mapping[str, Score]) -> dict[str, ExampleParts | None]:
+    found = {(row.task, row.language, row.split, row.metric): row for row in rows}
+    keys = {x: (score.task, x, score.split, score.metric) for x, score in wanted.items()}
+    return {x: found[key].unpacked() for x, key in keys.items() if key in found}
+
+
+def _checked(parts: ExampleParts | None, score: Score) -> ExampleParts | None:
+    """The parts if their sums give the score, else None."""
+    if parts is None:
         return None
-    metric = metrics.get(score.metric)
     try:
-        references, predictions = [row.reference for row in rows], [row.prediction for row in rows]
-        parts_NK = metric.example_parts(references, predictions, score.language)
-        again = float(metric.combine(parts_NK.sum(0)))
-    except (TypeError, ValueError, LookupError, AttributeError, StepFailed):  # someone has changed the file
+        again = float(metrics.get(score.metric).combine(parts.parts_NK.sum(0)))
+    except (TypeError, ValueError, LookupError):  # someone has changed the file
         return None
-    if not isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) or not isfinite(again):
-        return None
-    questions = repr([(row.index, row.reference) for row in rows])
-    return _ExampleParts(blake2b(questions.encode("utf-8", "surrogatepass")).digest(), parts_NK)
+    return parts if isfinite(again) and isclose(again, score.value, rel_tol=1e-6, abs_tol=1e-6) else None
 
 
 def _pair_with_baseline(
-    study: Study, language: str, by_branch: ByBranch, parts: Mapping[tuple[str, str], _ExampleParts | None],
+    study: Study, language: str, by_branch: ByBranch, parts: Mapping[tuple[str, str], ExampleParts | None],
     score: ScoreOfSums, label: str, untested: Untested,
 ) -> dict[tuple[str, str], _Paired]:  # fmt: skip
     """The branches that can be compared with the baseline in a language; `untested` gets the others."""

@@ -30,7 +30,8 @@ def significance(results: StudyResults) -> Document:
     def progress(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
         return progress_bar(tasks, "comparing, task by task")
 
-    return document(compare(results.study, results.scores, results.predictions, progress=progress))
+    rows = results.predictions, results.example_scores
+    return document(compare(results.study, results.scores, *rows, progress=progress))
 
 
 def document(found: Significance) -> Document:

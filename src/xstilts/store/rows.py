@@ -76,7 +76,7 @@ def write_rows(path: Path, rows: Iterable[Score] | Iterable[Prediction]) -> None
 
 
 def read_rows(path: Path, kind: type[T]) -> list[T]:
-    """Read rows of one kind (`Score` or `Prediction`).
+    """Read rows of one kind, such as `Score` or `Prediction`.
 
     Raises:
         UserError: a line is not a row of this kind; names file:line.

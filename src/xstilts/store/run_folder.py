@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xstilts.errors import Collector, UserError, nearest
+from xstilts.store.example_scores import EXAMPLES, ExampleScores
 from xstilts.store.rows import Prediction, Score, find_row_problem, read_rows
 from xstilts.store.step_record import DROPPED, StepRecord, StepState, read_step, state_of
 from xstilts.study.index import Study, read_study
@@ -225,13 +226,21 @@ class Store:
         """The predictions of a finished evaluation.
 
         Raises:
-            UserError: the rows cannot be read, or do not match the scores.
+            UserError: the rows cannot be read, do not match the scores, or are not in this copy.
         """
+        if (self.step(id) / EXAMPLES).is_file():
+            hint = "use the run folder that it was copied from"
+            raise UserError("is a copy of rows, without predictions", where=str(self.folder), hint=hint)
         path = self.step(id) / "predictions.jsonl"
         rows = self._rows(id, path, Prediction)
         if problem := find_row_problem(rows, self._scores(id)):
             raise UserError(problem, where=str(path), hint=self._rerun_hint(id))
         return rows
+
+    def example_scores(self, id: str) -> list[ExampleScores] | None:
+        """What each example adds to a score, in a copy without predictions (`rows_only`); elsewhere None."""
+        path = self.step(id) / EXAMPLES
+        return self._rows(id, path, ExampleScores) if path.is_file() else None
 
     def notes(self, study: Study) -> list[str]:
         """Notes on trainings that ended at chance although other steps start from them."""
