@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from xstilts.compute.device import Linear
+from xstilts.compute.dropout import Dropout
 from xstilts.data.examples import locate
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
@@ -109,10 +110,12 @@ def loaded(folder: Path) -> Encoder:
 
 
 def as_usual(encoder: Encoder) -> Any:
-    """The encoder's model with transformers' own attention and torch's own linear layers."""
+    """The encoder's model with transformers' own attention and torch's own layers."""
     for layer in encoder.base.modules():
         if type(layer) is Linear:
             layer.__class__ = nn.Linear
+        if type(layer) is Dropout:
+            layer.__class__ = nn.Dropout
     encoder.base.set_attn_implementation("sdpa")
     return encoder.base
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from xstilts.compute.dropout import Dropout
 from xstilts.compute.private import ONEDNN, onednn_linear
 from xstilts.errors import UserError
 
@@ -170,10 +171,12 @@ class Linear(nn.Linear):
         return product(input.reshape(-1, self.in_features), self.weight, self.bias).view(*input.shape[:-1], -1)
 
 
-def use_onednn_linear(module: nn.Module) -> None:
-    """Replace the linear layers within a module by `Linear`; weights and their names stay the same."""
+def use_fast_layers(module: nn.Module) -> None:
+    """Replace linear layers within a module by `Linear` and dropout by `Dropout`; weights and names stay the same."""
     for parent in [*module.modules()]:
         for name, layer in [*parent.named_children()]:
+            if type(layer) is nn.Dropout:
+                setattr(parent, name, Dropout(layer.p).train(layer.training))
             if type(layer) is nn.Linear:
                 # on the meta device nothing is allocated, and no random numbers are drawn
                 new = Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")

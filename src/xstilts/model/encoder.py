@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         self.base, self.tokenizer, self.unused_weights = base, tokenizer, unused_weights
         self.vocabulary = LanguageModelHead(lm) if lm is not None else None
         self.config = base.config
-        device.use_onednn_linear(base)
+        device.use_fast_layers(base)
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self.languages = _language_ids(base.config, name) if "langs" in accepts else {}

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from xstilts.model.cpu_attention import Attention, HeadGrids
+
 NAME = "xstilts_packed"
 
 SIMILAR, GRID_MIN = 0.75, 4
@@ -41,6 +43,8 @@ class Layout:
     """[B + 1] int32: the start of each sequence in the row, and the row's end."""
     windows: set[int] = field(default_factory=set)
     """The sliding windows of the model's layers."""
+    by_heads: dict[int, HeadGrids] = field(default_factory=dict)
+    """The grids of `cpu_attention`, by the number of heads; all layers share them."""
 
     @classmethod
     def one_grid(cls, lengths_B: Tensor) -> Layout:
@@ -180,6 +184,8 @@ def attention(
     dtype = torch.get_autocast_dtype(where.type) if torch.is_autocast_enabled(where.type) else query_1HTD.dtype
     if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1], dropout):
         return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
+    if where.type == "cpu" and dropout and sliding_window is None and query_1HTD.shape == key_1HTD.shape:
+        return _cpu_attention(rows, layout, dtype, scaling, dropout)[None].to(query_1HTD.dtype), None
     queries, keys, values = (_grids(_float32_on_cpu(x), layout) for x in rows)
     outputs = []
     with torch.autocast("cpu", enabled=False):  # autocast would make it bfloat16 again
@@ -239,6 +245,19 @@ def _varlen_attention(
         q, k, v, layout.cu_seqlens, layout.cu_seqlens, longest, longest, scale=scaling, window_size=(reach, reach),
         enable_gqa=q.shape[1] != k.shape[1],
     )  # fmt: skip
+    return out
+
+
+def _cpu_attention(
+    rows_THD: Sequence[Tensor], layout: Layout, dtype: torch.dtype, scaling: float | None, dropout: float
+) -> Tensor:
+    """[T, H, D]: attention with dropout on a CPU."""
+    _, heads, width = rows_THD[0].shape
+    if heads not in layout.by_heads:
+        layout.by_heads[heads] = HeadGrids.of(layout.slots_T, layout.grids, heads)
+    scale = width**-0.5 if scaling is None else scaling
+    rows = (x.to(dtype) for x in rows_THD)
+    out: Tensor = Attention.apply(*rows, layout.by_heads[heads], scale, dropout)  # type: ignore[no-untyped-call]
     return out
 
 
