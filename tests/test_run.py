@@ -58,6 +58,9 @@ def test_a_playground_study_runs_from_a_new_encoder_to_the_table(
     result = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
     assert result.code == 0, result.err
     assert "same+0.5xtext" in result.out and "play-parallel" in result.out
+    (middle,) = steps(tmp_path / "out", "middle: same+0.5xtext after text")
+    shares = json.loads((middle / "done.json").read_text())["shares"]
+    assert shares["same"] == 4 and json.loads((middle / "log.jsonl").read_text().splitlines()[-1])["updates"] == shares
     files = done(tmp_path / "out")
     again = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
     assert (again.code, again.out, again.err) == (0, result.out, "19 of 19 steps are done already\n")
