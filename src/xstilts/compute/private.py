@@ -41,6 +41,11 @@ def has_model(auto: Any, config: Any) -> bool:
     return type(config) in auto._model_mapping
 
 
+def set_backend(tokenizer: Any, backend: Any) -> None:
+    """Give a fast tokenizer of transformers the rules of a `tokenizers.Tokenizer`, as they are."""
+    tokenizer._tokenizer = backend
+
+
 def mute_ray_node_logs() -> None:
     """Keep Ray's messages about its nodes off stdout, where tables go; Ray has no public setting for it."""
     import_module("ray")._private.worker._worker_logs_enabled = False

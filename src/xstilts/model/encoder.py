@@ -19,7 +19,7 @@ from xstilts.compute import device
 from xstilts.compute.private import attention_name, has_model
 from xstilts.errors import UserError
 from xstilts.languages import ENGLISH
-from xstilts.model import encoder_folder, packing
+from xstilts.model import encoder_folder, packing, pretrained_tokenizer
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
 from xstilts.model.tokenizer import Tokenizer
@@ -254,10 +254,7 @@ class Encoder(nn.Module):
             self.base.save_pretrained(folder)
         else:
             self.vocabulary.save(self.base, folder)
-        try:
-            self.tokenizer.save_pretrained(folder)
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise OSError(str(error)) from error
+        pretrained_tokenizer.save(self.tokenizer, folder)
 
 
 class _LayerReached(Exception):
@@ -310,7 +307,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     Raises:
         UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTextEncoding
 
     quiet()
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
@@ -320,7 +317,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     encoder_folder.check(name)
     try:
         config = AutoConfig.from_pretrained(place, **common)
-        tokenizer = AutoTokenizer.from_pretrained(place, **common)
+        tokenizer = pretrained_tokenizer.load(place, config=config, revision=revision, remote_code=remote_code)
         if has_model(AutoModelForMaskedLM, config):
             lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
             prefix = lm.base_model_prefix + "."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from xstilts.compute import device
 from xstilts.errors import UserError
+from xstilts.model import pretrained_tokenizer
 from xstilts.model.encoder import Encoder, quiet
 from xstilts.model.encoder_folder import local_folder
+from xstilts.model.pretrained_tokenizer import wrapped
 from xstilts.model.shape import NewEncoder
 from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils.files import digest
@@ -24,6 +26,8 @@ NAMED = {
     "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
 }  # fmt: skip
 """The role of each."""
+INPUTS = {"model_input_names": ["input_ids", "attention_mask"]}
+"""A new encoder has one type of token."""
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 """Files that may hold a tokenizer's content."""
 
@@ -40,7 +44,7 @@ def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) 
 
     quiet()
     if tokenizer is None:
-        tokenizer = _wrapped(train_tokenizer(texts, shape.vocabulary, shape.tokenizer), NAMED)
+        tokenizer = wrapped(train_tokenizer(texts, shape.vocabulary, shape.tokenizer), NAMED, **INPUTS)
     tokenizer.model_max_length = shape.max_length
     config = XLMRobertaConfig(
         vocab_size=max(tokenizer.get_vocab().values()) + 1,
@@ -62,32 +66,19 @@ def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) 
     return Encoder(lm.roberta, tokenizer, lm=lm)
 
 
-def _wrapped(tokenizer: tokenizers.Tokenizer, named: Mapping[str, str | None], others: Iterable[str] = ()) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        **named,
-        extra_special_tokens=list(others),
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
 def given(name: str) -> Any:
     """The tokenizer of a folder or of the Hub (`id` or `id@revision`), for a new encoder.
 
     Raises:
         UserError: it cannot be loaded, is not a fast one, lacks a special token, or puts none around a text.
     """
-    from transformers import AutoTokenizer
-
     quiet()
     place, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            place, trust_remote_code=False, **({"revision": revision} if revision else {})
-        )
+        tokenizer = pretrained_tokenizer.load(place, revision=revision)
         backend: tokenizers.Tokenizer = tokenizer.backend_tokenizer
+    except UserError:
+        raise
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
         if "trust_remote_code" in str(error):
             raise UserError("the tokenizer needs its own code, which is never run", where=name) from error
@@ -112,7 +103,8 @@ def given(name: str) -> Any:
     named = {"bos_token": tokenizer.bos_token or first, "cls_token": first, "eos_token": tokenizer.eos_token or last,
              "sep_token": last, "pad_token": tokenizer.pad_token, "unk_token": tokenizer.unk_token,
              "mask_token": tokenizer.mask_token}  # fmt: skip
-    return _wrapped(backend, named, [token for token in tokenizer.all_special_tokens if token not in named.values()])
+    extra = [token for token in tokenizer.all_special_tokens if token not in named.values()]
+    return wrapped(backend, named, extra, **INPUTS)
 
 
 def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
