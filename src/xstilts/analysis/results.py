@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,6 +26,7 @@ class StudyResults:
 
     `predictions` reads the prediction rows of a step. `notes` are shown below the tables (see `Store.notes`). `beside`
     asks for the published numbers too. `example_scores` reads what a step of a copy has in place of predictions.
+    asks for the published numbers too. `unscored` are finished evaluations of data without labels.
     """
 
     study: Study
@@ -34,6 +35,7 @@ class StudyResults:
     notes: Sequence[str] = ()
     beside: bool = False
     example_scores: Callable[[str], Sequence[ExampleScores] | None] = _has_predictions
+    unscored: Collection[str] = ()
 
 
 LayoutFunction: TypeAlias = Callable[[StudyResults], Document]

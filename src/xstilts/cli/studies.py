@@ -60,10 +60,16 @@ def plan(
     store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
     done = [id for id in planned.steps if store.state(id).has_results] if store else []
     absent, disks = planned.absent(data), disk_usage.estimate(planned, data)
+    unlabelled = planned.unlabelled(data)
     hours = _hours(planned, data) if probe else None
     if as_json:
         usages = [usage.to_json() for usage in disks]
-        more = {"done": done, "absent": absent, "disk": usages[0] if len(usages) == 1 else usages}
+        more = {
+            "done": done,
+            "absent": absent,
+            "unlabelled": unlabelled,
+            "disk": usages[0] if len(usages) == 1 else usages,
+        }
         print_json(planned.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
         return
     if len(planned.steps) <= MAX_LISTED:
@@ -90,6 +96,8 @@ def plan(
         say("missing without --data: " + ", ".join(dict.fromkeys(line.partition(":")[0] for line in absent)))
     elif absent:
         say("\n  ".join(["missing:", *absent]))
+    if unlabelled:
+        say("\n  ".join(["without labels, so predicted and not scored:", *unlabelled]))
 
 
 def _hours(planned: Any, data: Path | None) -> Any:
@@ -261,6 +269,7 @@ def _report(
     folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
 ) -> None:
     from xstilts.report import StudyResults, layouts, render
+    from xstilts.store.label_notes import label_notes, unscored_steps
     from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
 
@@ -268,11 +277,17 @@ def _report(
     store = open_existing(folder)
     study = store.study(name)
     scores = store.scores(study)
+    notes = [*store.notes(study), *label_notes(store, study)]
     if not scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: no scores yet; done: {done} of {len(study.steps)} steps")
+        for note in notes:
+            say(f"note: {note}")
     else:
-        results = StudyResults(study, scores, store.predictions, store.notes(study), beside, store.example_scores)
+        unscored = unscored_steps(store, study, scores)
+        results = StudyResults(
+                study, scores, store.predictions, notes, beside, store.example_scores, unscored
+            )
         say(render(layouts.show(results, layout), format, **screen()))
 
 

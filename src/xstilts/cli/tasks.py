@@ -106,6 +106,8 @@ def check_data(
         console().print(table)
         for note in dict.fromkeys(note for row in rows for note in row.notes):
             say(f"note: {note}")
+        if lines := check.unlabelled(rows):
+            say(f"without labels, so predicted and not scored: {lines}")
     if problems := list(dict.fromkeys(problem for row in rows for problem in row.problems)):
         raise UserError("\n".join(problems))
 

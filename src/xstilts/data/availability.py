@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xstilts.data.examples import locate
 from xstilts.data.find import find_or_empty
 from xstilts.errors import UserError
 from xstilts.tasks import TASKS
@@ -93,6 +95,23 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
             if missing := [code for code in wanted if code not in codes]:
                 lines.append(f"{task.name}: {split} of {_codes(missing, wanted)}")
     return lines
+
+
+def unlabelled_data(task: Task, languages: Sequence[str], data: Path | None) -> list[str]:
+    """One line for each dev or test split without labels in some of these languages."""
+    lines = []
+    for split in task.scored:
+        found = {code: is_labelled(task, split, code, data) for code in languages if code in task.languages_of(split)}
+        if codes := [code for code, has_labels in found.items() if has_labels is False]:
+            lines.append(f"{task.name}: {split} of {_codes(codes, [*found])}")
+    return lines
+
+
+def is_labelled(task: Task, split: Split, code: str, data: Path | None) -> bool | None:
+    """Whether a split has labels in a language; None without files."""
+    with suppress(UserError):
+        return locate(task, task.data[split], (code,), data).labelled
+    return None
 
 
 def _codes(codes: Sequence[str], all_codes: Sequence[str]) -> str:

@@ -148,6 +148,17 @@ def summaries(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str
                ", ".join(places))  # fmt: skip
 
 
+def unlabelled(rows: Sequence[Checked]) -> str:
+    """The dev and test splits without labels: tasks, splits, languages; empty if all have them."""
+    scored = [row for row in rows if row.split in ("dev", "test") and row.examples is not None]
+    lines = []
+    for (task, split), group in groupby(scored, lambda row: (row.task, row.split)):
+        of = list(group)
+        if codes := [row.language for row in of if row.labels is False]:
+            lines.append(f"{task} {split}" + (f" ({', '.join(codes)})" if len(codes) < len(of) else ""))
+    return "; ".join(lines)
+
+
 def _languages(rows: Sequence[Checked], found: Sequence[Checked]) -> str:
     """How many languages have data, with their codes or, if shorter, those of the others."""
     codes, others = [row.language for row in found], [row.language for row in rows if not row.places]

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from xstilts import playground
 from xstilts.data.corpus_metadata import CutCorpus, cut_corpus
 from xstilts.data.find import PLAYGROUND, Found, find
+from xstilts.data.labels import labelled
 from xstilts.data.readers import read
 from xstilts.data.sampling import sample_counts
 from xstilts.errors import Collector, DataError, UserError
@@ -67,6 +69,23 @@ class LocatedSplit:
         ]
         cut = [[code, corpus.sentences, corpus.of] for code, corpus in self.cut_corpora() if corpus.unchanged]
         return json.dumps([rows, self.limit, self.each, self.train, *([cut] if cut else [])], sort_keys=True)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the first example of each file has a label."""
+        return all(labelled(self.task.format, code, (found,)) for code, found in self.found)
+
+    def held_out(self, part: str, limit: int | None) -> LocatedSplit:
+        """This part of each file of the training data, at most `limit` examples of each."""
+        found = tuple((code, replace(one, file=one.file.taking(part))) for code, one in self.found)
+        return replace(self, found=found, limit=limit, each=True)
+
+    def without(self, part: str) -> LocatedSplit:
+        """The training data without this part of each file."""
+        found = tuple(
+            (code, replace(one, file=file)) for code, one in self.found for file in one.file.leaving_out(part)
+        )
+        return replace(self, found=found)
 
     def key(self, *, labels: bool) -> str:
         """A hash that changes whenever the examples, their warnings or the program's version may change."""
@@ -215,6 +234,8 @@ def locate(
 ) -> LocatedSplit:  # fmt: skip
     """Find the files of a source in the given languages; `limit` counts examples, with `each` those of each file.
 
+    A layout without labels is passed over if a later one has them.
+
     Raises:
         MissingData: lists the paths searched for each language without files.
     """
@@ -223,7 +244,9 @@ def locate(
     found: list[tuple[str, Found]] = []
     for code in codes:
         with missing.catch():
-            found.extend((code, file) for file in find(source, code, roots, task=task.name))
+            has_labels = partial(labelled, task.format, code)
+            files = find(source, code, roots, task=task.name, has_labels=has_labels)
+            found.extend((code, file) for file in files)
     missing.raise_any()
     return LocatedSplit(task, tuple(found), limit, each, train)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xstilts.data import hub
+from xstilts.data.availability import is_labelled, unlabelled_data
 from xstilts.data.check import splits
 from xstilts.data.find import filled, find_or_empty
 from xstilts.errors import Collector
@@ -14,7 +15,7 @@ from xstilts.tasks.task import Split, Task
 
 
 def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) -> None:
-    """Download the files that are neither in the data folder nor in the Hub's local cache.
+    """Download the files that are neither in the data folder nor in the Hub's local cache, or have no labels there.
 
     Args:
         tasks: the tasks.
@@ -24,8 +25,8 @@ def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
     Raises:
         UserError: lists each task, split and language that is still missing, and where to put its files.
     """
-    missing = [(task, split, code) for task in tasks for split in splits(task) for code in _missing(task, split, data)]
-    places = [place for task, split, code in missing for place in _places(task, split, code, data)]
+    wanted = [(task, split, code) for task in tasks for split in splits(task) for code in _wanted(task, split, data)]
+    places = [place for task, split, code in wanted for place in _places(task, split, code, data)]
     if places:
         hub.fetch(places, say)
     still_missing = Collector()
@@ -36,11 +37,18 @@ def fetch(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
                 _add_instructions(task, split, codes, data, still_missing)
     still_missing.raise_any()
     say(f"all data of {', '.join(task.name for task in tasks)} are available")
+    if lines := [line for task in tasks for line in unlabelled_data(task, task.all_languages, data)]:
+        say(f"without labels, so predicted and not scored: {'; '.join(lines)}")
 
 
 def _missing(task: Task, split: Split, data: Path | None) -> list[str]:
     roots = [] if data is None else [data]
     return [code for code in task.languages_of(split) if not find_or_empty(task.data[split], code, roots)]
+
+
+def _wanted(task: Task, split: Split, data: Path | None) -> list[str]:
+    """The languages without files, or without labels."""
+    return [code for code in task.languages_of(split) if not is_labelled(task, split, code, data)]
 
 
 def _places(task: Task, split: Split, code: str, data: Path | None) -> list[hub.Place]:

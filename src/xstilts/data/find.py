@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -43,8 +43,14 @@ Searched: TypeAlias = dict[str, Path | None]
 """Places without files, as messages name them, with their paths; None for files on the Hub."""
 
 
-def find(source: Source, language: str, roots: Sequence[Path], *, task: str = "") -> list[Found]:
-    """Find the files of the first layout that is complete.
+HasLabels: TypeAlias = Callable[[Sequence[Found]], bool]
+"""Whether the files of a layout have labels."""
+
+
+def find(
+    source: Source, language: str, roots: Sequence[Path], *, task: str = "", has_labels: HasLabels | None = None
+) -> list[Found]:
+    """Find the files of the first complete layout, or of the first with labels.
 
     Args:
         source: the source; `filled` replaces `{lang}` and the like in its paths.
@@ -52,12 +58,13 @@ def find(source: Source, language: str, roots: Sequence[Path], *, task: str = ""
         roots: data folders, searched in order after the file's own folder; each for the name, then for the name with
             `.gz`. Files on the Hub are searched in its local cache.
         task: the task's name, for the error message.
+        has_labels: passes over layouts without labels if a later one has them.
 
     Raises:
         MissingData: no layout is complete; lists every path that was searched.
     """
     searched: Searched = {}
-    found = find_or_empty(source, language, roots, searched)
+    found = find_or_empty(source, language, roots, searched, has_labels)
     if found:
         return found
     places = ", ".join(searched) or ", ".join(paths(source, language))
@@ -66,15 +73,28 @@ def find(source: Source, language: str, roots: Sequence[Path], *, task: str = ""
 
 
 def find_or_empty(
-    source: Source, language: str, roots: Sequence[Path], searched: Searched | None = None
+    source: Source,
+    language: str,
+    roots: Sequence[Path],
+    searched: Searched | None = None,
+    has_labels: HasLabels | None = None,
 ) -> list[Found]:
     """Like `find`, but returns an empty list if no layout is complete; adds the places searched to `searched`."""
-    searched = {} if searched is None else searched
+    layouts = _complete_layouts(source, language, roots, {} if searched is None else searched)
+    first = next(layouts, [])
+    others = list(layouts) if has_labels is not None else []
+    if has_labels is None or not others:  # there is no choice, so nothing is read
+        return first
+    return next((found for found in (first, *others) if has_labels(found)), first)
+
+
+def _complete_layouts(
+    source: Source, language: str, roots: Sequence[Path], searched: Searched
+) -> Iterator[list[Found]]:
     for layout in source.layouts:
         found = [located for file in layout if (located := _complete(file, language, roots, searched))]
         if len(found) == len(layout):
-            return found
-    return []
+            yield found
 
 
 def paths(source: Source, language: str) -> Iterator[str]:

@@ -45,12 +45,11 @@ def read(
     if found.file.part is None:
         yield from reader.rows()
         return
-    number, parts = map(int, found.file.part.split("/"))
     total = sum(1 for _ in _Reader(found, language, fields, inputs, _decoding_warnings(found, None)).rows())
-    start, end = total * (number - 1) // parts, total * number // parts
-    if start >= min(end, total):
+    wanted = found.file.rows_of(total)
+    if not wanted:
         raise DataError(f"has {total} rows, which leaves none for part {found.file.part}", where=found.paths[0])
-    yield from islice(reader.rows(), start, end)
+    yield from islice(reader.rows(), wanted.start, wanted.stop)
 
 
 def _decoding_warnings(found: Found, on_warning: OnWarning | None) -> OnWarning | None:
@@ -170,7 +169,8 @@ class _Reader:
         columns, kind = self.found.file.columns, suffix(path)
         records: Iterator[Record]
         if self.found.pair:
-            records = _aligned(path, self.found.pair, self.on_warning)
+            sides = _side_by_side(path, self.found.pair, self.on_warning)
+            records = _by_translation(sides) if self.found.file.aligned else _without_labels(sides)
         elif kind in OBJECTS:
             records = OBJECTS[kind](path, self.on_warning)
         elif kind == ".conllu":
@@ -291,9 +291,14 @@ def _sentences(sentences: Iterator[conllu.Tokens]) -> Iterator[Record]:
         yield sentence.line, {"words": sentence.words, **tags}
 
 
-def _aligned(path: str, pair: tuple[str, ...], on_warning: OnWarning | None) -> Iterator[Record]:
+def _by_translation(sides: Iterator[Record]) -> Iterator[Record]:
     """Yield aligned lines, sorted by the code points of the translations: the leaderboard expects this order."""
-    yield from sorted(_side_by_side(path, pair, on_warning), key=lambda record: str(record[1]["target"]).strip())
+    yield from sorted(sides, key=lambda record: str(record[1]["target"]).strip())
+
+
+def _without_labels(sides: Iterator[Record]) -> Iterator[Record]:
+    """Yield lines that are not aligned, in the files' order."""
+    return ((line, {**values, "aligned": False}) for line, values in sides)
 
 
 def _side_by_side(path: str, pair: tuple[str, ...], on_warning: OnWarning | None) -> Iterator[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,11 +73,15 @@ class StepInputs:
         return name
 
     def train_set(self, task: Task) -> LocatedSplit:
-        """The training examples of a task.
+        """The training examples of a task, without those that its training stops on.
 
         Raises:
             MissingData: there are no such files.
         """
+        rows, held_out = self._all_train_rows(task), self._held_out(task)
+        return rows if held_out is None else rows.without(held_out)
+
+    def _all_train_rows(self, task: Task) -> LocatedSplit:
         return locate(task, task.data["train"], task.train_languages, self.data, train=True)
 
     def encoder_files(self, step: Step) -> dict[str, str]:
@@ -118,14 +123,55 @@ class StepInputs:
 
     def stop_set(self, task: Task) -> LocatedSplit | None:
         """The examples for early stopping; None if there are none, or for raw text."""
+        held_out = self._held_out(task)
+        if held_out is None:
+            return self._other_stop_set(task)
+        try:
+            return self._all_train_rows(task).held_out(held_out, STOP_EXAMPLES)
+        except UserError:
+            return None
+
+    def _held_out(self, task: Task) -> str | None:
+        """The part of the training rows that serves early stopping; None if other data do, or none."""
+        stops = metrics.get(task.stop_metric).higher_is_better
+        return task.held_out if stops and self._other_stop_set(task) is None else None
+
+    def _other_stop_set(self, task: Task) -> LocatedSplit | None:
+        """The examples for early stopping that are not held out; None if a held-out part is used instead."""
         source = task.stop_source()
         if source is None or not metrics.get(task.stop_metric).higher_is_better:
             return None
         try:
             as_planned = self.plan.tasks[task.name]  # accepts labels that are not in the training data
-            return locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
+            found = locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
         except UserError:
             return None
+        return None if task.held_out and not found.labelled else found
+
+    def stop_notes(self, steps: Sequence[Step]) -> list[str]:
+        """A note on each trained task that stops on a part of its training data, or on its test set."""
+        notes = []
+        for name in dict.fromkeys(part.task for step in steps for part in step.parts):
+            task = self.plan.tasks[name]
+            stop = self.stop_set(task)
+            facts = {} if stop is None else self.stop_facts(task, stop)
+            if facts.get("held_out"):
+                part = f"part {facts['held_out']} of its training data"
+                notes.append(f"{name}: early stopping uses {part}, which is left out of the training")
+            if facts.get("test"):
+                notes.append(f"{name}: early stopping uses test data, so scores on them are optimistic")
+        return notes
+
+    def stop_facts(self, task: Task, stop: LocatedSplit) -> dict[str, object]:
+        """What a training records of its early stopping: files, the part of the training rows, whether it is test."""
+        files = {path for _, found in stop.found for path in found.files}
+        test: set[str] = set()
+        if "test" in task.scored:
+            with suppress(UserError):
+                rows = locate(task, task.data["test"], task.train_languages, self.data)
+                test = {path for _, found in rows.found for path in found.files}
+        held_out = self._held_out(task)
+        return {"files": sorted(files), "held_out": held_out, "test": held_out is None and not files.isdisjoint(test)}
 
     def eval_splits(self, step: Step, language: str) -> dict[Split, LocatedSplit]:
         """The existing splits of an evaluated task in a language.

@@ -40,8 +40,10 @@ def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, l
         UserError: all errors in data and encoders.
     """
     plan, errors = executor.plan, Collector()
-    for note in plan.notes:
+    for note in (*plan.notes, *executor.inputs.stop_notes(pending)):
         executor.progress.say(note)
+    if unlabelled := plan.unlabelled(executor.inputs.data):
+        executor.progress.say(f"without labels, so predicted and not scored: {'; '.join(unlabelled)}")
     with errors.catch():
         device.device()
     ids = {step.id for step in pending}

@@ -118,7 +118,7 @@ class StepExecutor:
             self.progress.say(f"torch.compile does not work here, so the training goes on without it: {why}")
         device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
-        train_tasks, dev_sets, model = [], [], TrainedModel(encoder)
+        train_tasks, dev_sets, model, stop_facts = [], [], TrainedModel(encoder), {}
         if distributed.rank() == 0:
             (folder / LOG).touch()
         for part in training.parts:
@@ -142,6 +142,7 @@ class StepExecutor:
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
+                stop_facts[task.name] = self.inputs.stop_facts(task, stop)
                 features = distributed.main_process_first(
                     partial(self._features, encoder, task.format, stop, part.max_length)
                 )
@@ -166,7 +167,8 @@ class StepExecutor:
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
         return {
-            "inputs": inputs, "updates": trained.updates, "best_update": trained.best_update, "dev": trained.best,
+            "inputs": inputs, "stop": stop_facts, "updates": trained.updates,
+            "best_update": trained.best_update, "dev": trained.best,
             "shares": trained.shares, "snapshots": trained.mean.count, **outcome,
         }  # fmt: skip
 
@@ -216,6 +218,7 @@ class StepExecutor:
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         predictions: list[Prediction] = []
         scores: list[Score] = []
+        unlabelled: dict[str, list[str]] = {}
         for done, language in enumerate(scoring.languages):
             self.progress.update(done, len(scoring.languages), language)
             threshold = None
@@ -246,14 +249,12 @@ class StepExecutor:
                     for metric, value in result.scores.items()
                 ]  # fmt: skip
                 if not result.scores:
-                    self.progress.say(
-                        f"{task.name} {language} {split}: it has no labels, so there are predictions but no scores"
-                    )
+                    unlabelled.setdefault(split, []).append(language)
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
         summary = means(scores, task.metric, SPLITS)
-        self.progress.end(f"{task.metric} {summary}" if summary else "nothing to score")
-        return {"inputs": inputs}
+        self.progress.end(f"{task.metric} {summary}" if summary else "predicted, not scored")
+        return {"inputs": inputs, "unlabelled": unlabelled}
 
     def _head(self, step: Step, model: TrainedModel, task: Task) -> Head:
         """The head that predicts for an evaluated task.

@@ -28,6 +28,8 @@ class Entry(NamedTuple):
     id: str | None = None
     relevant: tuple[str, ...] | None = None
     """Ids of the right candidates; None without labels, and in aligned text."""
+    aligned: bool = True
+    """False: the query does not translate the candidate, whose line it shares."""
 
 
 class Retrieve(Format):
@@ -92,7 +94,9 @@ class Retrieve(Format):
         values = row.values
         if "source" in values and "target" in values:
             number = values.get("number")  # set by the reader, unless the file has such a column
-            return Entry(str(values["target"]), str(values["source"]), str(number) if isinstance(number, int) else None)
+            id = str(number) if isinstance(number, int) else None
+            aligned = values.get("aligned") is not False
+            return Entry(str(values["target"]), str(values["source"]), id, aligned=aligned)
         if self.find == "nearest":
             hint = "set `find: mined` or `find: ranked` for sentences with ids"
             raise DataError("is not a line of aligned text", where=row.where, hint=hint)
@@ -152,6 +156,8 @@ class Retrieve(Format):
 
     def reference(self, example: Entry, index: int) -> int | list[str] | None:
         """The query's own line in aligned text; elsewhere its relevant ids, None without labels."""
+        if not example.aligned:
+            return None
         if example.candidate is not None:
             return int(self.id(example, index)) if self.find == "nearest" else [self.id(example, index)]
         return None if example.relevant is None else list(example.relevant)

@@ -8,7 +8,7 @@ computed here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal, TypeAlias, TypeVar
@@ -71,7 +71,10 @@ Series: TypeAlias = dict[int | None, float]
 ByBranch: TypeAlias = dict[str, dict[int | None, Score]]
 
 
-def build(study: Study, scores: Iterable[Score], *, split: Split = "dev", notes: Sequence[str] = ()) -> Summary:
+def build(
+    study: Study, scores: Iterable[Score], *, split: Split = "dev", notes: Sequence[str] = (),
+    unscored: Collection[str] = (),
+) -> Summary:  # fmt: skip
     """Join score rows with a study's cells and summarize them. Rows that belong to no cell are skipped.
 
     Args:
@@ -79,6 +82,7 @@ def build(study: Study, scores: Iterable[Score], *, split: Split = "dev", notes:
         scores: rows of its evaluations.
         split: the wanted one.
         notes: shown below the tables, see `Store.notes`.
+        unscored: finished steps without scores, whose cells are not missing.
 
     Raises:
         UserError: a metric is unknown.
@@ -97,14 +101,16 @@ def build(study: Study, scores: Iterable[Score], *, split: Split = "dev", notes:
             lines += _language_lines(study, task, name, shown, whole)
             if name == task.metric:
                 done |= {(task.name, *run) for run in runs}
-                left_out[task.name] = tuple(language for language in task.languages if language not in whole)
+                scorable = runs or any(cell.step not in unscored for cell in study.cells if cell.task == task.name)
+                others = (language for language in task.languages if language not in whole)
+                left_out[task.name] = tuple(others) if scorable else ()
                 means[task.name] = mean_over_languages(whole)
     lines += _task_mean_lines(study, lines, means)
     return Summary(
         study,
         split,
         tuple(lines),
-        missing=study.missing_cells(done),
+        missing=study.missing_cells(done, unscored),
         left_out={task: languages for task, languages in left_out.items() if languages},
         notes=tuple(" ".join(note.split()) for note in (*found_notes, *notes)),
     )

@@ -59,7 +59,7 @@ class PaperNumber:
 def benchmark(results: StudyResults) -> Document:
     """Test scores in the leaderboard's groups, then each task by language; without the paper's tasks, all means."""
     study = results.study
-    summary = build(study, results.scores, split="test", notes=results.notes)
+    summary = build(study, results.scores, split="test", notes=results.notes, unscored=results.unscored)
     if not targets(study):
         return study_tables.document(summary)
     grouped = paper_table(replace(results, notes=()), "benchmark")
@@ -85,7 +85,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
     shown = [drawn for table in tables if (drawn := _table(table, beside)).rows]
     lines = [line for table in tables for line in _paper_numbers(table, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
-    missing = study.missing_cells(done)
+    missing = study.missing_cells(done, results.unscored)
     about = [note for note in own_notes if not note.startswith(_not_shown(study, tables))]
     about += _at_another_piece(study, tables) if beside else []
     notes = [" ".join(note.split()) for note in (*about, *results.notes)]

@@ -220,7 +220,8 @@ def document(summary: Summary, views: Sequence[View] = DEFAULT_VIEWS) -> Documen
 
 
 def _document(results: StudyResults, *views: View) -> Document:
-    return document(build(results.study, results.scores, notes=results.notes), views)
+    summary = build(results.study, results.scores, notes=results.notes, unscored=results.unscored)
+    return document(summary, views)
 
 
 def default(results: StudyResults) -> Document:

@@ -32,7 +32,8 @@ def task_identity(task: Task, splits: Sequence[str], metrics: tuple[str, ...] = 
     sources: dict[str, Source] = {split: task.data[split] for split in splits if split in task.data}
     if "stop" in sources:
         sources.pop("dev", None)
-    return {
+    held_out = {"held_out": task.held_out} if task.held_out and "stop" in splits else {}
+    return held_out | {
         "format": [task.format.name, task.format.version, task.format.identity()],
         "data": {split: source.identity() for split, source in sources.items()},
         "train_languages": task.train_languages if "train" in sources else (),

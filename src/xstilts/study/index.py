@@ -83,12 +83,16 @@ class Study:
         baseline = self.baselines.get(branch, self.baseline)
         return None if baseline == branch else baseline
 
-    def missing_cells(self, done: Set[tuple[str, str, int | None]]) -> tuple[Cell, ...]:
-        """The cells whose task, branch and seed are not among `done`, where a seed of None means every seed."""
+    def missing_cells(self, done: Set[tuple[str, str, int | None]], unscored: Collection[str] = ()) -> tuple[Cell, ...]:
+        """The cells whose task, branch and seed are not among `done`, where a seed of None means every seed.
+
+        Cells of `unscored` steps, which predict data without labels, are not missing.
+        """
         return tuple(
             cell
             for cell in self.cells
-            if not done & {(cell.task, cell.branch, cell.seed), (cell.task, cell.branch, None)}
+            if cell.step not in unscored
+            and not done & {(cell.task, cell.branch, cell.seed), (cell.task, cell.branch, None)}
         )
 
     def header(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.availability import missing_data
+from xstilts.data.availability import missing_data, unlabelled_data
 from xstilts.errors import Collector
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
@@ -97,6 +97,11 @@ class Plan:
             for name in sorted(trained | scored.keys(), key=list(self.tasks).index)
             for line in missing_data(self.tasks[name], scored.get(name, ()), data, trained=name in trained)
         ]
+
+    def unlabelled(self, data: Path | None) -> list[str]:
+        """The data that are predicted and not scored, because they have no labels; one line for each split."""
+        scored = {step.scoring.task: step.scoring.languages for step in self.steps.values() if step.scoring}
+        return [line for name, codes in scored.items() for line in unlabelled_data(self.tasks[name], codes, data)]
 
     def study(self) -> Study:
         """The index of the study, for its reports."""

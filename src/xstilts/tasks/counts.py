@@ -52,7 +52,7 @@ COUNTS: dict[str, Counts] = {
     "commonsenseqa": {"train": 9_741, "dev": 1_221},  # paper; the files
     "siqa": {"train": 33_410, "dev": 1_954, "test": 2_224},  # train: the Hub's card of allenai/social_i_qa; the files
     "copa": {"train": 400, "dev": 100, "test": 500},  # the files
-    "xnli": {"train": _MNLI, "dev": 2_490, "test": 5_010},  # paper; the files
+    "xnli": {"train": _MNLI, "stop": 9_815, "dev": 2_490, "test": 5_010},  # paper; the files
     "pawsx": {"train": 49_401, "dev": 2_000, "test": 2_000},  # paper; the files
     # dev: the files, eu and hu from xtreme; test: XTREME's sentences; de with 1,922 of LIT, which the paper lacks
     "udpos": {

@@ -107,10 +107,11 @@ CATALOGUE = (
         note="GLUE's split (test without labels), or, in a folder qqp/, Wang et al.'s (10,000 balanced dev pairs)",
     ),
     Task(
-        name="xnli", format=NLI, data={"train": MNLI_TRAIN, "dev": _xnli("dev"), "test": _xnli("test")},
+        name="xnli", format=NLI, held_out="100/100",
+        data={"train": MNLI_TRAIN, "stop": MNLI_DEV, "dev": _xnli("dev"), "test": _xnli("test")},
         languages=codes("ar bg de el en es fr hi ru sw th tr ur vi zh"), metrics=("accuracy",), batch=4, epochs=2,
         license="CC BY-NC 4.0", url="https://github.com/facebookresearch/XNLI",
-        note="trains on English MNLI; batch 4 is from the paper's Table 5, but its code has 32",
+        note="trains on English MNLI, stops on its dev set; batch 4 is from the paper's Table 5, but its code has 32",
     ),
     Task(
         name="pawsx", format=PARAPHRASE, data={s: _pawsx(s) for s in SPLITS},

@@ -66,9 +66,10 @@ CATALOGUE = (
         note="trains on English SQuAD 1.1; context and question are in the same language, as in XTREME",
     ),
     Task(
-        name="tydiqa", format=QA, metrics=F1_EM, batch=16, epochs=2, max_length=384,
-        data={"train": TYDI_TRAIN, "stop": TYDI_TEST, "test": TYDI_TEST}, languages=codes("ar bn en fi id ko ru sw te"),
+        name="tydiqa", format=QA, metrics=F1_EM, batch=16, epochs=2, max_length=384, held_out="10/10",
+        data={"train": TYDI_TRAIN, "test": TYDI_TEST}, languages=codes("ar bn en fi id ko ru sw te"),
         license="Apache 2.0", url="https://github.com/google-research-datasets/tydiqa",
-        note="trains on English only; XTREME's test set is the dev set, whose English part also serves early stopping",
+        note="trains on nine tenths of the English training set, the last tenth is for early stopping; XTREME's test "
+             "set is the dev set",
     ),
 )  # fmt: skip

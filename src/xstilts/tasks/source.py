@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -26,10 +27,12 @@ class File(Strict):
     """The other side of aligned text (line k belongs to line k), or the candidates for the first file's queries."""
     gold: PathText | None = None
     """The gold pairs of sentences (`id TAB id`); may be missing."""
+    aligned: bool = True
+    """False: the lines of `pair` are in another order, so that no line has a label."""
     columns: tuple[str, ...] | dict[str, str] | None = None
     """Names of the columns of a file without a header, or {our name: the file's name}."""
-    part: str | None = Field(default=None, pattern=r"^[1-9]\d*/[1-9]\d*$")
-    """`2/3` is the second third of the rows."""
+    part: str | None = Field(default=None, pattern=r"^[1-9]\d*(-[1-9]\d*)?/[1-9]\d*$")
+    """`2/3` is the second third of the rows, `1-9/10` the first nine tenths."""
     where: dict[str, str] | None = None
     """Only rows whose column has this value, or begins with it if it ends in `*`; `{lang}` works here too."""
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -50,9 +53,25 @@ class File(Strict):
     @field_validator("part")
     @classmethod
     def _within(cls, value: str | None) -> str | None:
-        if value is not None and int(value.split("/")[0]) > int(value.split("/")[1]):
-            raise ValueError(f"there is no part {value}")
+        if value is not None:
+            first, last, parts = part_numbers(value)
+            if not first <= last <= parts:
+                raise ValueError(f"there is no part {value}")
         return value
+
+    def rows_of(self, total: int) -> range:
+        """The numbers of its rows in a file with `total` rows."""
+        first, last = _share(self)
+        return range(math.floor(total * first), math.floor(total * last))
+
+    def taking(self, part: str) -> File:
+        """The same file with only this part of its rows."""
+        return _between(self, *_inside(self, part))
+
+    def leaving_out(self, part: str) -> tuple[File, ...]:
+        """The same file without this part of its rows: what comes before it, and what comes after it."""
+        (first, last), (start, end) = _share(self), _inside(self, part)
+        return tuple(_between(self, a, b) for a, b in ((first, start), (end, last)) if a < b)
 
 
 class Source(Strict):
@@ -102,10 +121,37 @@ def _matches(pattern: str, path: str) -> bool:
     return pattern == path or re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
 
 
+def part_numbers(part: str) -> tuple[int, int, int]:
+    """The first and the last part that `part` names, and the number of parts.
+
+    >>> part_numbers("2/3"), part_numbers("1-9/10")
+    ((2, 2, 3), (1, 9, 10))
+    """
+    numbers, _, parts = part.partition("/")
+    first, _, last = numbers.partition("-")
+    return int(first), int(last or first), int(parts)
+
+
 def _share(file: File) -> tuple[Fraction, Fraction]:
     """Where a file's part begins and ends, as shares of its rows."""
-    number, parts = map(int, (file.part or "1/1").split("/"))
-    return Fraction(number - 1, parts), Fraction(number, parts)
+    first, last, parts = part_numbers(file.part or "1/1")
+    return Fraction(first - 1, parts), Fraction(last, parts)
+
+
+def _inside(file: File, part: str) -> tuple[Fraction, Fraction]:
+    """Where a part of a file's part begins and ends, as shares of all its rows."""
+    start, end = _share(file)
+    first, last, parts = part_numbers(part)
+    size = (end - start) / parts
+    return start + size * (first - 1), start + size * last
+
+
+def _between(file: File, start: Fraction, end: Fraction) -> File:
+    """A file with only the rows between two shares of its rows."""
+    parts = math.lcm(start.denominator, end.denominator)
+    first, last = int(start * parts) + 1, int(end * parts)
+    numbers = f"{first}" if first == last else f"{first}-{last}"
+    return file.model_copy(update={"part": None if (start, end) == (0, 1) else f"{numbers}/{parts}"})
 
 
 def _joined(value: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from xstilts import languages
 from xstilts.errors import nearest
 from xstilts.formats.base import Format
 from xstilts.metrics import METRICS, local
-from xstilts.tasks.source import Source
+from xstilts.tasks.source import Source, part_numbers
 from xstilts.utils.models import Strict
 
 Split: TypeAlias = Literal["train", "stop", "dev", "test"]
@@ -35,6 +35,9 @@ class Task(Strict):
     batch: int = Field(default=32, ge=1, le=10**9)
     epochs: int = Field(default=3, ge=1, le=10**9)
     max_length: int = Field(default=256, ge=8, le=10**6)
+    held_out: str | None = Field(default=None, pattern=r"^[1-9]\d*(-[1-9]\d*)?/[1-9]\d*$")
+    """The part of the training rows that serves early stopping if no other data with labels do; `10/10` is the last
+    tenth. A training that stops on it does not train on it."""
     like: str = ""
     """For a user's task: the built-in task that it is `like`, directly or through others."""
     license: str = ""
@@ -67,6 +70,15 @@ class Task(Strict):
                 raise ValueError(
                     f"{name} does not score the format {form.name}; known: {', '.join(form.supported_metrics)}"
                 )
+        return value
+
+    @field_validator("held_out")
+    @classmethod
+    def _leaves_rows(cls, value: str | None) -> str | None:
+        if value is not None:
+            first, last, parts = part_numbers(value)
+            if not first <= last <= parts or (first, last) == (1, parts):
+                raise ValueError(f"cannot hold out part {value}; `10/10` is the last tenth")
         return value
 
     @model_validator(mode="after")

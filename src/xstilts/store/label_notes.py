@@ -1,0 +1,61 @@
+"""Notes of a study on data without labels, and on trainings that stop on test data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from xstilts.errors import UserError
+from xstilts.store.rows import Score
+from xstilts.store.run_folder import Store
+from xstilts.store.step_record import read_step
+from xstilts.study.index import Study
+
+
+def unscored_steps(store: Store, study: Study, scores: Iterable[Score]) -> Collection[str]:
+    """The finished evaluations without a score."""
+    scored = {row.step for row in scores}
+    ids = dict.fromkeys(cell.step for cell in study.cells)
+    return frozenset(id for id in ids if id not in scored and store.state(id).has_results)
+
+
+def label_notes(store: Store, study: Study) -> list[str]:
+    """A note on each split that was predicted and not scored, and on each task whose training stopped on test data."""
+    unlabelled: dict[tuple[str, str], dict[str, None]] = {}
+    on_test: dict[str, None] = {}
+    for step, task in dict.fromkeys((cell.step, cell.task) for cell in study.cells):
+        for split, languages in _facts(store, step).get("unlabelled", {}).items():
+            unlabelled.setdefault((task, split), {}).update(dict.fromkeys(languages))
+        if _stopped_on_test(store, step, task):
+            on_test[task] = None
+    all_languages = {task.name: task.languages for task in study.tasks}
+    splits: dict[str, list[str]] = {}
+    for (task, split), languages in unlabelled.items():
+        some = f" ({', '.join(languages)})" if len(languages) < len(all_languages[task]) else ""
+        splits.setdefault(split, []).append(task + some)
+    notes = [f"without labels in {split}, so predicted and not scored: {', '.join(of)}" for split, of in splits.items()]
+    optimistic = "early stopping used the test set, so scores in the training language are optimistic"
+    return notes + [f"{task}: {optimistic}" for task in on_test]
+
+
+def _stopped_on_test(store: Store, step: str, task: str) -> bool:
+    """Whether the training that a step scores stopped on the task's test set."""
+    try:
+        parents = read_step(store.step(step)).parent_ids
+    except (OSError, UserError):
+        return False
+    for id in parents:
+        stop = _facts(store, id).get("stop", {})
+        if task in stop or len(stop) == 1:  # equal trainings share a step, which has one task's name
+            return bool(stop.get(task, next(iter(stop.values()))).get("test"))
+    return False
+
+
+def _facts(store: Store, id: str) -> dict[str, Any]:
+    """The facts of a finished step; empty if it is not finished, or its record is damaged."""
+    if not store.state(id).has_results:
+        return {}
+    try:
+        return store.facts(id)
+    except UserError:
+        return {}
