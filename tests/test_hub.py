@@ -184,3 +184,15 @@ def test_the_cache_follows_the_environment_and_torch_is_not_loaded(tmp_path: Pat
     )
     assert '"examples": 2' in result.stdout and "home/hub/datasets--google--xtreme" in result.stdout
     assert not {"torch", "transformers", "httpx", "httpx2"} & set(result.stderr.split())
+
+
+@pytest.mark.usefixtures("cache")
+def test_labelled_copies_of_files_without_labels_are_fetched(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    sources = "{first_of: ['{lang}.tsv', 'hub:me/mine/{lang}.tsv']}"
+    task = f"mine:\n  like: mnli\n  languages: [de, fr]\n  data: {{dev: {sources}, train: train.tsv}}\n"
+    (tmp_path / "mine.yaml").write_text(task)
+    for name, row in (("train", "a\tb\tneutral\n"), ("de", "a\tb\tneutral\n"), ("fr", "a\tb\n")):
+        (tmp_path / f"{name}.tsv").write_text(row)
+    result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
+    assert result.code == 0 and "downloading fr.tsv of me/mine\n" in result.err and "de.tsv" not in result.err
+    assert "without labels, so predicted and not scored: mine: dev of fr" in result.err

@@ -151,7 +151,7 @@ def _between(file: File, start: Fraction, end: Fraction) -> File:
     parts = math.lcm(start.denominator, end.denominator)
     first, last = int(start * parts) + 1, int(end * parts)
     numbers = f"{first}" if first == last else f"{first}-{last}"
-    return file.model_copy(update={"part": None if (start, end) == (0, 1) else f"{numbers}/{parts}"})
+    return file.model_copy(update={"part": None if end - start == 1 else f"{numbers}/{parts}"})
 
 
 def _joined(value: Any) -> list[Any]:
