@@ -111,7 +111,7 @@ def test_a_mistake_in_the_training_data(study: Files, name: str) -> None:
 def test_a_scored_split_may_lack_labels(study: Files) -> None:
     study.write("test-de.tsv", "eins\tzwei\n")
     result = study.run()
-    assert result.code == 0 and "mine de test: it has no labels, so there are predictions but no scores" in result.err
+    assert result.code == 0 and "without labels, so predicted and not scored: mine: test of de\n" in result.err
 
 
 def test_a_missing_split_is_reported(study: Files) -> None:

@@ -308,7 +308,7 @@ def there(shared: Path, task: Task, limit: int | None = None) -> Iterator[tuple[
 
 FOUND = {
     "mnli": 1, "anli": 1, "snli": 2, "qqp": 1, "xnli": 28, "pawsx": 13, "hellaswag": 1, "commonsenseqa": 2,
-    "cosmosqa": 1, "siqa": 2, "copa": 3, "xcopa": 20, "udpos": 59, "panx": 43, "xquad": 11, "mlqa": 6, "tydiqa": 10,
+    "cosmosqa": 1, "siqa": 2, "copa": 3, "xcopa": 20, "udpos": 59, "panx": 43, "xquad": 11, "mlqa": 6, "tydiqa": 9,
     "bucc2018": 1, "tatoeba": 34, "lareqa": 11, "masked-text": 40,
 }  # fmt: skip
 """How many pairs of split and language the real data folder has of each task."""

@@ -13,6 +13,7 @@ from xstilts.study.load import read, shipped
 from xstilts.study.phase import Chain
 from xstilts.study.plan import Plan, plan
 from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks.source import File, Source
 from xstilts.tasks.task import Task
 from xstilts.tasks.user_tasks import from_yaml
 
@@ -25,11 +26,20 @@ def mixtures(made: Plan) -> set[frozenset[str]]:
 
 def shares_rows(one: Task, other: Task) -> bool:
     """Whether something that the one trains on is scored in the other."""
-    codes = sorted({*one.train_languages, *other.all_languages})
-    given = repr((one.data["train"], [other.data[split] for split in other.scored], codes))
+    sources = [other.data[split] for split in other.scored]
+    given = repr((one.data["train"], sources, one.train_languages, other.all_languages))
     if given not in SHARED:  # most recipes have the same tasks
-        SHARED[given] = any(one.data["train"].overlaps(other.data[split], codes) for split in other.scored)
+        trained = [file for layout in one.data["train"].layouts for file in layout]
+        SHARED[given] = any(overlap(file, one, source, other) for file in trained for source in sources)
     return SHARED[given]
+
+
+def overlap(file: File, one: Task, source: Source, other: Task) -> bool:
+    """Whether a training file of the one shares rows with a scored source of the other, in languages that they read."""
+    codes = set(one.train_languages if file.per_language else other.all_languages)
+    if all(scored.per_language for layout in source.layouts for scored in layout):
+        codes &= {*other.all_languages}
+    return Source(layouts=((file,),)).overlaps(source, sorted(codes))
 
 
 SHARED: dict[str, bool] = {}

@@ -155,7 +155,7 @@ def test_a_report_marks_a_task_that_stopped_on_its_test_set(tmp_path: Path, xsti
     write(train, questions("en", [str(i) for i in range(20)], answers=True))
     write(tmp_path / ENGLISH_TYDIQA, questions("en", ["a", "b", "c"], answers=True))
     recipe = tmp_path / "recipe.yaml"
-    text = RECIPE.replace("LANGUAGES", "languages: [en]").replace("xtreme\n", "[tydiqa]\n")
+    text = RECIPE.replace("LANGUAGES", "languages: [en]").replace("evaluate: xtreme", "evaluate: [tydiqa]")
     recipe.write_text(text.replace("each: xtreme", "each: [tydiqa]"), encoding="utf-8")
     note = "tydiqa: early stopping used the test set, so scores in the training language are optimistic"
     ours = xstilts("run", recipe, "--data", tmp_path, "--out", tmp_path / "ours")
