@@ -26,7 +26,7 @@ class StudyResults:
 
     `predictions` reads the prediction rows of a step. `notes` are shown below the tables (see `Store.notes`). `beside`
     asks for the published numbers too. `example_scores` reads what a step of a copy has in place of predictions.
-    asks for the published numbers too. `unscored` are finished evaluations of data without labels.
+    `unscored` are finished evaluations of data without labels.
     """
 
     study: Study

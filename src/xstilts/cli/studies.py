@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -92,6 +93,11 @@ def plan(
         say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
         say(line)
+    _say_lacks(absent, unlabelled, data)
+
+
+def _say_lacks(absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:
+    """Name the data that are missing, and those that have no labels."""
     if absent and data is None:
         say("missing without --data: " + ", ".join(dict.fromkeys(line.partition(":")[0] for line in absent)))
     elif absent:
@@ -285,9 +291,7 @@ def _report(
             say(f"note: {note}")
     else:
         unscored = unscored_steps(store, study, scores)
-        results = StudyResults(
-                study, scores, store.predictions, notes, beside, store.example_scores, unscored
-            )
+        results = StudyResults(study, scores, store.predictions, notes, beside, store.example_scores, unscored)
         say(render(layouts.show(results, layout), format, **screen()))
 
 

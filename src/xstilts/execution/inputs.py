@@ -163,7 +163,7 @@ class StepInputs:
         return notes
 
     def stop_facts(self, task: Task, stop: LocatedSplit) -> dict[str, object]:
-        """What a training records of its early stopping: files, the part of the training rows, whether it is test."""
+        """What a training records of its early stopping: file names, part of the training rows, whether it is test."""
         files = {path for _, found in stop.found for path in found.files}
         test: set[str] = set()
         if "test" in task.scored:
@@ -171,7 +171,8 @@ class StepInputs:
                 rows = locate(task, task.data["test"], task.train_languages, self.data)
                 test = {path for _, found in rows.found for path in found.files}
         held_out = self._held_out(task)
-        return {"files": sorted(files), "held_out": held_out, "test": held_out is None and not files.isdisjoint(test)}
+        names = sorted({Path(path).name for path in files})
+        return {"files": names, "held_out": held_out, "test": held_out is None and not files.isdisjoint(test)}
 
     def eval_splits(self, step: Step, language: str) -> dict[Split, LocatedSplit]:
         """The existing splits of an evaluated task in a language.
