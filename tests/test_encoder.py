@@ -226,8 +226,8 @@ def test_a_new_encoder_depends_on_its_seed_alone(sentences: tuple[str, ...]) -> 
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
-def test_the_dropout_of_a_head_comes_from_the_config(config: Any, rate: float) -> None:
-    head = heads.build(Classify(labels=("0", "1")).head, config, None)
+def test_the_dropout_of_jiants_head_comes_from_the_config(config: Any, rate: float) -> None:
+    head = heads.build(Classify(labels=("0", "1")).head, config, None, "jiant")
     assert {module.p for module in head.modules() if isinstance(module, nn.Dropout)} == {rate}
 
 

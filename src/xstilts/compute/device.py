@@ -168,7 +168,9 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., O] of [..., I]."""
-        return product(input.reshape(-1, self.in_features), self.weight, self.bias).view(*input.shape[:-1], -1)
+        return product(input.reshape(-1, self.in_features), self.weight, self.bias).view(
+            *input.shape[:-1], self.out_features
+        )
 
 
 def use_fast_layers(module: nn.Module) -> None:

@@ -125,7 +125,9 @@ class StepExecutor:
             task = self.inputs.task(part.task)
             rows = self.inputs.train_set(task)
             inputs |= rows.files
-            head = heads.build(task.format.head, encoder.config, encoder.vocabulary).to(device.device())
+            kind = training.head if task.format.head.kind == "sequence" else None
+            head = heads.build(task.format.head, encoder.config, encoder.vocabulary, kind or "stock")
+            head.to(device.device())
             masking = encoder.masking() if task.format.head.kind == "vocabulary" else None
             features = distributed.main_process_first(
                 partial(self._features, encoder, task.format, rows, part.max_length)
@@ -133,7 +135,7 @@ class StepExecutor:
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             train_tasks.append(TrainTask(part, head, features, masking, language))
             record = HeadRecord(
-                task=task.name, format=task.format, metric=task.metric, languages=task.train_languages,
+                task=task.name, format=task.format, head=kind, metric=task.metric, languages=task.train_languages,
                 max_length=min(part.max_length, encoder.max_length), tokenizer=encoder.tokenizer_digest(),
             )  # fmt: skip
             model.heads.append(TrainedHead(record, head))

@@ -15,7 +15,7 @@ from xstilts.compute import device
 from xstilts.data.examples import LocatedSplit
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.steps import Resources, StepExecutor
-from xstilts.formats.base import Example, Format
+from xstilts.formats.base import ClassificationHead, Example, Format
 from xstilts.languages import ENGLISH
 from xstilts.model import forward, heads
 from xstilts.model.encoder import Encoder, for_inference, load
@@ -143,7 +143,7 @@ class _Profiler:
             features = self.features(task.format, evenly_spaced(rows.stream(), size, part.batch * 2), part.max_length)
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             masking = self.encoder.masking() if task.format.head.kind == "vocabulary" else None
-            train_task = TrainTask(part, self.head(task.format), features, masking, language)
+            train_task = TrainTask(part, self.head(task.format, training.head), features, masking, language)
             short_spec = training.model_copy(
                 update={"parts": (part,), "steps": WARM_UP + UPDATES, "mixing": None, "snapshots": None}
             )
@@ -201,8 +201,9 @@ class _Profiler:
     def features(self, format: Format, sample: Sequence[Example], max_length: int) -> FeatureSet:
         return FeatureSet.build(format, sample, self.encoder.tokenizer_for(max_length))
 
-    def head(self, format: Format) -> heads.Head:
-        return heads.build(format.head, self.encoder.config, self.encoder.vocabulary).to(device.device())
+    def head(self, format: Format, kind: ClassificationHead | None = None) -> heads.Head:
+        head = heads.build(format.head, self.encoder.config, self.encoder.vocabulary, kind or "stock")
+        return head.to(device.device())
 
 
 def evenly_spaced(examples: Iterable[Example], size: int, wanted: int) -> list[Example]:

@@ -61,6 +61,10 @@ class Row:
         return f"{self.file}:{self.line}" if isinstance(self.line, int) else f"{self.file}: {self.line}"
 
 
+ClassificationHead = Literal["stock", "jiant"]
+"""The head of a whole text: `stock` is that of the encoder's family in transformers, `jiant` the paper's."""
+
+
 @dataclass(frozen=True)
 class HeadSpec:
     """Which head a format needs; `heads.build` makes the module."""

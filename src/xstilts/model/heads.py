@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from xstilts.formats.base import IGNORED, HeadSpec
+from xstilts.formats.base import IGNORED, ClassificationHead, HeadSpec
+from xstilts.model import packing
 from xstilts.model.batch import Batch
+from xstilts.model.stock_head import StockHead, stock_head
 
 DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout", "dropout_rate")
 """Names of the dropout of a head, or else of hidden states, in configurations; the first with a value counts."""
@@ -45,25 +47,15 @@ class Head(nn.Module, ABC):
 
 
 class SequenceHead(Head):
-    """Scores of a whole text from its first token: pooler (dense, tanh), then dropout, dense, tanh, dropout, linear.
+    """Scores of a whole text.
 
-    This is jiant's classification head on the encoder's pooler. In jiant the pooler stays from phase to phase; here it
-    is part of the head and initialized with it. With a single output (multiple choice), the loss is the cross-entropy
-    over the forward passes of an example, averaged over examples; the target is 1 for the right one, 0 for the others.
-    Keeps [C] scores.
+    With a single output (multiple choice), the loss is the cross-entropy over the forward passes of an example,
+    averaged over examples; the target is 1 for the right one, 0 for the others. Keeps [C] scores.
     """
 
-    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+    def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.pooler, self.dense = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
-        self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
         self.softmax_over_choices = outputs == 1
-
-    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
-        """[M, C] scores."""
-        pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.positions_M]))
-        dense_MH = torch.tanh(self.dense(self.dropout(pooled_MH)))
-        return _scores(self.out, self.dropout(dense_MH))
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """Mean over texts, or over examples in multiple choice, in nats."""
@@ -80,6 +72,57 @@ class SequenceHead(Head):
     def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[C] scores of each text."""
         return list(outputs.cpu().numpy())
+
+
+class Jiant(SequenceHead):
+    """jiant's head on the encoder's pooler, on the first token: dense, tanh, dropout, dense, tanh, dropout, linear.
+
+    In jiant the pooler stays from phase to phase; here it is part of the head and initialized with it.
+    """
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__(outputs)
+        self.pooler, self.dense = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.out, self.dropout = nn.Linear(hidden, outputs), nn.Dropout(dropout)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        pooled_MH = torch.tanh(self.pooler(hidden_TH[batch.positions_M]))
+        dense_MH = torch.tanh(self.dense(self.dropout(pooled_MH)))
+        return _scores(self.out, self.dropout(dense_MH))
+
+
+class Plain(SequenceHead):
+    """XLM-R's head, for families without one for encoders: first token, dropout, dense, tanh, dropout, linear."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__(outputs)
+        self.dense, self.out, self.dropout = nn.Linear(hidden, hidden), nn.Linear(hidden, outputs), nn.Dropout(dropout)
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        dense_MH = torch.tanh(self.dense(self.dropout(hidden_TH[batch.positions_M])))
+        return _scores(self.out, self.dropout(dense_MH))
+
+
+class Stock(SequenceHead):
+    """The family's own head, in float32 (`_scores` says why)."""
+
+    def __init__(self, stock: StockHead, outputs: int) -> None:
+        super().__init__(outputs)
+        self.stock = stock
+
+    def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
+        """[M, C] scores."""
+        if self.stock.reads_first:
+            hidden_MLH = hidden_TH[batch.positions_M, None]
+            real_ML = torch.ones(hidden_MLH.shape[:2], dtype=torch.bool, device=hidden_TH.device)
+        else:
+            layout = packing.Layout.of(batch.lengths_B)
+            hidden_MLH, real_ML = packing.pad(hidden_TH, layout), layout.real_BL
+        with torch.autocast(hidden_TH.device.type, enabled=False):
+            scores_MC: Tensor = self.stock(hidden_MLH.float(), real_ML)
+        return scores_MC
 
 
 def _scores(layer: nn.Linear, hidden_NH: Tensor) -> Tensor:
@@ -183,27 +226,35 @@ class Vocabulary(Head):
         return [np.array([part.sum(), len(part)]) for part in parts]
 
 
-def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None) -> Head:
+def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None, kind: ClassificationHead = "stock") -> Head:
     """Make a format's head with new random parameters.
 
     Linear layers have torch's own initialization (uniform, by width). At XLM-R's width it is about the usual 0.02, and
     it keeps the gradient of a narrow encoder large enough.
 
     Args:
-        spec: kind and number of outputs.
+        spec: shape and number of outputs.
         config: the encoder's configuration; gives hidden size and dropout (`DROPOUT`; 0.1 if it has none).
         vocabulary: the encoder's language-model head, or None if its checkpoint has none.
+        kind: which head a whole text gets.
     """
     hidden = config.hidden_size
     dropout = next((rate for name in DROPOUT if (rate := getattr(config, name, None)) is not None), 0.1)
     makers: dict[str, Callable[[], Head]] = {
-        "sequence": lambda: SequenceHead(hidden, spec.outputs, dropout),
+        "sequence": lambda: _sequence_head(config, spec.outputs, dropout, kind),
         "token": lambda: PerToken(hidden, spec.outputs, dropout),
         "span": lambda: SpanEnds(hidden),
         "mean": MeanPool,
         "vocabulary": lambda: Vocabulary(_present(vocabulary)),
     }
     return makers[spec.kind]()
+
+
+def _sequence_head(config: Any, outputs: int, dropout: float, kind: ClassificationHead) -> SequenceHead:
+    if kind == "jiant":
+        return Jiant(config.hidden_size, outputs, dropout)
+    stock = stock_head(config, outputs)
+    return Plain(config.hidden_size, outputs, dropout) if stock is None else Stock(stock, outputs)
 
 
 def _present(vocabulary: nn.Module | None) -> nn.Module:

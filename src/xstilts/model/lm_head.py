@@ -20,15 +20,16 @@ class LanguageModelHead(nn.Module):
     def __init__(self, lm: Any) -> None:
         super().__init__()
         self._prefix = lm.base_model_prefix
-        self._given = _GivenStates()
-        setattr(lm, self._prefix, self._given)
+        self._states = GivenStates()
+        setattr(lm, self._prefix, self._states)
         self.lm = lm
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
         """[M, V] scores."""
-        self._given.hidden = hidden_MH[None]
+        self._states.hidden = hidden_MH[None]
         ids = torch.zeros(hidden_MH.shape[:1], dtype=torch.long, device=hidden_MH.device)[None]
         scores_MV: Tensor = self.lm(input_ids=ids).logits[0]
+        self._states.hidden = None  # or it would hold the graph of the whole forward pass
         return scores_MV
 
     def save(self, base: nn.Module, folder: Path) -> None:
@@ -37,13 +38,21 @@ class LanguageModelHead(nn.Module):
         try:
             self.lm.save_pretrained(folder)
         finally:
-            setattr(self.lm, self._prefix, self._given)
+            setattr(self.lm, self._prefix, self._states)
 
 
-class _GivenStates(nn.Module):
-    hidden: Tensor
+class GivenStates(nn.Module):
+    """Stands in for an encoder: returns the hidden states that it was given, and what its pooler makes of them."""
+
+    hidden: Tensor | None = None
+
+    def __init__(self, pooler: nn.Module | None = None) -> None:
+        super().__init__()
+        self.pooler = pooler
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutput
+        """As the encoder's output."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-        return BaseModelOutput(last_hidden_state=self.hidden)
+        pooled = None if self.pooler is None else self.pooler(self.hidden)
+        return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from xstilts.errors import UserError, nearest
 from xstilts.formats import FORMATS
-from xstilts.formats.base import Format
+from xstilts.formats.base import ClassificationHead, Format
 from xstilts.model import encoder as encoders
 from xstilts.model import heads
 from xstilts.model.encoder import Encoder
@@ -34,6 +34,8 @@ class HeadRecord(Strict):
     """The training task."""
     format: SerializeAsAny[Format]
     """Complete, with the labels in the order of the head's outputs, even if they come from the training data."""
+    head: ClassificationHead | None = None
+    """Of a task with a classification head; a record without it is older, and its head is jiant's."""
     metric: str
     """The task's main metric."""
     languages: tuple[str, ...]
@@ -181,7 +183,7 @@ def _load_head(folder: Path, i: int, record: HeadRecord, encoder: Encoder) -> Tr
         if not spec.trained:
             what = f"the format '{record.format.name}' has no weights of its own"
         raise UserError(what, where=str(path), hint="copy the step's folder anew")
-    head = heads.build(spec, encoder.config, encoder.vocabulary)
+    head = heads.build(spec, encoder.config, encoder.vocabulary, record.head or "jiant")
     if spec.trained:
         try:
             weights = load_file(path)

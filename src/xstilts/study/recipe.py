@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from xstilts.formats.base import ClassificationHead
 from xstilts.model.shape import NewEncoder
 from xstilts.study.phase import Name, Names, Phase, Settings, duplicates
 from xstilts.utils import yaml as strict_yaml
@@ -47,6 +48,8 @@ class Recipe(Strict):
     """YAML files with the user's own tasks, beside the recipe."""
     first_piece: Literal["literal", "written"] | None = None
     """The `first_piece` of its tag tasks that name none of their own (`formats/tag.py`)."""
+    head: ClassificationHead = "stock"
+    """The head of classification and multiple choice."""
     keep: Keep = "intermediate"
     """`intermediate`: only the encoders that a later training starts from."""
     trust_remote_code: str | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from xstilts.errors import nearest
+from xstilts.formats.base import ClassificationHead
 from xstilts.utils.models import Strict
 
 CHECKPOINT = "checkpoint.pt"
@@ -111,3 +112,10 @@ class TrainSpec(Strict):
     """How many evenly spaced points have their weights averaged; None: no average."""
     head_seed: int | None = None
     """The seed of new heads; None: the training's own."""
+    head: ClassificationHead | None = None
+    """The classification head; None if no task of the training has one."""
+
+    def identity(self) -> dict[str, Any]:
+        """The part of it that ids hash; jiant's head stays out, because older trainings had no other."""
+        row = super().identity()
+        return {key: value for key, value in row.items() if (key, value) != ("head", "jiant")}
