@@ -118,7 +118,7 @@ class Stock(SequenceHead):
             hidden_MLH = hidden_TH[batch.positions_M, None]
             real_ML = torch.ones(hidden_MLH.shape[:2], dtype=torch.bool, device=hidden_TH.device)
         else:
-            layout = packing.Layout.of(batch.lengths_B)
+            layout = packing.Layout.one_grid(batch.lengths_B)
             hidden_MLH, real_ML = packing.pad(hidden_TH, layout), layout.real_BL
         with torch.autocast(hidden_TH.device.type, enabled=False):
             scores_MC: Tensor = self.stock(hidden_MLH.float(), real_ML)

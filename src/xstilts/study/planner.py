@@ -139,9 +139,7 @@ class Planner:
         snapshots = phase.snapshots if phase.average_checkpoints else None
         classifies = any(self.tasks[part.task].format.head.kind == "sequence" for part in mixture)
         head = self.recipe.head if classifies else None
-        training = training.model_copy(
-            update={"snapshots": snapshots, "head_seed": phase.new_head_seed, "head": head}
-        )
+        training = training.model_copy(update={"snapshots": snapshots, "head_seed": phase.new_head_seed, "head": head})
         content = training.identity()
         for part, row in zip(mixture, content["parts"], strict=True):
             task = self.tasks[part.task]
