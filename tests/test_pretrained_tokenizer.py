@@ -1,6 +1,7 @@
 """The pieces of an encoder are those of its tokenizer.json, whatever its class; also saved, and loaded again."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import transformers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
 
-from conftest import SENTENCES
+from conftest import SENTENCES, Files
 from test_encoders import COMMON, FAMILIES
 from xstilts.errors import UserError
 from xstilts.model.encoder import Encoder, load, quiet
@@ -178,3 +179,42 @@ def test_a_folder_with_only_a_vocabulary_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "vocab.txt")
     with pytest.raises(UserError, match=r"has no tokenizer\.json"):
         load(str(folder))
+
+
+def latin(study: Files) -> None:
+    """Give the study an encoder whose tokenizer has seen no Cyrillic letter, and German data that are Russian."""
+    latin_only = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    latin_only.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(special_tokens=list(SIGNS["cls"]), show_progress=False, vocab_size=300)
+    latin_only.train_from_iterator(SENTENCES[:9], trainer)
+    ends = [(sign, latin_only.token_to_id(sign)) for sign in ("[CLS]", "[SEP]")]
+    latin_only.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    folder = write(study.folder / "latin", "Bert", latin_only, None)
+    study.edit(
+        "recipe.yaml", (study.folder / "recipe.yaml").read_text().split("encoder: ")[1].split("\n")[0], str(folder)
+    )
+    rows = [f"{SENTENCES[9]}\t{SENTENCES[10]}\t{label}\n" for label in ("entailment", "neutral", "contradiction")]
+    for split in ("dev", "test"):
+        study.write(f"{split}-de.tsv", "".join(rows))
+
+
+def test_run_and_check_say_which_language_the_tokenizer_cannot_write(study: Files) -> None:
+    assert "the tokenizer gives" not in study.run().err, "its own tokenizer knows the data"
+    latin(study)
+    checked = study.call("check", study.folder / "recipe.yaml", "--data", study.folder)
+    ran = study.call("run", study.folder / "recipe.yaml", "--out", study.folder / "second")
+    for result in (checked, ran):
+        assert result.code == 0, result.err
+        (line,) = (line for line in (result.out + result.err).splitlines() if "[UNK]" in line)
+        found = re.fullmatch(r"(.*): the tokenizer gives many \[UNK\] \(de (\d+) % of the tokens\); is it .*", line)
+        assert found and found[1].endswith("latin") and 50 < int(found[2]) < 100, "its full stops are known"
+
+
+def test_show_counts_the_unknown_tokens(study: Files) -> None:
+    latin(study)
+    use = ["--use", study.folder / "tasks.yaml", "--encoder", study.folder / "latin"]
+    result = study.call("show", "mine", "de", 0, *use)
+    assert result.code == 0 and re.search(r"pass 1 +\d+ tokens, \d+ of them \[UNK\]\n", result.out), result.out
+    assert "[UNK]" not in study.call("show", "mine", "en", 0, "--split", "train", *use).out

@@ -26,8 +26,8 @@ MAX_TABLES = 4
 
 
 @app.command()
-def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
-    """Check a recipe and show all its mistakes."""
+def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption = None) -> None:
+    """Check a recipe and show all its mistakes; with a data folder, also text that the tokenizer cannot write."""
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
 
@@ -35,6 +35,12 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full") -> None:
     say(f"{recipe}: no mistakes; {planned.trainings} trainings, {planned.evaluations} evaluations")
     for note in planned.notes:
         say(note)
+    if data is not None:
+        from xstilts.data.availability import folder
+        from xstilts.study import unknown_tokens
+
+        for note in unknown_tokens.notes(planned, planned.steps.values(), folder(data)):
+            say(note)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
+from xstilts.study import unknown_tokens
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 
@@ -58,6 +59,8 @@ def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, l
             _check_encoder(executor, root)
     checked = _check_data(executor, pending, errors)
     errors.raise_any()
+    for note in unknown_tokens.notes(plan, pending, executor.inputs.data):
+        executor.progress.say(note)
     return checked
 
 

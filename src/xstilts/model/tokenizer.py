@@ -65,6 +65,16 @@ class Tokenizer:
         return [*self._before, *first, *self._between, *second, *self._after], start
 
 
+def unknown_id(tokenizer: tokenizers.Tokenizer) -> int | None:
+    """The id of the token for what the vocabulary lacks; None if there is no such token."""
+    strange = "\U0010ffff"  # Unicode will never assign it
+    try:
+        pieces = tokenizer.model.tokenize(strange)
+    except Exception:  # the tokenizers library raises nothing narrower
+        return None
+    return int(pieces[0].id) if len(pieces) == 1 and pieces[0].value != strange else None
+
+
 def _trim(
     text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], signs: Mapping[int | None, str]
 ) -> list[tuple[int, int]]:

@@ -147,6 +147,7 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
     from xstilts.model import heads
     from xstilts.model.features import FeatureSet
     from xstilts.model.forward import head_outputs
+    from xstilts.model.tokenizer import unknown_id
 
     model = _load(expand_user(name))
     encoder, spec = model.encoder, task.format.head
@@ -154,13 +155,16 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
     if trained is not None:
         task = task.model_copy(update={"format": task.format.as_trained(trained.record.format)})
     tokenizer = encoder.tokenizer_for(task.max_length)
+    unknown = unknown_id(tokenizer.tokenizer)
     for number, features in enumerate(task.format.features([example], tokenizer), start=1):
         tokens = encoder.tokenizer.convert_ids_to_tokens(list(features.ids))
         answer = ""
         if isinstance(task.format, Span) and example.answers:
             first, last = features.positions
             answer = f", the answer is tokens {first} to {last}" if first or last else ", without the answer"
-        yield f"pass {number:<7}{len(tokens)} tokens{answer}"
+        unknowns = sum(id == unknown for id in features.ids)
+        share = f", {unknowns} of them {encoder.tokenizer.convert_ids_to_tokens(unknown)}" if unknowns else ""
+        yield f"pass {number:<7}{len(tokens)} tokens{share}{answer}"
         yield from _block("tokens", [_marked_tokens(task.format, features, tokens)])
     if reason := _no_prediction(task, encoder):
         yield f"prediction  none: {reason}"
