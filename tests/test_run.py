@@ -248,7 +248,7 @@ def test_tasks_lists_present_and_missing_files(study: Files) -> None:
     study.write("xnli/dev-sw.tsv", "moja\tmbili\tneutral\n")
     rows = json.loads(study.call("tasks", "--json", "--data", study.folder).out)
     (row,) = [row for row in rows if row["task"] == "xnli"]
-    assert row["found"] == {"train": [], "dev": ["sw"], "test": []}
+    assert row["found"] == {"train": [], "stop": [], "dev": ["sw"], "test": []}
     assert "xnli/dev-{lang}.tsv" in str(row["files"])
     assert "udpos" in study.call("tasks").out
 

@@ -49,6 +49,7 @@ def _row(task: Task, data: Path | None) -> dict[str, Any]:
         "batch": task.batch,
         "epochs": task.epochs,
         "max_length": task.max_length,
+        "held_out": task.held_out,
         "license": task.license,
         "url": task.url,
         "note": task.note,
