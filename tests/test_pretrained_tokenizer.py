@@ -17,6 +17,7 @@ from xstilts.errors import UserError
 from xstilts.model.encoder import Encoder, load, quiet
 from xstilts.model.new_encoder import create, given
 from xstilts.model.shape import NewEncoder
+from xstilts.model.tokenizer import unknown_id
 from xstilts.model.trained import TrainedModel
 
 TEXTS = ("HELLO, the Old Bridge of 1958!", "Она ДВАЖДЫ прочитала всё.", "no-one", "ÀÉ", "<mask> [MASK]", "  a  b ", "")
@@ -179,6 +180,18 @@ def test_a_folder_with_only_a_vocabulary_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "vocab.txt")
     with pytest.raises(UserError, match=r"has no tokenizer\.json"):
         load(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece", "bpe"])
+def test_every_kind_of_tokenizer_has_its_unknown_token(kind: str) -> None:
+    made = rules(kind, SIGNS["cls"])
+    assert unknown_id(made) == made.token_to_id("[UNK]")
+
+
+def test_a_tokenizer_of_bytes_has_no_unknown_token() -> None:
+    made = tokenizers.Tokenizer(models.BPE())
+    made.train_from_iterator(SENTENCES, trainers.BpeTrainer(show_progress=False, vocab_size=300))
+    assert unknown_id(made) is None
 
 
 def latin(study: Files) -> None:

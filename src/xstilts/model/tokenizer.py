@@ -72,7 +72,7 @@ def unknown_id(tokenizer: tokenizers.Tokenizer) -> int | None:
         pieces = tokenizer.model.tokenize(strange)
     except Exception:  # the tokenizers library raises nothing narrower
         return None
-    return int(pieces[0].id) if len(pieces) == 1 and pieces[0].value != strange else None
+    return int(pieces[0].id) if len(pieces) == 1 and tokenizer.id_to_token(pieces[0].id) != strange else None
 
 
 def _trim(
