@@ -98,6 +98,8 @@ def test_the_plan_and_the_data_check_name_splits_without_labels(
     planned = xstilts("plan", tmp_path / "recipe.yaml", "--data", download, "--json")
     assert json.loads(planned.out)["unlabelled"] == [f"{task}: test of all languages" for task in GROUPS["xtreme"]]
     assert json.loads(planned.out)["absent"] == ["udpos: dev of kk, th, tl, yo"]
+    recipe_checked = xstilts("check", tmp_path / "recipe.yaml", "--data", download)
+    assert "without labels, so predicted and not scored:\n  xnli: test of all languages\n" in recipe_checked.out
     checked = xstilts("data", "check", "xquad", "mlqa", "tatoeba", "--data", download)
     assert "without labels, so predicted and not scored: xquad test; mlqa test; tatoeba test" in checked.out
 

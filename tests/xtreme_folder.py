@@ -45,7 +45,7 @@ def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
 
 
 def xtreme_folder(folder: Path, *, train: int = 40, rows: int = 4) -> Path:
-    """The folder `download` after all scripts of XTREME: `train` English rows, `rows` in each other file."""
+    """The folder `download` of XTREME's nine tasks: `train` rows in training files, `rows` in each other file."""
     for task, labels in (("xnli", NLI), ("pawsx", ("0", "1"))):
         write_pairs(folder / task, task, labels, train, rows)
     for task, tags in (("udpos", TAGS), ("panx", ENTITIES)):
@@ -79,9 +79,10 @@ def write_tokens(folder: Path, task: str, tags: Sequence[str], train: int, rows:
             for i in range(count)
         )
 
-    write(folder / "train-en.tsv", sentences("en", train, labels=True))
-    for language in TASKS[task].all_languages:
+    # XTREME's script writes the languages of UD 2.5 only; PAN-X has all splits in all languages
+    for language in TASKS[task].languages if task == "udpos" else TASKS[task].all_languages:
         if task != "udpos" or language not in UD_WITHOUT_DEV:
+            write(folder / f"train-{language}.tsv", sentences(language, train, labels=True))
             write(folder / f"dev-{language}.tsv", sentences(language, rows, labels=True))
         write(folder / f"test-{language}.tsv", sentences(language, rows, labels=False))
 

@@ -27,7 +27,10 @@ MAX_TABLES = 4
 
 @app.command()
 def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption = None) -> None:
-    """Check a recipe and show all its mistakes; with a data folder, also text that the tokenizer cannot write."""
+    """Check a recipe and show all its mistakes.
+
+    With a data folder, also data without labels, and text that the tokenizer cannot write.
+    """
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
 
@@ -36,6 +39,8 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
     for note in planned.notes:
         say(note)
     if data is not None:
+        if lines := planned.unlabelled(data):
+            say("\n  ".join(["without labels, so predicted and not scored:", *lines]))
         from xstilts.data.availability import folder
         from xstilts.study import unknown_tokens
 
