@@ -40,8 +40,8 @@ TARGETS: dict[Precision, float] = {"fp32": 80, "bf16": 50}
 """Percent of the machine's matrix products."""
 GROUPS = {
     "linear layers": ("aten::addmm", "aten::mm", "aten::linear", "mkldnn::"),
-    "attention": ("aten::_scaled_dot_product", "aten::bmm", "aten::baddbmm", "aten::_softmax"),
-    "normalisation, activation": ("aten::native_layer_norm", "aten::gelu", "aten::native_dropout", "aten::tanh"),
+    "attention": ("aten::_scaled_dot_product", "aten::bmm", "aten::baddbmm", "aten::_softmax", "attention"),
+    "normalisation, activation, dropout": ("aten::native_layer_norm", "aten::gelu", "aten::random_", "aten::tanh"),
     "word table": ("aten::embedding",),
     "AdamW": ("aten::_fused_adam",),
     "clipping": ("aten::_foreach_norm", "aten::_foreach_mul", "aten::linalg_vector_norm"),
@@ -116,6 +116,7 @@ class Updates:
         passes, rng = ShuffledBatches(self.features, self.batch, generator(1, "order", 0)), generator(1, "hidden", 0)
         self.batches = [collate(self.features, next(passes), None, rng) for _ in range(args.updates)]
         self.flop = sum(flop(encoder, batch) for batch in self.batches[1:])
+        self.tokens = sum(batch.tokens for batch in self.batches[1:])
 
     def seconds(self, precision: Precision, clock: Callable[[], float]) -> float:
         """Seconds from the end of the first update to the end of the last."""
@@ -129,12 +130,16 @@ class Updates:
         train(encoder, tasks, training, seed=1, dev=None, log=lambda _: ends.append(clock()))
         return ends[-1] - ends[0]
 
-    def measure(self, precision: Precision) -> tuple[float, list[str]]:
-        """GFLOP/s on real tokens, and the rows of the profile."""
+    def measure(self, precision: Precision) -> tuple[float, float, list[str]]:
+        """GFLOP/s on real tokens, these tokens a second, and the rows of the profile."""
         took = [self.seconds(precision, self.args.clock) for _ in range(self.args.rounds + 1)][1:]
         with profile(activities=[ProfilerActivity.CPU]) as profiled:
             self.seconds(precision, time.perf_counter)
-        return self.flop / 1e9 / median(took), shares(profiled.key_averages(), len(self.batches))
+        return (
+            self.flop / 1e9 / median(took),
+            self.tokens / median(took),
+            shares(profiled.key_averages(), len(self.batches)),
+        )
 
 
 def main() -> None:
@@ -144,39 +149,45 @@ def main() -> None:
     add("--tokens", type=int, default=4096, help="of a batch (default: %(default)s)")
     add("--updates", type=int, default=4, help="of a round, the first of which does not count (default: %(default)s)")
     add("--rounds", type=int, default=2, help="(default: %(default)s)")
+    add("--encoder", type=Path, metavar="FOLDER", help="measure this encoder instead of a random one")
     args = works.arguments(parser, layers=12, hidden=768, vocabulary=8_000)
     rows, profiles = [], []
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        works.make_encoder(folder, works.texts(args.data), layers=args.layers, hidden=args.hidden,
-                           vocabulary=args.vocabulary)  # fmt: skip
+        folder = args.encoder or Path(made)
+        if not args.encoder:
+            works.make_encoder(folder, works.texts(args.data), layers=args.layers, hidden=args.hidden,
+                               vocabulary=args.vocabulary)  # fmt: skip
         updates, encoder = Updates(folder, args), works.loaded(folder)
         tokens = updates.batches[0].tokens
         for precision in PRECISIONS:
             own = machine(encoder, tokens, precision, args.rounds, args.clock)
-            speed, groups = updates.measure(precision)
+            speed, per_second, groups = updates.measure(precision)
             percent, other = 100 * speed / own, "| |"
             if precision == "fp32":
                 best = machine(encoder, tokens, precision, args.rounds, args.clock, by_onednn)
                 other = f"| {best:.0f} | {100 * speed / best:.0f} |"
-            rows.append(f"| {precision} | {speed:.0f} | {own:.0f} | {percent:.0f} | {TARGETS[precision]:.0f} "
-                        f"| {figures.met(percent >= TARGETS[precision])} {other}")  # fmt: skip
+            target = TARGETS[precision]
+            rows.append(f"| {precision} | {per_second:,.0f} | {speed:.0f} | {own:.0f} | {percent:.0f} | {target:.0f} "
+                        f"| {figures.met(percent >= target)} {other}")  # fmt: skip
             profiles.append(groups)
             print(rows[-1], file=sys.stderr, flush=True)
     table = [f"{a} {b.split('|', 2)[2].strip()}" for a, b in zip(*profiles, strict=True)]
     text = "\n".join([
-        f"Encoder {args.layers} x {args.hidden}, vocabulary {args.vocabulary:,}; pairs, about {args.tokens:,} "
-        f"real tokens an update; median of {args.rounds} rounds of {args.updates - 1} updates. GFLOP/s of real tokens.",
+        f"Encoder {encoder.layers} x {encoder.config.hidden_size}, vocabulary {encoder.config.vocab_size:,}; pairs, "
+        f"about {args.tokens:,} real tokens an update; median of {args.rounds} rounds of {args.updates - 1} updates. "
+        "GFLOP/s of real tokens.",
         "",
-        "| precision | training | torch.mm | percent of it | target | | products by oneDNN | percent of these |",
-        "|---|---:|---:|---:|---:|---|---:|---:|",
+        "| precision | tokens/s | training | torch.mm | percent of it | target | | by oneDNN | percent of these |",
+        "|---|---:|---:|---:|---:|---:|---|---:|---:|",
         *rows,
         "",
         "| where the time of an update goes | fp32, ms | % | bf16, ms | % |",
         "|---|---:|---:|---:|---:|",
         *table,
     ])  # fmt: skip
-    figures.publish(args.write, "roofline", text, "torch", "transformers")
+    figures.publish(
+        args.write, f"roofline, {args.encoder.name}" if args.encoder else "roofline", text, "torch", "transformers"
+    )
 
 
 if __name__ == "__main__":

@@ -87,6 +87,15 @@ def test_a_layout_has_the_start_of_every_sequence() -> None:
     assert packing._attention_kind(torch.device("cpu")) == "cpu"
 
 
+def test_long_sequences_share_no_large_grid() -> None:
+    lengths = torch.tensor([256] * 5 + [40] * 30 + [128] * 6 + [9] * 500)
+    grids = packing.Layout.by_length(lengths).grids
+    several = [grid for grid in grids if len(grid) > 1]
+    assert several and all(grid.shape[0] * grid.shape[1] ** 2 <= packing.GRID_PAIRS for grid in several)
+    assert sum(len(grid) for grid in grids) == len(lengths) and sum(int(grid.sum()) for grid in grids) == lengths.sum()
+    assert len(grids) < 15  # short sequences still share
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 4])
 def test_packed_attention_equals_padded_attention(window: int | None) -> None:

@@ -1,7 +1,7 @@
-"""Attention with dropout on a CPU, within the sequences of a packed row.
+"""Attention with dropout or in bfloat16 on a CPU, within the sequences of a packed row.
 
-torch's own math attention takes three times as long: it draws dropout number by number, checks each row of scores for
-a fully masked one, copies queries, keys and values into batches of heads, and multiplies in float32.
+torch's own takes twice as long. With dropout it draws number by number, checks each row of scores for a fully masked
+one and copies queries, keys and values into batches of heads; in bfloat16 its backward pass is slower than in float32.
 """
 
 # Shape suffixes: T = real tokens, H = heads, D = a head's width, S = slots of all grids and heads, N = a grid's

@@ -28,6 +28,9 @@ NAME = "xstilts_packed"
 SIMILAR, GRID_MIN = 0.75, 4
 """On a CPU a new grid begins at a sequence shorter than this share of the grid's longest, if the grid has this many
 sequences, because every grid costs a few calls."""
+GRID_PAIRS = 2**15
+"""The most pairs of a query and a key in a grid of several sequences on a CPU, so that all heads' scores fit its cache:
+without this limit eight sequences of 256 tokens take three times as long."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Layout:
         lengths = lengths_B.tolist()
         groups: list[list[int]] = [[]]
         for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-            if len(groups[-1]) >= GRID_MIN and lengths[row] < SIMILAR * lengths[groups[-1][0]]:
+            size, longest = len(groups[-1]), lengths[groups[-1][0]] if groups[-1] else 0
+            shorter = size >= GRID_MIN and lengths[row] < SIMILAR * longest
+            if shorter or (size and (size + 1) * longest**2 > GRID_PAIRS):
                 groups.append([])
             groups[-1].append(row)
         return cls._of(lengths_B, [torch.tensor(group) for group in groups])
@@ -184,7 +189,8 @@ def attention(
     dtype = torch.get_autocast_dtype(where.type) if torch.is_autocast_enabled(where.type) else query_1HTD.dtype
     if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1], dropout):
         return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
-    if where.type == "cpu" and dropout and sliding_window is None and query_1HTD.shape == key_1HTD.shape:
+    plain = sliding_window is None and query_1HTD.shape == key_1HTD.shape
+    if where.type == "cpu" and plain and (dropout or dtype == torch.bfloat16):
         return _cpu_attention(rows, layout, dtype, scaling, dropout)[None].to(query_1HTD.dtype), None
     queries, keys, values = (_grids(_float32_on_cpu(x), layout) for x in rows)
     outputs = []
@@ -251,7 +257,7 @@ def _varlen_attention(
 def _cpu_attention(
     rows_THD: Sequence[Tensor], layout: Layout, dtype: torch.dtype, scaling: float | None, dropout: float
 ) -> Tensor:
-    """[T, H, D]: attention with dropout on a CPU."""
+    """[T, H, D]: attention on a CPU with dropout or in bfloat16."""
     _, heads, width = rows_THD[0].shape
     if heads not in layout.by_heads:
         layout.by_heads[heads] = HeadGrids.of(layout.slots_T, layout.grids, heads)
