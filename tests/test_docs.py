@@ -103,7 +103,7 @@ def test_the_yaml_examples_of_a_page_load(
     for path in recipes:
         assert plan(*load.read(str(path))).cells
         assert xstilts("check", path).code == 0
-    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 5}.get(page, 0)
+    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 6}.get(page, 0)
 
 
 @pytest.mark.parametrize(("page", "files"), [("README.md", 1), ("docs/recipes.md", 13)])

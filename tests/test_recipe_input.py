@@ -52,6 +52,16 @@ WRONG = {
         [":7: phases[0].choices[0]", "3 trainings cannot share 2 updates", "give more steps"],
     ),
     "infinite lr": ("recipe.yaml", "lr: 1e-3", "lr: inf", [":5: settings.lr", "finite"]),
+    "warmup between": ("recipe.yaml", "lr: 1e-3", "warmup: 1.5", [":5: settings.warmup", "a share below 1 or a whole"]),
+    "warmup of all": ("recipe.yaml", "lr: 1e-3", "warmup: 1.0", [":5: settings.warmup", "a share below 1 or a whole"]),
+    "settings of no task": (
+        "recipe.yaml", "lr: 1e-3", "tasks: {mne: {lr: 1e-3}}", [":5: settings.tasks.mne", "unknown task", "mine"],
+    ),
+    "tasks of a task": (
+        "recipe.yaml", "lr: 1e-3", "tasks: {mine: {mixing: paper}}", ["settings.tasks.mine.mixing", "of a single task"],
+    ),
+    "layer": ("recipe.yaml", "lr: 1e-3", "layer: -1", [":5: settings.layer", "greater than or equal to 0"]),
+    "weights": ("recipe.yaml", "lr: 1e-3", "weights: first", [":5: settings.weights", "'best' or 'last'"]),
     "warmup nan": ("recipe.yaml", "lr: 1e-3", "warmup: nan", [":5: settings.warmup", "nan"]),
     "infinite weight": ("recipe.yaml", "each: [mine]", "choices: [[{task: mine, weight: inf}]]", ["weight", "finite"]),
     "one run": ("recipe.yaml", "[mine]}", "[mine], average: runs}", [":7: phases[0].average", "one seed"]),

@@ -95,7 +95,7 @@ def plan(
         say(f"{len(planned.steps):,} steps, listed with --json")
     folded = planned.trainings_before_folding - planned.trainings
     scored = f"{'at most ' if absent else ''}{planned.evaluations:,} pairs of task and language scored"
-    say(f"{planned.trainings:,} trainings ({folded} equal ones folded), {scored}")
+    say(f"{planned.trainings:,} trainings ({folded} equal ones folded), {scored}\n{planned.recipe.note}")
     for phase, updates in planned.budgets.items():
         say(f"{phase}: every choice but [] trains {updates:,} labelled updates")
     if done:

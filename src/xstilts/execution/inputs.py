@@ -16,7 +16,7 @@ from xstilts.study.checks import local_metrics
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
-from xstilts.training.settings import STOP_EXAMPLES
+from xstilts.training.settings import STOP_EXAMPLES, TrainSpec
 from xstilts.utils.files import digest
 from xstilts.utils.models import expand_user
 
@@ -72,13 +72,15 @@ class StepInputs:
             raise UserError(what, where=name, hint="give the data folder with --data or XSTILTS_DATA")
         return name
 
-    def train_set(self, task: Task) -> LocatedSplit:
+    def train_set(self, task: Task, training: TrainSpec | None = None) -> LocatedSplit:
         """The training examples of a task, without those that its training stops on.
 
         Raises:
             MissingData: there are no such files.
         """
         rows, held_out = self._all_train_rows(task), self._held_out(task)
+        if training is not None and training.weights == "last":
+            held_out = None
         return rows if held_out is None else rows.without(held_out)
 
     def _all_train_rows(self, task: Task) -> LocatedSplit:
@@ -96,7 +98,7 @@ class StepInputs:
     def metric_files(self, step: Step) -> dict[str, str]:
         """The sha256 of the user's metric files that score a step or stop its training."""
         trained = [self.plan.tasks[part.task] for part in step.parts]
-        names = [task.stop_metric for task in trained if self.stop_set(task) is not None]
+        names = [task.stop_metric for task in trained if self.stop_set(task, step.training) is not None]
         names += self.plan.tasks[step.scoring.task].metrics if step.scoring else ()
         return {path: sha256 for name in names for path, sha256 in self._code.get(name, {}).items()}
 
@@ -107,8 +109,8 @@ class StepInputs:
             for part in step.parts:
                 task = self.plan.tasks[part.task]
                 with found.catch():
-                    yield from _once(self.train_set(task), True, seen)
-                stop = self.stop_set(task)
+                    yield from _once(self.train_set(task, step.training), True, seen)
+                stop = self.stop_set(task, step.training)
                 if stop is not None:
                     yield from _once(stop, True, seen)
             if step.new is not None and step.new.text:
@@ -121,8 +123,10 @@ class StepInputs:
                         for located in self.eval_splits(step, language).values():
                             yield from _once(located, False, seen)
 
-    def stop_set(self, task: Task) -> LocatedSplit | None:
-        """The examples for early stopping; None if there are none, or for raw text."""
+    def stop_set(self, task: Task, training: TrainSpec | None = None) -> LocatedSplit | None:
+        """The examples for early stopping; None if there are none, or for raw text, or if the last weights count."""
+        if training is not None and training.weights == "last":
+            return None
         held_out = self._held_out(task)
         if held_out is None:
             return self._other_stop_set(task)
@@ -151,7 +155,8 @@ class StepInputs:
     def stop_notes(self, steps: Sequence[Step]) -> list[str]:
         """A note on each trained task that stops on a part of its training data, or on its test set."""
         notes = []
-        for name in dict.fromkeys(part.task for step in steps for part in step.parts):
+        stopping = [step for step in steps if step.training is not None and step.training.weights == "best"]
+        for name in dict.fromkeys(part.task for step in stopping for part in step.parts):
             task = self.plan.tasks[name]
             stop = self.stop_set(task)
             facts = {} if stop is None else self.stop_facts(task, stop)

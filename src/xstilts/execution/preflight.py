@@ -106,6 +106,7 @@ def _check_encoder(executor: StepExecutor, root: Step) -> None:
         if masked and part is None:
             raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
     layers = [plan.tasks[cell.task].format.head.layer for cell in plan.cells]
+    layers += [step.scoring.layer for step in plan.steps.values() if step.scoring]
     deepest = max((layer for layer in layers if layer is not None), default=0)
     if deepest > loaded.layers:
         raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)

@@ -123,7 +123,7 @@ class StepExecutor:
             (folder / LOG).touch()
         for part in training.parts:
             task = self.inputs.task(part.task)
-            rows = self.inputs.train_set(task)
+            rows = self.inputs.train_set(task, training)
             inputs |= rows.files
             kind = training.head if task.format.head.kind == "sequence" else None
             head = heads.build(task.format.head, encoder.config, encoder.vocabulary, kind or "stock")
@@ -139,8 +139,8 @@ class StepExecutor:
                 max_length=min(part.max_length, encoder.max_length), tokenizer=encoder.tokenizer_digest(),
             )  # fmt: skip
             model.heads.append(TrainedHead(record, head))
-            stop = self.inputs.stop_set(task)
-            if stop is None and masking is None:
+            stop = self.inputs.stop_set(task, training)
+            if stop is None and masking is None and training.weights == "best":
                 self.progress.say(f"{task.name}: no dev examples in the training language, so no early stopping")
             if stop is not None:
                 inputs |= stop.files
@@ -216,6 +216,8 @@ class StepExecutor:
         assert step.scoring is not None
         model = self._model_for(step)
         task, scoring = self.inputs.task(step.scoring.task), step.scoring
+        if scoring.layer is not None:
+            task = task.model_copy(update={"format": task.format.model_copy(update={"layer": scoring.layer})})
         head = self._head(step, model, task).to(device.device()).eval()
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         predictions: list[Prediction] = []

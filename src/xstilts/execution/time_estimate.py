@@ -133,7 +133,7 @@ class _Profiler:
         if key not in self.updates:
             self.executor.progress.say(f"measuring: {key}")
             task = self.executor.inputs.task(part.task)
-            rows = self.executor.inputs.train_set(task)
+            rows = self.executor.inputs.train_set(task, training)
             size = sum(number for _, number in rows.sampled())
             seconds: list[float] = []
 
@@ -156,9 +156,9 @@ class _Profiler:
     def dev_seconds(self, part: TaskSettings, training: TrainSpec) -> float:
         """Seconds of one evaluation on a task's dev examples."""
         task = self.executor.inputs.task(part.task)
-        key = f"{task.name} {part.max_length} {training.precision}"
+        key = f"{task.name} {part.max_length} {training.precision} {training.weights}"
         if key not in self.dev_evaluations:
-            rows = self.executor.inputs.stop_set(task)
+            rows = self.executor.inputs.stop_set(task, training)
             size = sum(1 for _ in rows.stream()) if rows is not None else 0
             sample = evenly_spaced(rows.stream(), size, EXAMPLES) if rows is not None else []
             per_example = (

@@ -39,6 +39,7 @@ def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found
     for path, start in _named_encoders(value):
         if isinstance(start, dict):
             named.append(((*path, "text"), start.get("text")))
+    named += _named_in_settings(value)
     for path, names in named:
         known = [*tasks, *GROUPS] if path[-1] in ("evaluate", "each") else list(tasks)
         for name in strings_in(names):
@@ -223,6 +224,18 @@ def _named_encoders(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyP
     for name, start in encoders.items() if isinstance(encoders, dict) else ():
         if isinstance(start, dict):
             yield ("encoders", name, "encoder"), start.get("encoder")
+
+
+def _named_in_settings(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyPath, str]]:
+    """The tasks that have settings of their own, each with its place in a recipe that may still have mistakes."""
+    encoders, phases = value.get("encoders"), value.get("phases")
+    places: list[tuple[strict_yaml.KeyPath, Any]] = [((), value)]
+    places += [(("encoders", name), start) for name, start in (encoders.items() if isinstance(encoders, dict) else ())]
+    places += [(("phases", p), phase) for p, phase in enumerate(phases if isinstance(phases, list) else ())]
+    for path, place in places:
+        settings = place.get("settings") if isinstance(place, dict) else None
+        tasks = settings.get("tasks") if isinstance(settings, dict) else None
+        yield from (((*path, "settings", "tasks", name), name) for name in (tasks if isinstance(tasks, dict) else ()))
 
 
 def check_size(recipe: Recipe) -> None:

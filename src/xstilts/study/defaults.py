@@ -69,29 +69,31 @@ def choice_steps(settings: Settings, choice: Choice, tasks: Mapping[str, Task]) 
 
 def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> TrainSpec:
     """Fill in the settings that a recipe leaves open: from the task (Tables 4 and 5), then from the phase's role."""
+    alone = settings.of(mixture[0].task) if len(mixture) == 1 else settings
     num_labelled = sum(is_labelled(tasks[part.task]) for part in mixture)
     intermediate_lr = INTERMEDIATE_LR if num_labelled == len(mixture) else MASKED_TEXT_LR
     parts = []
     for part in mixture:
-        task = tasks[part.task]
+        task, own = tasks[part.task], settings.of(part.task)
         own_epochs = MULTI_TASK_EPOCHS if num_labelled > 1 and is_labelled(task) else task.epochs
         given = TaskSettings(
             task=part.task,
             weight=part.weight,
-            batch=settings.batch or task.batch,
-            max_length=settings.max_length or task.max_length,
-            epochs=settings.epochs or own_epochs,
+            batch=own.batch or task.batch,
+            max_length=own.max_length or task.max_length,
+            epochs=own.epochs or own_epochs,
             raw_text=len(mixture) > 1 and not is_labelled(task),
         )
         parts.append(given)
     return TrainSpec(
         parts=tuple(parts),
-        lr=settings.lr or (TARGET_LR if role == "target" else intermediate_lr),
-        steps=settings.steps,
-        warmup=WARMUP if settings.warmup is None else settings.warmup,
-        weight_decay=WEIGHT_DECAY if settings.weight_decay is None else settings.weight_decay,
-        precision=settings.precision or PRECISION,
-        eval_every=settings.eval_every,
-        patience=settings.patience or PATIENCE,
+        lr=alone.lr or (TARGET_LR if role == "target" else intermediate_lr),
+        steps=alone.steps,
+        warmup=WARMUP if alone.warmup is None else alone.warmup,
+        weight_decay=WEIGHT_DECAY if alone.weight_decay is None else alone.weight_decay,
+        precision=alone.precision or PRECISION,
+        eval_every=alone.eval_every,
+        patience=alone.patience or PATIENCE,
+        weights=alone.weights or "best",
         mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
     )

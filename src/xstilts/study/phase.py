@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 from decimal import Decimal
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -15,6 +16,20 @@ from xstilts.utils.models import Count, Seed, Strict
 from xstilts.utils.yaml import KeyPathError
 
 
+def _check_warmup(value: Any) -> Any:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value  # the typed model says what is wrong
+    whole = value.strip().isdecimal() if isinstance(value, str) else number.is_integer()
+    if 1 <= number < inf and not whole:  # 1.0 in a recipe may mean all updates, or one
+        raise ValueError(f"is a share below 1 or a whole number of updates, not {value}")
+    return value
+
+
+Warmup = Annotated[float, BeforeValidator(_check_warmup), Field(ge=0, le=10**8, allow_inf_nan=False)]
+
+
 class Settings(Strict):
     """How a phase trains and scores; a setting that is not given comes from the task, then from the phase's role."""
 
@@ -23,20 +38,36 @@ class Settings(Strict):
     epochs: Count | None = None
     steps: int | None = Field(default=None, ge=1, le=10**8)
     max_length: int | None = Field(default=None, ge=8, le=10**6)
-    warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """Share of the updates in which the learning rate rises."""
+    warmup: Warmup | None = None
+    """Updates in which the learning rate rises: their number, from 1, or their share of all, below 1."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     precision: Literal["fp32", "bf16"] | None = None
     eval_every: Count | None = None
     """Updates between two evaluations on the English dev examples."""
     patience: Count | None = None
     """Evaluations without improvement after which a training stops."""
+    weights: Literal["best", "last"] | None = None
+    """The weights at the end of a training: those with the best dev score, or the last, without a dev set."""
+    layer: int | None = Field(default=None, ge=0, le=10**4)
+    """The hidden state that retrieval tasks pool."""
     limit: Count | None = None
     """How many examples of a language are scored, at most."""
     mixing: Mixing | None = None
     """The rule by which the tasks of a mixture are sampled."""
     budget: Literal["epochs", "updates"] | None = None
     """`updates`: every choice of a phase trains the same number of labelled updates; a chain or merge shares them."""
+
+    tasks: dict[str, Settings] | None = None
+    """Settings of single tasks, which replace the others for them."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _of_one_task(cls, value: dict[str, Settings] | None) -> dict[str, Settings] | None:
+        for name, settings in (value or {}).items():
+            for field in ("tasks", "mixing", "budget"):
+                if getattr(settings, field) is not None:
+                    raise KeyPathError("is not a setting of a single task", name, field)
+        return value
 
     @model_validator(mode="after")
     def _one_length(self) -> Settings:
@@ -54,7 +85,17 @@ class Settings(Strict):
             excluded |= {"steps", "budget"}
         if self.steps is not None or self.budget == "updates":
             excluded.add("epochs")
+        if self.tasks and other.tasks:
+            mine["tasks"] = {
+                name: self.tasks.get(name, Settings()).over(other.tasks.get(name, Settings()))
+                for name in {**other.tasks, **self.tasks}
+            }
         return Settings(**({key: value for key, value in theirs.items() if key not in excluded} | mine))
+
+    def of(self, task: str) -> Settings:
+        """The settings of a task: its own, with gaps filled from the others."""
+        general = self.model_copy(update={"tasks": None})
+        return (self.tasks or {}).get(task, Settings()).over(general)
 
 
 MIN_FACTOR, MAX_FACTOR = 1e-9, 1e9

@@ -65,8 +65,8 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for the user before a run: the dev and test splits that are not scored."""
-        notes = []
+        """Notes for the user before a run: the recipe's own, and the dev and test splits that are not scored."""
+        notes = [self.recipe.note] if self.recipe.note else []
         for name in dict.fromkeys(cell.task for cell in self.cells):
             task = self.tasks[name]
             notes += [
@@ -190,7 +190,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
 
 def _of_one_encoder(recipe: Recipe, start: Start, tasks: Mapping[str, Task]) -> Plan:
     settings = start.settings.over(recipe.settings)
-    one = recipe.model_copy(update={"encoder": start.encoder, "encoders": None, "settings": settings})
+    one = recipe.model_copy(update={"encoder": start.encoder, "encoders": None, "settings": settings, "note": ""})
     planner = Planner(one, tasks)
     planner.plan_branches()
     return Plan(one, tasks, planner.steps, planner.cells, planner.trainings)

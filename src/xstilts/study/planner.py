@@ -143,7 +143,10 @@ class Planner:
         content = training.identity()
         for part, row in zip(mixture, content["parts"], strict=True):
             task = self.tasks[part.task]
-            row["task"] = task_identity(task, ("train", "stop", "dev"), (task.stop_metric,))
+            stops = training.weights == "best"
+            row["task"] = task_identity(
+                task, ("train", "stop", "dev") if stops else ("train",), (task.stop_metric,) if stops else ()
+            )
         own_seed = seed if phase.seed is None else phase.seed
         title = f"{phase.name}: {choice_name(mixture)}{state.after}"
         step = self._add("train", [state.step], own_seed, title, content, training=training)
@@ -183,7 +186,7 @@ class Planner:
         """Plan the scoring of a task, for one cell of the report."""
         task, recipe = self.tasks[name], self.recipe
         last = recipe.phases[-1]
-        settings = last.settings.over(recipe.settings) if last.each is not None else recipe.settings
+        settings = (last.settings.over(recipe.settings) if last.each is not None else recipe.settings).of(name)
         scoring = EvalSpec(
             task=name,
             head=self._head(state, task),
@@ -191,6 +194,7 @@ class Planner:
             max_length=settings.max_length or task.max_length,
             precision=settings.precision or PRECISION,
             limit=settings.limit,
+            layer=settings.layer if task.format.head.kind == "mean" else None,
         )
         content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}
         own_seed = seed if state.seeded else None

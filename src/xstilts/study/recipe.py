@@ -56,6 +56,8 @@ class Recipe(Strict):
     """The name of the encoder whose own code may run."""
     trust_local_code: tuple[str, ...] = ()
     """The user's own Python modules whose code may run, as metrics of the tasks."""
+    note: str = Field(default="", max_length=1000)
+    """What a reader of the plan must know."""
     _document: strict_yaml.Document | None = PrivateAttr(None)
 
     @model_validator(mode="after")

@@ -33,6 +33,8 @@ class EvalSpec(Strict):
     max_length: int
     precision: Literal["fp32", "bf16"]
     limit: int | None
+    layer: int | None = None
+    """The hidden state that retrieval pools; None: the task's."""
 
 
 @dataclass(frozen=True)

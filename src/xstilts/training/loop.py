@@ -148,7 +148,7 @@ class _Session:
         i = int(self.order_U[self.update])
         task = self.tasks[i]
         batch = collate(task.features, next(self._shuffled[i]), task.masking, self._mask_rngs[i], task.language)
-        lr = self.spec.lr * lr_factor(self.update, self.total, int(self.spec.warmup * self.total))
+        lr = self.spec.lr * lr_factor(self.update, self.total, self.spec.warmup_updates(self.total))
         self.optimizer.prepare(batch.ids_T)
         with device.deterministic(self.encoder.device):
             loss = self._compute_gradients(task.head, batch)

@@ -102,10 +102,13 @@ class TrainSpec(Strict):
     steps: int | None
     """Updates of the labelled tasks together, in place of their epochs; raw text comes on top."""
     warmup: float
+    """Updates in which the learning rate rises: their number, from 1, or their share of all, below 1."""
     weight_decay: float
     precision: Literal["fp32", "bf16"]
     eval_every: int | None
     patience: int
+    weights: Literal["best", "last"] = "best"
+    """The weights at the end: those with the best dev score, or the last, without a dev set."""
     mixing: Mixing | None = None
     """None with a single task."""
     snapshots: int | None = None
@@ -114,6 +117,10 @@ class TrainSpec(Strict):
     """The seed of new heads; None: the training's own."""
     head: ClassificationHead | None = None
     """The classification head; None if no task of the training has one."""
+
+    def warmup_updates(self, total: int) -> int:
+        """The updates in which the learning rate rises, of `total`."""
+        return int(self.warmup * total if self.warmup < 1 else self.warmup)
 
     def identity(self) -> dict[str, Any]:
         """The part of it that ids hash; jiant's head stays out, because older trainings had no other."""
