@@ -247,7 +247,7 @@ def after(
         "choose",
         "span",
     ):  # no ending or token gains by a bias: its gradient is rounding, blown up
-        del kept["head.out.bias"]
+        del kept["head.out.bias" if part.settings.task == "span" else "head.stock.model.classifier.bias"]
     if part.settings.task == "span":  # nor by what the last layer adds to all tokens
         del kept["encoder.base.encoder.layer.1.output.LayerNorm.bias"]
     return kept, lines
