@@ -19,7 +19,7 @@ from xstilts.metrics import METRICS
 from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.heads import SequenceHead
+from xstilts.model.heads import Jiant
 from xstilts.tasks.source import File, Source
 from xstilts.tasks.task import Task
 
@@ -54,7 +54,7 @@ def group(sizes: list[int], right: list[int | None]) -> Batch:
 
 
 def loss(scores: Tensor, batch: Batch) -> float:
-    return float(SequenceHead(4, 1, 0.0).loss(scores[:, None], batch))
+    return float(Jiant(4, 1, 0.0).loss(scores[:, None], batch))
 
 
 def test_perfect_outputs_score_100_whatever_the_number_of_endings(tiny: Encoder) -> None:
