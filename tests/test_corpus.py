@@ -284,6 +284,14 @@ def test_sampled_shares_follow_the_sentences_before_a_limit(limited: LocatedSpli
         assert abs(sampled[code] / total - size**0.3 / mass) < 1 / total
 
 
+def test_a_part_of_a_cut_text_stands_for_the_same_part_of_its_source(limited: LocatedSplit, tmp_path: Path) -> None:
+    half = Source.model_validate({"path": "{lang}.txt", "part": "1/2"})
+    sampled = sampled_by_language(locate(limited.task, half, (*SIZES,), tmp_path, train=True))
+    total, mass = sum(sampled.values()), sum(size**0.3 for size in SIZES.values())
+    assert total == 30 + 30 + 25
+    assert all(abs(sampled[code] / total - size**0.3 / mass) < 1 / total for code, size in SIZES.items())
+
+
 def test_the_metadata_of_a_cut_text_are_an_input_of_training(limited: LocatedSplit, tmp_path: Path) -> None:
     content = limited.content
     assert {Path(path).name for path in limited.files} == {"en.txt", "de.txt", "sw.txt", "en.json", "de.json"}

@@ -1,6 +1,7 @@
 """The recipes of the package can be planned, and none is scored on its training data."""
 
 import json
+import re
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -154,3 +155,19 @@ def test_the_mini_tasks_can_be_read(shared: Path, xstilts: Callable[..., CliResu
     assert result.code == 0, result.err
     english = [row for row in json.loads(result.out) if row["language"] == "en" and row["split"] != "test"]
     assert {row["task"] for row in english} == {*names} and all(row["examples"] for row in english)
+
+
+def test_the_page_of_studies_has_the_numbers_of_trainings_that_are_planned() -> None:
+    page = " ".join((Path(__file__).parents[1] / "docs/studies.md").read_text(encoding="utf-8").split())
+    rows = re.findall(r"\| `([\w-]+)` \| [^|]+ \| (\d+) \| (\d+) \|", page)
+    planned = {name: (plan(*read(name)).trainings, plan(*read(name, "mini")).trainings) for name in STUDIES}
+    assert {name: (int(full), int(mini)) for name, full, mini in rows} == planned
+    shared = []
+    for scale in ("full", "mini"):
+        one, other = ({id for id, step in plan(*read(name, scale)).steps.items() if step.training} for name in TABLES)
+        shared += [len(one & other), len(other)]
+    [numbers] = re.findall(r"(\d+) of the (\d+) trainings of `paper-table3` are done: [^(]*\([^)]*?(\d+) of (\d+)\)", page)
+    assert [int(number) for number in numbers] == shared
+
+
+TABLES = ("paper-table2", "paper-table3")

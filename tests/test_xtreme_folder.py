@@ -68,7 +68,10 @@ def test_a_study_over_xtremes_folder_runs_and_says_what_it_could_not_score(
     result, out = ran(tmp_path, download, xstilts, "languages: [en, de, fi]")
     assert "without labels, so predicted and not scored: xnli: test of all languages; pawsx" in result.err
     assert "tydiqa: early stopping uses part 10/10 of its training data, which is left out" in result.err
-    assert f"without labels in test, so predicted and not scored: {UNSCORED}" in " ".join(result.out.split())
+    shown = " ".join(result.out.split())
+    assert f"without labels in test, so predicted and not scored: {UNSCORED}" in shown
+    held_out = "xnli (part 100/100), tydiqa (part 10/10)"
+    assert f"early stopping used training data, which the training left out: {held_out}" in shown
     report = json.loads(xstilts("report", out, "--format", "json").out)
     scored = {line["task"]: line["split"] for line in report["lines"]}
     assert scored == dict.fromkeys(("xnli", "pawsx", "udpos", "panx", "mlqa", "bucc2018", "all tasks"), "dev")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xstilts.tasks.source import File
 from xstilts.utils.files import read_json
 
 
@@ -18,6 +19,8 @@ class CutCorpus(NamedTuple):
     """Sentences in the source."""
     unchanged: bool
     """Whether the text still has the size that the metadata give."""
+    left_out: int
+    """Sentences of the source that the limit left out, in proportion to the part of the text that is read."""
 
 
 def metadata_file(text: str | Path) -> Path:
@@ -34,7 +37,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def cut_corpus(text: str, language: str) -> CutCorpus | None:
+def cut_corpus(text: str, language: str, file: File) -> CutCorpus | None:
     """What the metadata say of a text that `xstilts corpus --limit` has cut; None for any other text."""
     path = metadata_file(text)
     if not text.endswith(".txt") or not path.is_file():
@@ -43,4 +46,8 @@ def cut_corpus(text: str, language: str) -> CutCorpus | None:
     sentences, of, size = (values.get(name) for name in ("sentences", "of", "bytes"))
     if values.get("language") != language or not (isinstance(sentences, int) and isinstance(of, int)):
         return None
-    return CutCorpus(str(path), sentences, of, size == Path(text).stat().st_size) if of > sentences else None
+    if of <= sentences:
+        return None
+    unchanged = size == Path(text).stat().st_size
+    left_out = len(file.rows_of(of)) - len(file.rows_of(sentences))
+    return CutCorpus(str(path), sentences, of, unchanged, left_out)

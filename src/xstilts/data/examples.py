@@ -56,8 +56,8 @@ class LocatedSplit:
         """Each text that `xstilts corpus --limit` has cut, with its language, if an epoch is a sample by language."""
         if not self.train or not self.task.format.samples_epoch:
             return []
-        texts = [(code, path) for code, found in self.found for path in found.paths]
-        return [(code, cut) for code, path in texts if (cut := cut_corpus(path, code)) is not None]
+        texts = [(code, found.file, path) for code, found in self.found for path in found.paths]
+        return [(code, cut) for code, file, path in texts if (cut := cut_corpus(path, code, file)) is not None]
 
     @property
     def content(self) -> str:
@@ -128,7 +128,7 @@ class LocatedSplit:
         sizes = {code: sum(1 for _ in part.stream()) for code, part in parts.items()}
         whole = dict(sizes)
         for code, cut in self.cut_corpora():
-            whole[code] += cut.of - cut.sentences if cut.unchanged else 0
+            whole[code] += cut.left_out if cut.unchanged else 0
         wanted = format.sample_sizes(list(sizes.values()), list(whole.values()))
         for (code, part), count in zip(parts.items(), wanted, strict=True):
             counts = map(int, sample_counts(sizes[code], count, code))

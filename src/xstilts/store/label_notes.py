@@ -1,8 +1,8 @@
-"""Notes of a study on data without labels, and on trainings that stop on test data."""
+"""Notes of a study on data without labels, and on trainings that stop on test data or on part of the training data."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from xstilts.errors import UserError
@@ -20,14 +20,18 @@ def unscored_steps(store: Store, study: Study, scores: Iterable[Score]) -> Colle
 
 
 def label_notes(store: Store, study: Study) -> list[str]:
-    """A note on each split that was predicted and not scored, and on each task whose training stopped on test data."""
+    """Notes on splits that were predicted and not scored, and on tasks that stopped on test or training data."""
     unlabelled: dict[tuple[str, str], dict[str, None]] = {}
     on_test: dict[str, None] = {}
+    held_out: dict[str, None] = {}
     for step, task in dict.fromkeys((cell.step, cell.task) for cell in study.cells):
         for split, languages in _facts(store, step).get("unlabelled", {}).items():
             unlabelled.setdefault((task, split), {}).update(dict.fromkeys(languages))
-        if _stopped_on_test(store, step, task):
+        stop = _stop_facts(store, step, task)
+        if stop.get("test"):
             on_test[task] = None
+        if part := stop.get("held_out"):
+            held_out[f"{task} (part {part})"] = None
     all_languages = {task.name: task.languages for task in study.tasks}
     splits: dict[str, list[str]] = {}
     for (task, split), languages in unlabelled.items():
@@ -35,20 +39,23 @@ def label_notes(store: Store, study: Study) -> list[str]:
         splits.setdefault(split, []).append(task + some)
     notes = [f"without labels in {split}, so predicted and not scored: {', '.join(of)}" for split, of in splits.items()]
     optimistic = "early stopping used the test set, so scores in the training language are optimistic"
+    if held_out:
+        notes.append(f"early stopping used training data, which the training left out: {', '.join(held_out)}")
     return notes + [f"{task}: {optimistic}" for task in on_test]
 
 
-def _stopped_on_test(store: Store, step: str, task: str) -> bool:
-    """Whether the training that a step scores stopped on the task's test set."""
+def _stop_facts(store: Store, step: str, task: str) -> Mapping[str, Any]:
+    """On which data the training that a step scores stopped for a task; empty if unknown."""
     try:
         parents = read_step(store.step(step)).parent_ids
     except (OSError, UserError):
-        return False
+        return {}
     for id in parents:
         stop = _facts(store, id).get("stop", {})
         if task in stop or len(stop) == 1:  # equal trainings share a step, which has one task's name
-            return bool(stop.get(task, next(iter(stop.values()))).get("test"))
-    return False
+            facts: dict[str, Any] = stop.get(task, next(iter(stop.values())))
+            return facts
+    return {}
 
 
 def _facts(store: Store, id: str) -> dict[str, Any]:

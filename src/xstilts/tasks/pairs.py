@@ -111,7 +111,8 @@ CATALOGUE = (
         data={"train": MNLI_TRAIN, "stop": MNLI_DEV, "dev": _xnli("dev"), "test": _xnli("test")},
         languages=codes("ar bg de el en es fr hi ru sw th tr ur vi zh"), metrics=("accuracy",), batch=4, epochs=2,
         license="CC BY-NC 4.0", url="https://github.com/facebookresearch/XNLI",
-        note="trains on English MNLI, stops on its dev set; batch 4 is from the paper's Table 5, but its code has 32",
+        note="trains on English MNLI, stops on its dev set, or without it on a hundredth of the training set; "
+             "batch 4 is from the paper's Table 5, but its code has 32",
     ),
     Task(
         name="pawsx", format=PARAPHRASE, data={s: _pawsx(s) for s in SPLITS},
