@@ -166,7 +166,9 @@ def test_the_page_of_studies_has_the_numbers_of_trainings_that_are_planned() -> 
     for scale in ("full", "mini"):
         one, other = ({id for id, step in plan(*read(name, scale)).steps.items() if step.training} for name in TABLES)
         shared += [len(one & other), len(other)]
-    [numbers] = re.findall(r"(\d+) of the (\d+) trainings of `paper-table3` are done: [^(]*\([^)]*?(\d+) of (\d+)\)", page)
+    [numbers] = re.findall(
+        r"(\d+) of the (\d+) trainings of `paper-table3` are done: [^(]*\([^)]*?(\d+) of (\d+)\)", page
+    )
     assert [int(number) for number in numbers] == shared
 
 
