@@ -163,6 +163,12 @@ def test_a_text_share_that_grows_to_one_still_ends() -> None:
     assert len(drawn) == 2000 and (drawn == 0).sum() == pytest.approx(1000, abs=100)
 
 
+def test_a_labelled_share_that_falls_to_almost_nothing_makes_no_training_longer() -> None:
+    for last in (1e-2, 1e-4, 1e-9):
+        lengths = [len(draw([9, 9], [(1, last), 1], Mixing(), [0], 200, rng(seed))) for seed in range(4)]
+        assert len(set(lengths)) == 1 and lengths[0] == pytest.approx(652, rel=0.02)  # 1 / (1 - ln 2) x 200
+
+
 def test_a_labelled_share_too_small_to_end_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"would take 1e\+11 updates.*raise their weight, or give the raw text a smaller one"

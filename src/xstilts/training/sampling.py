@@ -50,7 +50,8 @@ def draw(
     """The task of each update of a training, [U].
 
     Tasks are drawn until the counted ones together have `target` updates. The others come on top, in proportion to the
-    sampling share. If the share of the counted tasks decays to 0, the expected number of updates is drawn.
+    sampling share. If the share of the counted tasks decays below a tenth of its mean, the expected number of updates
+    is drawn: the last counted updates might take thousands of others.
 
     Args:
         sizes: the number of examples of each task.
@@ -69,7 +70,7 @@ def draw(
         what = f"the share of the labelled tasks is so small that the mixture would take {expected:.0e} updates"
         raise UserError(what, hint="raise their weight, or give the raw text a smaller one")
     steps = round(expected)
-    total = steps if shares[-1] == 0 else None  # with a share of 0 at the end, the target might never be reached
+    total = steps if shares[-1] < LOW_SHARE * shares.mean() else None
     drawn: list[NDArray[np.int16]] = []
     done = reached = 0
     while done < total if total is not None else reached < target:
@@ -95,6 +96,10 @@ BLOCK = 2**16
 
 MAX_UPDATES = 10**8
 """The most updates of a training."""
+
+
+LOW_SHARE = 0.1
+"""If the final share of the labelled tasks is below this share of its mean, the expected number of updates is drawn."""
 
 
 def schedule(parts: Sequence[TaskSettings], sizes: Sequence[int], spec: TrainSpec, seed: int) -> NDArray[np.int16]:
