@@ -36,6 +36,7 @@ def test_the_baselines_train_and_pool_as_xtremes_scripts_do(xstilts: Callable[..
         ("xlm", "bucc2018"): (20, 512), ("xlm", "tatoeba"): (14, 512),
     }  # fmt: skip
     assert {one.max_length for _, one in scored if one.task in ("mlqa", *QA)} == {384}
+    assert not [name for name in QA if "early stopping" in made.tasks[name].note], "they keep the last weights"
     shown = xstilts("plan", "xtreme-baseline")
     assert "36 trainings instead of 54, because" in shown.out + shown.err
 
