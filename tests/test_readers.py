@@ -89,6 +89,14 @@ def test_a_header_is_recognised_by_its_names_even_after_a_bom(tmp_path: Path) ->
     assert values(tmp_path / "a.tsv", content) == [{"id": "7", "hypothesis": "b", "label": "neutral", "premise": "a"}]
 
 
+def test_a_header_without_an_input_is_not_read_as_an_example(tmp_path: Path) -> None:
+    """A table of `text,label` gives a task with the default `texts` no pair of text and label."""
+    with pytest.raises(DataError, match=r"a.csv:1: the header has no column 'premise' \(known: label, text\)"):
+        rows(tmp_path / "a.csv", "text,label\nThe tea was cold.,bad\n")
+    with pytest.raises(DataError, match=r"b.tsv:1: .* no column 'premise' \(did you mean 'premises'\?\)"):
+        rows(tmp_path / "b.tsv", "premises\thypothesis\nIt rains.\tIt is wet.\n")
+
+
 def test_columns_name_or_rename(tmp_path: Path) -> None:
     (row,) = values(tmp_path / "a.tsv", "1\ta\tb\t18\n", columns=("label", "premise", "hypothesis", "id"))
     assert row == {"label": "1", "premise": "a", "hypothesis": "b", "id": "18"}

@@ -219,6 +219,20 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
     assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}
 
 
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_check_and_plan_name_an_encoder_folder_that_a_run_would_refuse(
+    study: Files, encoder_folder: Path, command: str
+) -> None:
+    """A typo in the encoder's path is seen before the run; `{data}` without a data folder is nobody's mistake."""
+    wrong = str(encoder_folder) + "x"
+    study.edit("recipe.yaml", str(encoder_folder), wrong)
+    result = study.call(command, study.folder / "recipe.yaml")
+    assert (result.code, result.err) == (0, "")
+    assert f"a run here would stop: {wrong}: no such folder (did you mean '{encoder_folder.name}'?)\n" in result.out
+    study.edit("recipe.yaml", wrong, '"{data}/encoder"')
+    assert "would stop" not in study.call(command, study.folder / "recipe.yaml").out
+
+
 def test_show_prints_the_prediction_that_the_study_wrote(study: Files) -> None:
     assert study.run().code == 0
     (step,) = steps(study.out, "target: mine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +16,7 @@ from xstilts.errors import UserError
 
 if TYPE_CHECKING:
     from xstilts.execution.ray import Cluster
+    from xstilts.study.plan import Plan
 
 app = typer.Typer()
 
@@ -36,7 +37,7 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
 
     planned = make_plan(*read(recipe, scale))
     say(f"{recipe}: no mistakes; {planned.trainings} trainings, {planned.evaluations} evaluations")
-    for note in planned.notes:
+    for note in (*planned.notes, *_unusable_encoders(planned, data)):
         say(note)
     if data is not None:
         if lines := planned.unlabelled(data):
@@ -46,6 +47,19 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
 
         for note in unknown_tokens.notes(planned, planned.steps.values(), folder(data)):
             say(note)
+
+
+def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[str]:
+    """A line for each encoder's path that a run on this machine would refuse."""
+    from xstilts.model.encoder_folder import check
+    from xstilts.utils.models import expand_user
+
+    for name in dict.fromkeys(step.encoder for step in planned.steps.values()):
+        if name and (data is not None or "{data}" not in name):
+            try:
+                check(expand_user(name.replace("{data}", str(data))))
+            except UserError as error:
+                yield f"a run here would stop: {error}"
 
 
 @app.command()
@@ -105,6 +119,8 @@ def plan(
     for line in hours.lines() if hours else ():
         say(line)
     _say_lacks(absent, unlabelled, data)
+    for line in _unusable_encoders(planned, data):
+        say(line)
 
 
 def _say_lacks(absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:

@@ -198,10 +198,17 @@ class _Reader:
                     if twice := [name for name in header if name and header.count(name) > 1]:
                         raise DataError(f"the header names the column '{twice[0]}' twice", where=f"{path}:{line}")
                     continue
+                if columns is None and set(self.fields) & set(cells):
+                    raise self.absent_column(cells, f"{path}:{line}")
                 header = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(header):
                 raise DataError(f"has {_columns(len(cells))}, the first row has {len(header)}", where=f"{path}:{line}")
             yield line, dict(zip(header, cells, strict=True))
+
+    def absent_column(self, header: Sequence[str], where: str) -> DataError:
+        """The error for a header that names some of the fields, but not all inputs."""
+        absent = next(name for name in self.inputs if name not in header)
+        return DataError(f"the header has no column '{absent}'", where=where, hint=nearest(absent, header))
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
         """Names for the cells of a file without a header; the label at the end may be absent."""
