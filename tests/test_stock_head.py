@@ -110,6 +110,14 @@ def test_an_encoder_of_an_encoder_decoder_has_the_layers_of_its_familys_head(
         torch.testing.assert_close(head(hidden, batch), layers(hidden[first]), atol=1e-6, rtol=0)
 
 
+def test_a_family_whose_model_reads_more_than_hidden_states_has_the_plain_head() -> None:
+    config = transformers.LongformerConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=40,
+        attention_window=4,
+    )  # fmt: skip
+    assert isinstance(heads.build(HeadSpec("sequence", 3), config, None), heads.Plain)
+
+
 def test_a_new_head_has_torchs_initialization_and_draws_only_its_own_numbers(tmp_path: Path) -> None:
     write("Bert", tmp_path)
     config = load(str(tmp_path)).config

@@ -22,7 +22,7 @@ from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
 from xstilts.training.early_stopping import BestWeights, evaluation_interval
 from xstilts.training.log import LogRow
-from xstilts.training.loop import Trained, TrainTask, lr_factor, task_order, train
+from xstilts.training.loop import Trained, TrainTask, lr_factor, task_order, train, warmup_notes
 from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))
@@ -306,3 +306,9 @@ def test_the_number_of_updates_follows_the_epochs(tiny: Encoder, sentences: tupl
     heavy = replace(text, settings=text.settings.model_copy(update={"weight": 2.0, "raw_text": True}))
     drawn = np.bincount(task_order([one, heavy], mixed, 1))
     assert drawn[0] == 6 and drawn[1] > 6
+
+
+def test_a_warm_up_longer_than_the_training_is_noted() -> None:
+    spec = SETTINGS.model_copy(update={"warmup": 500.0})
+    note = "the warm-up of 500 updates is longer than the training of 10, so lr stays below 0.001"
+    assert warmup_notes(spec, 10) == [note] and warmup_notes(spec, 500) == []

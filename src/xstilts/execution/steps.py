@@ -37,7 +37,7 @@ from xstilts.tasks.task import Split, Task
 from xstilts.training.checkpoint import LOG, Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TOKENS, TrainTask, train
+from xstilts.training.loop import TOKENS, TrainTask, task_order, train, warmup_notes
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 
@@ -150,6 +150,8 @@ class StepExecutor:
                 )
                 dev_sets.append(DevSet(task, head, stop.read(), features))
 
+        for note in warmup_notes(training, len(task_order(train_tasks, training, step.seed))):
+            self.progress.say(note)
         trained = train(
             encoder, train_tasks, training, seed=step.seed,
             dev=partial(dev_score, dev_sets, encoder, training.precision) if dev_sets else None,

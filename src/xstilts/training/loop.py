@@ -266,6 +266,13 @@ class _Session:
             device.set_random_state(self.encoder.device, state["random"][distributed.rank()])
 
 
+def warmup_notes(spec: TrainSpec, total: int) -> list[str]:
+    """A note if a training of `total` updates ends before its warm-up."""
+    warmup = spec.warmup_updates(total)
+    text = f"the warm-up of {warmup:,} updates is longer than the training of {total:,}, so lr stays below {spec.lr:g}"
+    return [text] if warmup > total else []
+
+
 def lr_factor(done: int, total: int, warmup: int) -> float:
     """The share of the learning rate after `done` updates: linear warm-up, then linear decay to 0 at `total`.
 
