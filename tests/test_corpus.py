@@ -310,6 +310,10 @@ def test_text_without_metadata_counts_as_it_is(limited: LocatedSplit, tmp_path: 
             (tmp_path / f"{code}.json").write_text(metadata)
     sampled = sampled_by_language(limited)
     assert abs(sampled["en"] - sampled["de"]) <= 1 and sampled["sw"] > 50
+    warnings: list[str] = []
+    check(limited, warnings.append, labels=True)
+    damaged = [f"{tmp_path / code}.json: is damaged, so the text's own number of sentences counts" for code in SIZES]
+    assert sorted(warnings) == (sorted(damaged) if metadata else [])
 
 
 def test_metadata_of_a_changed_text_give_a_warning_and_are_not_used(limited: LocatedSplit, tmp_path: Path) -> None:

@@ -37,6 +37,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def is_damaged(text: str) -> bool:
+    """Whether a text's metadata exist, but are no JSON object or have numbers of sentences that are no numbers."""
+    path = metadata_file(text)
+    if not text.endswith(".txt") or not path.is_file():
+        return False
+    values = read_metadata(path)
+    return not values or not all(isinstance(values.get(name, 0), int) for name in ("sentences", "of"))
+
+
 def cut_corpus(text: str, language: str, file: File) -> CutCorpus | None:
     """What the metadata say of a text that `xstilts corpus --limit` has cut; None for any other text."""
     path = metadata_file(text)

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from xstilts import playground
-from xstilts.data.corpus_metadata import CutCorpus, cut_corpus
+from xstilts.data.corpus_metadata import CutCorpus, cut_corpus, is_damaged, metadata_file
 from xstilts.data.find import PLAYGROUND, Found, find
 from xstilts.data.labels import labelled
 from xstilts.data.readers import read
@@ -137,7 +137,10 @@ class LocatedSplit:
                     yield example, number
 
     def _outdated(self) -> Iterator[str]:
-        """A warning for each cut text that has changed since."""
+        """A warning for each cut text that has changed since, and for damaged metadata."""
+        sampled = self.train and self.task.format.samples_epoch
+        for path in (path for _, found in self.found for path in found.paths if sampled and is_damaged(path)):
+            yield f"{metadata_file(path)}: is damaged, so the text's own number of sentences counts"
         for _, cut in self.cut_corpora():
             if not cut.unchanged:
                 yield f"{cut.metadata_path}: its text has changed since, so the text's own number of sentences counts"
