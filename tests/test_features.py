@@ -239,13 +239,13 @@ def test_data_are_read_again_only_after_a_change(study: Files, monkeypatch: pyte
     original = xstilts.data.examples.read
     monkeypatch.setattr("xstilts.data.examples.read", watched)
     assert study.run().code == 0
-    assert "train-en.tsv" in read
+    assert read.count("train-en.tsv") > 1  # each run also reads the first examples, to count unknown tokens
 
     for done in study.out.glob("steps/*/done.json"):
         done.unlink()
     read.clear()
     assert study.run().code == 0
-    assert "train-en.tsv" not in read and read.count("dev-en.tsv") == 2  # to stop by, and to be scored
+    assert read.count("train-en.tsv") == 1 and read.count("dev-en.tsv") == 3  # two to stop by, and to be scored
 
     for done in study.out.glob("steps/*/done.json"):
         done.unlink()
@@ -255,7 +255,7 @@ def test_data_are_read_again_only_after_a_change(study: Files, monkeypatch: pyte
     (study.out / "read.json").write_text("{")
     study.edit("train-en.tsv", "nonsense", "neutral")
     read.clear()
-    assert study.run().code == 0 and "train-en.tsv" in read
+    assert study.run().code == 0 and read.count("train-en.tsv") > 1
 
 
 def test_warnings_about_data_are_repeated_when_the_data_are_not_read_again(study: Files) -> None:
