@@ -52,12 +52,12 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
 def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[str]:
     """A line for each encoder's path that a run on this machine would refuse."""
     from xstilts.model.encoder_folder import check
-    from xstilts.utils.models import expand_user
+    from xstilts.utils.models import encoder_path
 
     for name in dict.fromkeys(step.encoder for step in planned.steps.values()):
         if name and (data is not None or "{data}" not in name):
             try:
-                check(expand_user(name.replace("{data}", str(data))))
+                check(encoder_path(name, data))
             except UserError as error:
                 yield f"a run here would stop: {error}"
 

@@ -18,7 +18,7 @@ from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
 from xstilts.training.settings import STOP_EXAMPLES, TrainSpec
 from xstilts.utils.files import digest
-from xstilts.utils.models import expand_user
+from xstilts.utils.models import encoder_path
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json")
 """The files of an encoder on the Hub that identify its content."""
@@ -57,8 +57,7 @@ class StepInputs:
     def encoder_name(self, step: Step) -> str:
         """The folder or Hub id of the recipe's encoder, or of a new encoder's tokenizer, with `{data}` filled in."""
         name = step.encoder if step.new is None else step.new.given or ""
-        name = name.replace("{data}", str(self.data)) if self.data else name
-        return expand_user(name)
+        return encoder_path(name, self.data)
 
     def require_encoder(self, step: Step) -> str:
         """The same name, for loading.
@@ -78,9 +77,8 @@ class StepInputs:
         Raises:
             MissingData: there are no such files.
         """
-        rows, held_out = self._all_train_rows(task), self._held_out(task)
-        if training is not None and training.weights == "last":
-            held_out = None
+        rows = self._all_train_rows(task)
+        held_out = None if training is not None and training.weights == "last" else self._stop_source(task)[1]
         return rows if held_out is None else rows.without(held_out)
 
     def _all_train_rows(self, task: Task) -> LocatedSplit:
@@ -127,30 +125,25 @@ class StepInputs:
         """The examples for early stopping; None if there are none, or for raw text, or if the last weights count."""
         if training is not None and training.weights == "last":
             return None
-        held_out = self._held_out(task)
+        other, held_out = self._stop_source(task)
         if held_out is None:
-            return self._other_stop_set(task)
+            return other
         try:
             return self._all_train_rows(task).held_out(held_out, STOP_EXAMPLES)
         except UserError:
             return None
 
-    def _held_out(self, task: Task) -> str | None:
-        """The part of the training rows that serves early stopping; None if other data do, or none."""
-        stops = metrics.get(task.stop_metric).higher_is_better
-        return task.held_out if stops and self._other_stop_set(task) is None else None
-
-    def _other_stop_set(self, task: Task) -> LocatedSplit | None:
-        """The examples for early stopping that are not held out; None if a held-out part is used instead."""
-        source = task.stop_source()
-        if source is None or not metrics.get(task.stop_metric).higher_is_better:
-            return None
-        try:
-            as_planned = self.plan.tasks[task.name]  # accepts labels that are not in the training data
-            found = locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
-        except UserError:
-            return None
-        return None if task.held_out and not found.labelled else found
+    def _stop_source(self, task: Task) -> tuple[LocatedSplit | None, str | None]:
+        """The examples for early stopping, or else the part of the training rows to hold out; both None if none."""
+        if not metrics.get(task.stop_metric).higher_is_better:
+            return None, None
+        with suppress(UserError):
+            if source := task.stop_source():
+                as_planned = self.plan.tasks[task.name]  # accepts labels that are not in the training data
+                found = locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
+                if not task.held_out or found.labelled:
+                    return found, None
+        return None, task.held_out
 
     def stop_notes(self, steps: Sequence[Step]) -> list[str]:
         """A note on each trained task that stops on a part of its training data, or on its test set."""
@@ -175,7 +168,7 @@ class StepInputs:
             with suppress(UserError):
                 rows = locate(task, task.data["test"], task.train_languages, self.data)
                 test = {path for _, found in rows.found for path in found.files}
-        held_out = self._held_out(task)
+        held_out = self._stop_source(task)[1]
         names = sorted({Path(path).name for path in files})
         return {"files": names, "held_out": held_out, "test": held_out is None and not files.isdisjoint(test)}
 

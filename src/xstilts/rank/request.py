@@ -15,7 +15,7 @@ from xstilts.rank.embeddings import Sample, sample
 from xstilts.rank.study_gains import StudyGains, check_names, open_study
 from xstilts.tasks.task import Task
 from xstilts.tasks.user_tasks import with_user_tasks
-from xstilts.utils.models import expand_user
+from xstilts.utils.models import encoder_path
 
 DEFAULT = "intermediate"
 """The default candidates: the paper's nine."""
@@ -123,7 +123,7 @@ def _encoder_path(name: str, data: Path | None) -> str:
         raise UserError("is missing: a folder, or an id of the Hub", where="--encoder")
     if "{data}" in name and data is None:
         raise UserError("lies beside the data folder", where=name, hint="give the data folder with --data")
-    place = expand_user(name.replace("{data}", str(data)))
+    place = encoder_path(name, data)
     check(place)
     return place
 

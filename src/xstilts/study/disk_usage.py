@@ -14,7 +14,7 @@ from xstilts.model import encoder_folder
 from xstilts.model.shape import NewEncoder
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
-from xstilts.utils.models import expand_user
+from xstilts.utils.models import encoder_path
 
 WEIGHT_BYTES, CHECKPOINT_BYTES, MEAN_BYTES = 4, 2 * 16, 2 * 4
 """Bytes per parameter. An encoder is saved in float32. A checkpoint has the weights, Adam's two moments and the best
@@ -91,7 +91,7 @@ def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
     if isinstance(name, NewEncoder):
         label, size = "a new encoder", _new_encoder(name)
     else:
-        label, size = name, _saved_encoder(name.replace("{data}", str(data or "{data}")))
+        label, size = name, _saved_encoder(encoder_path(name, data))
     checkpoint = {
         step.id: CHECKPOINT_BYTES + MEAN_BYTES * (step.training.snapshots is not None)
         for step in steps if step.training is not None
@@ -161,7 +161,7 @@ def _new_encoder(shape: NewEncoder) -> Size | None:
 
 def _saved_encoder(name: str) -> Size | None:
     """The size of an encoder in a folder or in the Hub's cache; None if it is missing or cannot be read."""
-    folder = encoder_folder.local_folder(expand_user(name))
+    folder = encoder_folder.local_folder(name)
     if folder is None:
         return None
     weights = sorted(folder.glob("*.safetensors"))

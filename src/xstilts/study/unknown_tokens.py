@@ -18,7 +18,7 @@ from xstilts.model.tokenizer import Tokenizer, unknown_id
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
-from xstilts.utils.models import expand_user
+from xstilts.utils.models import encoder_path
 
 MOST = 0.05
 """The largest share of unknown tokens that is not noted."""
@@ -37,7 +37,7 @@ def notes(plan: Plan, steps: Iterable[Step], data: Path | None) -> Iterator[str]
         if name := given.get(step.encoder, step.encoder):
             read.setdefault(name, {}).update(dict.fromkeys(_splits(plan, step)))
     for name, splits in read.items():
-        folder = local_folder(expand_user(name.replace("{data}", str(data)) if data else name), "tokenizer.json")
+        folder = local_folder(encoder_path(name, data), "tokenizer.json")
         if folder is None or not (folder / "tokenizer.json").is_file():
             continue
         backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -32,6 +32,15 @@ def expand_user(name: str) -> str:
         raise UserError(f"the home folder of '{Path(name).parts[0]}' is not known", where=name) from error
 
 
+def encoder_path(name: str, data: Path | None) -> str:
+    """An encoder's folder or Hub id, with `~` and, given a data folder, `{data}` filled in.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    return expand_user(name.replace("{data}", str(data)) if data else name)
+
+
 def _path(value: str) -> str:
     if not value.strip() or "\0" in value:
         raise ValueError(f"{value!r} is no path")
