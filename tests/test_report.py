@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from xstilts.analysis.aggregate import build
 from xstilts.errors import UserError
 from xstilts.report import ALL_TASKS, MEAN, StudyResults, render, show
-from xstilts.report.aggregate import build
 from xstilts.report.study_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask

@@ -15,9 +15,9 @@ import pytest
 from conftest import Files
 from xstilts.errors import UserError
 from xstilts.execution.local import ProcessRunner, worker_environment
+from xstilts.execution.retention import Retention
 from xstilts.execution.runner import Resources, RunSpec, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
-from xstilts.store.retention import Retention
 from xstilts.store.run_folder import Store, lock_shared
 from xstilts.store.step_record import StepState
 from xstilts.study.load import read

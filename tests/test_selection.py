@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from xstilts.analysis.selection import RULES
 from xstilts.report import render, select
-from xstilts.report.selection import RULES
 from xstilts.report.selection_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask

@@ -1,1 +1,1 @@
-"""Views of score and prediction rows: scores of resampled examples, rank correlation."""
+"""Views of score and prediction rows: means, selected runs, scores of resampled examples, rank correlation."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xstilts.errors import StepFailed
+from xstilts.execution.retention import Retention
 from xstilts.execution.runner import Runner, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
 from xstilts.execution.steps import StepExecutor
-from xstilts.store.retention import Retention
 from xstilts.store.step_record import StepState
 from xstilts.study.step import Step
 

@@ -14,10 +14,10 @@ from xstilts.execution.dispatch import Dispatcher, Outcome
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.local import InProcessRunner, ProcessRunner
 from xstilts.execution.preflight import check_inputs, pending_steps
+from xstilts.execution.retention import Retention
 from xstilts.execution.runner import Runner, RunSpec
 from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.execution.worker import Worker
-from xstilts.store.retention import Retention
 from xstilts.store.run_folder import Store, lock_shared, open_or_new
 from xstilts.study.plan import Plan
 from xstilts.utils.os_errors import as_user_error

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from xstilts.analysis.selection import SelectedRun
 from xstilts.errors import Collector, UserError
 from xstilts.leaderboard.files import FILE_TYPES, FileType, Reasons, reason_lines
-from xstilts.report.selection import SelectedRun
 from xstilts.store.rows import Prediction
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import read_step
@@ -54,7 +54,7 @@ def export_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, 
         store: where the steps are.
         study: its branches and seeds are exported.
         folder: to write into.
-        chosen: the selected run of each task (see `report.selection`). Its files are copied into `folder/best/`,
+        chosen: the selected run of each task (see `analysis.selection`). Its files are copied into `folder/best/`,
             beside `selection.json`, which says how it was selected. None: there is no such folder.
 
     Raises:

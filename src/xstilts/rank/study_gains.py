@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xstilts import metrics
+from xstilts.analysis.aggregate import MEAN, build
 from xstilts.errors import UserError, nearest
-from xstilts.report.aggregate import MEAN, build
 from xstilts.store.run_folder import Store, open_existing
 from xstilts.store.step_record import read_step
 from xstilts.study.index import Study

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from xstilts import metrics
-from xstilts.report.aggregate import other_split
+from xstilts.analysis.aggregate import other_split
 from xstilts.study.index import Cell, Study
 
 COLLAPSED = "§"

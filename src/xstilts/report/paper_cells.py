@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from xstilts.report import published
-from xstilts.report.aggregate import (
+from xstilts.analysis.aggregate import (
     ByBranch,
     JoinedScores,
     Series,
@@ -20,6 +19,7 @@ from xstilts.report.aggregate import (
     mean_over_languages,
     median_over_seeds,
 )
+from xstilts.report import published
 from xstilts.report.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, RESERVED_NAMES, TASKS

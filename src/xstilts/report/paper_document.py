@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
+from xstilts.analysis.aggregate import JoinedScores, SummaryLine, build, join, runs_of
 from xstilts.analysis.results import StudyResults
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report import published, study_tables
-from xstilts.report.aggregate import JoinedScores, SummaryLine, build, join, runs_of
 from xstilts.report.legend import AT_CHANCE, COLLAPSED, legend_lines, not_finished, split_replaced
 from xstilts.report.paper_cells import (
     BASELINE,

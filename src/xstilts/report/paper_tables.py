@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
+from xstilts.analysis.aggregate import JoinedScores
+from xstilts.analysis.selection import select_from
 from xstilts.errors import UserError
 from xstilts.languages import titled
 from xstilts.report import published
-from xstilts.report.aggregate import JoinedScores
 from xstilts.report.paper_cells import (
     BASELINE,
     BENCHMARK,
@@ -36,7 +37,6 @@ from xstilts.report.paper_cells import (
     targets,
 )
 from xstilts.report.published import AVERAGE, PublishedTable, Row
-from xstilts.report.selection import select_from
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, TASKS
 

@@ -16,9 +16,7 @@ import numpy as np
 
 from xstilts import metrics
 from xstilts.analysis import resampling
-from xstilts.analysis.resampling import Pair
-from xstilts.metrics.metric import Array
-from xstilts.report.aggregate import (
+from xstilts.analysis.aggregate import (
     MEAN,
     ByBranch,
     at_common_seeds,
@@ -31,6 +29,8 @@ from xstilts.report.aggregate import (
     plus_joined,
     scores_by_language,
 )
+from xstilts.analysis.resampling import Pair
+from xstilts.metrics.metric import Array
 from xstilts.store.example_scores import ExampleParts, ExampleScores, example_parts
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from xstilts.analysis import resampling
+from xstilts.analysis.aggregate import MEAN
 from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.aggregate import MEAN
 from xstilts.report.legend import (
     AT_CHANCE,
     baseline,

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Literal, TypeAlias
 
 from xstilts import metrics
+from xstilts.analysis.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build, other_split
 from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build, other_split
 from xstilts.report.legend import (
     AT_CHANCE,
     COLLAPSED,

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
-from xstilts.metrics import get
-from xstilts.report.aggregate import (
+from xstilts.analysis.aggregate import (
     ALL_TASKS,
     ByBranch,
     JoinedScores,
@@ -27,6 +26,7 @@ from xstilts.report.aggregate import (
     runs_of,
     scores_by_language,
 )
+from xstilts.metrics import get
 from xstilts.store.rows import Score
 from xstilts.study.index import Study, StudyTask
 
