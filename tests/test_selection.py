@@ -67,23 +67,57 @@ def test_english_dev_dev_oracle_and_baseline_select_as_defined():
     assert chosen(selection, "baseline") == ("none", None, 67)
 
 
-def test_only_the_papers_rule_never_selects_the_baseline():
-    better = [score for score in SCORES if not score.step.startswith("nli-none")]
-    better += [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("none", x, split, [95, 95, 96])]
-    selection = select(study(task()), better)
-    assert chosen(selection, "dev") == chosen(selection, "oracle") == ("none", 3, 96)
-    assert chosen(selection, "paper") == ("mnli", 3, 73)
+def with_a_better_baseline(name):
+    """The scores of a task of this name, with a baseline that beats every branch on dev and test."""
+    scores = [dataclasses.replace(s, task=name, step=s.step.replace("nli-", f"{name}-", 1)) for s in SCORES]
+    better = [s for s in scores if not s.step.startswith(f"{name}-none")]
+    return better + [
+        s for x in ("en", "sw") for split in ("dev", "test") for s in rows("none", x, split, [95, 95, 96], name)
+    ]
+
+
+def test_the_papers_rule_never_selects_the_baseline_of_a_task_of_the_catalogue():
+    selection = select(study(task("xnli")), with_a_better_baseline("xnli"))
+    assert chosen(selection, "dev", "xnli") == chosen(selection, "oracle", "xnli") == ("none", 3, 96)
+    assert chosen(selection, "paper", "xnli") == ("mnli", 3, 73)
+    assert selection.best() == selection.of("paper")
+
+
+def test_the_baseline_is_a_candidate_of_every_rule_for_ones_own_task():
+    selection = select(study(task("reviews")), with_a_better_baseline("reviews"))
+    for rule in RULES:
+        assert chosen(selection, rule, "reviews") == ("none", 3, 96)
+
+
+def test_the_best_run_of_ones_own_task_needs_no_labels_of_the_target_languages():
+    one = study(task("reviews"), task("pairs", ["sw"]), task("xnli"))
+    scores = [dataclasses.replace(s, task="reviews", step=s.step.replace("nli", "reviews", 1)) for s in SCORES]
+    scores += with_a_better_baseline("xnli")
+    scores += [
+        s
+        for branch, x in (("none", 10), ("mnli", 30), ("squad", 20))
+        for split in ("dev", "test")
+        for s in rows(branch, "sw", split, [x] * 3, "pairs")
+    ]
+    best = select(one, scores).best()
+    assert {name: (run.rule, run.branch, run.seed) for name, run in best.items()} == {
+        "reviews": ("english-dev", "none", 1),
+        "pairs": ("dev", "mnli", 1),  # no English, so nothing else to select by
+        "xnli": ("paper", "mnli", 3),
+    }
 
 
 def test_the_papers_rule_selects_no_baseline_of_any_encoder() -> None:
     """`none` and `squad` are two encoders as they are, `mnli` comes after the first; the second is best on dev."""
     against = {"none": "none", "mnli": "none", "squad": "squad"}
-    two = dataclasses.replace(study(task(), baseline=None), baselines=against)
-    best = [s for s in SCORES if s.step[4:9] != "squad"]
-    best += [s for x in ("en", "sw") for split in ("dev", "test") for s in rows("squad", x, split, [95, 95, 96])]
+    two = dataclasses.replace(study(task("xnli"), baseline=None), baselines=against)
+    best = [s for s in with_a_better_baseline("xnli") if s.step[5:10] not in ("none-", "squad")]
+    for x, values in (("en", [88, 87, 86]), ("sw", [48, 47, 46])):
+        best += [s for split in ("dev", "test") for s in rows("none", x, split, values, "xnli")]
+        best += [s for split in ("dev", "test") for s in rows("squad", x, split, [95, 95, 96], "xnli")]
     assert two.baseline_branches == ("none", "squad")
-    assert chosen(select(two, best), "dev") == ("squad", 3, 96)
-    assert chosen(select(two, best), "paper") == ("mnli", 3, 73)
+    assert chosen(select(two, best), "dev", "xnli") == ("squad", 3, 96)
+    assert chosen(select(two, best), "paper", "xnli") == ("mnli", 3, 73)
 
 
 def test_languages_without_dev_are_not_used_for_selection():

@@ -8,7 +8,7 @@ on the test sets that it reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
@@ -29,6 +29,7 @@ from xstilts.analysis.aggregate import (
 from xstilts.metrics import get
 from xstilts.store.rows import Score
 from xstilts.study.index import Study, StudyTask
+from xstilts.tasks import TASKS
 
 RuleName: TypeAlias = Literal["paper", "dev", "english-dev", "oracle"]
 BASELINE = "baseline"
@@ -49,13 +50,15 @@ class Rule:
     oracle: bool = False
     """Take the best of all runs on test. Other rules take the branch with the best median, then its best run."""
     baseline: bool = True
-    """Whether the baseline may be selected."""
+    """Whether the baseline may be selected for a task of the catalogue. For one's own tasks it always may."""
 
 
 RULES: dict[RuleName, Rule] = {
     "english-dev": Rule("by dev scores in the language that the task is trained on", english=True),
     "dev": Rule("by the mean over all languages' dev scores", UNLABELLED),
-    "paper": Rule("as dev, but the baseline is no candidate (Phang et al. 2020, 3.3)", UNLABELLED, baseline=False),
+    "paper": Rule(
+        "as dev, without the baseline for the catalogue's tasks (the paper, 3.3)", UNLABELLED, baseline=False
+    ),
     "oracle": Rule("the best run on test", BOUND, oracle=True),
 }
 """By name."""
@@ -98,6 +101,16 @@ class Selection:
         main = {task.name: task.metric for task in self.study.targets}
         return {x.task: x for x in self.selected_runs if x.rule == rule and main.get(x.task) == x.metric}
 
+    def best(self) -> dict[str, SelectedRun]:
+        """The best run of each task, to keep and to export.
+
+        The paper's rule selects for a task of the catalogue. For one's own task `english-dev` does, which needs no
+        labels of the target languages, or `dev` where the training language has no scores.
+        """
+        own = {task.name for task in self.study.targets if task.name not in TASKS}
+        zero_shot = {**self.of("dev"), **self.of("english-dev")}
+        return {**self.of("paper"), **{task: run for task, run in zero_shot.items() if task in own}}
+
 
 def select(study: Study, scores: Iterable[Score]) -> Selection:
     """Select a run for each task by each rule; reads no files.
@@ -108,9 +121,14 @@ def select(study: Study, scores: Iterable[Score]) -> Selection:
     return select_from(study, join(study, scores)[0])
 
 
-def select_from(study: Study, found: JoinedScores) -> Selection:
-    """As `select`, with joined rows."""
-    selected_runs = [selected_run for task in study.targets for selected_run in _select_for_task(study, task, found)]
+def select_from(study: Study, found: JoinedScores, *, own_tasks: bool = True) -> Selection:
+    """As `select`, with joined rows; without `own_tasks` the paper's rule treats each task as one of the catalogue."""
+    excluded = {task.name: study.baseline_branches for task in study.targets if task.name in TASKS or not own_tasks}
+    selected_runs = [
+        selected_run
+        for task in study.targets
+        for selected_run in _select_for_task(study, task, found, excluded.get(task.name, ()))
+    ]
     left_out = {task.name: incomplete_languages(task, found, "test") for task in study.targets}
     return Selection(study, (*selected_runs, *_over_tasks(Selection(study, tuple(selected_runs)))), left_out)
 
@@ -123,8 +141,13 @@ class _Run(NamedTuple):
     reused: bool = False
 
 
-def _select_for_task(study: Study, task: StudyTask, found: JoinedScores) -> Iterator[SelectedRun]:
-    """Each rule's selected run, with its score in each metric; the baseline's median first."""
+def _select_for_task(
+    study: Study, task: StudyTask, found: JoinedScores, baselines: Collection[str]
+) -> Iterator[SelectedRun]:
+    """Each rule's selected run, with its score in each metric; the baseline's median first.
+
+    `baselines` are the branches that rules without a baseline exclude.
+    """
     scored = complete_languages(scores_by_language(task, task.metric, found, "test"))
     rows = {name: scores_by_language(task, name, found, "test") for name in task.metrics}
     values = {name: mean_over_languages({x: rows[name][x] for x in scored if x in rows[name]}) for name in task.metrics}
@@ -135,14 +158,15 @@ def _select_for_task(study: Study, task: StudyTask, found: JoinedScores) -> Iter
             middle = median_over_seeds(values[name][study.baseline].values())
             yield SelectedRun(task.name, BASELINE, *_Run(study.baseline, None), split, name, middle, len(scored))
     for rule in RULES:
-        if run := _selected(study, task, found, RULES[rule], scored, splits):
+        candidates = [x for x in study.branches if RULES[rule].baseline or x not in baselines]
+        if run := _selected(candidates, task, found, RULES[rule], scored, splits):
             for name in task.metrics:
                 if (score := values[name].get(run.branch, {}).get(run.seed)) is not None:
                     yield SelectedRun(task.name, rule, *run, split, name, score, len(scored))
 
 
 def _selected(
-    study: Study,
+    branches: Sequence[str],
     task: StudyTask,
     found: JoinedScores,
     rule: Rule,
@@ -158,12 +182,10 @@ def _selected(
         mean_over_languages(complete_languages(seen)),
         {run for rows in scored.values() for run in runs_of(rows)},
     )
-    excluded = () if rule.baseline else study.baseline_branches
     candidates = {
         branch: by_seed
-        for branch in study.branches
+        for branch in branches
         if (by_seed := {seed: value for seed, value in values.get(branch, {}).items() if (branch, seed) in runs})
-        and branch not in excluded
     }
     if not candidates:
         return None

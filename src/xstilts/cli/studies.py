@@ -271,7 +271,10 @@ def report(
     ] = None,
     select: Annotated[
         Literal["paper", "dev", "english-dev"] | None,
-        typer.Option(help="How `--format submission` selects the runs in its folder `best`; default: paper."),
+        typer.Option(
+            help="How `--format submission` selects the runs in its folder `best`; default: english-dev for your own "
+            "tasks, paper for the catalogue's."
+        ),
     ] = None,
 ) -> None:
     """Show the results of a run folder: dev scores if the task has a dev set, else test scores.
@@ -287,7 +290,7 @@ def report(
             if given[option]:
                 raise UserError(f"cannot be used with --format {format}", where=option)
     if format == "submission":
-        _export_predictions(folder, recipe, to, select or "paper")
+        _export_predictions(folder, recipe, to, select)
     elif format == "rows":
         _copy_rows(folder, recipe, to)
     elif select is not None:
@@ -322,14 +325,15 @@ def _report(
         say(render(layouts.show(results, layout), format, **screen()))
 
 
-def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str) -> None:
+def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str | None) -> None:
     from xstilts.leaderboard.export import export_study
     from xstilts.report import select
     from xstilts.store.run_folder import open_existing
 
     store = open_existing(folder)
     study = store.study(name)
-    chosen = select(study, store.scores(study)).of(rule)
+    selection = select(study, store.scores(study))
+    chosen = selection.of(rule) if rule else selection.best()
     written = export_study(store, study, to or folder / "submission" / study.name, chosen)
     for line in written.lines():
         say(line)

@@ -258,7 +258,7 @@ def _best(
     study: Study, found: JoinedScores, test: StudyScores, columns: Sequence[tuple[Column, StudyTask]]
 ) -> tuple[list[Values], tuple[str, ...]]:
     """The paper's best models: for each target the scores of the run that the paper's rule selects, and its name."""
-    selected, values, runs = select_from(study, found).of("paper"), list[Values](), []
+    selected, values, runs = select_from(study, found, own_tasks=False).of("paper"), list[Values](), []
     for column, task in columns:
         selected_run = selected.get(task.name)
         series = [test.runs(task, metric, selected_run.branch) for metric in column.metrics] if selected_run else []
