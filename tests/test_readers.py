@@ -91,9 +91,9 @@ def test_a_header_is_recognised_by_its_names_even_after_a_bom(tmp_path: Path) ->
 
 def test_a_header_without_an_input_is_not_read_as_an_example(tmp_path: Path) -> None:
     """A table of `text,label` gives a task with the default `texts` no pair of text and label."""
-    with pytest.raises(DataError, match=r"a.csv:1: the header has no column 'premise' \(known: label, text\)"):
+    with pytest.raises(DataError, match=r"a.csv:1: the header has text, label; the task wants premise, hypothesis"):
         rows(tmp_path / "a.csv", "text,label\nThe tea was cold.,bad\n")
-    with pytest.raises(DataError, match=r"b.tsv:1: .* no column 'premise' \(did you mean 'premises'\?\)"):
+    with pytest.raises(DataError, match=r"b.tsv:1: .*; the task wants premise \(did you mean 'premises'\?\)"):
         rows(tmp_path / "b.tsv", "premises\thypothesis\nIt rains.\tIt is wet.\n")
 
 

@@ -2,6 +2,7 @@
 
 UserError            one error of the user, shown without a traceback; exit code 2
 ├── DataError        an error in a data file; `where` is file:line
+│   └── UnknownLabel a label or tag that the task does not list
 ├── MissingData      missing files; lists every path that was searched
 ├── StepFailed       a step that cannot continue (the loss is not a number, or a user's metric fails)
 └── Mistakes         several of the above, shown together
@@ -45,6 +46,14 @@ def _rebuild(kind: type[UserError], message: str, where: str, hint: str) -> User
 
 class DataError(UserError):
     """An error in a data file; `where` is file:line."""
+
+
+class UnknownLabel(DataError):
+    """A label or tag, `label`, that the task does not list."""
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", label: str = "") -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.label = label
 
 
 class MissingData(UserError):
@@ -128,8 +137,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     'known: panx, xnli'
     """
     known = sorted(set(choices))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    by_spelling = {choice.casefold(): choice for choice in reversed(known)} | {choice: choice for choice in known}
+    close = [name for name in (name, name.casefold()) for name in difflib.get_close_matches(name, by_spelling, n=1)]
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{by_spelling[close[0]]}'?"
     shown = ", ".join(known[:20])
     return f"known: {shown}" + (f" and {len(known) - 20} more" if len(known) > 20 else "") if known else ""

@@ -11,7 +11,8 @@ from typing import Any, get_args
 
 from xstilts.data.examples import Defects, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
-from xstilts.errors import Collector, MissingData, UserError, nearest
+from xstilts.data.row_mistakes import RowMistakes
+from xstilts.errors import Collector, DataError, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS
 from xstilts.tasks.counts import official_count
 from xstilts.tasks.source import Source
@@ -112,14 +113,14 @@ def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[
 
 def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
     format = located.task.format
-    mistakes, defects = Collector(), Defects()
+    mistakes, defects = RowMistakes(), Defects()
     count, labels = 0, False
     for index, example in enumerate(located.examples(located.found, mistakes, defects)):
         if format.is_query(example):
             count += 1
             labels = labels or format.reference(example, index) is not None
     if not count and not mistakes.errors:
-        mistakes.add("no usable example", where=", ".join(located.files))
+        mistakes.add(DataError("no usable example", where=", ".join(located.files)))
     return replace(
         row,
         places=tuple(found.file.path for _, found in located.found),

@@ -15,6 +15,7 @@ from xstilts.data.corpus_metadata import CutCorpus, cut_corpus, is_damaged, meta
 from xstilts.data.find import PLAYGROUND, Found, find
 from xstilts.data.labels import labelled
 from xstilts.data.readers import read
+from xstilts.data.row_mistakes import RowMistakes
 from xstilts.data.sampling import sample_counts
 from xstilts.errors import Collector, DataError, UserError
 from xstilts.formats.base import Defect, Example, Row
@@ -22,9 +23,6 @@ from xstilts.tasks.source import Source
 from xstilts.tasks.task import Task
 from xstilts.utils.files import digest
 from xstilts.utils.version import __version__
-
-MISTAKES = 10
-"""Reading stops after this many invalid rows."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,9 @@ class LocatedSplit:
         """Yield the examples; after the last, `say` receives their defects.
 
         Raises:
-            UserError: after the last example; lists the first invalid rows with file and line.
+            UserError: after the last example; lists the kinds of invalid rows with file, line and number.
         """
-        mistakes, defects, none = Collector(), Defects(), True
+        mistakes, defects, none = RowMistakes(), Defects(), True
         for files in [(one,) for one in self.found] if self.each else [self.found]:
             for example in self._limited(self.examples(files, mistakes, defects)):
                 none = False
@@ -160,14 +158,17 @@ class LocatedSplit:
             elif (candidate := format.as_candidate(example)) is not None:
                 yield candidate
 
-    def examples(self, files: Sequence[tuple[str, Found]], mistakes: Collector, defects: Defects) -> Iterator[Example]:
+    def examples(
+        self, files: Sequence[tuple[str, Found]], mistakes: RowMistakes, defects: Defects
+    ) -> Iterator[Example]:
         """Yield the examples of some of the files; collects invalid rows in `mistakes`."""
         format = self.task.format
         seen: dict[tuple[str, str], str] = {}
         labels: dict[bool, str] = {}
         for code, found in files:
             with mistakes.catch():
-                for row in read(found, code, fields=format.fields, inputs=format.inputs, on_warning=defects.note):
+                for row in read(found, code, fields=format.fields, inputs=format.inputs, on_warning=defects.note,
+                                on_error=mistakes.add):  # fmt: skip
                     with mistakes.catch():
                         example = format.read(row)
                         if example is not None and defects.usable(format.defect(example), row, self.train):
@@ -176,7 +177,7 @@ class LocatedSplit:
                                 if not self.train and (id := format.example_id(example)) is not None:
                                     _check_unique(code, id, row.where, seen)
                             yield example
-                    if len(mistakes.errors) >= MISTAKES:
+                    if mistakes.too_many:
                         return
 
 
@@ -264,5 +265,5 @@ def check(located: LocatedSplit, say: Callable[[str], None], *, labels: bool) ->
     labels = labels and format.head.kind != "mean"
     unlabelled = sum(labels and format.reference(example, i) is None for i, example in enumerate(located.stream(say)))
     if unlabelled:
-        raise UserError("this split has no labels", where=", ".join(located.files),
-                        hint="test sets are often published without labels; training needs labels")  # fmt: skip
+        hint = f"training needs '{format.fields[-1]}'; test sets are often published without labels"
+        raise UserError("this split has no labels", where=", ".join(located.files), hint=hint)

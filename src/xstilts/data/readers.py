@@ -12,6 +12,7 @@ from typing import Any
 
 from xstilts.data import conllu, retrieval_rows, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
+from xstilts.data.headers import is_like, looks_like_header
 from xstilts.data.lines import OnWarning, lines
 from xstilts.data.records import OBJECTS, Record, label_names, nested_value, reject_surrogates, suffix
 from xstilts.errors import DataError, nearest
@@ -25,6 +26,7 @@ def read(
     fields: tuple[str, ...],
     inputs: tuple[str, ...],
     on_warning: OnWarning | None = None,
+    on_error: Callable[[DataError], None] | None = None,
 ) -> Iterator[Row]:
     """Yield the rows of a file, streaming.
 
@@ -37,11 +39,12 @@ def read(
         fields: columns of a file without a header, in order; the label is last.
         inputs: the fields that every row must have.
         on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`.
+        on_error: receives the error of each row that lacks an input; by default the first is raised.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
-    reader = _Reader(found, language, fields, inputs, _decoding_warnings(found, on_warning))
+    reader = _Reader(found, language, fields, inputs, _decoding_warnings(found, on_warning), on_error)
     if found.file.part is None:
         yield from reader.rows()
         return
@@ -73,6 +76,7 @@ class _Reader:
     fields: tuple[str, ...]
     inputs: tuple[str, ...]
     on_warning: OnWarning | None
+    on_error: Callable[[DataError], None] | None = None
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all paths that match `where`, checked."""
@@ -81,34 +85,70 @@ class _Reader:
             yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in filters), self.on_warning)
             return
         labels: tuple[bool, ...] | None = None
-        generated = self.found.paths[0].startswith(PLAYGROUND)  # these mix queries and candidates
-        optional = tuple(name for name in self.fields if name not in self.inputs and not generated)
-        convert = self.converted if isinstance(self.found.file.columns, dict) or self.found.file.classes else None
-        for path in self.found.paths:
-            self.check_classes(path)
-            empty = True
-            for line, record in self.records(path):
-                empty = False
-                row = Row(convert(record, path, line) if convert else record, path, line)
-                if not filters or all(fits(row) for fits in filters):
-                    self.check(row)
-                    has = tuple([row.values.get(name) is not None for name in optional])
-                    if has != labels:
-                        _check_labels(optional, has, labels, row.where)
-                        labels = has
-                    yield row
-            if empty:
-                raise DataError("is empty", where=path)
-        if labels is None:
+        optional = tuple(name for name in self.fields if name not in self.inputs and not self.is_generated)
+        empty = True
+        for row in (row for path in self.found.paths for row in self.rows_of(path)):
+            empty = False
+            try:
+                self.check(row)
+            except DataError as error:
+                self.note(error)
+                continue
+            has = tuple([row.values.get(name) is not None for name in optional])
+            if has != labels:
+                _check_labels(optional, has, labels, row.where)
+                labels = has
+            yield row
+        if empty:
             raise DataError(f"has no row with {self.condition()}", where=self.found.paths[0])
+
+    def rows_of(self, path: str) -> Iterator[Row]:
+        """Yield the rows of one path that the file's `where` selects."""
+        filters, empty = self.filters(), True
+        convert = self.converted if isinstance(self.found.file.columns, dict) or self.found.file.classes else None
+        self.check_classes(path)
+        for line, record in self.records(path):
+            if empty:
+                self.check_label_column(record, path)
+            empty = False
+            try:
+                row = Row(convert(record, path, line) if convert else record, path, line)
+                fits = not filters or all(fits(row) for fits in filters)
+            except DataError as error:
+                self.note(error)
+                continue
+            if fits:
+                yield row
+        if empty:
+            raise DataError("is empty", where=path)
+
+    def note(self, error: DataError) -> None:
+        """Pass on the error of a row, or raise it."""
+        if self.on_error is None:
+            raise error
+        self.on_error(error)
+
+    def check_label_column(self, record: Mapping[str, Any], path: str) -> None:
+        """Reject a file without a column of labels that has one with nearly its name."""
+        columns, label = self.found.file.columns, self.fields[-1]
+        name = columns.get(label, label) if isinstance(columns, dict) else label
+        if label in self.inputs or self.is_generated or {label, name, name.partition(".")[0]} & record.keys():
+            return
+        near = [other for other in record if other not in self.fields and is_like(other, name)]
+        if near:
+            raise DataError(f"has no column '{name}'", where=path, hint=nearest(name, near))
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the rows are the playground's, which mix queries and candidates."""
+        return self.found.paths[0].startswith(PLAYGROUND)
 
     @property
     def is_retrieval(self) -> bool:
         """Whether rows are queries and candidates, in one file or in a file and its pair."""
         found = self.found
         records = bool(found.pair) and suffix(found.paths[0]) in OBJECTS
-        generated = found.paths[0].startswith(PLAYGROUND)
-        return not generated and ("query" in self.fields or found.file.gold is not None or records)
+        return not self.is_generated and ("query" in self.fields or found.file.gold is not None or records)
 
     def filters(self) -> list[Callable[[Row], bool]]:
         """The file's `where` as predicates on rows."""
@@ -198,7 +238,7 @@ class _Reader:
                     if twice := [name for name in header if name and header.count(name) > 1]:
                         raise DataError(f"the header names the column '{twice[0]}' twice", where=f"{path}:{line}")
                     continue
-                if columns is None and set(self.fields) & set(cells):
+                if columns is None and (set(self.fields) & set(cells) or looks_like_header(cells)):
                     raise self.absent_column(cells, f"{path}:{line}")
                 header = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(header):
@@ -206,9 +246,12 @@ class _Reader:
             yield line, dict(zip(header, cells, strict=True))
 
     def absent_column(self, header: Sequence[str], where: str) -> DataError:
-        """The error for a header that names some of the fields, but not all inputs."""
-        absent = next(name for name in self.inputs if name not in header)
-        return DataError(f"the header has no column '{absent}'", where=where, hint=nearest(absent, header))
+        """The error for a header that does not name all inputs."""
+        absent = [name for name in self.inputs if name not in header]
+        near = [hint for name in absent if (hint := nearest(name, header)).startswith("did you mean")]
+        other = f"`columns: {{{absent[0]}: {header[0]}}}` would name one"
+        message = f"the header has {', '.join(header)}; the task wants {', '.join(absent)}"
+        return DataError(message, where=where, hint=near[0] if near else other)
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
         """Names for the cells of a file without a header; the label at the end may be absent."""

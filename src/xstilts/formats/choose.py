@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from xstilts.errors import DataError, nearest
+from xstilts.errors import DataError, UnknownLabel, nearest
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 from xstilts.formats.classify import truncate_pair
 
@@ -142,7 +142,7 @@ class Choose(Format):
         known = self.answers[:endings] or tuple(map(str, range(endings)))
         if label not in known:
             message = f"unknown {self.label} '{label}' among {endings} endings"
-            raise DataError(message, where=row.where, hint=nearest(label, known))
+            raise UnknownLabel(message, label=label, where=row.where, hint=nearest(label, known))
         return known.index(label)
 
     def features(self, examples: Sequence[Choice], tokenizer: TokenizerLike) -> Iterator[Features]:

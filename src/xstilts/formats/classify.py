@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
-from xstilts.errors import DataError, nearest
+from xstilts.errors import UnknownLabel, nearest
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
 
 
@@ -63,7 +63,7 @@ class Classify(Format):
         """Convert a row to an example.
 
         Raises:
-            DataError: the label is not one of `labels`.
+            UnknownLabel: the label is not one of `labels`; an empty one is no label.
         """
         label = row.values.get(self.label)
         if label is not None:
@@ -71,10 +71,11 @@ class Classify(Format):
             if label in self.drop:
                 return None
             label = self.spellings.get(label, label)
-            if label == NO_LABEL and label not in self.labels:
+            if label in ("", NO_LABEL) and label not in self.labels:
                 label = None
             elif label not in self.labels:
-                raise DataError(f"unknown label '{label}'", where=row.where, hint=nearest(label, self.labels))
+                hint = nearest(label, self.labels)
+                raise UnknownLabel(f"unknown label '{label}'", label=label, where=row.where, hint=hint)
         return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
 
     def features(self, examples: Sequence[Labelled], tokenizer: TokenizerLike) -> Iterator[Features]:
