@@ -135,6 +135,8 @@ def test_gains_are_differences_of_medians_and_the_best_are_marked():
     text = render(show(made, scores, "table2"), "markdown")
     assert "| XLM-R | 60.0 | - |" not in text and "| XLM-R | 60.0 | 60.0 |" in text
     assert "| MNLI | <u>+2.0</u> |" in text and "| QQP | +0.0 |" in text
+    titles = [table.title for table in show(made, scores, "table2").tables]
+    assert [title.endswith(", dev; differences of medians") for title in titles] == [True, False]
     assert "| MNLI + MLM | **<u>+7.0</u>** |" in text and "| QQP + MLM | -10.0 |" in text
     assert "bold: best of the column; underlined: best without MLM, and with it" in text
     assert (
@@ -256,7 +258,7 @@ def test_table_3_has_a_part_for_each_target_language():
     ]  # fmt: skip
     read_back = list(csv.DictReader(io.StringIO(render(shown, "csv"))))
     [own] = [x for x in read_back if (x["block"], x["configuration"]) == ("de", "mnli-de") and x["task"] == "xnli"]
-    assert (own["value"], own["published"], own["gain"], own["language"]) == ("2.0", "-0.4", "True", "de")
+    assert (own["value"], own["published"], own["from_baseline"], own["language"]) == ("2.0", "-0.4", "True", "de")
     conflicts = json.loads(render(shown, "json"))["conflicts"]
     assert [(x["source"], x["task"]) for x in conflicts] == [("paper", "tydiqa")] * 2
 

@@ -205,6 +205,12 @@ def test_the_study_index_round_trips_through_json() -> None:
     assert type(study).from_json(study.to_json()) == study
 
 
+def test_the_study_index_knows_all_languages_that_a_task_is_trained_on() -> None:
+    both = TASKS["xnli"].model_copy(update={"name": "both", "train_languages": ("en", "de")})
+    study = made({"both": both}, phases=[each("both")], evaluate=["both"], languages=["de", "sw"]).study()
+    assert [task.train_languages for task in study.tasks] == [("en", "de")]
+
+
 def test_a_group_stands_for_its_tasks() -> None:
     group = "playground"
     names = expand_groups((group, "tatoeba", *GROUPS[group][:1]))

@@ -67,6 +67,11 @@ def test_english_dev_dev_oracle_and_baseline_select_as_defined():
     assert chosen(selection, "baseline") == ("none", None, 67)
 
 
+def test_english_dev_uses_every_language_that_the_task_is_trained_on():
+    both = dataclasses.replace(task(), more_train_languages=("sw",))
+    assert chosen(select(study(both), SCORES), "english-dev") == ("mnli", 3, 73)  # as dev: there is no other language
+
+
 def with_a_better_baseline(name):
     """The scores of a task of this name, with a baseline that beats every branch on dev and test."""
     scores = [dataclasses.replace(s, task=name, step=s.step.replace("nli-", f"{name}-", 1)) for s in SCORES]
@@ -133,6 +138,7 @@ def test_a_task_without_dev_is_selected_on_test_and_marked():
     assert (found.branch, found.seed, found.selected_on, found.reused) == ("mnli", 3, "test", True)
     assert chosen(selection, "english-dev") == ("none", 1, 68) and selection.of("english-dev")["nli"].reused
     text = render(document(selection))
+    assert "signed numbers: one run minus the baseline's median" in text and "gain" not in text
     assert "73.0† +6.0" in text and "† selected on the scores that are shown: nli" in text
 
 

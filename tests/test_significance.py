@@ -3,14 +3,16 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 import pytest
 
-from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, permutation, seed_weights
+from xstilts.analysis.aggregate import build
+from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, median_of_drawn_seeds, permutation
 from xstilts.metrics import METRICS
-from xstilts.report import render, select, selection_tables
+from xstilts.report import StudyResults, render, select, selection_tables, show
 from xstilts.report.significance import SURE, THESE_RUNS, compare
 from xstilts.report.significance_tables import document
 from xstilts.store.rows import Prediction, Score
@@ -136,7 +138,7 @@ def test_seed_noise_misleads_the_permutation_test_but_not_the_interval():
         skill = 0.6 + 0.03 * rng.standard_normal((6, 1))  # three runs a side, of one kind
         runs = (rng.random((6, 500)) < skill)[..., None] * np.array([100.0, 0]) + np.array([0, 1.0])
         scores_BR = bootstrap(runs, MEAN)
-        low, high = interval(((scores_BR[:, 3:] - scores_BR[:, :3]) * seed_weights(3)).sum(1))
+        low, high = interval(median_of_drawn_seeds(scores_BR[:, 3:] - scores_BR[:, :3]))
         p = permutation([Pair(runs[:3], runs[3:])], MEAN)
         intervals += not low <= 0 <= high
         tests += p < 0.05
@@ -195,14 +197,14 @@ def test_a_branch_is_compared_with_the_baseline_at_the_same_seed_in_each_languag
     en, sw, mean = (row(found, "mnli", language) for language in ("en", "sw", "mean"))
     assert (en.median, en.mean, en.min, en.max, en.seeds, en.n) == (85, 85, 80, 90, 2, 10)
     assert en.deviation == pytest.approx(50**0.5)  # of 90 and 80 about 85, divided by 1
-    assert en.difference == pytest.approx(50)
+    assert en.gain == pytest.approx(50)
     assert en.low < 50 < en.high
     # the second run is better in 4 to 8, the first in 5 to 9: six examples differ, all one way
     assert en.p == 2 / 2**6 and en.adjusted == 2 * en.p
-    assert (sw.difference, sw.low, sw.high, sw.p, sw.adjusted) == (0, 0, 0, 1, 1)
-    assert mean.difference == pytest.approx(25)
+    assert (sw.gain, sw.low, sw.high, sw.p, sw.adjusted) == (0, 0, 0, 1, 1)
+    assert mean.gain == pytest.approx(25)
     assert (mean.p, mean.adjusted) == (en.p, en.p), "one branch, so nothing to correct"
-    assert row(found, "none", "en").difference is None
+    assert row(found, "none", "en").gain is None
     assert not found.untested
 
 
@@ -211,18 +213,95 @@ def test_an_untrained_baseline_serves_every_seed():
     answers |= {("none", None, "en"): "yyyynnnnnn", ("none", None, "sw"): "yyyynnnnnn"}
     study, scores, rows = studied(answers)
     found = compare(study, scores, rows.__getitem__)
-    assert row(found, "mnli", "en").difference == pytest.approx(45)
+    assert row(found, "mnli", "en").gain == pytest.approx(45)
     assert row(found, "none", "en").seeds == 1 and row(found, "none", "en").deviation is None
+
+
+THREE_SEEDS = {
+    ("none", 1, "en"): "yyyynnnnnn", ("none", 2, "en"): "yyynnnnnnn", ("none", 3, "en"): "nnnnnnnnnn",
+    ("mnli", 1, "en"): "yyyyynnnnn", ("mnli", 2, "en"): "yyyyynnnnn", ("mnli", 3, "en"): "yyyyyyyyyn",
+    ("none", 1, "sw"): "yyyynnnnnn", ("none", 2, "sw"): "yynnnnnnnn", ("none", 3, "sw"): "yynnnnnnnn",
+    ("mnli", 1, "sw"): "yyyyyynnnn", ("mnli", 2, "sw"): "ynnnnnnnnn", ("mnli", 3, "sw"): "yyyyynnnnn",
+}  # fmt: skip
+
+
+def test_the_tested_gain_is_the_median_of_the_differences_at_the_same_seed():
+    """Differences at seeds 1, 2, 3: en 10, 20, 90; sw 20, -10, 30; their mean 15, 5, 60."""
+    study, scores, rows = studied(THREE_SEEDS)
+    found = compare(study, scores, rows.__getitem__)
+    gains = [row(found, "mnli", language).gain for language in ("en", "sw", "mean", "zero-shot")]
+    assert gains == [pytest.approx(x) for x in (20, 20, 15, 20)]
+    # English: nine questions differ; each of the 2^9 ways to swap them gives a median of three differences
+    medians = []
+    for signs in np.ndindex(*[2] * 9):
+        differences = [
+            sum(10 * (-1) ** sign * ((b == "y") - (a == "y")) for sign, a, b in zip(signs, none, mnli, strict=False))
+            for none, mnli in ((THREE_SEEDS["none", x, "en"], THREE_SEEDS["mnli", x, "en"]) for x in (1, 2, 3))
+        ]
+        medians.append(sorted(differences)[1])
+    assert row(found, "mnli", "en").p == np.mean([abs(x) >= 20 for x in medians])
+
+
+def test_every_layout_shows_the_same_gain():
+    study, scores, rows = studied(THREE_SEEDS)
+    tested = {(x.branch, x.language): x.gain for x in compare(study, scores, rows.__getitem__).rows}
+    reported = {(x.branch, x.language): x.gain for x in build(study, scores).lines}
+    assert tested == reported and len(tested) == 8
+    unscored = [Score(**{**vars(x), "step": "gone"}) for x in scores]
+    assert not any(x.gain for x in build(study, unscored).lines)
+
+
+def test_a_branch_that_cannot_be_tested_still_has_its_gain():
+    study, scores, rows = studied(THREE_SEEDS)
+    found = compare(study, scores, lambda step: rows[step][:3])
+    assert row(found, "mnli", "mean").gain == pytest.approx(15) and row(found, "mnli", "mean").p is None
+    assert "+15.0" in render(document(found), width=200)
+
+
+def test_zero_shot_leaves_out_every_language_that_the_task_is_trained_on():
+    answers = THREE_SEEDS | {(b, s, "de"): THREE_SEEDS[b, s, "en"] for b, s, x in THREE_SEEDS if x == "en"}
+    study, scores, rows = studied(answers, languages=("de", "en", "sw"))
+    [one] = study.tasks
+    both = replace(study, tasks=(replace(one, more_train_languages=("de",)),))
+    found = compare(both, scores, rows.__getitem__)
+    assert row(found, "mnli", "zero-shot").gain == row(found, "mnli", "sw").gain == pytest.approx(20)
+    assert row(found, "mnli", "zero-shot").n == 10 and row(found, "mnli", "mean").n == 30
+    [gain] = [x.gain for x in build(both, scores).lines if (x.branch, x.language) == ("mnli", "zero-shot")]
+    assert gain == row(found, "mnli", "zero-shot").gain
+    every = replace(both, tasks=(replace(one, more_train_languages=("de", "sw")),))
+    assert "zero-shot" not in {x.language for x in compare(every, scores, rows.__getitem__).rows}
+
+
+def test_a_task_without_scores_in_its_training_language_has_one_mean_in_the_tables():
+    answers = {key: given for key, given in THREE_SEEDS.items() if key[2] == "sw"}
+    study, scores, rows = studied(answers, languages=("sw",))
+    found = compare(study, scores, rows.__getitem__)
+    assert row(found, "mnli", "zero-shot").p == row(found, "mnli", "mean").p
+    text = render(document(found), width=200)
+    assert "nli: accuracy, mean over languages" in text and "zero-shot" not in text
+
+
+def test_missing_seeds_and_runs_without_a_partner_are_named():
+    answers = {key: given for key, given in THREE_SEEDS.items() if key[:2] != ("none", 2)}
+    study, scores, rows = studied(answers)
+    found = compare(study, scores, rows.__getitem__)
+    assert row(found, "mnli", "en").paired == 2 and row(found, "mnli", "en").gain == pytest.approx(50)  # of 10, 90
+    for text in (render(document(found), width=200), render(show(StudyResults(study, scores)), width=200)):
+        assert "not finished or failed, counted nowhere: nli: none (seed 2)" in text
+        assert "in no gain, because the baseline lacks the seed: nli: mnli (seed 2)" in text
+    assert [cell["seed"] for cell in json.loads(render(document(found), "json"))["missing"]] == [2]
+    whole, scores, rows = studied(THREE_SEEDS)
+    assert "in no gain" not in render(document(compare(whole, scores, rows.__getitem__)), width=200)
 
 
 def test_seeds_that_only_one_side_has_are_left_out():
     answers = {key: given for key, given in ANSWERS.items() if key != ("none", 2, "en")}
     study, scores, rows = studied(answers)
-    assert row(compare(study, scores, rows.__getitem__), "mnli", "en").difference == pytest.approx(50)  # of seed 1
+    assert row(compare(study, scores, rows.__getitem__), "mnli", "en").gain == pytest.approx(50)  # of seed 1
     other = {("none", 3, "en") if key == ("none", 1, "en") else key: given for key, given in answers.items()}
     study, scores, rows = studied(other)
     found = compare(study, scores, rows.__getitem__)
-    assert row(found, "mnli", "en").difference is None
+    assert row(found, "mnli", "en").gain is None
     assert found.untested == {"no seed in common with the baseline": ("nli en (mnli)",)}
 
 
@@ -299,14 +378,17 @@ def test_significance_tables_in_every_format():
     study, scores, rows = studied(ANSWERS, chance=85.0)
     found = document(compare(study, scores, rows.__getitem__))
     text = render(found, width=120)
-    assert "nli: accuracy, mean over languages, dev" in text and "en English  +50.0" in text
+    assert "nli: accuracy, zero-shot mean over languages, dev" in text and "en English  +50.0" in text
     assert "collapsed: runs within two standard errors of chance: nli: all" in text
-    assert "| mnli | 62.5 | 62.5 | 3.5 | 60.0 | 65.0 | 2 | 2 | +25.0" in render(found, "markdown")
+    assert "| mnli | 40.0 | 40.0 | 0.0 | 40.0 | 40.0 | 2 | 2 | +0.0" in render(found, "markdown")
+    lead = [line.split("  ")[0] for line in text[text.index("gain over 'none' in each language") :].splitlines()[3:7]]
+    assert lead == ["zero-shot", "mean", "en English", "sw Swahili"]
     assert r"\begin{tabular}" in render(found, "latex")
     read = list(csv.DictReader(io.StringIO(render(found, "csv"))))
     written = json.loads(render(found, "json"))["lines"]
-    assert len(read) == len(written) == 6
-    assert read[1]["p"] == str(written[1]["p"]) == "0.03125"
+    assert [line["language"] for line in written[::2]] == ["zero-shot", "mean", "en", "sw"]
+    assert len(read) == len(written) == 8
+    assert read[5]["p"] == str(written[5]["p"]) == "0.03125"
     assert read[0]["p"] == "" and written[0]["p"] is None and read[0]["collapsed"] == "1 2"
 
 
@@ -324,7 +406,7 @@ def test_perplexity_is_compared_unless_infinite():
     }
     study, scores, rows = studied(answers, metric="perplexity", languages=("en",))
     lm = row(compare(study, scores, rows.__getitem__), "mnli", "en")
-    assert lm.difference == pytest.approx(np.exp(2) - np.exp(3)) and lm.p < 0.01
+    assert lm.gain == pytest.approx(np.exp(2) - np.exp(3)) and lm.p < 0.01
     answers["mnli", 1, "en"] = answers["mnli", 2, "en"] = [(800.0, 1)] * 20
     study, scores, rows = studied(answers, metric="perplexity", languages=("en",))
     endless = row(compare(study, scores, rows.__getitem__), "mnli", "en")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, nan
 from statistics import fmean, median
 from typing import Literal, TypeAlias, TypeVar
 
@@ -171,14 +172,18 @@ def _language_lines(
     study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
 ) -> list[SummaryLine]:
     trained = task.train_language
-    foreign = {language: by_branch for language, by_branch in whole.items() if language != trained}
-    rows = [*((x, {x: shown[x]}) for x in shown), (MEAN, whole), (ZERO_SHOT, foreign)]
+    rows = [*((x, {x: shown[x]}) for x in shown), *languages_of_means(task, whole).items()]
     collapsed = {branch: collapsed_seeds(by_seed) for branch, by_seed in shown.get(trained, {}).items()}
     return [
         replace(line, collapsed=collapsed.get(line.branch, ())) if x in (trained, MEAN, ZERO_SHOT) else line
         for x, by_language in rows
         for line in _summary_lines(study, task.name, x, name, by_language)
     ]
+
+
+def languages_of_means(task: StudyTask, whole: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    """What belongs to the languages of each mean: all of them, and those that the task is not trained on."""
+    return {MEAN: {**whole}, ZERO_SHOT: {x: rows for x, rows in whole.items() if x not in task.train_languages}}
 
 
 def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:
@@ -246,17 +251,19 @@ def _summary_line(study: Study, series: Mapping[str, Series], branch: str, *, n:
         max=max(values),
         seeds=len(values),
         n=n,
-        gain=_gain(series, branch, study.baseline_of(branch)),
+        gain=gain_over(series, branch, study.baseline_of(branch)),
         chance=None,
         collapsed=(),
     )
 
 
-def _gain(series: Mapping[str, Series], branch: str, baseline: str | None) -> float | None:
+def gain_over(series: Mapping[str, Series], branch: str, baseline: str | None) -> float | None:
+    """The median over the seeds of a branch's difference from the baseline at the same seed; None if unknown."""
     if baseline is None:
         return None
     pairs = at_common_seeds([series[branch], series.get(baseline, {})]).values()
-    return median_over_seeds(a - b for a, b in pairs) if pairs else None
+    gain = median_over_seeds(a - b for a, b in pairs) if pairs else nan
+    return gain if isfinite(gain) else None
 
 
 def _average(series: Sequence[Series]) -> Series:

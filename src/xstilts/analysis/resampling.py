@@ -41,9 +41,12 @@ def bootstrap(parts_RNK: Array, score: Callable[[Array], Array]) -> Array:
     return np.concatenate(scores)
 
 
-def seed_weights(seeds: int) -> Array:
-    """Weights [B, S] of seeds drawn with replacement; equal numbers of seeds get equal weights."""
-    return np.random.default_rng([SEED, 1, seeds]).multinomial(seeds, [1 / seeds] * seeds, SAMPLES) / seeds
+def median_of_drawn_seeds(values_BS: Array) -> Array:
+    """[B] the median over seeds drawn with replacement in each sample; equal shapes get the same draws."""
+    samples, seeds = values_BS.shape
+    drawn_BS = np.random.default_rng([SEED, 1, seeds]).integers(0, seeds, (samples, seeds))
+    medians_B: Array = np.median(np.take_along_axis(values_BS, drawn_BS, axis=1), axis=1)
+    return medians_B
 
 
 def interval(values_B: Array) -> tuple[float, float]:
@@ -67,11 +70,11 @@ class Pair:
 def permutation(pairs: Sequence[Pair], score: Callable[[Array], Array], limit: int = SAMPLES) -> float:
     """The p value of a two-sided permutation test: the two systems swap their answers at random, example by example.
 
-    The statistic is the difference between the scores, averaged over seeds and over `pairs`, the languages. Example i
-    is swapped in all seeds and languages at once, because answers to one question or to its translations are not
-    independent. If at most `MAX_ENUMERATED` examples differ, all permutations are tried. Otherwise random ones are,
-    until `MAX_EXTREME` were as extreme or there were `limit`. The observed difference counts as one of them (Phipson
-    and Smyth 2010), so p is never 0.
+    The statistic is the median over the seeds of the difference between the scores, averaged over `pairs`, the
+    languages, which share their seeds. Example i is swapped in all seeds and languages at once, because answers to one
+    question or to its translations are not independent. If at most `MAX_ENUMERATED` examples differ, all permutations
+    are tried. Otherwise random ones are, until `MAX_EXTREME` were as extreme or there were `limit`. The observed
+    difference counts as one of them (Phipson and Smyth 2010), so p is never 0.
 
     Returns:
         p, from 1 / (limit + 1) or 1 / 2^MAX_ENUMERATED to 1.
@@ -90,11 +93,12 @@ def permutation(pairs: Sequence[Pair], score: Callable[[Array], Array], limit: i
         sides.append((pair.first_SNK.sum(1), pair.second_SNK.sum(1), flat))
 
     def differences(swapped_BN: Array) -> Array:
-        total = np.zeros(len(swapped_BN))
+        total_BS = np.zeros((len(swapped_BN), len(sides[0][0])))
         for first_SK, second_SK, flat in sides:
             moved = (swapped_BN[:, : len(flat)] @ flat).reshape(-1, *first_SK.shape)
-            total += (score(second_SK - moved) - score(first_SK + moved)).mean(1)
-        return total / len(sides)
+            total_BS += score(second_SK - moved) - score(first_SK + moved)
+        medians_B: Array = np.median(total_BS, axis=1) / len(sides)
+        return medians_B
 
     observed = abs(differences(np.zeros((1, len(where))))[0]) - _TIE
     if len(where) <= MAX_ENUMERATED:

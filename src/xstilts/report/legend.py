@@ -93,11 +93,32 @@ def not_finished(study: Study, missing: Iterable[Cell]) -> str:
     for task, branches in _seeds_by_branch(missing).items():
         runs = []
         for branch, seeds in branches.items():
-            some = f" (seed{'s'[: len(seeds) > 1]} {', '.join(seeds)})" if seeds != planned[task][branch] else ""
+            some = f" ({_seeds(seeds)})" if seeds != planned[task][branch] else ""
             runs.append(names[branch] + some)
         tasks["all" if branches == planned[task] else ", ".join(runs)].append(task)
     lines = "; ".join(f"{', '.join(of)}: {runs}" for runs, of in tasks.items())
     return f"not finished or failed, counted nowhere: {lines}"
+
+
+def unpaired(study: Study, missing: Iterable[Cell]) -> str:
+    """Scored runs whose baseline lacks their seed, so that no gain includes them; empty if there are none."""
+    gone = {(cell.task, cell.branch, cell.seed) for cell in missing}
+    cells = [
+        cell
+        for cell in study.cells
+        if (cell.task, study.baseline_of(cell.branch), cell.seed) in gone
+        and (cell.task, cell.branch, cell.seed) not in gone
+    ]
+    names = short_names(study.branches)
+    tasks = [
+        f"{task}: " + ", ".join(f"{names[x]} ({_seeds(seeds)})" for x, seeds in branches.items())
+        for task, branches in _seeds_by_branch(cells).items()
+    ]
+    return "in no gain, because the baseline lacks the seed: " + "; ".join(tasks) if tasks else ""
+
+
+def _seeds(seeds: Sequence[str]) -> str:
+    return f"seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}"
 
 
 def _seeds_by_branch(cells: Iterable[Cell]) -> dict[str, dict[str, list[str]]]:

@@ -58,14 +58,14 @@ class Column:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row: a branch of the study and the paper's configuration. With `gains` it holds differences."""
+    """A row: a branch of the study and the paper's configuration. With `from_baseline` it holds differences."""
 
     block: str
     configuration: str
     label: str
     branch: str
     cells: tuple[PaperCell, ...]
-    gains: bool = False
+    from_baseline: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ PUBLISHED, DIFFERENCE = "  paper", "  difference"
 class PaperNumber:
     """One number of the paper's tables: ours, the published one, ours minus that; None if missing.
 
-    `block` and `configuration` are the paper's row (see `published.Number`), `branch` is the study's. A `gain` is a
-    difference from the baseline. `language` and `task` are "average" in means.
+    `block` and `configuration` are the paper's row (see `published.Number`), `branch` is the study's. With
+    `from_baseline` the numbers are differences from the baseline, of two medians. `language` and `task` are "average"
+    in means.
     """
 
     table: str
@@ -50,7 +51,7 @@ class PaperNumber:
     language: str
     split: str
     metric: str
-    gain: bool
+    from_baseline: bool
     value: float | None
     published: float | None
     difference: float | None
@@ -140,9 +141,9 @@ def _table(table: PaperTable, beside: bool) -> Table:
         if rows and line.block != block:
             breaks.append(len(rows))
         block = line.block
-        printed = [_table_cell(x.published, line.gains, DISPUTED if x.disputed else "") for x in line.cells]
+        printed = [_table_cell(x.published, line.from_baseline, DISPUTED if x.disputed else "") for x in line.cells]
         if _is_ours(line):
-            own = [_table_cell(x.ours, line.gains, COLLAPSED if x.collapsed else "") for x in line.cells]
+            own = [_table_cell(x.ours, line.from_baseline, COLLAPSED if x.collapsed else "") for x in line.cells]
             marked = [replace(x, best=(i, k) in best, best_of_block=(i, k) in leads) for k, x in enumerate(own)]
             rows.append((_baseline_label(table) if line.configuration == BASELINE else line.label, tuple(marked)))
         if beside and any(cell.published for cell in line.cells):
@@ -159,7 +160,8 @@ def _baseline_label(table: PaperTable) -> str:
 
 def _title(table: PaperTable) -> str:
     name = f"Table {table.name.removeprefix('table')}"
-    return table.title if table.title.startswith("XTREME") else f"{name}: {table.title}"
+    differences = "; differences of medians" if any(line.from_baseline for line in table.lines) else ""
+    return (table.title if table.title.startswith("XTREME") else f"{name}: {table.title}") + differences
 
 
 def _is_ours(line: PaperRow) -> bool:
@@ -180,10 +182,12 @@ def _table_cell(values: Values, signed: bool, mark: str = "") -> TableCell:
 def _best_cells(table: PaperTable) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """The best numbers, by row and column, of all rows and of each block; numbers equal as shown are equally good."""
     best, leads = set(), set()
-    gains = any(line.gains for line in table.lines)
+    from_baseline = any(line.from_baseline for line in table.lines)
     for k in range(len(table.columns)):
         ranks = {
-            i: 0.0 if gains and not line.gains else round(fmean(round(x, 1) for x in line.cells[k].ours), 2)
+            i: 0.0
+            if from_baseline and not line.from_baseline
+            else round(fmean(round(x, 1) for x in line.cells[k].ours), 2)
             for i, line in enumerate(table.lines)
             if line.cells[k].ours
         }
@@ -214,7 +218,7 @@ def _paper_numbers(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
                         language=column.language,
                         split=column.split,
                         metric=metric,
-                        gain=line.gains,
+                        from_baseline=line.from_baseline,
                         value=value,
                         published=printed,
                         difference=None if value is None or printed is None else value - printed,
@@ -231,7 +235,10 @@ def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list
     blocks = {line.block for line in lines} & {WITHOUT, WITH}
     return [
         (f"medians over seeds {', '.join(map(str, study.seeds))}, each by itself", len(study.seeds) > 1),
-        (f"row '{_baseline_label(tables[0])}': scores; others: differences from it", any(x.gains for x in lines)),
+        (
+            f"row '{_baseline_label(tables[0])}': scores; others: their medians minus it",
+            any(x.from_baseline for x in lines),
+        ),
         (
             "bold: best of the column" + ("; underlined: best without MLM, and with it" if blocks else ""),
             any(table.compared and sum(map(_is_ours, table.lines)) > 1 for table in tables),

@@ -1,7 +1,7 @@
 """The paper's tables, filled with a study's numbers; `PAPER_TABLES` names them, `paper_tables` draws them.
 
-A gain here is the difference between two medians, as in the paper. The other layouts show the median of the differences
-at the same seed.
+A difference here is that of two medians, as in the paper. A gain, in other layouts, is the median of the differences at
+the same seed.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def table2(study: Study, found: JoinedScores) -> list[PaperTable]:
     lines = []
     for row, branch in in_paper_order(study, paper):
         values = [numbers.cell(task, branch) for _, task in columns]
-        gains = bool(study.baseline) and branch != study.baseline
-        if gains:
+        from_baseline = bool(study.baseline) and branch != study.baseline
+        if from_baseline:
             values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
-        lines.append(_line(numbers, paper, row, branch, columns, values, gains))
+        lines.append(_line(numbers, paper, row, branch, columns, values, from_baseline))
     heads = (*(column for column, _ in columns), _AVERAGE)
     return [
         PaperTable(paper.name, f"{paper.title}, mean over languages, dev", _corner(study), heads, tuple(lines)),
@@ -104,10 +104,12 @@ def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
             own = other == language and task in GROUPS["intermediate"]
             if block in ("", WITHOUT) and (own or (language, name) in paper.rows or f"{name}-{language}" in names):
                 values = [numbers.cell(task, branch, language) for _, task in columns]
-                if gains := name != BASELINE:
+                if from_baseline := name != BASELINE:
                     values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
                 cells = [_cell(paper, (language, name), x.task, y) for (x, _), y in zip(columns, values, strict=True)]
-                lines.append(PaperRow(language, name, row_label((block, name), branch), branch, tuple(cells), gains))
+                lines.append(
+                    PaperRow(language, name, row_label((block, name), branch), branch, tuple(cells), from_baseline)
+                )
         heads = tuple(replace(column, language=language) for column, _ in columns)
         tables.append(
             PaperTable(paper.name, f"{paper.title}: {titled(language)}, dev", _corner(study), heads, tuple(lines))
@@ -199,7 +201,7 @@ def _target_columns(numbers: StudyScores) -> list[tuple[Column, StudyTask]]:
 
 def _line(
     numbers: StudyScores, paper: PublishedTable, row: Row, branch: str, columns: Sequence[tuple[Column, StudyTask]],
-    values: Sequence[Values], gains: bool = False,
+    values: Sequence[Values], from_baseline: bool = False,
 ) -> PaperRow:  # fmt: skip
     """A row over target tasks, with their average."""
     cells = [
@@ -209,7 +211,7 @@ def _line(
     average = _cell(paper, row, AVERAGE, _average(values))
     if len(columns) < len(published.targets()):
         average = replace(average, published=())  # its mean includes tasks that the study lacks
-    return PaperRow(*row, row_label(row, branch), branch, (*cells, average), gains)
+    return PaperRow(*row, row_label(row, branch), branch, (*cells, average), from_baseline)
 
 
 def _benchmark(

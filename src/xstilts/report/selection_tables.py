@@ -89,7 +89,7 @@ def _legend(selection: Selection) -> list[str]:
         (f"{_REUSED} selected on the scores that are shown: {', '.join(tasks)}", tasks),
         (f"{ALL_TASKS}: unweighted mean, for rules that select a run for each", ALL_TASKS in labels),
         (f"{SHARED}: the mean over those for which every rule selects a run", SHARED in labels),
-        ("signed numbers: gain over the baseline", study.baseline is not None),
+        ("signed numbers: one run minus the baseline's median, partly luck", study.baseline is not None),
         (in_no_mean(selection.left_out), in_no_mean(selection.left_out)),
         ("- nothing to select by; no dev split in that language", len(labels) > 0),
     ]

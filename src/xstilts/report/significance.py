@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isclose, isfinite
 from statistics import fmean, stdev
@@ -18,37 +18,43 @@ from xstilts import metrics
 from xstilts.analysis import resampling
 from xstilts.analysis.aggregate import (
     MEAN,
+    ZERO_SHOT,
     ByBranch,
     at_common_seeds,
     collapsed_seeds,
     complete_languages,
+    gain_over,
     incomplete_languages,
     join,
+    languages_of_means,
     mean_over_languages,
     median_over_seeds,
     plus_joined,
+    runs_of,
     scores_by_language,
 )
 from xstilts.analysis.resampling import Pair
 from xstilts.metrics.metric import Array
 from xstilts.store.example_scores import ExampleParts, ExampleScores, example_parts
 from xstilts.store.rows import Prediction, Score
-from xstilts.study.index import Study, StudyTask
+from xstilts.study.index import Cell, Study, StudyTask
 
 ALPHA = 0.05
 """Corrected p values below it are marked."""
+MEANS = (ZERO_SHOT, MEAN)
+"""The means over languages, in the order of the rows."""
 SURE, THESE_RUNS = "•", "◦"
 """Marks of such p values: `SURE` where the interval over several seeds leaves out 0, else `THESE_RUNS`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A branch in one language of a task, or its mean over the languages, compared with the baseline.
+    """A branch in one language of a task, or its mean over languages, compared with the baseline.
 
     `median`, `mean`, `deviation` (the sample's, by n - 1), `min` and `max` are over `seeds` runs; `collapsed` as in
-    `SummaryLine`; all in the metric's unit. `difference` is the mean over `paired` seeds of the difference from the
-    baseline at the same seed, `low` and `high` are the ends of its 95 % interval, `p` is the permutation test's and
-    `adjusted` the same with Holm's correction. They are None for the baseline and for untested branches.
+    `SummaryLine`; all in the metric's unit. `gain`, as in `SummaryLine`, is over `paired` seeds, `low` and `high` are
+    the ends of its 95 % interval, `p` is the permutation test's and `adjusted` the same with Holm's correction. They
+    are None for the baseline; untested branches have at most a gain.
     """
 
     task: str
@@ -65,7 +71,7 @@ class Comparison:
     max: float
     collapsed: tuple[int | None, ...]
     paired: int | None = None
-    difference: float | None = None
+    gain: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
@@ -90,6 +96,8 @@ class Significance:
     """The branches that could not be tested, by reason."""
     left_out: Mapping[str, tuple[str, ...]]
     """For each task the languages that no mean includes."""
+    missing: tuple[Cell, ...] = ()
+    """As in `Summary`."""
 
 
 Predictions: TypeAlias = Callable[[str], Iterable[Prediction]]
@@ -106,6 +114,7 @@ ScoreOfSums: TypeAlias = Callable[[Array], Array]
 def compare(
     study: Study, scores: Iterable[Score], predictions: Predictions, saved: SavedScores = lambda _: None, *,
     split: Literal["dev", "test"] = "dev", progress: Callable[[Sequence[StudyTask]], Iterable[StudyTask]] = iter,
+    unscored: Collection[str] = (),
 ) -> Significance:  # fmt: skip
     """Compare each branch with the baseline, by the main metric of each task.
 
@@ -116,31 +125,35 @@ def compare(
         saved: returns what a step has in place of predictions.
         split: the wanted one; languages without it are compared on the other one.
         progress: yields the tasks one by one; may show a progress bar, as a large study takes a minute.
+        unscored: finished steps without scores, whose cells are not missing.
     """
     found, _ = join(study, scores)
     rows: list[Comparison] = []
     untested: Untested = defaultdict(dict)
     for task in progress(study.targets):
         shown = scores_by_language(task, task.metric, found, split)
-        whole = [*complete_languages(shown)]
-        tests = _tests(study, task, shown, whole, (predictions, saved), untested)
-        spreads = _run_statistics(study, task, shown, whole)
+        means = languages_of_means(task, complete_languages(shown))
+        tests = _tests(study, task, shown, means, (predictions, saved), untested)
+        spreads = _run_statistics(study, task, shown, means)
         found_at = {at: test._asdict() for at, test in tests.items()}
         rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
     left_out = {task.name: incomplete_languages(task, found, split) for task in study.targets}
-    return Significance(study, split, tuple(rows), {why: tuple(where) for why, where in untested.items()}, left_out)
+    done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
+    missing, reasons = study.missing_cells(done, unscored), {why: tuple(where) for why, where in untested.items()}
+    return Significance(study, split, tuple(rows), reasons, left_out, missing)
 
 
 def _run_statistics(
-    study: Study, task: StudyTask, shown: ScoresByLanguage, whole: Sequence[str]
+    study: Study, task: StudyTask, shown: ScoresByLanguage, means: Mapping[str, ScoresByLanguage]
 ) -> Iterator[Comparison]:
-    """The runs of each branch in each language, then their means over the languages with scores of all runs."""
+    """The runs of each branch: their zero-shot mean and the mean over the languages, then each language."""
     trained = shown.get(task.train_language, {})
-    for language, over in [*((x, [x]) for x in shown), *([(MEAN, whole)] if whole else [])]:
-        series = mean_over_languages({x: shown[x] for x in over})
+    for language, over in [*((x, means[x]) for x in MEANS if means[x]), *((x, {x: shown[x]}) for x in shown)]:
+        series = mean_over_languages(over)
         for branch in (branch for branch in study.branches if branch in series):
-            values = [*series[branch].values()]
-            samples = [next(iter(shown[x][branch].values())) for x in over]
+            values, baseline = [*series[branch].values()], study.baseline_of(branch)
+            samples = [next(iter(by_branch[branch].values())) for by_branch in over.values()]
+            pairs = at_common_seeds([series[branch], series.get(baseline or "", {})])
             yield Comparison(
                 task=task.name,
                 branch=branch,
@@ -154,15 +167,19 @@ def _run_statistics(
                 deviation=stdev(values) if len(values) > 1 and isfinite(sum(values)) else None,
                 min=min(values),
                 max=max(values),
-                collapsed=collapsed_seeds(trained.get(branch, {})) if language in (MEAN, task.train_language) else (),
+                collapsed=collapsed_seeds(trained.get(branch, {})) if language in (*MEANS, task.train_language) else (),
+                paired=len(pairs) or None,
+                gain=gain_over(series, branch, baseline),
             )
 
 
 def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Add Holm's correction over all languages and branches of the task; for the means, over its branches."""
-    done = list(rows)
-    for means in (False, True):
-        family = {i: row.p for i, row in enumerate(rows) if row.p is not None and (row.language == MEAN) == means}
+    """Add Holm's correction over all languages and branches of the task; for each mean, over its branches."""
+    done, families = list(rows), defaultdict[str, dict[int, float]](dict)
+    for i, row in enumerate(rows):
+        if row.p is not None:
+            families[row.language if row.language in MEANS else ""][i] = row.p
+    for family in families.values():
         for i, adjusted in zip(family, resampling.holm([*family.values()]), strict=True):
             done[i] = replace(rows[i], adjusted=adjusted)
     return done
@@ -171,8 +188,6 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
 class _TestResult(NamedTuple):
     """The fields of a `Comparison` with these names."""
 
-    paired: int | None = None
-    difference: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
@@ -189,11 +204,11 @@ def _tests(
     study: Study,
     task: StudyTask,
     shown: ScoresByLanguage,
-    whole: Sequence[str],
+    means: Mapping[str, ScoresByLanguage],
     answers: tuple[Predictions, SavedScores],
     untested: Untested,
 ) -> dict[tuple[str, str], _TestResult]:
-    """Difference, interval and p of each branch in each language, and of their means."""
+    """Interval and p of each branch in each language, and of their means."""
     if not any(map(study.baseline_of, study.branches)):
         return {}
     metric = metrics.get(task.metric)
@@ -209,9 +224,13 @@ def _tests(
     family = sum(language in shown for _, language in paired)
     result = {at: _test([found], score, family) for at, found in paired.items()}
     for branch in study.branches:
-        over = [paired[branch, x] for x in whole if (branch, x) in paired]
-        if over and len(over) == len(whole):
-            result[branch, MEAN] = _test(over, score, len(study.branches))
+        tested: dict[tuple[str, ...], _TestResult] = {}
+        for mean, languages in means.items():
+            over = tuple(x for x in languages if (branch, x) in paired)
+            if over and len(over) == len(languages):
+                if over not in tested:
+                    tested[over] = _test([paired[branch, x] for x in over], score, len(study.branches))
+                result[branch, mean] = tested[over]
     return result
 
 
@@ -293,12 +312,10 @@ def _pair_with_baseline(
 
 def _test(paired: Sequence[_Paired], score: ScoreOfSums, family: int) -> _TestResult:
     """Test the mean over some languages; `family` is the number of p values that will be corrected together."""
-    pairs = [each.pair for each in paired]
-    observed = [score(pair.second_SNK.sum(1)) - score(pair.first_SNK.sum(1)) for pair in pairs]
     change_BS = np.mean([each.change_BS for each in paired], axis=0)
     if not np.isfinite(change_BS).all():
         return _TestResult()
-    low, high = resampling.interval((change_BS * resampling.seed_weights(change_BS.shape[1])).sum(1))
+    low, high = resampling.interval(resampling.median_of_drawn_seeds(change_BS))
     # enough that the smallest p, times the size of the family, is half of ALPHA
-    p = resampling.permutation(pairs, score, max(resampling.SAMPLES, round(2 * family / ALPHA)))
-    return _TestResult(change_BS.shape[1], float(np.mean(observed)), low, high, p)
+    limit = max(resampling.SAMPLES, round(2 * family / ALPHA))
+    return _TestResult(low, high, resampling.permutation([each.pair for each in paired], score, limit))

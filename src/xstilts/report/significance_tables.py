@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from xstilts.analysis import resampling
-from xstilts.analysis.aggregate import MEAN
+from xstilts.analysis.aggregate import MEAN, ZERO_SHOT
 from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
@@ -16,10 +16,13 @@ from xstilts.report.legend import (
     full_names,
     in_no_mean,
     legend_lines,
+    not_finished,
+    over_seeds,
     short_names,
     split_replaced,
+    unpaired,
 )
-from xstilts.report.significance import ALPHA, SURE, THESE_RUNS, Comparison, Significance, compare
+from xstilts.report.significance import ALPHA, MEANS, SURE, THESE_RUNS, Comparison, Significance, compare
 from xstilts.study.index import StudyTask
 from xstilts.utils.progress import progress_bar
 
@@ -31,16 +34,16 @@ def significance(results: StudyResults) -> Document:
         return progress_bar(tasks, "comparing, task by task")
 
     rows = results.predictions, results.example_scores
-    return document(compare(results.study, results.scores, *rows, progress=progress))
+    return document(compare(results.study, results.scores, *rows, progress=progress, unscored=results.unscored))
 
 
 def document(found: Significance) -> Document:
     """For each task a table of its branches, and one of its languages; rows with all digits for programs."""
     study, shown = found.study, list[Table]()
     for task in study.targets:
-        rows = [row for row in found.rows if row.task == task.name]
-        if means := [row for row in rows if row.language == MEAN]:
-            shown.append(_branches(found, means))
+        rows = _rows_of(found, task)
+        if rows and rows[0].language in MEANS:
+            shown.append(_branches(found, [row for row in rows if row.language == rows[0].language]))
         if rows:
             shown += _languages(found, task, rows)
     facts = {
@@ -48,49 +51,58 @@ def document(found: Significance) -> Document:
         "split": found.split,
         "lines": [asdict(row) for row in found.rows],
         "untested": found.untested,
+        "missing": [asdict(cell) for cell in found.missing],
     }
     return Document(shown, _legend(found), Comparison, found.rows, facts)
 
 
+def _rows_of(found: Significance, task: StudyTask) -> list[Comparison]:
+    """The task's rows, without a zero-shot mean that is the mean over all languages."""
+    rows = [row for row in found.rows if row.task == task.name]
+    trained = {*task.train_languages} & {row.language for row in rows} - {*found.left_out.get(task.name, ())}
+    return [row for row in rows if trained or row.language != ZERO_SHOT]
+
+
 def _branches(found: Significance, rows: Sequence[Comparison]) -> Table:
-    """Mean over the languages: a row for each branch."""
+    """A mean over languages: a row for each branch."""
     names = short_names(found.study.branches)
-    heads = ["median", "mean", "sd", "min", "max", "runs", "collapsed", "difference", "95 % interval", "p (Holm)"]
+    heads = ["median", "mean", "sd", "min", "max", "runs", "collapsed", "gain", "95 % interval", "p (Holm)"]
     lines = [
         (names[row.branch], tuple(map(TableCell, [
             *(_rounded(x) for x in (row.median, row.mean, row.deviation, row.min, row.max)),
-            str(row.seeds), str(len(row.collapsed)), _signed(row.difference) + row.mark, _interval(row), _p(row),
+            str(row.seeds), str(len(row.collapsed)), _signed(row.gain) + row.mark, _interval(row), _p(row),
         ])))
         for row in rows
     ]  # fmt: skip
     first = rows[0]
     where = f"{first.split}{'' if first.split == found.split else '†'}"
-    title = f"{first.task}: {first.metric}, mean over languages, {where}"
+    over = "zero-shot mean" if first.language == ZERO_SHOT else "mean"
+    title = f"{first.task}: {first.metric}, {over} over languages, {where}"
     return Table(title, "branch", tuple((head, "") for head in heads), tuple(lines))
 
 
 def _languages(found: Significance, task: StudyTask, rows: Sequence[Comparison]) -> Iterator[Table]:
-    """Differences: a row for each language, a column for each branch but the baseline."""
+    """Gains: a row for each mean and language, a column for each branch but the baseline."""
     names, at = short_names(found.study.branches), {(row.language, row.branch): row for row in rows}
     study = found.study
     branches = [x for x in study.branches if study.baseline_of(x) is not None and any(row.branch == x for row in rows)]
     if not branches:
         return
     lines = []
-    for language in dict.fromkeys(row.language for row in rows if row.language != MEAN):
-        entries = [_difference(at.get((language, branch))) for branch in branches]
+    for language in dict.fromkeys(row.language for row in rows):
+        entries = [_gain(at.get((language, branch))) for branch in branches]
         split = next(row.split for row in rows if row.language == language)
         lines.append((titled(language) + ("" if split == found.split else "†"), tuple(entries)))
-    title = f"{task.name}: {task.metric}, difference from {baseline(study)} in each language"
+    title = f"{task.name}: {task.metric}, gain over {baseline(study)} in each language"
     yield Table(
         title, "language", tuple((names[branch], "95 % interval, p (Holm)") for branch in branches), tuple(lines)
     )
 
 
-def _difference(row: Comparison | None) -> TableCell:
-    if row is None or row.difference is None:
+def _gain(row: Comparison | None) -> TableCell:
+    if row is None or row.gain is None:
         return TableCell()
-    return TableCell(_signed(row.difference), _interval(row), _p(row), mark=row.mark)
+    return TableCell(_signed(row.gain), _interval(row), _p(row), mark=row.mark)
 
 
 def _rounded(value: float | None) -> str:
@@ -118,20 +130,22 @@ def _legend(found: Significance) -> list[str]:
     means = {task.name: [x for x in rows if (x.task, x.language) == (task.name, MEAN)] for task in study.targets}
     collapsed = [f"{task}: {runs}" for task, of_task in means.items() if (runs := _collapsed_runs(of_task, names))]
     others = dict.fromkeys(row.task for row in rows if row.split != found.split)
-    tested = any(row.p is not None for row in rows)
+    tested, gains = any(row.p is not None for row in rows), any(row.gain is not None for row in rows)
+    shown = {row.language for task in study.targets for row in _rows_of(found, task)}
     explained = [
         (
             "median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)),
             len(study.seeds) > 1,
         ),
-        (f"difference: from {baseline(study)} at the same seed{', mean over the seeds' if several else ''}", tested),
+        (f"gain: over {baseline(study)} at the same seed{over_seeds(study.seeds)}", gains),
+        ("zero-shot: the mean without the languages that the task is trained on", ZERO_SHOT in shown),
         (
             f"interval: {resampling.SAMPLES:,} bootstrap samples of {'seeds and ' if several else ''}examples, "
             "the same ones on both sides",
             tested,
         ),
         (f"p: both sides exchanged at random, example by example{', in all seeds at once' if several else ''}", tested),
-        ("Holm: corrected over the task's languages and branches; the p of means over its branches", tested),
+        ("Holm: corrected over the task's languages and branches; the p of each mean over its branches", tested),
         (f"{SURE} significant: p < {ALPHA:g}, and the interval leaves out 0", (SURE, True) in marks),
         (
             f"{THESE_RUNS} significant for these runs (p < {ALPHA:g}), but not across resampled seeds",
@@ -142,6 +156,8 @@ def _legend(found: Significance) -> list[str]:
             (THESE_RUNS, False) in marks,
         ),
         (split_replaced(found.split, ", ".join(others)), others),
+        (not_finished(study, found.missing), found.missing),
+        (lacking := unpaired(study, found.missing), lacking),
         (in_no_mean(found.left_out), in_no_mean(found.left_out)),
         (f"collapsed: runs {AT_CHANCE}: {'; '.join(collapsed)}", collapsed),
     ]

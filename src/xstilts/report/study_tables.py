@@ -25,6 +25,7 @@ from xstilts.report.legend import (
     short_names,
     split_replaced,
     unit,
+    unpaired,
 )
 from xstilts.study.index import Study, StudyTask
 
@@ -69,13 +70,14 @@ def legend(summary: Summary, shown: Sequence[Table]) -> list[str]:
             f"signed numbers: gain over {baseline(study)} at the same seed{over_seeds(study.seeds)}",
             any(entry.gain for entry in numbers),
         ),
-        ("zero-shot: the mean without the language that was trained on", ZERO_SHOT in labels),
+        ("zero-shot: the mean without the languages that the task is trained on", ZERO_SHOT in labels),
         (f"{ALL_TASKS}: unweighted mean, for branches with every task that has scores", ALL_TASKS in heads),
         ("↓ lower is better; there a positive gain is a loss", "↓" in words),
         (split_replaced(split, languages_by_task(others)), "†" in words),
         (f"‡ {in_no_mean(summary.left_out)}", summary.left_out),
         (f"{COLLAPSED} collapsed, {AT_CHANCE}: {_collapsed_runs(summary)}", any(entry.mark for entry in numbers)),
         (not_finished(study, summary.missing), summary.missing),
+        (lacking := unpaired(study, summary.missing), lacking),
         ("the intermediate tasks' own dev scores: --layout table15", len(study.targets) < len(study.tasks)),
     ]
     sizes: dict[str, list[str]] = defaultdict(list)
@@ -121,7 +123,7 @@ def _languages(summary: Summary, task: StudyTask) -> Table:
         by_language[line.language][line.branch] = line
     languages = _scored_languages(summary, task)
     means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
-    if task.train_language not in languages or task.train_language in left_out:
+    if not {*task.train_languages} & {*languages} - {*left_out}:
         means = means[:1]  # the mean is already zero-shot
     others, split, other = _on_other_split(summary, task), summary.split, other_split(summary.split)
     where = f"{split}, {other} where marked †" if others else split

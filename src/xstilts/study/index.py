@@ -36,6 +36,7 @@ class StudyTask:
     metrics: tuple[str, ...]
     languages: tuple[str, ...]
     train_language: str
+    """The language of its training data, or the first of several; empty without training data."""
     note: str = ""
     file: str = ""
     """The kind of file for its predictions in the leaderboard's layout."""
@@ -45,6 +46,13 @@ class StudyTask:
     """Whether the last phase trains on its own data."""
     is_intermediate: bool = False
     """Whether it is an intermediate task, scored on its dev data only to check that phase, and not a target."""
+    more_train_languages: tuple[str, ...] = ()
+    """The other languages of its training data."""
+
+    @property
+    def train_languages(self) -> tuple[str, ...]:
+        """The languages of its training data; scores in all others are zero-shot."""
+        return (self.train_language, *self.more_train_languages) if self.train_language else ()
 
 
 @dataclass(frozen=True)

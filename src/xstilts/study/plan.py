@@ -143,12 +143,13 @@ class Plan:
             metric=task.metric,
             metrics=task.metrics,
             languages=scored_languages(task, self.recipe),
-            train_language=trained[0] if len(trained) == 1 else "",
+            train_language=trained[0] if trained else "",
             note=task.note,
             file=task.format.file,
             first_piece=task.format.first_piece if isinstance(task.format, Tag) else "",
             trained_on_own_data=trains_on_own_data(self.recipe.phases[-1], task),
             is_intermediate=task.name not in expand_groups(self.recipe.evaluate),
+            more_train_languages=trained[1:],
         )
 
     def to_json(self) -> dict[str, Any]:
