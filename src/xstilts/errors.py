@@ -4,6 +4,7 @@ UserError            one error of the user, shown without a traceback; exit code
 ├── DataError        an error in a data file; `where` is file:line
 │   └── UnknownLabel a label or tag that the task does not list
 ├── MissingData      missing files; lists every path that was searched
+│   └── IncompleteData   some parts of a table are missing
 ├── StepFailed       a step that cannot continue (the loss is not a number, or a user's metric fails)
 └── Mistakes         several of the above, shown together
 """
@@ -11,12 +12,15 @@ UserError            one error of the user, shown without a traceback; exit code
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
 MAX_MISSING = 3
 """Maximum lines about the missing files of one task."""
+INVISIBLE = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0") | {chr(0xFE00 + i) for i in range(16)}
+"""Characters that Python calls printable, but nobody sees: fillers, joiners, variation selectors."""
 
 
 class UserError(Exception):
@@ -58,6 +62,10 @@ class UnknownLabel(DataError):
 
 class MissingData(UserError):
     """A missing file of a task; `where` is the task."""
+
+
+class IncompleteData(MissingData):
+    """A table of which only some parts exist; no option skips it."""
 
 
 class StepFailed(UserError):
@@ -140,6 +148,18 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     by_spelling = {choice.casefold(): choice for choice in reversed(known)} | {choice: choice for choice in known}
     close = [name for name in (name, name.casefold()) for name in difflib.get_close_matches(name, by_spelling, n=1)]
     if close:
-        return f"did you mean '{by_spelling[close[0]]}'?"
-    shown = ", ".join(known[:20])
+        return f"did you mean '{visible(by_spelling[close[0]])}'?"
+    shown = ", ".join(map(visible, known[:20]))
     return f"known: {shown}" + (f" and {len(known) - 20} more" if len(known) > 20 else "") if known else ""
+
+
+def visible(text: str) -> str:
+    r"""A text for a message: invisible characters are escaped, and accents that are characters of their own.
+
+    >>> print(visible("good\u200b"), visible("Cafe\u0301"), visible("Café"))
+    good\u200b Cafe\u0301 Café
+    """
+    composed = unicodedata.is_normalized("NFC", text)
+    shown = (one.isprintable() and one not in INVISIBLE and (composed or one.isascii()) for one in text)
+    escaped = (one if plain else one.encode("unicode_escape").decode() for one, plain in zip(text, shown, strict=True))
+    return "".join(escaped)

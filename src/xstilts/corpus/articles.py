@@ -15,6 +15,7 @@ from xstilts.data.lines import UNREADABLE, lines, opened, parse_json, unreadable
 from xstilts.data.records import reject_surrogates
 from xstilts.errors import DataError
 from xstilts.formats.base import Row
+from xstilts.utils.files import reject_lfs_pointer
 
 BATCH_CHARACTERS = 250_000
 """A batch of texts ends when it has at least this many characters."""
@@ -118,6 +119,7 @@ def _table(path: str) -> Iterator[Batch]:
 
     size, rows_read = Path(path).stat().st_size, 0
     try:
+        reject_lfs_pointer(path)
         with pyarrow.parquet.ParquetFile(path) as file:
             columns = {field.name: str(field.type) for field in file.schema_arrow}
             if columns.get(COLUMN) not in ("string", "large_string", "string_view"):

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from xstilts.data.examples import Defects, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.data.row_mistakes import RowMistakes
-from xstilts.errors import Collector, DataError, MissingData, UserError, nearest
+from xstilts.errors import Collector, DataError, IncompleteData, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS
 from xstilts.tasks.counts import official_count
 from xstilts.tasks.source import Source
@@ -101,6 +101,8 @@ def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[
     row = Checked(task.name, split, code, official_count(task.name, split, code))
     try:
         located = locate(task, task.data[split], (code,), data, train=split == "train")
+    except IncompleteData as error:
+        return replace(row, problems=(str(error),))
     except MissingData as error:
         return replace(row, missing=str(error))
     except UserError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import TypeAlias
 from xstilts import playground
 from xstilts.data import hub
 from xstilts.data.hub import HUB
-from xstilts.errors import MissingData, nearest
+from xstilts.errors import IncompleteData, MissingData, nearest
 from xstilts.languages import LANGUAGES
 from xstilts.tasks.source import File, Source
+from xstilts.utils.files import missing_parts
 
 PLAYGROUND = "playground:"
-_SHARE = re.compile(r"-\d+-of-0*(\d+)\.")
-"""One of several files that make up a table, as in `train-00000-of-00002.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,17 @@ def find(
         has_labels: passes over layouts without labels if a later one has them.
 
     Raises:
-        MissingData: no layout is complete; lists every path that was searched.
+        MissingData: no layout is complete; lists every path that was searched. `IncompleteData` if parts of a table
+            exist.
     """
     searched: Searched = {}
     found = find_or_empty(source, language, roots, searched, has_labels)
     if found:
         return found
     places = ", ".join(searched) or ", ".join(paths(source, language))
-    raise MissingData(f"no data for '{language}': looked for {places}, also with .gz", where=task,
-                      hint=_hint(source, language, searched, roots, task))  # fmt: skip
+    kind = IncompleteData if any(place.endswith(" parts)") for place in searched) else MissingData
+    raise kind(f"no data for '{language}': looked for {places}, also with .gz", where=task,
+               hint=_hint(source, language, searched, roots, task))  # fmt: skip
 
 
 def find_or_empty(
@@ -143,7 +143,7 @@ def _locate(path: str, roots: Sequence[Path], searched: Searched) -> tuple[str, 
     for place in places:
         try:
             files = _files(place) if place else []
-            incomplete = _incomplete(files)
+            incomplete = f" ({missing})" if "*" in path and (missing := missing_parts(files)) else ""
             if files and not incomplete:
                 return tuple(map(str, files))
             if path.startswith(HUB):
@@ -191,12 +191,6 @@ def _files(place: Path) -> list[Path]:
         if path.is_file() and (path.suffix != ".gz" or name not in files):
             files[name] = path
     return [files[name] for name in sorted(files)]
-
-
-def _incomplete(files: Sequence[Path]) -> str:
-    """A remark if parts of a table are missing; the names of its files say how many parts it has."""
-    totals = [int(share[1]) for path in files if (share := _SHARE.search(path.name))]
-    return f" (only {len(totals)} of its {max(totals)} parts)" if totals and len(totals) < max(totals) else ""
 
 
 def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Path], task: str) -> str:

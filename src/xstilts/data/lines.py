@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from xstilts.errors import DataError
+from xstilts.utils.files import reject_lfs_pointer
 
 OnWarning: TypeAlias = Callable[[str, str], None]
 """Receives a warning about a file, and its place."""
@@ -63,7 +64,13 @@ def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None
 
 
 def opened(path: str, file: IO[bytes] | None = None) -> IO[bytes]:
-    """The decompressed bytes of a file, compressed as its suffix says (.gz, .bz2, .xz); `file` if already open."""
+    """The decompressed bytes of a file, compressed as its suffix says (.gz, .bz2, .xz); `file` if already open.
+
+    Raises:
+        DataError: the file is a Git LFS pointer.
+        OSError: it cannot be opened.
+    """
+    reject_lfs_pointer(path)
     _, decompress = COMPRESSED.get(Path(path).suffix, ("", None))
     if decompress:
         stream: IO[bytes] = decompress(file or path)

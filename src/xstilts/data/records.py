@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from xstilts.data.lines import OnWarning, lines, parse_json
 from xstilts.errors import DataError
 from xstilts.formats.base import Row
+from xstilts.utils.files import reject_lfs_pointer
 
 Record: TypeAlias = tuple[int | str, dict[str, Any]]
 """Line or row number (in JSON documents, a description of the record), and values."""
@@ -64,6 +65,7 @@ def _parquet(path: str, _: OnWarning | None) -> Iterator[Record]:
 
     number = 0
     try:
+        reject_lfs_pointer(path)
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 for record in batch.to_pylist():

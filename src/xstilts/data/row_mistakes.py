@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from xstilts.errors import Collector, Mistakes, UnknownLabel, UserError
+from xstilts.errors import Collector, Mistakes, UnknownLabel, UserError, visible
 
 MISTAKES = 10
 """Reading stops after so many kinds of mistakes."""
@@ -43,7 +43,7 @@ class _Kind:
             line = self.first[label].where.rpartition(":")[2].strip()
             times = "once, at" if self.counts[label] == 1 else f"{self.counts[label]:,} times, first at"
             near = f" ({hints[label]})" if hints[label] not in known else ""
-            parts.append(f"'{label}' {times} {'line ' if line.isdecimal() else ''}{line}{near}")
+            parts.append(f"'{visible(label)}' {times} {'line ' if line.isdecimal() else ''}{line}{near}")
         parts += [f"and {len(self.first) - len(shown):,} more"] if len(self.first) > len(shown) else []
         message = f"{len(self.first):,} labels not in the list: {'; '.join(parts)}"
         return UserError(message, where=next(iter(self.first.values())).where.rpartition(":")[0], hint=", ".join(known))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xstilts import metrics
 from xstilts.data.examples import LocatedSplit, locate
-from xstilts.errors import Collector, UserError
+from xstilts.errors import Collector, IncompleteData, UserError
 from xstilts.metrics import local
 from xstilts.model import new_encoder
 from xstilts.study.checks import local_metrics
@@ -177,6 +177,7 @@ class StepInputs:
 
         Raises:
             MissingData: dev and test are missing, and the recipe does not skip such languages.
+            IncompleteData: a part of either is missing.
         """
         assert step.scoring is not None
         task = self.plan.tasks[step.scoring.task]
@@ -185,6 +186,8 @@ class StepInputs:
         for split in task.scored:
             with missing.catch():
                 found_splits[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
+        if incomplete := [error for error in missing.errors if isinstance(error, IncompleteData)]:
+            raise incomplete[0]
         if not found_splits and self.plan.recipe.missing == "error":
             missing.raise_any()
         # many languages have no dev set, so a language with one split is noted only if its test set is missing

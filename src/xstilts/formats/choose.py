@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from xstilts.errors import DataError, UnknownLabel, nearest
+from xstilts.errors import DataError, UnknownLabel, nearest, visible
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
 from xstilts.formats.classify import truncate_pair
 
@@ -91,7 +91,7 @@ class Choose(Format):
             if column in self.spellings:
                 known = self.spellings[column]
                 if text not in known:
-                    raise DataError(f"unknown {column} '{text}'", where=row.where, hint=nearest(text, known))
+                    raise DataError(f"unknown {column} '{visible(text)}'", where=row.where, hint=nearest(text, known))
                 texts[i] = known[text]
         return " ".join(text for text in texts if text.strip())
 
@@ -141,7 +141,7 @@ class Choose(Format):
             return None
         known = self.answers[:endings] or tuple(map(str, range(endings)))
         if label not in known:
-            message = f"unknown {self.label} '{label}' among {endings} endings"
+            message = f"unknown {self.label} '{visible(label)}' among {endings} endings"
             raise UnknownLabel(message, label=label, where=row.where, hint=nearest(label, known))
         return known.index(label)
 

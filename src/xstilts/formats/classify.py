@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
-from xstilts.errors import UnknownLabel, nearest
+from xstilts.errors import UnknownLabel, nearest, visible
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
 
 
@@ -75,7 +75,7 @@ class Classify(Format):
                 label = None
             elif label not in self.labels:
                 hint = nearest(label, self.labels)
-                raise UnknownLabel(f"unknown label '{label}'", label=label, where=row.where, hint=hint)
+                raise UnknownLabel(f"unknown label '{visible(label)}'", label=label, where=row.where, hint=hint)
         return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
 
     def features(self, examples: Sequence[Labelled], tokenizer: TokenizerLike) -> Iterator[Features]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from xstilts.errors import DataError, UnknownLabel, nearest
+from xstilts.errors import DataError, UnknownLabel, nearest, visible
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
 
 
@@ -85,7 +85,7 @@ class Tag(Format):
         known = self.labels or set(tags) - {NO_LABEL}
         for word, tag in zip(words, tags, strict=True):
             if tag not in known:
-                message, hint = f"unknown tag '{tag}' of '{word}'", nearest(tag, known)
+                message, hint = f"unknown tag '{visible(tag)}' of '{word}'", nearest(tag, known)
                 raise UnknownLabel(message, label=tag, where=row.where, hint=hint)
         return Tagged(tuple(words), tuple(tags))
 

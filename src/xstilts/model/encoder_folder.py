@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import UserError, nearest
-from xstilts.utils.files import read_json
+from xstilts.utils.files import missing_parts, read_json, reject_lfs_pointer
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
 """Names in a checkpoint that are buffers, not weights."""
@@ -20,7 +20,8 @@ def check(name: str) -> None:
     """Check that a local folder can be an encoder, without loading weights.
 
     Raises:
-        UserError: the path is not a folder, or the folder lacks config.json, safetensors weights or a tokenizer.
+        UserError: the path is not a folder, the folder lacks config.json, a tokenizer or (a part of) the safetensors
+            weights, or one of them is a Git LFS pointer.
     """
     folder = Path(name)
     if not folder.exists():
@@ -34,19 +35,31 @@ def check(name: str) -> None:
         raise UserError("is a file; an encoder is a folder with config.json", where=name)
     if not (folder / "config.json").is_file():
         raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
+    for file in ("config.json", "tokenizer.json"):
+        if (folder / file).is_file():
+            reject_lfs_pointer(folder / file)
     try:
         read_json(folder / "config.json")
     except ValueError as error:
         raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
-    if not any(folder.glob("*.safetensors")):
+    _check_weights(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")
+
+
+def _check_weights(folder: Path) -> None:
+    weights, name = sorted(folder.glob("*.safetensors")), str(folder)
+    for path in weights:
+        reject_lfs_pointer(path)
+    if missing := missing_parts(weights):
+        raise UserError(f"lacks weights ({missing})", where=name)
+    if not weights:
         pickled = any(folder.glob("*.bin"))
         raise UserError(
             "has only pickled weights (.bin), which are never read" if pickled else "has no weights (*.safetensors)",
             where=name,
             hint="save the model again with transformers: save_pretrained writes safetensors" if pickled else "",
         )
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")
 
 
 def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:

@@ -15,7 +15,7 @@ import tokenizers
 
 from xstilts.compute.private import set_backend
 from xstilts.errors import UserError
-from xstilts.utils.files import read_json
+from xstilts.utils.files import read_json, reject_lfs_pointer
 
 SPELLINGS = {
     "bos_token": ("<s>",), "eos_token": ("</s>",), "cls_token": ("<s>", "[CLS]"), "sep_token": ("</s>", "[SEP]"),
@@ -109,6 +109,8 @@ def _file(name: str, file: str, common: Mapping[str, Any]) -> Path | None:
     from transformers.utils.hub import cached_file
 
     found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **common)
+    if found:
+        reject_lfs_pointer(found)
     return Path(found) if found else None
 
 

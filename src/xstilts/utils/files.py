@@ -6,7 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +17,16 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from xstilts.errors import UserError
+from xstilts.errors import DataError, UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for a large one in a git repository."""
+_PART = re.compile(r"(.*?)(?<!\d)(\d+)-of-0*(\d+)(?!\d)")
+"""One of several files, as in `train-00000-of-00002.parquet`, `train-00000-of-00002-<hash>.parquet`."""
+_NUMBERED = re.compile(r"\d{4,5}\.parquet")
+"""One of several files, numbered from `0000.parquet`, as the Hub converts data sets."""
 
 
 def read_json(path: Path) -> Any:
@@ -80,6 +89,39 @@ def parse_json(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str
 
 
 T = TypeVar("T")
+
+
+def reject_lfs_pointer(path: str | Path) -> None:
+    """Refuse a Git LFS pointer: a clone without `git lfs pull` has it in place of a large file.
+
+    Raises:
+        DataError: the file is a pointer.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise DataError("is a Git LFS pointer, not the file itself", where=str(path), hint="git lfs pull")
+
+
+def missing_parts(files: Iterable[Path]) -> str:
+    """A remark if parts of a table or of weights are missing, which the names of the others tell; else empty.
+
+    >>> missing_parts([Path("train-00000-of-00002-a09b74b3ef9c3b56.parquet")])
+    'only 1 of its 2 parts'
+    >>> missing_parts([Path("0000.parquet"), Path("0002.parquet")])
+    'only 2 of its 3 parts'
+    """
+    numbers: dict[tuple[Path, str, int], set[int]] = defaultdict(set)
+    for path in files:
+        if match := _PART.match(path.name):
+            numbers[path.parent, match[1], int(match[3])].add(int(match[2]))
+        elif _NUMBERED.fullmatch(path.name):
+            numbers[path.parent, "", 0].add(int(path.stem))
+    for (_, _, total), found in numbers.items():
+        parts = total or (max(found) + 1 if min(found) < 1000 else 0)  # names like 2019.parquet are years
+        if len(found) < parts:
+            return f"only {len(found)} of its {parts} parts"
+    return ""
 
 
 def digest(path: str | Path) -> str:
