@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from conftest import CliResult, Files
+from xstilts import __version__
 
 WRONG = {
     "misspelt field": ("recipe.yaml", "steps: 2", "stpes: 2", ["recipe.yaml:5: settings.stpes", "mean 'steps'?"]),
@@ -29,7 +30,11 @@ WRONG = {
     "too small": ("recipe.yaml", "batch: 4", "batch: 0", [":5: settings.batch", "greater than or equal to 1, got '0'"]),
     "epochs and steps": ("recipe.yaml", "batch: 4", "epochs: 4", [":5: settings", "epochs or steps, not both"]),
     "no phases": ("recipe.yaml", "  - {name: target, each: [mine]}", "  []", [":6: phases", "at least 1 item, got 0"]),
-    "task file": ("recipe.yaml", "[tasks.yaml]", "[task.yaml]", ["task.yaml: no such file", "mean 'tasks.yaml'?"]),
+    "task file": (
+        "recipe.yaml", "[tasks.yaml]", "[task.yaml]",
+        ["recipe.yaml:4: use[0]: ", "task.yaml: no such file", "mean 'tasks.yaml'?"]
+    ),
+    "a recipe as task file": ("recipe.yaml", "[tasks.yaml]", "[recipe.yaml]", ["recipe.yaml: is a recipe, not a task"]),
     "no head": ("recipe.yaml", "each: [mine]", "each: [pairs]", ["nothing in the recipe trains a head for", "'mine'"]),
     "no training": ("recipe.yaml", "each: [mine]", "choices: [[pairs]]", ["'pairs' has no training data"]),
     "encoder": ("recipe.yaml", "encoder: ", "encoder: /nowhere", ["/nowhere", "no such folder"]),
@@ -46,6 +51,17 @@ def test_a_mistake_in_the_recipe(study: Files, name: str) -> None:
 def test_an_empty_recipe(study: Files) -> None:
     study.write("recipe.yaml", "# nothing yet\n")
     study.refused("recipe.yaml: is empty")
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+def test_a_task_file_is_no_recipe(study: Files, command: str) -> None:
+    result = study.call(command, study.folder / "tasks.yaml")
+    assert (result.code, result.out) == (2, "")
+    assert "tasks.yaml: is a task file, not a recipe: it has the task 'mine' (name it in a recipe: `use:" in result.err
+
+
+def test_the_version_is_printed(study: Files) -> None:
+    assert study.call("--version").out == f"xstilts {__version__}\n"
 
 
 def test_a_misspelt_shipped_recipe(study: Files) -> None:
@@ -290,7 +306,7 @@ def test_a_nan_loss_fails_its_step_only(study: Files, evaluation_interval: int, 
         result = study.run()
         assert result.code == 2
         assert re.search(rf"{what} of 4 \(try a lower lr", result.err)
-        assert "error: 1 steps failed; " in result.err
+        assert "error: 1 step failed; " in result.err
     assert result.err.startswith("3 of 7 steps are done already\n[1/4] middle: mine, seed 1\n")
     assert len(list(study.out.glob("steps/*/done.json"))) == 3
 

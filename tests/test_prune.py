@@ -56,7 +56,7 @@ def test_gc_keeps_the_steps_of_an_unfinished_recipe(study: Files) -> None:
         shutil.rmtree(path.parent)  # as if the run had been killed after the training
     shutil.copytree(study.out / "steps" / folders(study, "steps").pop(), study.out / "steps" / "0123456789ab")
     result = study.call("gc", "--out", study.out, "--yes")
-    assert result.code == 0 and "1 steps and 0 sets of features" in result.out
+    assert result.code == 0 and "1 step and 0 sets of features" in result.out
     assert len(folders(study, "steps")) == 1 and folders(study, "steps") < before
 
 

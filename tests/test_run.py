@@ -213,24 +213,57 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
     plan = json.loads(result.out)
     assert (result.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
     table = study.call("plan", study.folder / "recipe.yaml").out
-    assert all(step["id"] in table for step in plan["steps"]) and "1 trainings (0 equal ones folded)" in table
-    assert study.call("check", study.folder / "recipe.yaml").out.endswith("no mistakes; 1 trainings, 3 evaluations\n")
+    assert all(step["id"] in table for step in plan["steps"]) and "1 training (0 equal ones folded)" in table
+    assert study.call("check", study.folder / "recipe.yaml").out.endswith("no mistakes; 1 training, 3 evaluations\n")
     assert study.run().code == 0
     assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}
 
 
-@pytest.mark.parametrize("command", ["check", "plan"])
-def test_check_and_plan_name_an_encoder_folder_that_a_run_would_refuse(
-    study: Files, encoder_folder: Path, command: str
-) -> None:
+def test_check_and_plan_name_an_encoder_folder_that_a_run_would_refuse(study: Files, encoder_folder: Path) -> None:
     """A typo in the encoder's path is seen before the run; `{data}` without a data folder is nobody's mistake."""
-    wrong = str(encoder_folder) + "x"
+    recipe, wrong = study.folder / "recipe.yaml", f"{encoder_folder}x"
     study.edit("recipe.yaml", str(encoder_folder), wrong)
-    result = study.call(command, study.folder / "recipe.yaml")
-    assert (result.code, result.err) == (0, "")
-    assert f"a run here would stop: {wrong}: no such folder (did you mean '{encoder_folder.name}'?)\n" in result.out
+    message = f"{wrong}: no such folder (did you mean '{encoder_folder.name}'?)\n"
+    checked, planned = study.call("check", recipe), study.call("plan", recipe)
+    assert (checked.code, checked.err) == (2, f"error: {message}")
+    assert planned.code == 0 and f"a run here would stop: {message}" in planned.out  # it may be on another machine
     study.edit("recipe.yaml", wrong, '"{data}/encoder"')
-    assert "would stop" not in study.call(command, study.folder / "recipe.yaml").out
+    for command in ("check", "plan"):
+        result = study.call(command, recipe)
+        assert result.code == 0 and "would stop" not in result.out
+
+
+@pytest.mark.parametrize("command", [("check",), ("plan",), ("plan", "--json")])
+def test_a_folder_that_is_no_encoder_is_an_error_before_the_run(study: Files, command: tuple[str, ...]) -> None:
+    """The folder of a half-finished download has a config.json and nothing else."""
+    half = study.folder / "half"
+    half.mkdir()
+    (half / "config.json").write_text("{}")
+    study.edit("recipe.yaml", "encoder: ", f"encoder: {half} # ")
+    name, *options = command
+    result = study.call(name, study.folder / "recipe.yaml", *options)
+    assert (result.code, result.err) == (2, f"error: {half}: has no weights (*.safetensors)\n")
+    assert name == "check" or "target: mine" in result.out  # the plan is shown nevertheless
+
+
+def test_show_and_rank_take_an_encoder_as_a_plan_prints_it(
+    study: Files, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan's table has ids of steps, and encoders beside the data folder."""
+    monkeypatch.chdir(study.folder)
+    use, data = ("--use", "tasks.yaml"), ("--data", encoder_folder.parent)
+    assert study.run("--out", "runs").code == 0
+    (step,) = steps(study.folder / "runs", "target: mine")
+    assert "prediction  " in study.call("show", "mine", "de", 3, *use, "--encoder", step.name).out
+    beside = "{data}/" + encoder_folder.name
+    assert "<s>" in study.call("show", "mine", "de", 3, *use, *data, "--encoder", beside).out
+    result = study.call("show", "mine", "de", 3, *use, "--encoder", beside)
+    assert result.code == 2 and "give the data folder with --data" in result.err
+    result = study.call("show", "mine", "de", 3, *use, "--encoder", "0123456789ab")
+    assert result.code == 2 and "no step '0123456789ab' in runs (give its folder: DIR/steps/" in result.err
+    study.edit("tasks.yaml", "pairs:", "other: {like: mine}\nthird: {like: mine}\npairs:")
+    ranked = ("rank", "mine", *use, "--among", "other", "third", "--limit", 12, "--encoder")
+    assert study.call(*ranked, step.name).code == study.call(*ranked, beside, *data).code == 0
 
 
 def test_show_prints_the_prediction_that_the_study_wrote(study: Files) -> None:

@@ -6,20 +6,35 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from xstilts.cli import ranking, studies, tasks
+from xstilts.cli.common import say
 from xstilts.errors import UserError
+from xstilts.utils.version import __version__
 
-app = typer.Typer(
-    name="xstilts", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Intermediate-task training and zero-shot cross-lingual transfer: run studies, score them as XTREME does.",
-)  # fmt: skip
+app = typer.Typer(name="xstilts", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(studies.app)
 app.add_typer(tasks.app)
 app.add_typer(ranking.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"xstilts {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Intermediate-task training and zero-shot cross-lingual transfer: run studies, score them as XTREME does."""
+
 
 INTERRUPTED = 130
 """Exit code after an interrupt."""

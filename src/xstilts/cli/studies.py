@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from xstilts.cli.common import DataOption, JsonOption, RecipeArgument, ScaleOption, console, print_json, say, screen
-from xstilts.errors import UserError
+from xstilts.cli.common import (
+    DataOption,
+    JsonOption,
+    RecipeArgument,
+    ScaleOption,
+    console,
+    counted,
+    print_json,
+    say,
+    screen,
+)
+from xstilts.errors import Collector, UserError
 
 if TYPE_CHECKING:
     from xstilts.execution.ray import Cluster
@@ -35,9 +45,11 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
 
-    planned = make_plan(*read(recipe, scale))
-    say(f"{recipe}: no mistakes; {planned.trainings} trainings, {planned.evaluations} evaluations")
-    for note in (*planned.notes, *_unusable_encoders(planned, data)):
+    planned, found = make_plan(*read(recipe, scale)), Collector()
+    found.errors += _unusable_encoders(planned, data)
+    found.raise_any()
+    say(f"{recipe}: no mistakes; {_size(planned)}")
+    for note in planned.notes:
         say(note)
     if data is not None:
         if lines := planned.unlabelled(data):
@@ -49,8 +61,12 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
             say(note)
 
 
-def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[str]:
-    """A line for each encoder's path that a run on this machine would refuse."""
+def _size(planned: Plan) -> str:
+    return f"{counted(planned.trainings, 'training')}, {counted(planned.evaluations, 'evaluation')}"
+
+
+def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[UserError]:
+    """An error for each encoder's path that a run on this machine would refuse."""
     from xstilts.model.encoder_folder import check
     from xstilts.utils.models import encoder_path
 
@@ -59,7 +75,7 @@ def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[str]:
             try:
                 check(encoder_path(name, data))
             except UserError as error:
-                yield f"a run here would stop: {error}"
+                yield error
 
 
 @app.command()
@@ -88,6 +104,8 @@ def plan(
     absent, disks = planned.absent(data), disk_usage.estimate(planned, data)
     unlabelled = planned.unlabelled(data)
     hours = _hours(planned, data) if probe else None
+    unusable, found = [*_unusable_encoders(planned, data)], Collector()
+    found.errors += [error for error in unusable if Path(error.where).exists()]  # others may be on another machine
     if as_json:
         usages = [usage.to_json() for usage in disks]
         more = {
@@ -97,6 +115,7 @@ def plan(
             "disk": usages[0] if len(usages) == 1 else usages,
         }
         print_json(planned.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
+        found.raise_any()
         return
     if len(planned.steps) <= MAX_LISTED:
         table = Table("step", "from", "seed", "what")
@@ -106,21 +125,24 @@ def plan(
             table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
         console().print(table)
     else:
-        say(f"{len(planned.steps):,} steps, listed with --json")
+        say(f"{counted(len(planned.steps), 'step')}, listed with --json")
     folded = planned.trainings_before_folding - planned.trainings
-    scored = f"{'at most ' if absent else ''}{planned.evaluations:,} pairs of task and language scored"
-    say(f"{planned.trainings:,} trainings ({folded} equal ones folded), {scored}\n{planned.recipe.note}")
+    scored = f"{'at most ' if absent else ''}{counted(planned.evaluations, 'pair')} of task and language scored"
+    folding = f"({folded:,} equal one{'' if folded == 1 else 's'} folded)"
+    say(f"{counted(planned.trainings, 'training')} {folding}, {scored}\n{planned.recipe.note}")
     for phase, updates in planned.budgets.items():
-        say(f"{phase}: every choice but [] trains {updates:,} labelled updates")
+        say(f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}")
     if done:
-        say(f"done in {out}: {len(done):,} of {len(planned.steps):,} steps")
+        say(f"done in {out}: {len(done):,} of {counted(len(planned.steps), 'step')}")
     for name, usage in zip(planned.parts or [""], disks, strict=True):
         say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
         say(line)
     _say_lacks(absent, unlabelled, data)
-    for line in _unusable_encoders(planned, data):
-        say(line)
+    for error in unusable:
+        if error not in found.errors:
+            say(f"a run here would stop: {error}")
+    found.raise_any()
 
 
 def _say_lacks(absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:
@@ -199,8 +221,9 @@ def run(
         say(f"scores per language: xstilts report {out} --layout languages")
     if outcome.failed:
         lines = [f"{planned.steps[id].name}: {reason}" for id, reason in outcome.failed.items()]
-        skipped = f"; {len(outcome.skipped)} steps that depend on them were skipped" if outcome.skipped else ""
-        raise UserError("\n".join([f"{len(lines)} steps failed{skipped}", *lines]))
+        were = "that depends on them was" if len(outcome.skipped) == 1 else "that depend on them were"
+        skipped = f"; {counted(len(outcome.skipped), 'step')} {were} skipped" if outcome.skipped else ""
+        raise UserError("\n".join([f"{counted(len(lines), 'step')} failed{skipped}", *lines]))
 
 
 def _cluster(address: str | None, workers: int | None, gpus: float | None) -> Cluster:
@@ -234,8 +257,8 @@ def gc(
         if not found.steps and not found.features and not found.forgotten:
             say(f"nothing to remove: every file is needed by {', '.join(found.kept)}")
             return
-        unneeded = f"{len(found.steps)} steps and {len(found.features)} sets of features, {format_bytes(found.bytes)}"
-        say(f"{unneeded}, not needed by {', '.join(found.kept) or 'any recipe'}")
+        unneeded = f"{counted(len(found.steps), 'step')} and {counted(len(found.features), 'set')} of features"
+        say(f"{unneeded}, {format_bytes(found.bytes)}, not needed by {', '.join(found.kept) or 'any recipe'}")
         if found.forgotten:
             say(f"recipes to forget: {', '.join(found.forgotten)}")
         interactive = sys.stdin.isatty() and sys.stdout.isatty()
@@ -316,7 +339,7 @@ def _report(
     notes = [*store.notes(study), *label_notes(store, study)]
     if not scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
-        say(f"{study.name}: no scores yet; done: {done} of {len(study.steps)} steps")
+        say(f"{study.name}: no scores yet; done: {done:,} of {counted(len(study.steps), 'step')}")
         for note in notes:
             say(f"note: {note}")
     else:
@@ -348,4 +371,4 @@ def _copy_rows(folder: Path, name: str | None, to: Path | None) -> None:
     study = store.study(name)
     copied = copy_rows(store, study, to or folder / "rows" / study.name)
     unfinished = f"; {copied.unfinished} are not finished" if copied.unfinished else ""
-    say(f"{copied.folder}: the rows of {copied.steps} steps, {format_bytes(copied.bytes)}{unfinished}")
+    say(f"{copied.folder}: the rows of {counted(copied.steps, 'step')}, {format_bytes(copied.bytes)}{unfinished}")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from xstilts.cli.common import DataOption, JsonOption, UseOption, console, print_json, say, screen
+from xstilts.cli.common import DataOption, JsonOption, UseOption, console, counted, print_json, say, screen
 from xstilts.errors import UserError
 
 app = typer.Typer()
@@ -161,4 +161,4 @@ def corpus(
     wiki = WIKIPEDIA.replace("{snapshot}", snapshot or SNAPSHOT)
     request = CorpusRequest(tuple(sources or [wiki]), out, limit, seed, workers)
     for built in build(language_codes(names), request, Progress()):
-        say(f"{built.path}: {built.sentences:,} sentences{'' if built.new else ', already made'}")
+        say(f"{built.path}: {counted(built.sentences, 'sentence')}{'' if built.new else ', already made'}")

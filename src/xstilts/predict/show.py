@@ -18,10 +18,9 @@ from xstilts.formats import Span
 from xstilts.formats.base import IGNORED, Example, Features, Format, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
-from xstilts.store.step_record import DROPPED, read_step
+from xstilts.store.step_record import DROPPED, encoder_of, read_step
 from xstilts.tasks.task import Split, Task
 from xstilts.tasks.user_tasks import with_user_tasks
-from xstilts.utils.models import expand_user
 
 if TYPE_CHECKING:
     from xstilts.model.encoder import Encoder
@@ -48,7 +47,7 @@ def show_example(
         index: number of the example in its split, from 0.
         split: default: the first of dev, test and train with files.
         data: the data folder.
-        encoder: a folder, a Hub id, or a trained step of a run folder, whose head then predicts.
+        encoder: a folder, a Hub id, or a trained step of a run folder, whose head then predicts; as a plan prints it.
         use: YAML files with the user's own tasks.
 
     Raises:
@@ -83,7 +82,7 @@ def show_example(
     if encoder is None:
         yield "tokens      give --encoder to see them"
         return
-    yield from _passes_and_prediction(task, example, encoder, language)
+    yield from _passes_and_prediction(task, example, encoder_of(encoder, data), language)
 
 
 def _default_split(task: Task, language: str, data: Path | None) -> Split:
@@ -149,7 +148,7 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
     from xstilts.model.forward import head_outputs
     from xstilts.model.tokenizer import unknown_id
 
-    model = _load(expand_user(name))
+    model = _load(name)
     encoder, spec = model.encoder, task.format.head
     trained = model.head_for(task.name, task.format) if spec.trained else None
     if trained is not None:

@@ -13,9 +13,9 @@ from xstilts.errors import Collector, UserError
 from xstilts.model.encoder_folder import check
 from xstilts.rank.embeddings import Sample, sample
 from xstilts.rank.study_gains import StudyGains, check_names, open_study
+from xstilts.store.step_record import encoder_of
 from xstilts.tasks.task import Task
 from xstilts.tasks.user_tasks import with_user_tasks
-from xstilts.utils.models import encoder_path
 
 DEFAULT = "intermediate"
 """The default candidates: the paper's nine."""
@@ -84,7 +84,7 @@ def resolve(request: RankRequest) -> ResolvedRequest:
         found.add(f"'{''.join(among)}' is the only candidate: there is nothing to rank", where="--among")
     encoder = ""
     with found.catch():
-        encoder = _encoder_path(request.encoder or (study_gains.encoder if study_gains else ""), request.data)
+        encoder = _encoder_path(request.encoder or (study_gains.encoder if study_gains else ""), request)
     found.raise_any()
     samples: dict[str, Sample] = {}
     for name in dict.fromkeys([*targets, *among]):
@@ -113,17 +113,17 @@ def _trained_on_other_data(
         yield UserError(f"the study has trained '{task.name}' on other data", where=next(iter(files)), hint=hint)
 
 
-def _encoder_path(name: str, data: Path | None) -> str:
+def _encoder_path(name: str, request: RankRequest) -> str:
     """The encoder's folder or Hub id.
 
     Raises:
-        UserError: no encoder is named, its folder holds none, or its `{data}` needs a data folder.
+        UserError: no encoder is named, its folder holds none, or `encoder_of` refuses the name.
     """
     if not name:
         raise UserError("is missing: a folder, or an id of the Hub", where="--encoder")
-    if "{data}" in name and data is None:
-        raise UserError("lies beside the data folder", where=name, hint="give the data folder with --data")
-    place = encoder_path(name, data)
+    place = encoder_of(name, request.data, *([request.run] if request.run else []))
+    if (Path(place) / "encoder").is_dir():  # of a step
+        place = str(Path(place) / "encoder")
     check(place)
     return place
 

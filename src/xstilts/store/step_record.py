@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from xstilts.errors import UserError
+from xstilts.utils.models import encoder_path
 
 DROPPED = "dropped"
 """A file that marks a finished step whose encoder was removed."""
+
+
+_STEP_ID = re.compile("[0-9a-f]{12}")
 
 
 class StepState(Enum):
@@ -29,6 +34,21 @@ class StepState(Enum):
     def has_results(self) -> bool:
         """Whether its scores, predictions and facts can be read."""
         return self in (StepState.DROPPED, StepState.DONE)
+
+
+def encoder_of(name: str, data: Path | None, out: Path = Path("runs")) -> str:
+    """An encoder as a plan prints it: the folder of a step in the run folder, else a folder or Hub id.
+
+    Raises:
+        UserError: there is no such step, or `{data}` needs a data folder.
+    """
+    if "{data}" in name and data is None:
+        raise UserError("lies beside the data folder", where=name, hint="give the data folder with --data")
+    if not _STEP_ID.fullmatch(name) or Path(name).exists():
+        return encoder_path(name, data)
+    if not (folder := out / "steps" / name).is_dir():
+        raise UserError(f"no step '{name}' in {out}", where="--encoder", hint=f"give its folder: DIR/steps/{name}")
+    return str(folder)
 
 
 def state_of(folder: Path) -> StepState:

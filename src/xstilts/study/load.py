@@ -17,7 +17,7 @@ from xstilts.study.checks import check_names, check_recipe, check_tokenizers, st
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
 from xstilts.tasks.task import Task
-from xstilts.tasks.user_tasks import RECIPES, from_yaml, task_file
+from xstilts.tasks.user_tasks import RECIPES, from_yaml, task_file, task_names
 from xstilts.utils import yaml as strict_yaml
 
 FULL, SCALES = "full", "scales"
@@ -46,6 +46,9 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
             raise UserError(f"no recipe '{name}'", hint=nearest(name, known))
         path = known[name]
     document, found = strict_yaml.load(path), Collector()
+    if named := task_names(document):
+        hint = f"name it in a recipe: `use: [{path.name}]`; `xstilts data check {named[0]} --use {path}` reads its data"
+        raise UserError(f"is a task file, not a recipe: it has the task '{named[0]}'", where=str(path), hint=hint)
     scales = _scales(document, found)
     if scale not in (FULL, *scales):
         if not found.errors:
@@ -122,8 +125,14 @@ def _read(
     found, tasks = Collector(), dict[str, Task]()
     uses = strings_in(document.value.get("use"))
     paths = tuple(use for use in uses if use.strip() and "\0" not in use)  # the typed model refuses the others
+    there = tuple(use for use in paths if os.path.lexists(task_file(document.path.parent, use)))
+    for i, use in enumerate(uses):
+        if use in paths and use not in there:
+            file = document.path.parent / use
+            where, hint = document.where(("use", i)), strict_yaml.nearest_file(file)
+            found.add(f"{file}: no such file", where=where, hint=hint)
     with found.catch():
-        tasks = load_tasks(paths)
+        tasks = load_tasks(there)
     if not found.errors and len(paths) == len(uses):  # else a name may be unknown only because its file is broken
         check_names(document, tasks, found)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from xstilts.errors import Collector, nearest
+from xstilts.errors import Collector, UserError, nearest
 from xstilts.formats import FORMATS
 from xstilts.formats.base import Format
 from xstilts.tasks import RESERVED_NAMES, TASKS
@@ -34,6 +34,13 @@ def with_user_tasks(paths: Iterable[Path]) -> dict[str, Task]:
     return tasks
 
 
+def task_names(document: strict_yaml.Document) -> list[str]:
+    """The tasks of a document if it is a task file and no recipe."""
+    entries = document.value.items()
+    names = [name for name, entry in entries if isinstance(entry, dict) and {"like", "format"} & entry.keys()]
+    return [] if "phases" in document.value else names
+
+
 def from_yaml(path: Path, known: Mapping[str, Task], *, as_written: str = "") -> dict[str, Task]:
     """Read a user's tasks: each is `like` a known task with some fields changed, or has its own `format`.
 
@@ -45,9 +52,11 @@ def from_yaml(path: Path, known: Mapping[str, Task], *, as_written: str = "") ->
         as_written: the file as a recipe names it; its folder tells apart data files with equal paths.
 
     Raises:
-        UserError: all mistakes of the file.
+        UserError: all mistakes of the file, or it is a recipe.
     """
     document = strict_yaml.load(path)
+    if "phases" in document.value and "evaluate" in document.value:
+        raise UserError("is a recipe, not a task file", where=str(path))
     mistakes = Collector()
     tasks: dict[str, Task] = {}
     for name, entry in document.value.items():

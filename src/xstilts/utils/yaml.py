@@ -105,14 +105,18 @@ def load(path: Path) -> Document:
         raise UserError("is nested too deep", where=str(path)) from error
 
 
+def nearest_file(path: Path) -> str:
+    """A hint: the YAML file in the folder with the most similar name."""
+    return nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+
+
 def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         if path.is_symlink():
             raise UserError("is a link to a file that is not there", where=str(path)) from None
-        beside = [file.name for file in path.parent.glob("*.y*ml")]
-        raise UserError("no such file", where=str(path), hint=nearest(path.name, beside)) from None
+        raise UserError("no such file", where=str(path), hint=nearest_file(path)) from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:
