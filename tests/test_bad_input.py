@@ -20,7 +20,7 @@ WRONG = {
     "task": ("recipe.yaml", "each: [mine]", "each: [minee]", [":7: phases[0].each", "unknown task 'minee'", "'mine'"]),
     "like": ("tasks.yaml", "like: xnli", "like: xlni", ["tasks.yaml:2: mine.like", "unknown task 'xlni'", "'xnli'"]),
     "format": ("tasks.yaml", "like: xnli", "format: clasify", ["tasks.yaml:2: mine.format", "'classify'"]),
-    "language": ("tasks.yaml", "[en, de]", "[en, german]", ["tasks.yaml:3: mine.languages", "no language 'german'"]),
+    "language": ("tasks.yaml", "[en, de]", "[en, german]", ["tasks.yaml:3: mine.languages", "'german': write de"]),
     "metric": ("tasks.yaml", "languages: [de]", "metrics: [acuracy]", ["tasks.yaml:7: pairs.metrics", "'accuracy'"]),
     "no such part": ("tasks.yaml", "pair: en.txt", "pair: en.txt, part: 3/2", ["tasks.yaml:8", "there is no part 3/2"]),
     "one file": ("tasks.yaml", "test-{lang}", "test-de", [":1: mine: data.test is the same for all 2", "{lang}"]),

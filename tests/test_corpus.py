@@ -505,8 +505,8 @@ def test_a_truncated_dump_names_the_last_page_read(tmp_path: Path, xstilts: Call
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["german"], "'german' is not a language code (did you mean 'de'?)"),
-        (["jpn", "EN"], "'EN' is not a language code (did you mean 'en'?)"),
+        (["german"], "'german' is not a language code (write de)"),
+        (["jpn", "EN"], "'EN' is not a language code (write en)"),
         (["sw", "--from", "none.txt"], "no data for 'sw': looked for none.txt, also with .gz"),
         (
             ["sw", "yo", "--from", "a.txt"],

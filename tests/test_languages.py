@@ -24,10 +24,15 @@ def test_a_language_has_name_family_script_and_wikipedia_size():
     assert languages.get("wo").articles is None
 
 
-@pytest.mark.parametrize(("given", "meant"), [("jpn", "ja"), ("German", "de"), ("cmn", "zh"), ("swahilli", "sw")])
-def test_an_unknown_code_gets_a_suggestion(given, meant):
-    with pytest.raises(UserError, match=f"did you mean '{meant}'"):
+@pytest.mark.parametrize(("given", "hint"), [("jpn", "write ja"), ("German", "write de"), ("swahilli", "mean 'sw'")])
+def test_an_unknown_code_gets_a_suggestion(given, hint):
+    with pytest.raises(UserError, match=hint):
         languages.get(given)
+
+
+def test_the_table_s_three_letter_codes_and_names_mean_its_codes():
+    for language in languages.LANGUAGES.values():
+        assert {languages.as_code(x) for x in (language.code3, language.name, language.code)} == {language.code}
 
 
 @pytest.mark.real

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from xstilts.errors import UserError, nearest
@@ -117,8 +118,34 @@ XTREME_R: tuple[str, ...] = tuple(sorted(LANGUAGES))
 """The fifty languages of XTREME-R (Ruder et al., 2021)."""
 
 
+_SPELLINGS = """
+aa aar, ab abk, ae ave, af afr, ak aka, am amh, an arg, ar ara arb, as asm, av ava, ay aym, az aze azj, ba bak, be
+bel, bg bul, bh bih, bi bis, bm bam, bn ben, bo bod tib, br bre, bs bos, ca cat, ce che, ch cha, co cos, cr cre, cs
+ces cze, cu chu, cv chv, cy cym wel, da dan, de deu ger, dv div, dz dzo, ee ewe, el ell gre, en eng, eo epo, es spa,
+et est ekk, eu eus baq, fa fas per pes, ff ful, fi fin, fj fij, fo fao, fr fra fre, fy fry, ga gle, gd gla, gl glg, gn
+grn, gu guj, gv glv, ha hau, he heb iw, hi hin, ho hmo, hr hrv, ht hat, hu hun, hy hye arm, hz her, ia ina, id ind in,
+ie ile, ig ibo, ii iii, ik ipk, io ido, is isl ice, it ita, iu iku, ja jpn jp, jv jav jw, ka kat geo, kg kon, ki kik,
+kj kua, kk kaz, kl kal, km khm, kn kan, ko kor, kr kau, ks kas, ku kur, kv kom, kw cor, ky kir, la lat, lb ltz, lg
+lug, li lim, ln lin, lo lao, lt lit, lu lub, lv lav lvs, mg mlg, mh mah, mi mri mao, mk mkd mac, ml mal, mn mon khk,
+mr mar, ms msa may zsm, mt mlt, my mya bur, na nau, nb nob, nd nde, ne nep npi, ng ndo, nl nld dut, nn nno, no nor, nr
+nbl, nv nav, ny nya, oc oci, oj oji, om orm, or ori ory, os oss, pa pan, pi pli, pl pol, ps pus, pt por, qu que, rm
+roh, rn run, ro ron rum mo, ru rus, rw kin, sa san, sc srd, sd snd, se sme, sg sag, si sin, sk slk slo, sl slv, sm
+smo, sn sna, so som, sq sqi alb, sr srp, ss ssw, st sot, su sun, sv swe, sw swa swh, ta tam, te tel, tg tgk, th tha,
+ti tir, tk tuk, tl tgl, tn tsn, to ton, tr tur, ts tso, tt tat, tw twi, ty tah, ug uig, uk ukr ua, ur urd, uz uzb uzn,
+ve ven, vi vie vn, vo vol, wa wln, wo wol, xh xho, yi yid ji, yo yor, za zha, zh zho chi cmn cn, zu zul
+"""
+"""The ISO 639-1 codes, each with its ISO 639-2 and 639-3 codes and with wrong or withdrawn ones that people write."""
+
+_CODES: dict[str, str] = {
+    **{spelling: code for code, *others in map(str.split, _SPELLINGS.split(",")) for spelling in others},
+    **{language.name.lower(): language.code for language in LANGUAGES.values()},
+    **{"chinese": "zh", "farsi": "fa", "filipino": "tl"},
+}
+"""The code that each other spelling means."""
+
+
 def get(code: str) -> Language:
-    """Return the language with an ISO 639-1 code.
+    """Return the language with an ISO 639-1 code, which may be followed by a region or script.
 
     Raises:
         UserError: unknown code; for a name or three-letter code, suggests the right code.
@@ -126,9 +153,28 @@ def get(code: str) -> Language:
     >>> get("fa").name
     'Persian'
     """
-    if code in LANGUAGES:
-        return LANGUAGES[code]
+    if language := find(code):
+        return language
     raise UserError(f"unknown language '{code}'", hint=hint(code))
+
+
+def find(code: str) -> Language | None:
+    """The language of a code, which may be followed by a region or script; None if it is not in the table.
+
+    >>> find("pt-BR").name
+    'Portuguese'
+    """
+    return LANGUAGES.get(base(code))
+
+
+def base(code: str) -> str:
+    """The code without region and script: `zh` for zh_TW and zh-Hant."""
+    return re.split("[-_]", code)[0]
+
+
+def spellings(code: str) -> set[str]:
+    """Other spellings of a code in file names, in lower case: `deu`, `ger` and `german` for de."""
+    return {code.lower(), *(spelling for spelling, meant in _CODES.items() if meant == code)}
 
 
 def titled(code: str) -> str:
@@ -137,27 +183,51 @@ def titled(code: str) -> str:
     >>> titled("sw"), titled("qaa")
     ('sw Swahili', 'qaa')
     """
-    return f"{code} {LANGUAGES[code].name}" if code in LANGUAGES else code
+    return f"{code} {language.name}" if (language := find(code)) else code
 
 
 def hint(text: str) -> str:
     """Suggest the code for a name, a three-letter code or a misspelling.
 
-    >>> hint("german")
-    "did you mean 'de'?"
+    >>> hint("german"), hint("ger"), hint("zho_TW"), hint("swahilli")
+    ('write de', 'write de', 'write zh_TW', "did you mean 'sw'?")
     """
-    codes = {name.lower(): each.code for each in LANGUAGES.values() for name in (each.code, each.code3, each.name)}
+    if (code := as_code(text)) != text:
+        return f"write {code}"
+    codes = {**_CODES, **{code: code for code in LANGUAGES}}
     close = difflib.get_close_matches(text.lower(), codes, n=1, cutoff=0.75)
     return f"did you mean '{codes[close[0]]}'?" if close else nearest(text, LANGUAGES)
 
 
-def well_formed(code: str) -> bool:
-    """Whether a code has the form of a BCP 47 language tag; it may be unknown (`qaa` to `qtz` are for private use).
+def among(text: str, known: Collection[str]) -> str:
+    """Suggest one of the known codes.
 
-    >>> [well_formed(code) for code in ("en", "qaa", "zh-Hant", "english", "EN")]
-    [True, True, True, False, False]
+    >>> among("deu", ["de", "en"]), among("ed", ["de", "en"])
+    ('write de', 'known: de, en')
     """
-    return re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", code) is not None
+    return f"write {code}" if (code := as_code(text)) in known else nearest(text, known)
+
+
+def as_code(text: str) -> str:
+    """The code that a spelling of a language means; the text itself if none is known.
+
+    >>> [as_code(text) for text in ("ger", "deu", "EN", "English", "iw", "zho_Hans", "pt-BR", "qaa")]
+    ['de', 'de', 'en', 'en', 'he', 'zh_Hans', 'pt-BR', 'qaa']
+    """
+    name = base(text).lower()
+    code = _CODES.get(name, name) + text[len(name) :]
+    return code if well_formed(code) else text
+
+
+def well_formed(code: str) -> bool:
+    """Whether a code has the form of a BCP 47 language tag, where `_` may stand for `-`.
+
+    The language may be unknown; `qaa` to `qtz` are for private use.
+
+    >>> [well_formed(code) for code in ("en", "qaa", "zh-Hant", "zh_TW", "english", "EN")]
+    [True, True, True, True, False, False]
+    """
+    return re.fullmatch(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*", code) is not None
 
 
 def codes(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from statistics import fmean, median
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from xstilts import metrics
 from xstilts.store.rows import Score
@@ -22,6 +22,17 @@ MEAN, ZERO_SHOT, ALL_TASKS = "mean", "zero-shot", "all tasks"
 """Used as a language (the first two) or a task (the last); no language or task can have such a name."""
 
 Split: TypeAlias = Literal["dev", "test"]
+
+
+class _OnSplit(Protocol):
+    """A row of a report."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+
+
 T = TypeVar("T")
 
 
@@ -107,6 +118,7 @@ def build(
                 left_out[task.name] = tuple(others) if scorable else ()
                 means[task.name] = mean_over_languages(whole)
     lines += _task_mean_lines(study, lines, means)
+    split = one_split(study, lines, split)
     return Summary(
         study,
         split,
@@ -140,14 +152,23 @@ def other_split(split: str) -> str:
     return "test" if split == "dev" else "dev"
 
 
+def one_split(study: Study, rows: Iterable[_OnSplit], split: Split) -> Split:
+    """The split that a report names: test if all targets show test, where dev was wanted."""
+    shown = {row.split for row in rows if row.task in {task.name for task in study.targets}}
+    return "test" if shown == {"test"} else split
+
+
 def scores_by_language(task: StudyTask, name: str, found: JoinedScores, split: str) -> dict[str, ByBranch]:
-    """Rows of each scored language, all of one split: the wanted one if any branch has scores on it."""
-    rows = {}
-    for language in task.languages:
-        for either in (other_split(split), split):
-            if by_branch := found.get((task.name, name, language, either)):
-                rows[language] = by_branch
-    return rows
+    """Rows of each scored language: on the wanted split if all have it, else on the other one if all have that.
+
+    Where neither split has all languages, those without the wanted one show the other.
+    """
+    wanted, other = (
+        {x: by_branch for x in task.languages if (by_branch := found.get((task.name, name, x, either)))}
+        for either in (split, other_split(split))
+    )
+    mixed = {x: wanted.get(x) or other[x] for x in task.languages if x in wanted or x in other}
+    return other if len(wanted) < len(mixed) == len(other) else mixed
 
 
 def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
@@ -183,7 +204,7 @@ def _language_lines(
 
 def languages_of_means(task: StudyTask, whole: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """What belongs to the languages of each mean: all of them, and those that the task is not trained on."""
-    return {MEAN: {**whole}, ZERO_SHOT: {x: rows for x, rows in whole.items() if x not in task.train_languages}}
+    return {MEAN: {**whole}, ZERO_SHOT: {x: rows for x, rows in whole.items() if not task.trained_in(x)}}
 
 
 def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:

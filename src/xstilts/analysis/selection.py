@@ -174,7 +174,8 @@ def _selected(
     splits: Mapping[str, str],
 ) -> _Run | None:
     """The run that a rule selects among those with scores to show; None without scores to compare."""
-    dev = {x: rows for x in task.languages if (rows := found.get((task.name, task.metric, x, "dev")))}
+    languages = dict.fromkeys((*task.languages, task.train_language))  # English may have the only dev set
+    dev = {x: rows for x in languages if (rows := found.get((task.name, task.metric, x, "dev")))}
     seen, on = (scored, "test") if rule.oracle or not dev else (dev, "dev")
     if rule.english:
         seen = {x: rows for x, rows in seen.items() if x in task.train_languages}

@@ -70,9 +70,8 @@ def language_codes(names: Sequence[str]) -> list[str]:
     """
     found = Collector()
     codes = dict.fromkeys(code for name in names for code in GROUPS.get(name, (name,)))
-    three_letter = {language.code3 for language in languages.LANGUAGES.values()}
     for code in codes:
-        if not languages.well_formed(code) or (code in three_letter and code not in languages.LANGUAGES):
+        if not languages.well_formed(code) or languages.as_code(code) != code:
             found.add(f"'{code}' is not a language code", hint=languages.hint(code))
     found.raise_any()
     return list(codes)

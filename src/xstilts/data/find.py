@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from xstilts import playground
+from xstilts import languages, playground
 from xstilts.data import hub
 from xstilts.data.hub import HUB
 from xstilts.errors import IncompleteData, MissingData, nearest
-from xstilts.languages import LANGUAGES
 from xstilts.tasks.source import File, Source
 from xstilts.utils.files import missing_parts
 
@@ -114,8 +114,8 @@ def filled(text: str, language: str) -> str:
     """
     if "{" not in text:
         return text
-    known = LANGUAGES.get(language)
-    name = "Chinese" if language == "zh" else known.name if known else language
+    known = languages.find(language)
+    name = "Chinese" if known and known.code == "zh" else known.name if known else language
     code3 = known.code3 if known else language
     text = text.replace("{lang3}", code3).replace("{lang}", language)
     return text.replace("{language}", name.lower()).replace("{Language}", name)
@@ -195,7 +195,7 @@ def _files(place: Path) -> list[Path]:
 
 def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Path], task: str) -> str:
     """What the user can do about missing files: the nearest name, the command that downloads them, or --data."""
-    ways = [near] if (near := _nearest([place for place in searched.values() if place], roots)) else []
+    ways = [near] if (near := _nearest([place for place in searched.values() if place], roots, language)) else []
     if task and any(path.startswith(HUB) for path in paths(source, language)):
         ways.append(f"`xstilts data fetch {task}` downloads it from the Hub")
         if own := next((path for path in paths(source, language) if not path.startswith(HUB)), None):
@@ -205,15 +205,18 @@ def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Pat
     return ", ".join(ways)
 
 
-def _nearest(places: Sequence[Path], roots: Sequence[Path]) -> str:
-    """The existing path nearest to a searched one, in the deepest folder that exists."""
+def _nearest(places: Sequence[Path], roots: Sequence[Path], language: str) -> str:
+    """The existing path nearest to a searched one, in the deepest folder that exists; `ger.csv` is near de.csv."""
+    code = re.compile(rf"(?<![a-z]){re.escape(language)}(?![a-z])", re.IGNORECASE)
     for place in places:
         while not place.parent.is_dir():
             place = place.parent
         if any(place == root or place in root.parents for root in roots):
             continue  # the data folder itself does not exist
         names = {path.name.removesuffix(".gz") for path in place.parent.iterdir()}
-        close = difflib.get_close_matches(place.name, sorted(names), n=1)
+        same = {code.sub(spelling, place.name).lower() for spelling in languages.spellings(language)}
+        close = [name for name in sorted(names) if name.lower() in same]
+        close = close or difflib.get_close_matches(place.name, sorted(names), n=1)
         if close:
             return f"the nearest there is {place.parent / close[0]}"
     return ""

@@ -182,8 +182,9 @@ class StepInputs:
         assert step.scoring is not None
         task = self.plan.tasks[step.scoring.task]
         found_splits: dict[Split, LocatedSplit] = {}
+        splits = [split for split in task.scored if language in task.languages_of(split)]
         missing = Collector()
-        for split in task.scored:
+        for split in splits:
             with missing.catch():
                 found_splits[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
         if incomplete := [error for error in missing.errors if isinstance(error, IncompleteData)]:
@@ -191,7 +192,7 @@ class StepInputs:
         if not found_splits and self.plan.recipe.missing == "error":
             missing.raise_any()
         # many languages have no dev set, so a language with one split is noted only if its test set is missing
-        if not found_splits or ("test" in task.scored and "test" not in found_splits):
+        if not found_splits or ("test" in splits and "test" not in found_splits):
             note = f"{task.name} {language}" + (" test" if found_splits else "")
             if note not in self.missing:
                 self.missing.append(note)

@@ -225,9 +225,10 @@ class StepExecutor:
         predictions: list[Prediction] = []
         scores: list[Score] = []
         unlabelled: dict[str, list[str]] = {}
-        for done, language in enumerate(scoring.languages):
+        shared_threshold = None
+        for done, language in enumerate(sorted(scoring.languages, key=lambda x: x not in task.languages_of("dev"))):
             self.progress.update(done, len(scoring.languages), language)
-            threshold = None
+            threshold = shared_threshold
             for split, rows in self.inputs.eval_splits(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(model.encoder, task.format, rows, scoring.max_length)
@@ -244,6 +245,8 @@ class StepExecutor:
                     tune=split == "dev",
                 )
                 threshold = result.threshold
+                if split == "dev" and task.shares_dev:
+                    shared_threshold = threshold
                 answers = zip(result.indices, result.predictions, result.references, strict=True)
                 for i, prediction, reference in answers:
                     id = task.format.id(examples[i], i)

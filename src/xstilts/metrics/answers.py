@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xstilts import languages
 from xstilts.metrics.metric import Array, Metric, share
 
 
@@ -48,7 +49,7 @@ MLQA = {
 
 def mlqa_rules(language: str) -> Rules:
     """MLQA's rules for a language."""
-    return MLQA.get(language, Rules())
+    return MLQA.get(languages.base(language), Rules())
 
 
 def words(text: str, rules: Rules = SQUAD) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xstilts.compute import device
 from xstilts.compute.private import attention_name, has_model
 from xstilts.errors import UserError
-from xstilts.languages import ENGLISH
+from xstilts.languages import ENGLISH, base
 from xstilts.model import encoder_folder, packing, pretrained_tokenizer
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
@@ -105,7 +105,8 @@ class Encoder(nn.Module):
         if self._types:
             inputs["token_type_ids"] = types
         if self.languages:
-            inputs["langs"] = torch.full_like(ids, self.languages.get(language, self.languages[ENGLISH]))
+            known = next((code for code in (language, base(language)) if code in self.languages), ENGLISH)
+            inputs["langs"] = torch.full_like(ids, self.languages[known])
         return inputs
 
     @property

@@ -18,6 +18,7 @@ from xstilts.formats import Span
 from xstilts.formats.base import IGNORED, Example, Features, Format, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
+from xstilts.languages import among
 from xstilts.store.step_record import DROPPED, encoder_of, read_step
 from xstilts.tasks.task import Split, Task
 from xstilts.tasks.user_tasks import with_user_tasks
@@ -63,7 +64,7 @@ def show_example(
         raise UserError(f"the task '{name}' has no {split} split", hint=f"it has {', '.join(task.data)}")
     known = task.languages_of(split)
     if language not in known:
-        raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=nearest(language, known))
+        raise UserError(f"the task '{name}' has no {split} data in '{language}'", hint=among(language, known))
     if task.format.needs_labels:
         if "train" not in task.data:
             raise UserError(f"the task '{name}' takes its labels from its training data, but has none",

@@ -72,7 +72,7 @@ def over_seeds(seeds: Sequence[int], *, listed: bool = False) -> str:
 
 def split_replaced(split: str, where: str) -> str:
     """Explains the mark of tasks or languages without scores on the wanted split."""
-    return f"† no {split} scores, so {other_split(split)}: {where}"
+    return f"† {other_split(split)}, because not every language has {split} scores: {where}"
 
 
 def in_no_mean(left_out: Mapping[str, Sequence[str]]) -> str:

@@ -29,6 +29,7 @@ from xstilts.analysis.aggregate import (
     languages_of_means,
     mean_over_languages,
     median_over_seeds,
+    one_split,
     plus_joined,
     runs_of,
     scores_by_language,
@@ -140,7 +141,7 @@ def compare(
     left_out = {task.name: incomplete_languages(task, found, split) for task in study.targets}
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
     missing, reasons = study.missing_cells(done, unscored), {why: tuple(where) for why, where in untested.items()}
-    return Significance(study, split, tuple(rows), reasons, left_out, missing)
+    return Significance(study, one_split(study, rows, split), tuple(rows), reasons, left_out, missing)
 
 
 def _run_statistics(

@@ -59,7 +59,8 @@ def document(found: Significance) -> Document:
 def _rows_of(found: Significance, task: StudyTask) -> list[Comparison]:
     """The task's rows, without a zero-shot mean that is the mean over all languages."""
     rows = [row for row in found.rows if row.task == task.name]
-    trained = {*task.train_languages} & {row.language for row in rows} - {*found.left_out.get(task.name, ())}
+    left_out = {*MEANS, *found.left_out.get(task.name, ())}
+    trained = any(task.trained_in(row.language) for row in rows if row.language not in left_out)
     return [row for row in rows if trained or row.language != ZERO_SHOT]
 
 

@@ -123,7 +123,7 @@ def _languages(summary: Summary, task: StudyTask) -> Table:
         by_language[line.language][line.branch] = line
     languages = _scored_languages(summary, task)
     means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
-    if not {*task.train_languages} & {*languages} - {*left_out}:
+    if not any(task.trained_in(code) for code in languages if code not in left_out):
         means = means[:1]  # the mean is already zero-shot
     others, split, other = _on_other_split(summary, task), summary.split, other_split(summary.split)
     where = f"{split}, {other} where marked †" if others else split

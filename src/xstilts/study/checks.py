@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import Collector, UserError, nearest
+from xstilts.languages import among
 from xstilts.metrics import local
 from xstilts.model.shape import TRAINABLE_TOKENIZERS, NewEncoder
 from xstilts.study.defaults import choice_steps
@@ -58,9 +59,13 @@ def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[
     for i, group in enumerate(recipe.evaluate):
         for name in expand_groups((group,)):
             if not tasks[name].scored:
-                lacks = not tasks[name].data.keys() & {"dev", "test"}
-                what = "has neither dev nor test data" if lacks else "is trained on its dev data"
+                task = tasks[name]
+                lacks = not task.data.keys() & {"dev", "test"}
+                own = " and ".join(split for split in ("dev", "test") if split in task.data)
+                what = "has neither dev nor test data" if lacks else f"is trained on its {own} data"
                 hint = "give it `data` for one of these, or do not evaluate it"
+                if "test" in task.data and set(task.languages) - set(task.train_languages):
+                    hint = f"leave {', '.join(task.train_languages)} out of its `languages`, or give it other test data"
                 yield ("evaluate", i), f"the task '{name}' {what}", hint
     for p, phase in enumerate(recipe.phases):
         for c, choice in enumerate(phase.choices or ()):
@@ -157,7 +162,8 @@ def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector
     for i, language in enumerate(chosen):
         if language not in known:
             where = recipe.where("languages", i)
-            found.add(f"no evaluated task has the language '{language}'", where=where, hint=nearest(language, known))
+            what = f"no evaluated task has the language '{language}'"
+            found.add(what, where=where, hint=among(language, known))
     if not chosen or found.errors:
         return
     for name in evaluated:

@@ -34,6 +34,13 @@ def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
     return task.all_languages if wide else task.languages
 
 
+def evaluated_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
+    """The same, and the training language of a task with a dev set in it alone: runs are selected by its scores."""
+    languages = scored_languages(task, recipe)
+    dev = task.languages_of("dev") if task.shares_dev and "dev" in task.scored else ()
+    return (*languages, *(code for code in dev if code not in languages))
+
+
 def with_first_piece(tasks: Mapping[str, Task], recipe: Recipe) -> Mapping[str, Task]:
     """The tasks; tag tasks that name no `first_piece` of their own have the recipe's, if it gives one."""
     if recipe.first_piece is None:

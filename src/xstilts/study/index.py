@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from xstilts.errors import UserError
+from xstilts.languages import base
 from xstilts.utils.files import parse_json
 
 
@@ -53,6 +54,10 @@ class StudyTask:
     def train_languages(self) -> tuple[str, ...]:
         """The languages of its training data; scores in all others are zero-shot."""
         return (self.train_language, *self.more_train_languages) if self.train_language else ()
+
+    def trained_in(self, language: str) -> bool:
+        """Whether it is trained in a language, in whatever region or script."""
+        return base(language) in map(base, self.train_languages)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,9 @@ class Plan:
                 for split in ("dev", "test")
                 if split in task.data and split not in task.scored
             ]
+            if task.shares_dev and "dev" in task.scored:
+                why = f"no {{lang}} in its path, so it is in {task.train_languages[0]}"
+                notes.append(f"{name}: one dev set, {why}; it serves early stopping and the choice of runs")
         return notes
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from xstilts.errors import UserError
 from xstilts.model.shape import NewEncoder
 from xstilts.study.checks import expand_groups
-from xstilts.study.defaults import PRECISION, choice_steps, resolve_training, scored_languages
+from xstilts.study.defaults import PRECISION, choice_steps, evaluated_languages, resolve_training, scored_languages
 from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, choice_name, mixtures_of
@@ -190,7 +190,7 @@ class Planner:
         scoring = EvalSpec(
             task=name,
             head=self._head(state, task),
-            languages=self._languages(name),
+            languages=evaluated_languages(task, recipe),
             max_length=settings.max_length or task.max_length,
             precision=settings.precision or PRECISION,
             limit=settings.limit,

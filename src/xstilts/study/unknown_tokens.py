@@ -57,8 +57,9 @@ def _splits(plan: Plan, step: Step) -> Iterator[tuple[str, Split, str]]:
     for part in step.parts:
         yield from ((part.task, "train", code) for code in plan.tasks[part.task].train_languages)
     if step.scoring is not None:
-        name = step.scoring.task
-        yield from ((name, split, code) for split in plan.tasks[name].scored for code in step.scoring.languages)
+        task, languages = plan.tasks[step.scoring.task], step.scoring.languages
+        scored = ((split, code) for split in task.scored for code in languages if code in task.languages_of(split))
+        yield from ((task.name, split, code) for split, code in scored)
 
 
 def _shares(

@@ -93,6 +93,11 @@ class Source(Strict):
             return {"layouts": [_joined(layout) for layout in value["first_of"]]}
         return {"layouts": [_joined(value)]}
 
+    @property
+    def per_language(self) -> bool:
+        """Whether each language has rows of its own, in every layout."""
+        return all(any(file.per_language for file in layout) for layout in self.layouts)
+
     def overlaps(self, other: Source, codes: Sequence[str]) -> bool:
         """Whether two sources share rows in one of these languages; different parts of one file do not."""
         mine, theirs = ([file for layout in source.layouts for file in layout] for source in (self, other))

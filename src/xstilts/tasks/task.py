@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -52,8 +52,8 @@ class Task(Strict):
         if len(set(value)) != len(value):
             raise ValueError("names a language twice")
         for code in value:
-            if not languages.well_formed(code):
-                raise ValueError(f"no language '{code}'; {languages.hint(code)}")
+            if not languages.well_formed(code) or languages.as_code(code) != code:
+                raise ValueError(f"unknown language '{code}': {languages.hint(code)}")
         return value
 
     @field_validator("metrics")
@@ -85,15 +85,20 @@ class Task(Strict):
     def _check_files(self) -> Task:
         if twice := set(self.languages) & set(self.more_languages):
             raise ValueError(f"languages and more_languages both have '{min(twice)}'")
+        for code in set(self.train_languages) - set(self.all_languages):
+            same = [other for other in self.all_languages if languages.base(other) == code]
+            if len(same) == 1:
+                raise ValueError(f"languages has '{same[0]}', train_languages '{code}'; write one code in both")
         for split, source in self.data.items():
             codes = self.languages_of(split)
-            if len(codes) > 1 and not all(any(file.per_language for file in layout) for layout in source.layouts):
+            if len(codes) > 1 and not source.per_language:
                 raise ValueError(f"data.{split} is the same for all {len(codes)} languages; write {{lang}} in the path")
         return self
 
     def stop_source(self) -> Source | None:
         """The data for early stopping: `stop` if the task has it, else its dev set unless the task trains on that."""
-        return self.data.get("stop", self.data.get("dev") if "dev" in self.scored else None)
+        dev = None if self._trains_on("dev", self.train_languages) else self.data.get("dev")
+        return self.data.get("stop", dev)
 
     @property
     def stop_metric(self) -> str:
@@ -102,7 +107,16 @@ class Task(Strict):
 
     def languages_of(self, split: Split) -> tuple[str, ...]:
         """The languages of a split."""
-        return self.all_languages if split in ("dev", "test") else self.train_languages
+        of_training = split in ("train", "stop") or (split == "dev" and self.shares_dev)
+        return self.train_languages if of_training else self.all_languages
+
+    @property
+    def shares_dev(self) -> bool:
+        """Whether it has one dev set, which is in the training language, for test sets in other languages."""
+        if not self.data.keys() >= {"train", "dev", "test"} or len(self.train_languages) > 1:
+            return False
+        one_file = not any(file.per_language for layout in self.data["dev"].layouts for file in layout)
+        return one_file and self.train_languages != self.all_languages
 
     @property
     def all_languages(self) -> tuple[str, ...]:
@@ -112,13 +126,18 @@ class Task(Strict):
     @cached_property
     def scored(self) -> tuple[Split, ...]:
         """The splits to score: dev and test, unless they share rows with the training data."""
-        train = self.data.get("train")
         splits: tuple[Split, ...] = ("dev", "test")
         return tuple(
             split
             for split in splits
-            if split in self.data and not (train and train.overlaps(self.data[split], self.train_languages))
+            if split in self.data
+            and not self._trains_on(split, [code for code in self.train_languages if code in self.languages_of(split)])
         )
+
+    def _trains_on(self, split: Split, codes: Sequence[str]) -> bool:
+        """Whether the training data share rows with a split in one of these languages."""
+        train, other = self.data.get("train"), self.data.get(split)
+        return train is not None and other is not None and train.overlaps(other, codes)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other fields, without the cached value of `scored`."""
@@ -132,7 +151,7 @@ class Task(Strict):
 
         A task `mnli-small` that is `like: mnli` has the name `mnli`; trained in German, `mnli-de`.
         """
-        foreign = self.like and len(self.train_languages) == 1 and self.train_languages != ("en",)
+        foreign = self.like and len(self.train_languages) == 1 and languages.base(self.train_languages[0]) != "en"
         return (self.like or self.name) + (f"-{self.train_languages[0]}" if foreign else "")
 
     @property
