@@ -181,9 +181,9 @@ def test_a_data_file_that_appears_after_training_is_refused(study: Files) -> Non
 
 
 def test_another_recipe_of_the_same_name_gives_a_warning(study: Files) -> None:
-    assert "earlier one" not in study.run().err
+    assert "earlier" not in study.run().err
     study.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
-    assert "not the earlier one named 'tiny'" in study.run().err
+    assert f"the earlier 'tiny' stays as 'tiny@1': xstilts report {study.out} --recipe tiny@1\n" in study.run().err
 
 
 # --- encoders ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -215,8 +216,12 @@ def run(
         outcome = run_plan(planned, out, data, Progress(), resources, workers or 1)
     if is_secondary_process():
         return
-    many = len(planned.study().tasks) > MAX_TABLES
-    _report(out, planned.recipe.name, "brief" if many else "default")
+    from xstilts.store.recipes import name_of
+
+    study = planned.study()
+    many = len(study.tasks) > MAX_TABLES
+    # another run may have replaced it
+    _report(out, name_of(out / "recipes", study) or study.name, "brief" if many else "default")
     if many:
         say(f"scores per language: xstilts report {out} --layout languages")
     if outcome.failed:
@@ -337,15 +342,21 @@ def _report(
     study = store.study(name)
     scores = store.scores(study)
     notes = [*store.notes(study), *label_notes(store, study)]
+    recipes = [*store.recipes()]
+    others = f"recipes here, the newest last: {', '.join(recipes)}; shown: {study.name}"
     if not scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: no scores yet; done: {done:,} of {counted(len(study.steps), 'step')}")
         for note in notes:
             say(f"note: {note}")
+        if len(recipes) > 1:
+            say(others)
     else:
         unscored = unscored_steps(store, study, scores)
         results = StudyResults(study, scores, store.predictions, notes, beside, store.example_scores, unscored)
-        say(render(layouts.show(results, layout), format, **screen()))
+        shown = layouts.show(results, layout)
+        legend = [*shown.legend, *([others] if len(recipes) > 1 else [])]
+        say(render(replace(shown, legend=legend, facts={**shown.facts, "recipes": recipes}), format, **screen()))
 
 
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str | None) -> None:

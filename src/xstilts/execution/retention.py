@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from xstilts.store.run_folder import RUNNING, Store
+from xstilts.store.recipes import RUNNING, forget_without_results, is_earlier
+from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
 from xstilts.study.index import Study, read_study
 from xstilts.utils import locks
@@ -26,17 +27,18 @@ class Retention:
     _studies: dict[tuple[Path, int], Study] = field(default_factory=dict)
 
     @contextmanager
-    def registered(self, study: Study) -> Iterator[bool]:
+    def registered(self, study: Study) -> Iterator[str]:
         """Save a study (see `Store.save_study`); its needs count within this block even if another takes its name."""
         with locks.exclusive(self.store.folder / LOCK, wait=True):
-            replaced = self.store.save_study(study)
+            earlier = self.store.save_study(study)
             running = self.store.folder / "recipes" / f"{study.name}.{uuid4().hex[:8]}{RUNNING}"
             write_atomic(running, study.to_json())
         try:
-            yield replaced
+            yield earlier
         finally:
             with suppress(OSError), locks.exclusive(self.store.folder / LOCK, wait=True):
                 running.unlink()
+                forget_without_results(running.parent, study, lambda id: self.store.state(id).has_results)
 
     def remove_unneeded(self, ids: Iterable[str]) -> None:
         """Remove the encoders of these steps that no recipe keeps or still reads."""
@@ -50,7 +52,12 @@ class Retention:
                     self.store.drop(id)
 
     def needs(self, study: Study, id: str) -> bool:
-        """Whether a recipe keeps a step's encoder, or has unfinished steps that read it."""
+        """Whether a recipe keeps a step's encoder, or has unfinished steps that read it.
+
+        The unfinished steps of an earlier version count only while it runs, under its own name.
+        """
+        if is_earlier(study.name):
+            return id in study.kept
         readers = (step for step, read in study.steps.items() if id in read)
         return id in study.kept or not all(map(self._finished, readers))
 

@@ -81,9 +81,10 @@ def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFa
     with lock_shared(store, progress.say):
         store.note_checked(checked)
         retention = Retention(store)
-        with retention.registered(plan.study()) as replaced:
-            if replaced:
-                progress.say(f"the report now shows this recipe, not the earlier one named '{plan.recipe.name}'")
+        with retention.registered(plan.study()) as earlier:
+            if earlier:
+                show = f"xstilts report {store.folder} --recipe {earlier}"
+                progress.say(f"the earlier '{plan.recipe.name}' stays as '{earlier}': {show}")
             retention.remove_unneeded(plan.steps)
             outcome = _do_pending(executor, workers, make_runner, retention)
     distributed.broadcast("")

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.store.example_scores import EXAMPLES, ExampleScores
+from xstilts.store.recipes import RUNNING, recipe_files, save_recipe
 from xstilts.store.rows import Prediction, Score, find_row_problem, read_rows
 from xstilts.store.step_record import DROPPED, StepRecord, StepState, read_step, state_of
 from xstilts.study.index import Study, read_study
@@ -27,8 +28,6 @@ VERSION = 2
 MARK = "store.json"
 CHECKED = "read.json"
 """The file that lists the data checked without an error; may be deleted at any time."""
-RUNNING = ".running"
-"""The suffix of a file with the needs of a running study."""
 
 
 @dataclass(frozen=True)
@@ -191,18 +190,13 @@ class Store:
                 errors.add(f"differs from the file that step {id} was made from", where=path, hint=hint)
         errors.raise_any()
 
-    def save_study(self, study: Study) -> bool:
-        """Save the data of a recipe's report; returns whether this replaced another recipe of that name."""
-        path, content = self.folder / "recipes" / f"{study.name}.json", study.to_json()
-        path.parent.mkdir(exist_ok=True)
-        replaced = path.exists() and path.read_bytes() != content.encode()
-        write_atomic(path, content)
-        return replaced
+    def save_study(self, study: Study) -> str:
+        """Save the data of a recipe's report; returns the name of an earlier version that stays, see `save_recipe`."""
+        return save_recipe(self.folder / "recipes", study, lambda id: self.state(id).has_results)
 
     def recipes(self) -> dict[str, Path]:
-        """The recipe files by name, the newest last."""
-        files = [(path.stat().st_mtime, path) for path in (self.folder / "recipes").glob("*.json")]
-        return {path.stem: path for _, path in sorted(files)}
+        """The recipe files by name, the newest last; see `recipe_files`."""
+        return recipe_files(self.folder / "recipes")
 
     def study(self, name: str | None) -> Study:
         """The study of the named or the newest recipe.
