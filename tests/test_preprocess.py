@@ -61,7 +61,7 @@ def test_long_sentences_are_read_whole(golden: Any, tmp_path: Path, key: str, de
     # XTREME cuts sentences here, by the tokenizer's pieces, and the .idx file puts them together again; we read them
     # whole, and the format makes windows. It also gives the commonest tag to a token that has none: we refuse.
     raw, expected = golden[key]["raw"], golden[key]["expected"]
-    with pytest.raises(DataError, match=r"raw\.tsv:\d+: has 1 column, the lines before have 2"):
+    with pytest.raises(DataError, match=r"raw\.tsv:\d+: has 1 column, line 1 has 2"):
         tags(tmp_path / "raw.tsv", raw)
     ours = tags(tmp_path / "raw.tsv", raw.replace("\nq\n", f"\nq\t{default}\n"))
     cut = tags(tmp_path / "cut.tsv", expected)

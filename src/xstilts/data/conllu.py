@@ -7,11 +7,21 @@ Source: XTREME's `third_party/ud-conversion-tools` (fused tokens), `utils_prepro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain, pairwise
+from typing import NamedTuple, TypeAlias
 
-from xstilts.errors import DataError
+from xstilts.data.lines import OnWarning
+from xstilts.errors import DataError, nearest
+
+Columns: TypeAlias = tuple[str, ...] | dict[str, str] | None
+TokenLine: TypeAlias = tuple[int, list[str]]
+"""A line's number and its cells."""
+WORD_HEADS = frozenset("word words token tokens form text".split())
+TAG_HEADS = frozenset(
+    "tag tags label labels pos postag postags upos xpos ner nertag nertags ne entity bio biotag iob iobtag".split()
+)
+"""The columns of words and of tags in headers, as `_plain` spells them."""
 
 COLUMNS = 10
 PRECEDENCE: dict[str, tuple[str, ...]] = {
@@ -37,8 +47,8 @@ class Tokens(NamedTuple):
 def sentences(lines: Iterable[tuple[int, str]], language: str, file: str) -> Iterator[Tokens]:
     """Yield the sentences of a CoNLL-U file.
 
-    A multiword token becomes one word with the tag of its highest part. Drops empty nodes, and sentences in which at
-    most one word is not `_` (treebanks published without their text).
+    A multiword token becomes one word with the tag of its highest part. A sentence whose UPOS are all `_` has no tags.
+    Drops empty nodes, and sentences in which at most one word is not `_` (treebanks published without their text).
 
     Args:
         lines: line number and text without its line end.
@@ -46,7 +56,8 @@ def sentences(lines: Iterable[tuple[int, str]], language: str, file: str) -> Ite
         file: for error messages.
 
     Raises:
-        DataError: a line does not have 10 columns, or a multiword token lacks a part.
+        DataError: a line does not have 10 columns, a multiword token lacks a part, tokens do not count 1, 2, 3, or only
+            some have a UPOS.
     """
     block: list[tuple[int, list[str]]] = []
     for number, text in lines:
@@ -60,41 +71,140 @@ def sentences(lines: Iterable[tuple[int, str]], language: str, file: str) -> Ite
         yield from _sentence(block, language, file)
 
 
-def tagged(lines: Iterable[tuple[int, str]], language: str, file: str, *, tabs: bool) -> Iterator[Tokens]:
-    """Yield the sentences of a file with one token per line: word first, tag last, blank lines between sentences.
+def tagged(
+    read: Callable[[], Iterable[tuple[int, str]]], language: str, file: str, *, tabs: bool, columns: Columns = None,
+    note: OnWarning = lambda *_: None,
+) -> Iterator[Tokens]:  # fmt: skip
+    """Yield the sentences of a file with one token per line, and blank lines between sentences.
 
-    If every token of the first sentence begins with the language code and a colon, as in raw PAN-X, the prefix is
-    removed from all tokens, and tokens without a colon are dropped (as XTREME does).
+    `columns` or a header (`Word TAB Tag`) names the words and the tags; else the first column has the words, the last
+    the tags. If every token of the first sentence begins with the language code and a colon, as in raw PAN-X, the
+    prefix is removed from all tokens, and tokens without a colon are dropped (as XTREME does).
 
     Args:
-        lines: line number and text without its line end.
+        read: gives line numbers and texts without line ends; called twice if a line begins with `# `.
         language: the code that may prefix tokens.
         file: for error messages.
         tabs: whether only tabs separate columns; otherwise spaces do, too, in lines without a tab.
+        columns: the names of the columns in order, or the header's names of `words` and `tags`.
+        note: receives each comment that has as many columns as the tokens.
 
     Raises:
-        DataError: the number of columns differs between lines.
+        DataError: the number of columns differs between lines, or it is not clear which column has the words.
     """
-    width, prefixed = 0, None
-    block: list[tuple[int, list[str]]] = []
-    for number, whole in chain(lines, [(0, "")]):
-        text = whole.rstrip(" \t")
-        if text and not text.startswith("-DOCSTART-"):
-            cells = text.split("\t") if tabs or "\t" in text else re.split(" +", text)
-            width = width or len(cells)
-            if len(cells) != width:
-                columns = f"column{'s' * (len(cells) != 1)}, the lines before have {width}"
-                raise DataError(f"has {len(cells)} {columns}", where=f"{file}:{number}")
+    blocks = _blocks(read, file, tabs=tabs, note=note)
+    first, second = next(blocks, []), next(blocks, [])
+    if not first:
+        return
+    where = f"{file}:{first[0][0]}"
+    header, word, tag = _layout(first[0][1], columns, where)
+    if columns is None and not header and _numbered(first, second):
+        hint = "`columns: [number, words, tags]` says which column is which"
+        raise DataError("the first column numbers the tokens", where=where, hint=hint)
+    prefixed = None
+    for block in chain([first[header:], second], blocks):
+        tokens = [(number, cells[word], cells[tag].strip(" ") if tag is not None else "") for number, cells in block]
+        if prefixed is None and tokens:
+            prefixed = all(word.startswith(f"{language}:") for _, word, _ in tokens)
+        if prefixed:
+            tokens = [(number, _without_prefix(word), tag) for number, word, tag in tokens if ":" in word]
+        if tokens:
+            numbers, words, tags = zip(*tokens, strict=True)
+            yield Tokens(numbers[0], list(words), None if tag is None else list(tags))
+
+
+def _blocks(
+    read: Callable[[], Iterable[tuple[int, str]]], file: str, *, tabs: bool, note: OnWarning
+) -> Iterator[list[TokenLine]]:
+    """Yield the lines of each sentence, which all have as many columns."""
+    start: TokenLine | None = None
+    block: list[TokenLine] = []
+    for number, cells in chain(_without_comments(read, file, tabs=tabs, note=note), [(0, list[str]())]):
+        start = start or ((number, cells) if cells else None)
+        width = len(start[1]) if start else 0
+        if cells and len(cells) == width:
             block.append((number, cells))
+        elif start and "".join(cells).strip():
+            hashed = cells[0].startswith("#") or start[1][0].startswith("#")
+            hint = "a comment begins with '# ' and stands before a sentence" if hashed else ""
+            has = f"{len(cells)} column{'s' * (len(cells) != 1)}"
+            raise DataError(f"has {has}, line {start[0]} has {width}", where=f"{file}:{number}", hint=hint)
         elif block:
-            if prefixed is None:
-                prefixed = all(cells[0].startswith(f"{language}:") for _, cells in block)
-            if prefixed:
-                block = [(line, [_without_prefix(cells[0]), *cells[1:]]) for line, cells in block if ":" in cells[0]]
-            if block:
-                tags = [cells[-1] for _, cells in block] if width > 1 else None
-                yield Tokens(block[0][0], [cells[0] for _, cells in block], tags)
+            yield block
             block = []
+
+
+def _without_comments(
+    read: Callable[[], Iterable[tuple[int, str]]], file: str, *, tabs: bool, note: OnWarning
+) -> Iterator[TokenLine]:
+    """Yield the number and cells of each line but comments.
+
+    A comment begins with `# ` and stands before a sentence. But a line with as many columns as the others is a token if
+    its last cell is that of another line, too.
+    """
+    width, last_cells = 0, set[str]()
+    for number, cells, hashed in _token_lines(read(), tabs=tabs):
+        if hashed and not width:
+            others = [cells for _, cells, hashed in _token_lines(read(), tabs=tabs) if cells and not hashed]
+            width, last_cells = len(others[0]) if others else -1, {cells[-1] for cells in others}
+        if not hashed or (len(cells) == width and (cells[-1] in last_cells or cells == ["#"])):
+            yield number, cells
+        elif len(cells) == width:
+            note("is read as a comment, because it begins with '# ' and does not end in a tag", f"{file}:{number}")
+
+
+def _token_lines(lines: Iterable[tuple[int, str]], *, tabs: bool) -> Iterator[tuple[int, list[str], bool]]:
+    """Yield each line's number, its cells, and whether it begins with `# ` before the first token of a sentence.
+
+    A blank line and -DOCSTART- have no cells.
+    """
+    begun = False
+    for number, whole in lines:
+        text = whole.rstrip(" \t")
+        if not text or text.startswith("-DOCSTART-"):
+            begun = False
+            yield number, [], False
+        else:
+            hashed = not begun and text[0] == "#" and text[1:2] in ("", " ")
+            begun = not hashed
+            yield number, text.split("\t") if tabs or "\t" in text else re.split(" +", text), hashed
+
+
+def _layout(row: list[str], columns: Columns, where: str) -> tuple[bool, int, int | None]:
+    """Whether the first row is a header, the column of the words, and that of the tags (None without tags)."""
+    names = row
+    if isinstance(columns, tuple):
+        names = list(columns[: len(row)])
+        if len(row) > len(columns) or "words" not in names:
+            raise DataError(f"has {len(row)} columns, `columns` names {', '.join(columns)}", where=where)
+    elif columns is None:
+        found = [[cell for cell in row if _plain(cell) in known] for known in (WORD_HEADS, TAG_HEADS)]
+        if not all(found):
+            return False, 0, len(row) - 1 or None
+        if twice := [cells for cells in found if len(cells) > 1]:
+            message = f"the header names {' and '.join(twice[0])}, which may both be meant"
+            raise DataError(message, where=where, hint="such as `columns: {words: Word, tags: Tag}`")
+        columns = {"words": found[0][0], "tags": found[1][0]}
+    ours = columns if isinstance(columns, dict) else {}
+    word, tag = ours.get("words", "words"), ours.get("tags", "tags")
+    for name in (word, tag) if "tags" in ours else (word,):
+        if name not in names:
+            raise DataError(f"the header has no column '{name}'", where=where, hint=nearest(name, names))
+    return bool(ours), names.index(word), names.index(tag) if tag in names else None
+
+
+def _plain(cell: str) -> str:
+    """The small letters of a header's cell: `ner_tags` and `NER tags` are both `nertags`."""
+    return re.sub("[^a-z]", "", cell.lower())
+
+
+def _numbered(*blocks: list[TokenLine]) -> bool:
+    """Whether the first column numbers the tokens of each sentence, or the sentences."""
+    columns = [[cells[0] for _, cells in block] for block in blocks if block]
+    if not all(cell.isdecimal() and len(cell) < 10 for column in columns for cell in column):
+        return False
+    steps = [{int(b) - int(a) for a, b in pairwise(column)} for column in columns]
+    return any(steps) and all(step <= {1} or step <= {0} for step in steps)
 
 
 def _without_prefix(token: str) -> str:
@@ -115,7 +225,8 @@ def _sentence(block: list[tuple[int, list[str]]], language: str, file: str) -> I
     fused: list[tuple[list[str], str]] = []
     for number, cells in block:
         if cells[0].isdecimal():
-            forms[cells[0]], tags[cells[0]] = cells[1], cells[3]
+            _check_number(cells[0], forms, f"{file}:{number}")
+            forms[cells[0]], tags[cells[0]] = cells[1], cells[3].strip()
             # enhanced dependencies are edges, too, when ancestors are counted
             enhanced = (head.split(":")[0] for head in cells[8].split("|"))
             heads[cells[0]] = {cells[6], *(head for head in enhanced if head.isdecimal())}
@@ -127,15 +238,25 @@ def _sentence(block: list[tuple[int, list[str]]], language: str, file: str) -> I
         if not all(part in forms for part in parts):
             raise DataError(f"the multiword token '{form}' lacks a part", where=f"{file}:{block[0][0]}")
         highest = _highest(parts, heads, tags, PRECEDENCE.get(language, DEFAULT_PRECEDENCE))
-        for part in parts:
-            if part != highest:
-                del forms[part]
+        forms = {number: word for number, word in forms.items() if number == highest or number not in parts}
         forms[highest] = form
     words = [form.strip() for form in forms.values()]
     unknown = words.count("_")
     if unknown == 0 or unknown < len(words) - 1:
         clean = [word.replace("\u200c", "").replace(" ", "") for word in words]
-        yield Tokens(block[0][0], clean, [tags[number].strip() for number in forms])
+        labelled = any(tags[number] != "_" for number in forms)
+        absent = [number for number, word in zip(forms, words, strict=True) if tags[number] == "_" != word]
+        if labelled and absent:
+            line = next(line for line, cells in block if cells[0] == absent[0])
+            raise DataError(f"token {absent[0]} has no UPOS (_)", where=f"{file}:{line}")
+        yield Tokens(block[0][0], clean, [tags[number] for number in forms] if labelled else None)
+
+
+def _check_number(token: str, forms: Collection[str], where: str) -> None:
+    """Reject a token whose number does not follow the last one's."""
+    if token != str(len(forms) + 1):
+        message = "comes again" if token in forms else f"comes after {len(forms)}"
+        raise DataError(f"token {token} {message}", where=where, hint="is a blank line missing?")
 
 
 def _span(token: str, max_parts: int, where: str) -> list[str]:

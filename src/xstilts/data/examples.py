@@ -165,6 +165,7 @@ class LocatedSplit:
         format = self.task.format
         seen: dict[tuple[str, str], str] = {}
         labels: dict[bool, str] = {}
+        check = format.checker(self.task.metrics)
         for code, found in files:
             with mistakes.catch():
                 for row in read(found, code, fields=format.fields, inputs=format.inputs, on_warning=defects.note,
@@ -176,6 +177,8 @@ class LocatedSplit:
                                 _check_labels(format.reference(example, 0) is not None, row, labels)
                                 if not self.train and (id := format.example_id(example)) is not None:
                                     _check_unique(code, id, row.where, seen)
+                                if check:
+                                    check(example, row.where)
                             yield example
                     if mistakes.too_many:
                         return

@@ -30,7 +30,8 @@ UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None = None) -> Iterator[tuple[int, str]]:
     r"""Yield number and text of each line of a plain or compressed UTF-8 file, without line end and byte order mark.
 
-    Only `\n` or `\r\n` ends a line: U+2028, U+0085 and the like occur inside sentences.
+    Only `\n` or `\r\n` ends a line: U+2028, U+0085 and the like occur inside sentences. In a file without another line
+    end, `\r` ends a line (as Excel for Mac may save CSV).
 
     Args:
         path: the file.
@@ -44,10 +45,10 @@ def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None
     number = offset = 0
     try:
         with opened(path, file) as stream:
-            for number, raw in enumerate(stream, start=1):
+            for number, raw in enumerate(_raw_lines(stream), start=1):
                 if number == 1 and raw.startswith(codecs.BOM_UTF8):
                     offset, raw = len(codecs.BOM_UTF8), raw.removeprefix(codecs.BOM_UTF8)
-                line = raw.removesuffix(b"\n").removesuffix(b"\r")
+                line = raw.rstrip(b"\r\n")
                 try:
                     text = line.decode()
                 except UnicodeDecodeError:
@@ -61,6 +62,15 @@ def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None
         raise DataError(f"is not UTF-8 at byte {offset + error.start}", where=f"{path}:{number}") from error
     except UNREADABLE as error:
         raise unreadable(path, error, f"line {number}" if number else "") from error
+
+
+def _raw_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    r"""Yield the lines of a file with their ends; if `\n` never parts two lines, `\r` does."""
+    first = next(stream, b"")
+    inside = b"\r" in first.rstrip(b"\r\n")
+    second = next(stream, b"") if inside else b""
+    yield from first.splitlines(keepends=True) if inside and not second else filter(None, (first, second))
+    yield from stream
 
 
 def opened(path: str, file: IO[bytes] | None = None) -> IO[bytes]:

@@ -6,8 +6,9 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from itertools import islice, zip_longest
+from types import MappingProxyType
 from typing import Any
 
 from xstilts.data import conllu, retrieval_rows, tsv_quotes
@@ -38,13 +39,14 @@ def read(
         language: replaces `{lang}` in the file's `where`.
         fields: columns of a file without a header, in order; the label is last.
         inputs: the fields that every row must have.
-        on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`.
+        on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`, and for each
+            line of tokens that may be a comment.
         on_error: receives the error of each row that lacks an input; by default the first is raised.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
-    reader = _Reader(found, language, fields, inputs, _decoding_warnings(found, on_warning), on_error)
+    reader = _Reader(found, language, fields, inputs, _decoding_warnings(found, on_warning), on_error, on_warning)
     if found.file.part is None:
         yield from reader.rows()
         return
@@ -77,6 +79,7 @@ class _Reader:
     inputs: tuple[str, ...]
     on_warning: OnWarning | None
     on_error: Callable[[DataError], None] | None = None
+    on_comment: OnWarning | None = None
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all paths that match `where`, checked."""
@@ -218,7 +221,7 @@ class _Reader:
         elif kind == ".csv":
             return self.table(_quoted(path, self.on_warning), path)
         elif "words" in self.fields:
-            records = _sentences(conllu.tagged(lines(path, self.on_warning), self.language, path, tabs=kind == ".tsv"))
+            return self.tagged(path, kind)
         elif kind == ".tsv" or columns is not None:
             return self.table(_tabbed(path, self.on_warning), path)
         else:
@@ -226,6 +229,13 @@ class _Reader:
         if isinstance(columns, tuple):
             raise DataError("only tables without a header take a list of `columns`", where=path)
         return records
+
+    def tagged(self, path: str, kind: str) -> Iterator[Record]:
+        """Yield the sentences of a file with one token per line."""
+        columns, note = self.found.file.columns, self.on_comment or (lambda *_: None)
+        read = partial(lines, path, self.on_warning)
+        tokens = conllu.tagged(read, self.language, path, tabs=kind == ".tsv", columns=columns, note=note)
+        return _sentences(tokens, columns if isinstance(columns, dict) else {})
 
     def table(self, rows: Iterator[tuple[int, list[str]]], path: str) -> Iterator[Record]:
         """Yield rows of cells as records; a header, `columns`, or the order of the fields names the cells."""
@@ -335,10 +345,11 @@ def _quoted(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list
         raise DataError(f"is not CSV: {error}", where=f"{path}:{start}", hint=hint) from error
 
 
-def _sentences(sentences: Iterator[conllu.Tokens]) -> Iterator[Record]:
+def _sentences(sentences: Iterator[conllu.Tokens], names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Record]:
+    """Yield sentences as records; `names` has the file's own names of `words` and `tags`."""
+    words, tags = names.get("words", "words"), names.get("tags", "tags")
     for sentence in sentences:
-        tags = {} if sentence.tags is None else {"tags": sentence.tags}
-        yield sentence.line, {"words": sentence.words, **tags}
+        yield sentence.line, {words: sentence.words} | ({} if sentence.tags is None else {tags: sentence.tags})
 
 
 def _by_translation(sides: Iterator[Record]) -> Iterator[Record]:

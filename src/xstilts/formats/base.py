@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
@@ -198,6 +198,10 @@ class Format(Strict, ABC):
 
     def defect(self, example: Example) -> Defect | None:
         """The example's defect, if any. The user sees the first of each kind and a count."""
+        return None
+
+    def checker(self, metrics: Sequence[str]) -> Callable[[Example, str], None] | None:
+        """A function of each example of a split and its place that raises DataError where `metrics` cannot score it."""
         return None
 
     def is_query(self, example: Example) -> bool:

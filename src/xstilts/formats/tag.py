@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, UnknownLabel, nearest, visible
 from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
+from xstilts.metrics.chunks import miscounted
 
 
 class Tagged(NamedTuple):
@@ -87,7 +88,13 @@ class Tag(Format):
             if tag not in known:
                 message, hint = f"unknown tag '{visible(tag)}' of '{word}'", nearest(tag, known)
                 raise UnknownLabel(message, label=tag, where=row.where, hint=hint)
+            if not tag.isprintable():
+                raise DataError(f"the tag '{visible(tag)}' of '{word}' has an invisible character", where=row.where)
         return Tagged(tuple(words), tuple(tags))
+
+    def checker(self, metrics: Sequence[str]) -> Callable[[Tagged, str], None] | None:
+        """Raises at the first tag that `chunk_f1` would miscount; `labels`, if given, are checked with the task."""
+        return _TagCheck() if self.labels is None and "chunk_f1" in metrics else None
 
     def features(self, examples: Sequence[Tagged], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window; windows end between words."""
@@ -130,6 +137,22 @@ class Tag(Format):
     def reference(self, example: Tagged, index: int) -> list[str] | None:
         """The tags."""
         return None if example.tags is None else list(example.tags)
+
+
+class _TagCheck:
+    """Checks the tags of a split, which must all be of one scheme; raises once."""
+
+    def __init__(self) -> None:
+        self._tags: dict[str, None] = {}
+        self._raised = False
+
+    def __call__(self, example: Tagged, where: str) -> None:
+        tags = dict.fromkeys(example.tags or ())
+        if not self._raised and not self._tags.keys() >= tags.keys():
+            self._tags |= tags
+            if found := miscounted(self._tags):
+                self._raised = True
+                raise DataError(found[0], where=where, hint=found[1])
 
 
 def _check_texts(kind: str, texts: Sequence[Any], where: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xstilts.errors import StepFailed
+from xstilts.metrics.chunks import chunks
 from xstilts.metrics.metric import Array, Metric, share
 
 
@@ -87,10 +88,11 @@ def equal_tags(references: Sequence[Sequence[str]], predictions: Sequence[Sequen
 def chunk_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> Array:
     """Overlap of the chunks that tags mark (POS, NER), exactly as seqeval 0.0.12, XTREME's version, counts them.
 
-    A chunk is right if its type, first token and last token are right. A tag's first letter is its position in the
-    chunk (B, I, E, S, O); the part after the last `-` is its type. An `I-` after `O` or another type starts a chunk.
-    Parts of speech follow the same rules: a run of one tag is one chunk, but each tag that begins with S (SYM, SCONJ)
-    is a chunk by itself. The end of a sentence ends every chunk. A chunk belongs to the sentence of its last token.
+    A chunk is right if its type, first token and last token are right. `B-PER` has the position B in the chunk (B, I,
+    E, S) and the type PER: all that follows the first `-`, where seqeval 0.0.12 takes what follows the last. An `I-`
+    after `O` or another type starts a chunk. A bare tag (a part of speech) is its own type, and its first letter its
+    position: a run of one tag is one chunk, but each tag that begins with S (SYM, SCONJ) is a chunk by itself. The end
+    of a sentence ends every chunk. A chunk belongs to the sentence of its last token.
 
     >>> METRICS["chunk_f1"].score([["NOUN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN"]])
     0.0
@@ -108,20 +110,6 @@ def chunk_overlaps(references: Sequence[Sequence[str]], predictions: Sequence[Se
         return np.bincount(sentences, minlength=len(ends_N)).astype(np.float64)
 
     return np.column_stack([count(right_chunks & predicted_chunks), count(predicted_chunks), count(right_chunks)])
-
-
-def chunks(sentences: Iterable[Sequence[str]]) -> Iterable[tuple[str, int, int]]:
-    """Type, first token, last token of each chunk; indices run over all sentences, with an extra `O` after each."""
-    tags = [tag for sentence in sentences for tag in (*sentence, "O")]
-    start, previous, previous_type = 0, "O", ""
-    for i, tag in enumerate(tags):
-        position, type_ = tag[0], tag.rpartition("-")[2]
-        changed = type_ != previous_type
-        if previous in "ES" or (previous in "BI" and position in "BSO") or (previous not in "O." and changed):
-            yield previous_type, start, i - 1
-        if position in "BS" or (position in "EI" and previous in "ESO") or (position not in "O." and changed):
-            start = i
-        previous, previous_type = position, type_
 
 
 def likelihoods(references: Sequence[Any], predictions: Sequence[tuple[float, int]]) -> Array:  # noqa: ARG001

@@ -13,6 +13,7 @@ from xstilts import languages
 from xstilts.errors import nearest
 from xstilts.formats.base import Format
 from xstilts.metrics import METRICS, local
+from xstilts.metrics.chunks import miscounted
 from xstilts.tasks.source import Source, part_numbers
 from xstilts.utils.models import Strict
 
@@ -93,6 +94,13 @@ class Task(Strict):
             codes = self.languages_of(split)
             if len(codes) > 1 and not source.per_language:
                 raise ValueError(f"data.{split} is the same for all {len(codes)} languages; write {{lang}} in the path")
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Task:
+        labels = getattr(self.format, "labels", None)
+        if labels and "chunk_f1" in self.metrics and (found := miscounted(labels)):
+            raise ValueError(f"{found[0]}; {found[1]}")
         return self
 
     def stop_source(self) -> Source | None:
