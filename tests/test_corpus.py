@@ -26,7 +26,7 @@ from huggingface_hub import constants
 from conftest import CliResult, without_torch
 from xstilts.corpus.articles import read
 from xstilts.corpus.sentences import MAX_THAI_OR_LAO, sentences
-from xstilts.corpus.wikitext import plain
+from xstilts.corpus.wikitext import HOLE, plain
 from xstilts.data.examples import LocatedSplit, check, locate
 from xstilts.languages import XTREME
 from xstilts.tasks import TASKS
@@ -53,7 +53,7 @@ mwaka [http://knbs.or.ke 2019] hapa.</ref> Una wakazi milioni&nbsp;nne &amp; zai
 [[Jamii:Miji ya Kenya yote mikubwa]]
 [[en:Nairobi is a city there]]"""
 CLEAN = [
-    "Nairobi ni mji mkuu wa nchi ya Kenya.",
+    "Nairobi (Enkare) ni mji mkuu wa nchi ya Kenya.",
     "Una wakazi milioni nne & zaidi.",
     "Mji ulianzishwa mwaka wa 1899 na reli.",
 ]
@@ -101,16 +101,66 @@ def test_only_the_prose_of_a_dumps_articles_remains(
         ("a '''b''' ''c'' l'autre", "a b c l'autre"),
         ("[[a|]] [[Star Wars: A]] [[wikt:x|y]] [[de:Mond]] [http://a.b c] http://d.e", " Star Wars: A y  c "),
         ("[[Bild:a.jpg|mini|links|ein Bild]] [[Category:Towns]]", " "),
-        ("x<sup>2</sup> <math>x^2</math><br/>y <nowiki>[z]</nowiki>", "x2 \n\ny [z]"),
-        ("<div>a {{b|[[c]]}} <table><tr><td>d</td></tr></table></div>", "\na  \n"),
+        ("x<sup>2</sup> <math>x^2</math><br/>y <nowiki>[z]</nowiki>", f"x² {HOLE}\n\ny [z]"),
+        ("<div>a {{b|[[c]]}} <table><tr><td>d</td></tr></table></div>", f"\na {HOLE} \n"),
         ("__NOTOC__-{zh-hans:软件; zh-hant:軟體}-好-{A|zh-cn:服务器;zh-tw:伺服器}-很-{原}-", "软件好服务器很原"),
-        ("北京（{{lang|en|x}}，）是 (;) [ ] ()", "北京是   "),
+        ("-{H|zh-cn:软件;zh-tw:軟體}-好-{T|zh-cn:甲}-", "好"),
+        ("北京（{{x|en|x}}，）是 (;) [ ] ()", "北京是"),
         ("&eacute;&#x110000;&#xd800;&#7;&nbsp;", "é&#x110000;\xa0"),
         ("a\n| b || c\nd }} e\n! f\ng", "a\ng"),
+        ("a <!-- b --> c\nd <ref>e\nf <!-- g", "a  c"),
     ],
 )
 def test_wikitext_becomes_its_visible_text(markup: str, text: str) -> None:
     assert plain(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("Nell''''arte''' e nell''''''uso'''''", "Nell'arte e nell'uso"),
+        ("un'''opera'' di ''altri''", "un'opera di altri"),  # MediaWiki: after a word
+        ("'''Dopo''' l'''opera'' e poi", "Dopo l'opera e poi"),  # after a single letter, before other marks
+        ("''Un '''altro''' modo'' e '''uno ''solo'' qui'''", "Un altro modo e uno solo qui"),
+        ("'''''Tutti''' e'' due, '''''poi'' uno'''", "Tutti e due, poi uno"),
+        ("La '''frase\nche '''va''' a capo", "La frase\nche va a capo"),
+        ("'''riga<br />unica''' con ''due''", "riga\n\nunica con due"),
+        ("l&#39;''uso'', d<nowiki>''</nowiki>'''oro''', {{'}}''90''", "l'uso, d''oro, '90"),
+        ("[[Roma|l'''Urbe'']] e all'''Alba''", "l'Urbe e all'Alba"),
+    ],
+)
+def test_apostrophes_are_told_from_marks_of_bold_and_italics(markup: str, text: str) -> None:
+    assert plain(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("{{convert|8|mi|km|1|abbr=on}}, {{cvt|2|–|3|kg}}, {{Convert|5|ft|9|in|cm}}", "8 mi, 2–3 kg, 5 ft 9 in"),
+        ("{{formatnum:60512}} und {{val|2.5|u=GHz}}, {{unité|12|km}}", "60512 und 2.5 GHz, 12 km"),
+        ("{{lang|la|''[[vox]]''}} {{nowrap|1=a b}} {{abbr|UN|United Nations}} {{lang-ru|мир}}", "vox a b UN мир"),
+        ("3{{nbsp}}kg{{sfn|A|2001}} 1901{{efn|b}}, gut.{{X|c}} Und{{Y|d}}, ja", "3\xa0kg 1901, gut. Und, ja"),
+        ("10<sup>−6</sup> m, 19<sup>th</sup>, CO<sub>2</sub>", "10⁻⁶ m, 19th, CO2"),
+        ("Ulm ({{IPA|x}}; ''alt'') liegt", "Ulm liegt"),
+        ("{{Kasten\n|a=1}}Ulm liegt", "\nUlm liegt"),
+        ("Er ist {{Alter|1960}} Jahre", f"Er ist {HOLE} Jahre"),
+        ("für 5{{Bruch|1|2}} und {{{1}}}", f"für 5{HOLE} und {HOLE}"),
+    ],
+)
+def test_a_known_template_shows_its_text_and_an_unknown_one_leaves_a_hole(markup: str, text: str) -> None:
+    assert plain(markup) == text
+
+
+def test_a_sentence_with_a_hole_is_dropped_and_its_neighbours_stay(
+    tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    text = "Der Fluss ist {{convert|90|km}} lang. Er hat {{Anzahl|Q1}} Brücken aus Holz. Im Winter friert er immer zu."
+    (tmp_path / "a.xml").write_text(HEAD + page(text) + "</mediawiki>", encoding="utf-8")
+    assert xstilts("corpus", "de", "--from", tmp_path / "a.xml", "--out", tmp_path / "out", "--workers", 1).code == 0
+    assert lines(tmp_path / "out/de.txt") == ["Der Fluss ist 90 km lang.", "Im Winter friert er immer zu."]
+    (tmp_path / "b.txt").write_text(f"In diesem Text steht {HOLE} von Anfang an.", encoding="utf-8")
+    assert xstilts("corpus", "de", "--from", tmp_path / "b.txt", "--out", tmp_path / "b").code == 0
+    assert HOLE in lines(tmp_path / "b/de.txt")[0]
 
 
 @pytest.mark.parametrize(
@@ -340,8 +390,8 @@ def test_a_finished_language_is_rebuilt_only_for_another_source_or_setting(
         return result.out.partition(": ")[2].strip()
 
     assert [call(), call(), call("--seed", 5)] == ["2 sentences", *["2 sentences, already made"] * 2]
-    assert [call("--limit", 1), call("--limit", 1)] == ["1 sentences", "1 sentences, already made"]
-    assert [call("--limit", 1, "--seed", 5), call()] == ["1 sentences", "2 sentences"]
+    assert [call("--limit", 1), call("--limit", 1)] == ["1 sentence", "1 sentence, already made"]
+    assert [call("--limit", 1, "--seed", 5), call()] == ["1 sentence", "2 sentences"]
     source.rename(tmp_path / "b.txt")
     source.write_text("It is late now.\nIt was very late.\n")
     assert call() == "2 sentences"
@@ -550,4 +600,4 @@ def test_without_the_corpus_extra_the_error_says_how_to_install_it(
 
 def test_corpus_does_not_load_torch(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("It is late now.\n")
-    assert "1 sentences" in without_torch("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path / "out")
+    assert "1 sentence" in without_torch("corpus", "en", "--from", tmp_path / "a.txt", "--out", tmp_path / "out")

@@ -15,6 +15,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from xstilts import languages
+from xstilts.corpus.articles import is_dump
 from xstilts.data import hub
 from xstilts.data.corpus_metadata import metadata_file, read_metadata
 from xstilts.data.find import filled, find
@@ -26,8 +27,8 @@ from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress
 from xstilts.utils.sampling import reservoir
 
-VERSION = 1
-"""Version of the sentence splitting; after a change, finished files are built again."""
+VERSION, DUMP_VERSION = 1, 2
+"""Versions of the sentence splitting, and of it with wikitext; after a change, finished files are built again."""
 SNAPSHOT = "20231101"
 """The newest snapshot of Wikipedia on the Hub; the paper's is of 14 April 2020 (section 2.3)."""
 WIKIPEDIA = "hub:wikimedia/wikipedia/{snapshot}.{lang}/train-*.parquet"
@@ -171,7 +172,7 @@ def _build_language(code: str, request: CorpusRequest, progress: Progress) -> Bu
     target = request.out / f"{code}.txt"
     metadata_path = metadata_file(target)
     made_from = {
-        "version": VERSION,
+        "version": DUMP_VERSION if any(map(is_dump, paths)) else VERSION,
         "sources": [[Path(path).name, digest(path)] for path in paths],
         "limit": request.limit,
         "seed": None if request.limit is None else request.seed,

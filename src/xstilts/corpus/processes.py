@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xstilts.corpus.articles import Batch, is_dump, read
 from xstilts.corpus.sentences import sentences
-from xstilts.corpus.wikitext import plain
+from xstilts.corpus.wikitext import HOLE, plain
 from xstilts.errors import UserError
 
 
@@ -60,7 +60,7 @@ def _split_batches(batches: Iterable[Batch], code: str, workers: int) -> Iterato
 
 def _split(batch: Batch, code: str) -> list[str]:
     texts = batch.texts if batch.media is None else [plain(text, batch.media) for text in batch.texts]
-    return list(sentences("\n".join(texts), code))
+    return [sentence for sentence in sentences("\n".join(texts), code) if batch.media is None or HOLE not in sentence]
 
 
 def _follow_parent() -> None:
