@@ -98,6 +98,7 @@ def plan(
     from xstilts.study import disk_usage
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
+    from xstilts.study.settings_lines import settings_lines
 
     planned = make_plan(*read(recipe, scale))
     store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
@@ -127,6 +128,8 @@ def plan(
         console().print(table)
     else:
         say(f"{counted(len(planned.steps), 'step')}, listed with --json")
+    for line in settings_lines(planned):
+        say(line)
     folded = planned.trainings_before_folding - planned.trainings
     scored = f"{'at most ' if absent else ''}{counted(planned.evaluations, 'pair')} of task and language scored"
     folding = f"({folded:,} equal one{'' if folded == 1 else 's'} folded)"

@@ -35,9 +35,9 @@ from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
 from xstilts.training.checkpoint import LOG, Checkpoint
-from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score
+from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score, dev_sizes
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TOKENS, TrainTask, task_order, train, warmup_notes
+from xstilts.training.loop import TOKENS, TrainTask, examples_seen, task_order, train, warmup_notes
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 
@@ -148,14 +148,19 @@ class StepExecutor:
                 features = distributed.main_process_first(
                     partial(self._features, encoder, task.format, stop, part.max_length)
                 )
-                dev_sets.append(DevSet(task, head, stop.read(), features))
+                dev_sets.append(DevSet(task, head, stop.read(), features, part.max_length))
 
-        for note in warmup_notes(training, len(task_order(train_tasks, training, step.seed))):
+        order_U = task_order(train_tasks, training, step.seed)
+        for note in warmup_notes(training, len(order_U)):
             self.progress.say(note)
+        sizes, batches = [one.features.examples for one in train_tasks], [part.batch for part in training.parts]
+        seen = examples_seen(sizes, batches, order_U)
+        scored = dev_sizes(training, seen, [len(dev_set.examples) for dev_set in dev_sets])
+        dev_sets = [dev_set.with_examples(encoder, size) for dev_set, size in zip(dev_sets, scored, strict=True)]
         trained = train(
             encoder, train_tasks, training, seed=step.seed,
             dev=partial(dev_score, dev_sets, encoder, training.precision) if dev_sets else None,
-            log=partial(self._log, folder / LOG),
+            log=partial(self._log, folder / LOG), dev_examples=sum(scored),
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip

@@ -23,9 +23,9 @@ from xstilts.model.features import FeatureSet
 from xstilts.store.run_folder import Store
 from xstilts.study.plan import Plan
 from xstilts.study.step import EvalSpec, Step
-from xstilts.training.early_stopping import evaluation_interval
+from xstilts.training.early_stopping import dev_sizes, evaluation_interval
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TrainTask, train
+from xstilts.training.loop import TrainTask, examples_seen, train
 from xstilts.training.sampling import schedule
 from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.utils.progress import Progress
@@ -93,7 +93,7 @@ class _Profiler:
     executor: StepExecutor
     estimate: TimeEstimate
     updates: dict[str, Measurement] = field(default_factory=dict)
-    dev_evaluations: dict[str, float] = field(default_factory=dict)
+    dev_evaluations: dict[str, Measurement] = field(default_factory=dict)
     evaluations: dict[str, float] = field(default_factory=dict)
 
     def measure(self) -> None:
@@ -123,8 +123,12 @@ class _Profiler:
         measurements = [self.measure_update(part, training) for part in training.parts]
         order_U = schedule(training.parts, [one.examples for one in measurements], training, step.seed or 0)
         counts, total = Counter(order_U.tolist()), len(order_U)
-        dev_seconds = sum(self.dev_seconds(part, training) for part in training.parts)
-        dev_evaluations = -(-total // evaluation_interval(training, total))
+        sizes, batches = [one.examples for one in measurements], [part.batch for part in training.parts]
+        seen = examples_seen(sizes, batches, order_U)
+        dev = [self.dev_evaluation(part, training) for part in training.parts]
+        scored = dev_sizes(training, seen, [one.examples for one in dev])
+        dev_seconds = sum(one.seconds * size for one, size in zip(dev, scored, strict=True))
+        dev_evaluations = -(-total // evaluation_interval(training, total, seen, sum(scored)))
         return sum(measurements[i].seconds * count for i, count in counts.items()) + dev_seconds * dev_evaluations
 
     def measure_update(self, part: TaskSettings, training: TrainSpec) -> Measurement:
@@ -153,8 +157,8 @@ class _Profiler:
             self.estimate.measurements.append(self.updates[key])
         return self.updates[key]
 
-    def dev_seconds(self, part: TaskSettings, training: TrainSpec) -> float:
-        """Seconds of one evaluation on a task's dev examples."""
+    def dev_evaluation(self, part: TaskSettings, training: TrainSpec) -> Measurement:
+        """Measure the scoring of a task's dev examples."""
         task = self.executor.inputs.task(part.task)
         key = f"{task.name} {part.max_length} {training.precision} {training.weights}"
         if key not in self.dev_evaluations:
@@ -164,7 +168,7 @@ class _Profiler:
             per_example = (
                 self.forward_seconds(task.format, sample, part.max_length, training.precision) if sample else 0.0
             )
-            self.dev_evaluations[key] = per_example * size
+            self.dev_evaluations[key] = Measurement(key, per_example, size)
         return self.dev_evaluations[key]
 
     # --- scoring --------------------------------------------------------------------------------------------------

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from xstilts.formats import Tag
-from xstilts.study.phase import Choice, Mixture, Settings, mixtures_of
+from xstilts.study.phase import Choice, Mixture, Part, Settings, mixtures_of
 from xstilts.study.recipe import Recipe
-from xstilts.tasks import GROUPS, WITH_MORE_LANGUAGES
+from xstilts.tasks import GROUPS, PAPER_TABLES, TASKS, WITH_MORE_LANGUAGES
 from xstilts.tasks.task import Task
-from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
+from xstilts.tasks.user_tasks import USER_DATA_ORIGINS
+from xstilts.training.settings import DEV_SHARE, PATIENCE, Mixing, TaskSettings, TrainSpec
 
 INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
 """Learning rates of intermediate trainings, of intermediate trainings with raw text, and of target trainings
 (appendix A)."""
+USER_DATA_LR = 2e-5
+"""Learning rate of trainings on the user's own data (Mosbach et al. 2021; mmBERT's evaluation).
+
+Mosbach et al. have the same warm-up and weight decay as jiant, and correct Adam's bias, as our optimizer does.
+"""
 MULTI_TASK_EPOCHS = 3
 """Epochs of several labelled tasks in one mixture (Table 4)."""
 BUDGET = 45_000
@@ -24,6 +31,7 @@ WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 """The weight decay of weight matrices (jiant's optimizer)."""
 PRECISION: Literal["fp32", "bf16"] = "fp32"
+PAPER, JIANT, USER_DATA = "paper, appendix A", "jiant's scripts", USER_DATA_ORIGINS["batch"]
 
 
 def scored_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
@@ -74,33 +82,112 @@ def choice_steps(settings: Settings, choice: Choice, tasks: Mapping[str, Task]) 
     )
 
 
-def resolve_training(settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: str) -> TrainSpec:
-    """Fill in the settings that a recipe leaves open: from the task (Tables 4 and 5), then from the phase's role."""
+@dataclass(frozen=True)
+class ResolvedTraining:
+    """The settings of a training, and where each comes from.
+
+    The origins are named like the fields of `TrainSpec`, those of a task's own `TASK.batch`, `TASK.epochs` and
+    `TASK.max_length`.
+    """
+
+    spec: TrainSpec
+    origins: Mapping[str, str]
+
+
+class _Resolver:
+    """Takes the first given value of each setting, and notes where it comes from."""
+
+    def __init__(self) -> None:
+        self.origins: dict[str, str] = {}
+
+    def first(self, name: str, settings: Settings, default: Any, origin: str, *, task: str = "") -> Any:
+        """The setting's value in `settings`, or else the default."""
+        given = getattr(settings, name)
+        self.origins[f"{task}.{name}" if task else name] = origin if given is None else settings.origin(name)
+        return default if given is None else given
+
+
+def resolve_training(
+    settings: Settings, mixture: Mixture, tasks: Mapping[str, Task], role: Literal["intermediate", "target"],
+    steps: int | None = None,
+) -> ResolvedTraining:  # fmt: skip
+    """Fill in the settings that a recipe leaves open: from the task, then from the phase's role.
+
+    A catalogue task has the paper's settings (Tables 4 and 5), a task on the user's own data those of later studies.
+    With `budget: updates`, `steps` is the training's share.
+    """
+    labelled = [tasks[part.task] for part in mixture if is_labelled(tasks[part.task])]
+    papers_length = _has_papers_length(settings, labelled)
+    if steps is not None:
+        settings = settings.model_copy(update={"steps": steps})
     alone = settings.of(mixture[0].task) if len(mixture) == 1 else settings
-    num_labelled = sum(is_labelled(tasks[part.task]) for part in mixture)
-    intermediate_lr = INTERMEDIATE_LR if num_labelled == len(mixture) else MASKED_TEXT_LR
-    parts = []
-    for part in mixture:
-        task, own = tasks[part.task], settings.of(part.task)
-        own_epochs = MULTI_TASK_EPOCHS if num_labelled > 1 and is_labelled(task) else task.epochs
-        given = TaskSettings(
-            task=part.task,
-            weight=part.weight,
-            batch=own.batch or task.batch,
-            max_length=own.max_length or task.max_length,
-            epochs=own.epochs or own_epochs,
-            raw_text=len(mixture) > 1 and not is_labelled(task),
-        )
-        parts.append(given)
-    return TrainSpec(
-        parts=tuple(parts),
-        lr=alone.lr or (TARGET_LR if role == "target" else intermediate_lr),
-        steps=alone.steps,
-        warmup=WARMUP if alone.warmup is None else alone.warmup,
-        weight_decay=WEIGHT_DECAY if alone.weight_decay is None else alone.weight_decay,
-        precision=alone.precision or PRECISION,
-        eval_every=alone.eval_every,
-        patience=alone.patience or PATIENCE,
-        weights=alone.weights or "best",
-        mixing=(settings.mixing or Mixing()) if len(mixture) > 1 else None,
+    resolver = _Resolver()
+    parts = tuple(
+        _resolve_task(part, settings.of(part.task), tasks[part.task], resolver, labelled, len(mixture))
+        for part in mixture
     )
+    lr, lr_origin = _default_lr(labelled, len(mixture), role)
+    schedule_origin = USER_DATA if lr_origin == USER_DATA else JIANT
+    stops = bool(labelled) and alone.weights != "last" and alone.eval_every is None
+    spec = TrainSpec(
+        parts=parts,
+        lr=resolver.first("lr", alone, lr, lr_origin),
+        steps=alone.steps,
+        warmup=resolver.first("warmup", alone, WARMUP, schedule_origin),
+        weight_decay=resolver.first("weight_decay", alone, WEIGHT_DECAY, schedule_origin),
+        precision=resolver.first("precision", alone, PRECISION, "default"),
+        eval_every=alone.eval_every,
+        patience=resolver.first("patience", alone, PATIENCE, PAPER),
+        weights=resolver.first("weights", alone, "best", PAPER),
+        mixing=resolver.first("mixing", settings, Mixing(), "paper, section 3.1") if len(mixture) > 1 else None,
+        dev_share=DEV_SHARE if stops and not papers_length else None,
+    )
+    for name in ("steps", "eval_every"):
+        if getattr(spec, name) is not None:
+            resolver.origins[name] = alone.origin(name)
+    if settings.budget == "updates":
+        resolver.origins["steps"] = f"budget: updates, {settings.origin('budget')}"
+    return ResolvedTraining(spec, resolver.origins)
+
+
+def _has_papers_length(settings: Settings, labelled: Sequence[Task]) -> bool:
+    """Whether a training takes as long as the paper says; then it keeps the paper's interval of evaluations."""
+    own = [settings.of(task.name) for task in labelled]
+    return all(one.epochs is None and one.steps is None for one in own) and not any(t.has_user_data for t in labelled)
+
+
+def _resolve_task(
+    part: Part, own: Settings, task: Task, resolver: _Resolver, labelled: Sequence[Task], num_tasks: int
+) -> TaskSettings:
+    """The settings of a task in a training."""
+    shared = len(labelled) > 1 and is_labelled(task) and not task.has_user_data
+    epochs, epochs_origin = (MULTI_TASK_EPOCHS, "paper, Table 4") if shared else (task.epochs, _origin(task, "epochs"))
+    return TaskSettings(
+        task=part.task,
+        weight=part.weight,
+        batch=resolver.first("batch", own, task.batch, _origin(task, "batch"), task=part.task),
+        max_length=resolver.first("max_length", own, task.max_length, _origin(task, "max_length"), task=part.task),
+        epochs=resolver.first("epochs", own, epochs, epochs_origin, task=part.task),
+        raw_text=num_tasks > 1 and not is_labelled(task),
+    )
+
+
+def _default_lr(labelled: Sequence[Task], num_tasks: int, role: Literal["intermediate", "target"]) -> tuple[float, str]:
+    """The default learning rate and its origin; a catalogue task among the labelled ones keeps the paper's."""
+    if labelled and all(task.has_user_data for task in labelled):
+        return USER_DATA_LR, USER_DATA
+    if role == "target":
+        return TARGET_LR, PAPER
+    return (INTERMEDIATE_LR if len(labelled) == num_tasks else MASKED_TEXT_LR), PAPER
+
+
+def _origin(task: Task, field: Literal["batch", "epochs", "max_length"]) -> str:
+    """Where a task's own setting comes from: its task file, the paper, or the catalogue."""
+    name = task.like or ("" if task.origins else task.name)
+    if field in task.origins:
+        return task.origins[field]
+    if field == "max_length" and name in PAPER_TABLES:
+        return JIANT
+    if field == "epochs" and not is_labelled(task):
+        return "default"
+    return PAPER_TABLES.get(name) or (f"built-in task {name}" if name in TASKS else "default")

@@ -140,7 +140,7 @@ def _read(
     except ValidationError as error:
         found.errors.extend(strict_yaml.user_errors(error, Recipe, document))
     else:
-        recipe._document = document
+        recipe.note_document(document)
         if not found.errors:
             check_recipe(recipe, tasks, found)
     found.raise_any()

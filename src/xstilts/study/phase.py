@@ -8,12 +8,21 @@ from decimal import Decimal
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from xstilts.errors import nearest
 from xstilts.training.settings import Mixing
 from xstilts.utils.models import Count, Seed, Strict
-from xstilts.utils.yaml import KeyPathError
+from xstilts.utils.yaml import Document, KeyPath, KeyPathError
 
 
 def _check_warmup(value: Any) -> Any:
@@ -59,6 +68,7 @@ class Settings(Strict):
 
     tasks: dict[str, Settings] | None = None
     """Settings of single tasks, which replace the others for them."""
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("tasks")
     @classmethod
@@ -90,7 +100,21 @@ class Settings(Strict):
                 name: self.tasks.get(name, Settings()).over(other.tasks.get(name, Settings()))
                 for name in {**other.tasks, **self.tasks}
             }
-        return Settings(**({key: value for key, value in theirs.items() if key not in excluded} | mine))
+        theirs = {key: value for key, value in theirs.items() if key not in excluded}
+        both = Settings(**(theirs | mine))
+        both._origins = {key: line for key, line in other._origins.items() if key not in mine} | self._origins
+        return both
+
+    def origin(self, field: str) -> str:
+        """Where the user gave a field: file and line, or the recipe."""
+        return self._origins.get(field) or "recipe"
+
+    def note_origins(self, document: Document, path: KeyPath) -> None:
+        """Remember the lines of the given fields; `path` leads to these settings in the document."""
+        for field in self.model_fields_set:
+            self._origins[field] = document.origin((*path, field))
+        for task, settings in (self.tasks or {}).items():
+            settings.note_origins(document, (*path, "tasks", task))
 
     def of(self, task: str) -> Settings:
         """The settings of a task: its own, with gaps filled from the others."""

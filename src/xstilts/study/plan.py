@@ -163,7 +163,9 @@ class Plan:
             "trainings_before_folding": self.trainings_before_folding,
             "evaluations": self.evaluations,
             "budgets": self.budgets,
-            "steps": [step.row() for step in self.steps.values()],
+            "steps": [
+                step.row() | ({"origins": dict(step.origins)} if step.training else {}) for step in self.steps.values()
+            ],
         }
 
 
@@ -186,7 +188,8 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     whole = Plan(recipe, tasks, parts=parts)
     for name, part in parts.items():
         for id, step in part.steps.items():
-            whole.steps.setdefault(id, replace(step, title=_with_encoder(name, step.title)))
+            named = replace(step, title=_with_encoder(name, step.title), heading=_with_encoder(name, step.heading))
+            whole.steps.setdefault(id, named)
         whole.cells += [replace(cell, branch=_with_encoder(name, cell.branch)) for cell in part.cells]
         whole.trainings_before_folding += part.trainings_before_folding
     return whole

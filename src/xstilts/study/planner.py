@@ -111,17 +111,14 @@ class Planner:
         """Plan a choice of a phase: nothing, one training, a chain of them, or several that are merged."""
         settings = phase.settings.over(self.recipe.settings)
         steps = choice_steps(settings, choice, self.tasks)
-        trainings = [
-            (mixture, settings.model_copy(update={"steps": number}))
-            for mixture, number in zip(mixtures_of(choice), steps, strict=True)
-        ]
+        trainings = [(mixture, settings, number) for mixture, number in zip(mixtures_of(choice), steps, strict=True)]
         if isinstance(choice, Merge):
-            runs = [self._train(state, phase, *training, seed, role="intermediate") for training in trainings]
+            runs = [self._train(state, phase, seed, *training, role="intermediate") for training in trainings]
             merging = MergeSpec(how=choice.how, scale=choice.scale)
             step = self._merge(runs, merging, f"{phase.name}: {choice_name(choice)}{state.after}")
             return _State(step, (), choice_name(choice), runs[0].seeded)
         for training in trainings:
-            state = self._train(state, phase, *training, seed, role="intermediate")
+            state = self._train(state, phase, seed, *training, role="intermediate")
         return state
 
     def _train_target(self, state: _State, name: str, seed: int, last: Phase | None) -> _State:
@@ -129,13 +126,15 @@ class Planner:
         if last is None or not trains_on_own_data(last, self.tasks[name]):
             return state
         settings = last.settings.over(self.recipe.settings)
-        return replace(self._train(state, last, (Part(task=name),), settings, seed, role="target"), on_target=True)
+        return replace(self._train(state, last, seed, (Part(task=name),), settings, role="target"), on_target=True)
 
     def _train(
-        self, state: _State, phase: Phase, mixture: Mixture, settings: Settings, seed: int, *, role: str
-    ) -> _State:
+        self, state: _State, phase: Phase, seed: int, mixture: Mixture, settings: Settings, steps: int | None = None, *,
+        role: Literal["intermediate", "target"],
+    ) -> _State:  # fmt: skip
         self.trainings += 1
-        training = resolve_training(settings, mixture, self.tasks, role)
+        resolved = resolve_training(settings, mixture, self.tasks, role, steps)
+        training = resolved.spec
         snapshots = phase.snapshots if phase.average_checkpoints else None
         classifies = any(self.tasks[part.task].format.head.kind == "sequence" for part in mixture)
         head = self.recipe.head if classifies else None
@@ -149,7 +148,10 @@ class Planner:
             )
         own_seed = seed if phase.seed is None else phase.seed
         title = f"{phase.name}: {choice_name(mixture)}{state.after}"
-        step = self._add("train", [state.step], own_seed, title, content, training=training)
+        step = self._add(
+            "train", [state.step], own_seed, title, content, training=training, origins=resolved.origins,
+            heading=f"{phase.name}: {choice_name(mixture)}",
+        )  # fmt: skip
         return _State(step, mixture, choice_name(mixture), state.seeded or phase.seed is None)
 
     def _averages(self, runs: Mapping[int, _State], last: Phase) -> Iterator[tuple[str, Mapping[int, _State]]]:

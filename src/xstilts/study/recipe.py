@@ -81,6 +81,15 @@ class Recipe(Strict):
         """The place of a part of the recipe, for a message; has file and line if the recipe came from a file."""
         return self._document.where(path) if self._document else f"{self.name}: {strict_yaml.dotted(path)}"
 
+    def note_document(self, document: strict_yaml.Document) -> None:
+        """Remember the file that the recipe came from, for messages and for the origins of its settings."""
+        self._document = document
+        self.settings.note_origins(document, ("settings",))
+        for name, start in (self.encoders or {}).items():
+            start.settings.note_origins(document, ("encoders", name, "settings"))
+        for i, phase in enumerate(self.phases):
+            phase.settings.note_origins(document, ("phases", i, "settings"))
+
     @property
     def starts(self) -> Mapping[str, Start]:
         """The encoders that the study starts from, by name; a single encoder has an empty name."""

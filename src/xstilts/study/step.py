@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xstilts.model.shape import NewEncoder
@@ -54,6 +55,10 @@ class Step:
     scoring: EvalSpec | None = None
     new: NewEncoder | None = None
     merging: MergeSpec | None = None
+    heading: str = ""
+    """Of a training: its phase and its tasks."""
+    origins: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Where each setting of a training comes from; see `defaults.ResolvedTraining`."""
 
     @property
     def parent(self) -> str | None:

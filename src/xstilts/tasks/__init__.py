@@ -17,6 +17,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Names for several tasks in `each` and `evaluate`: the paper's nine intermediate tasks, and the benchmarks."""
 
+PAPER_TABLES = dict.fromkeys((*GROUPS["intermediate"], "masked-text"), "paper, Table 4") | dict.fromkeys(
+    GROUPS["xtreme"], "paper, Table 5"
+)
+"""The tables of the paper with the batch and epochs of its tasks."""
+
 WITH_MORE_LANGUAGES = ("xtreme-r",)
 """Groups whose tasks are also scored in their `more_languages`."""
 

@@ -22,7 +22,7 @@ Split: TypeAlias = Literal["train", "stop", "dev", "test"]
 
 
 class Task(Strict):
-    """What a task is: format, data, languages, metrics, and the paper's training defaults for it."""
+    """What a task is: format, data, languages, metrics, and training defaults."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)
     format: Format
@@ -46,6 +46,8 @@ class Task(Strict):
     note: str = ""
     """What a reader must know before using the scores."""
     _code_folder: Path = PrivateAttr(Path())
+    _has_user_data: bool = PrivateAttr(False)
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("languages", "more_languages", "train_languages")
     @classmethod
@@ -166,6 +168,16 @@ class Task(Strict):
     def code_folder(self) -> Path:
         """The folder of the task file that names the metrics; modules of a user's metrics are searched there."""
         return self._code_folder
+
+    @property
+    def has_user_data(self) -> bool:
+        """Whether a user's task file names its training data; such a task has training defaults of its own."""
+        return self._has_user_data
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """For a task of a task file: where `batch`, `epochs`, `data` and its other fields come from; else empty."""
+        return self._origins
 
     @property
     def trainable(self) -> bool:

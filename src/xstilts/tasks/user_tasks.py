@@ -15,6 +15,15 @@ from xstilts.tasks import RESERVED_NAMES, TASKS
 from xstilts.tasks.task import Task
 from xstilts.utils import yaml as strict_yaml
 
+USER_DATA_SETTINGS: dict[str, Any] = {"batch": 16, "epochs": 10}
+"""The defaults of a labelled task with the user's own training data, whatever their size.
+
+The batch, like the learning rate in `study/defaults.py`, is that of Mosbach et al. 2021
+(https://arxiv.org/abs/2006.04884); the epochs are those of mmBERT's evaluation on POS and NER.
+"""
+USER_DATA_ORIGINS = {"batch": "own task: Mosbach et al. 2021", "epochs": "own task: mmBERT's evaluation"}
+"""Where they come from, as `plan` says it."""
+
 
 def task_file(folder: Path, use: str) -> Path:
     """The path of a task file: in the folder, or else in the package."""
@@ -103,15 +112,38 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
             if "dev" in own:
                 data_of_base.pop("stop", None)  # the user's own dev set is used for early stopping
             fields["data"] = data_of_base | own
+        has_user_data = _has_user_data(settings.get("data"), base, document)
+        defaults, origins = _training_defaults(base, format, has_user_data)
         like_field = {"like": base.like or base.name} if base else {}
-        task = Task.model_validate({**inherited, **fields, **like_field, "name": name, "format": format})
+        task = Task.model_validate({**inherited, **defaults, **fields, **like_field, "name": name, "format": format})
         task._code_folder = base.code_folder if base and "metrics" not in fields else document.path.parent
+        task._has_user_data = has_user_data
+        task._origins = (
+            {**origins} | {key: document.origin((name, key)) for key in fields} | {"name": document.origin((name,))}
+        )
         return task
     except ValidationError as error:
         model = format_type if error.title == format_type.__name__ else Task
         mistakes.errors.extend(strict_yaml.user_errors(error, model, document, (name,)))
     mistakes.raise_any()
     raise AssertionError("a validation error without a message")
+
+
+def _has_user_data(data: Any, base: Task | None, document: strict_yaml.Document) -> bool:
+    """Whether a user's file names a task's training data, here or in a task that it is `like`."""
+    if isinstance(data, dict) and "train" in data:
+        return document.path.parent.resolve() != RECIPES
+    return base is not None and base.has_user_data
+
+
+def _training_defaults(
+    base: Task | None, format: Format, has_user_data: bool
+) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """The training defaults of a task on the user's own data, unless it inherits them, and where settings come from."""
+    origins = base.origins if base else {}
+    if not has_user_data or format.head.kind == "vocabulary" or (base and base.has_user_data):
+        return {}, origins
+    return USER_DATA_SETTINGS, {**origins, **USER_DATA_ORIGINS}
 
 
 def _check_like_or_format(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -25,7 +25,7 @@ from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
 from xstilts.tasks.task import Task
 from xstilts.training.log import MILDER
-from xstilts.training.settings import TrainSpec
+from xstilts.training.settings import MAX_INTERVAL, MIN_EVALUATIONS, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class DevSet:
     head: Head
     examples: Sequence[Example]
     features: FeatureSet
+    max_length: int
+
+    def with_examples(self, encoder: Encoder, size: int) -> DevSet:
+        """The same with `size` examples, evenly spaced."""
+        if size == len(self.examples):
+            return self
+        examples = [self.examples[i * len(self.examples) // size] for i in range(size)]
+        features = FeatureSet.build(self.task.format, examples, encoder.tokenizer_for(self.max_length))
+        return replace(self, examples=examples, features=features)
 
     @cached_property
     def chance(self) -> float:
@@ -118,9 +127,30 @@ class BestWeights:
         self._weights = dict(state["weights"])
 
 
-def evaluation_interval(spec: TrainSpec, updates: int) -> int:
-    """The number of updates between two evaluations on the dev examples, in a training of `updates`."""
-    return spec.eval_every or max(1, min(1000, updates // 20))
+def evaluation_interval(spec: TrainSpec, updates: int, seen: int = 0, dev_examples: int = 0) -> int:
+    """The number of updates between two evaluations on the dev examples.
+
+    Args:
+        spec: the settings of the training.
+        updates: the updates of the whole training.
+        seen: the training examples in them, counted each time.
+        dev_examples: the examples of one evaluation.
+    """
+    interval = spec.eval_every or max(1, min(MAX_INTERVAL, updates // MIN_EVALUATIONS))
+    if spec.dev_share is None or not dev_examples:
+        return interval
+    evaluations = max(1, int(spec.dev_share * seen) // dev_examples)
+    return max(interval, -(-updates // evaluations))
+
+
+def dev_sizes(spec: TrainSpec, seen: int, sizes: Sequence[int]) -> list[int]:
+    """How many examples of each dev set a training of `seen` examples scores: all, unless one evaluation is too much.
+
+    >>> dev_sizes(TrainSpec.model_construct(dev_share=0.2), 1000, [500, 300])
+    [125, 75]
+    """
+    most = sum(sizes) if spec.dev_share is None else int(spec.dev_share * seen)
+    return [size if sum(sizes) <= most else max(1, size * most // sum(sizes)) for size in sizes]
 
 
 def try_dev_score(dev: Callable[[], float], update: int, total: int) -> float | StepFailed:

@@ -65,6 +65,19 @@ def task_order(tasks: Sequence[TrainTask], spec: TrainSpec, seed: int) -> NDArra
     return schedule([task.settings for task in tasks], sizes, spec, seed)
 
 
+def examples_seen(sizes: Sequence[int], batches: Sequence[int], order_U: NDArray[np.int16]) -> int:
+    """The examples in the batches of a training, counted each time.
+
+    >>> examples_seen([10], [4], np.zeros(4, np.int16))  # batches of 4, 4, 2 and 4
+    14
+    """
+    seen = 0
+    for size, batch, updates in zip(sizes, batches, np.bincount(order_U, minlength=len(sizes)).tolist(), strict=True):
+        epochs, rest = divmod(updates, -(-size // batch))
+        seen += epochs * size + rest * batch
+    return seen
+
+
 def train(
     encoder: Encoder,
     tasks: Sequence[TrainTask],
@@ -73,6 +86,7 @@ def train(
     seed: int,
     dev: Callable[[], float] | None,
     log: Callable[[LogRow], None],
+    dev_examples: int = 0,
     checkpoint: Checkpoint | None = None,
     tokens: int = TOKENS,
 ) -> Trained:
@@ -87,6 +101,7 @@ def train(
         seed: the seed of the order of examples, the choice of tasks, masked tokens and dropout.
         dev: returns the score on the dev examples in percent, for early stopping; None trains to the end.
         log: receives a row every few updates, and after each evaluation on the dev examples.
+        dev_examples: the number of dev examples.
         checkpoint: saves the state now and then; None: no checkpoints.
         tokens: the most tokens in one pass; changes only memory and speed.
 
@@ -94,7 +109,7 @@ def train(
         StepFailed: the loss, or an output for a dev example, is not a number; or one example is too large for the
             accelerator's memory.
     """
-    session = _Session(encoder, tasks, spec, seed, log, tokens)
+    session = _Session(encoder, tasks, spec, seed, log, tokens, dev_examples)
     state = checkpoint.load() if checkpoint else None
     if state is not None:
         session.load_state_dict(state)
@@ -120,12 +135,15 @@ class _Session:
         seed: int,
         log: Callable[[LogRow], None],
         tokens: int,
+        dev_examples: int,
     ) -> None:
         self.encoder, self.tasks, self.spec, self.tokens = encoder, tasks, spec, tokens
         self.modules = nn.ModuleList([encoder, *(task.head for task in tasks)])
         self.order_U = task_order(tasks, spec, seed)
         self.total, self.update = len(self.order_U), 0
-        self._evaluation_interval = evaluation_interval(spec, self.total)
+        sizes, batches = [task.features.examples for task in tasks], [task.settings.batch for task in tasks]
+        seen = examples_seen(sizes, batches, self.order_U)
+        self._evaluation_interval = evaluation_interval(spec, self.total, seen, dev_examples)
         device.seed(seed + distributed.rank())
         masks = any(task.masking for task in tasks)  # then the language-model head reads the whole word table
         table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)

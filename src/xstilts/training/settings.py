@@ -25,6 +25,10 @@ PATIENCE = 30
 By default an evaluation comes every min(1,000, total / 20) updates. Trainings of 40 to 30,000 updates then have too few
 to stop: they only keep the best weights.
 """
+MIN_EVALUATIONS, MAX_INTERVAL = 20, 1000
+"""By default a training is evaluated so many times, or every so many updates (jiant's interval) if it is longer."""
+DEV_SHARE = 0.2
+"""The dev examples that a training scores for early stopping, at most, as a share of the training examples it sees."""
 EPSILON = 1e-8
 """Adam's epsilon; the value in jiant's code."""
 BETA1, BETA2 = 0.9, 0.999
@@ -111,6 +115,8 @@ class TrainSpec(Strict):
     """The weights at the end: those with the best dev score, or the last, without a dev set."""
     mixing: Mixing | None = None
     """None with a single task."""
+    dev_share: float | None = None
+    """The dev examples scored, at most, as a share of the training examples seen; None: no bound."""
     snapshots: int | None = None
     """How many evenly spaced points have their weights averaged; None: no average."""
     head_seed: int | None = None

@@ -63,6 +63,10 @@ class Document:
         """File, line and path for a message: `recipe.yaml:4: phases[0].choices`."""
         return f"{self.path}:{self.line(key_path)}" + (f": {dotted(self._in_file(key_path))}" if key_path else "")
 
+    def origin(self, key_path: KeyPath) -> str:
+        """File and line of a value, as `plan` says where it comes from: `study.yaml, line 4`."""
+        return f"{self.path.name}, line {self.line(key_path)}"
+
     def _in_file(self, key_path: KeyPath) -> KeyPath:
         return (*self.moved.get(str(key_path[0]), ()), *key_path) if key_path else ()
 
