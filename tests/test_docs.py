@@ -17,13 +17,13 @@ from xstilts.formats.base import Format
 from xstilts.metrics import METRICS
 from xstilts.model.shape import NewEncoder
 from xstilts.study import load
-from xstilts.study.defaults import BUDGET
+from xstilts.study.defaults import BUDGET, USER_DATA_LR, WARMUP, WEIGHT_DECAY
 from xstilts.study.phase import Chain, Merge, Part, Phase, Settings
 from xstilts.study.plan import plan
 from xstilts.study.recipe import Recipe, Start
 from xstilts.tasks import TASKS
 from xstilts.tasks.task import Split, Task
-from xstilts.tasks.user_tasks import from_yaml
+from xstilts.tasks.user_tasks import USER_DATA_SETTINGS, from_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
@@ -147,15 +147,26 @@ def test_the_documented_training_defaults_are_the_real_ones(tmp_path: Path) -> N
         "phases: [{name: one, choices: [[mnli], [mnli, masked-text], [mnli, qqp]]}, {name: two, each: xnli}]"
     )
     trainings = [step.training for step in plan(*load.read(str(path))).steps.values() if step.training]
-    assert cells["lr"] == "1e-5; 5e-6 where raw text is in the mixture; 3e-6 in `each`"
+    others = "else 1e-5, 5e-6 where raw text is in the mixture, 3e-6 in `each`"
+    assert cells["lr"] == f"{USER_DATA_LR:.0e} on [your own data](training.md#your-own-data); {others}".replace(
+        "e-0", "e-"
+    )
     assert {training.lr for training in trainings} == {1e-5, 5e-6, 3e-6}
-    assert cells["epochs"] == "the task's; 3 where several labelled tasks are mixed"
+    assert cells["epochs"] == "the task's; 3 for built-in tasks where several labelled tasks are mixed"
     assert {tuple(part.epochs for part in training.parts) for training in trainings} == {(2,), (2, 1), (3, 3)}
     assert f"{BUDGET:,}" in section("Settings")
     for training in trainings:
         found = [cells[name].strip("`") for name in ("warmup", "weight_decay", "precision", "patience")]
         assert found == [str(value) for value in (training.warmup, training.weight_decay, training.precision,
                                                   training.patience)]  # fmt: skip
+
+
+def test_the_documented_defaults_on_the_users_own_data_are_the_real_ones() -> None:
+    page = Path(__file__).parents[1] / "docs" / "training.md"
+    text = page.read_text(encoding="utf-8").partition("## Your own data")[2].partition("## Mixtures")[0]
+    batch, epochs = USER_DATA_SETTINGS["batch"], USER_DATA_SETTINGS["epochs"]
+    lr = f"{USER_DATA_LR:.0e}".replace("e-0", "e-")
+    assert f"| {lr}, {batch}, {WARMUP:g}, {WEIGHT_DECAY:g} |" in text and f"| `epochs` | {epochs} |" in text
 
 
 def test_every_split_is_documented() -> None:

@@ -128,12 +128,11 @@ def plan(
         console().print(table)
     else:
         say(f"{counted(len(planned.steps), 'step')}, listed with --json")
-    for line in settings_lines(planned):
-        say(line)
     folded = planned.trainings_before_folding - planned.trainings
     scored = f"{'at most ' if absent else ''}{counted(planned.evaluations, 'pair')} of task and language scored"
     folding = f"({folded:,} equal one{'' if folded == 1 else 's'} folded)"
-    say(f"{counted(planned.trainings, 'training')} {folding}, {scored}\n{planned.recipe.note}")
+    summary = f"{counted(planned.trainings, 'training')} {folding}, {scored}\n{planned.recipe.note}"
+    say("\n".join([*settings_lines(planned), summary]))
     for phase, updates in planned.budgets.items():
         say(f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}")
     if done:
