@@ -69,9 +69,9 @@ def test_a_weight_average_is_counted_per_parameter_when_the_encoder_is_absent(st
 
 
 def test_the_estimate_follows_the_recipes_keep(study: Files) -> None:
-    """A target after an intermediate training (which is the other branch's target): by default only the first stays."""
+    """A target after an intermediate training (which is the other branch's target): the best run stays by default."""
     study.edit("recipe.yaml", "phases:", "phases:\n  - {name: first, choices: [[], [mine]]}")
-    for keep, kept, temporary in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2)):
+    for keep, kept, temporary in (("all", 2, 0), ("intermediate", 1, 1), ("none", 0, 2), ("best", 1, 4)):
         study.edit("recipe.yaml", "keep: all", f"keep: {keep}")
         result = json.loads(study.call("plan", study.folder / "recipe.yaml", "--json").out)["disk"]
         assert (result["encoders"], result["temporary"]) == (kept, temporary), keep

@@ -63,7 +63,8 @@ def test_a_playground_study_runs_from_a_new_encoder_to_the_table(
     assert shares["same"] == 4 and json.loads((middle / "log.jsonl").read_text().splitlines()[-1])["updates"] == shares
     files = done(tmp_path / "out")
     again = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
-    assert (again.code, again.out, again.err) == (0, result.out, "19 of 19 steps are done already\n")
+    best_run = f"the best run by its dev scores: {tmp_path}/out/best/play/TASK\n"
+    assert (again.code, again.out, again.err) == (0, result.out, "19 of 19 steps are done already\n" + best_run)
     assert done(tmp_path / "out") == files
     rows = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
     assert {row.task for row in rows} >= {"play-nli", "play-pos", "play-ner", "play-parallel", "text"}

@@ -4,10 +4,11 @@ import csv
 import dataclasses
 import io
 import json
+import random
 
 import pytest
 
-from xstilts.analysis.selection import RULES
+from xstilts.analysis.selection import RULES, best_evaluations
 from xstilts.report import render, select
 from xstilts.report.selection_tables import document
 from xstilts.store.rows import Score
@@ -227,3 +228,46 @@ def test_csv_and_json_hold_every_digit():
     odd = [dataclasses.replace(score, step=score.step.replace("mnli", "m_nli & co")) for score in SCORES]
     latex = render(document(select(study(task(), branches=("none", "m_nli & co", "squad")), odd)), "latex")
     assert r"nli & none, 1 & m\_nli \& co, 3 & m\_nli \& co, 3 & squad, 1 \\" in latex
+
+
+def best_of(scores, plan, finished):
+    """The evaluations that `keep: best` keeps when these are finished."""
+    return best_evaluations(plan, plan.targets[0], [row for row in scores if row.step in finished], finished)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "perplexity"])
+def test_the_run_that_stays_is_the_one_english_dev_selects_in_whatever_order_runs_finish(metric):
+    """Random scores, with ties and collapsed runs: what is kept on the way never lacks the run selected at the end."""
+    plan = study(task(metrics=(metric,)))
+    steps = [cell.step for cell in plan.cells]
+    rng = random.Random(3)
+    for _ in range(200):
+        scores = [
+            row
+            for branch in plan.branches
+            for language in ("en", "sw")
+            for split in ("dev", "test")
+            for row in rows(branch, language, split, rng.choices([33, 60, 61, 70], k=3), metric=metric)
+        ]
+        run = select(plan, scores).of("english-dev")["nli"]
+        assert best_of(scores, plan, steps) == [f"nli-{run.branch}-{run.seed}"]
+        kept, order = set(), rng.sample(steps, len(steps))
+        for count in range(1, len(order) + 1):
+            (current, *others) = best_of(scores, plan, order[:count])
+            kept = {current, *others} & (kept | {order[count - 1]})  # a removed encoder does not come back
+            assert current in kept and len(kept) <= 1 + sum(
+                any(cell.branch == branch and cell.step not in order[:count] for cell in plan.cells)
+                for branch in plan.branches
+            )
+        assert kept == {f"nli-{run.branch}-{run.seed}"}
+
+
+def test_a_run_without_dev_scores_in_the_training_language_is_kept_by_other_languages_or_is_the_first():
+    plan = study(task())
+    steps = [cell.step for cell in plan.cells]
+    swahili = [row for row in SCORES if (row.language, row.split) == ("sw", "dev")]
+    test = [row for row in SCORES if row.split == "test"]
+    assert best_of([*swahili, *test], plan, steps) == ["nli-mnli-3"]
+    assert best_of(test, plan, steps) == ["nli-none-1"]
+    assert best_of([], plan, steps) == ["nli-none-1"], "predicted, not scored"
+    assert best_of([], plan, []) == []

@@ -8,6 +8,7 @@ on the test sets that it reports.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -17,6 +18,7 @@ from xstilts.analysis.aggregate import (
     ALL_TASKS,
     ByBranch,
     JoinedScores,
+    Series,
     complete_languages,
     incomplete_languages,
     join,
@@ -102,7 +104,7 @@ class Selection:
         return {x.task: x for x in self.selected_runs if x.rule == rule and main.get(x.task) == x.metric}
 
     def best(self) -> dict[str, SelectedRun]:
-        """The best run of each task, to keep and to export.
+        """The best run of each task, to export; `best_evaluations` are those to keep.
 
         The paper's rule selects for a task of the catalogue. For one's own task `english-dev` does, which needs no
         labels of the target languages, or `dev` where the training language has no scores.
@@ -165,15 +167,46 @@ def _select_for_task(
                     yield SelectedRun(task.name, rule, *run, split, name, score, len(scored))
 
 
-def _selected(
-    branches: Sequence[str],
-    task: StudyTask,
-    found: JoinedScores,
-    rule: Rule,
-    scored: Mapping[str, ByBranch],
-    splits: Mapping[str, str],
-) -> _Run | None:
-    """The run that a rule selects among those with scores to show; None without scores to compare."""
+def best_evaluations(study: Study, task: StudyTask, scores: Iterable[Score], finished: Collection[str]) -> list[str]:
+    """The steps that evaluate the best run of a task, then those of runs that missing evaluations may make the best.
+
+    `english-dev` selects, or `dev` where no dev scores are in the training language. Test scores never do: without dev
+    scores the first run is the best.
+
+    Args:
+        study: with the task.
+        task: whose run is selected.
+        scores: of its evaluations.
+        finished: the steps that have results, also those without scores.
+    """
+    found, _ = join(study, scores)
+    scored = complete_languages(scores_by_language(task, task.metric, found, "test"))
+    rules = (_compared(study.branches, task, found, RULES[name], scored) for name in ("english-dev", "dev"))
+    values = next((by_branch for by_branch, seen, on in rules if by_branch and on == "dev"), {})
+    runs: dict[str, dict[str, float]] = defaultdict(dict)
+    unfinished = set()
+    for cell in study.cells:
+        by_seed = values.get(cell.branch, {})
+        value = by_seed.get(cell.seed, by_seed.get(None, None if values else 0.0))
+        if cell.task == task.name and cell.step not in finished:
+            unfinished.add(cell.branch)
+        elif cell.task == task.name and value is not None:
+            runs[cell.branch][cell.step] = _signed(task, value)
+    # the best branch first; in each branch only its best run can be selected
+    ranked = sorted(runs, key=lambda branch: median_over_seeds(runs[branch].values()), reverse=True)
+    best = next((branch for branch in ranked if branch not in unfinished), None)
+    return [max(runs[x], key=lambda step: runs[x][step]) for x in ranked if x == best or x in unfinished]
+
+
+def _signed(task: StudyTask, value: float) -> float:
+    """The value, negative if a lower one is better."""
+    return value if get(task.metric).higher_is_better else -value
+
+
+def _compared(
+    branches: Sequence[str], task: StudyTask, found: JoinedScores, rule: Rule, scored: Mapping[str, ByBranch]
+) -> tuple[dict[str, Series], Mapping[str, ByBranch], str]:
+    """The scores that a rule compares, of the branches and seeds with scores to show; their languages, their split."""
     languages = dict.fromkeys((*task.languages, task.train_language))  # English may have the only dev set
     dev = {x: rows for x in languages if (rows := found.get((task.name, task.metric, x, "dev")))}
     seen, on = (scored, "test") if rule.oracle or not dev else (dev, "dev")
@@ -188,13 +221,25 @@ def _selected(
         for branch in branches
         if (by_seed := {seed: value for seed, value in values.get(branch, {}).items() if (branch, seed) in runs})
     }
+    return candidates, seen, on
+
+
+def _selected(
+    branches: Sequence[str],
+    task: StudyTask,
+    found: JoinedScores,
+    rule: Rule,
+    scored: Mapping[str, ByBranch],
+    splits: Mapping[str, str],
+) -> _Run | None:
+    """The run that a rule selects among those with scores to show; None without scores to compare."""
+    candidates, seen, on = _compared(branches, task, found, rule, scored)
     if not candidates:
         return None
-    sign = 1 if get(task.metric).higher_is_better else -1
     summary = max if rule.oracle else median_over_seeds
-    signed = {branch: [sign * value for value in by_seed.values()] for branch, by_seed in candidates.items()}
+    signed = {branch: [_signed(task, value) for value in by_seed.values()] for branch, by_seed in candidates.items()}
     branch = max(signed, key=lambda branch: summary(signed[branch]))
-    seed = max(candidates[branch], key=lambda seed: sign * candidates[branch][seed])
+    seed = max(candidates[branch], key=lambda seed: _signed(task, candidates[branch][seed]))
     return _Run(branch, seed, on, candidates[branch][seed], reused=any(splits.get(x) == on for x in seen))
 
 

@@ -94,6 +94,7 @@ def plan(
     """
     from rich.table import Table
 
+    from xstilts.execution.pending import repeated_steps
     from xstilts.store.run_folder import MARK, open_existing
     from xstilts.study import disk_usage
     from xstilts.study.load import read
@@ -103,6 +104,7 @@ def plan(
     planned = make_plan(*read(recipe, scale))
     store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
     done = [id for id in planned.steps if store.state(id).has_results] if store else []
+    again = repeated_steps(planned, store) if store else []
     absent, disks = planned.absent(data), disk_usage.estimate(planned, data)
     unlabelled = planned.unlabelled(data)
     hours = _hours(planned, data) if probe else None
@@ -112,6 +114,7 @@ def plan(
         usages = [usage.to_json() for usage in disks]
         more = {
             "done": done,
+            "again": again,
             "absent": absent,
             "unlabelled": unlabelled,
             "disk": usages[0] if len(usages) == 1 else usages,
@@ -123,7 +126,7 @@ def plan(
         table = Table("step", "from", "seed", "what")
         for step in planned.steps.values():
             origin = " ".join(step.parents) or step.encoder
-            mark = "done: " if step.id in done else ""
+            mark = "again: " if step.id in again else "done: " if step.id in done else ""
             table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
         console().print(table)
     else:
@@ -135,8 +138,7 @@ def plan(
     say("\n".join([*settings_lines(planned), summary]))
     for phase, updates in planned.budgets.items():
         say(f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}")
-    if done:
-        say(f"done in {out}: {len(done):,} of {counted(len(planned.steps), 'step')}")
+    _say_done(out, len(planned.steps), len({*done} - {*again}), len(again))
     for name, usage in zip(planned.parts or [""], disks, strict=True):
         say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
@@ -146,6 +148,13 @@ def plan(
         if error not in found.errors:
             say(f"a run here would stop: {error}")
     found.raise_any()
+
+
+def _say_done(out: Path, steps: int, done: int, again: int) -> None:
+    if done or again:
+        say(f"done in {out}: {done:,} of {counted(steps, 'step')}")
+    if again:
+        say(f"to be trained again: {counted(again, 'step')}, whose encoders are gone and needed; scores stay")
 
 
 def _say_lacks(absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:

@@ -33,10 +33,17 @@ class Outcome:
 class Dispatcher:
     """Sends pending steps to a runner until none is left."""
 
-    def __init__(self, executor: StepExecutor, runner: Runner, pending: Sequence[Step], retention: Retention) -> None:
+    def __init__(
+        self,
+        executor: StepExecutor,
+        runner: Runner,
+        pending: Sequence[Step],
+        retention: Retention,
+        outcome: Outcome,
+    ) -> None:
         self.store, self.say = executor.store, executor.progress.say
         self.encoder_inputs, self.retention = executor.plan.encoder_inputs, retention
-        self.runner, self.outcome = runner, Outcome()
+        self.runner, self.outcome = runner, outcome
         self.steps = {step.id: step for step in pending}
         self.repeated = {id for id in self.steps if self.store.state(id) is not StepState.MISSING}
         self.scheduler = Scheduler(pending, runner.slots, self.encoder_inputs)

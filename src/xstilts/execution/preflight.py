@@ -1,4 +1,4 @@
-"""Finds the pending steps of a plan, and checks all their inputs before anything is written."""
+"""Checks all inputs of a plan before anything is written."""
 
 from __future__ import annotations
 
@@ -10,25 +10,8 @@ from xstilts.errors import Collector, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
-from xstilts.store.run_folder import Store
-from xstilts.store.step_record import StepState
 from xstilts.study import unknown_tokens
-from xstilts.study.plan import Plan
 from xstilts.study.step import Step
-
-
-def pending_steps(plan: Plan, store: Store) -> list[Step]:
-    """The unfinished steps, their dependents, and steps whose removed encoders are needed again."""
-    pending: set[str] = set()
-    for step in plan.steps.values():
-        if not pending.isdisjoint(step.parents) or store.state(step.id) is StepState.MISSING:
-            pending.add(step.id)
-    for step in reversed(plan.steps.values()):  # removed encoders that are needed again
-        if plan.keeps_encoder(step) and store.state(step.id) is not StepState.DONE:
-            pending.add(step.id)
-        if step.id in pending:
-            pending |= {id for id in plan.encoder_inputs(step) if store.state(id) is not StepState.DONE}
-    return [step for id, step in plan.steps.items() if id in pending]
 
 
 def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,13 +13,15 @@ from xstilts.errors import StepFailed, UserError
 from xstilts.execution.dispatch import Dispatcher, Outcome
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.local import InProcessRunner, ProcessRunner
-from xstilts.execution.preflight import check_inputs, pending_steps
-from xstilts.execution.retention import Retention
+from xstilts.execution.pending import pending_steps
+from xstilts.execution.preflight import check_inputs
+from xstilts.execution.retention import Retention, best_run_notes
 from xstilts.execution.runner import Runner, RunSpec
 from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.execution.worker import Worker
 from xstilts.store.run_folder import Store, lock_shared, open_or_new
 from xstilts.study.plan import Plan
+from xstilts.study.step import Step
 from xstilts.utils.os_errors import as_user_error
 from xstilts.utils.progress import Progress, is_distributed
 
@@ -64,6 +66,8 @@ def run(
         store = open_or_new(out) if is_main else Store(out)
         executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
         outcome = _run_main(executor, workers, make_runner) if is_main else _join_trainings(executor)
+        for note in best_run_notes(store, plan.study()) if is_main else ():
+            progress.say(note)
     if executor.inputs.missing:
         progress.say(f"left out because files are missing: {', '.join(executor.inputs.missing)}")
     return outcome
@@ -105,12 +109,29 @@ def _do_pending(
     executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None, retention: Retention
 ) -> Outcome:
     plan, progress = executor.plan, executor.progress
-    pending = pending_steps(plan, executor.store)  # another run may have done some before this one locked the folder
-    done = len(plan.steps) - len(pending)
-    if done:
-        progress.say(f"{done} of {len(plan.steps)} steps are done already")
-    if not pending:
-        return Outcome()
+    outcome = Outcome()
+    for first in (True, False):  # the scores may choose a run whose encoder an earlier run of the recipe has removed
+        given_up = {*outcome.failed, *outcome.skipped}
+        pending = [step for step in pending_steps(plan, executor.store) if step.id not in given_up]
+        done = len(plan.steps) - len(pending)
+        if done and first:
+            progress.say(f"{done} of {len(plan.steps)} steps are done already")
+        if not pending:
+            break
+        _dispatch(executor, workers, make_runner, retention, pending, outcome)
+    return outcome
+
+
+def _dispatch(
+    executor: StepExecutor,
+    workers: int | None,
+    make_runner: RunnerFactory | None,
+    retention: Retention,
+    pending: Sequence[Step],
+    outcome: Outcome,
+) -> None:
+    """Do these steps; adds to the outcome."""
+    plan, progress = executor.plan, executor.progress
     if (workers, make_runner) == (1, None):
         runner: Runner = InProcessRunner(Worker(executor))
     else:
@@ -118,7 +139,7 @@ def _do_pending(
         spec = RunSpec(plan, executor.store.folder.absolute(), executor.inputs.data, executor.resources)
         runner = (make_runner or ProcessRunner)(spec, min(workers or len(pending), len(pending)), progress)
     try:
-        return Dispatcher(executor, runner, pending, retention).run()
+        Dispatcher(executor, runner, pending, retention, outcome).run()
     except KeyboardInterrupt:
         if not isinstance(runner, InProcessRunner):
             progress.say("asking the workers to end; press Ctrl-C again to end them at once")

@@ -97,6 +97,7 @@ def remove(store: Store, prunable: Prunable) -> None:
             item.path.unlink()
         else:
             shutil.rmtree(item.path)
+    store.clean_up()  # links to what is gone
 
 
 def _check_names(store: Store, recipes: Iterable[str], only: Sequence[str], forget: Sequence[str]) -> None:

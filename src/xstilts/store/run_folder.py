@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,10 @@ class Store:
     def step(self, id: str) -> Path:
         """The folder of a step."""
         return self.folder / "steps" / id
+
+    def best(self, recipe: str) -> Path:
+        """The folder with links to the best runs of a recipe."""
+        return self.folder / "best" / recipe
 
     @property
     def features(self) -> Path:
@@ -122,10 +126,15 @@ class Store:
             if self.state(path.parent.name).has_results:
                 path.unlink()
         patterns = f"steps/*/.{CHECKPOINT}.tmp .*.tmp recipes/.*.tmp recipes/*{RUNNING} claims/* features/*.lock"
-        for pattern in patterns.split():
+        for pattern in (*patterns.split(), "best/*/.*.tmp"):
             for path in self.folder.glob(pattern):
-                if not path.is_dir():  # a folder of that name is not ours
+                if path.is_symlink() or not path.is_dir():  # a folder of that name is not ours
                     path.unlink()
+        for path in self.folder.glob("best/*/*"):
+            if path.is_symlink() and path.parent.name not in self.recipes():
+                path.unlink()
+                with suppress(OSError):  # it has more files
+                    path.parent.rmdir()
         for part in self.features.glob("*.part"):
             shutil.rmtree(part, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -12,6 +13,7 @@ from typing import Any
 from xstilts.formats.base import HeadSpec
 from xstilts.model import encoder_folder
 from xstilts.model.shape import NewEncoder
+from xstilts.study.index import Cell
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.utils.models import encoder_path
@@ -97,7 +99,12 @@ def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
         for step in steps if step.training is not None
     }  # fmt: skip
     kept = {step.id: num_encoders(step) for step in steps if plan.keeps_encoder(step)}
-    temporary = _largest_temporary(plan, {step.id: num_encoders(step) for step in steps if step.id not in kept})
+    temporary = Counter(
+        _largest_temporary(plan, {step.id: num_encoders(step) for step in steps if step.id not in kept})
+    )
+    if plan.recipe.keep == "best":
+        kept, last = _target_encoders(plan, plan.cells[::-1]), _target_encoders(plan, plan.cells)
+        temporary += Counter(last if last != kept else {})  # the best run of the last branch, beside that of the others
     words = isinstance(name, NewEncoder) and name.tokenizer == "words"  # words may be of any length
     counted = DiskUsage(label, sum(kept.values()), sum(temporary.values()),
                    checkpoint_bytes_per_parameter=max(checkpoint.values(), default=0),
@@ -118,6 +125,13 @@ def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
         temporary_bytes=bytes_of(temporary),
         checkpoint_bytes=max((parameters[id] * bytes for id, bytes in checkpoint.items()), default=0),
     )
+
+
+def _target_encoders(plan: Plan, cells: Sequence[Cell]) -> dict[str, int]:
+    """The encoders of the last of these runs of each target."""
+    targets = {task.name for task in plan.study().targets}
+    last = {cell.task: plan.steps[cell.step].parents for cell in cells if cell.task in targets}
+    return {id: num_encoders(plan.steps[id]) for parents in last.values() for id in parents}
 
 
 def _largest_temporary(plan: Plan, temporary: Mapping[str, int]) -> dict[str, int]:

@@ -80,6 +80,8 @@ class Study:
     """All steps of the plan, each with the steps whose encoders it reads."""
     kept: tuple[str, ...] = ()
     """The steps whose encoders stay on the disk."""
+    keep_best: bool = False
+    """Whether the encoder of each target's best run stays, too."""
 
     @property
     def targets(self) -> tuple[StudyTask, ...]:

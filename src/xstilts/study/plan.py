@@ -49,7 +49,7 @@ class Plan:
         return not step.parents and step.kind != "create"
 
     def keeps_encoder(self, step: Step) -> bool:
-        """Whether the encoder of a step stays on the disk when all steps that start from it are done."""
+        """Whether the encoder of a step stays on the disk, whatever its scores, when no pending step reads it."""
         if self.recipe.keep == "intermediate":
             return step.id in self._trained_from
         return self.recipe.keep == "all" and step.kind != "evaluate"
@@ -125,6 +125,7 @@ class Plan:
             },
             steps={id: self.encoder_inputs(step) for id, step in self.steps.items()},
             kept=tuple(id for id, step in self.steps.items() if self.keeps_encoder(step)),
+            keep_best=self.recipe.keep == "best",
         )
 
     def _baselines(self, encoder: str) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ class Start(Strict):
     """These override the recipe's settings; a phase's settings override these."""
 
 
-Keep = Literal["all", "intermediate", "none"]
+Keep = Literal["best", "all", "intermediate", "none"]
 """The encoders that stay on the disk when the steps that start from them are done."""
 
 
@@ -50,8 +50,8 @@ class Recipe(Strict):
     """The `first_piece` of its tag tasks that name none of their own (`formats/tag.py`)."""
     head: ClassificationHead = "stock"
     """The head of classification and multiple choice."""
-    keep: Keep = "intermediate"
-    """`intermediate`: only the encoders that a later training starts from."""
+    keep: Keep = "best"
+    """`best`: of each target the best run on dev. `intermediate`: the encoders that a later training starts from."""
     trust_remote_code: str | None = None
     """The name of the encoder whose own code may run."""
     trust_local_code: tuple[str, ...] = ()
