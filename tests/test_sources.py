@@ -65,7 +65,7 @@ def test_without_a_gold_file_there_are_no_labels(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"de": "d1\teins\nzwei\n"}, "a.de:2: has no tab between id and sentence"),
-        ({"en": "e1\tone\n\n"}, "a.en:2: has no tab between id and sentence"),
+        ({"en": "e1\tone\n\ne2\ttwo\n"}, "a.en:2: has no tab between id and sentence"),
         ({"de": "d1\teins\nd1\tzwei\n"}, r"a.de:2: the id 'd1' is already used in .*a.de:1"),
         ({"en": "e1\tone\ne2\ttwo\ne1\tsix\n"}, r"a.en:3: the id 'e1' is already used in .*a.en:1"),
         ({"de": "d1\t \n"}, "a.de:1: empty query"),

@@ -107,6 +107,8 @@ def _objects(path: str, raw: IO[bytes]) -> Iterator[str]:
         if line.strip():
             value = parse_json(line, path, number)
             text = value.get(COLUMN) if isinstance(value, dict) else None
+            if isinstance(value, dict) and COLUMN in value and text is None:
+                continue  # an empty row, as in Parquet
             if not isinstance(text, str):
                 raise DataError(f"is not a JSON object with a string in `{COLUMN}`", where=f"{path}:{number}")
             reject_surrogates(Row({COLUMN: text}, path, number), (COLUMN,))

@@ -19,6 +19,14 @@ OnWarning: TypeAlias = Callable[[str, str], None]
 """Receives a warning about a file, and its place."""
 
 BROKEN = "is not UTF-8; invalid bytes are read as U+FFFD"
+SIGNATURES = {
+    codecs.BOM_UTF16_LE: ("is UTF-16, not UTF-8", "save it as UTF-8"),
+    codecs.BOM_UTF16_BE: ("is UTF-16, not UTF-8", "save it as UTF-8"),
+    b"PK\x03\x04": ("is a zip archive or an Excel workbook, not text", "save the table as UTF-8 CSV"),
+    b"\x1f\x8b": ("is compressed, but its name does not say so", "rename it to .gz"),
+    b"PAR1": ("is Parquet, but its name does not say so", "rename it to .parquet"),
+}
+"""What a file is by its first bytes, if it is no UTF-8 text, and what to do."""
 COMPRESSED: dict[str, tuple[str, Callable[..., Any]]] = {
     ".gz": ("gzip", gzip.open), ".bz2": ("bzip2", bz2.open), ".xz": ("xz", lzma.open),
 }  # fmt: skip
@@ -30,47 +38,69 @@ UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None = None) -> Iterator[tuple[int, str]]:
     r"""Yield number and text of each line of a plain or compressed UTF-8 file, without line end and byte order mark.
 
-    Only `\n` or `\r\n` ends a line: U+2028, U+0085 and the like occur inside sentences. In a file without another line
-    end, `\r` ends a line (as Excel for Mac may save CSV).
+    Only `\n` or `\r\n` ends a line: U+2028, U+0085 and the like occur inside sentences. Blank lines at the end of the
+    file are left out. For files with `\r` alone see `raw_lines`.
 
     Args:
         path: the file.
-        on_warning: receives a warning for each line that is not UTF-8, whose invalid bytes are then read as U+FFFD;
-            if None, such lines are errors.
+        on_warning: receives a warning for each line that is not UTF-8 or has a NUL byte; these bytes are then read as
+            U+FFFD. If None, such lines are errors.
         file: the stored file, already opened, so that the caller can follow the progress.
 
     Raises:
-        DataError: not UTF-8, a damaged compressed file, or a file that cannot be read.
+        DataError: not UTF-8 text, a damaged compressed file, or a file that cannot be read.
     """
     number = offset = 0
+    blank: list[tuple[int, str]] = []
     try:
         with opened(path, file) as stream:
-            for number, raw in enumerate(_raw_lines(stream), start=1):
-                if number == 1 and raw.startswith(codecs.BOM_UTF8):
-                    offset, raw = len(codecs.BOM_UTF8), raw.removeprefix(codecs.BOM_UTF8)
-                line = raw.rstrip(b"\r\n")
-                try:
-                    text = line.decode()
-                except UnicodeDecodeError:
-                    if on_warning is None:
-                        raise
-                    on_warning(BROKEN, f"{path}:{number}")
-                    text = line.decode(errors="replace")
-                yield number, text
+            for number, raw in enumerate(raw_lines(stream), start=1):
+                if number == 1:
+                    _check_signature(raw, path)
+                    offset, raw = len(raw), raw.removeprefix(codecs.BOM_UTF8)
+                    offset -= len(raw)
+                text = _decoded(raw.removesuffix(b"\n").rstrip(b"\r"), path, number, offset, on_warning)
                 offset += len(raw)
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 at byte {offset + error.start}", where=f"{path}:{number}") from error
+                if not text or text.isspace():
+                    blank.append((number, text))
+                    continue
+                if blank:
+                    yield from blank
+                    blank.clear()
+                yield number, text
     except UNREADABLE as error:
         raise unreadable(path, error, f"line {number}" if number else "") from error
 
 
-def _raw_lines(stream: IO[bytes]) -> Iterator[bytes]:
+def raw_lines(stream: IO[bytes]) -> Iterator[bytes]:
     r"""Yield the lines of a file with their ends; if `\n` never parts two lines, `\r` does."""
-    first = next(stream, b"")
-    inside = b"\r" in first.rstrip(b"\r\n")
-    second = next(stream, b"") if inside else b""
-    yield from first.splitlines(keepends=True) if inside and not second else filter(None, (first, second))
+    first, second = stream.readline(), stream.readline()
+    yield from (first, second) if second else first.splitlines(keepends=True)
     yield from stream
+
+
+def _check_signature(raw: bytes, path: str) -> None:
+    """Refuse a file whose first line begins as another kind of file does."""
+    for signature, (what, hint) in SIGNATURES.items():
+        if raw.startswith(signature):
+            raise DataError(what, where=path, hint=hint)
+
+
+def _decoded(line: bytes, path: str, number: int, offset: int, on_warning: OnWarning | None) -> str:
+    """The text of a line that begins at the byte `offset`."""
+    try:
+        text = line.decode()
+        if "\0" not in text:
+            return text
+        message, at, hint = "has a NUL byte", line.index(0), "is it UTF-16, or damaged?"
+    except UnicodeDecodeError as error:
+        is_table = Path(path.removesuffix(".gz")).suffix.lower() in (".csv", ".tsv")
+        message, at = "is not UTF-8", error.start
+        hint = "saved by Excel? save as UTF-8 CSV" if is_table else "save it as UTF-8"
+    if on_warning is None:
+        raise DataError(f"{message} at byte {offset + at}", where=f"{path}:{number}", hint=hint)
+    on_warning(BROKEN, f"{path}:{number}")
+    return line.decode(errors="replace").replace("\0", "\ufffd")
 
 
 def opened(path: str, file: IO[bytes] | None = None) -> IO[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,12 +10,12 @@ from itertools import islice, zip_longest
 from types import MappingProxyType
 from typing import Any
 
-from xstilts.data import conllu, retrieval_rows, tsv_quotes
+from xstilts.data import conllu, retrieval_rows, tables
 from xstilts.data.find import PLAYGROUND, Found, filled
 from xstilts.data.headers import is_like, looks_like_header
 from xstilts.data.lines import OnWarning, lines
 from xstilts.data.records import OBJECTS, Record, label_names, nested_value, reject_surrogates, suffix
-from xstilts.errors import DataError, nearest
+from xstilts.errors import DataError, nearest, visible
 from xstilts.formats.base import NO_LABEL, Row
 
 
@@ -111,6 +110,8 @@ class _Reader:
         convert = self.converted if isinstance(self.found.file.columns, dict) or self.found.file.classes else None
         self.check_classes(path)
         for line, record in self.records(path):
+            if self.is_raw_text and self.is_blank(record):
+                continue
             if empty:
                 self.check_label_column(record, path)
             empty = False
@@ -145,6 +146,20 @@ class _Reader:
     def is_generated(self) -> bool:
         """Whether the rows are the playground's, which mix queries and candidates."""
         return self.found.paths[0].startswith(PLAYGROUND)
+
+    @property
+    def is_raw_text(self) -> bool:
+        """Whether a row is a text alone. A row without text is then left out, as a blank line is."""
+        return self.fields == self.inputs and len(self.fields) == 1
+
+    def is_blank(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record of raw text has its column, but no text there: null, NaN, or blanks."""
+        columns, (name,) = self.found.file.columns, self.fields
+        name = columns.get(name, name) if isinstance(columns, dict) else name
+        value = nested_value(record, name)
+        if value is None:
+            return name.partition(".")[0] in record
+        return value != value or (isinstance(value, str) and not value.strip())
 
     @property
     def is_retrieval(self) -> bool:
@@ -219,11 +234,11 @@ class _Reader:
         elif kind == ".conllu":
             records = _sentences(conllu.sentences(lines(path, self.on_warning), self.language, path))
         elif kind == ".csv":
-            return self.table(_quoted(path, self.on_warning), path)
+            return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
         elif "words" in self.fields:
             return self.tagged(path, kind)
         elif kind == ".tsv" or columns is not None:
-            return self.table(_tabbed(path, self.on_warning), path)
+            return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
         else:
             records = ((line, {self.inputs[0]: text}) for line, text in lines(path, self.on_warning) if text.strip())
         if isinstance(columns, tuple):
@@ -236,6 +251,11 @@ class _Reader:
         read = partial(lines, path, self.on_warning)
         tokens = conllu.tagged(read, self.language, path, tabs=kind == ".tsv", columns=columns, note=note)
         return _sentences(tokens, columns if isinstance(columns, dict) else {})
+
+    def column_names(self) -> frozenset[str]:
+        """The columns that the task knows, as the file names them."""
+        columns = self.found.file.columns
+        return frozenset(self.fields).union(columns.values() if isinstance(columns, dict) else columns or ())
 
     def table(self, rows: Iterator[tuple[int, list[str]]], path: str) -> Iterator[Record]:
         """Yield rows of cells as records; a header, `columns`, or the order of the fields names the cells."""
@@ -252,7 +272,10 @@ class _Reader:
                     raise self.absent_column(cells, f"{path}:{line}")
                 header = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(header):
-                raise DataError(f"has {_columns(len(cells))}, the first row has {len(header)}", where=f"{path}:{line}")
+                open_quote = any(cell.count('"') % 2 for cell in cells)
+                hint = "does a cell end in another line? save it as .csv" if open_quote else ""
+                message = f"has {_columns(len(cells))}, the first row has {len(header)}"
+                raise DataError(message, where=f"{path}:{line}", hint=hint)
             yield line, dict(zip(header, cells, strict=True))
 
     def absent_column(self, header: Sequence[str], where: str) -> DataError:
@@ -260,7 +283,7 @@ class _Reader:
         absent = [name for name in self.inputs if name not in header]
         near = [hint for name in absent if (hint := nearest(name, header)).startswith("did you mean")]
         other = f"`columns: {{{absent[0]}: {header[0]}}}` would name one"
-        message = f"the header has {', '.join(header)}; the task wants {', '.join(absent)}"
+        message = f"the header has {', '.join(map(visible, header))}; the task wants {', '.join(absent)}"
         return DataError(message, where=where, hint=near[0] if near else other)
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
@@ -323,26 +346,6 @@ def _cell(row: Row, column: str) -> str:
     if column not in row.values:
         raise DataError(f"has no '{column}'", where=row.where, hint=nearest(column, row.values))
     return str(row.values[column])
-
-
-def _tabbed(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
-    rows = ((line, text.split("\t")) for line, text in lines(path, on_warning) if text)
-    depth = tsv_quotes.quoting_depth(path)
-    return ((line, [tsv_quotes.unquote(cell, depth) for cell in cells]) for line, cells in rows) if depth else rows
-
-
-def _quoted(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(2**31 - 1)  # a cell may hold a whole article
-    reader = csv.reader((text + "\n" for _, text in lines(path, on_warning)), strict=True)
-    start = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield start, cells
-            start = reader.line_num + 1
-    except csv.Error as error:
-        hint = "a quotation mark is not closed, or not doubled inside quotes"
-        raise DataError(f"is not CSV: {error}", where=f"{path}:{start}", hint=hint) from error
 
 
 def _sentences(sentences: Iterator[conllu.Tokens], names: Mapping[str, str] = MappingProxyType({})) -> Iterator[Record]:
