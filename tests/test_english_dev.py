@@ -8,6 +8,8 @@ import pytest
 
 from conftest import Files
 from xstilts.analysis.aggregate import build
+from xstilts.report import render
+from xstilts.report.study_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.load import read
 from xstilts.study.plan import plan
@@ -44,7 +46,21 @@ def test_one_dev_file_is_english_and_the_report_shows_test(reviews: Files, langu
     assert "mine: accuracy, test" in result.out and "†" not in result.out
     (done,) = (x for path in reviews.out.glob("steps/*/done.json") if "stop" in (x := json.loads(path.read_text())))
     assert done["stop"]["mine"]["files"] == ["dev-en.tsv"]
-    assert "english-dev" in reviews.call("report", reviews.out, "--layout", "selection").out
+    selected = json.loads(reviews.call("report", reviews.out, "--layout", "selection", "--format", "json").out)["lines"]
+    by_rule = {x["rule"]: (x["selected_on"], x["reused"]) for x in selected if x["rule"] != "baseline"}
+    assert by_rule["english-dev"] == by_rule["paper"] == ("dev", False)
+
+
+def test_a_run_at_chance_in_english_is_marked_where_only_other_languages_are_shown(reviews: Files) -> None:
+    reviews.edit("tasks.yaml", "languages: [en, de]", "languages: [de]")
+    study = plan(*read(str(reviews.folder / "recipe.yaml"), "full")).study()
+    step, found = study.cells[0].step, [("en", "dev", 34), ("de", "test", 60)]
+    scores = [Score("mine", x, split, "accuracy", v, 90, step, "tiny", 1, chance=33) for x, split, v in found]
+    summary = build(study, scores)
+    assert [(x.language, x.collapsed) for x in summary.lines if x.collapsed] == [("mean", (1,)), ("zero-shot", (1,))]
+    assert "§ collapsed, within two standard errors of chance: mine: all 1 of 1 run (seed 1)" in render(
+        document(summary)
+    )
 
 
 def test_one_dev_file_needs_test_files_by_language(reviews: Files) -> None:

@@ -192,7 +192,8 @@ def test_only_the_shown_split_counts_for_collapse():
 
 def test_rows_without_chance_and_tasks_trained_elsewhere_are_not_marked():
     assert not [x for x in build(study(task()), with_chance(COLLAPSED, None)).lines if x.collapsed]
-    assert not [x for x in build(study(task(languages=["sw"])), COLLAPSED).lines if x.collapsed]
+    swahili = [x for x in COLLAPSED if x.language == "sw"]
+    assert swahili and not [x for x in build(study(task(languages=["sw"])), swahili).lines if x.collapsed]
 
 
 def test_a_collapsed_run_without_a_seed_is_named_without_one():

@@ -110,7 +110,8 @@ def build(
             shown = scores_by_language(task, name, found, split)
             runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
             whole = complete_languages(shown)
-            lines += _language_lines(study, task, name, shown, whole)
+            trained = scores_in_training(task, name, shown, found)
+            lines += _language_lines(study, task, name, shown, whole, trained)
             if name == task.metric:
                 done |= {(task.name, *run) for run in runs}
                 scorable = runs or any(cell.step not in unscored for cell in study.cells if cell.task == task.name)
@@ -190,13 +191,12 @@ def incomplete_languages(task: StudyTask, found: JoinedScores, split: str) -> tu
 
 
 def _language_lines(
-    study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch]
+    study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch], trained: ByBranch
 ) -> list[SummaryLine]:
-    trained = task.train_language
     rows = [*((x, {x: shown[x]}) for x in shown), *languages_of_means(task, whole).items()]
-    collapsed = {branch: collapsed_seeds(by_seed) for branch, by_seed in shown.get(trained, {}).items()}
+    collapsed = {branch: collapsed_seeds(by_seed) for branch, by_seed in trained.items()}
     return [
-        replace(line, collapsed=collapsed.get(line.branch, ())) if x in (trained, MEAN, ZERO_SHOT) else line
+        replace(line, collapsed=collapsed.get(line.branch, ())) if x in (task.train_language, MEAN, ZERO_SHOT) else line
         for x, by_language in rows
         for line in _summary_lines(study, task.name, x, name, by_language)
     ]
@@ -205,6 +205,11 @@ def _language_lines(
 def languages_of_means(task: StudyTask, whole: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """What belongs to the languages of each mean: all of them, and those that the task is not trained on."""
     return {MEAN: {**whole}, ZERO_SHOT: {x: rows for x, rows in whole.items() if not task.trained_in(x)}}
+
+
+def scores_in_training(task: StudyTask, name: str, shown: Mapping[str, ByBranch], found: JoinedScores) -> ByBranch:
+    """The scores in the training language that are shown, or its dev scores if it is not among the task's languages."""
+    return shown.get(task.train_language) or found.get((task.name, name, task.train_language, "dev"), {})
 
 
 def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:

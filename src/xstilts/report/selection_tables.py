@@ -79,7 +79,8 @@ def _runs(selection: Selection) -> Table:
 def _legend(selection: Selection) -> list[str]:
     study, selected_runs = selection.study, selection.selected_runs
     tasks = dict.fromkeys(x.task for x in selected_runs if x.reused and x.branch and x.rule != "oracle")
-    labels = {x.task for x in selected_runs}
+    labels, splits = {x.task for x in selected_runs}, {x.split for x in selected_runs if x.branch}
+    on_dev = dict.fromkeys(x.task for x in selected_runs if x.branch and x.split != "test")
     explained = [
         (f"baseline: '{study.baseline}', median over its runs, nothing selected", study.baseline is not None),
         *((f"{rule}: {RULES[rule].description}", True) for rule in RULES),
@@ -87,6 +88,7 @@ def _legend(selection: Selection) -> list[str]:
         (f"{UNLABELLED} not zero-shot: takes labels of the target languages", True),
         (f"{BOUND} an upper bound, no result", True),
         (f"{_REUSED} selected on the scores that are shown: {', '.join(tasks)}", tasks),
+        (f"dev scores, because not every language has test scores: {', '.join(on_dev)}", len(splits) > 1 and on_dev),
         (f"{ALL_TASKS}: unweighted mean, for rules that select a run for each", ALL_TASKS in labels),
         (f"{SHARED}: the mean over those for which every rule selects a run", SHARED in labels),
         ("signed numbers: one run minus the baseline's median, partly luck", study.baseline is not None),

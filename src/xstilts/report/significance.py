@@ -33,6 +33,7 @@ from xstilts.analysis.aggregate import (
     plus_joined,
     runs_of,
     scores_by_language,
+    scores_in_training,
 )
 from xstilts.analysis.resampling import Pair
 from xstilts.metrics.metric import Array
@@ -135,7 +136,8 @@ def compare(
         shown = scores_by_language(task, task.metric, found, split)
         means = languages_of_means(task, complete_languages(shown))
         tests = _tests(study, task, shown, means, (predictions, saved), untested)
-        spreads = _run_statistics(study, task, shown, means)
+        trained = scores_in_training(task, task.metric, shown, found)
+        spreads = _run_statistics(study, task, shown, means, trained)
         found_at = {at: test._asdict() for at, test in tests.items()}
         rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
     left_out = {task.name: incomplete_languages(task, found, split) for task in study.targets}
@@ -145,10 +147,9 @@ def compare(
 
 
 def _run_statistics(
-    study: Study, task: StudyTask, shown: ScoresByLanguage, means: Mapping[str, ScoresByLanguage]
+    study: Study, task: StudyTask, shown: ScoresByLanguage, means: Mapping[str, ScoresByLanguage], trained: ByBranch
 ) -> Iterator[Comparison]:
     """The runs of each branch: their zero-shot mean and the mean over the languages, then each language."""
-    trained = shown.get(task.train_language, {})
     for language, over in [*((x, means[x]) for x in MEANS if means[x]), *((x, {x: shown[x]}) for x in shown)]:
         series = mean_over_languages(over)
         for branch in (branch for branch in study.branches if branch in series):

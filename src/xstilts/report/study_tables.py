@@ -180,10 +180,10 @@ def _collapsed_runs(summary: Summary) -> str:
     by_task = []
     names = short_names(summary.study.branches)
     for task in summary.study.targets:
+        lines = [x for x in _lines_of(summary, task) if x.language in (task.train_language, MEAN) and x.collapsed]
         runs = [
             f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"
-            for line in _lines_of(summary, task)
-            if line.language == task.train_language and line.collapsed
+            for line in {line.branch: line for line in lines}.values()
         ]
         if runs:
             by_task.append(f"{task.name}: {', '.join(runs)}")
