@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from xstilts.data.find import Found
+from xstilts.data.readers import read
 from xstilts.errors import DataError
 from xstilts.formats import Span
 from xstilts.formats.base import HeadOutputs, Row
@@ -20,6 +22,7 @@ from xstilts.model.batch import Batch, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import SpanEnds
+from xstilts.tasks.source import File
 
 PLAIN, OPEN = Span(), Span(no_answer=True)
 
@@ -204,10 +207,51 @@ def test_unanswerable_questions_need_no_answer_true() -> None:
         PLAIN.read(row(answers=[]))
 
 
+NO_ANSWER: list[dict[str, Any]] = [
+    {"answers": [], "is_impossible": False},
+    {"answers": None, "is_impossible": True},
+    {"is_impossible": True},
+    {"is_impossible": "true", "answers": [{"text": "mill", "answer_start": 8}]},
+    {"answers": {"text": [], "answer_start": []}},
+]
+EMPTY: list[dict[str, Any]] = [
+    {"answers": {"text": [""], "answer_start": [-1]}},
+    {"answers": [{"text": " ", "answer_start": -1}]},
+    {"answers": [{"text": ""}]},
+]
+
+
+@pytest.mark.parametrize("values", NO_ANSWER + EMPTY)
+def test_no_answer_means_the_same_however_it_is_spelled(values: dict[str, Any]) -> None:
+    assert OPEN.read(row(**values)).answers == ("",)
+
+
+@pytest.mark.parametrize("values", NO_ANSWER)
+def test_a_task_that_needs_answers_refuses_a_question_without_one(values: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"has no answer \(set `no_answer: true`"):
+        PLAIN.read(row(**values))
+
+
+def test_a_file_may_leave_out_the_answers_of_impossible_questions(tmp_path: Path) -> None:
+    rows = [{"context": "It rained.", "question": "What fell?", "answers": [{"text": "rained", "answer_start": 3}]}]
+    rows.append({"context": "It rained.", "question": "Who sang?", "is_impossible": True})
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    found = Found(File(path="a.jsonl"), (str(path),))
+    read_rows = list(read(found, "en", fields=OPEN.fields, inputs=OPEN.inputs))
+    assert [OPEN.read(one).answers for one in read_rows] == [("rained",), ("",)]
+    path.write_text(path.read_text() + json.dumps(rows[1] | {"is_impossible": False}) + "\n")
+    with pytest.raises(DataError, match=r"a.jsonl:3: has no answers \(a split has labels for all rows or for none\)"):
+        list(read(found, "en", fields=OPEN.fields, inputs=OPEN.inputs))
+
+
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ("mill", "answers cannot be read: mill"),
+        ("mill", "answers cannot be read: 'mill' .*an empty one for no answer"),
+        ("", "answers cannot be read: ''"),
+        ([""], "answers cannot be read"),
+        ({}, "answers cannot be read"),
         (["mill"], "answers cannot be read"),
         ([{"text": None, "answer_start": 0}], "the text of an answer must be text, got None"),
         ([{"text": "mill", "answer_start": "8"}], "answer_start must be a number of characters, got 8"),

@@ -17,6 +17,7 @@ from xstilts.data.lines import OnWarning, lines
 from xstilts.data.records import OBJECTS, Record, label_names, nested_value, reject_surrogates, suffix
 from xstilts.errors import DataError, nearest, visible
 from xstilts.formats.base import NO_LABEL, Row
+from xstilts.formats.span import is_impossible
 
 
 def read(
@@ -96,7 +97,7 @@ class _Reader:
             except DataError as error:
                 self.note(error)
                 continue
-            has = tuple([row.values.get(name) is not None for name in optional])
+            has = tuple([row.values.get(name) is not None or _has_no_answer(name, row) for name in optional])
             if has != labels:
                 _check_labels(optional, has, labels, row.where)
                 labels = has
@@ -316,6 +317,11 @@ def _check_labels(
         present = has[optional.index(name)]
         message = f"has a {name}, the rows before have none" if present else f"has no {name}"
         raise DataError(message, where=where, hint="a split has labels for all rows or for none")
+
+
+def _has_no_answer(name: str, row: Row) -> bool:
+    """Whether a row needs no answers: it is labelled as a question without one."""
+    return name == "answers" and is_impossible(row.values)
 
 
 def _filter(column: str, value: str) -> Callable[[Row], bool]:

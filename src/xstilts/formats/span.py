@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -85,7 +85,8 @@ class Span(Format):
     def read(self, row: Row) -> Question:
         """Convert a row to an example; its answers are in SQuAD's layout or in the Hub's.
 
-        If all answers are empty texts, the labels are hidden, as in XTREME's test files.
+        There is no answer if `is_impossible` is true, if there are no answers, or if all are empty texts without a
+        place (`answer_start` -1). Empty texts with a place are hidden labels, as in XTREME's test files.
 
         Raises:
             DataError: the answers cannot be read, or there are none although the format needs one.
@@ -93,19 +94,18 @@ class Span(Format):
         values = row.values
         id = None if values.get("id") is None else str(values["id"])
         example = Question(id, str(values["question"]), str(values["context"]), None)
-        if values.get("answers") is None:
+        if values.get("answers") is None and not is_impossible(values):
             return example
-        answers = _answers(values["answers"], row.where)
-        if self.no_answer and (values.get("is_impossible") is True or not answers):
-            return example._replace(answers=("",))
-        if not answers:
-            raise DataError(
-                "has no answer", where=row.where, hint="set `no_answer: true` to allow questions without an answer"
-            )
-        answers = [(text, start) for text, start in answers if text.strip()]
-        if not answers:
+        all_answers = [] if is_impossible(values) else _answers(values["answers"], row.where)
+        answers = [(text, start) for text, start in all_answers if text.strip()]
+        if answers:
+            return example._replace(answers=tuple(text for text, _ in answers), start=answers[0][1])
+        if any(start >= 0 for _, start in all_answers) or (all_answers and not self.no_answer):
             return example
-        return example._replace(answers=tuple(text for text, _ in answers), start=answers[0][1])
+        if not self.no_answer:
+            hint = "set `no_answer: true` to allow questions without an answer"
+            raise DataError("has no answer", where=row.where, hint=hint)
+        return example._replace(answers=("",))
 
     def defect(self, example: Question) -> Defect | None:
         """Whether the first answer, the training target, is not at its `answer_start`."""
@@ -192,6 +192,11 @@ class Span(Format):
         return None if example.answers is None else list(example.answers)
 
 
+def is_impossible(values: Mapping[str, Any]) -> bool:
+    """Whether a row says that its question has no answer, as in SQuAD 2."""
+    return values.get("is_impossible") in (True, "true", "True")
+
+
 def _answers(value: Any, where: str) -> list[tuple[str, int]]:
     """Text and start of each answer; the start is -1 if not given."""
     if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
@@ -201,8 +206,8 @@ def _answers(value: Any, where: str) -> list[tuple[str, int]]:
             raise DataError(f"answers has {len(texts)} texts but {len(starts)} starts", where=where)
         value = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        hint = 'write a list of {"text": ..., "answer_start": ...}'
-        raise DataError(f"answers cannot be read: {str(value)[:60]}", where=where, hint=hint)
+        hint = 'write a list of {"text": ..., "answer_start": ...}, or an empty one for no answer'
+        raise DataError(f"answers cannot be read: {str(value)[:60]!r}", where=where, hint=hint)
     answers = []
     for item in value:
         text, start = item.get("text"), item.get("answer_start")
