@@ -84,6 +84,9 @@ def test_chunk_f1_counts_bio_bioes_and_a_bare_tag_a_word(seen: str) -> None:
         ("B-ship I-ship 0", r"'0' beside 'B-ship' .*write 'O'"),
         ("B-ship _", r"'_' beside 'B-ship' .*write 'O'"),
         ("* (ship* *)", r"'\(ship\*' "),
+        ("O B\u2013ship", r"'B\u2013ship' beside 'O' .*write 'B-ship'"),
+        ("0 3 4", r"'0' .*`classes` names numbered tags"),
+        ("NOUN _ VERB", r"'_' .*write 'O'"),
         ("NOUN B-ship VERB", r"'NOUN' beside 'B-ship'"),
     ],
 )
@@ -183,10 +186,27 @@ NUMBERED = "1\tAda\tB-ship\tO\n2\tsails\tO\tO\n\n1\tPort\tB-club\tB-port\n2\tAda
 @pytest.mark.parametrize(
     "content",
     [NUMBERED, NUMBERED.replace("\t", " "), "0\tAda\n1\tsails\n", "7\tAda\tO\n7\tsails\tO\n\n8\tShe\tO\n8\tsails\tO\n",
-     "1\tAda\tO\n2\tsails\tO\n\n3\tShe\tO\n4\tsails\tO\n"],
+     "1\tAda\tO\n2\tsails\tO\n\n3\tShe\tO\n4\tsails\tO\n", "1-2\tAtsea\tO\n1\tAt\tO\n2\tsea\tO\n",
+     "1-1\t0-3\tAda\tB-ship\n1-2\t4-9\tsails\tO\n"],
 )  # fmt: skip
 def test_a_first_column_of_numbers_is_not_read_as_words(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match=r"a.txt:1: the first column numbers the tokens \(`columns: \[number, words"):
+        tags(tmp_path / "a.txt", content)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("B-ship Ada\nO sails\nO home\n", "has tags"),
+        ("log/7 0 Ada B-ship\nlog/7 1 sails O\n\n" * 3, "has one value for all tokens of a sentence"),
+        ("1\tAda\tAda\tPROPN\t_\t_\t2\tsubj\t_\t_\n2\tsails\tsail\tVERB\t_\t_\t0\troot\t_\t_\n",
+         "numbers the tokens .*; CoNLL-U has the suffix .conllu"),
+    ],
+)  # fmt: skip
+def test_a_first_column_without_words_is_refused(tmp_path: Path, content: str, what: str) -> None:
+    if "log" in content:
+        content = content.replace("\n\n", "\nlog/7 2 far O\n\n")
+    with pytest.raises(DataError, match=rf"a.txt:1: the first column {what}"):
         tags(tmp_path / "a.txt", content)
 
 
@@ -206,13 +226,18 @@ def test_columns_say_which_column_is_which(tmp_path: Path) -> None:
     assert values(tmp_path / "b.tsv", "1\tAda\n", WORDS, columns=("number", "words", "tags")) == [{"words": ["Ada"]}]
     with pytest.raises(DataError, match=r"a.txt:1: has 4 columns, `columns` names number, words, tags"):
         rows(path, fields=WORDS, columns=("number", "words", "tags"))
+    with pytest.raises(DataError, match=r"a.txt:1: `columns` has 'token', but no 'words' \(call it `words`\)"):
+        rows(path, fields=WORDS, columns=("number", "token", "tags", "inner"))
+    with pytest.raises(DataError, match=r"a.txt:1: `columns` has 'ner', but no 'tags'"):
+        rows(path, fields=WORDS, columns={"words": "token", "ner": "ner"})
 
 
 @pytest.mark.parametrize("head", ["Word\tTag", "token ner_tags", "Sentence\tword\ttag", "\nFORM\tmisc\tUPOS"])
 def test_a_header_is_not_a_token(tmp_path: Path, head: str) -> None:
     first = "x\t" if "Sentence" in head else ""
     cells = f"{first}Ada\tPROPN" if "misc" not in head else "Ada\t_\tPROPN"
-    assert tags(tmp_path / "a.txt", f"{head}\n{cells}\n\n{cells}\n") == [(["Ada"], ["PROPN"])] * 2
+    twice = f"{head}\n{cells}\n\n{cells}\n\n" * 2
+    assert tags(tmp_path / "a.txt", twice) == [(["Ada"], ["PROPN"])] * 4
 
 
 def test_columns_name_a_headers_columns(tmp_path: Path) -> None:

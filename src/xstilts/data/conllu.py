@@ -98,12 +98,14 @@ def tagged(
         return
     where = f"{file}:{first[0][0]}"
     header, word, tag = _layout(first[0][1], columns, where)
-    if columns is None and not header and _numbered(first, second):
-        hint = "`columns: [number, words, tags]` says which column is which"
-        raise DataError("the first column numbers the tokens", where=where, hint=hint)
-    prefixed = None
-    for block in chain([first[header:], second], blocks):
-        tokens = [(number, cells[word], cells[tag].strip(" ") if tag is not None else "") for number, cells in block]
+    if columns is None and not header:
+        _check_words([first, second], where)
+    prefixed, head = None, first[0][1] if header else None
+    for block in chain([first, second], blocks):
+        tokens = [
+            (number, cells[word].strip(" "), cells[tag].strip(" ") if tag is not None else "")
+            for number, cells in (block[1:] if block and block[0][1] == head else block)
+        ]
         if prefixed is None and tokens:
             prefixed = all(word.startswith(f"{language}:") for _, word, _ in tokens)
         if prefixed:
@@ -172,12 +174,13 @@ def _token_lines(lines: Iterable[tuple[int, str]], *, tabs: bool) -> Iterator[tu
 
 def _layout(row: list[str], columns: Columns, where: str) -> tuple[bool, int, int | None]:
     """Whether the first row is a header, the column of the words, and that of the tags (None without tags)."""
-    names = row
     if isinstance(columns, tuple):
         names = list(columns[: len(row)])
+        _check_names(columns, where)
         if len(row) > len(columns) or "words" not in names:
             raise DataError(f"has {len(row)} columns, `columns` names {', '.join(columns)}", where=where)
-    elif columns is None:
+        return False, names.index("words"), names.index("tags") if "tags" in names else None
+    if columns is None:
         found = [[cell for cell in row if _plain(cell) in known] for known in (WORD_HEADS, TAG_HEADS)]
         if not all(found):
             return False, 0, len(row) - 1 or None
@@ -185,12 +188,21 @@ def _layout(row: list[str], columns: Columns, where: str) -> tuple[bool, int, in
             message = f"the header names {' and '.join(twice[0])}, which may both be meant"
             raise DataError(message, where=where, hint="such as `columns: {words: Word, tags: Tag}`")
         columns = {"words": found[0][0], "tags": found[1][0]}
-    ours = columns if isinstance(columns, dict) else {}
-    word, tag = ours.get("words", "words"), ours.get("tags", "tags")
-    for name in (word, tag) if "tags" in ours else (word,):
-        if name not in names:
-            raise DataError(f"the header has no column '{name}'", where=where, hint=nearest(name, names))
-    return bool(ours), names.index(word), names.index(tag) if tag in names else None
+    else:
+        _check_names(tuple(columns), where)
+    word, tag = columns.get("words", "words"), columns.get("tags", "tags")
+    for name in (word, tag) if "tags" in columns else (word,):
+        if name not in row:
+            raise DataError(f"the header has no column '{name}'", where=where, hint=nearest(name, row))
+    return True, row.index(word), row.index(tag) if tag in row else None
+
+
+def _check_names(columns: tuple[str, ...], where: str) -> None:
+    """Reject a list of columns that calls the words or the tags by another name."""
+    for ours, known in (("words", WORD_HEADS), ("tags", TAG_HEADS)):
+        close = [name for name in columns if _plain(name) in known]
+        if ours not in columns and close:
+            raise DataError(f"`columns` has '{close[0]}', but no '{ours}'", where=where, hint=f"call it `{ours}`")
 
 
 def _plain(cell: str) -> str:
@@ -198,13 +210,32 @@ def _plain(cell: str) -> str:
     return re.sub("[^a-z]", "", cell.lower())
 
 
-def _numbered(*blocks: list[TokenLine]) -> bool:
-    """Whether the first column numbers the tokens of each sentence, or the sentences."""
-    columns = [[cells[0] for _, cells in block] for block in blocks if block]
-    if not all(cell.isdecimal() and len(cell) < 10 for column in columns for cell in column):
+def _check_words(blocks: list[list[TokenLine]], where: str) -> None:
+    """Reject a file in whose first sentences the first column has no words, but numbers, tags or one value."""
+    sentences = [[cells[0] for _, cells in block] for block in blocks if block]
+    cells = [cell for sentence in sentences for cell in sentence]
+    if _numbered(sentences):
+        what = "numbers the tokens"
+    elif len(blocks[0][0][1]) > 1 and len(cells) > 5 and all(len(set(sentence)) == 1 for sentence in sentences):
+        what = "has one value for all tokens of a sentence"
+    elif len(cells) > 2 and "O" in cells and all(re.fullmatch("O|[BI]-.+", cell) for cell in cells):
+        what = "has tags"
+    else:
+        return
+    hint = "`columns: [number, words, tags]` says which column is which"
+    if len(blocks[0][0][1]) == COLUMNS:
+        hint += "; CoNLL-U has the suffix .conllu"
+    raise DataError(f"the first column {what}", where=where, hint=hint)
+
+
+def _numbered(sentences: list[list[str]]) -> bool:
+    """Whether cells are the numbers of tokens (1, 2-3, 8.1), or of sentences."""
+    if not all(re.fullmatch(r"\d{1,9}([-.]\d+)*", cell) for sentence in sentences for cell in sentence):
         return False
-    steps = [{int(b) - int(a) for a, b in pairwise(column)} for column in columns]
-    return any(steps) and all(step <= {1} or step <= {0} for step in steps)
+    whole = [[int(cell) for cell in sentence if cell.isdecimal()] for sentence in sentences]
+    steps = [{b - a for a, b in pairwise(numbers)} for numbers in whole]
+    ranges = all("-" in cell for sentence in sentences for cell in sentence)  # WebAnno's 1-1, 1-2
+    return all(step <= {1} or step <= {0} for step in steps) and (any(steps) or ranges)
 
 
 def _without_prefix(token: str) -> str:

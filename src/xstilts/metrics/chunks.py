@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from xstilts.errors import visible
 
 _KNOWN = re.compile(r"O|[BIES]-.+", re.DOTALL)
-_FOREIGN = re.compile(r"[BI]-|[BIbi][-_:/.|+].+|\(.*\*\)?", re.DOTALL)
-"""Tags that are no parts of speech, even without an O beside them: B-, B_PER, b-per, (PER*."""
-_PREFIX = re.compile(r"([BIESLUMW])[-_:/.|+](.+)", re.DOTALL | re.IGNORECASE)
-_SUFFIX = re.compile(r"(.+)[-_:/.|+]([BIESLUMW])", re.DOTALL | re.IGNORECASE)
+_FOREIGN = re.compile(r"[BI]-|[BIbi][-_:/.|+\u2010-\u2015\u2212].+|\(.*\*\)?|_|\d+", re.DOTALL)
+"""Tags that are no parts of speech, even without an O beside them: B-, B_PER, b-per, (PER*, _, 3."""
+_PREFIX = re.compile(r"([BIESLUMW])[-_:/.|+\u2010-\u2015\u2212](.+)", re.DOTALL | re.IGNORECASE)
+_SUFFIX = re.compile(r"(.+)[-_:/.|+\u2010-\u2015\u2212]([BIESLUMW])", re.DOTALL | re.IGNORECASE)
 _AS_BIOES = {"L": "E", "U": "S", "W": "S", "M": "I"}
 """The letters of BILOU, BMEWO and BMES."""
 _COUNTED = (
@@ -62,7 +62,8 @@ def miscounted(tags: Iterable[str]) -> tuple[str, str] | None:
     if found is None:
         return None
     beside = f" beside '{visible(known[0])}'" if known else ""
-    return f"chunk_f1 cannot count the tag '{visible(found)}'{beside}", f"{_rewritten(found)}{_COUNTED}"
+    change = _rewritten(found) if known or not found.isdecimal() else "`classes` names numbered tags; "
+    return f"chunk_f1 cannot count the tag '{visible(found)}'{beside}", change + _COUNTED
 
 
 def _rewritten(tag: str) -> str:
