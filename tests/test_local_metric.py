@@ -111,7 +111,7 @@ def test_a_changed_metric_is_a_mistake_like_changed_data(own: Files) -> None:
     assert trust(own).run().code == 0
     own.edit("mine_too.py", "100 *", "10 *")
     again = own.run()
-    assert again.code == 2 and "mine_too.py: has changed since step" in again.err
+    assert again.code == 2 and "mine_too.py: has changed since it was read" in again.err
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,10 @@ def test_a_changed_tokenizer_is_refused(pretraining: Files, own: Path) -> None:
     (own / "tokenizer.json").write_text(text.replace('"k": 16', '"k": 17').replace('"l": 17', '"l": 16'))
     result = pretraining.run()
     assert result.code == 2
-    assert f"error: {own}/tokenizer.json: has changed since step" in result.err
+    assert (
+        f"error: {own}/tokenizer.json: has changed since it was read; made from it: 1 new encoder, 1 training, "
+        in result.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,11 @@ class Collector:
             raise Mistakes(unique)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 training`, `2,000 trainings`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint: the most similar of `choices`, or a list of them.
 

@@ -10,13 +10,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xstilts.cli import ranking, studies, tasks
+from xstilts.cli import ranking, reports, studies, tasks
 from xstilts.cli.common import say
 from xstilts.errors import UserError
 from xstilts.utils.version import __version__
 
 app = typer.Typer(name="xstilts", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(studies.app)
+app.add_typer(reports.app)
 app.add_typer(tasks.app)
 app.add_typer(ranking.app)
 

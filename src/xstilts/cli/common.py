@@ -26,11 +26,6 @@ UseOption = Annotated[list[Path] | None, typer.Option(help="YAML files with your
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 training`, `2,000 trainings`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def say(text: str) -> None:
     """Print text and end the line."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")

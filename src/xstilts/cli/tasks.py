@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from xstilts.cli.common import DataOption, JsonOption, UseOption, console, counted, print_json, say, screen
-from xstilts.errors import UserError
+from xstilts.cli.common import DataOption, JsonOption, UseOption, console, print_json, say, screen
+from xstilts.errors import UserError, counted
 
 app = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Check data sets, or download them.")

@@ -11,9 +11,9 @@ from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 
 
-def pending_steps(plan: Plan, store: Store) -> list[Step]:
-    """The unfinished steps, their dependents, and steps whose removed encoders are needed again."""
-    pending: set[str] = set()
+def pending_steps(plan: Plan, store: Store, redo: Collection[str] = ()) -> list[Step]:
+    """The unfinished steps and those to redo, their dependents, and steps whose removed encoders are needed again."""
+    pending = {*redo}
     for step in plan.steps.values():
         if not pending.isdisjoint(step.parents) or store.state(step.id) is StepState.MISSING:
             pending.add(step.id)

@@ -7,35 +7,40 @@ from collections.abc import Sequence
 from xstilts.compute import device
 from xstilts.data.examples import check
 from xstilts.errors import Collector, UserError
-from xstilts.execution.inputs import StepInputs
+from xstilts.execution.pending import pending_steps
+from xstilts.execution.redo import Confirm, find_outdated
 from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
 from xstilts.study import unknown_tokens
 from xstilts.study.step import Step
 
 
-def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, list[str]]:
-    """Check the data and encoders of a plan; reads all data of pending steps.
+def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[str, list[str]], list[str]]:
+    """Check the data and encoders of a plan; reads all data of pending steps. Asks last whether to redo finished ones.
 
     Returns:
-        The notes on each split that was checked for the first time, by the split's key.
+        The notes on each split that was checked for the first time, by the split's key; the finished steps to redo.
 
     Raises:
-        UserError: all errors in data and encoders.
+        UserError: all errors in data and encoders; input files have changed, and the steps are not to be redone.
     """
     plan, errors = executor.plan, Collector()
+    outdated = find_outdated(plan, executor.store, executor.inputs, errors)
+    pending = pending_steps(plan, executor.store, outdated.ids)
+    lines = []
+    if outdated.ids:
+        others = {*outdated.ids, *(step.id for step in pending_steps(plan, executor.store))}
+        lines = outdated.lines(step for step in pending if step.id not in others)
+    if lines and confirm is None:
+        for line in lines[:-1]:
+            errors.add(line)
+        errors.add(lines[-1], hint="--redo does so and replaces their results, another --out keeps them")
     for note in (*plan.notes, *executor.inputs.stop_notes(pending)):
         executor.progress.say(note)
     if unlabelled := plan.unlabelled(executor.inputs.data):
         executor.progress.say(f"without labels, so predicted and not scored: {'; '.join(unlabelled)}")
     with errors.catch():
         device.device()
-    ids = {step.id for step in pending}
-    for step in plan.steps.values():
-        if step.id not in ids and executor.store.state(step.id).has_results:
-            current = _current_files(executor.inputs, step)
-            with errors.catch():
-                executor.store.check_inputs_unchanged(step.id, current)
     roots = [step for step in pending if step.new is not None or plan.starts_from_pretrained(step)]
     for root in {step.encoder: step for step in reversed(roots)}.values():  # the first step of each encoder
         with errors.catch():
@@ -44,15 +49,11 @@ def check_inputs(executor: StepExecutor, pending: Sequence[Step]) -> dict[str, l
     errors.raise_any()
     for note in unknown_tokens.notes(plan, pending, executor.inputs.data):
         executor.progress.say(note)
-    return checked
-
-
-def _current_files(inputs: StepInputs, step: Step) -> dict[str, str]:
-    """The sha256 of the existing files that a finished step would read now."""
-    files: dict[str, str] = {}
-    for located, _ in inputs.splits([step], Collector()):
-        files |= located.files
-    return files | inputs.encoder_files(step) | inputs.metric_files(step)
+    for line in lines:
+        executor.progress.say(line)
+    if confirm is not None and lines and not confirm():
+        raise UserError("nothing was done", hint="another --out keeps the results and uses the files as they are now")
+    return checked, outdated.ids
 
 
 def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collector) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from xstilts.execution.inputs import StepInputs
 from xstilts.execution.local import InProcessRunner, ProcessRunner
 from xstilts.execution.pending import pending_steps
 from xstilts.execution.preflight import check_inputs
+from xstilts.execution.redo import Confirm
 from xstilts.execution.retention import Retention, best_run_notes
 from xstilts.execution.runner import Runner, RunSpec
 from xstilts.execution.steps import Resources, StepExecutor
@@ -39,6 +40,7 @@ def run(
     resources: Resources | None = None,
     workers: int | None = 1,
     make_runner: RunnerFactory | None = None,
+    confirm_redo: Confirm = None,
 ) -> Outcome:
     """Do the pending steps of a plan.
 
@@ -54,9 +56,11 @@ def run(
         resources: what each worker may use.
         workers: the number of worker processes, with one step each at a time; None: `make_runner` chooses.
         make_runner: makes the runner; None: this machine, where a single worker is this process.
+        confirm_redo: asks whether to redo the finished steps whose input files have changed.
 
     Raises:
-        UserError: an error in the data, the encoder or the run folder; a full disk.
+        UserError: an error in the data, the encoder or the run folder; changed input files, without leave to redo the
+            steps; a full disk.
     """
     if (workers, make_runner) != (1, None) and is_distributed():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
@@ -65,7 +69,7 @@ def run(
         is_main = distributed.rank() == 0
         store = open_or_new(out) if is_main else Store(out)
         executor = StepExecutor(plan, store, StepInputs(plan, data), progress, resources or Resources())
-        outcome = _run_main(executor, workers, make_runner) if is_main else _join_trainings(executor)
+        outcome = _run_main(executor, workers, make_runner, confirm_redo) if is_main else _join_trainings(executor)
         for note in best_run_notes(store, plan.study()) if is_main else ():
             progress.say(note)
     if executor.inputs.missing:
@@ -73,12 +77,14 @@ def run(
     return outcome
 
 
-def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None) -> Outcome:
+def _run_main(
+    executor: StepExecutor, workers: int | None, make_runner: RunnerFactory | None, confirm_redo: Confirm
+) -> Outcome:
     """Check the inputs, then do the pending steps; tells torchrun's other processes when to join a training."""
     plan, store, progress = executor.plan, executor.store, executor.progress
     passed = False
     try:
-        checked = check_inputs(executor, pending_steps(plan, store))
+        checked, redo = check_inputs(executor, confirm_redo)
         passed = True
     finally:
         distributed.broadcast(passed)
@@ -89,6 +95,7 @@ def _run_main(executor: StepExecutor, workers: int | None, make_runner: RunnerFa
             if earlier:
                 show = f"xstilts report {store.folder} --recipe {earlier}"
                 progress.say(f"the earlier '{plan.recipe.name}' stays as '{earlier}': {show}")
+            store.undo(redo)
             retention.remove_unneeded(plan.steps)
             outcome = _do_pending(executor, workers, make_runner, retention)
     distributed.broadcast("")

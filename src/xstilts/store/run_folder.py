@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from xstilts.errors import Collector, UserError, nearest
+from xstilts.errors import UserError, nearest
 from xstilts.store.example_scores import EXAMPLES, ExampleScores
 from xstilts.store.recipes import RUNNING, recipe_files, save_recipe
 from xstilts.store.rows import Prediction, Score, find_row_problem, read_rows
-from xstilts.store.step_record import DROPPED, StepRecord, StepState, read_step, state_of
+from xstilts.store.step_record import DROPPED, StepRecord, StepState, find_dependents, read_step, state_of
 from xstilts.study.index import Study, read_study
 from xstilts.training.settings import CHECKPOINT
 from xstilts.utils import locks
@@ -77,7 +76,7 @@ class Store:
         folder = self.step(id)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / DROPPED).is_file():
-            self._undo_dependents(id)
+            self._undo_dependents([id])
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -86,32 +85,37 @@ class Store:
         write_atomic(folder / "step.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
         return folder
 
-    def _undo_dependents(self, id: str) -> None:
-        """Mark all steps of any recipe that depend on this one as undone.
+    def undo(self, ids: Sequence[str]) -> None:
+        """Mark steps as undone, parents last, and before them all steps of any recipe that depend on them.
+
+        If this is killed, the next run finds again that the inputs of the others have changed.
+
+        Args:
+            ids: the steps, parents first.
+        """
+        self._undo_dependents(ids)
+        for id in reversed(ids):
+            self._undo_step(id)
+
+    def _undo_dependents(self, ids: Collection[str]) -> None:
+        """Mark all steps of any recipe that depend on these as undone.
 
         Waits until no dependent step is running; repeats this, because other dependents may start meanwhile.
         """
         seen: set[str] = set()
-        while dependents := [step for step in self._dependents(id) if step not in seen]:
+        while dependents := [step for step in self.dependents(ids) if step not in seen]:
             for step in reversed(dependents):  # children first: a finished step never has an unfinished parent
-                with self.claim(step, wait=True):
-                    (self.step(step) / "done.json").unlink(missing_ok=True)
-                    (self.step(step) / CHECKPOINT).unlink(missing_ok=True)
+                self._undo_step(step)
             seen |= {*dependents}
 
-    def _dependents(self, id: str) -> list[str]:
-        """The started steps that depend on this one, directly or indirectly; the nearest first."""
-        children_of: dict[str, list[str]] = defaultdict(list)
-        for step, parents in self.step_parents().items():
-            for parent in parents:
-                children_of[parent].append(step)
-        found = {id: None}
-        queue = [id]
-        while queue:
-            children = [child for child in children_of[queue.pop()] if child not in found]
-            found |= dict.fromkeys(children)
-            queue += children
-        return [*found][1:]
+    def _undo_step(self, id: str) -> None:
+        with self.claim(id, wait=True):
+            for name in ("done.json", DROPPED, CHECKPOINT):
+                (self.step(id) / name).unlink(missing_ok=True)
+
+    def dependents(self, ids: Collection[str]) -> list[str]:
+        """The other started steps that depend on these, directly or indirectly; the nearest first."""
+        return find_dependents(ids, self.step_parents())
 
     def step_parents(self) -> Mapping[str, tuple[str, ...]]:
         """The parents of each started step; they never change, so each record is read once."""
@@ -177,27 +181,23 @@ class Store:
     def _rerun_hint(self, id: str) -> str:
         return f"delete the folder {self.step(id)} and run again"
 
-    def check_inputs_unchanged(self, id: str, now: Mapping[str, str]) -> None:
-        """Check that a finished step's input files have not changed; they may have moved.
+    def changed_inputs(self, id: str, now: Mapping[str, str]) -> dict[str, str]:
+        """What happened to each input file of a finished step whose content is not what the step read.
 
         Args:
             id: the step.
-            now: the existing files that it would read now, with their sha256.
-
-        Raises:
-            UserError: for each changed file.
+            now: the existing files that it would read now, with their sha256; they may have moved.
         """
-        errors = Collector()
         before = self.facts(id).get("inputs", {})
-        hint = f"give another --out, or delete {self.step(id)} and the steps after it"
+        names, changed = {Path(old).name for old in before}, {}
         for path, sha256 in now.items():
             if path in before and before[path] != sha256:
-                errors.add(f"has changed since step {id} was made from it", where=path, hint=hint)
-            elif Path(path).name not in {Path(old).name for old in before}:
-                errors.add(f"is new since step {id} was made", where=path, hint=hint)
+                changed[path] = "has changed since it was read"
+            elif Path(path).name not in names:
+                changed[path] = "is new"
             elif sha256 not in before.values():
-                errors.add(f"differs from the file that step {id} was made from", where=path, hint=hint)
-        errors.raise_any()
+                changed[path] = "differs from the file of this name that was read"
+        return changed
 
     def save_study(self, study: Study) -> str:
         """Save the data of a recipe's report; returns the name of an earlier version that stays, see `save_recipe`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -116,3 +118,22 @@ def read_step(folder: Path) -> StepRecord:
     except ValueError as error:
         hint = f"delete the folder {folder} and run again"
         raise UserError("cannot be read", where=str(path), hint=hint) from error
+
+
+def find_dependents(ids: Collection[str], parents: Mapping[str, Iterable[str]]) -> list[str]:
+    """The other steps that depend on these, directly or indirectly; the nearest first.
+
+    >>> find_dependents(["training"], {"scoring": ["training"], "next": ["training"], "other": []})
+    ['scoring', 'next']
+    """
+    children_of: dict[str, list[str]] = defaultdict(list)
+    for step, of in parents.items():
+        for parent in of:
+            children_of[parent].append(step)
+    found = dict.fromkeys(ids)
+    queue = [*ids]
+    while queue:
+        children = [child for child in children_of[queue.pop()] if child not in found]
+        found |= dict.fromkeys(children)
+        queue += children
+    return [*found][len(ids) :]
