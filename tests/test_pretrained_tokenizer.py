@@ -225,6 +225,25 @@ def test_run_and_check_say_which_language_the_tokenizer_cannot_write(study: File
         assert found and found[1].endswith("latin") and 50 < int(found[2]) < 100, "its full stops are known"
 
 
+def test_run_and_check_say_which_raw_text_is_longer_than_a_forward_pass(study: Files) -> None:
+    lines = {"en": ["a b c d " * 30] * 3 + ["a b"], "de": ["a b c"] * 9 + ["a b c d " * 8]}
+    for code, some in lines.items():
+        study.write(f"{code}.txt", "\n".join(some))
+    study.write("tasks.yaml", (study.folder / "tasks.yaml").read_text(encoding="utf-8") + (
+        "text: {like: masked-text, languages: [en, de], train_languages: [en, de], max_length: 64,"
+        ' data: {train: "{lang}.txt"}}\n'))  # fmt: skip
+    study.edit("recipe.yaml", "phases:", "phases:\n  - {name: adapt, choices: [[text]], settings: {steps: 1}}")
+    latin(study)
+    checked = study.call("check", study.folder / "recipe.yaml", "--data", study.folder)
+    assert checked.code == 0, checked.err
+    (line,) = (line for line in checked.out.splitlines() if "lines are longer" in line)
+    words = (
+        r"text \(en\): 3 of 4 lines are longer than 32 pieces; what is beyond \((\d+) %\) is not read: one sentence .*"
+    )
+    found = re.fullmatch(words, line)
+    assert found and 70 < int(found[1]) < 80, line  # 32 of 122; of the German only 2 pieces in 79 are not read
+
+
 def test_show_counts_the_unknown_tokens(study: Files) -> None:
     latin(study)
     use = ["--use", study.folder / "tasks.yaml", "--encoder", study.folder / "latin"]

@@ -39,7 +39,7 @@ MAX_TABLES = 4
 def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption = None) -> None:
     """Check a recipe and show all its mistakes.
 
-    With a data folder, also data without labels, and text that the tokenizer cannot write.
+    With a data folder, also data without labels, and text that the encoder cannot read.
     """
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
@@ -54,9 +54,9 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
         if lines := planned.unlabelled(data):
             say("\n  ".join(["without labels, so predicted and not scored:", *lines]))
         from xstilts.data.availability import folder
-        from xstilts.study import unknown_tokens
+        from xstilts.study import unread_text
 
-        for note in unknown_tokens.notes(planned, planned.steps.values(), folder(data)):
+        for note in unread_text.notes(planned, planned.steps.values(), folder(data)):
             say(note)
 
 

@@ -11,7 +11,7 @@ from xstilts.execution.pending import pending_steps
 from xstilts.execution.redo import Confirm, find_outdated
 from xstilts.execution.steps import StepExecutor
 from xstilts.model.new_encoder import given
-from xstilts.study import unknown_tokens
+from xstilts.study import unread_text
 from xstilts.study.step import Step
 
 
@@ -47,7 +47,7 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
             _check_encoder(executor, root)
     checked = _check_data(executor, pending, errors)
     errors.raise_any()
-    for note in unknown_tokens.notes(plan, pending, executor.inputs.data):
+    for note in unread_text.notes(plan, pending, executor.inputs.data):
         executor.progress.say(note)
     for line in lines:
         executor.progress.say(line)
