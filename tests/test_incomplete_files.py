@@ -133,6 +133,14 @@ def test_a_study_that_skips_missing_files_does_not_skip_half_of_a_table(study: F
     assert result.err.count("error: ") == 2
 
 
+def test_a_training_does_not_go_without_its_dev_set_if_half_of_it_is_there(study: Files) -> None:
+    study.edit("tasks.yaml", 'dev: "dev-{lang}.tsv"', 'stop: "{lang}/dev-*.tsv"')
+    study.edit("tasks.yaml", "languages: [en, de]", "languages: [de]")
+    (study.folder / "en").mkdir()
+    study.write("en/dev-00000-of-00002.tsv", (study.folder / "dev-en.tsv").read_bytes())
+    study.refused("en/dev-*.tsv (only 1 of its 2 parts)")
+
+
 @pytest.mark.parametrize(
     ("label", "shown"),
     [

@@ -108,9 +108,9 @@ class StepInputs:
                 task = self.plan.tasks[part.task]
                 with found.catch():
                     yield from _once(self.train_set(task, step.training), True, seen)
-                stop = self.stop_set(task, step.training)
-                if stop is not None:
-                    yield from _once(stop, True, seen)
+                with found.catch():
+                    if (stop := self.stop_set(task, step.training)) is not None:
+                        yield from _once(stop, True, seen)
             if step.new is not None and step.new.text:
                 task = self.plan.tasks[step.new.text]
                 with found.catch():
@@ -134,15 +134,23 @@ class StepInputs:
             return None
 
     def _stop_source(self, task: Task) -> tuple[LocatedSplit | None, str | None]:
-        """The examples for early stopping, or else the part of the training rows to hold out; both None if none."""
+        """The examples for early stopping, or else the part of the training rows to hold out; both None if none.
+
+        Raises:
+            IncompleteData: a part of these examples is missing.
+        """
         if not metrics.get(task.stop_metric).higher_is_better:
             return None, None
-        with suppress(UserError):
+        try:
             if source := task.stop_source():
                 as_planned = self.plan.tasks[task.name]  # accepts labels that are not in the training data
                 found = locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
                 if not task.held_out or found.labelled:
                     return found, None
+        except IncompleteData:
+            raise
+        except UserError:
+            pass
         return None, task.held_out
 
     def stop_notes(self, steps: Sequence[Step]) -> list[str]:
@@ -151,8 +159,9 @@ class StepInputs:
         stopping = [step for step in steps if step.training is not None and step.training.weights == "best"]
         for name in dict.fromkeys(part.task for step in stopping for part in step.parts):
             task = self.plan.tasks[name]
-            stop = self.stop_set(task)
-            facts = {} if stop is None else self.stop_facts(task, stop)
+            facts: dict[str, object] = {}
+            with suppress(IncompleteData):  # `splits` reports it
+                facts = {} if (stop := self.stop_set(task)) is None else self.stop_facts(task, stop)
             if facts.get("held_out"):
                 part = f"part {facts['held_out']} of its training data"
                 notes.append(f"{name}: early stopping uses {part}, which is left out of the training")
