@@ -74,7 +74,7 @@ def show_report(
 ) -> None:
     """Print a recipe's report; by default of the newest recipe."""
     from xstilts.report import StudyResults, layouts, render
-    from xstilts.store.label_notes import label_notes, unscored_steps
+    from xstilts.store.label_notes import cause_notes, label_notes, unscored_steps
     from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
 
@@ -82,7 +82,7 @@ def show_report(
     store = open_existing(folder)
     study = store.study(name)
     scores = store.scores(study)
-    notes = [*store.notes(study), *label_notes(store, study)]
+    notes = [*store.notes(study), *cause_notes(store, study, scores), *label_notes(store, study)]
     recipes = [*store.recipes()]
     others = f"recipes here, the newest last: {', '.join(recipes)}; shown: {study.name}"
     if not scores and format == "table":

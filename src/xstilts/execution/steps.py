@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,10 @@ from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
 from xstilts.training.checkpoint import LOG, Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score, dev_sizes
+from xstilts.training.likely_cause import likely_cause, only_answer, only_label
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TOKENS, TrainTask, examples_seen, task_order, train, warmup_notes
+from xstilts.training.settings import TrainSpec
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 
@@ -173,13 +175,31 @@ class StepExecutor:
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         outcome = dev_outcome(trained.best, dev_sets)
         chance = f", not clearly better than chance ({outcome['dev_chance']:.1f})" if outcome.get("at_chance") else ""
+        cause = self._likely_cause(training, folder / LOG, train_tasks, dev_sets)
+        why = f"; likely cause: {cause}" if chance and cause else ""
         shares = _shares(trained.shares)
-        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{shares}")
+        self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{why}{shares}")
         return {
             "inputs": inputs, "stop": stop_facts, "updates": trained.updates,
             "best_update": trained.best_update, "dev": trained.best,
             "shares": trained.shares, "snapshots": trained.mean.count, **outcome,
+            **({"likely_cause": cause} if cause and outcome.get("at_chance", True) else {}),
         }  # fmt: skip
+
+    def _likely_cause(
+        self, training: TrainSpec, log: Path, train_tasks: Sequence[TrainTask], dev_sets: Sequence[DevSet]
+    ) -> str:
+        """The cause if the training ended at chance; only the first process knows it."""
+        labelled = [self.inputs.task(one.settings.task).format for one in train_tasks]
+        if distributed.rank() != 0 or all(format.head.kind == "vocabulary" for format in labelled):
+            return ""
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        alone = len(train_tasks) == 1
+        return likely_cause(
+            training, rows,
+            only_label(labelled[0], train_tasks[0].features) if alone else None,
+            only_answer(dev_sets[0].predictions) if alone and dev_sets else None,
+        )  # fmt: skip
 
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
         """Identifies a training's inputs and hardware; a checkpoint of another origin is not used."""

@@ -1,4 +1,4 @@
-"""Notes of a study on data without labels, and on trainings that stop on test data or on part of the training data."""
+"""Notes of a study on data without labels, on trainings that stop on test or training data, and on those at chance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from xstilts.errors import UserError
+from xstilts.metrics import at_chance
 from xstilts.store.rows import Score
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import read_step
@@ -44,13 +45,39 @@ def label_notes(store: Store, study: Study) -> list[str]:
     return notes + [f"{task}: {optimistic}" for task in on_test]
 
 
+def cause_notes(store: Store, study: Study, scores: Iterable[Score]) -> list[str]:
+    """The likely cause of trainings at chance, by task: on dev, or without dev where the task is scored."""
+    tasks = {task.name: task for task in study.tasks}
+    scored: dict[tuple[str, str], dict[str, bool]] = {}
+    for row in scores:
+        if row.metric == tasks[row.task].metric and row.chance is not None:
+            scored.setdefault((row.step, row.task), {})[row.language] = at_chance(row.value, [row.chance], [row.n])
+    causes: dict[str, dict[str, str]] = {}
+    for (step, task), collapsed in scored.items():
+        for id in _parents(store, step):
+            facts = _facts(store, id)
+            language = tasks[task].train_language
+            failed = facts.get("at_chance", collapsed.get(language, all(collapsed.values())))
+            if failed and facts.get("likely_cause"):
+                causes.setdefault(task, {})[id] = facts["likely_cause"]
+    return [
+        f"{task}: {len(found)} training{'s' * (len(found) > 1)} ended at chance; likely cause: {cause}"
+        for task, found in causes.items()
+        for cause in [*found.values()][:1]
+    ]
+
+
+def _parents(store: Store, step: str) -> tuple[str, ...]:
+    """The steps that a step starts from; none if its record is missing or damaged."""
+    try:
+        return read_step(store.step(step)).parent_ids
+    except (OSError, UserError):
+        return ()
+
+
 def _stop_facts(store: Store, step: str, task: str) -> Mapping[str, Any]:
     """On which data the training that a step scores stopped for a task; empty if unknown."""
-    try:
-        parents = read_step(store.step(step)).parent_ids
-    except (OSError, UserError):
-        return {}
-    for id in parents:
+    for id in _parents(store, step):
         stop = _facts(store, id).get("stop", {})
         if task in stop or len(stop) == 1:  # equal trainings share a step, which has one task's name
             facts: dict[str, Any] = stop.get(task, next(iter(stop.values())))

@@ -270,7 +270,8 @@ class Store:
         if not facts.get("at_chance"):
             return ""
         try:
-            return f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}"
+            cause = f"; likely cause: {facts['likely_cause']}" if facts.get("likely_cause") else ""
+            return f"{facts['dev']:.1f}; chance is {facts['dev_chance']:.1f}{cause}"
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 "cannot be read", where=str(self.step(id) / "done.json"), hint=self._rerun_hint(id)

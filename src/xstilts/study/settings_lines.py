@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from xstilts.study.defaults import is_labelled
 from xstilts.study.plan import Plan
-from xstilts.training.settings import MAX_INTERVAL, MIN_EVALUATIONS, RULES, STOP_EXAMPLES, Mixing, TrainSpec
+from xstilts.training.settings import MAX_INTERVAL, MIN_EVALUATIONS, RULES, STOP_EXAMPLES, Mixing, TrainSpec, as_written
 
 _Item: TypeAlias = tuple[str, str]
 """A setting with its value, and where it comes from."""
@@ -32,7 +32,7 @@ def settings_lines(plan: Plan) -> Iterator[str]:
 
 def _items(spec: TrainSpec, origins: Mapping[str, str], batches: Sequence[int]) -> Iterator[_Item]:
     """The settings of a training; `batches` are those of its labelled tasks."""
-    yield f"lr {_number(spec.lr)}", origins["lr"]
+    yield f"lr {as_written(spec.lr)}", origins["lr"]
     if spec.steps is not None:
         yield f"steps {spec.steps:,}", origins["steps"]
     for name in ("epochs", "batch", "max_length") if spec.steps is None else ("batch", "max_length"):
@@ -41,7 +41,7 @@ def _items(spec: TrainSpec, origins: Mapping[str, str], batches: Sequence[int]) 
         named = [name for name, fields in RULES.items() if spec.mixing == Mixing(**fields)]
         yield f"mixing {named[0] if named else spec.mixing}", origins["mixing"]
     for name in ("warmup", "weight_decay"):
-        yield f"{name} {_number(getattr(spec, name))}", origins[name]
+        yield f"{name} {as_written(getattr(spec, name))}", origins[name]
     yield f"precision {spec.precision}", origins["precision"]
     if batches:
         yield f"weights {spec.weights}", origins["weights"]
@@ -74,15 +74,3 @@ def _joined(items: Sequence[_Item]) -> str:
     for text, origin in items:
         by_origin.setdefault(origin, []).append(text)
     return "; ".join(f"{', '.join(texts)} ({origin})" for origin, texts in by_origin.items())
-
-
-def _number(value: float) -> str:
-    """A number as recipes write it.
-
-    >>> _number(2e-05), _number(0.001), _number(0.1), _number(500.0)
-    ('2e-5', '1e-3', '0.1', '500')
-    """
-    if value == 0 or value >= 0.01:
-        return f"{value:g}"
-    digits, _, exponent = f"{value:e}".partition("e")
-    return f"{float(digits):g}e{int(exponent)}"

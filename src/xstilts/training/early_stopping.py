@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -37,6 +37,8 @@ class DevSet:
     examples: Sequence[Example]
     features: FeatureSet
     max_length: int
+    predictions: list[Any] = field(default_factory=list, compare=False)
+    """Those of the last evaluation."""
 
     def with_examples(self, encoder: Encoder, size: int) -> DevSet:
         """The same with `size` examples, evenly spaced."""
@@ -57,10 +59,12 @@ class DevSet:
     def score(self, encoder: Encoder, precision: Precision) -> float:
         """The score of the encoder in percent."""
         metric = self.task.stop_metric
-        return evaluate(
+        result = evaluate(
             encoder, self.head, self.task.format, (metric,), self.examples, self.features,
             language=self.task.train_languages[0], precision=precision, tune=True,
-        ).scores[metric]  # fmt: skip
+        )  # fmt: skip
+        self.predictions[:] = result.predictions
+        return result.scores[metric]
 
     def rescale(self, points: float) -> float:
         """Rescale points of the metric so that chance and a perfect score are 100 apart."""

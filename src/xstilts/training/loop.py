@@ -24,7 +24,7 @@ from xstilts.training.early_stopping import BestWeights, evaluation_interval, tr
 from xstilts.training.log import LogRow, TrainingLog
 from xstilts.training.optimizer import Optimizer
 from xstilts.training.sampling import schedule
-from xstilts.training.settings import TaskSettings, TrainSpec
+from xstilts.training.settings import TaskSettings, TrainSpec, as_written
 from xstilts.training.weight_average import Mean
 from xstilts.training.word_table import word_table
 
@@ -287,7 +287,8 @@ class _Session:
 def warmup_notes(spec: TrainSpec, total: int) -> list[str]:
     """A note if a training of `total` updates ends before its warm-up."""
     warmup = spec.warmup_updates(total)
-    text = f"the warm-up of {warmup:,} updates is longer than the training of {total:,}, so lr stays below {spec.lr:g}"
+    lr = as_written(spec.lr)
+    text = f"the warm-up of {warmup:,} updates is longer than the training of {total:,}, so lr stays below {lr}"
     return [text] if warmup > total else []
 
 

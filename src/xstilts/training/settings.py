@@ -86,6 +86,18 @@ RULES: dict[str, dict[str, Any]] = {
 """The rules that have a name."""
 
 
+def as_written(value: float) -> str:
+    """A number as recipes write it.
+
+    >>> as_written(2e-05), as_written(0.001), as_written(0.1), as_written(500.0)
+    ('2e-5', '1e-3', '0.1', '500')
+    """
+    if value == 0 or value >= 0.01:
+        return f"{value:g}"
+    digits, _, exponent = f"{value:e}".partition("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
 class TaskSettings(Strict):
     """One task of a training: its weight, batch size, maximum length in tokens, epochs."""
 
