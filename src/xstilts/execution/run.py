@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -145,6 +147,9 @@ def _dispatch(
         executor.forget()
         spec = RunSpec(plan, executor.store.folder.absolute(), executor.inputs.data, executor.resources)
         runner = (make_runner or ProcessRunner)(spec, min(workers or len(pending), len(pending)), progress)
+    before = signal.getsignal(signal.SIGTERM)
+    if not isinstance(runner, InProcessRunner) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job's time limit ends the workers as Ctrl-C does
     try:
         Dispatcher(executor, runner, pending, retention, outcome).run()
     except KeyboardInterrupt:
@@ -153,3 +158,5 @@ def _dispatch(
         raise
     finally:
         runner.stop()
+        if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+            signal.signal(signal.SIGTERM, before)
