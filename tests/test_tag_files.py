@@ -176,6 +176,9 @@ def test_other_comments_are_refused_at_their_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b.tsv:2: has 1 column, line 1 has 2 \(a comment .* before a sentence\)"):
         tags(tmp_path / "b.tsv", "Ada\tB-ship\n# a note\nsails\tO\n")
 
+    with pytest.raises(DataError, match=r"c.txt:1: has 5 columns, line 2 has 2 \(a comment begins"):
+        tags(tmp_path / "c.txt", "#begin document (log/7); part 0\nAda B-ship\n\n#end document\n")
+
 
 # Columns
 
@@ -270,6 +273,24 @@ def test_blanks_around_columns_and_between_sentences_mean_nothing(tmp_path: Path
 def test_a_token_without_its_tag_is_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         tags(tmp_path / "a.tsv", content)
+
+
+def test_a_file_without_blank_lines_is_noted(tmp_path: Path) -> None:
+    (found,), notes = read(tmp_path / "a.txt", "Ada\tB-ship\nsails\tO\n" * 501)
+    assert len(found.words) == 1002
+    assert notes == [f"{tmp_path}/a.txt:1: begins a sentence of more than 1,000 words; are blank lines missing?"]
+
+
+def test_a_table_of_words_and_tags_is_refused_with_the_right_layout(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a.csv:2: words and tags must be lists \(or a word, a tab and its tag a line"):
+        read(tmp_path / "a.csv", "words,tags\nAda,B-ship\n")
+    with pytest.raises(UserError, match=r"a.jsonl:1: .* must be text, not 3 \(`classes` names numbered tags"):
+        read(tmp_path / "a.jsonl", '{"words": ["Ada"], "tags": [3]}')
+    for mark in ",;|":
+        with pytest.raises(UserError, match=r"a.txt:1: has a word and its tag without a tab between"):
+            read(tmp_path / "a.txt", "Ada,B-ship\nsails,O\nhome,O\n".replace(",", mark))
+    with pytest.raises(UserError, match=r"a.jsonl:1: the tag 'O ' of 'Ada' has a blank around it"):
+        read(tmp_path / "a.jsonl", '{"words": ["Ada"], "tags": ["O "]}')
 
 
 # Line ends

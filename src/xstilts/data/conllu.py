@@ -14,6 +14,8 @@ from typing import NamedTuple, TypeAlias
 from xstilts.data.lines import OnWarning
 from xstilts.errors import DataError, nearest
 
+LONG_SENTENCE = 1000
+"""Words of a sentence, beyond which its file may lack blank lines."""
 Columns: TypeAlias = tuple[str, ...] | dict[str, str] | None
 TokenLine: TypeAlias = tuple[int, list[str]]
 """A line's number and its cells."""
@@ -127,13 +129,23 @@ def _blocks(
         if cells and len(cells) == width:
             block.append((number, cells))
         elif start and "".join(cells).strip():
-            hashed = cells[0].startswith("#") or start[1][0].startswith("#")
-            hint = "a comment begins with '# ' and stands before a sentence" if hashed else ""
-            has = f"{len(cells)} column{'s' * (len(cells) != 1)}"
-            raise DataError(f"has {has}, line {start[0]} has {width}", where=f"{file}:{number}", hint=hint)
+            raise _another_width((number, cells), start, file)
         elif block:
+            if len(block) > LONG_SENTENCE:
+                where = f"{file}:{block[0][0]}"
+                note(f"begins a sentence of more than {LONG_SENTENCE:,} words; are blank lines missing?", where)
             yield block
             block = []
+
+
+def _another_width(line: TokenLine, start: TokenLine, file: str) -> DataError:
+    """The error for a line with more or fewer columns than the first line; of the two, `#` may begin a comment."""
+    hint = ""
+    if hashed := [one for one in (line, start) if one[1][0].startswith("#")]:
+        line, start = (start, line) if hashed[0] is start else (line, start)
+        hint = "a comment begins with '# ' and stands before a sentence"
+    has = f"{len(line[1])} column{'s' * (len(line[1]) != 1)}"
+    return DataError(f"has {has}, line {start[0]} has {len(start[1])}", where=f"{file}:{line[0]}", hint=hint)
 
 
 def _without_comments(
@@ -147,8 +159,11 @@ def _without_comments(
     width, last_cells = 0, set[str]()
     for number, cells, hashed in _token_lines(read(), tabs=tabs):
         if hashed and not width:
-            others = [cells for _, cells, hashed in _token_lines(read(), tabs=tabs) if cells and not hashed]
-            width, last_cells = len(others[0]) if others else -1, {cells[-1] for cells in others}
+            for _, others, comment in _token_lines(read(), tabs=tabs):
+                if others and not comment:
+                    width = width or len(others)
+                    last_cells.add(others[-1])
+            width = width or -1
         if not hashed or (len(cells) == width and (cells[-1] in last_cells or cells == ["#"])):
             yield number, cells
         elif len(cells) == width:
@@ -218,6 +233,8 @@ def _check_words(blocks: list[list[TokenLine]], where: str) -> None:
         what = "numbers the tokens"
     elif len(blocks[0][0][1]) > 1 and len(cells) > 5 and all(len(set(sentence)) == 1 for sentence in sentences):
         what = "has one value for all tokens of a sentence"
+    elif len(blocks[0][0][1]) == 1 and len(cells) > 2 and all(re.fullmatch(".+[,;|].+", cell) for cell in cells):
+        raise DataError("has a word and its tag without a tab between", where=where)
     elif len(cells) > 2 and "O" in cells and all(re.fullmatch("O|[BI]-.+", cell) for cell in cells):
         what = "has tags"
     else:

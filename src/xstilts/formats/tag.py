@@ -74,7 +74,8 @@ class Tag(Format):
         """
         words, tags = row.values["words"], row.values.get("tags")
         if not isinstance(words, list) or not isinstance(tags, list | None):
-            raise DataError("words and tags must be lists", where=row.where)
+            hint = "or a word, a tab and its tag a line, blank lines after sentences, in a .tsv file"
+            raise DataError("words and tags must be lists", where=row.where, hint=hint)
         if not words:
             raise DataError("empty sentence", where=row.where)
         _check_texts("word", words, row.where)
@@ -90,6 +91,8 @@ class Tag(Format):
                 raise UnknownLabel(message, label=tag, where=row.where, hint=hint)
             if not tag.isprintable():
                 raise DataError(f"the tag '{visible(tag)}' of '{word}' has an invisible character", where=row.where)
+            if tag != tag.strip():
+                raise DataError(f"the tag '{tag}' of '{word}' has a blank around it", where=row.where)
         return Tagged(tuple(words), tuple(tags))
 
     def checker(self, metrics: Sequence[str]) -> Callable[[Tagged, str], None] | None:
@@ -158,7 +161,8 @@ class _TagCheck:
 def _check_texts(kind: str, texts: Sequence[Any], where: str) -> None:
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
-            raise DataError(f"words and tags must be text, not {text!r}", where=where)
+            hint = "`classes` names numbered tags" if isinstance(text, int) and kind == "tag" else ""
+            raise DataError(f"words and tags must be text, not {text!r}", where=where, hint=hint)
         if not text.strip():
             raise DataError(f"{kind} {number} of the sentence is empty", where=where)
 
