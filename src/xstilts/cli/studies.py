@@ -188,6 +188,9 @@ def run(
         int | None, typer.Option(help="Maximum tokens per forward pass; fewer take less memory.", min=1)
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="Add the examples' texts to all predictions, earlier ones included.")
+    ] = False,
     runner: Annotated[
         Literal["local", "ray"], typer.Option(help="Where the steps run: on this machine, or on a Ray cluster.")
     ] = "local",
@@ -219,7 +222,7 @@ def run(
     from xstilts.execution.run import Resources  # loads torch
     from xstilts.execution.run import run as run_plan
 
-    resources = Resources(checkpoint, tokens, compile)
+    resources = Resources(checkpoint, tokens, compile, with_text)
     confirm = _confirm_redo(redo)
     if runner == "ray":
         cluster = _cluster(address, workers, gpus)

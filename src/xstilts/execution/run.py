@@ -21,6 +21,7 @@ from xstilts.execution.redo import Confirm
 from xstilts.execution.retention import Retention, best_run_notes
 from xstilts.execution.runner import Runner, RunSpec
 from xstilts.execution.steps import Resources, StepExecutor
+from xstilts.execution.texts import add_texts
 from xstilts.execution.worker import Worker
 from xstilts.store.run_folder import Store, lock_shared, open_or_new
 from xstilts.study.plan import Plan
@@ -100,6 +101,8 @@ def _run_main(
             store.undo(redo)
             retention.remove_unneeded(plan.steps)
             outcome = _do_pending(executor, workers, make_runner, retention)
+            if executor.resources.with_text:
+                add_texts(plan, store, executor.inputs)
     distributed.broadcast("")
     return outcome
 

@@ -48,7 +48,7 @@ SPLITS: tuple[Split, ...] = ("dev", "test")
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of a run; they do not change results, except for the rounding of `compile`."""
+    """Resources and options of a run; they change no scores, except for the rounding of `compile`."""
 
     minutes: float = 10.0
     """Minutes between two checkpoints of a training."""
@@ -56,6 +56,8 @@ class Resources:
     """Most tokens in one forward and backward pass; larger batches are split. None: the default."""
     compile: bool = False
     """Whether torch compiles the forward pass of trainings; results are rounded differently."""
+    with_text: bool = False
+    """Whether predictions get the texts of their examples."""
 
 
 @dataclass
@@ -272,10 +274,10 @@ class StepExecutor:
                 threshold = result.threshold
                 if split == "dev" and task.shares_dev:
                     shared_threshold = threshold
-                answers = zip(result.indices, result.predictions, result.references, strict=True)
-                for i, prediction, reference in answers:
+                answers = zip(result.indices, result.predictions, result.references, result.probabilities, strict=True)
+                for i, *answer in answers:
                     id = task.format.id(examples[i], i)
-                    predictions.append(Prediction(task.name, language, split, i, id, prediction, reference))
+                    predictions.append(Prediction(task.name, language, split, i, id, *answer))
                 n, chance = len(result.indices), chance_scores(task.format, task.metrics, examples, language)
                 scores += [
                     Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed,

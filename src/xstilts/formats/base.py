@@ -22,6 +22,14 @@ Prediction: TypeAlias = Any
 """A JSON value in the task's own terms: a label, a list of tags, the index of a sentence."""
 
 
+Probabilities: TypeAlias = dict[str, float]
+"""By the name of an answer; those that round to 0 are left out."""
+
+
+DIGITS = 4
+"""Decimal places of a probability."""
+
+
 IGNORED = -100
 """The target of a position without a label; the loss ignores it."""
 
@@ -142,6 +150,22 @@ class HeadOutputs:
     decode_info: Sequence[NDArray[np.int32]] = ()
 
 
+def row_id(row: Row) -> str | None:
+    """The user's own id of a row, in its column `id`; None without one."""
+    value = row.values.get("id")
+    return str(value).strip() or None if isinstance(value, str | int) else None
+
+
+def rounded(names: Sequence[str], probabilities: NDArray[Any]) -> Probabilities:
+    """Each name's probability, without those that round to nothing.
+
+    >>> rounded(["bad", "fair", "good"], np.array([0.25001, 0.00004, 0.74995]))
+    {'bad': 0.25, 'good': 0.75}
+    """
+    pairs = zip(names, probabilities.round(DIGITS).tolist(), strict=True)
+    return {name: probability for name, probability in pairs if probability}
+
+
 class Format(Strict, ABC):
     """The shape of a task's data, from a row to a prediction. It has no tensors."""
 
@@ -213,13 +237,18 @@ class Format(Strict, ABC):
         return None
 
     def example_id(self, example: Example) -> str | None:
-        """The data set's own id of the example; None if it has none."""
+        """The data set's own id of the example, by which its prediction is stored; None if it needs none."""
         return None
 
     def id(self, example: Example, index: int) -> str:
-        """The data set's own id of the example, or its number if it has none."""
-        own_id = self.example_id(example)
+        """The data set's own id of the example, or its number if it has none; only an `example_id` is unique."""
+        own_id = getattr(example, "id", None)
         return str(index) if own_id is None else own_id
+
+    def input_text(self, example: Example) -> str | list[str]:
+        """The text or texts that a prediction is for."""
+        text: str = example
+        return text
 
     @property
     def samples_epoch(self) -> bool:
@@ -242,6 +271,10 @@ class Format(Strict, ABC):
     @abstractmethod
     def decode(self, examples: Sequence[Example], outputs: HeadOutputs, threshold: float | None) -> list[Prediction]:
         """One prediction for each query, in order, from the head's outputs for all forward passes."""
+
+    def probabilities(self, examples: Sequence[Example], outputs: HeadOutputs) -> Sequence[Probabilities | None]:
+        """For each example the probability of each answer; None for a format whose answers have none."""
+        return [None] * len(examples)
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores behind a single example's prediction, by name; empty if too many to show."""

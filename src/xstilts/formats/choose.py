@@ -6,10 +6,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from xstilts.errors import DataError, UnknownLabel, nearest, visible
-from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
+from xstilts.formats.base import (
+    IGNORED,
+    NO_LABEL,
+    Features,
+    Format,
+    HeadOutputs,
+    HeadSpec,
+    Probabilities,
+    Row,
+    TokenizerLike,
+    rounded,
+    row_id,
+)
 from xstilts.formats.classify import truncate_pair
 
 HIDDEN_LABELS = ("", NO_LABEL)
@@ -22,6 +35,7 @@ class Choice(NamedTuple):
     context: str
     endings: tuple[str, ...]
     answer: int | None
+    id: str | None = None
 
 
 class Choose(Format):
@@ -83,7 +97,8 @@ class Choose(Format):
         endings = self._endings(row)
         stem = self._join_columns(row, self.stem)
         second = tuple(f"{stem} {ending}" if stem else ending for ending in endings)
-        return Choice(self._join_columns(row, self.context), second, self._answer_index(row, len(endings)))
+        answer = self._answer_index(row, len(endings))
+        return Choice(self._join_columns(row, self.context), second, answer, row_id(row))
 
     def _join_columns(self, row: Row, columns: Sequence[str]) -> str:
         texts = ["" if (value := row.values.get(column)) is None else str(value) for column in columns]
@@ -158,9 +173,16 @@ class Choose(Format):
 
     def decode(self, examples: Sequence[Choice], outputs: HeadOutputs, threshold: float | None) -> list[int]:
         """The index of the ending with the highest score; the first one on ties."""
-        scores_F = np.array([scores[0] for scores in outputs.scores])
-        starts = np.searchsorted(outputs.example_F, np.arange(1, len(examples)))
-        return [int(scores.argmax()) for scores in np.split(scores_F, starts)]
+        return [int(scores.argmax()) for scores in _by_example(examples, outputs)]
+
+    def probabilities(self, examples: Sequence[Choice], outputs: HeadOutputs) -> list[Probabilities]:
+        """The softmax over the endings, by index."""
+        odds = [np.exp(scores - scores.max(), dtype=np.float64) for scores in _by_example(examples, outputs)]
+        return [rounded([*map(str, range(len(each)))], each / each.sum()) for each in odds]
+
+    def input_text(self, example: Choice) -> list[str]:
+        """The context, then the endings."""
+        return [example.context, *example.endings]
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores of the endings, by index."""
@@ -169,3 +191,9 @@ class Choose(Format):
     def reference(self, example: Choice, index: int) -> int | None:
         """The index of the right ending."""
         return example.answer
+
+
+def _by_example(examples: Sequence[Choice], outputs: HeadOutputs) -> list[NDArray[Any]]:
+    """The scores of each example's endings."""
+    scores_F = np.array([scores[0] for scores in outputs.scores])
+    return np.split(scores_F, np.searchsorted(outputs.example_F, np.arange(1, len(examples))))

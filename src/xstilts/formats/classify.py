@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from xstilts.errors import UnknownLabel, nearest, visible
-from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
+from xstilts.formats.base import (
+    IGNORED,
+    NO_LABEL,
+    Features,
+    Format,
+    HeadOutputs,
+    HeadSpec,
+    Labels,
+    Probabilities,
+    Row,
+    TokenizerLike,
+    rounded,
+    row_id,
+)
 
 
 class Labelled(NamedTuple):
@@ -16,6 +30,7 @@ class Labelled(NamedTuple):
 
     texts: tuple[str, ...]
     label: str | None
+    id: str | None = None
 
 
 class Classify(Format):
@@ -76,7 +91,7 @@ class Classify(Format):
             elif label not in self.labels:
                 hint = nearest(label, self.labels)
                 raise UnknownLabel(f"unknown label '{visible(label)}'", label=label, where=row.where, hint=hint)
-        return Labelled(tuple(str(row.values[name]) for name in self.texts), label)
+        return Labelled(tuple(str(row.values[name]) for name in self.texts), label, row_id(row))
 
     def features(self, examples: Sequence[Labelled], tokenizer: TokenizerLike) -> Iterator[Features]:
         """One forward pass each; a pair that is too long loses pieces from the end of its longer text."""
@@ -95,6 +110,16 @@ class Classify(Format):
     def decode(self, examples: Sequence[Labelled], outputs: HeadOutputs, threshold: float | None) -> list[str]:
         """The label with the highest score; the first one on ties."""
         return [self.labels[int(scores_C.argmax())] for scores_C in outputs.scores]
+
+    def probabilities(self, examples: Sequence[Labelled], outputs: HeadOutputs) -> list[Probabilities]:
+        """The softmax over the labels."""
+        scores_NC = np.array(outputs.scores, np.float64)
+        odds_NC = np.exp(scores_NC - scores_NC.max(1, keepdims=True))
+        return [rounded(self.labels, p_C) for p_C in odds_NC / odds_NC.sum(1, keepdims=True)]
+
+    def input_text(self, example: Labelled) -> str | list[str]:
+        """The text, or both texts of a pair."""
+        return example.texts[0] if len(example.texts) == 1 else [*example.texts]
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores of the labels."""

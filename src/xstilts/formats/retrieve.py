@@ -123,6 +123,10 @@ class Retrieve(Format):
         """The row's id; in aligned text the line's number."""
         return example.id
 
+    def input_text(self, example: Entry) -> str:
+        """The query."""
+        return example.query or ""
+
     def features(self, examples: Sequence[Entry], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each text, the query's before the candidate's."""
         max_pieces = tokenizer.max_pieces(1)

@@ -121,6 +121,10 @@ class Span(Format):
         """The row's id."""
         return example.id
 
+    def input_text(self, example: Question) -> list[str]:
+        """The question and its context."""
+        return [example.question, example.context]
+
     def features(self, examples: Sequence[Question], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window: the question, then some of the context.
 

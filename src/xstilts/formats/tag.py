@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, UnknownLabel, nearest, visible
-from xstilts.formats.base import IGNORED, NO_LABEL, Features, Format, HeadOutputs, HeadSpec, Labels, Row, TokenizerLike
+from xstilts.formats.base import (
+    IGNORED,
+    NO_LABEL,
+    Features,
+    Format,
+    HeadOutputs,
+    HeadSpec,
+    Labels,
+    Row,
+    TokenizerLike,
+    row_id,
+)
 from xstilts.metrics.chunks import miscounted
 
 
@@ -16,6 +27,7 @@ class Tagged(NamedTuple):
 
     words: tuple[str, ...]
     tags: tuple[str, ...] | None
+    id: str | None = None
 
 
 class Tag(Format):
@@ -83,7 +95,7 @@ class Tag(Format):
         if tags is not None and len(words) != len(tags):
             raise DataError(f"{len(words)} words but {len(tags)} tags", where=row.where)
         if tags is None or (set(tags) == {NO_LABEL} and NO_LABEL not in (self.labels or ())):
-            return Tagged(tuple(words), None)
+            return Tagged(tuple(words), None, row_id(row))
         known = self.labels or set(tags) - {NO_LABEL}
         for word, tag in zip(words, tags, strict=True):
             if tag not in known:
@@ -93,11 +105,15 @@ class Tag(Format):
                 raise DataError(f"the tag '{visible(tag)}' of '{word}' has an invisible character", where=row.where)
             if tag != tag.strip():
                 raise DataError(f"the tag '{tag}' of '{word}' has a blank around it", where=row.where)
-        return Tagged(tuple(words), tuple(tags))
+        return Tagged(tuple(words), tuple(tags), row_id(row))
 
     def checker(self, metrics: Sequence[str]) -> Callable[[Tagged, str], None] | None:
         """Raises at the first tag that `chunk_f1` would miscount; `labels`, if given, are checked with the task."""
         return _TagCheck() if self.labels is None and "chunk_f1" in metrics else None
+
+    def input_text(self, example: Tagged) -> list[str]:
+        """The words."""
+        return [*example.words]
 
     def features(self, examples: Sequence[Tagged], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window; windows end between words."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from xstilts.formats.base import Example, Format, Prediction
+from xstilts.formats.base import Example, Format, Prediction, Probabilities
 from xstilts.metrics import get as get_metric
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
@@ -27,6 +27,8 @@ class EvalResult:
     references: list[Prediction | None]
     scores: dict[str, float]
     threshold: float | None
+    probabilities: Sequence[Probabilities | None]
+    """Of the answers for each query; see `Format.probabilities`."""
 
 
 def evaluate(
@@ -59,7 +61,8 @@ def evaluate(
     scores = {}
     if all(reference is not None for reference in references):
         scores = {name: get_metric(name).score(references, predictions, language) for name in metrics}
-    return EvalResult(indices, predictions, references, scores, threshold)
+    probabilities = format.probabilities([examples[i] for i in indices], outputs)
+    return EvalResult(indices, predictions, references, scores, threshold, probabilities)
 
 
 def chance_scores(

@@ -21,6 +21,8 @@ from xstilts import metrics
 from xstilts.utils.files import T, parse_json, write_atomic
 
 _ROUNDING = 1e-6
+OPTIONAL = ("probabilities", "text")
+"""The fields that are left out of a row without them."""
 
 
 def _check_range(value: float, info: ValidationInfo) -> float:
@@ -58,7 +60,8 @@ class Score:
 class Prediction:
     """A step's prediction for the example with this index (from 0), as a JSON value of the task's kind.
 
-    `id` is the data set's id of the example; `reference` is the label, None if the split has no labels.
+    `id` is the user's or the data set's own id of the example, else its index; `reference` is the label, None if the
+    split has no labels. A file of an earlier version has no `probabilities`.
     """
 
     task: str
@@ -68,11 +71,20 @@ class Prediction:
     id: str
     prediction: Any
     reference: Any
+    probabilities: dict[str, float] | None = None
+    """Of the labels, or of the numbers of the endings, without those that round to 0; None for other tasks."""
+    text: Any = None
+    """The text or texts of the example, if the user has asked for them."""
 
 
 def write_rows(path: Path, rows: Iterable[Score] | Iterable[Prediction]) -> None:
     """Write rows as JSON lines, all or none (see `write_atomic`)."""
-    write_atomic(path, "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows))
+    write_atomic(path, "".join(json.dumps(_fields(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def _fields(row: Score | Prediction) -> dict[str, Any]:
+    """The fields of a row, without optional ones that it lacks."""
+    return {name: value for name, value in vars(row).items() if value is not None or name not in OPTIONAL}
 
 
 def read_rows(path: Path, kind: type[T]) -> list[T]:
