@@ -50,6 +50,12 @@ def test_text_columns_alone_may_stand_in_quotation_marks(tmp_path: Path) -> None
     assert rows(tmp_path / "a.tsv", content) == [[str(i), *row] for i, row in enumerate(REVIEWS[:3])]
 
 
+def test_r_writes_a_quotation_mark_inside_with_a_backslash(tmp_path: Path) -> None:
+    r"""`write.table(reviews, sep = "\t", row.names = FALSE)`."""
+    content = '"text"\t"label"\n"Fresh bread"\t"good"\n"The \\"best\\" in town"\t"good"\n"Closed again"\t"bad"\n'
+    assert rows(tmp_path / "a.tsv", content) == REVIEWS[:3]
+
+
 def test_the_header_may_stand_without_quotation_marks(tmp_path: Path) -> None:
     content = "text\tlabel\n" + written(REVIEWS[:3], csv.QUOTE_ALL)
     assert rows(tmp_path / "a.tsv", content) == REVIEWS[:3]
@@ -71,6 +77,7 @@ def test_one_cell_outside_of_quotation_marks_leaves_its_column_unchanged(tmp_pat
         ("a.csv", '"text";"label"\n"Well, yes";good\n', "semicolons between its columns"),
         ("a.csv", "Kommentar;Urteil\nNa, gut;good\nOh;bad\n", "semicolons between its columns"),
         ("a.csv", "Ja;good\nNein;bad\nDoch;bad\n", "semicolons between its columns"),
+        ("a.csv", "text|label\nHi|good\n", "vertical bars between its columns"),
         ("a.csv", "text\tlabel\nHi\tgood\n", r"tabs between its columns, not commas \(rename it to .tsv\)"),
         ("a.tsv", "text,label\nHi,good\n", r"commas between its columns, not tabs \(rename it to .csv\)"),
         ("a.tsv", '"a day\nof rain"\tgood\n', r"a.tsv:2: has 2 columns, .* save it as .csv"),
@@ -110,6 +117,10 @@ def test_semicolons_and_commas_inside_texts_are_no_separators(tmp_path: Path) ->
             r"a.csv:2: is not UTF-8 at byte 13 \(saved by Excel\? save as UTF-8 C",
         ),
         (b"\xef\xbb\xbftext,label\nJa\0,good\n", "a.csv:2: has a NUL byte at byte 16"),
+        (
+            b"<!DOCTYPE html>\n<title>Sign in</title>",
+            r"a.csv: is an HTML page, not data \(did the download end at a login",
+        ),
         (b"PK\x03\x04\x14\x00\x06\x00", r"a.csv: is a zip archive or an Excel workbook, not text \(save the table"),
         (b"\x1f\x8b\x08\x00\x00", r"a.csv: is compressed, but its name does not say so \(rename it to .gz\)"),
     ],

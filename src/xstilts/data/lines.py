@@ -24,6 +24,8 @@ SIGNATURES = {
     codecs.BOM_UTF16_BE: ("is UTF-16, not UTF-8", "save it as UTF-8"),
     b"PK\x03\x04": ("is a zip archive or an Excel workbook, not text", "save the table as UTF-8 CSV"),
     b"\x1f\x8b": ("is compressed, but its name does not say so", "rename it to .gz"),
+    b"<!doctype html": ("is an HTML page, not data", "did the download end at a login or an error?"),
+    b"<html": ("is an HTML page, not data", "did the download end at a login or an error?"),
     b"PAR1": ("is Parquet, but its name does not say so", "rename it to .parquet"),
 }
 """What a file is by its first bytes, if it is no UTF-8 text, and what to do."""
@@ -82,7 +84,7 @@ def raw_lines(stream: IO[bytes]) -> Iterator[bytes]:
 def _check_signature(raw: bytes, path: str) -> None:
     """Refuse a file whose first line begins as another kind of file does."""
     for signature, (what, hint) in SIGNATURES.items():
-        if raw.startswith(signature):
+        if raw.startswith(signature) or raw[:20].lower().startswith(signature):
             raise DataError(what, where=path, hint=hint)
 
 

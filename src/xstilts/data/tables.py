@@ -12,8 +12,9 @@ from xstilts.data.lines import OnWarning, lines
 from xstilts.data.records import suffix
 from xstilts.errors import DataError
 
+_SAVE = "save it with commas as .csv, or with tabs as .tsv"
 SEPARATORS = {",": ("commas", "rename it to .csv"), "\t": ("tabs", "rename it to .tsv"),
-              ";": ("semicolons", "save it with commas as .csv, or with tabs as .tsv")}  # fmt: skip
+              ";": ("semicolons", _SAVE), "|": ("vertical bars", _SAVE)}  # fmt: skip
 """The name of each separator, and what to do with a table that has it instead of its own."""
 FIRST = 5
 """So many lines show a separator, at least three."""

@@ -69,12 +69,14 @@ def _columns(cells: Iterable[str]) -> set[str]:
 
 
 def is_quoted(cell: str) -> bool:
-    """Whether a cell stands in quotation marks, with only doubled ones inside.
+    r"""Whether a cell stands in quotation marks, with only doubled ones inside, or, as R writes them, `\"`.
 
     >>> [is_quoted(cell) for cell in ('"no"', '"say ""no"" again"', '""', '"a" or "b"', "no")]
     [True, True, True, False, False]
     """
-    return len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
+    if len(cell) < 2 or not cell[0] == cell[-1] == '"':
+        return False
+    return any('"' not in cell[1:-1].replace(inner, "") for inner in ('""', '\\"'))
 
 
 def depth(cell: str) -> int:
@@ -99,5 +101,6 @@ def unquote(cell: str, count: int) -> str:
     """
     if '"' in cell:
         for _ in range(count):
-            cell = cell[1:-1].replace('""', '"')
+            cell = cell[1:-1]
+            cell = cell.replace('\\"' if '"' in cell.replace('""', "") else '""', '"')
     return cell

@@ -21,8 +21,8 @@ from xstilts.errors import DataError, UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk."""
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How a file begins that stands for a large one in a git repository."""
+LFS_POINTERS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
+"""How a file begins that stands for a large one in a git repository; Git LFS was called Hawser."""
 _PART = re.compile(r"(.*?)(?<!\d)(\d+)-of-0*(\d+)(?!\d)")
 """One of several files, as in `train-00000-of-00002.parquet`, `train-00000-of-00002-<hash>.parquet`."""
 _NUMBERED = re.compile(r"\d{4,5}\.parquet")
@@ -99,7 +99,7 @@ def reject_lfs_pointer(path: str | Path) -> None:
         OSError: it cannot be read.
     """
     with Path(path).open("rb") as stream:
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+        if stream.readline(100).startswith(LFS_POINTERS):
             raise DataError("is a Git LFS pointer, not the file itself", where=str(path), hint="git lfs pull")
 
 
