@@ -302,7 +302,7 @@ def test_seeds_that_only_one_side_has_are_left_out():
     study, scores, rows = studied(other)
     found = compare(study, scores, rows.__getitem__)
     assert row(found, "mnli", "en").gain is None
-    assert found.untested == {"no seed in common with the baseline": ("nli en (mnli)",)}
+    assert found.untested == {"no seed in common": ("nli en (mnli)",)}
 
 
 def test_runs_that_cannot_be_paired_are_reported_and_not_tested():

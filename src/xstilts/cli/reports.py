@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from xstilts.cli.common import say, screen
-from xstilts.errors import UserError, counted
+from xstilts.errors import UserError, counted, nearest
+
+if TYPE_CHECKING:
+    from xstilts.report import StudyResults
+    from xstilts.store.run_folder import Store
 
 app = typer.Typer()
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="A run folder, or DIR:RECIPE.", metavar="DIR")],
     recipe: Annotated[str | None, typer.Option(help="The recipe; by default the newest.")] = None,
     layout: Annotated[
         str,
@@ -28,6 +33,13 @@ def report(
     ] = "default",
     beside: Annotated[
         Literal["paper"] | None, typer.Option(help="Show the published numbers and the differences, too.")
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Show the differences from another recipe of this folder, or another DIR or DIR:RECIPE.",
+            metavar="OTHER",
+        ),
     ] = None,
     format: Annotated[
         Literal["table", "markdown", "csv", "latex", "json", "submission", "rows"],
@@ -50,54 +62,101 @@ def report(
     The layout `benchmark` shows test scores, `selection` the selected run of each task, `significance` tests whether
     branches differ from the baseline. A table of the paper shows only the numbers that the study has. The format
     `submission` writes test predictions and labels as files for the leaderboard; `rows` copies what reports need,
-    without encoders and texts, to publish it.
+    without encoders and texts, to publish it. `--compare` shows the scores of two recipes and their differences.
     """
     given = {"--layout": layout != "default", "--beside": beside is not None, "--select": select is not None}
-    if format in ("submission", "rows"):
-        for option in ("--layout", "--beside") if format == "submission" else given:
-            if given[option]:
-                raise UserError(f"cannot be used with --format {format}", where=option)
-    if format == "submission":
+    given |= {"--to": to is not None, f"--format {format}": format in ("submission", "rows")}
+    _check_options([option for option, is_given in given.items() if is_given], format, compare)
+    folder, recipe = _folder_and_recipe(folder, recipe)
+    if compare is not None:
+        _compare(folder, recipe, compare, format)
+    elif format == "submission":
         _export_predictions(folder, recipe, to, select)
     elif format == "rows":
         _copy_rows(folder, recipe, to)
-    elif select is not None:
-        raise UserError("needs --format submission", where="--select")
-    elif to is not None:
-        raise UserError("needs --format submission or rows", where="--to")
     else:
         show_report(folder, recipe, layout, format, beside is not None)
+
+
+def _check_options(given: Sequence[str], format: str, compare: str | None) -> None:
+    """Check that these options go together."""
+    if compare is not None and given:
+        raise UserError("cannot be used with --compare", where=given[0])
+    allowed = {"submission": ("--select", "--to"), "rows": ("--to",)}.get(format, ("--layout", "--beside"))
+    for option in given:
+        if option not in (*allowed, f"--format {format}"):
+            needs = {"--select": "needs --format submission", "--to": "needs --format submission or rows"}
+            cannot = f"cannot be used with --format {format}"
+            raise UserError(cannot if format in ("submission", "rows") else needs[option], where=option)
 
 
 def show_report(
     folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
 ) -> None:
     """Print a recipe's report; by default of the newest recipe."""
-    from xstilts.report import StudyResults, layouts, render
-    from xstilts.store.label_notes import cause_notes, label_notes, unscored_steps
+    from xstilts.report import layouts, render
     from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
 
     layouts.check(layout, beside=beside)
     store = open_existing(folder)
-    study = store.study(name)
-    scores = store.scores(study)
-    notes = [*store.notes(study), *cause_notes(store, study, scores), *label_notes(store, study)]
+    results = replace(_results(store, name), beside=beside)
+    study = results.study
     recipes = [*store.recipes()]
     others = f"recipes here, the newest last: {', '.join(recipes)}; shown: {study.name}"
-    if not scores and format == "table":
+    if not results.scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: no scores yet; done: {done:,} of {counted(len(study.steps), 'step')}")
-        for note in notes:
+        for note in results.notes:
             say(f"note: {note}")
         if len(recipes) > 1:
             say(others)
     else:
-        unscored = unscored_steps(store, study, scores)
-        results = StudyResults(study, scores, store.predictions, notes, beside, store.example_scores, unscored)
         shown = layouts.show(results, layout)
         legend = [*shown.legend, *([others] if len(recipes) > 1 else [])]
         say(render(replace(shown, legend=legend, facts={**shown.facts, "recipes": recipes}), format, **screen()))
+
+
+def _results(store: Store, name: str | None) -> StudyResults:
+    from xstilts.report import StudyResults
+    from xstilts.store.label_notes import cause_notes, label_notes, unscored_steps
+
+    study = store.study(name)
+    scores = store.scores(study)
+    notes = [*store.notes(study), *cause_notes(store, study, scores), *label_notes(store, study)]
+    unscored = unscored_steps(store, study, scores)
+    return StudyResults(study, scores, store.predictions, notes, example_scores=store.example_scores, unscored=unscored)
+
+
+def _folder_and_recipe(folder: Path, recipe: str | None) -> tuple[Path, str | None]:
+    """The parts of `DIR:RECIPE`; a recipe alone is one of the default run folder."""
+    if folder.exists() or recipe is not None:
+        return folder, recipe
+    if (Path("runs") / "recipes" / f"{folder}.json").is_file():
+        return Path("runs"), str(folder)
+    before, _, name = str(folder).rpartition(":")
+    return (Path(before), name) if before else (folder, None)
+
+
+def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
+    from xstilts.report import render
+    from xstilts.report.recipe_comparison import Side, compare_recipes
+    from xstilts.store.run_folder import open_existing
+
+    store = open_existing(folder)
+    there, name = (folder, other) if other in store.recipes() else _folder_and_recipe(Path(other), None)
+    if not there.exists() and name is None:
+        hint = nearest(other, store.recipes())
+        raise UserError(f"'{other}' is no recipe of {folder}, and no run folder", where="--compare", hint=hint)
+    results = _results(store, recipe), _results(open_existing(there), name)
+    same_folder = folder.resolve() == there.resolve()
+    places = zip((folder, there), results, strict=True)
+    labels = [x.study.name if same_folder else f"{place}:{x.study.name}" for place, x in places]
+    if labels[0] == labels[1]:
+        hint = "--recipe names the first one"
+        raise UserError(f"'{labels[0]}' is compared with itself", where="--compare", hint=hint)
+    shown = compare_recipes(*(Side(label, x) for label, x in zip(labels, results, strict=True)))
+    say(render(shown, format, **screen()))
 
 
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str | None) -> None:

@@ -296,7 +296,7 @@ def _pair_with_baseline(
         return {}
     for branch, seeds in [*pairs.items()]:
         if not seeds or not all(row.step in found for both in seeds for row in both):
-            why = "predictions do not give the score" if seeds else "no seed in common with the baseline"
+            why = "predictions do not give the score" if seeds else "no seed in common"
             untested[why][f"{label} ({branch})"] = None
             del pairs[branch]
     if not pairs:

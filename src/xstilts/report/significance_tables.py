@@ -29,19 +29,20 @@ from xstilts.utils.progress import progress_bar
 
 def significance(results: StudyResults) -> Document:
     """Each branch compared with the baseline; reads predictions, which takes a minute for a large study."""
-
-    def progress(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
-        return progress_bar(tasks, "comparing, task by task")
-
     rows = results.predictions, results.example_scores
-    return document(compare(results.study, results.scores, *rows, progress=progress, unscored=results.unscored))
+    return document(compare(results.study, results.scores, *rows, progress=with_progress, unscored=results.unscored))
+
+
+def with_progress(tasks: Sequence[StudyTask]) -> Iterable[StudyTask]:
+    """The same tasks, with a progress bar on a terminal."""
+    return progress_bar(tasks, "comparing, task by task")
 
 
 def document(found: Significance) -> Document:
     """For each task a table of its branches, and one of its languages; rows with all digits for programs."""
     study, shown = found.study, list[Table]()
     for task in study.targets:
-        rows = _rows_of(found, task)
+        rows = rows_of(found, task)
         if rows and rows[0].language in MEANS:
             shown.append(_branches(found, [row for row in rows if row.language == rows[0].language]))
         if rows:
@@ -56,7 +57,7 @@ def document(found: Significance) -> Document:
     return Document(shown, _legend(found), Comparison, found.rows, facts)
 
 
-def _rows_of(found: Significance, task: StudyTask) -> list[Comparison]:
+def rows_of(found: Significance, task: StudyTask) -> list[Comparison]:
     """The task's rows, without a zero-shot mean that is the mean over all languages."""
     rows = [row for row in found.rows if row.task == task.name]
     left_out = {*MEANS, *found.left_out.get(task.name, ())}
@@ -71,7 +72,8 @@ def _branches(found: Significance, rows: Sequence[Comparison]) -> Table:
     lines = [
         (names[row.branch], tuple(map(TableCell, [
             *(_rounded(x) for x in (row.median, row.mean, row.deviation, row.min, row.max)),
-            str(row.seeds), str(len(row.collapsed)), _signed(row.gain) + row.mark, _interval(row), _p(row),
+            str(row.seeds), str(len(row.collapsed)),
+            format_gain(row.gain) + row.mark, format_interval(row), format_p(row),
         ])))
         for row in rows
     ]  # fmt: skip
@@ -103,22 +105,25 @@ def _languages(found: Significance, task: StudyTask, rows: Sequence[Comparison])
 def _gain(row: Comparison | None) -> TableCell:
     if row is None or row.gain is None:
         return TableCell()
-    return TableCell(_signed(row.gain), _interval(row), _p(row), mark=row.mark)
+    return TableCell(format_gain(row.gain), format_interval(row), format_p(row), mark=row.mark)
 
 
 def _rounded(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1f}"
 
 
-def _signed(value: float | None) -> str:
+def format_gain(value: float | None) -> str:
+    """A rounded difference with its sign."""
     return MISSING if value is None else f"{value:+z.1f}"
 
 
-def _interval(row: Comparison) -> str:
+def format_interval(row: Comparison) -> str:
+    """The 95 % interval, rounded."""
     return MISSING if row.low is None or row.high is None else f"[{row.low:+z.1f}, {row.high:+z.1f}]"
 
 
-def _p(row: Comparison) -> str:
+def format_p(row: Comparison) -> str:
+    """The corrected p, rounded."""
     if row.adjusted is None:
         return MISSING
     return f"{row.adjusted:.3f}" if row.adjusted >= 0.001 else "<0.001"
@@ -127,18 +132,32 @@ def _p(row: Comparison) -> str:
 def _legend(found: Significance) -> list[str]:
     study, rows = found.study, found.rows
     names = short_names(study.branches)
-    several, marks = any((row.paired or 0) > 1 for row in rows), {(row.mark, (row.paired or 0) > 1) for row in rows}
     means = {task.name: [x for x in rows if (x.task, x.language) == (task.name, MEAN)] for task in study.targets}
     collapsed = [f"{task}: {runs}" for task, of_task in means.items() if (runs := _collapsed_runs(of_task, names))]
-    others = dict.fromkeys(row.task for row in rows if row.split != found.split)
-    tested, gains = any(row.p is not None for row in rows), any(row.gain is not None for row in rows)
-    shown = {row.language for task in study.targets for row in _rows_of(found, task)}
     explained = [
         (
             "median, mean, sd (standard deviation), min, max: over the seeds " + ", ".join(map(str, study.seeds)),
             len(study.seeds) > 1,
         ),
-        (f"gain: over {baseline(study)} at the same seed{over_seeds(study.seeds)}", gains),
+        (
+            f"gain: over {baseline(study)} at the same seed{over_seeds(study.seeds)}",
+            any(row.gain is not None for row in rows),
+        ),
+        *legend_of_tests(found),
+        (f"collapsed: runs {AT_CHANCE}: {'; '.join(collapsed)}", collapsed),
+    ]
+    untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
+    return legend_lines(explained, full_names(study)) + untested
+
+
+def legend_of_tests(found: Significance) -> list[tuple[str, object]]:
+    """Explanations of intervals, p, marks and missing parts, each with its condition; for `legend_lines`."""
+    study, rows = found.study, found.rows
+    several, marks = any((row.paired or 0) > 1 for row in rows), {(row.mark, (row.paired or 0) > 1) for row in rows}
+    others = dict.fromkeys(row.task for row in rows if row.split != found.split)
+    tested = any(row.p is not None for row in rows)
+    shown = {row.language for task in study.targets for row in rows_of(found, task)}
+    return [
         ("zero-shot: the mean without the languages that the task is trained on", ZERO_SHOT in shown),
         (
             f"interval: {resampling.SAMPLES:,} bootstrap samples of {'seeds and ' if several else ''}examples, "
@@ -160,10 +179,7 @@ def _legend(found: Significance) -> list[str]:
         (not_finished(study, found.missing), found.missing),
         (lacking := unpaired(study, found.missing), lacking),
         (in_no_mean(found.left_out), in_no_mean(found.left_out)),
-        (f"collapsed: runs {AT_CHANCE}: {'; '.join(collapsed)}", collapsed),
     ]
-    untested = [f"not tested, {why}: {'; '.join(where)}" for why, where in found.untested.items()]
-    return legend_lines(explained, full_names(study)) + untested
 
 
 def _collapsed_runs(means: Sequence[Comparison], names: Mapping[str, str]) -> str:
