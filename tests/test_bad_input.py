@@ -3,16 +3,20 @@
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 
 from conftest import CliResult, Files
 from xstilts import __version__
+from xstilts.errors import UserError
+from xstilts.model.encoder import load
 
 WRONG = {
     "misspelt field": ("recipe.yaml", "steps: 2", "stpes: 2", ["recipe.yaml:5: settings.stpes", "mean 'steps'?"]),
@@ -167,6 +171,69 @@ def test_an_encoder_without_weights(study: Files, broken: Path) -> None:
 def test_pickled_weights_are_not_read(study: Files, broken: Path) -> None:
     (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
     study.refused(f"{broken}: has only pickled weights (.bin)", "save_pretrained")
+
+
+@pytest.mark.parametrize(
+    ("renamed", "words"),
+    [
+        ("model.fp16.safetensors", ["has model.fp16.safetensors, but no model.safetensors", "rename the file"]),
+        (
+            "model-00001-of-00001.safetensors",
+            ["but no model.safetensors.index.json", "copy model.safetensors.index.js"],
+        ),
+        ("model-00001-of-00003.safetensors", ["lacks weights (only 1 of its 3 parts)"]),
+    ],
+)
+def test_weights_under_another_name(study: Files, broken: Path, renamed: str, words: list[str]) -> None:
+    (broken / "model.safetensors").rename(broken / renamed)
+    study.refused(f"{broken}: ", *words)
+
+
+def test_an_adapter_is_no_encoder(study: Files, broken: Path) -> None:
+    (broken / "model.safetensors").rename(broken / "adapter_model.safetensors")
+    study.write("broken/adapter_config.json", '{"peft_type": "LORA"}')
+    study.refused(f"{broken}: is an adapter (PEFT), not a whole encoder", "merge_and_unload()")
+
+
+def test_a_folder_of_sentence_transformers_names_the_encoder_in_it(study: Files, broken: Path) -> None:
+    for part in ("0_Transformer", "1_Pooling"):
+        (broken / part).mkdir()
+        study.write(f"broken/{part}/config.json", (broken / "config.json").read_bytes())
+    (broken / "config.json").unlink()
+    study.write("broken/modules.json", "[]")
+    study.refused(f"{broken}: is a folder of sentence-transformers", f"give {broken / '0_Transformer'}")
+
+
+def test_quantised_weights_are_named_by_their_method(study: Files, broken: Path) -> None:
+    config = json.loads((broken / "config.json").read_text(encoding="utf-8"))
+    quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+    study.write("broken/config.json", json.dumps(quantised))
+    study.refused(f"{broken}: has quantised weights (bitsandbytes)", "before quantisation")
+
+
+def test_an_encoder_without_a_padding_token_in_its_config_has_the_tokenizers(broken: Path) -> None:
+    config = json.loads((broken / "config.json").read_text(encoding="utf-8"))
+    (broken / "config.json").write_text(json.dumps({**config, "pad_token_id": None}), encoding="utf-8")
+    assert load(str(broken)).config.pad_token_id == config["pad_token_id"] is not None
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_a_hub_encoder_without_safetensors_says_so_as_a_folder_does(
+    broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pickled: bool
+) -> None:
+    repo = tmp_path / "hub/models--some--encoder"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs/main").write_text("a" * 40)
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    shutil.copytree(broken, repo / "snapshots" / ("a" * 40))
+    if not pickled:
+        (repo / "snapshots" / ("a" * 40) / "pytorch_model.bin").unlink()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError) as raised:
+        load("some/encoder")
+    what = "has only pickled weights (.bin), which are never read" if pickled else "has no weights (*.safetensors)"
+    assert raised.value.message == what and raised.value.where == "some/encoder"
 
 
 def test_truncated_weights(study: Files, broken: Path) -> None:

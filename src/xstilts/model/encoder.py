@@ -308,6 +308,7 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     Raises:
         UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
     """
+    from huggingface_hub import constants
     from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTextEncoding
 
     quiet()
@@ -318,7 +319,10 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     encoder_folder.check(name)
     try:
         config = AutoConfig.from_pretrained(place, **common)
+        encoder_folder.check_quantization(name, getattr(config, "quantization_config", None))
         tokenizer = pretrained_tokenizer.load(place, config=config, revision=revision, remote_code=remote_code)
+        if getattr(config, "pad_token_id", None) is None:  # positions may count from it
+            config.pad_token_id = getattr(tokenizer, "pad_token_id", None)
         if has_model(AutoModelForMaskedLM, config):
             lm, info = AutoModelForMaskedLM.from_pretrained(place, config=config, **weights)
             prefix = lm.base_model_prefix + "."
@@ -339,6 +343,10 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
     except UserError:
         raise
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        if "`use_safetensors" in str(error):  # not on the Hub; offline, not in its cache
+            cached = encoder_folder.local_folder(name)
+            pickled = not constants.HF_HUB_OFFLINE or (cached is not None and any(cached.glob("*.bin")))
+            raise encoder_folder.without_safetensors(name, pickled=pickled) from error
         first = str(error).strip().split("\n")[0] or type(error).__name__
         hint = "are its config.json, tokenizer.json and tokenizer_config.json whole?"
         if not Path(name).exists():

@@ -14,6 +14,7 @@ from xstilts.utils.files import missing_parts, read_json, reject_lfs_pointer
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
 """Names in a checkpoint that are buffers, not weights."""
+QUANTIZED = "quantised weights cannot be trained: give the encoder before quantisation"
 
 
 def check(name: str) -> None:
@@ -21,7 +22,7 @@ def check(name: str) -> None:
 
     Raises:
         UserError: the path is not a folder, the folder lacks config.json, a tokenizer or (a part of) the safetensors
-            weights, or one of them is a Git LFS pointer.
+            weights, one of them is a Git LFS pointer, or the weights are an adapter's or quantised.
     """
     folder = Path(name)
     if not folder.exists():
@@ -33,15 +34,22 @@ def check(name: str) -> None:
         return
     if not folder.is_dir():
         raise UserError("is a file; an encoder is a folder with config.json", where=name)
+    if (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors*")):
+        hint = "merge it into its encoder and save that: `merge_and_unload()`, then `save_pretrained(FOLDER)`"
+        raise UserError("is an adapter (PEFT), not a whole encoder", where=name, hint=hint)
     if not (folder / "config.json").is_file():
-        raise UserError("has no config.json; is this a Hugging Face folder?", where=name)
+        inner = sorted(path.parent.name for path in folder.glob("*/config.json") if path.parent.name != "1_Pooling")
+        what = "is a folder of sentence-transformers, without" if (folder / "modules.json").is_file() else "has no"
+        hint = f"give {folder / inner[0]}" if inner else "is this a Hugging Face folder?"
+        raise UserError(f"{what} config.json", where=name, hint=hint)
     for file in ("config.json", "tokenizer.json"):
         if (folder / file).is_file():
             reject_lfs_pointer(folder / file)
     try:
-        read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
     except ValueError as error:
         raise UserError(f"is not JSON: {error}", where=str(folder / "config.json")) from error
+    check_quantization(name, config.get("quantization_config") if isinstance(config, dict) else None)
     _check_weights(folder)
     if not (folder / "tokenizer.json").is_file():
         raise UserError("has no tokenizer.json", where=name, hint="save its fast tokenizer beside the weights")
@@ -54,12 +62,28 @@ def _check_weights(folder: Path) -> None:
     if missing := missing_parts(weights):
         raise UserError(f"lacks weights ({missing})", where=name)
     if not weights:
-        pickled = any(folder.glob("*.bin"))
-        raise UserError(
-            "has only pickled weights (.bin), which are never read" if pickled else "has no weights (*.safetensors)",
-            where=name,
-            hint="save the model again with transformers: save_pretrained writes safetensors" if pickled else "",
-        )
+        raise without_safetensors(name, pickled=any(folder.glob("*.bin")))
+    index = folder / "model.safetensors.index.json"
+    if not (folder / "model.safetensors").is_file() and not index.is_file():
+        parts, names = any("-of-" in path.name for path in weights), _some([path.name for path in weights])
+        hint = f"copy {index.name}, too" if parts else "rename the file if it is the whole encoder"
+        raise UserError(f"has {names}, but no {index.name if parts else 'model.safetensors'}", where=name, hint=hint)
+
+
+def without_safetensors(name: str, *, pickled: bool) -> UserError:
+    """The error for an encoder without safetensors weights, in a folder or on the Hub."""
+    if not pickled:
+        return UserError("has no weights (*.safetensors)", where=name)
+    hint = "save the model again with transformers: save_pretrained writes safetensors"
+    return UserError("has only pickled weights (.bin), which are never read", where=name, hint=hint)
+
+
+def check_quantization(name: str, settings: object) -> None:
+    """Refuse an encoder whose config.json has these settings of its quantised weights."""
+    if settings:
+        method = settings.get("quant_method", "") if isinstance(settings, dict) else ""
+        what = f"has quantised weights ({method or 'quantization_config'})"
+        raise UserError(what, where=name, hint=QUANTIZED)
 
 
 def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[str, Any, Any]]) -> None:
@@ -109,8 +133,7 @@ def check_types(name: str, weights: Iterable[str]) -> None:
             types = {key: str(tensor["dtype"]) for key, tensor in header(path).items()}
         for key, kind in types.items():
             if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
-                hint = "quantised weights cannot be trained: give the encoder before quantisation"
-                raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=hint)
+                raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=QUANTIZED)
 
 
 def unused_weights(keys: Iterable[str]) -> str:
