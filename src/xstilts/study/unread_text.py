@@ -26,6 +26,8 @@ MOST = 0.05
 """The largest share of tokens, unknown or beyond the maximum length, that is not noted."""
 EXAMPLES = 100
 """The first examples of a split and language that are tokenized."""
+CHARACTERS = 20_000
+"""Up to so many characters of a raw text's line are tokenized; the rest is counted in proportion."""
 
 
 class _Sample(NamedTuple):
@@ -93,13 +95,15 @@ def _read(
         if unknown is None and not isinstance(format, Mask):
             continue
         examples = sample.examples(tasks[sample.task], data)
+        starts = [line[:CHARACTERS] for line in examples] if isinstance(format, Mask) else examples
         format = format.with_labels_from(examples) if format.needs_labels else format
         tokenizer = Tokenizer(backend, max_length=sample.max_length, unk_id=-1 if unknown is None else unknown)
-        for features in format.features(examples, tokenizer):
+        for features in format.features(starts, tokenizer):
             count[code] += sum(id not in special for id in features.ids)
             unknowns[code] += sum(id == unknown for id in features.ids)
         if isinstance(format, Mask):
-            lengths = [len(tokenizer.single(ids)[0]) for ids in tokenizer.encode(examples)]
+            ids_of = zip(tokenizer.encode(starts), starts, examples, strict=True)
+            lengths = [len(tokenizer.single(ids)[0]) * len(line) // max(1, len(start)) for ids, start, line in ids_of]
             raw[sample.task, sample.max_length][code] = lengths
     shares = {code: unknowns[code] / total for code, total in count.items() if total}
     return shares, [note for (task, most), lengths in raw.items() for note in _long_lines(task, most, lengths)]
