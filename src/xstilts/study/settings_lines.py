@@ -27,7 +27,8 @@ def settings_lines(plan: Plan) -> Iterator[str]:
     if shared:
         yield f"all trainings: {_joined(shared)}"
     for (phase, items), mixtures in trained.items():
-        yield f"{phase}: {', '.join(mixtures)}: {_joined([item for item in items if item not in shared])}"
+        if own := [item for item in items if item not in shared]:
+            yield f"{phase}: {', '.join(mixtures)}: {_joined(own)}"
 
 
 def _items(spec: TrainSpec, origins: Mapping[str, str], batches: Sequence[int]) -> Iterator[_Item]:
