@@ -170,7 +170,8 @@ def study(tmp_path: Path, encoder_folder: Path, xstilts: Callable[..., CliResult
     files.write("tasks.yaml", TASKS)
     labels = ("entailment", "neutral", "contradiction")
     for split, language, start in (("train", "en", 0), ("dev", "en", 3), ("dev", "de", 4), ("test", "de", 0)):
-        rows = [f"{SENTENCES[start + i % 4]}\t{SENTENCES[i % 7]}\t{labels[i % 3]}\n" for i in range(12)]
+        more = " Ja." if split == "train" else ""
+        rows = [f"{SENTENCES[start + i % 4]}\t{SENTENCES[i % 7]}{more}\t{labels[i % 3]}\n" for i in range(12)]
         files.write(f"{split}-{language}.tsv", "".join(rows))
     files.write("de.txt", "\n".join(SENTENCES[4:7]))
     files.write("en.txt", "\n".join((SENTENCES[0], SENTENCES[1], SENTENCES[2])))

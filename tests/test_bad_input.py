@@ -134,10 +134,17 @@ def test_a_scored_split_may_lack_labels(study: Files) -> None:
     assert result.code == 0 and "without labels, so predicted and not scored: mine: test of de\n" in result.err
 
 
-def test_a_missing_split_is_reported(study: Files) -> None:
-    (study.folder / "test-de.tsv").unlink()
-    result = study.run()
-    assert result.code == 0 and "left out because files are missing: mine en test, mine de test\n" in result.err
+@pytest.mark.parametrize("skip", ["", "missing: skip\n"])
+@pytest.mark.parametrize("split", ["train-en", "dev-{lang}", "test-{lang}"])
+def test_files_of_an_own_task_that_are_nowhere_are_an_error(study: Files, split: str, skip: str) -> None:
+    """`missing: skip` skips a language, not a path that the user's own task file misspells."""
+    study.edit("recipe.yaml", "seeds: [1]", f"{skip}seeds: [1]")
+    study.edit("tasks.yaml", f"{split}.tsv", f"daten/{split}.tsv")
+    for command in ("check", "run"):
+        result = study.call(command, study.folder / "recipe.yaml", "--data", study.folder)
+        assert result.code == 2
+        assert f"{study.folder}/daten/{split.format(lang='en')}.tsv" in result.err
+    assert not study.out.exists()
 
 
 def test_a_warning_about_a_dev_file_appears_once(study: Files) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from conftest import Files
 from xstilts.errors import UserError
-from xstilts.model import new_encoder
+from xstilts.model import encoder_folder, new_encoder
 from xstilts.model.encoder import load
 from xstilts.model.shape import NewEncoder
 
@@ -111,7 +111,7 @@ def test_the_code_of_a_tokenizer_is_not_run(pretraining: Files, own: Path) -> No
 
 
 def test_an_impossible_hub_name_has_no_files() -> None:
-    assert new_encoder.files("{data}/a/b") == new_encoder.files("a b") == {}
+    assert encoder_folder.files("{data}/a/b") == encoder_folder.files("a b") == {}
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_refused(pretraining: Files, own: Path) -> None:
@@ -155,15 +155,15 @@ def test_check_accepts_a_tokenizer_on_the_hub_or_beside_the_data(pretraining: Fi
 
 def test_a_hub_tokenizer_has_the_files_of_its_cache(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert new_encoder.files("me/tok") == {}
+    assert encoder_folder.files("me/tok") == {}
     folder = tmp_path / "hub/models--me--tok"
     (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs/main").write_text("0" * 40)
     (folder / "snapshots" / ("0" * 40) / "tokenizer.json").write_bytes((own / "tokenizer.json").read_bytes())
-    (path,) = new_encoder.files("me/tok")
+    (path,) = encoder_folder.files("me/tok")
     assert Path(path).name == "tokenizer.json"
-    assert set(new_encoder.files("me/tok").values()) < set(new_encoder.files(str(own)).values())
+    assert set(encoder_folder.files("me/tok").values()) < set(encoder_folder.files(str(own)).values())
 
 
 def test_a_tokenizer_is_trained_on_a_stream() -> None:

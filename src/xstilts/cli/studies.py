@@ -37,27 +37,21 @@ MAX_TABLES = 4
 
 @app.command()
 def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption = None) -> None:
-    """Check a recipe and show all its mistakes.
+    """Check a recipe and its data, and show all mistakes.
 
-    With a data folder, also data without labels, and text that the encoder cannot read.
+    Reads the data files that a run would read; those beside the recipe need no data folder.
     """
+    from xstilts.data.availability import folder
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
 
-    planned, found = make_plan(*read(recipe, scale)), Collector()
+    planned, found, notes = make_plan(*read(recipe, scale)), Collector(), list[str]()
     found.errors += _unusable_encoders(planned, data)
-    found.raise_any()
-    say(f"{recipe}: no mistakes; {_size(planned)}")
-    for note in planned.notes:
-        say(note)
-    if data is not None:
-        if lines := planned.unlabelled(data):
-            say("\n  ".join(["without labels, so predicted and not scored:", *lines]))
-        from xstilts.data.availability import folder
-        from xstilts.study import unread_text
+    from xstilts.execution.data_check import check_all_data
 
-        for note in unread_text.notes(planned, planned.steps.values(), folder(data)):
-            say(note)
+    check_all_data(planned, folder(data), found, notes.append)
+    found.raise_any()
+    say("\n".join([f"{recipe}: no mistakes; {_size(planned)}", *notes]))
 
 
 def _size(planned: Plan) -> str:
@@ -108,6 +102,7 @@ def plan(
     hours = _hours(planned, data) if probe else None
     unusable, found = [*_unusable_encoders(planned, data)], Collector()
     found.errors += [error for error in unusable if Path(error.where).exists()]  # others may be on another machine
+    found.errors += planned.first_mistakes(data)
     if as_json:
         usages = [usage.to_json() for usage in disks]
         more = {
@@ -141,7 +136,7 @@ def plan(
         say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
         say(line)
-    _say_lacks(absent, unlabelled, data)
+    _say_lacks(planned, absent, unlabelled, data)
     for error in unusable:
         if error not in found.errors:
             say(f"a run here would stop: {error}")
@@ -155,12 +150,18 @@ def _say_done(out: Path, steps: int, done: int, again: int) -> None:
         say(f"to be trained again: {counted(again, 'step')}, whose encoders are gone and needed; scores stay")
 
 
-def _say_lacks(absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:
+def _say_lacks(planned: Plan, absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:
     """Name the data that are missing, and those that have no labels."""
-    if absent and data is None:
-        say("missing without --data: " + ", ".join(dict.fromkeys(line.partition(":")[0] for line in absent)))
-    elif absent:
-        say("\n  ".join(["missing:", *absent]))
+    from xstilts.data.availability import on_hub
+
+    tasks = {line: planned.tasks[line.partition(":")[0]] for line in absent}
+    brief = dict.fromkeys(task.name for task in tasks.values() if data is None and not task.own)
+    if brief:
+        say("missing without --data: " + ", ".join(brief))
+    if lines := [line for line, task in tasks.items() if task.name not in brief]:
+        say("\n  ".join(["missing:", *lines]))
+    if names := dict.fromkeys(task.name for task in tasks.values() if on_hub(task)):
+        say(f"from the Hub: xstilts data fetch {' '.join(names)}")
     if unlabelled:
         say("\n  ".join(["without labels, so predicted and not scored:", *unlabelled]))
 

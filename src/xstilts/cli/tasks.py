@@ -95,7 +95,9 @@ def check_data(
     from xstilts.data.availability import folder
     from xstilts.utils.progress import Progress
 
-    rows = check.check(check.select_tasks(names or [], use or []), folder(data), Progress().say)
+    selected = check.select_tasks(names or [], use or [])
+    rows = check.check(selected, folder(data), Progress().say)
+    missing, mistakes = check.misplaced(selected, rows)
     if as_json:
         print_json([row.to_json() for row in rows])
     else:
@@ -106,10 +108,15 @@ def check_data(
         console().print(table)
         for note in dict.fromkeys(note for row in rows for note in row.notes):
             say(f"note: {note}")
+        for message in missing:
+            say(f"missing: {message}")
         if lines := check.unlabelled(rows):
             say(f"without labels, so predicted and not scored: {lines}")
-    if problems := list(dict.fromkeys(problem for row in rows for problem in row.problems)):
-        raise UserError("\n".join(problems))
+    mistakes += dict.fromkeys(problem for row in rows for problem in row.problems)
+    if all(row.missing for row in rows) and not mistakes:
+        mistakes.append(f"{data or 'no data folder'}: none of these files are there (--data names the data folder)")
+    if mistakes:
+        raise UserError("\n".join(mistakes))
 
 
 @data_app.command("fetch")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from xstilts.data.examples import locate
 from xstilts.data.find import find_or_empty
-from xstilts.errors import UserError
+from xstilts.data.hub import HUB
+from xstilts.data.labels import first_mistake
+from xstilts.errors import MissingData, UserError
 from xstilts.tasks import TASKS
 from xstilts.tasks.task import Split, Task
 
@@ -108,11 +110,33 @@ def unlabelled_data(task: Task, languages: Sequence[str], data: Path | None) -> 
     return lines
 
 
+def first_mistakes(task: Task, languages: Sequence[str], data: Path | None, *, trained: bool) -> Iterator[UserError]:
+    """Why the first rows of files cannot be read that a plan trains on or scores in some of these languages."""
+    wanted: list[tuple[Split, str]] = [("train", code) for code in task.train_languages if trained]
+    wanted += [(split, code) for split in task.scored for code in languages if code in task.languages_of(split)]
+    for split, code in wanted:
+        with suppress(MissingData):
+            for _, found in locate(task, task.data[split], (code,), data).found:
+                if error := first_mistake(task.format, code, found):
+                    yield error
+
+
 def is_labelled(task: Task, split: Split, code: str, data: Path | None) -> bool | None:
     """Whether a split has labels in a language; None without files."""
     with suppress(UserError):
         return locate(task, task.data[split], (code,), data).labelled
     return None
+
+
+def on_hub(task: Task) -> bool:
+    """Whether `xstilts data fetch` finds data of a built-in task on the Hub."""
+    files = (file for source in task.data.values() for layout in source.layouts for file in layout)
+    return task.name in TASKS and any(file.path.startswith(HUB) for file in files)
+
+
+def is_misplaced(task: Task, split: Split, data: Path | None) -> bool:
+    """Whether a user's task file names the split's files, and there are none in any language."""
+    return split in task.data and task.data[split].own and not _found(task, split, data)
 
 
 def _codes(codes: Sequence[str], all_codes: Sequence[str]) -> str:

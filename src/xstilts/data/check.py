@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from xstilts.data.examples import Defects, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
+from xstilts.data.leaks import TrainingRows
 from xstilts.data.row_mistakes import RowMistakes
 from xstilts.errors import Collector, DataError, IncompleteData, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS
@@ -83,12 +84,13 @@ def check(tasks: Sequence[Task], data: Path | None, say: Callable[[str], None]) 
     """
     todo = [(task, split, code) for task in tasks for split in splits(task) for code in task.languages_of(split)]
     read: dict[str, Checked] = {}
+    training = TrainingRows()
     last_shown, rows = time.monotonic(), []
     for number, (task, split, code) in enumerate(todo, start=1):
         if time.monotonic() - last_shown > SECONDS:
             last_shown = time.monotonic()
             say(f"[{number}/{len(todo)}] {task.name} {split} {code}")
-        rows.append(_checked(task, split, code, data, read))
+        rows.append(_checked(task, split, code, data, read, training))
     return rows
 
 
@@ -97,7 +99,9 @@ def splits(task: Task) -> list[Split]:
     return [split for split in get_args(Split) if split in task.data]
 
 
-def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[str, Checked]) -> Checked:
+def _checked(
+    task: Task, split: Split, code: str, data: Path | None, read: dict[str, Checked], training: TrainingRows
+) -> Checked:
     row = Checked(task.name, split, code, official_count(task.name, split, code))
     try:
         located = locate(task, task.data[split], (code,), data, train=split == "train")
@@ -109,15 +113,16 @@ def _checked(task: Task, split: Split, code: str, data: Path | None, read: dict[
         return replace(row, problems=(str(error),))
     key = f"{task.format!r} {located.content}"
     if key not in read:
-        read[key] = _read(row, located, data)
+        read[key] = _read(row, located, data, training)
     return replace(read[key], task=row.task, split=split, language=code, official=row.official)
 
 
-def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
+def _read(row: Checked, located: LocatedSplit, data: Path | None, training: TrainingRows) -> Checked:
     format = located.task.format
     mistakes, defects = RowMistakes(), Defects()
     count, labels = 0, False
-    for index, example in enumerate(located.examples(located.found, mistakes, defects)):
+    reader = training.reader(located) if format.head.trained and row.split != "stop" else None
+    for index, example in enumerate(located.examples(located.found, mistakes, defects, reader)):
         if format.is_query(example):
             count += 1
             labels = labels or format.reference(example, index) is not None
@@ -129,7 +134,7 @@ def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
         files={_relative(path, data): digest for path, digest in located.files.items()},
         examples=None if mistakes.errors else count + defects.excluded,
         labels=None if format.head.kind == "vocabulary" else labels,
-        notes=tuple(defects.lines()),
+        notes=(*defects.lines(), *(reader.lines() if reader else ())),
         problems=tuple(map(str, mistakes.errors)),
     )
 
@@ -137,6 +142,18 @@ def _read(row: Checked, located: LocatedSplit, data: Path | None) -> Checked:
 def _relative(path: str, data: Path | None) -> str:
     inside = data is not None and Path(path).is_relative_to(data)
     return str(Path(path).relative_to(data)) if data is not None and inside else path
+
+
+def misplaced(tasks: Sequence[Task], rows: Sequence[Checked]) -> tuple[list[str], list[str]]:
+    """Messages about the user's own splits without any file, and about own tasks without any file at all."""
+    splits: list[str] = []
+    whole: list[str] = []
+    for task, split in ((one, split) for one in tasks for split in one.data if one.data[split].own):
+        of = [row for row in rows if row.task == task.name]
+        missing = [row.missing for row in of if row.split == split]
+        if all(missing):
+            (whole if all(row.missing for row in of) else splits).append(missing[0])
+    return splits, whole
 
 
 def summaries(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str, str]]:

@@ -94,15 +94,17 @@ class LocatedSplit:
         """Read all examples; see `stream`."""
         return list(self.stream(say))
 
-    def stream(self, say: Callable[[str], None] | None = None) -> Iterator[Example]:
-        """Yield the examples; after the last, `say` receives their defects.
+    def stream(
+        self, say: Callable[[str], None] | None = None, on_row: Callable[[Row], None] | None = None
+    ) -> Iterator[Example]:
+        """Yield the examples; after the last, `say` receives their defects. `on_row` receives each usable row.
 
         Raises:
             UserError: after the last example; lists the kinds of invalid rows with file, line and number.
         """
         mistakes, defects, none = RowMistakes(), Defects(), True
         for files in [(one,) for one in self.found] if self.each else [self.found]:
-            for example in self._limited(self.examples(files, mistakes, defects)):
+            for example in self._limited(self.examples(files, mistakes, defects, on_row)):
                 none = False
                 yield example
         mistakes.raise_any()
@@ -159,7 +161,11 @@ class LocatedSplit:
                 yield candidate
 
     def examples(
-        self, files: Sequence[tuple[str, Found]], mistakes: RowMistakes, defects: Defects
+        self,
+        files: Sequence[tuple[str, Found]],
+        mistakes: RowMistakes,
+        defects: Defects,
+        on_row: Callable[[Row], None] | None = None,
     ) -> Iterator[Example]:
         """Yield the examples of some of the files; collects invalid rows in `mistakes`."""
         format = self.task.format
@@ -179,6 +185,8 @@ class LocatedSplit:
                                     _check_unique(code, id, row.where, seen)
                                 if check:
                                     check(example, row.where)
+                            if on_row:
+                                on_row(row)
                             yield example
                     if mistakes.too_many:
                         return
@@ -258,7 +266,13 @@ def locate(
     return LocatedSplit(task, tuple(found), limit, each, train)
 
 
-def check(located: LocatedSplit, say: Callable[[str], None], *, labels: bool) -> None:
+def check(
+    located: LocatedSplit,
+    say: Callable[[str], None],
+    *,
+    labels: bool,
+    on_row: Callable[[Row], None] | None = None,
+) -> None:
     """Read all examples to find mistakes; see `LocatedSplit.stream`.
 
     Raises:
@@ -266,7 +280,9 @@ def check(located: LocatedSplit, say: Callable[[str], None], *, labels: bool) ->
     """
     format = located.task.format
     labels = labels and format.head.kind != "mean"
-    unlabelled = sum(labels and format.reference(example, i) is None for i, example in enumerate(located.stream(say)))
+    unlabelled = sum(
+        labels and format.reference(example, i) is None for i, example in enumerate(located.stream(say, on_row))
+    )
     if unlabelled:
         hint = f"training needs '{format.fields[-1]}'; test sets are often published without labels"
         raise UserError("this split has no labels", where=", ".join(located.files), hint=hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from xstilts.data.readers import read
 from xstilts.errors import UserError
 from xstilts.formats.base import Format
 
-_known: dict[str, bool] = {}
-"""The answer for a file and its state on the disk."""
+_known: dict[str, bool | UserError] = {}
+"""For a file and its state on the disk: whether the first query has a label, or why it cannot be read."""
 
 
 def labelled(format: Format, language: str, files: Iterable[Found]) -> bool:
@@ -21,10 +20,16 @@ def labelled(format: Format, language: str, files: Iterable[Found]) -> bool:
 
     A file that cannot be read counts as labelled: whoever reads all of it reports the error. Raw text needs no labels.
     """
-    return format.head.kind == "vocabulary" or all(_labelled(format, language, found) for found in files)
+    return format.head.kind == "vocabulary" or all(_first(format, language, found) is not False for found in files)
 
 
-def _labelled(format: Format, language: str, found: Found) -> bool:
+def first_mistake(format: Format, language: str, found: Found) -> UserError | None:
+    """Why the first query of a file cannot be read; None if it can."""
+    first = _first(format, language, found)
+    return first if isinstance(first, UserError) else None
+
+
+def _first(format: Format, language: str, found: Found) -> bool | UserError:
     if found.paths[0].startswith(PLAYGROUND):
         return True
     try:
@@ -38,10 +43,12 @@ def _labelled(format: Format, language: str, found: Found) -> bool:
     return _known[key]
 
 
-def _first_has_label(format: Format, language: str, found: Found) -> bool:
-    with suppress(UserError):
+def _first_has_label(format: Format, language: str, found: Found) -> bool | UserError:
+    try:
         for index, row in enumerate(read(found, language, fields=format.fields, inputs=format.inputs)):
             example = format.read(row)
             if example is not None and format.is_query(example):
                 return format.reference(example, index) is not None
+    except UserError as error:
+        return error
     return True

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xstilts import metrics
+from xstilts.data.availability import is_misplaced
 from xstilts.data.examples import LocatedSplit, locate
 from xstilts.errors import Collector, IncompleteData, UserError
 from xstilts.metrics import local
-from xstilts.model import new_encoder
+from xstilts.model import encoder_folder
 from xstilts.study.checks import local_metrics
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
@@ -32,6 +33,7 @@ class StepInputs:
     data: Path | None
     missing: list[str] = field(default_factory=list)
     _labelled: dict[str, Task] = field(default_factory=dict)
+    _misplaced: dict[tuple[str, Split], bool] = field(default_factory=dict)
     _code: dict[str, dict[str, str]] = field(default_factory=dict)
     """For each of the user's metrics the sha256 of its file."""
 
@@ -90,7 +92,7 @@ class StepInputs:
         For a step that makes a new encoder: of its given tokenizer's files.
         """
         if step.new is not None:
-            return {} if step.new.given is None else new_encoder.files(self.encoder_name(step))
+            return {} if step.new.given is None else encoder_folder.files(self.encoder_name(step))
         return _files(self.encoder_name(step)) if self.plan.starts_from_pretrained(step) else {}
 
     def metric_files(self, step: Step) -> dict[str, str]:
@@ -100,14 +102,39 @@ class StepInputs:
         names += self.plan.tasks[step.scoring.task].metrics if step.scoring else ()
         return {path: sha256 for name in names for path, sha256 in self._code.get(name, {}).items()}
 
+    def misplaced(self, task: Task, split: Split) -> bool:
+        """Whether the user's task file names files that are there in no language."""
+        key = task.name, split
+        if key not in self._misplaced:
+            self._misplaced[key] = is_misplaced(task, split, self.data)
+        return self._misplaced[key]
+
+    def is_absent(self, task: Task) -> bool:
+        """Whether none of the user's own files of a task are there."""
+        return all(self.misplaced(task, split) for split in task.data if task.data[split].own)
+
+    def training_sets(self) -> Iterable[LocatedSplit]:
+        """The labelled training sets of all steps that exist, each once."""
+        seen: set[str] = set()
+        for training in (step.training for step in self.plan.steps.values() if step.training is not None):
+            for task in (self.plan.tasks[part.task] for part in training.parts):
+                if task.format.head.trained:
+                    with suppress(UserError):
+                        yield from (located for located, _ in _once(self.train_set(task, training), True, seen))
+
     def splits(self, pending: Sequence[Step], found: Collector) -> Iterable[tuple[LocatedSplit, bool]]:
         """Each split that the steps read, once, and whether it needs labels; errors go to `found`."""
         seen: set[str] = set()
-        for step in pending:
+        alike = {_reads(step): step for step in reversed(pending)}
+        for step in reversed(alike.values()):
             for part in step.parts:
                 task = self.plan.tasks[part.task]
                 with found.catch():
                     yield from _once(self.train_set(task, step.training), True, seen)
+                for split in ("stop", "dev"):
+                    if self.misplaced(task, split):  # or the training would stop on nothing
+                        with found.catch():
+                            locate(task, task.data[split], task.languages_of(split), self.data)
                 with found.catch():
                     if (stop := self.stop_set(task, step.training)) is not None:
                         yield from _once(stop, True, seen)
@@ -185,19 +212,21 @@ class StepInputs:
         """The existing splits of an evaluated task in a language.
 
         Raises:
-            MissingData: dev and test are missing, and the recipe does not skip such languages.
+            MissingData: dev and test are missing, and the recipe does not skip such languages; or a split of the
+                user's own is missing in all languages.
             IncompleteData: a part of either is missing.
         """
         assert step.scoring is not None
         task = self.plan.tasks[step.scoring.task]
         found_splits: dict[Split, LocatedSplit] = {}
         splits = [split for split in task.scored if language in task.languages_of(split)]
-        missing = Collector()
+        missing, misplaced = Collector(), Collector()
         for split in splits:
-            with missing.catch():
+            with (misplaced if self.misplaced(task, split) else missing).catch():
                 found_splits[split] = locate(task, task.data[split], (language,), self.data, step.scoring.limit)
         if incomplete := [error for error in missing.errors if isinstance(error, IncompleteData)]:
             raise incomplete[0]
+        misplaced.raise_any()
         if not found_splits and self.plan.recipe.missing == "error":
             missing.raise_any()
         # many languages have no dev set, so a language with one split is noted only if its test set is missing
@@ -206,6 +235,13 @@ class StepInputs:
             if note not in self.missing:
                 self.missing.append(note)
         return found_splits
+
+
+def _reads(step: Step) -> tuple[object, ...]:
+    """What decides which splits a step reads."""
+    last = step.training is not None and step.training.weights == "last"
+    scoring = step.scoring and (step.scoring.task, step.scoring.languages, step.scoring.limit)
+    return tuple(part.task for part in step.parts), last, step.new and step.new.text, scoring
 
 
 def _once(located: LocatedSplit, needs_labels: bool, seen: set[str]) -> Iterable[tuple[LocatedSplit, bool]]:
@@ -219,5 +255,5 @@ def _files(name: str) -> dict[str, str]:
     """The sha256 of an encoder's files on this machine."""
     folder = Path(name)
     if not folder.is_dir():
-        return new_encoder.files(name, FILES)
+        return encoder_folder.files(name, FILES)
     return {str(path): digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from xstilts.compute import device
-from xstilts.data.examples import check
 from xstilts.errors import Collector, UserError
+from xstilts.execution.data_check import check_data
 from xstilts.execution.pending import pending_steps
 from xstilts.execution.redo import Confirm, find_outdated
 from xstilts.execution.steps import StepExecutor
@@ -45,7 +43,7 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
     for root in {step.encoder: step for step in reversed(roots)}.values():  # the first step of each encoder
         with errors.catch():
             _check_encoder(executor, root)
-    checked = _check_data(executor, pending, errors)
+    checked = check_data(executor.inputs, pending, errors, executor.progress.say, executor.store.checked_data())
     errors.raise_any()
     for note in unread_text.notes(plan, pending, executor.inputs.data):
         executor.progress.say(note)
@@ -54,25 +52,6 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
     if confirm is not None and lines and not confirm():
         raise UserError("nothing was done", hint="another --out keeps the results and uses the files as they are now")
     return checked, outdated.ids
-
-
-def _check_data(executor: StepExecutor, pending: Sequence[Step], errors: Collector) -> dict[str, list[str]]:
-    """Check the data that are new or changed since an earlier check; returns the same as `check_inputs`."""
-    shown: set[str] = set()
-    notes = executor.store.checked_data()
-    new: dict[str, list[str]] = {}
-    for located, needs_labels in executor.inputs.splits(pending, errors):
-        with errors.catch():
-            key = located.key(labels=needs_labels)
-            if key not in notes:
-                lines: list[str] = []
-                check(located, lines.append, labels=needs_labels)
-                notes[key] = new[key] = lines
-            for line in notes[key]:
-                if line not in shown:  # dev examples come twice: for early stopping and for scoring
-                    shown.add(line)
-                    executor.progress.say(line)
-    return new
 
 
 def _check_encoder(executor: StepExecutor, root: Step) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import UserError, nearest
-from xstilts.utils.files import missing_parts, read_json, reject_lfs_pointer
+from xstilts.utils.files import digest, missing_parts, read_json, reject_lfs_pointer
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
 """Names in a checkpoint that are buffers, not weights."""
 QUANTIZED = "quantised weights cannot be trained: give the encoder before quantisation"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Files that may hold a tokenizer's content."""
 
 
 def check(name: str) -> None:
@@ -170,6 +172,15 @@ def local_folder(name: str, file: str = "config.json") -> Path | None:
     except HFValidationError:  # a missing folder; loading it reports that
         return None
     return Path(found).parent if isinstance(found, str) else None
+
+
+def files(name: str, wanted: Sequence[str] = TOKENIZER_FILES) -> dict[str, str]:
+    """The local files of a tokenizer or encoder, with their sha256.
+
+    Every such folder has the first of the `wanted` files.
+    """
+    folder = local_folder(name, wanted[0])
+    return {str(path): digest(path) for file in wanted if folder and (path := folder / file).is_file()}
 
 
 def header(path: Path) -> dict[str, Any]:

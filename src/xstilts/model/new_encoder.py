@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,9 @@ from xstilts.compute import device
 from xstilts.errors import UserError
 from xstilts.model import pretrained_tokenizer
 from xstilts.model.encoder import Encoder, quiet
-from xstilts.model.encoder_folder import local_folder
 from xstilts.model.pretrained_tokenizer import wrapped
 from xstilts.model.shape import NewEncoder
 from xstilts.model.tokenizer import Tokenizer
-from xstilts.utils.files import digest
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """In XLM-R's order."""
@@ -28,8 +26,6 @@ NAMED = {
 """The role of each."""
 INPUTS = {"model_input_names": ["input_ids", "attention_mask"]}
 """A new encoder has one type of token."""
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-"""Files that may hold a tokenizer's content."""
 
 
 def create(shape: NewEncoder, texts: Iterable[str] = (), tokenizer: Any = None) -> Encoder:
@@ -105,15 +101,6 @@ def given(name: str) -> Any:
              "mask_token": tokenizer.mask_token}  # fmt: skip
     extra = [token for token in tokenizer.all_special_tokens if token not in named.values()]
     return wrapped(backend, named, extra, **INPUTS)
-
-
-def files(name: str, wanted: Sequence[str] = FILES) -> dict[str, str]:
-    """The local files of a tokenizer or encoder, with their sha256.
-
-    Every such folder has the first of the `wanted` files.
-    """
-    folder = local_folder(name, wanted[0])
-    return {str(path): digest(path) for file in wanted if folder and (path := folder / file).is_file()}
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, kind: str = "bpe") -> tokenizers.Tokenizer:

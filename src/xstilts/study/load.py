@@ -16,8 +16,9 @@ from xstilts.errors import Collector, UserError, nearest
 from xstilts.study.checks import check_names, check_recipe, check_tokenizers, strings_in
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
+from xstilts.tasks.source import RECIPES
 from xstilts.tasks.task import Task
-from xstilts.tasks.user_tasks import RECIPES, from_yaml, task_file, task_names
+from xstilts.tasks.user_tasks import from_yaml, task_file, task_names
 from xstilts.utils import yaml as strict_yaml
 
 FULL, SCALES = "full", "scales"

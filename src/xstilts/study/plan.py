@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xstilts.data.availability import missing_data, unlabelled_data
-from xstilts.errors import Collector
+from xstilts.data.availability import first_mistakes, missing_data, unlabelled_data
+from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
 from xstilts.study.defaults import BUDGET, scored_languages, with_first_piece
@@ -92,14 +92,27 @@ class Plan:
 
     def absent(self, data: Path | None) -> list[str]:
         """The data that the plan needs but cannot find, one line each."""
+        return [
+            line
+            for task, languages, trained in self._reads()
+            for line in missing_data(task, languages, data, trained=trained)
+        ]
+
+    def first_mistakes(self, data: Path | None) -> list[UserError]:
+        """The mistakes in the first rows of the files that it reads."""
+        return [
+            error
+            for task, languages, trained in self._reads()
+            for error in first_mistakes(task, languages, data, trained=trained)
+        ]
+
+    def _reads(self) -> Iterator[tuple[Task, tuple[str, ...], bool]]:
+        """Each task whose data the steps read, the languages that they score, and whether they train on it."""
         trained = {part.task for step in self.steps.values() for part in step.parts}
         trained |= {step.new.text for step in self.steps.values() if step.new is not None and step.new.text}
         scored = {step.scoring.task: step.scoring.languages for step in self.steps.values() if step.scoring}
-        return [
-            line
-            for name in sorted(trained | scored.keys(), key=list(self.tasks).index)
-            for line in missing_data(self.tasks[name], scored.get(name, ()), data, trained=name in trained)
-        ]
+        for name in sorted(trained | scored.keys(), key=list(self.tasks).index):
+            yield self.tasks[name], scored.get(name, ()), name in trained
 
     def unlabelled(self, data: Path | None) -> list[str]:
         """The data that are predicted and not scored, because they have no labels; one line for each split."""

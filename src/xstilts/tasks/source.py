@@ -13,6 +13,9 @@ from pydantic import Field, field_validator, model_validator
 
 from xstilts.utils.models import PathText, Strict
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""The folder of the recipes in the package, and of their task files."""
+
 
 class File(Strict):
     """One file of a source, as a pattern relative to the data folder.
@@ -81,6 +84,11 @@ class Source(Strict):
     """
 
     layouts: tuple[tuple[File, ...], ...]
+
+    @property
+    def own(self) -> bool:
+        """Whether a user's task file names it."""
+        return any(file.base not in (None, RECIPES) for layout in self.layouts for file in layout)
 
     @model_validator(mode="before")
     @classmethod

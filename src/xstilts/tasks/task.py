@@ -180,6 +180,11 @@ class Task(Strict):
         return self._origins
 
     @property
+    def own(self) -> bool:
+        """Whether a user's task file names some of its files."""
+        return any(source.own for source in self.data.values())
+
+    @property
     def trainable(self) -> bool:
         """Whether it has training data."""
         return "train" in self.data

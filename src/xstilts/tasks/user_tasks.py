@@ -12,6 +12,7 @@ from xstilts.errors import Collector, UserError, nearest
 from xstilts.formats import FORMATS
 from xstilts.formats.base import Format
 from xstilts.tasks import RESERVED_NAMES, TASKS
+from xstilts.tasks.source import RECIPES
 from xstilts.tasks.task import Task
 from xstilts.utils import yaml as strict_yaml
 
@@ -179,7 +180,3 @@ def _with_folder(source: Any, folder: str, base: Path) -> Any:
     if isinstance(source, dict) and set(source) == {"first_of"}:
         return {"first_of": _with_folder(source["first_of"], folder, base)}
     return {**source, "folder": folder, "base": base} if isinstance(source, dict) else source
-
-
-RECIPES = Path(__file__).parents[1] / "recipes"
-"""The folder of the recipes in the package, and of their task files."""

@@ -1,0 +1,60 @@
+"""Finds training examples again in dev and test data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from xstilts.data.examples import LocatedSplit
+from xstilts.formats.base import Format, Row
+
+MOST = 0.05
+"""The largest share of equal examples that may be chance: in a language that the task does not train on."""
+
+
+@dataclass
+class TrainingRows:
+    """The places of training examples, by a hash of their inputs, in each file."""
+
+    files: dict[str, dict[int, int | str]] = field(default_factory=dict)
+
+    def reader(self, located: LocatedSplit) -> Reader:
+        """What reads the rows of a training set."""
+        return Reader(located, self)
+
+    def find(self, key: int) -> str:
+        """The place of an example, or an empty text."""
+        return next((Row({}, path, rows[key]).where for path, rows in self.files.items() if key in rows), "")
+
+
+class Reader:
+    """Receives the rows of a split; notes those of a training set, counts those of others that are known."""
+
+    def __init__(self, located: LocatedSplit, training: TrainingRows) -> None:
+        self._located, self._training = located, training
+        self._first, self._total, self._equal = "", 0, 0
+
+    def __call__(self, row: Row) -> None:
+        """Receive a row."""
+        key = _key(self._located.task.format, row)
+        if self._located.train:
+            self._training.files.setdefault(row.file, {}).setdefault(key, row.line)
+            return
+        self._total += 1
+        if other := self._training.find(key):
+            self._equal += 1
+            self._first = self._first or f"{row.where.removeprefix(row.file).lstrip(': ')} is {other}"
+
+    def lines(self) -> Iterator[str]:
+        """A warning if training examples are among the examples."""
+        trained = set(self._located.task.train_languages)
+        share = self._equal / max(1, self._total)
+        if share > (0 if any(code in trained for code, _ in self._located.found) else MOST):
+            of = f"{self._equal:,} of {self._total:,} examples ({100 * share:.1f} %)"
+            yield f"{next(iter(self._located.files))}: {of} are training examples, too: line {self._first}"
+
+
+def _key(format: Format, row: Row) -> int:
+    """A hash of the inputs of an example: all its fields but the label and an id."""
+    names = dict.fromkeys([*format.inputs, *format.fields[:-1]])
+    return hash(tuple([str(row.values.get(name)) for name in names if name != "id"]))
