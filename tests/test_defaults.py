@@ -128,6 +128,15 @@ def test_plan_says_where_each_setting_comes_from(plan: Callable[..., CliResult])
     assert max(map(len, lines.values())) < 400
 
 
+def test_trainings_with_equal_settings_have_one_line(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    recipe = RECIPE.replace("PHASES", choice("moods")).replace("[moods, xnli]", "moods")
+    (tmp_path / "tasks.yaml").write_text(TASKS)
+    (tmp_path / "mine.yaml").write_text(recipe)
+    lines = xstilts("plan", tmp_path / "mine.yaml").out.splitlines()
+    assert [line.partition(": ")[0] for line in lines if "lr 2e-5" in line] == ["all trainings"]
+    assert not [line for line in lines if line.endswith(": ")]
+
+
 def test_plan_json_has_the_origin_of_each_setting(plan: Callable[..., CliResult]) -> None:
     steps = json.loads(plan(choice("letters"), "--json", more="settings: {steps: 70}\n").out)["steps"]
     origins = next(step["origins"] for step in steps if step["kind"] == "train")

@@ -136,36 +136,36 @@ def test_an_interrupt_ends_the_workers_too(several: Files, ask: Callable[[int], 
     assert [*several.out.glob("steps/*/checkpoint.pt")] and not [*several.out.glob("claims/*")]
 
 
-def test_the_slurm_script_of_the_docs_goes_back_into_the_queue_until_the_study_is_done(several: Files) -> None:
+def test_the_slurm_script_of_the_docs_goes_back_into_the_queue_until_the_study_is_done(study: Files) -> None:
     page = Path(__file__).parents[1] / "docs" / "slurm.md"
     script = page.read_text(encoding="utf-8").partition("```bash\n")[2].partition("```")[0]
     changes = {
-        "cd /shared/project": f"cd {several.folder}",
+        "cd /shared/project": f"cd {study.folder}",
         "source .venv/bin/activate\n": "",
         "study.yaml": "recipe.yaml",
     }
     for path, here in (changes | {"--data /shared/data --out /shared/runs": "--out out"}).items():
         assert path in script
         script = script.replace(path, here)
-    several.write("study.sh", script)
-    (several.folder / "bin").mkdir()
+    study.write("study.sh", script)
+    (study.folder / "bin").mkdir()
     for name, command in (("xstilts", f'exec {shlex.join(COMMAND)} "$@"'), ("scontrol", 'echo "$@" >> requeued')):
-        several.write(f"bin/{name}", f"#!/bin/bash\n{command}\n").chmod(0o755)
-    job = {"PATH": f"{several.folder / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "1"}
+        study.write(f"bin/{name}", f"#!/bin/bash\n{command}\n").chmod(0o755)
+    job = {"PATH": f"{study.folder / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "1"}
 
     def submitted() -> subprocess.Popen[bytes]:
-        script = ["bash", several.folder / "study.sh"]
+        script = ["bash", study.folder / "study.sh"]
         return subprocess.Popen(script, env=os.environ | job, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    several.edit("recipe.yaml", "steps: 2", "steps: 100")
+    study.edit("recipe.yaml", "steps: 2", "steps: 100")
     first = submitted()
-    until(lambda: any(path.stat().st_size for path in several.out.glob("steps/*/log.jsonl")))
+    until(lambda: any(path.stat().st_size for path in study.out.glob("steps/*/log.jsonl")))
     first.send_signal(signal.SIGUSR1)
-    assert first.wait(300) == 0 and (several.folder / "requeued").read_text() == "requeue 7\n"
-    assert [*several.out.glob("steps/*/checkpoint.pt")]
+    assert first.wait(300) == 0 and (study.folder / "requeued").read_text() == "requeue 7\n"
+    assert [*study.out.glob("steps/*/checkpoint.pt")]
     assert submitted().wait(300) == 0
-    assert len([*several.out.glob("steps/*/done.json")]) == len([*several.out.glob("steps/*")])
-    assert (several.folder / "requeued").read_text() == "requeue 7\n", "a finished study is not requeued"
+    assert len([*study.out.glob("steps/*/done.json")]) == len([*study.out.glob("steps/*")])
+    assert (study.folder / "requeued").read_text() == "requeue 7\n", "a finished study is not requeued"
 
 
 def test_workers_under_torchrun_are_refused(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
