@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from conftest import CliResult
+from conftest import CliResult, Files
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.writers import render
@@ -116,7 +116,8 @@ def test_a_language_of_one_recipe_is_shown_and_in_no_mean() -> None:
     assert (lines["sw"]["second"], lines["sw"]["difference"]) == (None, None)
     assert lines["mean"]["difference"] == pytest.approx((100 / 40 + 1100 / 40) / 2)
     assert "in no mean, for want of scores in some branch or seed: reviews (sw)" in render(shown)
-    assert any(label.startswith("sw Swahili‡") for label, _ in shown.tables[0].rows)
+    (sw,) = (cells for label, cells in shown.tables[0].rows if label == "sw Swahili")
+    assert [cell.value for cell in sw] == ["70.0", "-", "-", "-", "-"]
 
 
 def test_other_examples_are_named_and_not_tested() -> None:
@@ -197,3 +198,18 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     result = xstilts("report", *arguments)
     assert (result.code, result.err) == (2, f"error: {message}\n")
+
+
+def test_settings_and_files_that_differ_are_named(study: Files) -> None:
+    """Another learning rate, then other training data, which only the newer version is trained on again with."""
+    assert study.run().code == 0
+    study.edit("recipe.yaml", "lr: 1e-3", "lr: 1e-1")
+    assert study.run().code == 0
+    notes = json.loads(study.call("report", study.out, "--compare", "tiny@1", "--format", "json").out)["notes"]
+    assert "settings of tiny and tiny@1: lr 0.1 and 0.001" in notes and "different content" not in str(notes)
+    study.edit("train-en.tsv", "neutral", "entailment")
+    assert study.run("--redo").code == 0
+    result = study.call("report", study.out, "--compare", "tiny@1")
+    text = " ".join(result.out.split())
+    assert f"note: tiny and tiny@1 read different content of {study.folder.name}/train-en.tsv" in text
+    assert "mine: accuracy, dev" in text and "pairs: accuracy, test†" in text

@@ -142,20 +142,24 @@ def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
     from xstilts.report import render
     from xstilts.report.recipe_comparison import Side, compare_recipes
     from xstilts.store.run_folder import open_existing
+    from xstilts.store.study_differences import difference_notes
 
     store = open_existing(folder)
     there, name = (folder, other) if other in store.recipes() else _folder_and_recipe(Path(other), None)
     if not there.exists() and name is None:
         hint = nearest(other, store.recipes())
         raise UserError(f"'{other}' is no recipe of {folder}, and no run folder", where="--compare", hint=hint)
-    results = _results(store, recipe), _results(open_existing(there), name)
+    stores = store, open_existing(there)
+    results = _results(store, recipe), _results(stores[1], name)
     same_folder = folder.resolve() == there.resolve()
     places = zip((folder, there), results, strict=True)
     labels = [x.study.name if same_folder else f"{place}:{x.study.name}" for place, x in places]
     if labels[0] == labels[1]:
         hint = "--recipe names the first one"
         raise UserError(f"'{labels[0]}' is compared with itself", where="--compare", hint=hint)
-    shown = compare_recipes(*(Side(label, x) for label, x in zip(labels, results, strict=True)))
+    studies = [(label, of, x.study) for label, of, x in zip(labels, stores, results, strict=True)]
+    sides = Side(labels[0], results[0]), Side(labels[1], results[1])
+    shown = compare_recipes(*sides, notes=difference_notes(*studies))
     say(render(shown, format, **screen()))
 
 

@@ -62,8 +62,13 @@ class ComparedScore:
     adjusted: float | None
 
 
-def compare_recipes(first: Side, second: Side) -> Document:
+def compare_recipes(first: Side, second: Side, notes: Sequence[str] = ()) -> Document:
     """Compare the main scores of the branches, tasks and languages that two recipes have in common.
+
+    Args:
+        first: its scores minus those of the second are the differences.
+        second: the other one.
+        notes: shown below the tables, before those of the recipes.
 
     Raises:
         UserError: they have no task or no branch in common.
@@ -87,9 +92,9 @@ def compare_recipes(first: Side, second: Side) -> Document:
         "untested": found.untested,
         "left_out": found.left_out,
         "missing": [asdict(cell) for cell in found.missing],
-        "notes": joined.notes,
+        "notes": [*notes, *joined.notes],
     }
-    legend = [*_legend(found, first, second), *(f"note: {note}" for note in joined.notes)]
+    legend = [*_legend(found, first, second), *(f"note: {note}" for note in (*notes, *joined.notes))]
     return Document(shown, legend, ComparedScore, rows, facts)
 
 
@@ -210,15 +215,16 @@ def _compared(
 
 
 def _table(found: Significance, task: StudyTask, where: str, labels: tuple[str, str], both: dict[str, _Both]) -> Table:
+    splits = {row.split for sides in both.values() for row in sides if row}
+    split = f"{next(iter(splits))}†" if len(splits) == 1 and splits != {found.split} else found.split
     lines = []
     for language, sides in both.items():
         row, some = sides[0], sides[0] or sides[1]
         tested = (format_gain(row.gain) + row.mark, format_interval(row), format_p(row)) if row else (MISSING,) * 3
-        cells = (*map(_score, sides), *map(TableCell, tested))
-        left_out = "‡" if language in found.left_out.get(task.name, ()) else ""
-        lines.append((titled(language) + left_out + ("" if some and some.split == found.split else "†"), cells))
+        mark = "†" if some and some.split != found.split and len(splits) > 1 else ""
+        lines.append((titled(language) + mark, (*map(_score, sides), *map(TableCell, tested))))
     heads = (*labels, "difference", "95 % interval", "p (Holm)")
-    title = f"{task.name}: {unit(task.metric)}, {found.split}{where}"
+    title = f"{task.name}: {unit(task.metric)}, {split}{where}"
     means = sum(language in MEANS for language in both)
     breaks = (means,) if 0 < means < len(lines) else ()
     return Table(title, "language", tuple((head, "") for head in heads), tuple(lines), breaks=breaks)
