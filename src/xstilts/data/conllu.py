@@ -104,32 +104,31 @@ def tagged(
         _check_words([first, second], where)
     prefixed, head = None, first[0][1] if header else None
     for block in chain([first, second], blocks):
-        tokens = [
-            (number, cells[word].strip(" "), cells[tag].strip(" ") if tag is not None else "")
-            for number, cells in (block[1:] if block and block[0][1] == head else block)
-        ]
-        if prefixed is None and tokens:
-            prefixed = all(word.startswith(f"{language}:") for _, word, _ in tokens)
+        block = block[1:] if block and block[0][1] == head else block
+        if prefixed is None and block:
+            prefixed = all(cells[word].startswith(f"{language}:") for _, cells in block)
         if prefixed:
-            tokens = [(number, _without_prefix(word), tag) for number, word, tag in tokens if ":" in word]
-        if tokens:
-            numbers, words, tags = zip(*tokens, strict=True)
-            yield Tokens(numbers[0], list(words), None if tag is None else list(tags))
+            block = [line for line in block if ":" in line[1][word]]
+        words = [cells[word].strip(" ") for _, cells in block]
+        tags = None if tag is None else [cells[tag].strip(" ") for _, cells in block]
+        if block:
+            yield Tokens(block[0][0], [_without_prefix(one) for one in words] if prefixed else words, tags)
 
 
 def _blocks(
     read: Callable[[], Iterable[tuple[int, str]]], file: str, *, tabs: bool, note: OnWarning
 ) -> Iterator[list[TokenLine]]:
     """Yield the lines of each sentence, which all have as many columns."""
-    start: TokenLine | None = None
+    start, width = None, 0
     block: list[TokenLine] = []
-    for number, cells in chain(_without_comments(read, file, tabs=tabs, note=note), [(0, list[str]())]):
-        start = start or ((number, cells) if cells else None)
-        width = len(start[1]) if start else 0
+    for line in chain(_without_comments(read, file, tabs=tabs, note=note), [(0, list[str]())]):
+        cells = line[1]
+        if cells and not start:
+            start, width = line, len(cells)
         if cells and len(cells) == width:
-            block.append((number, cells))
+            block.append(line)
         elif start and "".join(cells).strip():
-            raise _another_width((number, cells), start, file)
+            raise _another_width(line, start, file)
         elif block:
             if len(block) > LONG_SENTENCE:
                 where = f"{file}:{block[0][0]}"
@@ -292,8 +291,8 @@ def _sentence(block: list[tuple[int, list[str]]], language: str, file: str) -> I
     unknown = words.count("_")
     if unknown == 0 or unknown < len(words) - 1:
         clean = [word.replace("\u200c", "").replace(" ", "") for word in words]
-        labelled = any(tags[number] != "_" for number in forms)
-        absent = [number for number, word in zip(forms, words, strict=True) if tags[number] == "_" != word]
+        labelled = set(tags.values()) != {"_"}
+        absent = "_" in tags.values() and [n for n, word in zip(forms, words, strict=True) if tags[n] == "_" != word]
         if labelled and absent:
             line = next(line for line, cells in block if cells[0] == absent[0])
             raise DataError(f"token {absent[0]} has no UPOS (_)", where=f"{file}:{line}")

@@ -101,10 +101,10 @@ class Tag(Format):
             if tag not in known:
                 message, hint = f"unknown tag '{visible(tag)}' of '{word}'", nearest(tag, known)
                 raise UnknownLabel(message, label=tag, where=row.where, hint=hint)
-            if not tag.isprintable():
-                raise DataError(f"the tag '{visible(tag)}' of '{word}' has an invisible character", where=row.where)
-            if tag != tag.strip():
-                raise DataError(f"the tag '{tag}' of '{word}' has a blank around it", where=row.where)
+        for tag in dict.fromkeys(tags):
+            if not tag.isprintable() or tag != tag.strip():
+                what = "an invisible character" if visible(tag) != tag else "a blank around it"
+                raise DataError(f"the tag '{visible(tag)}' of '{words[tags.index(tag)]}' has {what}", where=row.where)
         return Tagged(tuple(words), tuple(tags), row_id(row))
 
     def checker(self, metrics: Sequence[str]) -> Callable[[Tagged, str], None] | None:
