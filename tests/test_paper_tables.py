@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from conftest import without_torch
-from xstilts.cli import studies
+from xstilts.cli import app
 from xstilts.errors import UserError
 from xstilts.render.table import Document
 from xstilts.report import StudyResults, layouts, published, render
@@ -353,6 +353,6 @@ def test_a_run_folder_is_shown_by_the_command_line_without_torch(tmp_path):
 
 
 def test_the_help_names_every_layout():
-    command = typer.main.get_command(studies.app)
+    command = typer.main.get_command(app)
     help = next(option.help for option in command.commands["report"].params if option.name == "layout")
     assert set(all_layouts()) == set(re.findall(r"\w+(?=[,.])", help))
