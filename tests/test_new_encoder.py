@@ -47,7 +47,7 @@ def pretraining(study: Files, own: Path) -> Files:
         "recipe.yaml",
         f"name: new\nencoder: {{tokenizer: {own}, layers: 1, hidden: 16, max_length: 32}}\nseeds: [1]\n"
         "use: [tasks.yaml]\nsettings: {steps: 2, batch: 4, max_length: 32}\n"
-        "phases: [{name: pretrain, choices: [[letters]]}]\nevaluate: pairs\n",
+        "phases: [{name: pretrain, choices: [[letters]]}]\nevaluate: pairs\nkeep: all\n",
     )
     return study
 

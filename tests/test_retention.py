@@ -224,3 +224,17 @@ def test_a_kill_before_the_removal_is_made_up_for(two: Files) -> None:
     two.edit("recipe.yaml", "keep: all\n", "")
     assert "[1/" not in two.run().err
     assert [title for title, is_there in kept(two).items() if is_there] == [selected(two)] == [best(two)["mine"]]
+
+
+def test_an_edited_recipe_and_its_earlier_version_keep_their_own_best_runs(two: Files) -> None:
+    two.edit("recipe.yaml", "keep: all\n", "")
+    two.edit("recipe.yaml", "evaluate: [pairs, mine]", "evaluate: [mine]")
+    assert two.run().code == 0
+    first = (two.out / "best" / "tiny" / "mine").resolve()
+    two.edit("recipe.yaml", "settings: {steps: 2, lr: 1e-3", "settings: {steps: 2, lr: 2e-3")
+    assert two.run().code == 0
+    second = (two.out / "best" / "tiny" / "mine").resolve()
+    assert first != second and (two.out / "best" / "tiny@1" / "mine").resolve() == first
+    assert (first / "encoder").is_dir() and (second / "encoder").is_dir() and sum(kept(two).values()) == 1
+    assert two.call("gc", "--out", two.out, "--forget", "tiny@1", "--yes").code == 0
+    assert not (two.out / "best" / "tiny@1").exists() and not first.exists() and (second / "encoder").is_dir()
