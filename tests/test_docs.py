@@ -28,7 +28,7 @@ from xstilts.tasks.user_tasks import USER_DATA_SETTINGS, from_yaml
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/tasks.md", "docs/recipes.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/tasks.md", "docs/recipes.md", "docs/your-data.md")
 BLOCK = re.compile(r"^(?:`([\w./-]+\.\w+)`[^\n]*\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """A fenced block: the file's name if the line before begins with one, the language, the text."""
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -80,6 +80,8 @@ def written(tmp_path: Path) -> Callable[[str], list[Path]]:
                 recipes[-1].write_text(text, encoding="utf-8")
             elif language == "yaml":
                 tasks += text
+                if own := re.match(r"# ([\w-]+\.yaml)", text):
+                    (tmp_path / own[1]).write_text(text, encoding="utf-8")
             elif name:
                 path = tmp_path / name
                 path.parent.mkdir(exist_ok=True)
@@ -104,10 +106,10 @@ def test_the_yaml_examples_of_a_page_load(
         assert plan(*load.read(str(path))).cells
         errors = xstilts("check", path).err.splitlines()  # a page shows one file of several
         assert all(": no data for '" in line or line.endswith("lists them") for line in errors), errors
-    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 6}.get(page, 0)
+    assert len(recipes) == {"README.md": 1, "docs/recipes.md": 6, "docs/your-data.md": 2}.get(page, 0)
 
 
-@pytest.mark.parametrize(("page", "files"), [("README.md", 1), ("docs/recipes.md", 13)])
+@pytest.mark.parametrize(("page", "files"), [("README.md", 1), ("docs/recipes.md", 13), ("docs/your-data.md", 3)])
 def test_the_example_rows_of_a_page_can_be_read_by_their_tasks(
     page: str, files: int, written: Callable[[str], list[Path]], tmp_path: Path, xstilts: Callable[..., CliResult]
 ) -> None:

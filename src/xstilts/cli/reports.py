@@ -57,7 +57,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Show the results of a run folder: dev scores if the task has a dev set, else test scores.
+    """Show the results of a run folder: dev scores if all languages of a task have them, else test scores.
 
     The layout `benchmark` shows test scores, `selection` the selected run of each task, `significance` tests whether
     branches differ from the baseline. A table of the paper shows only the numbers that the study has. The format
