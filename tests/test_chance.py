@@ -140,7 +140,8 @@ def test_only_a_training_that_collapses_is_reported_at_chance(
     [note] = [
         text for text in result.out.splitlines() if text.startswith("note: middle: play-ner, seed 1 ended at chance")
     ]
-    assert "target" not in note and result.out.count("ended at chance") == 1
+    assert "target" not in note and result.out.count("ended at chance") == 2
+    assert "play-pos: 1 training ended at chance; likely cause: " in result.out
     report = json.loads(xstilts("report", tmp_path / "out", "--format", "json").out)
     assert {(x["branch"], x["language"]) for x in report["lines"] if x["collapsed"] and x["metric"] == "chunk_f1"} == {
         ("play-ner", "en"), ("play-ner", "mean"), ("play-ner", "zero-shot")

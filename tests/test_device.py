@@ -1,6 +1,7 @@
 """The hardware: float16 where bfloat16 is absent, torch.compile where it works, one order of additions."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from sysconfig import get_path
 import pytest
 import torch
 
+from conftest import Files
 from test_resume import after, learning
 from xstilts.compute import device
 from xstilts.formats import Mask
@@ -91,3 +93,20 @@ def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
             encoder.zero_grad(set_to_none=True)
     for usual, compiled in zip(results[:2], results[2:], strict=True):
         torch.testing.assert_close(compiled, usual, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limit names x86 instructions")
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_run_in_bf16_on_an_old_processor_says_that_it_is_slow(study: Files, precision: str) -> None:
+    study.edit("recipe.yaml", "steps: 2", f"steps: 1, precision: {precision}")
+    as_of_2013 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "XSTILTS_DEVICE": "cpu"}
+    run = ["-m", "xstilts.cli", "run", str(study.folder / "recipe.yaml"), "--out", str(study.out)]
+    result = subprocess.run(
+        [sys.executable, *run], env={**os.environ, **as_of_2013}, capture_output=True, encoding="utf-8", check=True
+    )
+    assert ("no bfloat16 instructions" in result.stderr) == (precision == "bf16")
+
+
+def test_no_other_run_is_slow_in_bf16() -> None:
+    assert device.precision_notes(torch.device("cuda"), {"bf16"}) == []
+    assert device.precision_notes(CPU, {"fp32"}) == []

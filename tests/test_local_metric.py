@@ -67,6 +67,7 @@ def test_without_consent_no_code_runs(own: Files) -> None:
 
 def test_with_consent_it_scores_and_stops_and_is_reported(own: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     trust(own)
+    own.edit("recipe.yaml", "steps: 2", "steps: 2, eval_every: 2")
     assert own.call("check", own.folder / "recipe.yaml").code == 0
     result = own.run()
     assert result.code == 0, result.err

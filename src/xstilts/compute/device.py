@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from xstilts.compute.dropout import Dropout
-from xstilts.compute.private import ONEDNN, onednn_linear
+from xstilts.compute.private import ONEDNN, has_fast_bf16, onednn_linear
 from xstilts.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
@@ -53,6 +53,13 @@ def half(where: torch.device) -> torch.dtype:
     if where.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
+
+
+def precision_notes(where: torch.device, precisions: Collection[Precision]) -> list[str]:
+    """A note if a CPU has no instructions for one of the precisions."""
+    if where.type != "cpu" or "bf16" not in precisions or has_fast_bf16():
+        return []
+    return ["precision bf16: this processor has no bfloat16 instructions, so it may take 30 times as long as fp32"]
 
 
 def autocast(where: torch.device, precision: Precision) -> AbstractContextManager[Any]:

@@ -12,6 +12,12 @@ from torch import Tensor
 
 ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 """torch's compiler uses this for linear layers on a CPU; None if torch was built without oneDNN."""
+_BF16: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+
+
+def has_fast_bf16() -> bool:
+    """Whether oneDNN computes in bfloat16 on this processor; torch's own products take many times as long."""
+    return _BF16 is not None and bool(_BF16())
 
 
 def onednn_linear(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:

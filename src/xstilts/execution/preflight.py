@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xstilts.compute import device
 from xstilts.errors import Collector, UserError
 from xstilts.execution.data_check import check_data
@@ -33,12 +35,10 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
         for line in lines[:-1]:
             errors.add(line)
         errors.add(lines[-1], hint="--redo does so and replaces their results, another --out keeps them")
-    for note in (*plan.notes, *executor.inputs.stop_notes(pending)):
+    for note in (*plan.notes, *executor.inputs.stop_notes(pending), *_precision_notes(pending, errors)):
         executor.progress.say(note)
     if unlabelled := plan.unlabelled(executor.inputs.data):
         executor.progress.say(f"without labels, so predicted and not scored: {'; '.join(unlabelled)}")
-    with errors.catch():
-        device.device()
     roots = [step for step in pending if step.new is not None or plan.starts_from_pretrained(step)]
     for root in {step.encoder: step for step in reversed(roots)}.values():  # the first step of each encoder
         with errors.catch():
@@ -73,3 +73,11 @@ def _check_encoder(executor: StepExecutor, root: Step) -> None:
     deepest = max((layer for layer in layers if layer is not None), default=0)
     if deepest > loaded.layers:
         raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
+
+
+def _precision_notes(pending: Sequence[Step], errors: Collector) -> list[str]:
+    """A note if this machine is slow in a precision of the steps."""
+    precisions = {spec.precision for step in pending for spec in (step.training, step.scoring) if spec is not None}
+    with errors.catch():
+        return device.precision_notes(device.device(), precisions)
+    return []
