@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xstilts.data.examples import LocatedSplit
-from xstilts.formats.base import Format, Row
+from xstilts.formats.base import Row
 
 MOST = 0.05
 """The largest share of equal examples that may be chance: in a language that the task does not train on."""
@@ -33,10 +33,13 @@ class Reader:
     def __init__(self, located: LocatedSplit, training: TrainingRows) -> None:
         self._located, self._training = located, training
         self._first, self._total, self._equal = "", 0, 0
+        format = located.task.format  # the inputs are all fields but the label and an id
+        self._inputs = [name for name in dict.fromkeys([*format.inputs, *format.fields[:-1]]) if name != "id"]
 
     def __call__(self, row: Row) -> None:
         """Receive a row."""
-        key = _key(self._located.task.format, row)
+        values = row.values
+        key = hash(tuple([str(values.get(name)) for name in self._inputs]))
         if self._located.train:
             self._training.files.setdefault(row.file, {}).setdefault(key, row.line)
             return
@@ -52,9 +55,3 @@ class Reader:
         if share > (0 if any(code in trained for code, _ in self._located.found) else MOST):
             of = f"{self._equal:,} of {self._total:,} examples ({100 * share:.1f} %)"
             yield f"{next(iter(self._located.files))}: {of} are training examples, too: line {self._first}"
-
-
-def _key(format: Format, row: Row) -> int:
-    """A hash of the inputs of an example: all its fields but the label and an id."""
-    names = dict.fromkeys([*format.inputs, *format.fields[:-1]])
-    return hash(tuple([str(row.values.get(name)) for name in names if name != "id"]))
