@@ -192,3 +192,13 @@ def test_raw_text_without_its_column_or_without_any_text_is_refused(tmp_path: Pa
 def test_an_empty_text_with_a_label_stays_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.csv:2: empty text"):
         rows(tmp_path / "a.csv", "text,label\n,good\n")
+
+
+@pytest.mark.parametrize("name", ["words", "query", "candidate", "tags"])
+def test_texts_have_any_name_even_those_of_other_formats(tmp_path: Path, name: str) -> None:
+    assert rows(tmp_path / "a.tsv", f"{name}\tlabel\nGo on\tgood\n", (name, "label")) == [["Go on", "good"]]
+    assert rows(tmp_path / "a.jsonl", f'{{"{name}": "Go on", "label": "good"}}', (name, "label")) == [["Go on", "good"]]
+    with pytest.raises(DataError, match=rf"a.jsonl:1: {name} must be text, got \['Go', 'on'\]"):
+        rows(tmp_path / "a.jsonl", f'{{"{name}": ["Go", "on"], "label": "good"}}', (name, "label"))
+    with pytest.raises(DataError, match=rf"a.jsonl:1: has no {name}$"):
+        rows(tmp_path / "a.jsonl", f'{{"{name}": null, "label": "good"}}', (name, "label"))

@@ -1,5 +1,6 @@
 """Tags as people write them: columns, headers, comments, tag schemes, and what is refused."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from conftest import CliResult
 from test_readers import rows, tags, values
+from test_tables import written
 from xstilts import metrics
 from xstilts.data.examples import locate
 from xstilts.errors import DataError, UserError
@@ -144,6 +146,23 @@ def test_comments_before_a_sentence_are_left_out(tmp_path: Path, name: str, cont
     assert tags(tmp_path / name, content) == [(["She", "sails"], ["O", "O"]), (["Ada"], ["B-ship"])]
 
 
+def test_number_sign_and_tab_begin_a_comment_unless_the_columns_are_those_of_tokens(tmp_path: Path) -> None:
+    content = "#\thttps://ships.example\t[2009-10-17]\n1\tAda\tB-ship\tO\n2\tsails\tO\tO\n\n#\tb\n1\t#\tO\tO\n"
+    found = values(tmp_path / "a.tsv", content, WORDS, columns=("number", "words", "tags", "inner"))
+    assert found == [{"words": ["Ada", "sails"], "tags": ["B-ship", "O"]}, {"words": ["#"], "tags": ["O"]}]
+
+
+def test_comments_after_the_header_are_left_out(tmp_path: Path) -> None:
+    content = "TOKEN\tNE\tMISC\n# language = de\n# text = Ada in _\nAda\tB-ship\t_\nsails\tO\t_\n\n# id 2\nShe\tO\t_\n"
+    found = values(tmp_path / "a.tsv", content, WORDS, columns={"words": "TOKEN", "tags": "NE"})
+    assert [row["words"] for row in found] == [["Ada", "sails"], ["She"]]
+
+
+def test_a_comment_without_tabs_is_no_token_of_a_file_with_tabs(tmp_path: Path) -> None:
+    found, notes = read(tmp_path / "a.txt", "# text O\nAda\tx\tB-ship\nsails\tx\tO\n\n# b O\nShe\tx\tO\n")
+    assert [example.words for example in found] == [("Ada", "sails"), ("She",)] and notes == []
+
+
 def test_comments_of_sentences_without_tags_are_left_out(tmp_path: Path) -> None:
     assert tags(tmp_path / "a.tsv", "# sent_id = 7\nShe\nsails\n\n# 8\n#\n1\n") == [
         (["She", "sails"], None),
@@ -189,7 +208,8 @@ NUMBERED = "1\tAda\tB-ship\tO\n2\tsails\tO\tO\n\n1\tPort\tB-club\tB-port\n2\tAda
 @pytest.mark.parametrize(
     "content",
     [NUMBERED, NUMBERED.replace("\t", " "), "0\tAda\n1\tsails\n", "7\tAda\tO\n7\tsails\tO\n\n8\tShe\tO\n8\tsails\tO\n",
-     "1\tAda\tO\n2\tsails\tO\n\n3\tShe\tO\n4\tsails\tO\n", "1-2\tAtsea\tO\n1\tAt\tO\n2\tsea\tO\n",
+     "1\tAda\tO\n2\tsails\tO\n\n3\tShe\tO\n4\tsails\tO\n", "7\tAda\tO\n7\tsails\tO\n8\tShe\tO\n8\tsails\tO\n",
+     "1-2\tAtsea\tO\n1\tAt\tO\n2\tsea\tO\n",
      "1-1\t0-3\tAda\tB-ship\n1-2\t4-9\tsails\tO\n"],
 )  # fmt: skip
 def test_a_first_column_of_numbers_is_not_read_as_words(tmp_path: Path, content: str) -> None:
@@ -201,6 +221,7 @@ def test_a_first_column_of_numbers_is_not_read_as_words(tmp_path: Path, content:
     ("content", "what"),
     [
         ("B-ship Ada\nO sails\nO home\n", "has tags"),
+        ("PROPN\tAda\nVERB\tsails\nADV\thome\n", "has tags"),
         ("log/7 0 Ada B-ship\nlog/7 1 sails O\n\n" * 3, "has one value for all tokens of a sentence"),
         ("1\tAda\tAda\tPROPN\t_\t_\t2\tsubj\t_\t_\n2\tsails\tsail\tVERB\t_\t_\t0\troot\t_\t_\n",
          "numbers the tokens .*; CoNLL-U has the suffix .conllu"),
@@ -275,6 +296,14 @@ def test_a_token_without_its_tag_is_refused(tmp_path: Path, content: str, messag
         tags(tmp_path / "a.tsv", content)
 
 
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
+def test_a_csv_writers_quoting_of_words_and_tags_is_undone(tmp_path: Path, quoting: Any) -> None:
+    content = written([["word", "tag"], ["Ada", "B-ship"], ['"', "O"], ["", ""], ["sails", "O"]], quoting)
+    content = content.replace('""\t""\n', "\n")
+    assert tags(tmp_path / "a.tsv", content) == [(["Ada", '"'], ["B-ship", "O"]), (["sails"], ["O"])]
+    assert tags(tmp_path / "b.tsv", '"\tO\n"Ada"\tO\n')[0][0] == ['"', '"Ada"']
+
+
 def test_a_file_without_blank_lines_is_noted(tmp_path: Path) -> None:
     (found,), notes = read(tmp_path / "a.txt", "Ada\tB-ship\nsails\tO\n" * 501)
     assert len(found.words) == 1002
@@ -282,8 +311,11 @@ def test_a_file_without_blank_lines_is_noted(tmp_path: Path) -> None:
 
 
 def test_a_table_of_words_and_tags_is_refused_with_the_right_layout(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a.csv:2: words and tags must be lists \(or a word, a tab and its tag a line"):
-        read(tmp_path / "a.csv", "words,tags\nAda,B-ship\n")
+    for head in ("words,tags", "Sentence #,Word,POS,Tag"):
+        with pytest.raises(UserError, match=r"a.csv: is CSV, whose cells cannot hold lists of words \(a word, a tab"):
+            read(tmp_path / "a.csv", f"{head}\nAda,B-ship\n")
+    with pytest.raises(UserError, match=r"a.json: object 1: words and tags must be lists \(or a word, a tab and its"):
+        read(tmp_path / "a.json", '[{"words": "Ada", "tags": "B-ship"}]')
     with pytest.raises(UserError, match=r"a.jsonl:1: .* must be text, not 3 \(`classes` names numbered tags"):
         read(tmp_path / "a.jsonl", '{"words": ["Ada"], "tags": [3]}')
     for mark in ",;|":
@@ -350,3 +382,19 @@ def test_the_check_of_data_lists_every_refused_file(tmp_path: Path, xstilts: Cal
     (tmp_path / "mine.yaml").write_text("ships: {format: tag, languages: [en], data: {train: bilou.txt}}\n")
     result = xstilts("data", "check", "ships", "--use", tmp_path / "mine.yaml")
     assert result.code == 2 and "bilou.txt:1: chunk_f1 cannot count the tag 'U-ship' beside 'O'" in result.err
+
+
+def test_a_treebank_without_words_is_left_out_of_several(tmp_path: Path) -> None:
+    (tmp_path / "de_without.conllu").write_text(conllu("1 _ PROPN", "2 _ VERB"))
+    made = task(tmp_path / "de_with.conllu", conllu("1 Ada PROPN", "2 sails VERB"))
+    source, notes = Source.model_validate({"path": "de_*.conllu", "base": tmp_path}), list[str]()
+    (found,) = locate(made, source, ("en",), None).read(notes.append)
+    assert found.words == ("Ada", "sails") and notes == [
+        f"{tmp_path}/de_without.conllu:1: has no words, only _; left out"
+    ]
+    (tmp_path / "de_with.conllu").unlink()
+    with pytest.raises(UserError, match=r"de_without.conllu: has no words, only _"):
+        locate(made, source, ("en",), None).read()
+    (tmp_path / "de_without.conllu").write_text("# a\n\n# b\n")
+    with pytest.raises(UserError, match=r"de_without.conllu: is empty"):
+        locate(made, source, ("en",), None).read()

@@ -36,6 +36,8 @@ DEFAULT_PRECEDENCE = (
     *("VERB", "NOUN", "PROPN", "PRON", "ADJ", "NUM", "ADV", "INTJ"),
     *("AUX", "ADP", "DET", "PART", "CCONJ", "SCONJ", "X", "PUNCT"),
 )
+UPOS = frozenset((*DEFAULT_PRECEDENCE, "SYM"))
+"""The parts of speech of Universal Dependencies."""
 
 
 class Tokens(NamedTuple):
@@ -152,38 +154,45 @@ def _without_comments(
 ) -> Iterator[TokenLine]:
     """Yield the number and cells of each line but comments.
 
-    A comment begins with `# ` and stands before a sentence. But a line with as many columns as the others is a token if
-    its last cell is that of another line, too.
+    A comment begins with `# ` or `#` and a tab, and stands before a sentence. But a line with as many columns as the
+    others is a token if it begins with `#` and a tab, or if its last cell is that of another line, too.
     """
-    width, last_cells = 0, set[str]()
-    for number, cells, hashed in _token_lines(read(), tabs=tabs):
+    width, last_cells, tabbed = 0, set[str](), tabs
+    for number, text, hashed in _token_lines(read()):
         if hashed and not width:
-            for _, others, comment in _token_lines(read(), tabs=tabs):
-                if others and not comment:
-                    width = width or len(others)
-                    last_cells.add(others[-1])
+            for _, other, comment in _token_lines(read()):
+                if other and not comment:
+                    width, tabbed = width or len(_cells(other, tabs)), tabbed or "\t" in other
+                    last_cells.add(_cells(other, tabs)[-1])
             width = width or -1
-        if not hashed or (len(cells) == width and (cells[-1] in last_cells or cells == ["#"])):
+        cells = _cells(text, tabbed if hashed else tabs)
+        if not hashed or (len(cells) == width and (cells[-1] in last_cells or text == "#" or text[1] == "\t")):
             yield number, cells
         elif len(cells) == width:
             note("is read as a comment, because it begins with '# ' and does not end in a tag", f"{file}:{number}")
 
 
-def _token_lines(lines: Iterable[tuple[int, str]], *, tabs: bool) -> Iterator[tuple[int, list[str], bool]]:
-    """Yield each line's number, its cells, and whether it begins with `# ` before the first token of a sentence.
+def _token_lines(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str, bool]]:
+    """Yield each line's number and text, and whether it begins with `# ` before the first token of a sentence.
 
-    A blank line and -DOCSTART- have no cells.
+    A blank line and -DOCSTART- have no text.
     """
-    begun = False
+    begun = seen = False
     for number, whole in lines:
         text = whole.rstrip(" \t")
         if not text or text.startswith("-DOCSTART-"):
             begun = False
-            yield number, [], False
+            yield number, "", False
         else:
-            hashed = not begun and text[0] == "#" and text[1:2] in ("", " ")
-            begun = not hashed
-            yield number, text.split("\t") if tabs or "\t" in text else re.split(" +", text), hashed
+            hashed = not begun and text[0] == "#" and text[1:2] in ("", " ", "\t")
+            header = not seen and any(_plain(cell) in WORD_HEADS for cell in text.split("\t"))
+            begun, seen = not hashed and not header, seen or not hashed
+            yield number, text, hashed
+
+
+def _cells(text: str, tabs: bool) -> list[str]:
+    """The cells of a line, which blanks part only where there is no tab; none of a blank line."""
+    return (text.split("\t") if tabs or "\t" in text else re.split(" +", text)) if text else []
 
 
 def _layout(row: list[str], columns: Columns, where: str) -> tuple[bool, int, int | None]:
@@ -234,7 +243,7 @@ def _check_words(blocks: list[list[TokenLine]], where: str) -> None:
         what = "has one value for all tokens of a sentence"
     elif len(blocks[0][0][1]) == 1 and len(cells) > 2 and all(re.fullmatch(".+[,;|].+", cell) for cell in cells):
         raise DataError("has a word and its tag without a tab between", where=where)
-    elif len(cells) > 2 and "O" in cells and all(re.fullmatch("O|[BI]-.+", cell) for cell in cells):
+    elif len(cells) > 2 and (_are_tags(cells) or UPOS.issuperset(cells)):
         what = "has tags"
     else:
         return
@@ -244,6 +253,10 @@ def _check_words(blocks: list[list[TokenLine]], where: str) -> None:
     raise DataError(f"the first column {what}", where=where, hint=hint)
 
 
+def _are_tags(cells: list[str]) -> bool:
+    return "O" in cells and all(re.fullmatch("O|[BI]-.+", cell) for cell in cells)
+
+
 def _numbered(sentences: list[list[str]]) -> bool:
     """Whether cells are the numbers of tokens (1, 2-3, 8.1), or of sentences."""
     if not all(re.fullmatch(r"\d{1,9}([-.]\d+)*", cell) for sentence in sentences for cell in sentence):
@@ -251,7 +264,7 @@ def _numbered(sentences: list[list[str]]) -> bool:
     whole = [[int(cell) for cell in sentence if cell.isdecimal()] for sentence in sentences]
     steps = [{b - a for a, b in pairwise(numbers)} for numbers in whole]
     ranges = all("-" in cell for sentence in sentences for cell in sentence)  # WebAnno's 1-1, 1-2
-    return all(step <= {1} or step <= {0} for step in steps) and (any(steps) or ranges)
+    return all(step <= {0, 1} for step in steps) and (any(steps) or ranges)
 
 
 def _without_prefix(token: str) -> str:

@@ -10,7 +10,7 @@ from itertools import islice, zip_longest
 from types import MappingProxyType
 from typing import Any
 
-from xstilts.data import conllu, retrieval_rows, tables
+from xstilts.data import conllu, retrieval_rows, tables, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
 from xstilts.data.headers import is_like, looks_like_header
 from xstilts.data.lines import OnWarning, lines
@@ -18,6 +18,7 @@ from xstilts.data.records import OBJECTS, Record, label_names, nested_value, rej
 from xstilts.errors import DataError, nearest, visible
 from xstilts.formats.base import NO_LABEL, Row
 from xstilts.formats.span import is_impossible
+from xstilts.formats.tag import TAG_LINES
 
 
 def read(
@@ -34,8 +35,8 @@ def read(
     Args:
         found: the file, from `find`. Its suffix, before `.gz`, selects the reader: `.tsv` (no quoting, but see
             `tsv_quotes.py`), `.csv`, `.jsonl`, `.json` (SQuAD's layout, or a list of objects), `.parquet`, `.conllu`;
-            others have one sentence per line. If `fields` has `words`, tsv and plain files have one token (and tag)
-            per line. If it has `query`, or the file has a `gold`, see `retrieval_rows.py`.
+            others have one sentence per line. If `fields` has `words` and `tags`, tsv and plain files have one token
+            (and tag) per line. If it has `relevant`, or the file has a `gold`, see `retrieval_rows.py`.
         language: replaces `{lang}` in the file's `where`.
         fields: columns of a file without a header, in order; the label is last.
         inputs: the fields that every row must have.
@@ -103,7 +104,8 @@ class _Reader:
                 labels = has
             yield row
         if empty:
-            raise DataError(f"has no row with {self.condition()}", where=self.found.paths[0])
+            what = f"row with {condition}" if (condition := self.condition()) else "words, only _"
+            raise DataError(f"has no {what}", where=self.found.paths[0])
 
     def rows_of(self, path: str) -> Iterator[Row]:
         """Yield the rows of one path that the file's `where` selects."""
@@ -125,7 +127,14 @@ class _Reader:
             if fits:
                 yield row
         if empty:
+            self.check_empty(path)
+
+    def check_empty(self, path: str) -> None:
+        """Reject a file without rows. A treebank whose words are all `_` is left out where others are beside it."""
+        if suffix(path) != ".conllu" or not any(text[:1].isdigit() for _, text in lines(path, self.on_warning)):
             raise DataError("is empty", where=path)
+        if self.on_comment:
+            self.on_comment("has no words, only _; left out", f"{path}:1")
 
     def note(self, error: DataError) -> None:
         """Pass on the error of a row, or raise it."""
@@ -163,11 +172,16 @@ class _Reader:
         return value != value or (isinstance(value, str) and not value.strip())
 
     @property
+    def is_tagged(self) -> bool:
+        """Whether rows have words and tags, a line each in plain files."""
+        return {"words", "tags"} <= {*self.fields}
+
+    @property
     def is_retrieval(self) -> bool:
         """Whether rows are queries and candidates, in one file or in a file and its pair."""
         found = self.found
         records = bool(found.pair) and suffix(found.paths[0]) in OBJECTS
-        return not self.is_generated and ("query" in self.fields or found.file.gold is not None or records)
+        return not self.is_generated and ("relevant" in self.fields or found.file.gold is not None or records)
 
     def filters(self) -> list[Callable[[Row], bool]]:
         """The file's `where` as predicates on rows."""
@@ -184,10 +198,11 @@ class _Reader:
         for name in self.inputs:
             value = row.values.get(name)
             if value is None:
-                raise DataError(f"has no {name}", where=row.where, hint=nearest(name, row.values))
+                hint = "" if name in row.values else nearest(name, row.values)
+                raise DataError(f"has no {name}", where=row.where, hint=hint)
             if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
                 raise DataError(f"empty {name}", where=row.where)
-            _check_text(value, name, row, words="words" in self.fields)
+            _check_text(value, name, row, words=self.is_tagged)
         reject_surrogates(row, self.fields)
 
     def check_classes(self, path: str) -> None:
@@ -234,9 +249,11 @@ class _Reader:
             records = OBJECTS[kind](path, self.on_warning)
         elif kind == ".conllu":
             records = _sentences(conllu.sentences(lines(path, self.on_warning), self.language, path))
+        elif kind == ".csv" and self.is_tagged:
+            raise DataError("is CSV, whose cells cannot hold lists of words", where=path, hint=TAG_LINES)
         elif kind == ".csv":
             return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
-        elif "words" in self.fields:
+        elif self.is_tagged:
             return self.tagged(path, kind)
         elif kind == ".tsv" or columns is not None:
             return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
@@ -249,7 +266,7 @@ class _Reader:
     def tagged(self, path: str, kind: str) -> Iterator[Record]:
         """Yield the sentences of a file with one token per line."""
         columns, note = self.found.file.columns, self.on_comment or (lambda *_: None)
-        read = partial(lines, path, self.on_warning)
+        read = partial(tsv_quotes.unquoted if kind == ".tsv" else lines, path, self.on_warning)
         tokens = conllu.tagged(read, self.language, path, tabs=kind == ".tsv", columns=columns, note=note)
         return _sentences(tokens, columns if isinstance(columns, dict) else {})
 

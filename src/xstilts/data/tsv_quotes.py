@@ -11,7 +11,7 @@ import codecs
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from xstilts.data.lines import UNREADABLE, opened, raw_lines
+from xstilts.data.lines import UNREADABLE, OnWarning, lines, opened, raw_lines
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ def quoting(path: str, names: Collection[str]) -> Quoting:
     except UNREADABLE:
         return Quoting()  # reading the rows will report the error
     return Quoting(depth=lowest or 0, columns=frozenset(quoted) & (columns or frozenset()))
+
+
+def unquoted(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, str]]:
+    """The lines of a file without its quoting; see `lines`."""
+    found, rows = quoting(path, ()), lines(path, on_warning)
+    if found == Quoting():
+        return rows
+    cells = found.undo(((line, text.split("\t")) for line, text in rows), ())
+    return ((line, "\t".join(row)) for line, row in cells)
 
 
 def _columns(cells: Iterable[str]) -> set[str]:

@@ -21,6 +21,9 @@ from xstilts.formats.base import (
 )
 from xstilts.metrics.chunks import miscounted
 
+TAG_LINES = "a word, a tab and its tag a line, blank lines after sentences, in a .tsv file"
+"""How a file without lists has words and tags."""
+
 
 class Tagged(NamedTuple):
     """The words of a sentence and their tags (None without labels)."""
@@ -86,8 +89,7 @@ class Tag(Format):
         """
         words, tags = row.values["words"], row.values.get("tags")
         if not isinstance(words, list) or not isinstance(tags, list | None):
-            hint = "or a word, a tab and its tag a line, blank lines after sentences, in a .tsv file"
-            raise DataError("words and tags must be lists", where=row.where, hint=hint)
+            raise DataError("words and tags must be lists", where=row.where, hint=f"or {TAG_LINES}")
         if not words:
             raise DataError("empty sentence", where=row.where)
         _check_texts("word", words, row.where)
