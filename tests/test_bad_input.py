@@ -224,6 +224,15 @@ def test_an_encoder_without_a_padding_token_in_its_config_has_the_tokenizers(bro
     assert load(str(broken)).config.pad_token_id == config["pad_token_id"] is not None
 
 
+def test_an_encoder_without_any_padding_token_says_what_it_needs(broken: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json"):
+        words = json.loads((broken / name).read_text(encoding="utf-8"))
+        left = {key: value for key, value in words.items() if key not in ("pad_token_id", "pad_token")}
+        (broken / name).write_text(json.dumps({**left, "pad_token_id": None}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cannot be run on text: .*name a `pad_token` in tokenizer_config.json"):
+        load(str(broken))
+
+
 @pytest.mark.parametrize("pickled", [True, False])
 def test_a_hub_encoder_without_safetensors_says_so_as_a_folder_does(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pickled: bool

@@ -77,6 +77,26 @@ def test_an_encoder_needs_all_parts_of_its_weights(encoder_folder: Path, tmp_pat
         folders.check(str(copy))
 
 
+def test_an_encoder_needs_the_files_that_its_index_names(encoder_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "clone"
+    shutil.copytree(encoder_folder, copy)
+    (copy / "model.safetensors").rename(copy / "first.safetensors")
+    index = copy / "model.safetensors.index.json"
+    for content, message in [
+        (
+            '{"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}',
+            r"lacks weights .* \(second.s",
+        ),
+        ("{}", r"index.json: does not say which file has which weights \(copy it anew\)"),
+        (POINTER, "index.json: is a Git LFS pointer"),
+    ]:
+        index.write_text(content)
+        with pytest.raises(UserError, match=message):
+            folders.check(str(copy))
+    index.write_text('{"weight_map": {"a": "first.safetensors"}}')
+    folders.check(str(copy))
+
+
 def table(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.table({"text": ["tea", "mud"], "label": ["1", "0"]}), path)
@@ -91,6 +111,11 @@ def table(path: Path) -> None:
         (["dump.jsonl-00002-of-00003"], "only 1 of its 3 parts"),
         (["en-00000-of-00001.parquet", "de-00000-of-00002.parquet"], "only 1 of its 2 parts"),
         (["en-00000-of-00001.parquet", "de-00000-of-00001.parquet"], ""),
+        (["en-00000-of-00001.parquet", "en-00000-of-00001-0f1e2d3c4b5a6978.parquet"], "2 files for its 1 parts"),
+        (
+            ["en-00000-of-00001.parquet", "en-00000-of-00002.parquet", "en-00001-of-00002.parquet"],
+            "3 files for its 2 parts",
+        ),
         (["0000.parquet"], ""),
         (["0000.parquet", "0001.parquet", "0003.parquet"], "only 3 of its 4 parts"),
         (["2019.parquet", "2021.parquet"], ""),

@@ -158,7 +158,7 @@ def test_jsonl_renames_and_reaches_into_objects(tmp_path: Path) -> None:
         ('{"premise": "a", "hypothesis": null}', "a.jsonl:2: has no hypothesis"),
         ('{"premise": "", "hypothesis": "b"}', "a.jsonl:2: empty premise"),
         ('{"premise": "a", "hypothesis": "b"}', "a.jsonl:2: has no label"),
-        ("[1]", "a.jsonl:2: is not a JSON object"),
+        ("[1]", r"a.jsonl:2: is not a JSON object \(a list of objects needs the suffix .json\)"),
     ],
 )
 def test_broken_jsonl_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:

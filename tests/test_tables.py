@@ -80,6 +80,10 @@ def test_one_cell_outside_of_quotation_marks_leaves_its_column_unchanged(tmp_pat
         ("a.csv", "text|label\nHi|good\n", "vertical bars between its columns"),
         ("a.csv", "text\tlabel\nHi\tgood\n", r"tabs between its columns, not commas \(rename it to .tsv\)"),
         ("a.tsv", "text,label\nHi,good\n", r"commas between its columns, not tabs \(rename it to .csv\)"),
+        ("a.csv", "sep=,\r\ntext,label\r\nHi,good\r\n", r"begins with Excel's line `sep=,` \(delete this line\)"),
+        ("a.tsv", '"text"\t"label"\n"1"\t"Hi"\t"good"\n', r"a.tsv:2: has 3 columns, .* \(are .* R's row names\? write"),
+        ("a.txt", "Hi\tgood\nOh\tbad\nGo\tbad\n", r"tabs between its columns, not one text a line \(rename it to .tsv"),
+        ("a.txt", "text,label\nHi,good\n", r"commas between its columns, not one text a line \(rename it to .csv"),
         ("a.tsv", '"a day\nof rain"\tgood\n', r"a.tsv:2: has 2 columns, .* save it as .csv"),
         ("a.tsv", 'text\tlabel\n"a day\nof rain"\tgood\n', r"a.tsv:2: has 1 column, .* \(does a cell end in another"),
         ("a.csv", "text,label\nHi,good\rOh,bad\r", r"a.csv:2: has a carriage return alone outside of quotation marks"),
@@ -100,6 +104,8 @@ def test_semicolons_and_commas_inside_texts_are_no_separators(tmp_path: Path) ->
         "a;b;c, yes; no",
         "good",
     ]
+    sentences = ["Well, yes", "No, never", "Oh, so\tlate", "Go on, go"]
+    assert rows(tmp_path / "d.txt", "\n".join(sentences)) == [[text] for text in sentences]
     assert rows(tmp_path / "d.csv", "x;y\nx;y\nx;y\n", ("text",)) == [["x;y"]] * 3
 
 
@@ -122,6 +128,13 @@ def test_semicolons_and_commas_inside_texts_are_no_separators(tmp_path: Path) ->
             r"a.csv: is an HTML page, not data \(did the download end at a login",
         ),
         (b"PK\x03\x04\x14\x00\x06\x00", r"a.csv: is a zip archive or an Excel workbook, not text \(save the table"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "a.csv: is an Excel workbook, not text"),
+        (b"\xff\xff\xff\xff\x78\x00", r"a.csv: is an Arrow file, not text \(save it with `to_parquet`\)"),
+        (b"404: Not Found", r"a.csv: is a server's error, not data"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "a.csv: is XML, not data"),
+        (b"/annex/objects/SHA256E-s7--a.csv", r"a.csv: is a git-annex pointer, not the file itself \(git annex get"),
+        (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\r\n", "a.csv: is a Git LFS pointer"),
+        (b"BZh91AY&SY\x00", r"a.csv: is compressed, .* \(rename it to .bz2\)"),
         (b"\x1f\x8b\x08\x00\x00", r"a.csv: is compressed, but its name does not say so \(rename it to .gz\)"),
     ],
 )

@@ -362,6 +362,7 @@ def conllu(*tokens: str) -> str:
         (conllu("1 Ada PROPN", "2 sails VERB", "2 far ADV"), "a.conllu:3: token 2 comes again"),
         (conllu("1 Ada PROPN", "3 far ADV"), "a.conllu:2: token 3 comes after 1"),
         (conllu("2 sails VERB"), "a.conllu:1: token 2 comes after 0"),
+        ("# global.columns = ID FORM UPOS\n" + conllu("1 Ada PROPN"), "a.conllu:1: has the columns of CoNLL-U Plus"),
         (conllu("1 Ada PROPN", "2 sails _"), r"a.conllu:2: token 2 has no UPOS \(_\)"),
     ],
 )

@@ -42,8 +42,10 @@ LAST_SHOWN = frozenset(
 """Templates that show their first or last argument; so do `link-...` and `lang-...`."""
 FUNCTIONS = frozenset(("formatnum", "lc", "uc", "lcfirst", "ucfirst"))
 """Parser functions that show what follows the colon."""
-QUANTITIES = frozenset("convert cvt nombre num unité val".split())
-"""Templates that show a number with its unit, and perhaps other units after it."""
+QUANTITIES = {"convert": 99, "cvt": 99, "nombre": 2, "num": 2, "unité": 2, "val": 1}
+"""Templates that show a number with its unit, and how many arguments these may be: more are powers or other units."""
+CHANGED = frozenset("e end err p s up upl".split())
+"""Arguments of such a template that change its number or its unit: powers, errors, per second."""
 
 _LITERAL = "\0"
 """An apostrophe that is no markup; no wikitext has this character."""
@@ -193,8 +195,10 @@ def _template(template: Template, media: frozenset[str]) -> str:
         return shown[0]
     if name in LAST_SHOWN or name.startswith("lang-"):
         return shown[-1]
-    unit = str(template.get("u").value).strip() if template.has("u") else ""
-    return _quantity([*shown, unit]) if name in QUANTITIES else HOLE
+    named = {str(x.name).strip(): _prose(x.value, media).strip() for x in template.params}
+    if len(shown) > QUANTITIES.get(name, 0) or not CHANGED.isdisjoint(named):
+        return HOLE
+    return _quantity([*shown, named.get("u") or named.get("ul") or ""])
 
 
 def _quantity(words: Sequence[str]) -> str:

@@ -68,6 +68,9 @@ def sentences(lines: Iterable[tuple[int, str]], language: str, file: str) -> Ite
         if text.strip():
             if not text.startswith("#"):
                 block.append((number, _columns(text, f"{file}:{number}")))
+            elif text.startswith("# global.columns") and "ID FORM LEMMA UPOS" not in text:
+                hint = "rename it to .tsv; `columns: [number, words, tags]` says which column is which"
+                raise DataError("has the columns of CoNLL-U Plus, not of CoNLL-U", where=f"{file}:{number}", hint=hint)
         elif block:
             yield from _sentence(block, language, file)
             block = []

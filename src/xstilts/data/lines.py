@@ -13,20 +13,33 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from xstilts.errors import DataError
-from xstilts.utils.files import reject_lfs_pointer
+from xstilts.utils.files import LFS_POINTERS, reject_lfs_pointer
 
 OnWarning: TypeAlias = Callable[[str, str], None]
 """Receives a warning about a file, and its place."""
 
 BROKEN = "is not UTF-8; invalid bytes are read as U+FFFD"
+_RENAME = "is compressed, but its name does not say so"
+_TABLE = "save the table as UTF-8 CSV"
+_NO_DATA = "did the download end at a login or an error?"
 SIGNATURES = {
     codecs.BOM_UTF16_LE: ("is UTF-16, not UTF-8", "save it as UTF-8"),
     codecs.BOM_UTF16_BE: ("is UTF-16, not UTF-8", "save it as UTF-8"),
-    b"PK\x03\x04": ("is a zip archive or an Excel workbook, not text", "save the table as UTF-8 CSV"),
-    b"\x1f\x8b": ("is compressed, but its name does not say so", "rename it to .gz"),
-    b"<!doctype html": ("is an HTML page, not data", "did the download end at a login or an error?"),
-    b"<html": ("is an HTML page, not data", "did the download end at a login or an error?"),
+    b"PK\x03\x04": ("is a zip archive or an Excel workbook, not text", _TABLE),
+    b"\xd0\xcf\x11\xe0": ("is an Excel workbook, not text", _TABLE),
+    b"\x1f\x8b": (_RENAME, "rename it to .gz"),
+    b"BZh91AY&SY": (_RENAME, "rename it to .bz2"),
+    b"\xfd7zXZ": (_RENAME, "rename it to .xz"),
+    b"(\xb5/\xfd": ("is compressed by zstd, which is not read", "unpack it"),
+    b"<!doctype html": ("is an HTML page, not data", _NO_DATA),
+    b"<html": ("is an HTML page, not data", _NO_DATA),
+    b"<?xml": ("is XML, not data", _NO_DATA),
+    b"404: not found": ("is a server's error, not data", _NO_DATA),
     b"PAR1": ("is Parquet, but its name does not say so", "rename it to .parquet"),
+    b"ARROW1": ("is an Arrow file, not text", "save it with `to_parquet`"),
+    b"\xff\xff\xff\xff": ("is an Arrow file, not text", "save it with `to_parquet`"),
+    b"/annex/objects/": ("is a git-annex pointer, not the file itself", "git annex get"),
+    **dict.fromkeys(LFS_POINTERS, ("is a Git LFS pointer, not the file itself", "git lfs pull")),
 }
 """What a file is by its first bytes, if it is no UTF-8 text, and what to do."""
 COMPRESSED: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -58,9 +71,9 @@ def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None
         with opened(path, file) as stream:
             for number, raw in enumerate(raw_lines(stream), start=1):
                 if number == 1:
-                    _check_signature(raw, path)
                     offset, raw = len(raw), raw.removeprefix(codecs.BOM_UTF8)
                     offset -= len(raw)
+                    _check_signature(raw, path)
                 text = _decoded(raw.removesuffix(b"\n").rstrip(b"\r"), path, number, offset, on_warning)
                 offset += len(raw)
                 if not text or text.isspace():

@@ -258,7 +258,8 @@ class _Reader:
         elif kind == ".tsv" or columns is not None:
             return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
         else:
-            records = ((line, {self.inputs[0]: text}) for line, text in lines(path, self.on_warning) if text.strip())
+            texts = tables.texts(path, self.column_names(), self.on_warning)
+            records = ((line, {self.inputs[0]: text}) for line, text in texts)
         if isinstance(columns, tuple):
             raise DataError("only tables without a header take a list of `columns`", where=path)
         return records
@@ -290,8 +291,7 @@ class _Reader:
                     raise self.absent_column(cells, f"{path}:{line}")
                 header = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(header):
-                open_quote = any(cell.count('"') % 2 for cell in cells)
-                hint = "does a cell end in another line? save it as .csv" if open_quote else ""
+                hint = tables.width_hint(cells, header)
                 message = f"has {_columns(len(cells))}, the first row has {len(header)}"
                 raise DataError(message, where=f"{path}:{line}", hint=hint)
             yield line, dict(zip(header, cells, strict=True))

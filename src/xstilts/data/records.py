@@ -55,7 +55,8 @@ def _jsonl(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
         if text.strip():
             value = parse_json(text, path, line)
             if not isinstance(value, dict):
-                raise DataError("is not a JSON object", where=f"{path}:{line}")
+                hint = "a list of objects needs the suffix .json" if isinstance(value, list) else ""
+                raise DataError("is not a JSON object", where=f"{path}:{line}", hint=hint)
             yield line, value
 
 

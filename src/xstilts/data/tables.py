@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
@@ -14,7 +15,7 @@ from xstilts.errors import DataError
 
 _SAVE = "save it with commas as .csv, or with tabs as .tsv"
 SEPARATORS = {",": ("commas", "rename it to .csv"), "\t": ("tabs", "rename it to .tsv"),
-              ";": ("semicolons", _SAVE), "|": ("vertical bars", _SAVE)}  # fmt: skip
+              ";": ("semicolons", _SAVE), "|": ("vertical bars", _SAVE), "\n": ("one text a line", "")}  # fmt: skip
 """The name of each separator, and what to do with a table that has it instead of its own."""
 FIRST = 5
 """So many lines show a separator, at least three."""
@@ -32,12 +33,31 @@ def rows(path: str, names: Collection[str], on_warning: OnWarning | None) -> Ite
         DataError: the table has another separator, or is not CSV.
     """
     own = "," if suffix(path) == ".csv" else "\t"
+    _check_separator(path, own, names, on_warning)
+    return _comma_separated(path, on_warning) if own == "," else _tab_separated(path, names, on_warning)
+
+
+def texts(path: str, names: Collection[str], on_warning: OnWarning | None) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line that is not blank, of a file with one text a line; refuses a table."""
+    if len(names) > 1:
+        _check_separator(path, "\n", names, on_warning)
+    return ((line, text) for line, text in lines(path, on_warning) if text.strip())
+
+
+def _check_separator(path: str, own: str, names: Collection[str], on_warning: OnWarning | None) -> None:
+    """Refuse a table with another separator than its own; in a file of sentences that is a line's end.
+
+    Raises:
+        DataError: its first lines show the other, or are Excel's `sep=;`.
+    """
     first = [text for _, text in islice(lines(path, on_warning and (lambda *_: None)), FIRST) if text.strip()]
+    if first and re.fullmatch('"?sep=."?', first[0]):
+        raise DataError(f"begins with Excel's line `{first[0]}`", where=path, hint="delete this line")
     for other, (name, hint) in SEPARATORS.items():
-        if _separates(other, first, names) and not _separates(own, first, names):
+        shown = first if own != "\n" or other == "\t" else first[:1]  # each of some sentences may have a comma
+        if _separates(other, shown, names) and not _separates(own, first, names):
             message = f"has {name} between its columns, not {SEPARATORS[own][0]}"
             raise DataError(message, where=path, hint=hint)
-    return _comma_separated(path, on_warning) if own == "," else _tab_separated(path, names, on_warning)
 
 
 def _separates(separator: str, first: Sequence[str], names: Collection[str]) -> bool:
@@ -47,6 +67,14 @@ def _separates(separator: str, first: Sequence[str], names: Collection[str]) -> 
         return True
     counts = {text.count(separator) for text in first}
     return len(names) > 1 and len(first) > 2 and len(counts) == 1 and counts != {0}
+
+
+def width_hint(cells: Sequence[str], header: Sequence[str]) -> str:
+    """What to do about a row that has another number of cells than the header."""
+    if len(cells) == len(header) + 1 and cells[0].strip('"') == "1":
+        return "are the first cells R's row names? write it with `row.names = FALSE`"
+    open_quote = any(cell.count('"') % 2 for cell in cells)
+    return "does a cell end in another line? save it as .csv" if open_quote else ""
 
 
 def _tab_separated(path: str, names: Collection[str], on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:

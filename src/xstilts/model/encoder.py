@@ -172,7 +172,8 @@ class Encoder(nn.Module):
             causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
         except Exception as error:  # whatever a model of another kind raises
             first = str(error).strip().split("\n")[0]
-            raise UserError(f"cannot be run on text: {type(error).__name__}: {first}", where=name) from error
+            hint = "name a `pad_token` in tokenizer_config.json" if self.config.pad_token_id is None else ""
+            raise UserError(f"cannot be run on text: {type(error).__name__}: {first}", where=name, hint=hint) from error
         if not all(state.isfinite().all() for state in states):
             raise UserError("the weights are broken (not numbers)", where=name, hint="copy them anew")
         if causal:

@@ -70,6 +70,19 @@ def _check_weights(folder: Path) -> None:
         parts, names = any("-of-" in path.name for path in weights), _some([path.name for path in weights])
         hint = f"copy {index.name}, too" if parts else "rename the file if it is the whole encoder"
         raise UserError(f"has {names}, but no {index.name if parts else 'model.safetensors'}", where=name, hint=hint)
+    if not (folder / "model.safetensors").is_file():
+        _check_index(folder, index)
+
+
+def _check_index(folder: Path, index: Path) -> None:
+    """Check that the index of weights in several files can be read, and that the files it names are there."""
+    reject_lfs_pointer(index)
+    try:
+        named = {str(file) for file in read_json(index)["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("does not say which file has which weights", where=str(index), hint="copy it anew") from error
+    if absent := sorted(file for file in named if not (folder / file).is_file()):
+        raise UserError(f"lacks weights that {index.name} names ({_some(absent)})", where=str(folder))
 
 
 def without_safetensors(name: str, *, pickled: bool) -> UserError:

@@ -104,23 +104,29 @@ def reject_lfs_pointer(path: str | Path) -> None:
 
 
 def missing_parts(files: Iterable[Path]) -> str:
-    """A remark if parts of a table or of weights are missing, which the names of the others tell; else empty.
+    """A remark if parts of a table or of weights are missing, or there twice, as their names tell; else empty.
 
     >>> missing_parts([Path("train-00000-of-00002-a09b74b3ef9c3b56.parquet")])
     'only 1 of its 2 parts'
     >>> missing_parts([Path("0000.parquet"), Path("0002.parquet")])
     'only 2 of its 3 parts'
+    >>> missing_parts([Path("train-00000-of-00001.parquet"), Path("train-00000-of-00001-a09b74b3ef9c3b56.parquet")])
+    '2 files for its 1 parts'
     """
-    numbers: dict[tuple[Path, str, int], set[int]] = defaultdict(set)
+    numbers: dict[tuple[Path, str], list[tuple[int, int]]] = defaultdict(list)
     for path in files:
         if match := _PART.match(path.name):
-            numbers[path.parent, match[1], int(match[3])].add(int(match[2]))
+            numbers[path.parent, match[1]].append((int(match[2]), int(match[3])))
         elif _NUMBERED.fullmatch(path.name):
-            numbers[path.parent, "", 0].add(int(path.stem))
-    for (_, _, total), found in numbers.items():
-        parts = total or (max(found) + 1 if min(found) < 1000 else 0)  # names like 2019.parquet are years
-        if len(found) < parts:
-            return f"only {len(found)} of its {parts} parts"
+            numbers[path.parent, ""].append((int(path.stem), 0))
+    for found in numbers.values():
+        parts, different = max(total for _, total in found), {number for number, _ in found}
+        if not parts and min(different) < 1000:  # names like 2019.parquet are years
+            parts = max(different) + 1
+        if len(different) < parts:
+            return f"only {len(different)} of its {parts} parts"
+        if len(found) > parts > 0:
+            return f"{len(found)} files for its {parts} parts"
     return ""
 
 
