@@ -24,7 +24,7 @@ from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
 from xstilts.tasks.user_tasks import from_yaml
 
-LABELS = ("A", "B-C", "I-C", "O")
+LABELS = ("S-A", "B-C", "I-C", "O")
 LITERAL, WRITTEN = Tag(labels=LABELS, first_piece="literal"), Tag(labels=LABELS)
 WORDS = (*"猫睡在", "温暖", "的", "石墙", *"上。", "The", "cat", "sleeps", "\u200b", "猫" * 90, "Никто", "не", "знал")
 
@@ -55,8 +55,8 @@ def tagged_tokens(format: Tag, example: Tagged, max_length: int = 64) -> Iterato
 
 def test_literal_tags_a_lone_blank_sign_and_written_the_piece_after_it() -> None:
     words = ("猫", "石墙", "The", "。")
-    assert list(tagged_tokens(LITERAL, sentence(words))) == [("▁", "A"), ("▁", "B-C"), ("▁T", "I-C"), ("▁", "O")]
-    assert list(tagged_tokens(WRITTEN, sentence(words))) == [("猫", "A"), ("石", "B-C"), ("▁T", "I-C"), ("。", "O")]
+    assert list(tagged_tokens(LITERAL, sentence(words))) == [("▁", "S-A"), ("▁", "B-C"), ("▁T", "I-C"), ("▁", "O")]
+    assert list(tagged_tokens(WRITTEN, sentence(words))) == [("猫", "S-A"), ("石", "B-C"), ("▁T", "I-C"), ("。", "O")]
 
 
 def test_literal_is_the_rule_of_jiant_and_xtreme() -> None:
