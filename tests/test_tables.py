@@ -1,8 +1,11 @@
 """Tables and texts as spreadsheets, statistics packages and old systems write them: read right, or named."""
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,11 @@ def test_one_cell_outside_of_quotation_marks_leaves_its_column_unchanged(tmp_pat
         ("a.csv", "text\tlabel\nHi\tgood\n", r"tabs between its columns, not commas \(rename it to .tsv\)"),
         ("a.tsv", "text,label\nHi,good\n", r"commas between its columns, not tabs \(rename it to .csv\)"),
         ("a.csv", "sep=,\r\ntext,label\r\nHi,good\r\n", r"begins with Excel's line `sep=,` \(delete this line\)"),
+        *(
+            (f"a.{suffix}", '{"text": "Hi", "label": "good"}\n', r"has JSON objects \(rename it to .jsonl\)")
+            for suffix in ("csv", "tsv", "txt", "jsonlines")
+        ),
+        ("a.tsv", "Title\nOh\n", r"a.tsv:1: the header has Title; .*if it is a row, `columns: \[text\]`\)"),
         ("a.tsv", '"text"\t"label"\n"1"\t"Hi"\t"good"\n', r"a.tsv:2: has 3 columns, .* \(are .* R's row names\? write"),
         ("a.txt", "Hi\tgood\nOh\tbad\nGo\tbad\n", r"tabs between its columns, not one text a line \(rename it to .tsv"),
         ("a.txt", "text,label\nHi,good\n", r"commas between its columns, not one text a line \(rename it to .csv"),
@@ -215,3 +223,18 @@ def test_texts_have_any_name_even_those_of_other_formats(tmp_path: Path, name: s
         rows(tmp_path / "a.jsonl", f'{{"{name}": ["Go", "on"], "label": "good"}}', (name, "label"))
     with pytest.raises(DataError, match=rf"a.jsonl:1: has no {name}$"):
         rows(tmp_path / "a.jsonl", f'{{"{name}": null, "label": "good"}}', (name, "label"))
+
+
+def test_the_suffix_before_that_of_the_compression_selects_the_reader(tmp_path: Path) -> None:
+    for open_compressed, suffix in ((gzip.open, "gz"), (bz2.open, "bz2"), (lzma.open, "xz")):
+        for name, content in (("a.csv", "text,label\nHi,good\n"), ("a.jsonl", '{"text": "Hi", "label": "good"}\n')):
+            with open_compressed(tmp_path / f"{name}.{suffix}", "wt") as file:
+                file.write(content)
+            packed = (tmp_path / f"{name}.{suffix}").read_bytes()
+            assert rows(tmp_path / f"{name}.{suffix}", packed) == [["Hi", "good"]]
+
+
+def test_raw_text_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a.txt: has JSON objects"):
+        rows(tmp_path / "a.txt", '{"text": "Hi"}\n', ("text",))
+    assert rows(tmp_path / "b.txt", "{a} he said, sep=,\n", ("text",)) == [["{a} he said, sep=,"]]

@@ -318,6 +318,8 @@ def test_a_table_of_words_and_tags_is_refused_with_the_right_layout(tmp_path: Pa
         read(tmp_path / "a.json", '[{"words": "Ada", "tags": "B-ship"}]')
     with pytest.raises(UserError, match=r"a.jsonl:1: .* must be text, not 3 \(`classes` names numbered tags"):
         read(tmp_path / "a.jsonl", '{"words": ["Ada"], "tags": [3]}')
+    with pytest.raises(UserError, match=r"a.txt:1: has JSON objects \(rename it to .jsonl\)"):
+        read(tmp_path / "a.txt", '{"words": ["Ada"], "tags": ["O"]}\n')
     for mark in ",;|":
         with pytest.raises(UserError, match=r"a.txt:1: has a word and its tag without a tab between"):
             read(tmp_path / "a.txt", "Ada,B-ship\nsails,O\nhome,O\n".replace(",", mark))

@@ -104,6 +104,8 @@ def tagged(
     if not first:
         return
     where = f"{file}:{first[0][0]}"
+    if re.match(r'\{"\w+":', "".join(first[0][1])):
+        raise DataError("has JSON objects", where=where, hint="rename it to .jsonl")
     header, word, tag = _layout(first[0][1], columns, where)
     if columns is None and not header:
         _check_words([first, second], where)

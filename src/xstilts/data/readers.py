@@ -258,8 +258,7 @@ class _Reader:
         elif kind == ".tsv" or columns is not None:
             return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
         else:
-            texts = tables.texts(path, self.column_names(), self.on_warning)
-            records = ((line, {self.inputs[0]: text}) for line, text in texts)
+            records = tables.texts(path, self.inputs[0], self.column_names(), self.on_warning)
         if isinstance(columns, tuple):
             raise DataError("only tables without a header take a list of `columns`", where=path)
         return records
@@ -300,9 +299,10 @@ class _Reader:
         """The error for a header that does not name all inputs."""
         absent = [name for name in self.inputs if name not in header]
         near = [hint for name in absent if (hint := nearest(name, header)).startswith("did you mean")]
-        other = f"`columns: {{{absent[0]}: {header[0]}}}` would name one"
+        names = ", ".join(self.fields[: len(header)])
+        other = f"`columns: {{{absent[0]}: {header[0]}}}` would name one; if it is a row, `columns: [{names}]`"
         message = f"the header has {', '.join(map(visible, header))}; the task wants {', '.join(absent)}"
-        return DataError(message, where=where, hint=near[0] if near else other)
+        return DataError(message, where=where, hint=(near or [other])[0])
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
         """Names for the cells of a file without a header; the label at the end may be absent."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from xstilts.data.lines import OnWarning, lines, parse_json
+from xstilts.data.lines import COMPRESSED, OnWarning, lines, parse_json
 from xstilts.errors import DataError
 from xstilts.formats.base import Row
 from xstilts.utils.files import reject_lfs_pointer
@@ -17,8 +17,9 @@ Record: TypeAlias = tuple[int | str, dict[str, Any]]
 
 
 def suffix(path: str) -> str:
-    """The suffix of a file's name before `.gz`, in lower case."""
-    return Path(path.removesuffix(".gz")).suffix.lower()
+    """The suffix of a file's name before that of its compression, in lower case."""
+    name = Path(path)
+    return Path(name.stem if name.suffix in COMPRESSED else name).suffix.lower()
 
 
 def document(path: str, on_warning: OnWarning | None = None) -> list[Any]:

@@ -10,13 +10,15 @@ from itertools import islice
 from xstilts.data import tsv_quotes
 from xstilts.data.headers import looks_like_header
 from xstilts.data.lines import OnWarning, lines
-from xstilts.data.records import suffix
+from xstilts.data.records import Record, suffix
 from xstilts.errors import DataError
 
 _SAVE = "save it with commas as .csv, or with tabs as .tsv"
 SEPARATORS = {",": ("commas", "rename it to .csv"), "\t": ("tabs", "rename it to .tsv"),
               ";": ("semicolons", _SAVE), "|": ("vertical bars", _SAVE), "\n": ("one text a line", "")}  # fmt: skip
 """The name of each separator, and what to do with a table that has it instead of its own."""
+JSON_OBJECT = re.compile(r'\s*\{\s*"[^"]*"\s*:')
+"""How a line with a JSON object begins."""
 FIRST = 5
 """So many lines show a separator, at least three."""
 
@@ -37,27 +39,37 @@ def rows(path: str, names: Collection[str], on_warning: OnWarning | None) -> Ite
     return _comma_separated(path, on_warning) if own == "," else _tab_separated(path, names, on_warning)
 
 
-def texts(path: str, names: Collection[str], on_warning: OnWarning | None) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line that is not blank, of a file with one text a line; refuses a table."""
+def texts(path: str, name: str, names: Collection[str], on_warning: OnWarning | None) -> Iterator[Record]:
+    """Yield each line that is not blank, of a file with one text a line, under a `name`; refuses a table."""
     if len(names) > 1:
         _check_separator(path, "\n", names, on_warning)
-    return ((line, text) for line, text in lines(path, on_warning) if text.strip())
+    else:
+        _first_lines(path, on_warning)
+    return ((line, {name: text}) for line, text in lines(path, on_warning) if text.strip())
 
 
 def _check_separator(path: str, own: str, names: Collection[str], on_warning: OnWarning | None) -> None:
-    """Refuse a table with another separator than its own; in a file of sentences that is a line's end.
-
-    Raises:
-        DataError: its first lines show the other, or are Excel's `sep=;`.
-    """
-    first = [text for _, text in islice(lines(path, on_warning and (lambda *_: None)), FIRST) if text.strip()]
-    if first and re.fullmatch('"?sep=."?', first[0]):
-        raise DataError(f"begins with Excel's line `{first[0]}`", where=path, hint="delete this line")
+    """Refuse a table with another separator than its own; in a file of sentences that is a line's end."""
+    first = _first_lines(path, on_warning)
     for other, (name, hint) in SEPARATORS.items():
         shown = first if own != "\n" or other == "\t" else first[:1]  # each of some sentences may have a comma
         if _separates(other, shown, names) and not _separates(own, first, names):
             message = f"has {name} between its columns, not {SEPARATORS[own][0]}"
             raise DataError(message, where=path, hint=hint)
+
+
+def _first_lines(path: str, on_warning: OnWarning | None) -> list[str]:
+    """The first lines of a file that are not blank.
+
+    Raises:
+        DataError: they are JSON, or Excel's `sep=;`.
+    """
+    first = [text for _, text in islice(lines(path, on_warning and (lambda *_: None)), FIRST) if text.strip()]
+    if first and re.fullmatch('"?sep=."?', first[0]):
+        raise DataError(f"begins with Excel's line `{first[0]}`", where=path, hint="delete this line")
+    if first and JSON_OBJECT.match(first[0]):
+        raise DataError("has JSON objects", where=path, hint="rename it to .jsonl")
+    return first
 
 
 def _separates(separator: str, first: Sequence[str], names: Collection[str]) -> bool:
