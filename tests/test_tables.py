@@ -238,3 +238,10 @@ def test_raw_text_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.txt: has JSON objects"):
         rows(tmp_path / "a.txt", '{"text": "Hi"}\n', ("text",))
     assert rows(tmp_path / "b.txt", "{a} he said, sep=,\n", ("text",)) == [["{a} he said, sep=,"]]
+
+
+def test_a_file_of_which_every_row_is_wrong_has_no_other_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nHi,2\nOh,2\n")
+    found, mistakes = Found(File(path="a.csv", classes=("bad", "good")), (str(tmp_path / "a.csv"),)), list[DataError]()
+    assert not [*read(found, "en", fields=("text", "label"), inputs=("text",), on_error=mistakes.append)]
+    assert [error.message for error in mistakes] == ["label '2' is not one of the classes"] * 2

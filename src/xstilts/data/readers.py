@@ -103,8 +103,8 @@ class _Reader:
                 _check_labels(optional, has, labels, row.where)
                 labels = has
             yield row
-        if empty:
-            what = f"row with {condition}" if (condition := self.condition()) else "words, only _"
+        treebank = "words, only _" if suffix(self.found.paths[0]) == ".conllu" else ""
+        if empty and (what := f"row with {condition}" if (condition := self.condition()) else treebank):
             raise DataError(f"has no {what}", where=self.found.paths[0])
 
     def rows_of(self, path: str) -> Iterator[Row]:
