@@ -245,3 +245,13 @@ def test_a_file_of_which_every_row_is_wrong_has_no_other_mistake(tmp_path: Path)
     found, mistakes = Found(File(path="a.csv", classes=("bad", "good")), (str(tmp_path / "a.csv"),)), list[DataError]()
     assert not [*read(found, "en", fields=("text", "label"), inputs=("text",), on_error=mistakes.append)]
     assert [error.message for error in mistakes] == ["label '2' is not one of the classes"] * 2
+
+
+def test_a_quotation_mark_that_swallows_rows_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\n"Hi,good\nOh,bad\nSo",bad\n"Well,\nyes, or no\n",good\n')
+    found, notes = Found(File(path="a.csv"), (str(tmp_path / "a.csv"),)), list[str]()
+    rows = read(found, "en", fields=("text", "label"), inputs=("text",), on_warning=lambda *note: notes.extend(note))
+    assert len([*rows]) == 2
+    assert notes == [
+        "a cell has lines that look like rows; is its quotation mark not closed?", f"{tmp_path}/a.csv:2"
+    ]  # fmt: skip

@@ -41,7 +41,7 @@ def read(
         fields: columns of a file without a header, in order; the label is last.
         inputs: the fields that every row must have.
         on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`, and for each
-            line of tokens that may be a comment.
+            line of tokens that may be a comment, and cell that may hold rows.
         on_error: receives the error of each row that lacks an input; by default the first is raised.
 
     Raises:
@@ -252,11 +252,11 @@ class _Reader:
         elif kind == ".csv" and self.is_tagged:
             raise DataError("is CSV, whose cells cannot hold lists of words", where=path, hint=TAG_LINES)
         elif kind == ".csv":
-            return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
+            return self.table(tables.rows(path, self.column_names(), self.on_warning, self.on_comment), path)
         elif self.is_tagged:
             return self.tagged(path, kind)
         elif kind == ".tsv" or columns is not None:
-            return self.table(tables.rows(path, self.column_names(), self.on_warning), path)
+            return self.table(tables.rows(path, self.column_names(), self.on_warning, self.on_comment), path)
         else:
             records = tables.texts(path, self.inputs[0], self.column_names(), self.on_warning)
         if isinstance(columns, tuple):

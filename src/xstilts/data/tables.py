@@ -19,24 +19,29 @@ SEPARATORS = {",": ("commas", "rename it to .csv"), "\t": ("tabs", "rename it to
 """The name of each separator, and what to do with a table that has it instead of its own."""
 JSON_OBJECT = re.compile(r'\s*\{\s*"[^"]*"\s*:')
 """How a line with a JSON object begins."""
+LABELS = 100
+"""So many values of the last column are no labels, but texts."""
 FIRST = 5
 """So many lines show a separator, at least three."""
 
 
-def rows(path: str, names: Collection[str], on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
+def rows(
+    path: str, names: Collection[str], on_warning: OnWarning | None, note: OnWarning | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of each row of a table that is not blank.
 
     Args:
         path: the file; `.csv` is comma-separated, other suffixes tab-separated.
         names: the columns that the task knows; a first row with one of them is a header.
         on_warning: as in `lines`.
+        note: receives each cell of several lines that look like rows.
 
     Raises:
         DataError: the table has another separator, or is not CSV.
     """
     own = "," if suffix(path) == ".csv" else "\t"
     _check_separator(path, own, names, on_warning)
-    return _comma_separated(path, on_warning) if own == "," else _tab_separated(path, names, on_warning)
+    return _comma_separated(path, on_warning, note) if own == "," else _tab_separated(path, names, on_warning)
 
 
 def texts(path: str, name: str, names: Collection[str], on_warning: OnWarning | None) -> Iterator[Record]:
@@ -95,17 +100,32 @@ def _tab_separated(path: str, names: Collection[str], on_warning: OnWarning | No
     return quoting.undo(cells, names) if quoting != tsv_quotes.Quoting() else cells
 
 
-def _comma_separated(path: str, on_warning: OnWarning | None) -> Iterator[tuple[int, list[str]]]:
+def _comma_separated(
+    path: str, on_warning: OnWarning | None, note: OnWarning | None
+) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)  # a cell may hold a whole article
     reader = csv.reader((text + "\n" for _, text in lines(path, on_warning)), strict=True)
-    start = 1
+    start, labels, inner = 1, set[str](), dict[str, int]()
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
+                if len(labels) < LABELS:
+                    labels.add(cells[-1])
+                if reader.line_num > start and len(inner) < LABELS**2:
+                    inner |= dict.fromkeys(_last_cells(cells), start)
                 yield start, cells
             start = reader.line_num + 1
+        for line in sorted({line for label, line in inner.items() if label in labels and len(labels) < LABELS}):
+            if note:
+                note("a cell has lines that look like rows; is its quotation mark not closed?", f"{path}:{line}")
     except csv.Error as error:
         message, hint = f"is not CSV: {error}", "a quotation mark is not closed, or not doubled inside quotes"
         if "new-line" in str(error):
             message, hint = "has a carriage return alone outside of quotation marks", "end lines with line feeds"
         raise DataError(message, where=f"{path}:{start}", hint=hint) from error
+
+
+def _last_cells(cells: Sequence[str]) -> set[str]:
+    """What stands after the last comma of each line, but the last, of a cell, if it has as many commas as a row."""
+    inside = (line for cell in cells for line in cell.split("\n")[:-1])
+    return {line.rpartition(",")[2] for line in inside if line.count(",") == len(cells) - 1 > 0 and line[-1] != ","}
