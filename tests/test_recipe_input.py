@@ -275,7 +275,7 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_values_that_are_no_text_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:2: (text must be|text contains|is nested|has a number)"):
-        _rows(tmp_path / "a.jsonl", f'{{"text": 5}}\n{CELLS[name]}\n', ("text",), ("text",))
+        _rows(tmp_path / "a.jsonl", f'{{"text": 5}}\n{CELLS[name]}\n', ("text", "label"), ("text",))
 
 
 def test_a_surrogate_in_words_is_refused(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_chunk_f1_counts_bio_bioes_and_a_bare_tag_a_word(seen: str) -> None:
         ("B I O", r"'B' beside 'O'"),
         ("B O", r"'B' beside 'O'"),
         ("B I", r"'B' "),
+        ("B M E S", r"'B' "),
+        ("S B E", r"'S' "),
         ("b i o", r"'b' "),
         ("o b-ship i-ship", r"'b-ship' .*write 'B-ship'"),
         ("O B-", r"'B-' beside 'O'"),
@@ -172,6 +174,7 @@ def test_comments_of_sentences_without_tags_are_left_out(tmp_path: Path) -> None
 
 def test_a_number_sign_that_is_a_word_stays(tmp_path: Path) -> None:
     assert tags(tmp_path / "a.txt", "# O\n1 O\n\n# no token\n# O\n") == [(["#", "1"], ["O", "O"]), (["#"], ["O"])]
+    assert tags(tmp_path / "d.txt", "# #\n5 CD\n\n# #\n") == [(["#", "5"], ["#", "CD"]), (["#"], ["#"])]
     content = "# # B-NP\n1.5 CD I-NP\n. . O\n\n# # B-NP\n2 CD I-NP\nin IN B-NP\n"
     assert [words for words, _ in tags(tmp_path / "b.txt", content)] == [["#", "1.5", "."], ["#", "2", "in"]]
     assert tags(tmp_path / "c.tsv", "#\tSYM\n1\tNUM\n\n#sale\tX\n") == [

@@ -171,7 +171,7 @@ def _without_comments(
                     last_cells.add(_cells(other, tabs)[-1])
             width = width or -1
         cells = _cells(text, tabbed if hashed else tabs)
-        if not hashed or (len(cells) == width and (cells[-1] in last_cells or text == "#" or text[1] == "\t")):
+        if not hashed or (len(cells) == width and (cells[-1] in {"#", *last_cells} or text[1] == "\t")):
             yield number, cells
         elif len(cells) == width:
             note("is read as a comment, because it begins with '# ' and does not end in a tag", f"{file}:{number}")

@@ -56,7 +56,8 @@ def miscounted(tags: Iterable[str]) -> tuple[str, str] | None:
     for tag in tags:
         (known if _KNOWN.fullmatch(tag) else others).append(tag)
     ends = {ending[2].upper() for tag in others if (ending := _SUFFIX.fullmatch(tag))}
-    letters = {"B", "I"} <= {tag.upper() for tag in others} <= set("BIOESLUM")
+    bare = {tag.upper() for tag in others}
+    letters = ({"B", "I"} <= bare or {"B", "E"} <= bare) and bare <= set("BIOESLUMW")
     all_foreign = known or letters or {"B", "I"} <= ends
     found = next((tag for tag in others if all_foreign or _FOREIGN.fullmatch(tag)), None)
     if found is None:
