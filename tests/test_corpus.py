@@ -139,6 +139,7 @@ def test_apostrophes_are_told_from_marks_of_bold_and_italics(markup: str, text: 
         ("{{convert|8|mi|km|1|abbr=on}}, {{cvt|2|–|3|kg}}, {{Convert|5|ft|9|in|cm}}", "8 mi, 2–3 kg, 5 ft 9 in"),
         ("{{formatnum:60512}} und {{val|2.5|u=GHz}}, {{unité|12|km}}", "60512 und 2.5 GHz, 12 km"),
         ("{{val|2.5|ul=m}}, {{nombre|7}} und {{cvt|6|ft|2|in|m|abbr=on}}", "2.5 m, 7 und 6 ft 2 in"),
+        ("{{convert|5|e6km2}} 10<sup>2.5</sup> Na<sup>+</sup> 1<sup>er</sup>", "\ufffc 10\ufffc Na⁺ 1er"),
         ("{{val|2.5|e=6|u=kg}} {{val|2|0.1|u=m}} {{val|9|u=m|up=s}} {{unité|12|km|2}}", "\ufffc \ufffc \ufffc \ufffc"),
         ("{{lang|la|''[[vox]]''}} {{nowrap|1=a b}} {{abbr|UN|United Nations}} {{lang-ru|мир}}", "vox a b UN мир"),
         ("3{{nbsp}}kg{{sfn|A|2001}} 1901{{efn|b}}, gut.{{X|c}} Und{{Y|d}}, ja", "3\xa0kg 1901, gut. Und, ja"),

@@ -166,6 +166,8 @@ def _tag(tag: Tag, media: frozenset[str]) -> str:
         return inner.replace("'", _LITERAL)
     if name == "sup" and not inner.strip("0123456789+-−"):
         return inner.translate(_SUPERSCRIPT)
+    if name == "sup" and any(map(str.isdigit, inner)):  # 10<sup>2.5</sup> is not 102.5
+        return HOLE
     return f"{_BREAK}{inner}{_BREAK}" if name in BLOCK_TAGS and not tag.wiki_markup else inner
 
 
@@ -196,7 +198,8 @@ def _template(template: Template, media: frozenset[str]) -> str:
     if name in LAST_SHOWN or name.startswith("lang-"):
         return shown[-1]
     named = {str(x.name).strip(): _prose(x.value, media).strip() for x in template.params}
-    if len(shown) > QUANTITIES.get(name, 0) or not CHANGED.isdisjoint(named):
+    power = any(re.match(r"e\d", word) for word in shown)  # convert's e6km2 is a million square kilometres
+    if len(shown) > QUANTITIES.get(name, 0) or power or not CHANGED.isdisjoint(named):
         return HOLE
     return _quantity([*shown, named.get("u") or named.get("ul") or ""])
 
