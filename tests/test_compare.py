@@ -206,7 +206,7 @@ def test_settings_and_files_that_differ_are_named(study: Files) -> None:
     study.edit("recipe.yaml", "lr: 1e-3", "lr: 1e-1")
     assert study.run().code == 0
     notes = json.loads(study.call("report", study.out, "--compare", "tiny@1", "--format", "json").out)["notes"]
-    assert "settings of tiny and tiny@1: lr 0.1 and 0.001" in notes and "different content" not in str(notes)
+    assert "settings that differ: lr 0.1 in tiny, 1e-3 in tiny@1" in notes and "different content" not in str(notes)
     study.edit("train-en.tsv", "neutral", "entailment")
     assert study.run("--redo").code == 0
     result = study.call("report", study.out, "--compare", "tiny@1")

@@ -142,6 +142,10 @@ WRONG = {
         [":7: phases[0].choices[0].chain[1]: ", "'mine' is the only task"],
     ),
     "chain misspelt": ("recipe.yaml", "each: [mine]", "choices: [{chian: [[mine], [snli]]}]", ["mean 'chain'"]),
+    "a setting outside of the settings": (
+        "recipe.yaml", "each: [mine]", "each: [mine], epochs: 2",
+        [":7: phases[0].epochs: not a field of Phase (write `settings: {epochs: ...}`)"],
+    ),
     "beside a chain": (
         "recipe.yaml", "each: [mine]", "choices: [{chain: [[mine], [snli]], how: mean}]",
         [":7: phases[0].choices[0].how: not a field of Chain"],

@@ -116,6 +116,13 @@ def test_a_removed_encoder_that_is_needed_again_is_not_trained_on_other_data_unn
     )
 
 
+def test_several_changed_files_share_a_line(two_tasks: Files) -> None:
+    two_tasks.edit("test-de.tsv", "neutral", "entailment")
+    two_tasks.edit("de-test.tsv", "neutral", "entailment")
+    changed = "-de.tsv, " + f"{two_tasks.folder}/de-test.tsv: have changed since they were read; made from them: 2 eval"
+    assert changed in two_tasks.run().err
+
+
 def test_other_recipes_of_the_folder_are_counted(two_tasks: Files) -> None:
     two_tasks.edit("recipe.yaml", "name: tiny", "name: more")
     two_tasks.edit("tasks.yaml", "languages: [en, de]", "languages: [de]")

@@ -169,8 +169,8 @@ def test_other_data_of_the_same_name_are_refused(study: Files) -> None:
     assert study.run("--data", study.folder / "two").out == first.out  # another place, but the same content
     study.edit("two/dev-de.tsv", "neutral", "entailment")
     result = study.run("--data", study.folder / "two")
-    told = "differs from the file of this name that was read; made from it: 1 evaluation"
-    assert result.code == 2 and f"{study.folder}/two/dev-de.tsv: {told}" in result.err
+    message = "differs from the file of this name that was read; made from it: 1 evaluation"
+    assert result.code == 2 and f"{study.folder}/two/dev-de.tsv: {message}" in result.err
 
 
 def test_file_times_do_not_matter(study: Files) -> None:

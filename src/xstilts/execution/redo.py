@@ -17,6 +17,12 @@ from xstilts.study.step import Step
 Confirm: TypeAlias = Callable[[], bool] | None
 """Asks the user whether to do the steps again that have just been listed; None if nobody can be asked."""
 _KINDS = {"create": "new encoder", "train": "training", "merge": "merge", "evaluate": "evaluation"}
+_OF_SEVERAL = {
+    "has changed since it was read": "have changed since they were read",
+    "is new": "are new",
+    "differs from the file of this name that was read": "differ from the files of these names that were read",
+}
+"""What `Store.changed_inputs` says of a file, said of several."""
 _MAX_FILES = 3
 """So many files are named."""
 
@@ -44,7 +50,8 @@ class Outdated:
         for what, of in files.items():
             more = f" and {len(of) - _MAX_FILES} more" if len(of) > _MAX_FILES else ""
             depend = self._counted(self._with_dependents(set().union(*of.values())))
-            lines.append(f"{', '.join([*of][:_MAX_FILES])}{more}: {what}; made from it: {depend}")
+            what, it = (what, "it") if len(of) == 1 else (_OF_SEVERAL[what], "them")
+            lines.append(f"{', '.join([*of][:_MAX_FILES])}{more}: {what}; made from {it}: {depend}")
         again = f"to be done again: {self._counted(self.ids)}"
         if steps := {step.id for step in rebuilt}:
             again += f", and {self._counted(steps)} whose encoder was removed"

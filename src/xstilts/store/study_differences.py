@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from xstilts.errors import UserError
 from xstilts.store.run_folder import Store
 from xstilts.study.index import Study
+from xstilts.training.settings import as_written
 from xstilts.utils.files import read_json
 
 _Step: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -28,13 +29,13 @@ def difference_notes(first: tuple[str, Store, Study], second: tuple[str, Store, 
     names = first[0], second[0]
     here, there = (_settings(side) for side in sides)
     settings = [
-        f"{name} {_listed(here[name])} and {_listed(there[name])}"
+        f"{name} {_listed(here[name])} in {names[0]}, {_listed(there[name])} in {names[1]}"
         for name in here
         if name in there and here[name] != there[name]
     ]
     ours, theirs = (_files(side) for side in sides)
     files = {name: None for name in ours if name in theirs and ours[name] != theirs[name]}
-    notes = [f"settings of {names[0]} and {names[1]}: {', '.join(settings)}"] if settings else []
+    notes = [f"settings that differ: {'; '.join(settings)}"] if settings else []
     if files:
         notes.append(f"{names[0]} and {names[1]} read different content of {_listed(files)}")
     return notes
@@ -60,7 +61,7 @@ def _settings(steps: Iterable[_Step]) -> dict[str, dict[str, None]]:
         for part in (training, *training.get("parts", ())):
             for name, value in part.items():
                 if not isinstance(value, list | dict):
-                    values[name][f"{value:g}" if isinstance(value, float) else str(value)] = None
+                    values[name][as_written(value) if isinstance(value, float) else str(value)] = None
     return values
 
 

@@ -230,8 +230,11 @@ def _explain(details: ErrorDetails, models: list[type[BaseModel]]) -> _Problem:
     kind, got, context = details["type"], _shown(details["input"]), details.get("ctx", {})
     if kind == "extra_forbidden":
         names = " or ".join(model.__name__ for model in models)
-        fields = [field for model in models for field in model.model_fields]
-        return _Problem(f"not a field of {names}", hint=nearest(str(details["loc"][-1]), fields))
+        fields = {name: field.annotation for model in models for name, field in model.model_fields.items()}
+        key = str(details["loc"][-1])
+        holders = [name for name, type_ in fields.items() if key in getattr(type_, "model_fields", ())]
+        hint = f"write `{holders[0]}: {{{key}: ...}}`" if holders else nearest(key, fields)
+        return _Problem(f"not a field of {names}", hint=hint)
     if kind == "missing":
         return _Problem(_MISSING)
     if kind == "literal_error":
