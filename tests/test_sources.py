@@ -223,7 +223,7 @@ def test_numeric_tags_become_class_names(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     source = {"path": "a.parquet", "columns": {"words": "tokens", "tags": "ner_tags"}, "classes": ["O", "B-LOC"]}
     (example,), _ = examples(tmp_path, Tag(labels=("B-LOC", "O")), source)
-    assert example == (("Ulm", "liegt"), ("B-LOC", "O"))
+    assert example[:2] == (("Ulm", "liegt"), ("B-LOC", "O"))
 
 
 def test_classes_in_another_order_than_the_files_own_are_refused(tmp_path: Path) -> None:
