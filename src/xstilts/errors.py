@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
+from typing import Self
 
 MAX_MISSING = 3
 """Maximum lines about the missing files of one task."""
@@ -96,7 +97,30 @@ def _lines(errors: Sequence[UserError]) -> Iterator[str]:
             yield f"{error.where}: and {more} more; `xstilts data check {error.where}` lists them"
 
 
-class Collector:
+class Catcher:
+    """Receives the errors raised inside `with it.catch()`."""
+
+    def receive(self, error: UserError) -> None:
+        """Receive one error."""
+        raise NotImplementedError
+
+    def catch(self) -> Self:
+        """A context manager that receives a `UserError` raised inside it."""
+        return self
+
+    def __enter__(self) -> None:
+        """Do nothing. This runs for every row, and a class is faster than a generator."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, UserError):
+            for one in error.errors if isinstance(error, Mistakes) else [error]:
+                self.receive(one)
+        return isinstance(error, UserError)
+
+
+class Collector(Catcher):
     """Collects errors so that all of them can be shown together.
 
     >>> found = Collector()
@@ -113,19 +137,9 @@ class Collector:
         """Add one error."""
         self.errors.append(UserError(message, where=where, hint=hint))
 
-    def catch(self) -> Collector:
-        """A context manager that collects a `UserError` raised inside it."""
-        return self
-
-    def __enter__(self) -> None:
-        """Do nothing. This runs for every row, and a class is faster than a generator."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, UserError):
-            self.errors.extend(error.errors if isinstance(error, Mistakes) else [error])
-        return isinstance(error, UserError)
+    def receive(self, error: UserError) -> None:
+        """Collect one error."""
+        self.errors.append(error)
 
     def raise_any(self) -> None:
         """Raise the collected error, or `Mistakes` for several; drops repeated messages."""

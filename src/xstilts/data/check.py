@@ -127,7 +127,7 @@ def _read(row: Checked, located: LocatedSplit, data: Path | None, training: Trai
             count += 1
             labels = labels or format.reference(example, index) is not None
     if not count and not mistakes.errors:
-        mistakes.add(DataError("no usable example", where=", ".join(located.files)))
+        mistakes.receive(DataError("no usable example", where=", ".join(located.files)))
     return replace(
         row,
         places=tuple(found.file.path for _, found in located.found),

@@ -175,7 +175,7 @@ class LocatedSplit:
         for code, found in files:
             with mistakes.catch():
                 for row in read(found, code, fields=format.fields, inputs=format.inputs, on_warning=defects.note,
-                                on_error=mistakes.add):  # fmt: skip
+                                on_error=mistakes.receive):  # fmt: skip
                     with mistakes.catch():
                         example = format.read(row)
                         if example is not None and defects.usable(format.defect(example), row, self.train):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import TracebackType
 
-from xstilts.errors import Collector, Mistakes, UnknownLabel, UserError, visible
+from xstilts.errors import Catcher, Collector, UnknownLabel, UserError, visible
 
 MISTAKES = 10
 """Reading stops after so many kinds of mistakes."""
@@ -49,28 +48,13 @@ class _Kind:
         return UserError(message, where=next(iter(self.first.values())).where.rpartition(":")[0], hint=", ".join(known))
 
 
-class RowMistakes:
+class RowMistakes(Catcher):
     """Collects the mistakes of rows, as `Collector` does, with one error for each kind and file."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def catch(self) -> RowMistakes:
-        """A context manager that collects a `UserError` raised inside it."""
-        return self
-
-    def __enter__(self) -> None:
-        """Do nothing. This runs for every row, and a class is faster than a generator."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, UserError):
-            for one in error.errors if isinstance(error, Mistakes) else [error]:
-                self.add(one)
-        return isinstance(error, UserError)
-
-    def add(self, error: UserError) -> None:
+    def receive(self, error: UserError) -> None:
         """Count a mistake; drops it if there are too many kinds already."""
         unknown = error.label if isinstance(error, UnknownLabel) else None
         key = error.where.rpartition(":")[0] or error.where, error.message if unknown is None else "unknown label"
