@@ -227,7 +227,7 @@ def test_tasks_lists_the_files_of_extra_languages(tmp_path: Path, xstilts: Calla
     assert result.code == 0 and "namas" in result.out
     (row,) = (row for row in describe(tmp_path) if row["task"] == "udpos")
     assert row["found"]["test"] == ["lt"] and "lt" in row["more_languages"]
-    assert "has no dev data in 'gu'" in xstilts("show", "udpos", "gu", 0, "--data", tmp_path).err
+    assert "has no data in 'gu' (known: " in xstilts("show", "udpos", "gu", 0, "--data", tmp_path).err
 
 
 def test_a_recipe_may_name_extra_languages(tmp_path: Path) -> None:

@@ -74,17 +74,20 @@ class StepFailed(UserError):
 
 
 class Mistakes(UserError):
-    """All errors of one check; `str` has one line per error, but at most `MAX_MISSING` per task with missing files."""
+    """All errors of one check; `str` has one line per error, but at most `MAX_MISSING` per task with missing files.
 
-    def __init__(self, errors: Sequence[UserError]) -> None:
-        super().__init__("\n".join(_lines(errors)))
-        self.errors = tuple(errors)
+    `options` are those of the command `data check` that lists the others.
+    """
+
+    def __init__(self, errors: Sequence[UserError], options: str = "") -> None:
+        super().__init__("\n".join(_lines(errors, options)))
+        self.errors, self.options = tuple(errors), options
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Mistakes, (self.errors,)
+        return Mistakes, (self.errors, self.options)
 
 
-def _lines(errors: Sequence[UserError]) -> Iterator[str]:
+def _lines(errors: Sequence[UserError], options: str) -> Iterator[str]:
     missing = Counter(error.where for error in errors if isinstance(error, MissingData))
     seen: Counter[str] = Counter()
     for error in errors:
@@ -94,7 +97,7 @@ def _lines(errors: Sequence[UserError]) -> Iterator[str]:
             yield str(error)
         elif seen[error.where] == MAX_MISSING:
             more = missing[error.where] - MAX_MISSING + 1
-            yield f"{error.where}: and {more} more; `xstilts data check {error.where}` lists them"
+            yield f"{error.where}: and {more} more; `xstilts data check {error.where}{options}` lists them"
 
 
 class Catcher:
@@ -130,8 +133,10 @@ class Collector(Catcher):
     1
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: str = "") -> None:
         self.errors: list[UserError] = []
+        self.options = options
+        """Those of `xstilts data check`, with which it finds the same tasks and files."""
 
     def add(self, message: str, *, where: str = "", hint: str = "") -> None:
         """Add one error."""
@@ -147,7 +152,7 @@ class Collector(Catcher):
         if len(unique) == 1:
             raise unique[0]
         if unique:
-            raise Mistakes(unique)
+            raise Mistakes(unique, self.options)
 
 
 def counted(number: int, noun: str) -> str:

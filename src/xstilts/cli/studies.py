@@ -45,7 +45,8 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
 
-    planned, found, notes = make_plan(*read(recipe, scale)), Collector(), list[str]()
+    planned, notes = make_plan(*read(recipe, scale)), list[str]()
+    found = Collector(planned.recipe.data_check_options(data))
     found.errors += _unusable_encoders(planned, data)
     from xstilts.execution.data_check import check_all_data
 

@@ -82,7 +82,8 @@ def show(
 @data_app.command("check")
 def check_data(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Tasks or groups; default: all.", metavar="[TASK]...")
+        list[str] | None,
+        typer.Argument(help="Tasks or groups; default: those of --use, else all.", metavar="[TASK]..."),
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,

@@ -81,15 +81,22 @@ def _found(task: Task, split: Split, data: Path | None) -> list[str]:
 def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, trained: bool) -> list[str]:
     """One line each for missing training data, for languages without dev and test data, and for those without one.
 
+    A split of the user's own without any file has a line with the paths searched.
+
     Args:
         task: the task.
         languages: the languages to evaluate on.
         data: the data folder.
         trained: whether a step trains on the task.
     """
-    lines = [f"{task.name}: training data"] if trained and not _found(task, "train", data) else []
-    if task.scored and languages:
-        found = {split: _found(task, split, data) for split in task.scored}
+    read: set[Split] = {*(task.scored if languages else ()), *(("train",) if trained else ())}
+    misplaced = [split for split in task.data if split in read and is_misplaced(task, split, data)]
+    lines = [str(error) for split in misplaced if (error := _why_missing(task, split, data))]
+    if trained and "train" not in misplaced and not _found(task, "train", data):
+        lines.append(f"{task.name}: training data")
+    scored = [split for split in task.scored if split not in misplaced]
+    if scored and languages:
+        found = {split: _found(task, split, data) for split in scored}
         without_any = [code for code in languages if not any(code in codes for codes in found.values())]
         if without_any:
             lines.append(f"{task.name}: {_codes(without_any, languages)}")
@@ -98,6 +105,14 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
             if missing := [code for code in wanted if code not in codes]:
                 lines.append(f"{task.name}: {split} of {_codes(missing, wanted)}")
     return lines
+
+
+def _why_missing(task: Task, split: Split, data: Path | None) -> UserError | None:
+    try:
+        locate(task, task.data[split], task.languages_of(split)[:1], data)
+    except UserError as error:
+        return error
+    return None
 
 
 def unlabelled_data(task: Task, languages: Sequence[str], data: Path | None) -> list[str]:

@@ -14,11 +14,12 @@ from xstilts.data.find import PLAYGROUND
 from xstilts.data.leaks import TrainingRows
 from xstilts.data.row_mistakes import RowMistakes
 from xstilts.errors import Collector, DataError, IncompleteData, MissingData, UserError, nearest
-from xstilts.tasks import GROUPS
+from xstilts.tasks import GROUPS, TASKS
 from xstilts.tasks.counts import official_count
 from xstilts.tasks.source import Source
 from xstilts.tasks.task import Split, Task
-from xstilts.tasks.user_tasks import with_user_tasks
+from xstilts.tasks.user_tasks import task_names, with_user_tasks
+from xstilts.utils import yaml as strict_yaml
 
 SECONDS = 15.0
 """Time between two progress lines."""
@@ -53,21 +54,35 @@ class Checked:
 
 
 def select_tasks(names: Sequence[str], use: Sequence[Path]) -> list[Task]:
-    """The tasks that the names mean, which may be groups; without names, all tasks except generated ones.
+    """The tasks that the names mean, which may be groups.
+
+    Without names: the tasks of the files `use`, or without these all tasks except generated ones.
 
     Raises:
         UserError: lists every unknown name with the nearest known one.
     """
     tasks = with_user_tasks(use)
+    if not names and use:
+        return [task for name, task in tasks.items() if task is not TASKS.get(name)]
     if not names:
         return [task for task in tasks.values() if not all(map(_generated, task.data.values()))]
     found = Collector()
     for name in names:
         if name not in tasks and name not in GROUPS:
-            found.add(f"unknown task '{name}'", hint=nearest(name, [*tasks, *GROUPS]))
+            with found.catch():
+                raise _unknown_task(name, [*tasks, *GROUPS])
     found.raise_any()
     selected = dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,)))
     return [tasks[name] for name in selected]
+
+
+def _unknown_task(name: str, known: Sequence[str]) -> UserError:
+    """The error for a name that is no task; it may be a task file or a recipe."""
+    if Path(name).suffix not in (".yaml", ".yml"):
+        return UserError(f"unknown task '{name}'", hint=nearest(name, known))
+    own = task_names(strict_yaml.load(Path(name)))
+    hint = f"write `{own[0]} --use {name}`" if own else f"`xstilts check {name}` reads the data of a recipe"
+    return UserError("is a file, not a task", where=name, hint=hint)
 
 
 def _generated(source: Source) -> bool:

@@ -84,9 +84,7 @@ def check_all_data(plan: Plan, data: Path | None, errors: Collector, say: Callab
     read = check_data(inputs, [*plan.steps.values()], found, say, {})
     left_out = {line: line.partition(" ")[0] for line in inputs.missing}
     lacking = {one.where for one in found.errors if type(one) is MissingData} | {*left_out.values()}
-    unread = {
-        name for name in lacking if data is None and (not plan.tasks[name].own or inputs.is_absent(plan.tasks[name]))
-    }
+    unread = {name for name in lacking if data is None and not plan.tasks[name].own}
     errors.errors += [one for one in found.errors if type(one) is not MissingData or one.where not in unread]
     if unread:
         say(f"files not read: {', '.join(sorted(unread))}; give the data folder with --data")

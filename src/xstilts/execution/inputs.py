@@ -109,10 +109,6 @@ class StepInputs:
             self._misplaced[key] = is_misplaced(task, split, self.data)
         return self._misplaced[key]
 
-    def is_absent(self, task: Task) -> bool:
-        """Whether none of the user's own files of a task are there."""
-        return all(self.misplaced(task, split) for split in task.data if task.data[split].own)
-
     def training_sets(self) -> Iterable[LocatedSplit]:
         """The labelled training sets of all steps that exist, each once."""
         seen: set[str] = set()

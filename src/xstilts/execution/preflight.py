@@ -24,7 +24,8 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
     Raises:
         UserError: all errors in data and encoders; input files have changed, and the steps are not to be redone.
     """
-    plan, errors = executor.plan, Collector()
+    plan = executor.plan
+    errors = Collector(plan.recipe.data_check_options(executor.inputs.data))
     outdated = find_outdated(plan, executor.store, executor.inputs, errors)
     pending = pending_steps(plan, executor.store, outdated.ids)
     lines = []

@@ -58,6 +58,9 @@ def show_example(
     if name not in tasks:
         raise UserError(f"unknown task '{name}'", hint=nearest(name, tasks))
     task = tasks[name]
+    codes = {code: None for one in task.data for code in task.languages_of(one)}
+    if language not in codes:
+        raise UserError(f"the task '{name}' has no data in '{language}'", hint=among(language, codes))
     if split is None:
         split = _default_split(task, language, data)
     if split not in task.data:

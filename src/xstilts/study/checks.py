@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from xstilts.study.phase import mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS
 from xstilts.tasks.task import Task
+from xstilts.tasks.user_tasks import task_names
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import expand_user
 
@@ -24,28 +26,51 @@ MAX_STEPS = 100_000
 
 
 def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found: Collector) -> None:
-    """Note every unknown task or group; the document may still have other mistakes."""
-    value = document.value
-    named: list[tuple[strict_yaml.KeyPath, Any]] = [(("evaluate",), value.get("evaluate"))]
+    """Note every unknown task or group; a task of a task file that `use` lacks is one mistake."""
+    beside: dict[str, str] | None = None
+    noted = set[str]()
+    for path, names in _named_tasks(document.value):
+        known = [*tasks, *GROUPS] if path[-1] in ("evaluate", "each") else list(tasks)
+        for name in strings_in(names):
+            if name in known or name in noted:
+                continue
+            beside = _tasks_beside(document) if beside is None else beside
+            hint = nearest(name, known)
+            if name in beside:
+                noted.add(name)
+                use = [*strings_in(document.value.get("use")), beside[name]]
+                hint = f"{beside[name]} has it: write `use: [{', '.join(use)}]`"
+            found.add(f"unknown task '{name}'", where=document.where(path), hint=hint)
+
+
+def _named_tasks(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyPath, Any]]:
+    """The names of tasks and groups in a recipe that may still have mistakes, each with its place."""
+    yield ("evaluate",), value.get("evaluate")
     for p, phase in enumerate(value.get("phases") or ()):
         if isinstance(phase, dict):
-            named.append((("phases", p, "each"), phase.get("each")))
+            yield ("phases", p, "each"), phase.get("each")
             choices = phase.get("choices")
             for c, choice in enumerate(choices if isinstance(choices, list) else ()):
                 mixtures = choice.get("merge", choice.get("chain")) if isinstance(choice, dict) else None
                 for mixture in mixtures if isinstance(mixtures, list) else [choice]:
                     parts = mixture if isinstance(mixture, list) else [mixture]
-                    names = [part.get("task") if isinstance(part, dict) else part for part in parts]
-                    named.append((("phases", p, "choices", c), names))
+                    yield (
+                        ("phases", p, "choices", c),
+                        [part.get("task") if isinstance(part, dict) else part for part in parts],
+                    )
     for path, start in _named_encoders(value):
         if isinstance(start, dict):
-            named.append(((*path, "text"), start.get("text")))
-    named += _named_in_settings(value)
-    for path, names in named:
-        known = [*tasks, *GROUPS] if path[-1] in ("evaluate", "each") else list(tasks)
-        for name in strings_in(names):
-            if name not in known:
-                found.add(f"unknown task '{name}'", where=document.where(path), hint=nearest(name, known))
+            yield (*path, "text"), start.get("text")
+    yield from _named_in_settings(value)
+
+
+def _tasks_beside(document: strict_yaml.Document) -> dict[str, str]:
+    """The tasks of the task files in a recipe's folder, each with its file."""
+    found: dict[str, str] = {}
+    for path in sorted(document.path.parent.glob("*.y*ml"), reverse=True):
+        with suppress(UserError):
+            found |= dict.fromkeys(task_names(strict_yaml.load(path)), path.name)
+    return found
 
 
 def expand_groups(names: tuple[str, ...]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -10,6 +12,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from xstilts.formats.base import ClassificationHead
 from xstilts.model.shape import NewEncoder
 from xstilts.study.phase import Name, Names, Phase, Settings, duplicates
+from xstilts.tasks.user_tasks import task_file
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import PathText, Seed, Strict
 from xstilts.utils.yaml import KeyPathError
@@ -89,6 +92,12 @@ class Recipe(Strict):
             start.settings.note_origins(document, ("encoders", name, "settings"))
         for i, phase in enumerate(self.phases):
             phase.settings.note_origins(document, ("phases", i, "settings"))
+
+    def data_check_options(self, data: Path | None) -> str:
+        """The options with which `xstilts data check` finds the recipe's tasks and files."""
+        folder = self._document.path.parent if self._document else Path()
+        uses = "".join(f" --use {quote(str(task_file(folder, use)))}" for use in self.use)
+        return uses + (f" --data {quote(str(data))}" if data else "")
 
     @property
     def starts(self) -> Mapping[str, Start]:

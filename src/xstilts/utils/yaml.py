@@ -20,6 +20,11 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 MAX_VALUES = 100_000
 """Values in a file, at most."""
 
+_PLACEHOLDER = re.compile(r"\{(lang3?|[Ll]anguage)\}")
+_OTHER_NAMES = {"learning_rate": "lr", "batch_size": "batch", "num_epochs": "epochs", "num_train_epochs": "epochs",
+                "max_steps": "steps"}  # fmt: skip
+"""What other tools call a setting."""
+
 _TAG = "tag:yaml.org,2002:"
 _MISSING = "is missing"
 
@@ -92,7 +97,11 @@ def load(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        raise UserError(f"is not YAML: {what}", where=f"{path}:{mark.line + 1}" if mark else str(path)) from error
+        places = _PLACEHOLDER.finditer("".join(text.splitlines()[mark.line : mark.line + 1])) if mark else ()
+        bare = next((place[0] for place in places if mark and mark.column in place.span()), "")
+        hint = f"put the path with {bare} in quotes" if bare else ""
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"is not YAML: {what}", where=where, hint=hint) from error
     except RecursionError as error:
         raise UserError("is nested too deep", where=str(path)) from error
     except yaml.reader.ReaderError as error:
@@ -231,7 +240,7 @@ def _explain(details: ErrorDetails, models: list[type[BaseModel]]) -> _Problem:
     if kind == "extra_forbidden":
         names = " or ".join(model.__name__ for model in models)
         fields = {name: field.annotation for model in models for name, field in model.model_fields.items()}
-        key = str(details["loc"][-1])
+        key = _OTHER_NAMES.get(key := str(details["loc"][-1]), key)
         holders = [name for name, type_ in fields.items() if key in getattr(type_, "model_fields", ())]
         hint = f"write `{holders[0]}: {{{key}: ...}}`" if holders else nearest(key, fields)
         return _Problem(f"not a field of {names}", hint=hint)
