@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conftest import Files
-from xstilts.training.likely_cause import likely_cause, only_answer
+from xstilts.training.likely_cause import has_one_answer, likely_cause
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 MOODS = """\
@@ -30,12 +30,10 @@ def spec(lr: float = 2e-5, steps: int | None = None) -> TrainSpec:
                      patience=30)  # fmt: skip
 
 
-def cause(
-    losses: Sequence[float], every: int, answer: str | None = None, label: str | None = None, **fields: Any
-) -> str:
+def cause(losses: Sequence[float], every: int, one_answer: bool = False, one_label: bool = False, **fields: Any) -> str:
     """The cause of a training with a row of its log every few updates, each also after an evaluation."""
     rows = [{"step": every * i, "loss": loss} for i, loss in enumerate(losses, 1)]
-    return likely_cause(spec(**fields), [*rows, rows[-1] | {"dev": 50.0}], label, answer)
+    return likely_cause(spec(**fields), [*rows, rows[-1] | {"dev": 50.0}], one_label=one_label, one_answer=one_answer)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +67,15 @@ def test_a_training_that_learned_its_examples_has_other_dev_examples() -> None:
     assert cause(learned, 20).startswith("the training loss fell from 0.70 to 0.03, but dev stayed at chance")
 
 
-def test_one_label_for_all_is_named() -> None:
-    assert only_answer(["sad", "sad"]) == "sad" and only_answer(["sad", "glad"]) is None and only_answer([]) is None
-    assert only_answer([["O", "O"], ["O"]]) == "O"
-    assert cause([0.7] * 6, 10, answer="sad") == (
-        "60 updates at lr 2e-5, and all dev examples get 'sad': raise `lr` or `epochs`"
+def test_one_label_for_all_is_a_cause() -> None:
+    same, other, single = ["sad", "sad"], ["sad", "glad"], ["sad"]
+    assert [has_one_answer(answers) for answers in (same, other, single, [])] == [True, False, False, False]
+    assert has_one_answer([["O", "O"], ["O"]])
+    assert cause([0.7] * 6, 10, one_answer=True) == (
+        "60 updates at lr 2e-5, and all dev examples get the same answer: raise `lr` or `epochs`"
     )
-    assert (
-        cause([0.1] * 6, 10, label="glad")
-        == "all training examples have the label 'glad', so there is nothing to learn"
+    assert cause([0.1] * 6, 10, one_label=True) == (
+        "all training examples have the same label, so there is nothing to learn"
     )
 
 
@@ -113,7 +111,7 @@ def test_a_training_without_dev_names_its_cause_when_it_is_scored_at_chance(mood
 def test_a_training_set_with_one_label_is_named(moods: Files) -> None:
     moods.write("train.csv", "text,label\n" + "".join(f"day {i},glad\n" for i in range(12)))
     result = moods.run()
-    assert "likely cause: all training examples have the label 'glad'" in result.err
+    assert "likely cause: all training examples have the same label" in result.err
 
 
 def test_a_training_above_chance_names_no_cause(moods: Files) -> None:

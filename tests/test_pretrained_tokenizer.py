@@ -228,10 +228,10 @@ def test_run_and_check_say_which_language_the_tokenizer_cannot_write(study: File
 def test_run_and_check_say_which_raw_text_is_longer_than_a_forward_pass(study: Files) -> None:
     lines = {"en": ["a b c d " * 30] * 3 + ["a b"], "de": ["a b c"] * 9 + ["a b c d " * 8]}
     for code, some in lines.items():
-        study.write(f"{code}.txt", "\n".join(some))
+        study.write(f"text-{code}.txt", "\n".join(some))
     study.write("tasks.yaml", (study.folder / "tasks.yaml").read_text(encoding="utf-8") + (
         "text: {like: masked-text, languages: [en, de], train_languages: [en, de], max_length: 64,"
-        ' data: {train: "{lang}.txt"}}\n'))  # fmt: skip
+        ' data: {train: "text-{lang}.txt"}}\n'))  # fmt: skip
     study.edit("recipe.yaml", "phases:", "phases:\n  - {name: adapt, choices: [[text]], settings: {steps: 1}}")
     latin(study)
     checked = study.call("check", study.folder / "recipe.yaml", "--data", study.folder)
@@ -249,4 +249,4 @@ def test_show_counts_the_unknown_tokens(study: Files) -> None:
     use = ["--use", study.folder / "tasks.yaml", "--encoder", study.folder / "latin"]
     result = study.call("show", "mine", "de", 0, *use)
     assert result.code == 0 and re.search(r"pass 1 +\d+ tokens, \d+ of them \[UNK\]\n", result.out), result.out
-    assert "[UNK]" not in study.call("show", "mine", "en", 0, "--split", "train", *use).out
+    assert "[UNK]" not in study.call("show", "mine", "en", 0, "--split", "dev", *use).out

@@ -265,6 +265,7 @@ phases:
   - {name: target, each: [play-nli, play-questions]}
 evaluate: [play-nli, play-questions, play-parallel]
 languages: [en, qaa]
+keep: intermediate
 """
 
 

@@ -84,7 +84,9 @@ def gone(pid: int) -> bool:
 def ends(*result: str) -> list[str]:
     """The steps that were done, as the lines that end them tell."""
     return [
-        match[1] for text in result for match in re.finditer(r"^\[\d+/\d+\] ([^\n]*?): (?!mine)", text, re.MULTILINE)
+        match[1]
+        for text in result
+        for match in re.finditer(r"^\[\d+/\d+\] ([^\n]*?): (?!mine|[\d,]+/)", text, re.MULTILINE)
     ]
 
 

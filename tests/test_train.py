@@ -310,5 +310,5 @@ def test_the_number_of_updates_follows_the_epochs(tiny: Encoder, sentences: tupl
 
 def test_a_warm_up_longer_than_the_training_is_noted() -> None:
     spec = SETTINGS.model_copy(update={"warmup": 500.0})
-    note = "the warm-up of 500 updates is longer than the training of 10, so lr stays below 0.001"
+    note = "the warm-up of 500 updates is longer than the training of 10, so lr stays below 1e-3"
     assert warmup_notes(spec, 10) == [note] and warmup_notes(spec, 500) == []

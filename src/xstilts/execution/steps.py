@@ -36,7 +36,7 @@ from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
 from xstilts.training.checkpoint import LOG, Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score, dev_sizes
-from xstilts.training.likely_cause import likely_cause, only_answer, only_label
+from xstilts.training.likely_cause import has_one_answer, has_one_label, likely_cause
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TOKENS, TrainTask, examples_seen, task_order, train, warmup_notes
 from xstilts.training.settings import TrainSpec
@@ -199,8 +199,8 @@ class StepExecutor:
         alone = len(train_tasks) == 1
         return likely_cause(
             training, rows,
-            only_label(labelled[0], train_tasks[0].features) if alone else None,
-            only_answer(dev_sets[0].predictions) if alone and dev_sets else None,
+            one_label=alone and has_one_label(labelled[0], train_tasks[0].features),
+            one_answer=alone and bool(dev_sets) and has_one_answer(dev_sets[0].predictions),
         )  # fmt: skip
 
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:

@@ -184,7 +184,10 @@ def _estimates_after_training(
     result: dict[tuple[str, str], dict[str, float]] = {}
     encoders = {name: resolved.study_gains.encoders(name) for name in resolved.among}
     if lacking := [name for name, places in encoders.items() if not places]:
-        notes.append(f"the run folder has no encoder (any more) that was trained on {', '.join(lacking)}")
+        notes.append(
+            f"the run folder has no encoder (any more) that was trained on {', '.join(lacking)}; "
+            "`keep: intermediate` keeps them"
+        )
     for name, places in encoders.items():
         fits: dict[str, list[dict[str, float]]] = {target: [] for target in targets if target != name}
         for place in places:

@@ -24,27 +24,25 @@ FELL, STILL_FALLING, LEARNED = 0.05, 0.02, 0.5
 """Falls of the loss that count, as shares of the first loss: at all; at the end; to the level of learned data."""
 
 
-def likely_cause(
-    spec: TrainSpec, rows: Sequence[Mapping[str, Any]], only_label: str | None, only_answer: str | None
-) -> str:
+def likely_cause(spec: TrainSpec, rows: Sequence[Mapping[str, Any]], *, one_label: bool, one_answer: bool) -> str:
     """The likely cause, for the user; empty without a log.
 
     Args:
         spec: the settings of the training.
         rows: the rows of its log.
-        only_label: the label of all training examples, if they have the same.
-        only_answer: the label that all dev examples got, if they got the same.
+        one_label: whether all training examples have the same label.
+        one_answer: whether all dev examples got the same answer. The answer may be a text, which no record repeats.
     """
     losses = _losses(rows)
     if not losses.size:
         return ""
-    if only_label is not None:
-        return f"all training examples have the label '{only_label}', so there is nothing to learn"
+    if one_label:
+        return "all training examples have the same label, so there is nothing to learn"
     size = len(losses)
     start, end = _mean(losses, 0, 1), _mean(losses, 9, 10)
     slope = _mean(losses, 6, 8) - _mean(losses, 8, 10)
     ran = f"{size:,} update{'s' if size > 1 else ''} at lr {as_written(spec.lr)}"
-    ran += "" if only_answer is None else f", and all dev examples get '{only_answer}'"
+    ran += ", and all dev examples get the same answer" if one_answer else ""
     length = "`epochs`" if spec.steps is None else "`steps`"
     fell = end < (1 - FELL) * start
     if end < LEARNED * start:
@@ -75,14 +73,13 @@ def _losses(rows: Sequence[Mapping[str, Any]]) -> _Losses:
     return np.repeat(np.array([*by_step.values()], float), np.diff(steps))
 
 
-def only_label(format: Format, features: FeatureSet) -> str | None:
-    """The label of all examples, if they have the same; None if they differ, or have other targets than labels."""
-    labels = getattr(format, "labels", None)
+def has_one_label(format: Format, features: FeatureSet) -> bool:
+    """Whether all examples have the same label; false if they have other targets than labels."""
     found = np.setdiff1d(np.unique(features.targets_M), [IGNORED])
-    return str(labels[int(found[0])]) if labels and len(found) == 1 else None
+    return bool(getattr(format, "labels", None)) and len(found) == 1
 
 
-def only_answer(predictions: Sequence[Any]) -> str | None:
-    """The label in all predictions, if it is the same."""
+def has_one_answer(predictions: Sequence[Any]) -> bool:
+    """Whether several predictions are all the same."""
     found = {label for labels in predictions for label in (labels if isinstance(labels, list | tuple) else [labels])}
-    return str(found.pop()) if len(found) == 1 and predictions else None
+    return len(found) == 1 and len(predictions) > 1
