@@ -1,0 +1,1 @@
+"""Translation: task data in other languages, with answers and entities projected."""
