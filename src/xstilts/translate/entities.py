@@ -1,0 +1,87 @@
+"""Entities: marks the entities of a tagged sentence, and tags the words of its translation."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xstilts import languages
+from xstilts.errors import DataError, visible
+from xstilts.metrics.chunks import chunks
+from xstilts.translate.projection import Marked, Markers, Projected, Span, mark
+
+_BY_CHARACTER = {"zh", "yue", "wuu", "lzh", "ja", "th"}
+"""Languages that PAN-X splits into characters."""
+_ENTITY_TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
+_WORD = re.compile(r"[^\s,;:!?()\[\]{}«»“”„\"¿¡]+|\S")
+
+
+@dataclass(frozen=True)
+class MarkedEntities:
+    """A sentence with markers around its entities."""
+
+    marked: Marked
+    types: tuple[str, ...]
+    """The type of each entity, in the order of the sentence."""
+    bioes: bool
+    """Whether the tags mark ends (E-) and single words (S-)."""
+
+    def tag_translation(self, projected: Projected, language: str) -> tuple[list[str], list[str]] | None:
+        """Words and tags of the translation; None unless it has as many entities of each type as the source.
+
+        A word is part of an entity if they share a character.
+        """
+        if None in projected.spans:
+            return None
+        spans = _word_spans(projected.text, language)
+        tags = ["O"] * len(spans)
+        for type_, span in zip(self.types, projected.spans, strict=True):
+            inside = [i for i, (start, end) in enumerate(spans) if span and start < span[1] and end > span[0]]
+            for number, i in enumerate(inside):
+                last = self.bioes and number == len(inside) - 1
+                tags[i] = ("B" if number == 0 else "I") + f"-{type_}"
+                if last:
+                    tags[i] = ("S" if number == 0 else "E") + f"-{type_}"
+        same = Counter(type_ for type_, _, _ in chunks([tags])) == Counter(self.types)
+        return ([projected.text[a:b] for a, b in spans], tags) if same and spans else None
+
+
+def mark_entities(
+    words: Sequence[str], tags: Sequence[str], language: str, markers: Markers = "letters", where: str = ""
+) -> MarkedEntities:
+    """Join the words of a sentence and mark its entities.
+
+    Raises:
+        DataError: a tag marks no entity, as parts of speech do.
+    """
+    for word, tag in zip(words, tags, strict=True):
+        if not _ENTITY_TAG.fullmatch(tag):
+            message = f"the tag '{visible(tag)}' of '{visible(word)}' marks a word, not an entity"
+            hint = "markers project entities (B-PER, I-PER, O); a tag for each word, as in POS, needs word alignment"
+            raise DataError(message, where=where, hint=hint)
+    blank = "" if _by_character(language) else " "
+    starts, at = [], 0
+    for word in words:
+        starts.append(at)
+        at += len(word) + len(blank)
+    found = list(chunks([tags]))
+    spans = [(starts[first], starts[last] + len(words[last])) for _, first, last in found]
+    types = tuple(type_ for type_, _, _ in found)
+    return MarkedEntities(mark(blank.join(words), spans, markers), types, any(tag[0] in "ES" for tag in tags))
+
+
+def _by_character(language: str) -> bool:
+    return languages.base(language) in _BY_CHARACTER
+
+
+def _word_spans(text: str, language: str) -> list[Span]:
+    """The words of a text as PAN-X has them: punctuation by itself, periods only at the end of the sentence."""
+    if _by_character(language):
+        return [(at, at + 1) for at, character in enumerate(text) if not character.isspace()]
+    spans = [word.span() for word in _WORD.finditer(text)]
+    if spans and len(last := text[slice(*spans[-1])]) > 2 and last.endswith((".", "。", "।", "۔")):
+        start, end = spans.pop()
+        spans += [(start, end - 1), (end - 1, end)]
+    return spans
