@@ -15,7 +15,7 @@ from xstilts.translate.projection import Marked, Markers, Projected, Span, mark
 _BY_CHARACTER = {"zh", "yue", "wuu", "lzh", "ja", "th"}
 """Languages that PAN-X splits into characters."""
 _ENTITY_TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
-_WORD = re.compile(r"[^\s,;:!?()\[\]{}«»“”„\"¿¡]+|\S")
+_WORD = re.compile(r"[^\s,;:!?()«»“”„\"¿¡]+|\S")
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,19 @@ class MarkedEntities:
         """
         if None in projected.spans:
             return None
-        spans = _word_spans(projected.text, language)
-        tags = ["O"] * len(spans)
+        words = _word_spans(projected.text, language)
+        tags = ["O"] * len(words)
         for type_, span in zip(self.types, projected.spans, strict=True):
-            inside = [i for i, (start, end) in enumerate(spans) if span and start < span[1] and end > span[0]]
-            for number, i in enumerate(inside):
-                last = self.bioes and number == len(inside) - 1
-                tags[i] = ("B" if number == 0 else "I") + f"-{type_}"
-                if last:
-                    tags[i] = ("S" if number == 0 else "E") + f"-{type_}"
+            inside = [i for i, (start, end) in enumerate(words) if span and start < span[1] and end > span[0]]
+            if not inside or any(tags[i] != "O" for i in inside):
+                return None
+            for i in inside:
+                tags[i] = f"I-{type_}"
+            tags[inside[0]] = f"B-{type_}"
+            if self.bioes:
+                tags[inside[-1]] = f"E-{type_}" if inside[1:] else f"S-{type_}"
         same = Counter(type_ for type_, _, _ in chunks([tags])) == Counter(self.types)
-        return ([projected.text[a:b] for a, b in spans], tags) if same and spans else None
+        return ([projected.text[a:b] for a, b in words], tags) if same and words else None
 
 
 def mark_entities(
@@ -79,7 +81,7 @@ def _by_character(language: str) -> bool:
 def _word_spans(text: str, language: str) -> list[Span]:
     """The words of a text as PAN-X has them: punctuation by itself, periods only at the end of the sentence."""
     if _by_character(language):
-        return [(at, at + 1) for at, character in enumerate(text) if not character.isspace()]
+        return [(at, at + 1) for at, character in enumerate(text) if character.isprintable() and character != " "]
     spans = [word.span() for word in _WORD.finditer(text)]
     if spans and len(last := text[slice(*spans[-1])]) > 2 and last.endswith((".", "。", "।", "۔")):
         start, end = spans.pop()
