@@ -106,7 +106,7 @@ def mark(text: str, spans: Sequence[Span], markers: Markers = "letters") -> Mark
         ValueError: a span is outside the text, or has only blanks.
     """
     spans = [_stripped(text, span) for span in spans]
-    free = iter([pair for pair in MARKERS[markers] if not any(_pattern(sign).search(text) for sign in pair)])
+    free = (pair for pair in MARKERS[markers] if not any(_pattern(sign).search(text) for sign in pair))
     pairs = {span: next(free, None) for span in dict.fromkeys(spans)}
     inserts = []
     for (start, end), pair in pairs.items():

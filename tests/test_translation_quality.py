@@ -1,0 +1,102 @@
+"""The quality of translations: BLEU and chrF against the same rows in another data folder."""
+
+import gzip
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from xstilts.errors import UserError
+from xstilts.formats import Classify, Span
+from xstilts.formats.base import Row
+from xstilts.translate.quality import check_same_rows, compare_rows, measure
+
+needs_sacrebleu = pytest.mark.skipif(
+    importlib.util.find_spec("sacrebleu") is None, reason='needs sacrebleu (pip install "xstilts[mt]")'
+)
+NLI = Classify(labels=("yes", "no"))
+SOURCE = [
+    {"premise": "Zoe rides home.", "hypothesis": "Zoe moves.", "label": "yes"},
+    {"premise": "The lake is cold today.", "hypothesis": "The lake is hot.", "label": "no"},
+]
+GERMAN = [
+    {"premise": "Zoe fährt heim.", "hypothesis": "Zoe bewegt sich.", "label": "yes"},
+    {"premise": "Der See ist heute kalt.", "hypothesis": "Der See ist heiß.", "label": "no"},
+]
+
+
+def rows(values: list[dict[str, str]], file: str) -> list[Row]:
+    return [Row(one, file, number) for number, one in enumerate(values, start=1)]
+
+
+def compare(translated: list[dict[str, str] | None]) -> str:
+    return str(compare_rows(NLI, translated, rows(GERMAN, "de.jsonl"), "de"))
+
+
+@needs_sacrebleu
+def test_a_human_translation_has_100_points_and_a_row_without_translation_does_not_count() -> None:
+    assert compare([*GERMAN]) == "BLEU 100.0, chrF 100.0 of 4 texts"
+    assert compare([None, GERMAN[1]]) == "BLEU 100.0, chrF 100.0 of 2 texts"
+
+
+@needs_sacrebleu
+def test_bleu_and_chrf_are_those_of_a_count_by_hand() -> None:
+    # 5 of 6 words, 3 of 5 pairs, 1 of 4 triples, 0 of 3 quadruples (smoothed to 1 / (2 * 3)); equal lengths
+    quality = measure(["the cold lake is very deep"], ["the cold lake was very deep"], "en")
+    assert quality.bleu == pytest.approx(100 * (5 / 6 * 3 / 5 * 1 / 4 * 1 / 6) ** 0.25, abs=1e-6)
+    assert quality.texts == 1 and "tok:13a" in quality.signatures[0] and "nw:0" in quality.signatures[1]
+    swapped = measure(["ab"], ["ac"], "en")
+    # F2 of 1 of 2 letters, 0 of 1 pair; longer n-grams do not exist
+    assert swapped.chrf == pytest.approx(25.0)
+
+
+@needs_sacrebleu
+@pytest.mark.parametrize(("language", "tokens"), [("zh-TW", "zh"), ("ja", "char"), ("th", "char"), ("ko", "13a")])
+def test_languages_without_blanks_are_compared_by_character(language: str, tokens: str) -> None:
+    assert f"tok:{tokens}|" in measure(["红色的自行车在湖边"], ["红色的自行车在河边"], language).signatures[0]
+
+
+@needs_sacrebleu
+def test_equal_pairs_count_once_so_that_a_context_with_many_questions_weighs_as_one() -> None:
+    assert measure(["der See", "der See", "ein Rad"], ["der See", "der See", "das Rad"], "de").texts == 2
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [
+        (
+            GERMAN[:1],
+            "de.jsonl: has 1 row, but 2 are to be translated (a reference has the same rows",
+        ),
+        ([GERMAN[1], GERMAN[0]], "de.jsonl:1: has the label no, but en.jsonl:1 has yes (a reference has"),
+    ],
+    ids=["fewer rows", "another order"],
+)
+def test_a_reference_with_other_rows_is_refused(references: list[dict[str, str]], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_same_rows(NLI, rows(SOURCE, "en.jsonl"), rows(references, "de.jsonl"))
+    assert str(error.value).startswith(message)
+
+
+def test_a_question_with_another_id_is_refused() -> None:
+    one, other = ([Row({"id": id, "question": "Wo?", "context": "In Bern."}, "de.json", 1)] for id in ("q1", "q2"))
+    with pytest.raises(UserError, match=r"has the id q2, but de\.json:1 has q1"):
+        check_same_rows(Span(), one, other)
+
+
+def test_without_sacrebleu_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(UserError, match=r'needs the package sacrebleu \(pip install "xstilts\[mt\]"\)'):
+        measure(["a"], ["a"], "en")
+
+
+@needs_sacrebleu
+@pytest.mark.real
+def test_human_translations_of_flores_are_nearer_to_themselves_than_to_the_source(shared: Path) -> None:
+    folder = shared / "data/mt_parallel/flores101_devtest"
+    english, spanish = (
+        gzip.decompress((folder / f"{code}.devtest.gz").read_bytes()).decode().splitlines() for code in ("eng", "spa")
+    )
+    copied = measure(english, spanish, "es")
+    assert measure(spanish, spanish, "es").bleu == pytest.approx(100) and copied.bleu < 10 and copied.chrf < 40
