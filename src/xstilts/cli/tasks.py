@@ -170,3 +170,47 @@ def corpus(
     request = CorpusRequest(tuple(sources or [wiki]), out, limit, seed, workers)
     for built in build(language_codes(names), request, Progress()):
         say(f"{built.path}: {counted(built.sentences, 'sentence')}{'' if built.new else ', already made'}")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+@app.command()
+def translate(
+    task: Annotated[str, typer.Argument(help="A task with labels.")],
+    to: Annotated[str, typer.Option(help="Languages to translate into: de,ru,sw.", metavar="LANGS")],
+    engine: Annotated[Literal["command", "hf", "playground"], typer.Option(help="What translates.")],
+    out: Annotated[Path, typer.Option(help="Folder for the translations.", metavar="DIR")],
+    data: DataOption = None,
+    source: Annotated[str, typer.Option("--from", help="Languages to translate from.", metavar="LANGS")] = "en",
+    split: Annotated[
+        str, typer.Option(help="Such as train,dev. Default: those without data in the language.", show_default=False)
+    ] = "",
+    command: Annotated[
+        str,
+        typer.Option(help="With --engine command: a program, such as 'apertium -u {from3}-{to3}'.", show_default=False),
+    ] = "",
+    model: Annotated[str, typer.Option(help="With --engine hf: a folder or Hub id.", show_default=False)] = "",
+    limit: Annotated[int | None, typer.Option(help="The first rows of each split.", min=1)] = None,
+    markers: Annotated[
+        Literal["letters", "html", "brackets"] | None,
+        typer.Option(help="Around answers and entities; default: letters."),
+    ] = None,
+    use: UseOption = None,
+) -> None:
+    """Translate a task's data; labels stay, answers and entities are found again."""
+    from xstilts.data.availability import folder
+    from xstilts.data.check import select_tasks
+    from xstilts.translate.engine import EngineSpec
+    from xstilts.translate.translate import TranslationRequest
+    from xstilts.translate.translate import translate as translate_task
+    from xstilts.utils.progress import Progress
+
+    for selected in select_tasks([task], use or []):
+        request = TranslationRequest(
+            selected, folder(data), out, EngineSpec(engine, command, model), _listed(source), _listed(to),
+            _listed(split), limit, markers,
+        )  # fmt: skip
+        for line in translate_task(request, Progress()):
+            say(line)

@@ -34,7 +34,7 @@ def sentences(text: str, code: str) -> Iterator[str]:
     ['Mr. Achebe wrote many books.', 'Who has read them?']
     """
     paragraphs = (" ".join(line.split()) for line in text.split("\n"))
-    for sentence in _split("\n".join(filter(long_enough, paragraphs)), code):
+    for sentence in boundaries("\n".join(filter(long_enough, paragraphs)), code):
         yield from filter(long_enough, _clauses(sentence))
 
 
@@ -48,7 +48,8 @@ def long_enough(text: str) -> bool:
     return spaced or len(_UNSPACED.findall(text)) >= MIN_UNSPACED
 
 
-def _split(text: str, code: str) -> Iterator[str]:
+def boundaries(text: str, code: str) -> Iterator[str]:
+    """Yield all parts of a text between ICU's boundaries, without blanks at their ends; some may be empty."""
     carried = ""
     for part in SentenceBreaker(text, f"{code}@ss=standard"):  # one for the whole text: creating it is slow
         # without a space between, UAX #29 leaves an opening quotation mark or bracket at the end of a sentence

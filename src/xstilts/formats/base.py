@@ -199,6 +199,11 @@ class Format(Strict, ABC):
         """The fields that every row must have; others may be missing."""
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of a row that a translation replaces: texts, lists of texts, or objects with a `text`."""
+        return self.inputs
+
+    @property
     @abstractmethod
     def head(self) -> HeadSpec:
         """The head that this format needs."""

@@ -83,6 +83,11 @@ class Choose(Format):
         return (*self.context, *(self.endings if len(self.endings) > 1 else ()))
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The context without columns that have `spellings`, the stem, and the endings."""
+        return tuple(name for name in (*self.context, *self.stem, *self.endings) if name not in self.spellings)
+
+    @property
     def head(self) -> HeadSpec:
         """The sequence head with one score; the softmax is over the endings."""
         return HeadSpec("sequence", 1)

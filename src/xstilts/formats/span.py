@@ -96,7 +96,7 @@ class Span(Format):
         example = Question(id, str(values["question"]), str(values["context"]), None)
         if values.get("answers") is None and not is_impossible(values):
             return example
-        all_answers = [] if is_impossible(values) else _answers(values["answers"], row.where)
+        all_answers = [] if is_impossible(values) else read_answers(values["answers"], row.where)
         answers = [(text, start) for text, start in all_answers if text.strip()]
         if answers:
             return example._replace(answers=tuple(text for text, _ in answers), start=answers[0][1])
@@ -201,8 +201,8 @@ def is_impossible(values: Mapping[str, Any]) -> bool:
     return values.get("is_impossible") in (True, "true", "True")
 
 
-def _answers(value: Any, where: str) -> list[tuple[str, int]]:
-    """Text and start of each answer; the start is -1 if not given."""
+def read_answers(value: Any, where: str) -> list[tuple[str, int]]:
+    """Text and start of each answer of a row's `answers`; the start is -1 if not given. Raises DataError."""
     if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
         starts = value.get("answer_start")
         starts = starts if isinstance(starts, list) else [None] * len(texts)

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from xstilts.playground.datasets import DATASETS, rows, splits
 from xstilts.playground.languages import LANGUAGES, NAMES, VERSION, get_language
+from xstilts.playground.translation import translate
 
-__all__ = ["DATASETS", "LANGUAGES", "NAMES", "VERSION", "get_language", "rows", "splits"]
+__all__ = ["DATASETS", "LANGUAGES", "NAMES", "VERSION", "get_language", "rows", "splits", "translate"]

@@ -141,6 +141,23 @@ class Language:
             before += words
         raise KeyError(part)
 
+    def places(self, fact: Fact, *, fronted: bool = False) -> dict[str, tuple[int, int]]:
+        """Where each part of `say` is, as word indices (end excluded).
+
+        S, V, O, P and T; `agent` and `partner` within S; `where`, which is P without its adposition.
+        """
+        places, start = dict[str, tuple[int, int]](), 0
+        for name, words in self._parts(fact, fronted):
+            end = start + len(words)
+            places[name] = (start, end)
+            if name == "S":
+                places["agent"] = (start, start + len(self._thing(fact.agent)))
+                places["partner"] = (places["agent"][1] + 1, end)
+            elif name == "P" and len(words) > 1:
+                places["where"] = (start, end - 1) if self.grammar.postpositions else (start + 1, end)
+            start = end
+        return {name: place for name, place in places.items() if place[0] < place[1]}
+
     def _parts(self, fact: Fact, fronted: bool) -> list[tuple[str, list[Word]]]:
         order = self.grammar.clause
         if fronted:

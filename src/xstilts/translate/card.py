@@ -1,0 +1,163 @@
+"""The card beside translated data, and the task entries by which recipes use them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import Field, TypeAdapter
+
+from xstilts.data.find import find_or_empty
+from xstilts.errors import UserError
+from xstilts.tasks.task import Split, Task
+from xstilts.translate.projection import Route, counts_line
+from xstilts.utils.files import parse_json, write_atomic
+from xstilts.utils.models import Strict
+
+CARD, README = "card.json", "README.md"
+FIRST_LINE = "# written by xstilts translate; `use` this file in a recipe\n"
+
+
+class FileCard(Strict):
+    """How one file was made."""
+
+    file: str
+    split: Split
+    language: str
+    """The language in its name and in score rows."""
+    source: str
+    target: str
+    engine: dict[str, str]
+    date: str
+    made_from: dict[str, Any]
+    """The sha256 of the source's files, `limit` and `markers`."""
+    rows: int
+    left_out: int
+    """Rows without a translation, or whose answers or entities were lost."""
+    lines: int
+    """Lines that the engine translated, counted as often as they occur; the next three are some of them."""
+    cut: int
+    """Lines that were too long for the engine, which read only their beginning."""
+    empty: int
+    unchanged: int
+    routes: dict[str, int] = Field(default={})
+    """How many answers or entities each route found."""
+
+    @property
+    def summary(self) -> str:
+        """The numbers on one line."""
+        shares = ", ".join(f"{getattr(self, name):,} {name}" for name in ("unchanged", "empty", "cut"))
+        spans = f"; {counts_line(cast('dict[Route, int]', self.routes))}" if self.routes else ""
+        return f"{self.rows:,} rows, {self.left_out:,} left out; {self.lines:,} lines, {shares}{spans}"
+
+
+class Card:
+    """All files of a task in one folder of translations."""
+
+    def __init__(self, out: Path, task: Task, files: list[FileCard]) -> None:
+        self.folder, self.entry_file, self.task, self.files = out / task.name, out / f"{task.name}.yaml", task, files
+
+    @classmethod
+    def load(cls, out: Path, task: Task) -> Card:
+        """Read the card of earlier translations.
+
+        Raises:
+            UserError: the folder has files that no translation wrote.
+        """
+        card = cls(out, task, [])
+        path = card.folder / CARD
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            card.files = parse_json(TypeAdapter(dict[str, list[FileCard]]), "card", text, str(path)).get("files", [])
+        known = {CARD, README, *(one.file for one in card.files)}
+        others = sorted(path.name for path in card.folder.glob("*") if path.name not in known and path.name[0] != ".")
+        if others:
+            message = f"has {', '.join(others[:3])}, which no translation wrote"
+            raise UserError(message, where=str(card.folder), hint="choose another --out for translated data")
+        if card.entry_file.is_file() and not card.entry_file.read_text(encoding="utf-8").startswith(FIRST_LINE[:30]):
+            raise UserError("is a task file of another kind", where=str(card.entry_file), hint="choose another --out")
+        return card
+
+    def find(self, split: str, language: str) -> FileCard | None:
+        """The file of a split in a language, if it was made."""
+        return next((one for one in self.files if (one.split, one.language) == (split, language)), None)
+
+    def check(self, split: str, language: str, engine: dict[str, str]) -> None:
+        """Refuse to replace a translation by another engine's or from another language.
+
+        Raises:
+            UserError: the file exists, and another engine made it.
+        """
+        made = self.find(split, language)
+        if made and any(
+            made.engine.get(key) != engine.get(key) for key in made.engine.keys() | engine if key != "version"
+        ):
+            by = ", ".join(f"{key} {value}" for key, value in made.engine.items())
+            raise UserError(f"was made by another engine ({by})", where=str(self.folder / made.file),
+                            hint="choose another --out")  # fmt: skip
+
+    def check_splits(self, data: Path | None, wanted: list[tuple[Split, str, str]]) -> None:
+        """Refuse to score a language on translated and on English files.
+
+        Raises:
+            UserError: one of dev and test is translated; the other has only the source language's file.
+        """
+        made = {(one.split, one.language) for one in self.files} | {(split, code) for split, code, _ in wanted}
+        roots = [data] if data else []
+        shared = self.task.data.keys() >= {"train", "dev", "test"}  # dev then counts as being in the training language
+        for _, code, target in wanted:
+            into_training_language = target in self.task.train_languages
+            done = [
+                split for split in self.task.data if (split, code) in made and (split in self.task.scored or shared)
+            ]
+            for split in self.task.scored if done else ():
+                own = self.task.data[split]
+                mixed = into_training_language or not own.per_language
+                if mixed and (split, code) not in made and find_or_empty(own, code, roots):
+                    message = f"{done[0]} would be translated, but {split} the original"
+                    raise UserError(message, where=self.task.name, hint=f"translate both: --split {done[0]},{split}")
+
+    def add(self, made: FileCard) -> FileCard:
+        """Note a file, in the card and for readers."""
+        self.files = [one for one in self.files if (one.split, one.language) != (made.split, made.language)] + [made]
+        files = [one.model_dump(mode="json") for one in self.files]
+        write_atomic(self.folder / CARD, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(self.folder / README, self.page())
+        return made
+
+    def page(self) -> str:
+        """The card for readers, in Markdown."""
+        data = f"Data: {self.task.url or self.task.name}. Licence of the data: {self.task.license or 'unknown'}. "
+        parts = [
+            f"# {self.task.name}, translated\n",
+            data + "The engine's licence may restrict the translations, too.\n",
+        ]
+        for one in self.files:
+            engine = ", ".join(f"{key} {value}" for key, value in one.engine.items())
+            parts.append(f"## {one.file}\n\nfrom {one.source} to {one.target}, {one.date}, {engine}\n\n{one.summary}\n")
+        return "\n".join(parts)
+
+    def write_entries(self) -> list[str]:
+        """Write the task file for recipes; returns the names of its tasks."""
+        entries: dict[str, Any] = {}
+        trained = {one.language for one in self.files if one.split == "train"}
+        for one in self.files:
+            if one.split == "stop" and one.language not in trained:
+                continue  # the data for early stopping are in the training language
+            into_training_language = one.target in self.task.train_languages
+            name = f"{self.task.name}-{'to-' if into_training_language else ''}{one.target.lower().replace('_', '-')}"
+            entry = entries.setdefault(name, {"like": self.task.name, "data": {}, "note": self._note(one)})
+            entry["data"][one.split] = f"{self.task.name}/{one.split}-{{lang}}{Path(one.file).suffix}"
+            if one.split == "train":
+                entry["train_languages"] = [one.language]
+            if one.split in ("dev", "test"):
+                entry["languages"] = sorted({*entry.get("languages", ()), one.language})
+        text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        write_atomic(self.entry_file, FIRST_LINE + text)
+        return list(entries)
+
+    def _note(self, made: FileCard) -> str:
+        engine = made.engine.get("command") or made.engine.get("model") or made.engine["engine"]
+        return f"translated from {made.source} to {made.target} by {engine}; see {self.task.name}/{README}"

@@ -1,0 +1,197 @@
+"""Engine: what turns lines of one language into lines of another; the engines that need no torch."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from xstilts import languages, playground
+from xstilts.errors import UserError, nearest
+
+EngineName: TypeAlias = Literal["command", "hf", "playground"]
+SECONDS = 10
+"""How long a program may take to say its version."""
+APERTIUM = "apertium"
+
+
+class Line(NamedTuple):
+    """The translation of a line; `cut` if the engine read only the line's beginning."""
+
+    text: str
+    cut: bool = False
+
+
+class Engine(Protocol):
+    """A translation engine for one pair of languages."""
+
+    splits: bool
+    """Whether it translates single sentences, so that texts are split."""
+    batch: int
+    """How many lines `translate` takes at once."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides its translations: engine, program or model, version, languages."""
+
+    def translate(self, lines: Sequence[str]) -> list[Line]:
+        """The translations of lines that are not empty, in order. Raises UserError."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An engine as the command line names it."""
+
+    name: EngineName
+    command: str = ""
+    """For `command`: a program from stdin to stdout. `{from}`, `{to}`, `{from3}`, `{to3}` stand for the languages."""
+    model: str = ""
+    """For `hf`: a folder or Hub id, perhaps `@revision`."""
+
+    def __post_init__(self) -> None:
+        given = {"command": self.command, "model": self.model}
+        needed = {"command": "command", "hf": "model"}.get(self.name, "")
+        for option, value in given.items():
+            if option == needed and not value.strip():
+                example = "'apertium -u eng-spa'" if option == "command" else "Helsinki-NLP/opus-mt-en-es"
+                raise UserError(f"needs --{option}", where=f"--engine {self.name}", hint=f"such as {example}")
+            if option != needed and value:
+                raise UserError(f"cannot be used with --engine {self.name}", where=f"--{option}")
+
+    def open(self, source: str, target: str) -> Engine:
+        """The engine for a pair of languages.
+
+        Raises:
+            UserError: it is not installed, or does not know the pair.
+        """
+        if self.name == "playground":
+            return PlaygroundEngine(source, target)
+        if self.name == "command":
+            return CommandEngine(self.command, source, target)
+        from xstilts.translate.hf import ModelEngine  # here, because it loads torch
+
+        return ModelEngine(self.model, source, target)
+
+
+class PlaygroundEngine:
+    """The playground's own grammar: exact translations of its English sentences."""
+
+    splits, batch = False, 4096
+
+    def __init__(self, source: str, target: str) -> None:
+        if source != playground.LANGUAGES[0]:
+            raise UserError(f"cannot translate from '{source}'", where="--engine playground", hint="it knows en")
+        if target not in playground.LANGUAGES:
+            raise UserError(f"cannot translate to '{target}'", where="--engine playground",
+                            hint=nearest(target, playground.LANGUAGES[1:]))  # fmt: skip
+        self.target = target
+        self.identity = {
+            "engine": "playground", "version": str(playground.VERSION), "from": source, "to": target,
+        }  # fmt: skip
+
+    def translate(self, lines: Sequence[str]) -> list[Line]:
+        """The lines in the target language.
+
+        Raises:
+            UserError: a line is not a text of the playground.
+        """
+        try:
+            return [Line(playground.translate(line, self.target)) for line in lines]
+        except ValueError as error:
+            hint = "it translates the tasks play-*"
+            raise UserError(f"does not know {error}", where="--engine playground", hint=hint) from error
+
+
+class CommandEngine:
+    """Any program that reads lines from stdin and writes as many to stdout."""
+
+    splits, batch = False, 256
+
+    def __init__(self, command: str, source: str, target: str) -> None:
+        words = {"{from}": source, "{to}": target, "{from3}": _code3(source), "{to3}": _code3(target)}
+        command = re.sub(r"\{(?:from|to)3?\}", lambda hit: words[hit[0]], command)
+        try:
+            self.arguments = shlex.split(command)
+        except ValueError as error:
+            raise UserError(f"cannot be read: {error}", where="--command", hint=command) from error
+        self.command = command
+        program = self.arguments[0]
+        if shutil.which(program) is None:
+            package = f"apt-get install apertium apertium-{_code3(source)}-{_code3(target)}"
+            hint = package if program == APERTIUM else "give its path"
+            raise UserError(f"the program {program} is not installed", where="--command", hint=hint)
+        # Apertium translates words by their neighbours, also those of the next line. An empty line keeps lines apart.
+        self.line_end = "\n\n" if program == APERTIUM else "\n"
+        if program == APERTIUM:
+            self._check_apertium()
+        self._pair = {"from": source, "to": target}
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """The command with its program's version."""
+        return {"engine": "command", "command": self.command, "version": self._version(), **self._pair}
+
+    def _version(self) -> str:
+        option = "-V" if self.arguments[0] == APERTIUM else "--version"
+        try:
+            done = subprocess.run([self.arguments[0], option], stdin=subprocess.DEVNULL, capture_output=True,
+                                  timeout=SECONDS, check=True)  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return "unknown"
+        return next(iter(done.stdout.decode(errors="replace").splitlines()), "").strip() or "unknown"
+
+    def _check_apertium(self) -> None:
+        """Refuse a pair that Apertium lacks, and marks at unknown words."""
+        listed = subprocess.run([APERTIUM, "-l"], capture_output=True, encoding="utf-8", check=False)
+        pairs = listed.stdout.split()
+        pair = next(
+            (word for word in self.arguments[1:] if re.fullmatch(r"[a-z]{2,3}(_\w+)?-[a-z]{2,3}(_\w+)?", word)), ""
+        )
+        if pair and pair not in pairs:
+            hint = f"{nearest(pair, pairs)}; apt-get install apertium-{pair} may bring it"
+            raise UserError(f"Apertium has no pair {pair}", where="--command", hint=hint)
+        if not any(re.fullmatch("-[a-z]*u[a-z]*", word) for word in self.arguments):
+            hint = f"write apertium -u {pair}"
+            raise UserError("Apertium without -u puts a * before unknown words", where="--command", hint=hint)
+
+    def translate(self, lines: Sequence[str]) -> list[Line]:
+        """The program's lines.
+
+        Raises:
+            UserError: the program fails, or returns another number of lines; the message has the first such line.
+        """
+        output = self._run(lines)
+        if len(output) == len(lines):
+            return [Line(text.strip()) for text in output]
+        if len(lines) == 1:
+            message = f"returned {len(output)} lines, not 1, of: {lines[0][:100]}"
+            raise UserError(message, where=self.command, hint="the program must write one line for each line it reads")
+        middle = len(lines) // 2
+        return self.translate(lines[:middle]) + self.translate(lines[middle:])
+
+    def _run(self, lines: Sequence[str]) -> list[str]:
+        text = "".join(line + self.line_end for line in lines)
+        try:
+            done = subprocess.run(self.arguments, input=text.encode(), capture_output=True, check=False)
+        except OSError as error:
+            raise UserError(f"cannot be started: {error.strerror}", where=self.command) from error
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        if done.returncode:
+            raise UserError(f"ended with exit code {done.returncode}", where=self.command, hint="; ".join(said[:3]))
+        try:
+            output = done.stdout.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise UserError("wrote text that is not UTF-8", where=self.command) from error
+        return list(islice(output, 0, None, len(self.line_end)))
+
+
+def _code3(code: str) -> str:
+    """The ISO 639-3 code of a language, if it is known."""
+    known = languages.find(code)
+    return known.code3 if known else code

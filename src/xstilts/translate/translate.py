@@ -1,0 +1,194 @@
+"""Translates a task's data: finds the rows, translates them, writes the files, a card, and a task entry for recipes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from xstilts import languages
+from xstilts.data.examples import LocatedSplit, locate
+from xstilts.data.find import find_or_empty
+from xstilts.errors import Collector, MissingData, UserError, nearest
+from xstilts.formats import Span, Tag
+from xstilts.formats.base import Row
+from xstilts.tasks.task import Split, Task
+from xstilts.translate.card import Card, FileCard
+from xstilts.translate.engine import Engine, EngineSpec
+from xstilts.translate.files import suffix_of, write_rows
+from xstilts.translate.projection import MARKERS, Markers
+from xstilts.translate.rows import translate_rows
+from xstilts.translate.translator import Translator
+from xstilts.utils.progress import Progress
+
+FORMATS = ("classify", "choose", "span", "tag")
+SPLITS: tuple[Split, ...] = ("train", "stop", "dev", "test")
+
+
+@dataclass(frozen=True)
+class TranslationRequest:
+    """What to translate: splits of a task from each source to each target language."""
+
+    task: Task
+    data: Path | None
+    out: Path
+    engine: EngineSpec
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    splits: tuple[str, ...] = ()
+    """By default those without data in the target language."""
+    limit: int | None = None
+    """The first rows of each split."""
+    markers: Markers | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file to write."""
+
+    split: Split
+    source: str
+    target: str
+    located: LocatedSplit
+
+    @property
+    def language(self) -> str:
+        """The language in the file's name: that of the scores."""
+        return self.source if self.target in self.located.task.train_languages else self.target
+
+    @property
+    def title(self) -> str:
+        return f"{self.located.task.name} {self.split}, {self.source} to {self.target}"
+
+
+def translate(request: TranslationRequest, progress: Progress) -> list[str]:
+    """Translate the splits, and write them with a card and a task entry; returns a line for each file.
+
+    A file that was made from the same rows by the same engine is not made again.
+
+    Raises:
+        UserError: before any work, if the request has a mistake or no data; later, if an engine fails.
+    """
+    _check(request)
+    card = Card.load(request.out, request.task)
+    jobs = list(_jobs(request, progress))
+    engines = {(job.source, job.target): request.engine.open(job.source, job.target) for job in jobs}
+    for job in jobs:
+        card.check(job.split, job.language, engines[job.source, job.target].identity)
+    card.check_splits(request.data, [(job.split, job.language, job.target) for job in jobs])
+    said = []
+    for number, job in enumerate(jobs, start=1):
+        progress.step(number, len(jobs), job.title)
+        made = _make(job, engines[job.source, job.target], request, card, progress)
+        progress.end(made.summary)
+        said.append(f"{card.folder / made.file}: {made.summary}")
+    return [*said, f"{card.entry_file}: {', '.join(card.write_entries())}"]
+
+
+def _check(request: TranslationRequest) -> None:
+    """Refuse wrong languages, splits and formats, all at once."""
+    found, task = Collector(), request.task
+    for code in (*request.sources, *request.targets):
+        if not languages.well_formed(code) or languages.as_code(code) != code:
+            found.add(f"'{code}' is not a language code", where="--to" if code in request.targets else "--from",
+                      hint=languages.hint(code))  # fmt: skip
+    if both := set(request.sources) & set(request.targets):
+        found.add(f"translates {min(both)} to itself", where="--to")
+    if len(request.sources) > 1 and len(request.targets) > 1:
+        found.add("several languages to several others", where="--from", hint="give one --from, or one --to")
+    for split in request.splits:
+        if split not in SPLITS:
+            found.add(f"no split '{split}'", where="--split", hint=nearest(split, SPLITS))
+    if task.format.name not in FORMATS:
+        hint = f"translate takes the formats {', '.join(FORMATS)}"
+        found.add(f"has the format {task.format.name}", where=task.name, hint=hint)
+    if request.markers and not isinstance(task.format, Span | Tag):
+        found.add(f"the format {task.format.name} has no spans to mark", where="--markers")
+    if request.markers and request.markers not in MARKERS:
+        found.add(f"no markers '{request.markers}'", where="--markers", hint=nearest(request.markers, MARKERS))
+    found.raise_any()
+
+
+def _jobs(request: TranslationRequest, progress: Progress) -> Iterator[_Job]:
+    """The files to write; says which splits are skipped, and why.
+
+    Raises:
+        UserError: there is nothing to translate.
+    """
+    task, skipped, any_job = request.task, list[UserError](), False
+    for split in request.splits or [split for split in SPLITS if split in task.data]:
+        for source in request.sources:
+            try:
+                located = _locate(request, split, source)
+            except MissingData as error:
+                skipped.append(error)
+                progress.say(f"skipped {split}: {error}")
+                continue
+            for target in request.targets:
+                if not request.splits and _has_data(request, split, target):
+                    progress.say(
+                        f"skipped {split}: {task.name} has its own data in {target} (--split {split} translates)"
+                    )
+                    continue
+                any_job = True
+                yield _Job(located_split(split), source, target, located)
+    if not any_job:
+        raise skipped[0] if skipped else UserError("nothing to translate", where=task.name)
+
+
+def located_split(split: str) -> Split:
+    """A checked name as a split."""
+    return next(one for one in SPLITS if one == split)
+
+
+def _locate(request: TranslationRequest, split: str, source: str) -> LocatedSplit:
+    task, name = request.task, located_split(split)
+    if name not in task.data:
+        raise MissingData(f"has no {split} data", where=task.name)
+    known = task.languages_of(name)
+    if source not in known:
+        raise MissingData(f"{split} is not in '{source}'", where=task.name, hint=languages.among(source, known))
+    train = name in ("train", "stop")
+    return locate(task, task.data[name], (source,), request.data, request.limit, train=train)
+
+
+def _has_data(request: TranslationRequest, split: str, target: str) -> bool:
+    """Whether there is no need to translate: the task has the split in the target language already."""
+    task, roots = request.task, [request.data] if request.data else []
+    name = located_split(split)
+    if target in task.train_languages:  # translate-test: only what is scored
+        return name not in ("dev", "test")
+    own = task.data[name]
+    return target in task.languages_of(name) and own.per_language and bool(find_or_empty(own, target, roots))
+
+
+def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, progress: Progress) -> FileCard:
+    """Write one file, and its part of the card."""
+    made_from = {
+        "files": sorted(job.located.files.values()),
+        "limit": request.limit,
+        "markers": request.markers or "letters",
+    }
+    done = card.find(job.split, job.language)
+    if done and done.made_from == made_from and done.engine == engine.identity and (card.folder / done.file).is_file():
+        return done
+    rows: list[Row] = []
+    for _ in job.located.stream(progress.say, rows.append):
+        pass
+    with Translator(engine, request.out / ".lines", progress) as translator:
+        translated, routes = translate_rows(request.task.format, rows, translator, request.markers or "letters")
+        counts = translator.counts
+    kept = [values for values in translated if values is not None]
+    if not kept:
+        raise UserError("every row lost a text or its answers", where=job.title)
+    path = card.folder / f"{job.split}-{job.language}{suffix_of(request.task.format)}"
+    write_rows(path, request.task.format, kept)
+    return card.add(
+        FileCard(
+            file=path.name, split=job.split, language=job.language, source=job.source, target=job.target,
+            engine=engine.identity, date=time.strftime("%Y-%m-%d", time.gmtime()), made_from=made_from, rows=len(kept),
+            left_out=len(rows) - len(kept), lines=counts["lines"], cut=counts["cut"], empty=counts["empty"],
+            unchanged=counts["unchanged"], routes=dict(routes),
+        )
+    )  # fmt: skip
