@@ -4,13 +4,15 @@ import gzip
 import json
 import shutil
 import subprocess
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from conftest import CliResult
 from xstilts.errors import DataError
 from xstilts.translate.entities import mark_entities
 from xstilts.translate.projection import MARKERS, Markers, counts_line, fuzzy_match, mark, unmark
@@ -256,3 +258,23 @@ def test_letter_tags_recover_human_answers_of_xquad_and_fuzzy_matches_most_of_th
     lost = iter(apertium([text for one in plain for text in one.missing]))
     by_match = Counter(route for one in plain for route in one.recover([next(lost) for _ in one.missing]).routes)
     assert by_match["fuzzy"] > 0.85 * by_match.total()
+
+
+def test_questions_on_one_context_share_its_translation(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    context = "Zoe rides from Bern to the lake."
+    answers = [{"text": part, "answer_start": context.index(part)} for part in ("Zoe", "Bern", "the lake")]
+    questions = [{"id": str(one["text"]), "question": f"And {one['text']}?", "answers": [one]} for one in answers]
+    squad = {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": context, "qas": questions}]}]}
+    (tmp_path / "en.json").write_text(json.dumps(squad), encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text("rides: {format: span, data: {train: en.json}}\n", encoding="utf-8")
+    (tmp_path / "capitals.py").write_text("import sys; sys.stdout.write(sys.stdin.read().upper())", encoding="utf-8")
+    program = f"{sys.executable} {tmp_path}/capitals.py"
+    options = ("--engine", "command", "--command", program, "--out", tmp_path / "out", "--use", tmp_path / "mine.yaml")
+    result = xstilts("translate", "rides", "--to", "de", *options)
+    assert "3 rows, 0 left out; 4 lines" in result.out and "3 spans: 3 by tags (100.0 %)" in result.out
+    written = json.loads((tmp_path / "out/rides/train-de.json").read_text(encoding="utf-8"))
+    (paragraph,) = written["data"][0]["paragraphs"]
+    assert paragraph["context"] == context.upper()
+    assert [one["answers"] for one in paragraph["qas"]] == [
+        [one | {"text": str(one["text"]).upper()}] for one in answers
+    ]

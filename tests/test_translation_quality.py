@@ -2,16 +2,20 @@
 
 import gzip
 import importlib.util
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conftest import CliResult
 from xstilts.errors import UserError
 from xstilts.formats import Classify, Span
 from xstilts.formats.base import Row
 from xstilts.translate.quality import check_same_rows, compare_rows, measure
 
+Cli = Callable[..., CliResult]
 needs_sacrebleu = pytest.mark.skipif(
     importlib.util.find_spec("sacrebleu") is None, reason='needs sacrebleu (pip install "xstilts[mt]")'
 )
@@ -100,3 +104,41 @@ def test_human_translations_of_flores_are_nearer_to_themselves_than_to_the_sourc
     )
     copied = measure(english, spanish, "es")
     assert measure(spanish, spanish, "es").bleu == pytest.approx(100) and copied.bleu < 10 and copied.chrf < 40
+
+
+@needs_sacrebleu
+def test_the_playground_s_translations_are_equal_to_its_own_data_in_that_language(tmp_path: Path, xstilts: Cli) -> None:
+    arguments = ("--to", "qab", "--split", "test", "--engine", "playground", "--out", tmp_path / "out", "--limit", "40")
+    without = xstilts("translate", "play-questions", *arguments)
+    assert (without.code, "BLEU" in without.out) == (0, False)
+    result = xstilts("translate", "play-questions", *arguments, "--reference", tmp_path)
+    assert "40 spans: 40 by tags (100.0 %)" in result.out and "BLEU 100.0, chrF 100.0 of" in result.out
+    (card,) = json.loads((tmp_path / "out/play-questions/card.json").read_text(encoding="utf-8"))["files"]
+    assert card["quality"]["bleu"] == pytest.approx(100) and "tok:13a" in card["quality"]["signatures"][0]
+    assert xstilts("translate", "play-questions", *arguments).out == result.out, "a file that is made keeps its quality"
+
+
+@needs_sacrebleu
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("play-ner", "--split", "test"), "--reference: sentences with tags cannot be compared"),
+        (("play-nli", "--split", "train"), "has none of the rows to translate in qab"),
+    ],
+)
+def test_data_without_a_reference_are_refused_before_work(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, xstilts: Cli
+) -> None:
+    task, *split = arguments
+    options = ("--to", "qab", "--engine", "playground", "--out", tmp_path / "out", "--reference", tmp_path)
+    result = xstilts("translate", task, *split, *options)
+    assert (result.code, said in result.err) == (2, True), result.err
+    assert not (tmp_path / "out").exists()
+
+
+@needs_sacrebleu
+def test_splits_without_a_reference_are_translated_and_named(tmp_path: Path, xstilts: Cli) -> None:
+    options = ("--engine", "playground", "--out", tmp_path / "out", "--reference", tmp_path, "--limit", "10")
+    result = xstilts("translate", "play-nli", "--to", "qab", "--split", "train,test", *options)
+    assert result.code == 0 and result.out.count("BLEU") == 1 and "train-qab.jsonl: 10 rows" in result.out
+    assert f"not compared with {tmp_path}: play-nli: train is not in 'qab'" in result.err

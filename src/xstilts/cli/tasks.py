@@ -197,6 +197,14 @@ def translate(
         Literal["letters", "html", "brackets"] | None,
         typer.Option(help="Around answers and entities; default: letters."),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data folder with the same rows in the target languages: BLEU and chrF.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     use: UseOption = None,
 ) -> None:
     """Translate a task's data; labels stay, answers and entities are found again."""
@@ -210,7 +218,7 @@ def translate(
     for selected in select_tasks([task], use or []):
         request = TranslationRequest(
             selected, folder(data), out, EngineSpec(engine, command, model), _listed(source), _listed(to),
-            _listed(split), limit, markers,
+            _listed(split), limit, markers, reference,
         )  # fmt: skip
         for line in translate_task(request, Progress()):
             say(line)

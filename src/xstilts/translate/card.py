@@ -13,6 +13,7 @@ from xstilts.data.find import find_or_empty
 from xstilts.errors import UserError
 from xstilts.tasks.task import Split, Task
 from xstilts.translate.projection import Route, counts_line
+from xstilts.translate.quality import Quality
 from xstilts.utils.files import parse_json, write_atomic
 from xstilts.utils.models import Strict
 
@@ -44,13 +45,16 @@ class FileCard(Strict):
     unchanged: int
     routes: dict[str, int] = Field(default={})
     """How many answers or entities each route found."""
+    quality: Quality | None = None
+    """Compared with `--reference`."""
 
     @property
     def summary(self) -> str:
         """The numbers on one line."""
         shares = ", ".join(f"{getattr(self, name):,} {name}" for name in ("unchanged", "empty", "cut"))
         spans = f"; {counts_line(cast('dict[Route, int]', self.routes))}" if self.routes else ""
-        return f"{self.rows:,} rows, {self.left_out:,} left out; {self.lines:,} lines, {shares}{spans}"
+        quality = f"; {self.quality}" if self.quality else ""
+        return f"{self.rows:,} rows, {self.left_out:,} left out; {self.lines:,} lines, {shares}{spans}{quality}"
 
 
 class Card:

@@ -73,6 +73,15 @@ class Projected:
         lost = [plain[a:b] for (a, b), span in zip(self.marked.spans, self.spans, strict=True) if span is None]
         return [plain, *lost] if self.remains else lost
 
+    def of(self, span: Span) -> tuple[Span | None, Route]:
+        """Where a span of the source is in the translation, and how it was found.
+
+        Raises:
+            ValueError: the span was not marked.
+        """
+        index = self.marked.spans.index(_stripped(self.marked.plain, span))
+        return self.spans[index], self.routes[index]
+
     def recover(self, translations: Sequence[str]) -> Projected:
         """Find lost spans by fuzzy match, given the translations of `missing`.
 

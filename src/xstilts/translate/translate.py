@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xstilts import languages
@@ -18,6 +18,7 @@ from xstilts.translate.card import Card, FileCard
 from xstilts.translate.engine import Engine, EngineSpec
 from xstilts.translate.files import suffix_of, write_rows
 from xstilts.translate.projection import MARKERS, Markers
+from xstilts.translate.quality import check_installed, check_same_rows, compare_rows
 from xstilts.translate.rows import translate_rows
 from xstilts.translate.translator import Translator
 from xstilts.utils.progress import Progress
@@ -41,6 +42,8 @@ class TranslationRequest:
     limit: int | None = None
     """The first rows of each split."""
     markers: Markers | None = None
+    reference: Path | None = None
+    """Data folder with the same rows in the target languages, for BLEU and chrF."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class _Job:
     source: str
     target: str
     located: LocatedSplit
+    reference: LocatedSplit | None = None
 
     @property
     def language(self) -> str:
@@ -73,6 +77,9 @@ def translate(request: TranslationRequest, progress: Progress) -> list[str]:
     _check(request)
     card = Card.load(request.out, request.task)
     jobs = list(_jobs(request, progress))
+    if request.reference and not any(job.reference for job in jobs):
+        message = f"{request.reference} has none of the rows to translate in {', '.join(request.targets)}"
+        raise UserError(message, where="--reference")
     engines = {(job.source, job.target): request.engine.open(job.source, job.target) for job in jobs}
     for job in jobs:
         card.check(job.split, job.language, engines[job.source, job.target].identity)
@@ -107,7 +114,18 @@ def _check(request: TranslationRequest) -> None:
         found.add(f"the format {task.format.name} has no spans to mark", where="--markers")
     if request.markers and request.markers not in MARKERS:
         found.add(f"no markers '{request.markers}'", where="--markers", hint=nearest(request.markers, MARKERS))
+    with found.catch():
+        _check_reference(request)
     found.raise_any()
+
+
+def _check_reference(request: TranslationRequest) -> None:
+    if not request.reference:
+        return
+    if isinstance(request.task.format, Tag):
+        hint = "nothing tells whether two sentences with tags say the same"
+        raise UserError("sentences with tags cannot be compared", where="--reference", hint=hint)
+    check_installed()
 
 
 def _jobs(request: TranslationRequest, progress: Progress) -> Iterator[_Job]:
@@ -132,7 +150,7 @@ def _jobs(request: TranslationRequest, progress: Progress) -> Iterator[_Job]:
                     )
                     continue
                 any_job = True
-                yield _Job(located_split(split), source, target, located)
+                yield _Job(located_split(split), source, target, located, _reference(request, split, target, progress))
     if not any_job:
         raise skipped[0] if skipped else UserError("nothing to translate", where=task.name)
 
@@ -153,6 +171,20 @@ def _locate(request: TranslationRequest, split: str, source: str) -> LocatedSpli
     return locate(task, task.data[name], (source,), request.data, request.limit, train=train)
 
 
+def _reference(request: TranslationRequest, split: str, target: str, progress: Progress) -> LocatedSplit | None:
+    """The rows of the split in the target language, to compare with; says why there are none."""
+    if not request.reference:
+        return None
+    task, folder = request.task, request.reference
+    try:
+        if target not in task.train_languages and not task.data[located_split(split)].per_language:
+            raise MissingData(f"{split} is not in '{target}'", where=task.name)
+        return _locate(replace(request, data=folder), split, target)
+    except MissingData as error:
+        progress.say(f"not compared with {folder}: {error}")
+        return None
+
+
 def _has_data(request: TranslationRequest, split: str, target: str) -> bool:
     """Whether there is no need to translate: the task has the split in the target language already."""
     task, roots = request.task, [request.data] if request.data else []
@@ -171,17 +203,19 @@ def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, pr
         "markers": request.markers or "letters",
     }
     done = card.find(job.split, job.language)
-    if done and done.made_from == made_from and done.engine == engine.identity and (card.folder / done.file).is_file():
+    is_made = done and done.made_from == made_from and done.engine == engine.identity
+    if done and is_made and not job.reference and (card.folder / done.file).is_file():
         return done
-    rows: list[Row] = []
-    for _ in job.located.stream(progress.say, rows.append):
-        pass
+    rows, references = _rows(job.located, progress), _rows(job.reference, progress) if job.reference else []
+    if job.reference:
+        check_same_rows(request.task.format, rows, references)
     with Translator(engine, request.out / ".lines", progress) as translator:
         translated, routes = translate_rows(request.task.format, rows, translator, request.markers or "letters")
         counts = translator.counts
     kept = [values for values in translated if values is not None]
     if not kept:
         raise UserError("every row lost a text or its answers", where=job.title)
+    quality = compare_rows(request.task.format, translated, references, job.target) if job.reference else None
     path = card.folder / f"{job.split}-{job.language}{suffix_of(request.task.format)}"
     write_rows(path, request.task.format, kept)
     return card.add(
@@ -189,6 +223,13 @@ def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, pr
             file=path.name, split=job.split, language=job.language, source=job.source, target=job.target,
             engine=engine.identity, date=time.strftime("%Y-%m-%d", time.gmtime()), made_from=made_from, rows=len(kept),
             left_out=len(rows) - len(kept), lines=counts["lines"], cut=counts["cut"], empty=counts["empty"],
-            unchanged=counts["unchanged"], routes=dict(routes),
+            unchanged=counts["unchanged"], routes=dict(routes), quality=quality,
         )
     )  # fmt: skip
+
+
+def _rows(located: LocatedSplit, progress: Progress) -> list[Row]:
+    rows: list[Row] = []
+    for _ in located.stream(progress.say, rows.append):
+        pass
+    return rows
