@@ -278,3 +278,17 @@ def test_questions_on_one_context_share_its_translation(tmp_path: Path, xstilts:
     assert [one["answers"] for one in paragraph["qas"]] == [
         [one | {"text": str(one["text"]).upper()}] for one in answers
     ]
+
+
+def test_names_that_stay_as_they_are_do_not_make_an_engine_suspect(
+    tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    names = "".join(f"Zoe\tB-PER\nFrei-Ito{number}\tI-PER\n\n" for number in range(40))
+    (tmp_path / "en.tsv").write_text(f"{names}Zoe\tB-PER\nsings\tO\nand\tO\nrides\tO\n\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text("names: {format: tag, data: {train: en.tsv}}\n", encoding="utf-8")
+    program = "sed 's/sings and rides/singt und fährt/'"
+    options = ("--engine", "command", "--command", program, "--out", tmp_path / "out", "--use", tmp_path / "mine.yaml")
+    result = xstilts("translate", "names", "--to", "de", *options)
+    assert "41 rows, 0 left out; 41 lines, 40 unchanged" in result.out, result.err
+    content = (tmp_path / "out/names/train-de.tsv").read_text(encoding="utf-8")
+    assert content.endswith("Zoe\tB-PER\nsingt\tO\nund\tO\nfährt\tO\n\n")

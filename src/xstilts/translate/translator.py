@@ -23,6 +23,8 @@ LONG = 15
 """A line of at least so many characters is more than a name or a number."""
 ENOUGH = 20
 """After so many long lines their share tells whether an engine translates at all."""
+_MARKED = re.compile(r"<(\w+)>.*?</\1>|\[.*?\]")
+"""An answer or entity, which may be a name."""
 _TAG = re.compile(r"<(/?)[a-z]>")
 _UNSPACED = ("zh", "ja")
 
@@ -120,7 +122,7 @@ class Translator:
         Raises:
             UserError: the engine does; the message has an example.
         """
-        long = [line for line in lines if len(line) >= LONG]
+        long = [line for line in lines if len(_MARKED.sub("", line)) >= LONG]
         for what, found in (
             ("empty", [line for line in long if not self._finished[line].text]),
             ("unchanged", [line for line in long if self._finished[line].text == line]),
