@@ -121,6 +121,22 @@ def test_texts_are_translated_once_and_labels_stay(tmp_path: Path, program: str,
     assert (examples.languages, examples.train_languages, examples.like) == (("de",), ("de",), "reviews")
 
 
+def test_a_translated_task_is_trained_as_its_original(tmp_path: Path, xstilts: Cli) -> None:
+    """Otherwise a table would compare settings, where it should compare languages."""
+    arguments = ("--to", "qaa", "--engine", "playground", "--limit", "9", "--out", tmp_path)
+    assert xstilts("translate", "play-nli", *arguments).code == 0
+    (tmp_path / "recipe.yaml").write_text(
+        "name: two\nencoder: some/encoder\nseeds: [1]\nuse: [play-nli.yaml]\nevaluate: [play-same]\nphases:\n"
+        "  - {name: intermediate, choices: [[play-nli], [play-nli-qaa]]}\n  - {name: target, each: [play-same]}\n",
+        encoding="utf-8",
+    )
+    steps = json.loads(xstilts("plan", tmp_path / "recipe.yaml", "--json").out)["steps"]
+    trainings = [step["training"] for step in steps if step["kind"] == "train" and "play-same" not in step["title"]]
+    original, translation = ({**one["parts"][0], "lr": one["lr"]} for one in trainings)
+    assert translation.pop("task") == "play-nli-qaa" and original.pop("task") == "play-nli"
+    assert translation == original
+
+
 def test_columns_of_a_file_get_the_names_of_the_format(
     tmp_path: Path, program: str, reviews: Path, xstilts: Cli
 ) -> None:
@@ -168,24 +184,24 @@ def test_empty_and_unchanged_lines_are_counted_and_rows_without_text_left_out(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("Two at once.", "returned 2 lines, not 1, of: Two at once."),
      ("The Same old text again, number {}.", "25 of 26 lines came back unchanged, such as: The Same old text")],
 )  # fmt: skip
 def test_an_engine_that_does_not_translate_is_refused(
-    text: str, said: str, tmp_path: Path, program: str, reviews: Path, xstilts: Cli
+    text: str, message: str, tmp_path: Path, program: str, reviews: Path, xstilts: Cli
 ) -> None:
     rows = [text.format(i) for i in range(25)] if "{}" in text else ["A fine old inn.", text, "A cold soup."]
     rows.append("This one is different.")
     (tmp_path / "train.tsv").write_text("".join(f"{row}\tgood\n" for row in rows), encoding="utf-8")
     arguments = ("--engine", "command", "--command", program, "--out", tmp_path / "out", "--use", reviews)
     result = xstilts("translate", "reviews", "--to", "de", *arguments)
-    assert (result.code, said in result.err) == (2, True), result.err
+    assert (result.code, message in result.err) == (2, True), result.err
     assert not (tmp_path / "out/reviews/train-de.jsonl").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("play-nli", "--to", "qax"), "cannot translate to 'qax' (did you mean 'qa"),
         (("play-nli", "--to", "german"), "--to: 'german' is not a language code (write de)"),
@@ -200,20 +216,20 @@ def test_an_engine_that_does_not_translate_is_refused(
         (("play-questions", "--to", "qaa", "--split", "dev", "--markers", "brackets"), "does not know"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(arguments: tuple[str, ...], said: str, tmp_path: Path, xstilts: Cli) -> None:
+def test_mistakes_are_named(arguments: tuple[str, ...], message: str, tmp_path: Path, xstilts: Cli) -> None:
     result = xstilts("translate", *arguments, "--engine", "playground", "--out", tmp_path / "out")
-    assert (result.code, said in result.err) == (2, True), result.err
+    assert (result.code, message in result.err) == (2, True), result.err
 
 
 def test_engines_that_are_not_there(tmp_path: Path, xstilts: Cli) -> None:
-    for engine, said in [
+    for engine, message in [
         (("--engine", "command"), "--engine command: needs --command (such as 'apertium -u eng-spa')"),
         (("--engine", "command", "--command", "no-such-mt x"), "the program no-such-mt is not installed"),
         (("--engine", "command", "--command", "'open"), "--command: cannot be read: No closing quotation"),
         (("--engine", "hf"), "--engine hf: needs --model"),
     ]:
         result = xstilts("translate", "play-nli", "--to", "qaa", *engine, "--out", tmp_path / "out")
-        assert (result.code, said in result.err) == (2, True), result.err
+        assert (result.code, message in result.err) == (2, True), result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -279,13 +295,13 @@ def test_apertium_translates_each_line_by_itself() -> None:
 
 @pytest.mark.usefixtures("apertium")
 def test_apertium_without_the_pair_or_with_marks(tmp_path: Path, xstilts: Cli) -> None:
-    for command, said in [
+    for command, message in [
         ("apertium -u eng-spo", "Apertium has no pair eng-spo (did you mean 'eng-spa'?"),
         ("apertium eng-spa", "without -u puts a * before unknown words (write apertium -u eng-spa)"),
     ]:
         arguments = ("--engine", "command", "--command", command, "--out", tmp_path)
         result = xstilts("translate", "play-nli", "--to", "es", *arguments)
-        assert (result.code, said in result.err) == (2, True), result.err
+        assert (result.code, message in result.err) == (2, True), result.err
 
 
 def test_texts_for_a_model_are_split_into_sentences_but_not_inside_tags() -> None:

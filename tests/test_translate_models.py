@@ -94,7 +94,7 @@ def test_a_padded_batch_gives_the_translations_of_single_lines(saved: Callable[[
     assert engine.translate(lines) == [line for text in lines for line in engine.translate([text])]
 
 
-def test_a_line_longer_than_the_model_is_cut_and_told(saved: Callable[[tuple[Any, Any]], str]) -> None:
+def test_a_line_longer_than_the_model_counts_as_cut(saved: Callable[[tuple[Any, Any]], str]) -> None:
     engine = ModelEngine(saved(marian()), "en", "es")
     short, long = engine.translate([SENTENCES[0], " ".join(SENTENCES[:4] * 3)])
     assert (short.cut, long.cut) == (False, True)

@@ -47,6 +47,11 @@ def has_model(auto: Any, config: Any) -> bool:
     return type(config) in auto._model_mapping
 
 
+def commit_hash(config: Any) -> str:
+    """The commit of a model on the Hub, from its configuration; empty for a folder."""
+    return getattr(config, "_commit_hash", None) or ""
+
+
 def set_backend(tokenizer: Any, backend: Any) -> None:
     """Give a fast tokenizer of transformers the rules of a `tokenizers.Tokenizer`, as they are."""
     tokenizer._tokenizer = backend

@@ -1,4 +1,4 @@
-"""Exact translation of the playground's English: a sentence is parsed to its fact, and said in the other language."""
+"""Exact translation of the playground's English: a sentence is parsed to its fact, and written in the other language."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _sentence(sentence: str, code: str) -> str:
         first, last = there[part]
         before[first] += f"<{name}>"
         after[last - 1] = f"</{name}>{after[last - 1]}"
-    said = ""
+    spoken = ""
     for number, word in enumerate(target.say(fact, fronted=fronted, end=words[-1])):
-        blank = " " if said and word.tag != "PUNCT" else ""
-        said += f"{blank}{before[number]}{word.form}{after[number]}"
-    return said
+        blank = " " if spoken and word.tag != "PUNCT" else ""
+        spoken += f"{blank}{before[number]}{word.form}{after[number]}"
+    return spoken
 
 
 def _tags(tokens: Sequence[str], sentence: str) -> list[tuple[tuple[int, int], str]]:

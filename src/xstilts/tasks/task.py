@@ -41,6 +41,8 @@ class Task(Strict):
     tenth. A training that stops on it does not train on it."""
     like: str = ""
     """For a user's task: the built-in task that it is `like`, directly or through others."""
+    translated_from: str = ""
+    """The language of the original, if `train` is a translation; it is trained with the original's settings."""
     license: str = ""
     url: str = ""
     note: str = ""

@@ -107,13 +107,13 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         if "languages" in fields:
             inherited["more_languages"] = ()
         if "data" in fields:
-            inherited["note"] = ""  # it describes the old data
+            inherited |= {"note": "", "translated_from": ""}  # they describe the old data
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _with_folder(source, folder, document.path.parent) for split, source in data.items()}
             if "dev" in own:
                 data_of_base.pop("stop", None)  # the user's own dev set is used for early stopping
             fields["data"] = data_of_base | own
-        has_user_data = _has_user_data(settings.get("data"), base, document)
+        has_user_data = _has_user_data(settings, base, document)
         defaults, origins = _training_defaults(base, format, has_user_data)
         like_field = {"like": base.like or base.name} if base else {}
         task = Task.model_validate({**inherited, **defaults, **fields, **like_field, "name": name, "format": format})
@@ -130,9 +130,10 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     raise AssertionError("a validation error without a message")
 
 
-def _has_user_data(data: Any, base: Task | None, document: strict_yaml.Document) -> bool:
-    """Whether a user's file names a task's training data, here or in a task that it is `like`."""
-    if isinstance(data, dict) and "train" in data:
+def _has_user_data(settings: Mapping[str, Any], base: Task | None, document: strict_yaml.Document) -> bool:
+    """Whether a user's file names a task's training data, here or in a task that it is `like`; not a translation's."""
+    data = settings.get("data")
+    if isinstance(data, dict) and "train" in data and not settings.get("translated_from"):
         return document.path.parent.resolve() != RECIPES
     return base is not None and base.has_user_data
 

@@ -155,7 +155,7 @@ class Card:
             entry = entries.setdefault(name, {"like": self.task.name, "data": {}, "note": self._note(one)})
             entry["data"][one.split] = f"{self.task.name}/{one.split}-{{lang}}{Path(one.file).suffix}"
             if one.split == "train":
-                entry["train_languages"] = [one.language]
+                entry |= {"train_languages": [one.language], "translated_from": one.source}
             if one.split in ("dev", "test"):
                 entry["languages"] = sorted({*entry.get("languages", ()), one.language})
         text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)

@@ -181,9 +181,9 @@ class CommandEngine:
             done = subprocess.run(self.arguments, input=text.encode(), capture_output=True, check=False)
         except OSError as error:
             raise UserError(f"cannot be started: {error.strerror}", where=self.command) from error
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+        errors = done.stderr.decode(errors="replace").strip().splitlines()
         if done.returncode:
-            raise UserError(f"ended with exit code {done.returncode}", where=self.command, hint="; ".join(said[:3]))
+            raise UserError(f"ended with exit code {done.returncode}", where=self.command, hint="; ".join(errors[:3]))
         try:
             output = done.stdout.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:

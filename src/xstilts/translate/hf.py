@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from xstilts import languages
 from xstilts.compute.device import device
+from xstilts.compute.private import commit_hash
 from xstilts.errors import UserError, nearest
 from xstilts.translate.engine import Line
 from xstilts.utils.files import digest
@@ -122,7 +123,7 @@ def _load(model: str) -> tuple[Any, Any]:
 def _content(model: str, config: Any) -> str:
     """What tells this model's weights from others of the same name."""
     if not Path(model).is_dir():
-        return str(getattr(config, "_commit_hash", None) or "unknown")
+        return commit_hash(config) or "unknown"
     weights = sorted(path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin"))
     return " ".join(digest(path)[:12] for path in weights)
 

@@ -84,13 +84,13 @@ def translate(request: TranslationRequest, progress: Progress) -> list[str]:
     for job in jobs:
         card.check(job.split, job.language, engines[job.source, job.target].identity)
     card.check_splits(request.data, [(job.split, job.language, job.target) for job in jobs])
-    said = []
+    written = []
     for number, job in enumerate(jobs, start=1):
         progress.step(number, len(jobs), job.title)
         made = _make(job, engines[job.source, job.target], request, card, progress)
         progress.end(made.summary)
-        said.append(f"{card.folder / made.file}: {made.summary}")
-    return [*said, f"{card.entry_file}: {', '.join(card.write_entries())}"]
+        written.append(f"{card.folder / made.file}: {made.summary}")
+    return [*written, f"{card.entry_file}: {', '.join(card.write_entries())}"]
 
 
 def _check(request: TranslationRequest) -> None:
