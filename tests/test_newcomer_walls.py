@@ -119,3 +119,45 @@ def test_a_setting_outside_settings_has_the_line_to_write(folder: Path, xstilts:
 def test_show_takes_a_language_by_its_code(xstilts: Callable[..., CliResult]) -> None:
     error = xstilts("show", "tickets", "German", 0, "--use", "mine.yaml").err
     assert error == "error: the task 'tickets' has no data in 'German' (write de)\n"
+
+
+def test_a_header_of_other_names_has_the_line_to_write(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    """The text is neither the id nor the label, and the label's column comes with it; what the hint says works."""
+    for path in folder.glob("*.csv"):
+        edit(path, "id,text,label", "id,review,sentiment")
+    error = xstilts("check", "study.yaml").err
+    assert "write `texts: [review]` and `label: sentiment`, or for this file alone" in error
+    assert "`{path: ticket.csv, columns: {text: review, label: sentiment}}`" in error
+    assert '`{path: "test.{lang}.csv", columns: {text: review, label: sentiment}}`' in error
+    edit(folder / "mine.yaml", "texts: [text]", "texts: [review]\n  label: sentiment")
+    assert xstilts("check", "study.yaml").code == 0
+
+
+def test_the_columns_of_one_file_alone_can_be_named(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    edit(folder / "ticket.csv", "id,text,label", "title,body,label")
+    edit(folder / "ticket.csv", "7,", "Fire,")
+    written = "{path: ticket.csv, columns: {text: body}}"
+    assert f"alone `{written}`)" in xstilts("check", "study.yaml").err
+    edit(folder / "mine.yaml", "train: ticket.csv", f"train: {written}")
+    assert xstilts("check", "study.yaml").code == 0
+
+
+def test_a_pair_and_a_question_have_their_columns(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    edit(folder / "mine.yaml", "texts: [text]", "texts: [one, other]")
+    edit(folder / "ticket.csv", ROWS, "id,claim,score,source,label\n7,It burns.,3,The printer burns.,high\n")
+    assert "write `texts: [claim, source]`, or" in xstilts("check", "study.yaml").err
+    (folder / "ask.yaml").write_text("ask: {format: span, data: {test: ask.tsv}}\n")
+    (folder / "ask.tsv").write_text("id\tpassage\tquestion\n1\tUlm is on the Danube.\tWhere?\n")
+    error = xstilts("data", "check", "ask", "--use", "ask.yaml").err
+    assert "the task wants context (write `{path: ask.tsv, columns: {context: passage}}`)" in error
+
+
+def test_labels_in_another_column_have_the_line_to_write(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    edit(folder / "ticket.csv", "id,text,label", "id,text,urgency")
+    assert xstilts("check", "study.yaml").err == (
+        "error: ticket.csv: has no column 'label'; its columns are id, text, urgency (write `label: urgency`)\n"
+    )
+    edit(folder / "mine.yaml", "texts:", "label: urgency\n  texts:")
+    assert xstilts("check", "study.yaml").code == 0
+    edit(folder / "ticket.csv", "id,text,urgency", "id,text,Urgency")
+    assert "has no column 'urgency' (did you mean 'Urgency'?)" in xstilts("check", "study.yaml").err

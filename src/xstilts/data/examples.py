@@ -13,11 +13,12 @@ from pathlib import Path
 from xstilts import playground
 from xstilts.data.corpus_metadata import CutCorpus, cut_corpus, is_damaged, metadata_file
 from xstilts.data.find import PLAYGROUND, Found, find
+from xstilts.data.headers import label_column, quoted
 from xstilts.data.labels import labelled
 from xstilts.data.readers import read
 from xstilts.data.row_mistakes import RowMistakes
 from xstilts.data.sampling import sample_counts
-from xstilts.errors import Collector, DataError, UserError
+from xstilts.errors import Collector, DataError, UserError, visible
 from xstilts.formats.base import Defect, Example, Row
 from xstilts.tasks.source import Source
 from xstilts.tasks.task import Task
@@ -174,7 +175,8 @@ class LocatedSplit:
         check = format.checker(self.task.metrics)
         for code, found in files:
             with mistakes.catch():
-                for row in read(found, code, fields=format.fields, inputs=format.inputs, on_warning=defects.note,
+                for row in read(found, code, fields=format.fields, inputs=format.inputs,
+                                inputs_setting=format.inputs_setting, on_warning=defects.note,
                                 on_error=mistakes.receive):  # fmt: skip
                     with mistakes.catch():
                         example = format.read(row)
@@ -284,5 +286,20 @@ def check(
         labels and format.reference(example, i) is None for i, example in enumerate(located.stream(say, on_row))
     )
     if unlabelled:
-        hint = f"training needs '{format.fields[-1]}'; test sets are often published without labels"
-        raise UserError("this split has no labels", where=", ".join(located.files), hint=hint)
+        raise _no_labels(located)
+
+
+def _no_labels(located: LocatedSplit) -> UserError:
+    """The error for a split without labels; names the column that may have them."""
+    format, label, where = located.task.format, located.task.format.fields[-1], ", ".join(located.files)
+    code, found = located.found[0]
+    columns = dict(next(read(found, code, fields=format.fields, inputs=format.inputs)).values)
+    others = [name for name in columns if name not in format.fields]
+    if "label" not in type(format).model_fields or label in columns or not others:
+        hint = f"training needs '{label}'; test sets are often published without labels"
+        return UserError("this split has no labels", where=where, hint=hint)
+    name = label_column(others, [columns[name] for name in others], getattr(format, "labels", None) or ())
+    hint = f"write `label: {quoted(name)}`" if name else "the task's `label` names the column with the labels"
+    return UserError(
+        f"has no column '{label}'; its columns are {', '.join(map(visible, columns))}", where=where, hint=hint
+    )

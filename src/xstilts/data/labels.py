@@ -45,7 +45,8 @@ def _first(format: Format, language: str, found: Found) -> bool | UserError:
 
 def _first_has_label(format: Format, language: str, found: Found) -> bool | UserError:
     try:
-        for index, row in enumerate(read(found, language, fields=format.fields, inputs=format.inputs)):
+        rows = read(found, language, fields=format.fields, inputs=format.inputs, inputs_setting=format.inputs_setting)
+        for index, row in enumerate(rows):
             example = format.read(row)
             if example is not None and format.is_query(example):
                 return format.reference(example, index) is not None

@@ -12,10 +12,10 @@ from typing import Any
 
 from xstilts.data import conllu, retrieval_rows, tables, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
-from xstilts.data.headers import is_like, looks_like_header
+from xstilts.data.headers import absent_inputs, column_hint, is_like, looks_like_header
 from xstilts.data.lines import OnWarning, lines
 from xstilts.data.records import OBJECTS, Record, label_names, nested_value, reject_surrogates, suffix
-from xstilts.errors import DataError, nearest, visible
+from xstilts.errors import DataError, nearest
 from xstilts.formats.base import NO_LABEL, Row
 from xstilts.formats.span import is_impossible
 from xstilts.formats.tag import TAG_LINES
@@ -27,6 +27,7 @@ def read(
     *,
     fields: tuple[str, ...],
     inputs: tuple[str, ...],
+    inputs_setting: str = "",
     on_warning: OnWarning | None = None,
     on_error: Callable[[DataError], None] | None = None,
 ) -> Iterator[Row]:
@@ -40,6 +41,7 @@ def read(
         language: replaces `{lang}` in the file's `where`.
         fields: columns of a file without a header, in order; the label is last.
         inputs: the fields that every row must have.
+        inputs_setting: the field of the task that names them, for hints.
         on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`, and for each
             line of tokens that may be a comment, and cell that may hold rows.
         on_error: receives the error of each row that lacks an input; by default the first is raised.
@@ -47,7 +49,8 @@ def read(
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
-    reader = _Reader(found, language, fields, inputs, _decoding_warnings(found, on_warning), on_error, on_warning)
+    decoding = _decoding_warnings(found, on_warning)
+    reader = _Reader(found, language, fields, inputs, decoding, on_error, on_warning, inputs_setting)
     if found.file.part is None:
         yield from reader.rows()
         return
@@ -81,6 +84,7 @@ class _Reader:
     on_warning: OnWarning | None
     on_error: Callable[[DataError], None] | None = None
     on_comment: OnWarning | None = None
+    inputs_setting: str = ""
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all paths that match `where`, checked."""
@@ -287,7 +291,7 @@ class _Reader:
                         raise DataError(f"the header names the column '{twice[0]}' twice", where=f"{path}:{line}")
                     continue
                 if columns is None and (set(self.fields) & set(cells) or looks_like_header(cells)):
-                    raise self.absent_column(cells, f"{path}:{line}")
+                    raise self.absent_column(cells, next(rows, (0, []))[1], f"{path}:{line}")
                 header = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(header):
                 hint = tables.width_hint(cells, header)
@@ -295,14 +299,10 @@ class _Reader:
                 raise DataError(message, where=f"{path}:{line}", hint=hint)
             yield line, dict(zip(header, cells, strict=True))
 
-    def absent_column(self, header: Sequence[str], where: str) -> DataError:
-        """The error for a header that does not name all inputs."""
-        absent = [name for name in self.inputs if name not in header]
-        near = [hint for name in absent if (hint := nearest(name, header)).startswith("did you mean")]
-        names = ", ".join(self.fields[: len(header)])
-        other = f"`columns: {{{absent[0]}: {header[0]}}}` would name one; if it is a row, `columns: [{names}]`"
-        message = f"the header has {', '.join(map(visible, header))}; the task wants {', '.join(absent)}"
-        return DataError(message, where=where, hint=(near or [other])[0])
+    def absent_column(self, header: Sequence[str], first: Sequence[str], where: str) -> DataError:
+        """The error for a header that does not name all inputs; `first` is the row below it."""
+        hint = column_hint(self.fields, self.inputs, header, first, self.found.file.path, self.inputs_setting)
+        return DataError(absent_inputs(self.inputs, header), where=where, hint=hint)
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
         """Names for the cells of a file without a header; the label at the end may be absent."""

@@ -183,6 +183,9 @@ class Format(Strict, ABC):
     def supported_metrics(self) -> tuple[str, ...]:
         """The metrics that can score its predictions."""
 
+    inputs_setting: ClassVar[str] = ""
+    """Its field that names the columns of its inputs in one list."""
+
     @property
     def file(self) -> Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]:
         """Which kind of file holds its predictions in the leaderboard's layout (see `leaderboard/files.py`)."""

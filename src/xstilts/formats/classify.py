@@ -40,6 +40,8 @@ class Classify(Format):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     supported_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_f1", "positive_f1")
 
+    inputs_setting: ClassVar[str] = "texts"
+
     labels: Labels
     """In the order of the classes; another order is another training."""
     texts: tuple[str, ...] = Field(default=("premise", "hypothesis"), min_length=1, max_length=2)

@@ -104,7 +104,8 @@ def _default_split(task: Task, language: str, data: Path | None) -> Split:
 def _pick(task: Task, rows: LocatedSplit, language: str, index: int) -> tuple[Row, Example]:
     count = 0
     for _, found in rows.found:
-        for row in read(found, language, fields=task.format.fields, inputs=task.format.inputs):
+        form = task.format
+        for row in read(found, language, fields=form.fields, inputs=form.inputs, inputs_setting=form.inputs_setting):
             example = task.format.read(row)
             if example is None:
                 continue
