@@ -167,6 +167,16 @@ def find(code: str) -> Language | None:
     return LANGUAGES.get(base(code))
 
 
+def articles(code: str) -> float | None:
+    """The millions of articles in a language's Wikipedia, as in XTREME's Table 1; None if unknown.
+
+    >>> articles("sw"), articles("uk"), articles("qaa")
+    (0.05, None, None)
+    """
+    language = find(code)
+    return language.articles if language else None
+
+
 def base(code: str) -> str:
     """The code without region and script: `zh` for zh_TW and zh-Hant."""
     return re.split("[-_]", code)[0]

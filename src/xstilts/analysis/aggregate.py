@@ -76,6 +76,19 @@ class Summary:
     notes: tuple[str, ...]
     """Remarks of tasks and trainings on their numbers."""
 
+    def scores(self, task: StudyTask, branch: str) -> dict[str, float]:
+        """A branch's median of the main metric in each language that every run of the task has."""
+        left_out = self.left_out.get(task.name, ())
+        return {x.language: x.median for x in self._lines(task) if x.branch == branch and x.language not in left_out}
+
+    def splits(self, task: StudyTask) -> set[str]:
+        """The splits that a task's languages show."""
+        return {x.split for x in self._lines(task)}
+
+    def _lines(self, task: StudyTask) -> list[SummaryLine]:
+        main = task.name, task.metric
+        return [x for x in self.lines if (x.task, x.metric) == main and x.language in task.languages]
+
 
 Series: TypeAlias = dict[int | None, float]
 """A value for each seed; the key None is one value that serves every seed."""

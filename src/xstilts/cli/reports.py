@@ -26,8 +26,9 @@ def report(
     layout: Annotated[
         str,
         typer.Option(
-            help="default, brief, overview, languages, benchmark, selection, significance, or a table of the paper: "
-            "table2, table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, table15.",
+            help="default, brief, overview, languages, benchmark, selection, significance, wikipedia, or a table of "
+            "the paper: table2, table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, "
+            "table15.",
             show_default=False,
         ),
     ] = "default",
@@ -42,7 +43,7 @@ def report(
         ),
     ] = None,
     format: Annotated[
-        Literal["table", "markdown", "csv", "latex", "json", "submission", "rows"],
+        Literal["table", "markdown", "csv", "latex", "json", "svg", "submission", "rows"],
         typer.Option(help="The output format."),
     ] = "table",
     to: Annotated[

@@ -1,1 +1,1 @@
-"""Tables and documents as text: for the terminal, Markdown, CSV, JSON, LaTeX."""
+"""Tables, figures and documents as text: for the terminal, Markdown, CSV, JSON, LaTeX, SVG."""

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xstilts.render.figure import Figure
+
 MISSING = "-"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A report before it is written: tables and a legend for readers, rows of one type and facts for programs."""
+    """A report before it is written: tables, legend, figures for readers; rows of one type, facts for programs."""
 
     tables: Sequence[Table]
     legend: Sequence[str]
@@ -19,6 +21,8 @@ class Document:
     """The dataclass of the rows."""
     rows: Sequence[Any]
     facts: Mapping[str, Any]
+    figures: Sequence[Figure] = ()
+    """What `svg` draws."""
 
 
 @dataclass(frozen=True)

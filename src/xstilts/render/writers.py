@@ -1,4 +1,4 @@
-"""A report as text: for the terminal, Markdown, CSV, JSON, LaTeX."""
+"""A report as text: for the terminal, Markdown, CSV, JSON, LaTeX, SVG."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from xstilts.errors import UserError, nearest
+from xstilts.render.svg import draw_figures
 from xstilts.render.table import Document, Table, TableCell
 
 _GAP = 2  # blanks between columns
@@ -24,12 +25,12 @@ def render(document: Document, format: str = "table", *, width: int = 100, colou
     Args:
         document: of any layout.
         format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
-            hold every number, whatever the layout shows.
+            hold every number, whatever the layout shows; `svg` draws its figures.
         width: columns of the terminal; wider tables are transposed, or else folded. Only for `table`.
         colour: whether to use the terminal's colours and bold type. Only for `table`.
 
     Raises:
-        UserError: for an unknown format.
+        UserError: for an unknown format, or `svg` of a document without figures.
     """
     if format == "table":
         return draw(document.tables, document.legend, width=width, colour=colour)
@@ -203,7 +204,20 @@ def _json(document: Document) -> str:
     return json.dumps(document.facts, ensure_ascii=False, indent=1) + "\n"
 
 
-_WRITERS: dict[str, Callable[[Document], str]] = {"markdown": _markdown, "csv": _csv, "json": _json, "latex": _latex}
+def _svg(document: Document) -> str:
+    if not document.figures:
+        hint = "--layout wikipedia, families, scripts, languages and transfer have figures"
+        raise UserError("this report has no figure", where="--format svg", hint=hint)
+    return draw_figures(document.figures, document.legend)
+
+
+_WRITERS: dict[str, Callable[[Document], str]] = {
+    "markdown": _markdown,
+    "csv": _csv,
+    "json": _json,
+    "latex": _latex,
+    "svg": _svg,
+}
 
 FORMATS: tuple[str, ...] = ("table", *_WRITERS)
 """The formats of `render`."""

@@ -31,11 +31,12 @@ def check(layout: str, *, beside: bool = False) -> None:
     """
     if layout not in all_layouts():
         raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, all_layouts()))
-    from xstilts.report.paper_document import LAYOUTS as PAPER
+    from xstilts.report import paper_document, wikipedia_size
 
-    if beside and layout not in PAPER:
+    known = [*paper_document.LAYOUTS, *wikipedia_size.LAYOUTS]
+    if beside and layout not in known:
         raise UserError(
-            f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(PAPER)}"
+            f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(known)}"
         )
 
 

@@ -109,6 +109,11 @@ def table(name: str, source: str = "paper") -> PublishedTable:
     return _read_table(source, name)
 
 
+def tables(source: str) -> list[PublishedTable]:
+    """All tables of numbers of a source."""
+    return [_read_table(source, name) for name in _index()["tables"][source]]
+
+
 def facts(name: str, source: str = "paper") -> tuple[Mapping[str, str], ...]:
     """The rows of a table of facts by its name, such as `table4`: each a text by the name of its column.
 

@@ -1,0 +1,44 @@
+"""Figures as plain values, before they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points with one marker; `line` joins them by a line without markers.
+
+    A point is x, y and its name, which a reader of the file sees beside it.
+    """
+
+    name: str
+    points: tuple[tuple[float, float, str], ...]
+    line: bool = False
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over one horizontal axis: numbers, or `ticks` with a name for each of 0, 1, 2, ..."""
+
+    title: str
+    x_title: str
+    y_title: str
+    series: tuple[Series, ...]
+    ticks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A number for each row and column; None where there is none. `signed` numbers are shown with their sign."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    signed: bool = False
+
+
+Figure: TypeAlias = Chart | Matrix
