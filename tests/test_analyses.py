@@ -111,3 +111,43 @@ def test_a_figure_says_all_its_numbers_and_needs_no_colour():
     assert colours == {"#000", "#fff", "#ccc"}
     with pytest.raises(UserError, match="this report has no figure"):
         render(show(study([task("news", SPREAD)]), [*rows("news", SPREAD)], "overview"), "svg")
+
+
+# From few to many articles: Niger-Congo (sw 0.05), Kartvelian (ka 0.13), Turkic (tr 0.34, kk 0.23: 0.285),
+# Slavic (bg 0.26, ru 1.58: 0.92), Germanic (de 2.37, en 5.98: 4.175).
+FAMILIES = ["Niger-Congo (1)", "Kartvelian (1)", "Turkic (2)", "IE: Slavic (2)", "IE: Germanic (2)"]
+
+
+def test_families_go_from_few_to_many_articles_with_cubic_fits_of_the_extremes():
+    news = {"en": 12.0, "de": 8.0, "bg": 10.0, "tr": 15.0, "kk": 25.0, "ka": 10.0, "sw": 10.0, "qaa": 90.0}
+    web = {"en": 40.0, "ru": 50.0, "sw": 30.0}
+    scores = [*rows("news", news), *rows("web", web)]
+    document = show(study([task("news", news), task("web", web)]), scores, "families")
+    shown = table(render(document, "markdown"))
+    # The minima are 10, 10, 20, 10, 10. Their fourth difference is 10 - 40 + 120 - 40 + 10 = 60, and a cubic through
+    # five points misses them by 60/70 of 1, -4, 6, -4, 1: at the third it is 20 - 6 * 60/70 = 14.9.
+    # The maxima are 30, 10, 20, 50, 40: 30 - 40 + 120 - 200 + 40 = -50, so at the third 20 + 6 * 50/70 = 24.3.
+    assert shown["Niger-Congo (1)"] == ["0.05", "10.0", "30.0", "10.0", "30.0", "9.1", "30.7"]
+    assert shown["Turkic (2)"] == ["0.29", "20.0", "-", "20.0", "20.0", "14.9", "24.3"]
+    assert shown["IE: Slavic (2)"] == ["0.92", "10.0", "50.0", "10.0", "50.0", "13.4", "47.1"]
+    assert shown["IE: Germanic (2)"][1:] == ["10.0", "40.0", "10.0", "40.0", "9.1", "40.7"]
+    assert [name for name in shown if name in FAMILIES] == FAMILIES
+    assert "family unknown, left out: qaa" in document.legend
+    assert [x.score for x in document.rows if x.task == "maximum over tasks"] == [30, 10, 20, 50, 40]
+    lines = [
+        x for x in drawn(document).iter(f"{SVG}path") if x.find(f"{SVG}title") is not None and not x.get("transform")
+    ]
+    assert len({x.get("stroke-dasharray") for x in lines}) == 2
+
+
+def test_scripts_group_languages_of_one_script_and_say_when_there_is_no_fit():
+    values = {"en": 80.0, "sw": 60.0, "bg": 50.0, "el": 40.0, "uk": 30.0, "pa": 20.0}
+    document = show(study([task("news", values)]), [*rows("news", values)], "scripts")
+    shown = table(render(document, "markdown"))
+    # Brahmic has no known size; Greek 0.17; Cyrillic 0.26, of Bulgarian alone; Latin (0.05 + 5.98) / 2
+    assert [*shown][2:] == ["Brahmic (1)‡", "Greek (1)", "Cyrillic (2)", "Latin (2)"]
+    assert shown["Latin (2)"] == ["3.02", "70.0", "70.0", "70.0", "-", "-"]
+    assert shown["Cyrillic (2)"][:2] == ["0.26", "40.0"]
+    assert "no fit: it needs 5 groups" in document.legend and "‡ size unknown, shown first" in document.legend
+    with pytest.raises(UserError, match="no language with a score has a known script"):
+        show(study([task("play", ["qaa"])]), [*rows("play", {"qaa": 1.0})], "scripts")

@@ -26,9 +26,9 @@ def report(
     layout: Annotated[
         str,
         typer.Option(
-            help="default, brief, overview, languages, benchmark, selection, significance, wikipedia, or a table of "
-            "the paper: table2, table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, "
-            "table15.",
+            help="default, brief, overview, languages, benchmark, selection, significance, wikipedia, families, "
+            "scripts, or a table of the paper: table2, table3, table6, table7, table8, table9, table10, table11, "
+            "table12, table13, table14, table15.",
             show_default=False,
         ),
     ] = "default",

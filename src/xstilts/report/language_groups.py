@@ -1,0 +1,195 @@
+"""Scores by language family and by script (Figure 3 of XTREME's appendix)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+
+from xstilts import languages, metrics
+from xstilts.analysis.aggregate import Summary, build, plus_joined
+from xstilts.analysis.results import StudyResults
+from xstilts.errors import UserError
+from xstilts.languages import articles
+from xstilts.render.figure import Chart, Series
+from xstilts.render.table import Document, Table, TableCell
+from xstilts.report.legend import full_names, languages_by_task, legend_lines, short_names, unit
+from xstilts.study.index import StudyTask
+
+DEGREE = 3
+"""Of the polynomial; a fit needs more groups than it has coefficients."""
+MINIMUM, MAXIMUM = "minimum over tasks", "maximum over tasks"
+"""Used as a task: the lowest and the highest score of a group; no task's name has a space."""
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """The mean of a branch's scores over the languages of a group that a task has, or the extreme over tasks.
+
+    `articles` is the mean of the group's Wikipedias in millions, None if unknown; `languages` counts those in the
+    mean. `fit` is the polynomial's value at an extreme, None with too few groups.
+    """
+
+    group: str
+    articles: float | None
+    branch: str
+    task: str
+    metric: str
+    splits: str
+    languages: int
+    score: float
+    fit: float | None = None
+
+
+def group_layout(results: StudyResults, by: Literal["family", "script"]) -> Document:
+    """For each branch and task the mean score of each group of languages, from few to many Wikipedia articles.
+
+    Raises:
+        UserError: no language with a score has a known group.
+    """
+    study = results.study
+    summary = build(study, results.scores, split="test", notes=results.notes, unscored=results.unscored)
+    tasks = [task for task in study.targets if _is_percentage(task) and summary.splits(task)]
+    groups = _groups(summary, tasks, by)
+    if not groups:
+        raise UserError(f"no language with a score has a known {by}", where="--layout")
+    lines = [line for branch in study.branches for line in _branch_lines(summary, tasks, branch, groups)]
+    shown, charts = [], []
+    for branch, name in short_names(study.branches).items():
+        mine = [line for line in lines if line.branch == branch]
+        if mine:
+            title = f"{study.name}, {name}: test scores by {by}, from few to many Wikipedia articles"
+            shown.append(_table(title, by, mine, tasks, groups))
+            charts.append(_chart(title, by, mine, tasks, groups))
+    facts = {**study.header(), "groups": groups, "lines": [asdict(line) for line in lines]}
+    return Document(shown, _legend(summary, tasks, by, groups), GroupScore, lines, facts, charts)
+
+
+def _is_percentage(task: StudyTask) -> bool:
+    metric = metrics.get(task.metric)
+    return metric.percent and metric.higher_is_better
+
+
+def _groups(summary: Summary, tasks: Sequence[StudyTask], by: str) -> dict[str, tuple[str, ...]]:
+    """The scored languages of each group, the groups by their mean size; those of unknown size come first."""
+    found: dict[str, dict[str, None]] = {}
+    for code in _scored(summary, tasks):
+        if language := languages.find(code):
+            found.setdefault(getattr(language, by), {})[code] = None
+    return dict(
+        sorted(((group, tuple(codes)) for group, codes in found.items()), key=lambda x: (_size(x[1]) or 0, x[0]))
+    )
+
+
+def _scored(summary: Summary, tasks: Sequence[StudyTask]) -> dict[str, None]:
+    branches = summary.study.branches
+    return dict.fromkeys(code for task in tasks for branch in branches for code in summary.scores(task, branch))
+
+
+def _size(codes: Sequence[str]) -> float | None:
+    """The mean number of articles, in millions, over the languages for which it is known."""
+    sizes = [size for code in codes if (size := articles(code)) is not None]
+    return fmean(sizes) if sizes else None
+
+
+def _branch_lines(
+    summary: Summary, tasks: Sequence[StudyTask], branch: str, groups: Mapping[str, Sequence[str]]
+) -> Iterator[GroupScore]:
+    by_group: dict[str, list[GroupScore]] = {group: [] for group in groups}
+    for task in tasks:
+        scores, splits = summary.scores(task, branch), plus_joined(summary.splits(task))
+        for group, codes in groups.items():
+            values = [scores[code] for code in codes if code in scores]
+            if values:
+                where = group, _size(codes), branch, task.name, task.metric, splits
+                by_group[group].append(GroupScore(*where, len(values), fmean(values)))
+    yield from (line for of_group in by_group.values() for line in of_group)
+    scored = {group: of_group for group, of_group in by_group.items() if of_group}
+    for name, extreme in ((MINIMUM, min), (MAXIMUM, max)):
+        ends = [extreme(of_group, key=lambda line: line.score) for of_group in scored.values()]
+        for end, fitted in zip(ends, fit([end.score for end in ends]), strict=True):
+            where = end.group, end.articles, branch, name, end.metric, end.splits
+            yield GroupScore(*where, end.languages, end.score, fitted)
+
+
+def fit(values: Sequence[float]) -> list[float | None]:
+    """The least-squares polynomial of third degree at each of some equally spaced values.
+
+    >>> [round(value, 3) for value in fit([10, 10, 20, 10, 10])]
+    [9.143, 13.429, 14.857, 13.429, 9.143]
+    >>> fit([1, 2, 3, 4])
+    [None, None, None, None]
+    """
+    if len(values) <= DEGREE + 1:
+        return [None] * len(values)
+    at = np.arange(len(values), dtype=np.float64)
+    fitted: list[float | None] = np.polynomial.Polynomial.fit(at, values, DEGREE)(at).tolist()
+    return fitted
+
+
+def _heads(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Each group with the number of its languages, as XTREME shows it."""
+    return {group: f"{group} ({len(codes)}){'' if _size(codes) else '‡'}" for group, codes in groups.items()}
+
+
+def _table(
+    title: str, by: str, lines: Sequence[GroupScore], tasks: Sequence[StudyTask], groups: Mapping[str, Sequence[str]]
+) -> Table:
+    at = {(line.group, line.task): line for line in lines}
+    rows = []
+    for group, head in _heads(groups).items():
+        ends = [at.get((group, end)) for end in (MINIMUM, MAXIMUM)]
+        values = [line.score if line else None for line in (*(at.get((group, task.name)) for task in tasks), *ends)]
+        values += [line.fit if line else None for line in ends]
+        size = _size(groups[group])
+        first = TableCell() if size is None else TableCell(f"{size:.2f}")
+        cells = (TableCell() if value is None else TableCell(f"{value:z.1f}") for value in values)
+        rows.append((head, (first, *cells)))
+    tasks_heads = ((task.name, unit(task.metric)) for task in tasks)
+    ends_heads = (("minimum", ""), ("maximum", ""), ("minimum", "cubic fit"), ("maximum", "cubic fit"))
+    heads = (("articles", "millions"), *tasks_heads, *ends_heads)
+    return Table(title, by, heads, tuple(rows))
+
+
+def _chart(
+    title: str, by: str, lines: Sequence[GroupScore], tasks: Sequence[StudyTask], groups: Mapping[str, Sequence[str]]
+) -> Chart:
+    heads, at = _heads(groups), {group: float(i) for i, group in enumerate(groups)}
+    series = [
+        Series(task.name, tuple((at[x.group], x.score, heads[x.group]) for x in lines if x.task == task.name))
+        for task in tasks
+    ]
+    for end in (MINIMUM, MAXIMUM):
+        points = [(at[x.group], x.fit, heads[x.group]) for x in lines if x.task == end and x.fit is not None]
+        if points:
+            series.append(Series(f"cubic fit of the {end.split()[0]}", tuple(points), line=True))
+    return Chart(title, f"{by} (languages)", "score", tuple(series), tuple(heads.values()))
+
+
+def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    study = summary.study
+    unknown = [code for code in _scored(summary, tasks) if languages.find(code) is None]
+    left_out = {task.name: summary.left_out.get(task.name, ()) for task in tasks}
+    on_dev = [task.name for task in tasks if "dev" in summary.splits(task)]
+    others = [task.name for task in study.targets if summary.splits(task) and not _is_percentage(task)]
+    seeds = ", ".join(map(str, study.seeds))
+    explained = [
+        (f"scores: the mean over the task's languages of the {by}; in brackets, how many the study has", True),
+        ("articles: mean of the Wikipedias, in millions, as in XTREME's Table 1", True),
+        (f"scores are medians over seeds {seeds}", len(study.seeds) > 1),
+        ("minimum, maximum: over the tasks; the cubic fit is over the groups in this order", True),
+        (f"no fit: it needs {DEGREE + 2} groups", len(groups) <= DEGREE + 1),
+        ("‡ size unknown, shown first", any(_size(codes) is None for codes in groups.values())),
+        (f"dev, because not every language has test scores: {', '.join(on_dev)}", on_dev),
+        (f"{by} unknown, left out: {', '.join(unknown)}", unknown),
+        (f"not in percent, left out: {', '.join(others)}", others),
+        (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),
+    ]
+    return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in summary.notes]
+
+
+LAYOUTS = {"families": partial(group_layout, by="family"), "scripts": partial(group_layout, by="script")}
