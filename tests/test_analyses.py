@@ -151,3 +151,47 @@ def test_scripts_group_languages_of_one_script_and_say_when_there_is_no_fit():
     assert "no fit: it needs 5 groups" in document.legend and "‡ size unknown, shown first" in document.legend
     with pytest.raises(UserError, match="no language with a score has a known script"):
         show(study([task("play", ["qaa"])]), [*rows("play", {"qaa": 1.0})], "scripts")
+
+
+def test_transfer_has_gains_of_sources_on_targets_and_ranks_gaps():
+    tasks = [
+        task("news", ["en", "de", "sw"]),
+        StudyTask("pairs", "retrieve", "accuracy", ("accuracy",), ("de", "sw"), ""),
+    ]
+    made = study(tasks, ["none", "mnli", "qqp"], seeds=(1, 2, 3))
+    scores: list[Score] = []
+    for seed, shift in ((1, 0), (2, 3), (3, -9)):
+        scores += rows("news", {"en": 90.0 + shift, "de": 80.0 + shift, "sw": 60.0 + shift}, "none", seed, "dev")
+        scores += rows("news", {"en": 91.0, "de": 87.0, "sw": 79.0}, "mnli", seed, "dev")
+        scores += rows("news", {"en": 90.0, "de": 70.0, "sw": 50.0}, "qqp", seed, "dev")
+        for branch, value in (("none", 20.0), ("mnli", 60.0)):
+            scores += rows("pairs", {"de": value, "sw": value - 10}, branch, seed)
+    document = show(made, scores, "transfer")
+    gains, ranked = render(document, "markdown").split("\n**")[:2]
+    # mnli's zero-shot mean is 83 at each seed; the baseline's 70, 73, 61: gains 13, 10, 22, whose median is 13
+    assert table(gains)["mnli"] == ["+13.0", "+40.0"] and table(gains)["qqp"] == ["-10.0", "-"]
+    # gaps: none 90 - 70 at each seed, mnli 91 - 83, qqp 90 - 60; the languages' are 4 to 12, 10 to 30, 20 to 40
+    assert list(table(ranked).items())[2:] == [
+        ("mnli", ["91.0", "83.0", "+8.0", "+4.0 de", "+12.0 sw"]),
+        ("none", ["90.0", "70.0", "+20.0", "+10.0 de", "+30.0 sw"]),
+        ("qqp", ["90.0", "60.0", "+30.0", "+20.0 de", "+40.0 sw"]),
+    ]
+    assert any("no gap, and the mean is over all languages: pairs" in line for line in document.legend)
+    assert [matrix.columns for matrix in document.figures] == [("news", "pairs"), ("news",)]
+    shades = [x.get("fill") for x in drawn(document).iter(f"{SVG}rect")]
+    assert shades[2] == "rgb(115,115,115)"  # the largest gain; 255 * 0.45
+    with pytest.raises(UserError, match="no target has scores in a language that it is not trained on"):
+        show(study([task("news", ["en"])]), [*rows("news", {"en": 1.0})], "transfer")
+
+
+def test_transfer_of_one_task_trained_on_several_languages_is_a_matrix_of_languages():
+    german = StudyTask("news-de", "classify", "accuracy", ("accuracy",), ("en", "de", "sw"), "de")
+    made = study([task("news", ["en", "de", "sw"]), german], catalogue_names={"news-de": "news"})
+    scores = [*rows("news", {"en": 90, "de": 70, "sw": 50}), *rows("news-de", {"en": 75, "de": 85, "sw": 55})]
+    document = show(made, [*scores], "transfer")
+    shown = table(render(document, "markdown"))
+    assert shown["en (news, none)"] == ["90.0", "70.0", "50.0"]
+    assert shown["de (news-de, none)"] == ["75.0", "85.0", "55.0"]
+    assert [(x.task, x.language, x.gap) for x in document.rows if x.task == "news-de"] == [
+        ("news-de", "zero-shot", 20), ("news-de", "en", 10), ("news-de", "sw", 30),
+    ]  # fmt: skip

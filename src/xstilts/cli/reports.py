@@ -27,8 +27,8 @@ def report(
         str,
         typer.Option(
             help="default, brief, overview, languages, benchmark, selection, significance, wikipedia, families, "
-            "scripts, or a table of the paper: table2, table3, table6, table7, table8, table9, table10, table11, "
-            "table12, table13, table14, table15.",
+            "scripts, transfer, or a table of the paper: table2, table3, table6, table7, table8, table9, table10, "
+            "table11, table12, table13, table14, table15.",
             show_default=False,
         ),
     ] = "default",

@@ -1,0 +1,219 @@
+"""Transfer: the gain of each source on each target, and the gaps between the training language and the others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from xstilts import metrics
+from xstilts.analysis.aggregate import (
+    MEAN,
+    ZERO_SHOT,
+    ByBranch,
+    at_common_seeds,
+    complete_languages,
+    gain_over,
+    join,
+    languages_of_means,
+    mean_over_languages,
+    median_over_seeds,
+    plus_joined,
+    scores_by_language,
+)
+from xstilts.analysis.results import StudyResults
+from xstilts.errors import UserError
+from xstilts.render.figure import Matrix
+from xstilts.render.table import Document, Table, TableCell
+from xstilts.report.legend import baseline, full_names, languages_by_task, legend_lines, over_seeds, short_names, unit
+from xstilts.study.index import Study, StudyTask
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A branch's score in a language that a task is not trained on, or the zero-shot mean, against the training's.
+
+    `source` are the training languages and `source_score` their mean; both are empty for a task without training, whose
+    mean is over all languages. `gap` is how much worse the score is than `source_score`, `gain` how much better than
+    the baseline's; both are medians of the differences at the same seed, in the metric's unit.
+    """
+
+    task: str
+    branch: str
+    source: str
+    language: str
+    split: str
+    metric: str
+    source_score: float | None
+    score: float
+    gap: float | None
+    gain: float | None
+
+
+def transfer(results: StudyResults) -> Document:
+    """The gains of the sources on the targets, and the gaps between languages, the smallest first.
+
+    Raises:
+        UserError: no target has scores.
+    """
+    study = results.study
+    found, notes = join(study, results.scores)
+    scores = {
+        task.name: complete_languages(scores_by_language(task, task.metric, found, "dev")) for task in study.targets
+    }
+    lines = [line for task in study.targets for line in _task_lines(study, task, scores[task.name])]
+    if not lines:
+        what = "no target has scores in a language that it is not trained on"
+        raise UserError(what, where="--layout transfer")
+    means = [line for line in lines if line.language in (MEAN, ZERO_SHOT)]
+    gains = _by_target(
+        study,
+        f"{study.name}: zero-shot gain of each source on each target",
+        {(x.task, x.branch): x.gain for x in means},
+    )
+    gaps = _by_target(
+        study, f"{study.name}: gap from the training language to the others", {(x.task, x.branch): x.gap for x in means}
+    )
+    by_language = [_by_language(study, tasks, scores) for tasks in _same_targets(study, scores)]
+    shown = [_matrix_table(gains, "source")] if gains.rows else []
+    shown += [_gap_table(study, task, lines) for task in study.targets if task.name in gaps.columns]
+    shown += [_matrix_table(matrix, "trained on") for matrix in by_language]
+    figures = [matrix for matrix in (gains, gaps, *by_language) if matrix.rows]
+    facts = {**study.header(), "lines": [asdict(line) for line in lines]}
+    return Document(shown, _legend(study, lines, scores, [*notes, *results.notes]), Transfer, lines, facts, figures)
+
+
+def _task_lines(study: Study, task: StudyTask, scores: Mapping[str, ByBranch]) -> Iterator[Transfer]:
+    """For each branch the zero-shot mean, then every language that the task is not trained on."""
+    of_means = languages_of_means(task, scores)
+    targets = of_means[ZERO_SHOT]
+    if not targets:
+        return
+    trained = {code: rows for code, rows in scores.items() if code not in targets}
+    sources, metric = mean_over_languages(trained), metrics.get(task.metric)
+    mean = ZERO_SHOT if task.train_languages else MEAN
+    for branch in study.branches:
+        for language, rows in ((mean, targets), *((code, {code: by_branch}) for code, by_branch in targets.items())):
+            series = mean_over_languages(rows)
+            if branch not in series:
+                continue
+            source = sources.get(branch, {})
+            pairs = at_common_seeds([source, series[branch]]).values() if source else ()
+            gap = median_over_seeds(a - b if metric.higher_is_better else b - a for a, b in pairs) if pairs else None
+            yield Transfer(
+                task=task.name,
+                branch=branch,
+                source="+".join(trained) if source else "",
+                language=language,
+                split=plus_joined(x.split for by_branch in rows.values() for x in by_branch[branch].values()),
+                metric=task.metric,
+                source_score=median_over_seeds(source.values()) if source else None,
+                score=median_over_seeds(series[branch].values()),
+                gap=gap,
+                gain=gain_over(series, branch, study.baseline_of(branch)),
+            )
+
+
+def _by_target(study: Study, title: str, values: Mapping[tuple[str, str], float | None]) -> Matrix:
+    """A row for each branch and a column for each target with a value."""
+    some = {key for key, value in values.items() if value is not None}
+    branches = [branch for branch in study.branches if any((task.name, branch) in some for task in study.targets)]
+    columns = [task.name for task in study.targets if any((task.name, branch) in some for branch in branches)]
+    names = short_names(study.branches)
+    rows = tuple(tuple(values.get((task, branch)) for task in columns) for branch in branches)
+    return Matrix(title, tuple(names[branch] for branch in branches), tuple(columns), rows, signed=True)
+
+
+def _same_targets(study: Study, scores: Mapping[str, Mapping[str, ByBranch]]) -> Iterator[list[StudyTask]]:
+    """The targets that are like one task of the catalogue but are trained on different languages."""
+    by_name: dict[str, list[StudyTask]] = defaultdict(list)
+    for task in study.targets:
+        if scores[task.name] and task.train_languages:
+            by_name[study.catalogue_names.get(task.name, task.name)].append(task)
+    for tasks in by_name.values():
+        if len({task.train_languages for task in tasks}) > 1:
+            yield tasks
+
+
+def _by_language(study: Study, tasks: Sequence[StudyTask], scores: Mapping[str, Mapping[str, ByBranch]]) -> Matrix:
+    """The scores of tasks by language; a row for each task and branch, a column for each language."""
+    languages = tuple(dict.fromkeys(code for task in tasks for code in scores[task.name]))
+    names, rows = short_names(study.branches), {}
+    for task in tasks:
+        for branch in study.branches:
+            values = {x: rows_of[branch] for x, rows_of in scores[task.name].items() if branch in rows_of}
+            if values:
+                medians = {
+                    x: median_over_seeds(score.value for score in by_seed.values()) for x, by_seed in values.items()
+                }
+                label = f"{'+'.join(task.train_languages)} ({task.name}, {names[branch]})"
+                rows[label] = tuple(medians.get(code) for code in languages)
+    name = study.catalogue_names.get(tasks[0].name, tasks[0].name)
+    title = f"{study.name}, {name}: {unit(tasks[0].metric)} by training language and language"
+    return Matrix(title, tuple(rows), languages, tuple(rows.values()))
+
+
+def _matrix_table(matrix: Matrix, corner: str) -> Table:
+    sign = "+" if matrix.signed else ""
+    cells = [
+        tuple(TableCell() if x is None else TableCell(f"{x:{sign}z.1f}") for x in values) for values in matrix.values
+    ]
+    heads = tuple((name, "") for name in matrix.columns)
+    return Table(matrix.title, corner, heads, tuple(zip(matrix.rows, cells, strict=True)), columns_title="target")
+
+
+def _gap_table(study: Study, task: StudyTask, lines: Sequence[Transfer]) -> Table:
+    """A task's branches, the smallest gap first."""
+    names, found = short_names(study.branches), []
+    for branch in study.branches:
+        mine = [x for x in lines if (x.task, x.branch) == (task.name, branch) and x.gap is not None]
+        means, others = ([x for x in mine if (x.language == ZERO_SHOT) is wanted] for wanted in (True, False))
+        for mean in means:
+            others.sort(key=lambda x: x.gap or 0.0)
+            ends = [TableCell(f"{x.gap:+z.1f}", spread=x.language) for x in (others[0], others[-1])]
+            values = [
+                TableCell(f"{mean.source_score:.1f}"),
+                TableCell(f"{mean.score:.1f}"),
+                TableCell(f"{mean.gap:+z.1f}"),
+            ]
+            found.append((mean.gap or 0.0, (names[branch], (*values, *ends))))
+    found.sort(key=lambda row: row[0])
+    source = "+".join(task.train_languages)
+    heads = ((source, ""), (ZERO_SHOT, ""), ("gap", ""), ("smallest", "gap"), ("largest", "gap"))
+    title = f"{study.name}, {task.name}: {unit(task.metric)}, gaps from {source} to the other languages"
+    return Table(title, "branch", heads, tuple(row for _, row in found))
+
+
+def _legend(
+    study: Study, lines: Sequence[Transfer], scores: Mapping[str, Mapping[str, ByBranch]], notes: Sequence[str]
+) -> list[str]:
+    shown = {line.task: line for line in lines}
+    tasks = [task for task in study.targets if task.name in shown]
+    on_test = [name for name, line in shown.items() if "test" in line.split]
+    untrained = [name for name, line in shown.items() if not line.source]
+    left_out = {task.name: [x for x in task.languages if x not in scores[task.name]] for task in tasks}
+    explained = [
+        (
+            f"gain: over {baseline(study)} at the same seed{over_seeds(study.seeds)}",
+            any(x.gain is not None for x in lines),
+        ),
+        (
+            f"gap: the score in the training language minus the zero-shot one{over_seeds(study.seeds)}",
+            len(untrained) < len(shown),
+        ),
+        ("zero-shot: the mean without the languages that the task is trained on", len(untrained) < len(shown)),
+        (
+            f"no training language, so no gap, and the mean is over all languages: {', '.join(untrained)}",
+            untrained,
+        ),
+        (f"test, because not every language has dev scores: {', '.join(on_test)}", on_test),
+        (
+            "↓ lower is better; there a positive gain is a loss, a positive gap is still a loss",
+            any("↓" in unit(x.metric) for x in lines),
+        ),
+        (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),
+    ]
+    return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in notes]
+
+
+LAYOUTS = {"transfer": transfer}
