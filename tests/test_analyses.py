@@ -179,7 +179,7 @@ def test_transfer_has_gains_of_sources_on_targets_and_ranks_gaps():
     assert any("no gap, and the mean is over all languages: pairs" in line for line in document.legend)
     assert [matrix.columns for matrix in document.figures] == [("news", "pairs"), ("news",)]
     shades = [x.get("fill") for x in drawn(document).iter(f"{SVG}rect")]
-    assert shades[2] == "rgb(115,115,115)"  # the largest gain; 255 * 0.45
+    assert shades[2] == "rgb(128,128,128)"  # the largest gain; 255 * 0.5
     with pytest.raises(UserError, match="no target has scores in a language that it is not trained on"):
         show(study([task("news", ["en"])]), [*rows("news", {"en": 1.0})], "transfer")
 
@@ -195,3 +195,27 @@ def test_transfer_of_one_task_trained_on_several_languages_is_a_matrix_of_langua
     assert [(x.task, x.language, x.gap) for x in document.rows if x.task == "news-de"] == [
         ("news-de", "zero-shot", 20), ("news-de", "en", 10), ("news-de", "sw", 30),
     ]  # fmt: skip
+
+
+def test_languages_is_drawn_with_families_the_human_estimate_and_versions_of_one_s_own():
+    tasks = [task("xnli", ["en", "sw", "de", "bg"]), task("xnli-auto", ["en", "sw"])]
+    made = study(tasks, ["none", "mnli"], catalogue_names={"xnli-auto": "xnli"})
+    scores = [
+        *rows("xnli", {"en": 88, "sw": 60, "de": 80, "bg": 70}, split="dev"),
+        *rows("xnli-auto", {"en": 88, "sw": 55}),
+    ]
+    scores += rows("xnli", {"en": 89, "sw": 66, "de": 81, "bg": 72}, "mnli", split="dev")
+    document = show(made, [*scores], "languages")
+    assert len(document.figures) == 1 and len(document.tables) == 2
+    chart = document.figures[0]
+    # English first, then by family; the zero-shot means are (60 + 80 + 70) / 3 = 70, (66 + 81 + 72) / 3 = 73, and 55
+    assert chart.ticks == (
+        "en (IE: Germanic)", "de (IE: Germanic)", "bg (IE: Slavic)", "sw (Niger-Congo)", "zero-shot",
+    )  # fmt: skip
+    found = {series.name: {name: y for _, y, name in series.points} for series in chart.series}
+    assert found["none"]["zero-shot"] == 70 and found["mnli"]["zero-shot"] == 73
+    assert found["xnli-auto, none"] == {"en (IE: Germanic)": 88, "sw (Niger-Congo)": 55, "zero-shot": 55}
+    assert [x.hollow for x in chart.series] == [False, False, True, False]
+    assert found["human, estimated (Hu et al., 2020): 92.8"] == {"all languages": 92.8}
+    play = study([task("play", ["en", "qaa"])])
+    assert show(play, [*rows("play", {"en": 9, "qaa": 8})], "languages").figures[0].ticks[1] == "qaa"

@@ -18,7 +18,7 @@ _LINE = 18
 _CHARACTER = 6.6
 """The mean width of a letter at 12 pixels, rounded up."""
 _CELL = 26
-_GREY = 0.55
+_GREY = 0.5
 """The share of black behind the largest number of a matrix; the number stays readable."""
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _MARKERS = (

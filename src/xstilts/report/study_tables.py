@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal, TypeAlias
 
 from xstilts import metrics
@@ -12,6 +12,7 @@ from xstilts.analysis.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, Summ
 from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
+from xstilts.report.language_figure import language_charts
 from xstilts.report.legend import (
     AT_CHANCE,
     COLLAPSED,
@@ -242,8 +243,9 @@ def overview(results: StudyResults) -> Document:
 
 
 def languages(results: StudyResults) -> Document:
-    """Each target by language."""
-    return _document(results, "first", "others")
+    """Each target by language, with a figure."""
+    summary = build(results.study, results.scores, notes=results.notes, unscored=results.unscored)
+    return replace(document(summary, ("first", "others")), figures=language_charts(summary))
 
 
 LAYOUTS = {"default": default, "brief": brief, "overview": overview, "languages": languages}
