@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from xstilts.errors import UserError
+from xstilts.formats.tag import Tagged
 from xstilts.render.table import Document
 from xstilts.store.example_scores import ExampleScores
 from xstilts.store.rows import Prediction, Score
-from xstilts.study.index import Study
+from xstilts.study.index import Study, StudyTask
 
 
 def _no_predictions(step: str) -> Iterable[Prediction]:  # noqa: ARG001
@@ -20,13 +22,17 @@ def _has_predictions(step: str) -> None:  # noqa: ARG001
     return None
 
 
+def _no_train_data(task: StudyTask) -> Sequence[Tagged]:
+    raise UserError("needs the training data", where=task.name, hint="give the data folder with --data")
+
+
 @dataclass(frozen=True)
 class StudyResults:
     """What a layout shows: a study and its score rows.
 
     `predictions` reads the prediction rows of a step. `notes` are shown below the tables (see `Store.notes`). `beside`
     asks for the published numbers too. `example_scores` reads what a step of a copy has in place of predictions.
-    `unscored` are finished evaluations of data without labels.
+    `unscored` are finished evaluations of data without labels. `train_examples` reads a tag task's training data.
     """
 
     study: Study
@@ -36,6 +42,7 @@ class StudyResults:
     beside: bool = False
     example_scores: Callable[[str], Sequence[ExampleScores] | None] = _has_predictions
     unscored: Collection[str] = ()
+    train_examples: Callable[[StudyTask], Sequence[Tagged]] = _no_train_data
 
 
 LayoutFunction: TypeAlias = Callable[[StudyResults], Document]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xstilts.cli.common import say, screen
+from xstilts.cli.common import DataOption, say, screen
 from xstilts.errors import UserError, counted, nearest
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def report(
         str,
         typer.Option(
             help="default, brief, overview, languages, benchmark, selection, significance, wikipedia, families, "
-            "scripts, transfer, or a table of the paper: table2, table3, table6, table7, table8, table9, table10, "
-            "table11, table12, table13, table14, table15.",
+            "scripts, transfer, tags, entities, or a table of the paper: table2, table3, table6, table7, table8, "
+            "table9, table10, table11, table12, table13, table14, table15.",
             show_default=False,
         ),
     ] = "default",
@@ -46,6 +47,7 @@ def report(
         Literal["table", "markdown", "csv", "latex", "json", "svg", "submission", "rows"],
         typer.Option(help="The output format."),
     ] = "table",
+    data: DataOption = None,
     to: Annotated[
         Path | None,
         typer.Option(help="Output folder of `submission` and `rows`; default: DIR/FORMAT/RECIPE.", metavar="FOLDER"),
@@ -76,7 +78,7 @@ def report(
     elif format == "rows":
         _copy_rows(folder, recipe, to)
     else:
-        show_report(folder, recipe, layout, format, beside is not None)
+        show_report(folder, recipe, layout, format, beside is not None, data)
 
 
 def _check_options(given: Sequence[str], format: str, compare: str | None) -> None:
@@ -92,16 +94,20 @@ def _check_options(given: Sequence[str], format: str, compare: str | None) -> No
 
 
 def show_report(
-    folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False
-) -> None:
+    folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False,
+    data: Path | None = None,
+) -> None:  # fmt: skip
     """Print a recipe's report; by default of the newest recipe."""
     from xstilts.report import layouts, render
     from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
+    from xstilts.store.train_data import train_examples
 
     layouts.check(layout, beside=beside)
     store = open_existing(folder)
-    results = replace(_results(store, name), beside=beside)
+    results = _results(store, name)
+    reader = partial(train_examples, store, data, results.study)
+    results = replace(results, beside=beside, train_examples=reader)
     study = results.study
     recipes = [*store.recipes()]
     others = f"recipes here, the newest last: {', '.join(recipes)}; shown: {study.name}"

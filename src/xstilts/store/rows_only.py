@@ -50,7 +50,8 @@ def copy_rows(store: Store, study: Study, folder: Path) -> RowsOnly:
         metric_of = {task.name: task.metric for task in study.tasks}
         for id in done:
             _copy_step(store, copy, id, metric_of)
-        copy.save_study(replace(study, encoder=_portable(study.encoder)))
+        tasks = tuple(replace(task, train=None) for task in study.tasks)  # of use only beside predictions
+        copy.save_study(replace(study, encoder=_portable(study.encoder), tasks=tasks))
         size = sum(path.stat().st_size for id in done for path in copy.step(id).iterdir())
     return RowsOnly(folder, len(done), len(ids) - len(done), size)
 

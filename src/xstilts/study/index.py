@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from xstilts.errors import UserError
 from xstilts.languages import base
+from xstilts.tasks.source import Source
 from xstilts.utils.files import parse_json
 
 
@@ -49,6 +50,8 @@ class StudyTask:
     """Whether it is an intermediate task, scored on its dev data only to check that phase, and not a target."""
     more_train_languages: tuple[str, ...] = ()
     """The other languages of its training data."""
+    train: Source | None = None
+    """Of a tag task: its training data, to compare its predictions with them."""
 
     @property
     def train_languages(self) -> tuple[str, ...]:

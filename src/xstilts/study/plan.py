@@ -167,6 +167,7 @@ class Plan:
             trained_on_own_data=trains_on_own_data(self.recipe.phases[-1], task),
             is_intermediate=task.name not in expand_groups(self.recipe.evaluate),
             more_train_languages=trained[1:],
+            train=task.data["train"] if trained and isinstance(task.format, Tag) else None,
         )
 
     def to_json(self) -> dict[str, Any]:
