@@ -73,7 +73,8 @@ def entities(results: StudyResults) -> Document:
     found, tasks = _accuracies(results, entity_counter, chunked=True)
     if not found:
         raise UserError("no task whose tags mark entities has labelled predictions", where="--layout entities")
-    heads = ((SEEN, "(a)"), (UNSEEN, "(b)"), ("(a) - (b)", ""), (SHORT, "(c)"), (LATIN, "(d)"), (FREQUENT, "(e)"))
+    kinds = f"(a) {SEEN}", f"(b) {UNSEEN}", "(a) - (b)", f"(c) {SHORT}", f"(d) {LATIN}", f"(e) {FREQUENT}"
+    heads = tuple((name, "") for name in (*kinds, "least difference"))
     shown, few = [], False
     for _, title, by_language in _branches(results, tasks, found):
         rows = []
@@ -84,11 +85,11 @@ def entities(results: StudyResults) -> Document:
             first = (_cell(by_set[SEEN]), _cell(by_set[UNSEEN]), _number(_minus(values[SEEN], values[UNSEEN])))
             others = tuple(_cell(by_set[kind]) for kind in (SHORT, LATIN, FREQUENT))
             rows.append((name + ("†" if small else ""), (*first, *others, _number(least_difference(values)))))
-        columns = (*heads, ("least difference", "(a), (c)-(e)"))
-        shown.append(Table(f"{title}: accuracy of entities", "language", columns, tuple(rows)))
+        shown.append(Table(f"{title}: accuracy of entities", "language", heads, tuple(rows)))
     explained: list[tuple[str, object]] = [
         ("right: words and type exactly; (a) two or more consecutive words are an entity of the training data", True),
         ("(c) at most two words; (d) Latin letters only; (e) at least twice in these data", True),
+        ("least difference: of (a) from (c), (d) and (e)", True),
         (f"† a set has fewer than {MIN_ENTITIES} entities", few),
     ]
     return _document(results, shown, explained, found)
