@@ -1,4 +1,4 @@
-"""Exact translation of the playground's English: a sentence is parsed to its fact, and written in the other language."""
+"""Exact translation of English in the playground: parses a sentence to its fact, and says it in another language."""
 
 from __future__ import annotations
 
