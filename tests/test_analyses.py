@@ -148,6 +148,8 @@ def test_scripts_group_languages_of_one_script_and_say_when_there_is_no_fit():
     assert [*shown][2:] == ["Brahmic (1)‡", "Greek (1)", "Cyrillic (2)", "Latin (2)"]
     assert shown["Latin (2)"] == ["3.02", "70.0", "70.0", "70.0", "-", "-"]
     assert shown["Cyrillic (2)"][:2] == ["0.26", "40.0"]
+    on_dev = render(show(study([task("news", values)]), [*rows("news", values, split="dev")], "scripts"), "markdown")
+    assert "| news† (accuracy) |" in on_dev and "- † dev, because not every language has test scores: news" in on_dev
     assert "no fit: it needs 5 groups" in document.legend and "‡ size unknown, shown first" in document.legend
     with pytest.raises(UserError, match="no language with a score has a known script"):
         show(study([task("play", ["qaa"])]), [*rows("play", {"qaa": 1.0})], "scripts")

@@ -66,6 +66,7 @@ def report(
     branches differ from the baseline. A table of the paper shows only the numbers that the study has. The format
     `submission` writes test predictions and labels as files for the leaderboard; `rows` copies what reports need,
     without encoders and texts, to publish it. `--compare` shows the scores of two recipes and their differences.
+    The layouts `tags` and `entities` read the training data again, from --data. `svg` draws a layout's figures.
     """
     given = {"--layout": layout != "default", "--beside": beside is not None, "--select": select is not None}
     given |= {"--to": to is not None, f"--format {format}": format in ("submission", "rows")}

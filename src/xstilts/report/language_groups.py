@@ -136,6 +136,10 @@ def _heads(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {group: f"{group} ({len(codes)}){'' if _size(codes) else '‡'}" for group, codes in groups.items()}
 
 
+def _marked(task: str, splits: str) -> str:
+    return task + "†" if "dev" in splits else task
+
+
 def _table(
     title: str, by: str, lines: Sequence[GroupScore], tasks: Sequence[StudyTask], groups: Mapping[str, Sequence[str]]
 ) -> Table:
@@ -149,7 +153,8 @@ def _table(
         first = TableCell() if size is None else TableCell(f"{size:.2f}")
         cells = (TableCell() if value is None else TableCell(f"{value:z.1f}") for value in values)
         rows.append((head, (first, *cells)))
-    tasks_heads = ((task.name, unit(task.metric)) for task in tasks)
+    splits = {line.task: line.splits for line in lines}
+    tasks_heads = ((_marked(task.name, splits.get(task.name, "")), unit(task.metric)) for task in tasks)
     ends_heads = (("minimum", ""), ("maximum", ""), ("minimum", "cubic fit"), ("maximum", "cubic fit"))
     heads = (("articles", "millions"), *tasks_heads, *ends_heads)
     return Table(title, by, heads, tuple(rows))
@@ -159,8 +164,12 @@ def _chart(
     title: str, by: str, lines: Sequence[GroupScore], tasks: Sequence[StudyTask], groups: Mapping[str, Sequence[str]]
 ) -> Chart:
     heads, at = _heads(groups), {group: float(i) for i, group in enumerate(groups)}
+    splits = {line.task: line.splits for line in lines}
     series = [
-        Series(task.name, tuple((at[x.group], x.score, heads[x.group]) for x in lines if x.task == task.name))
+        Series(
+            _marked(task.name, splits.get(task.name, "")),
+            tuple((at[x.group], x.score, heads[x.group]) for x in lines if x.task == task.name),
+        )
         for task in tasks
     ]
     for end in (MINIMUM, MAXIMUM):
@@ -184,7 +193,7 @@ def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mappi
         ("minimum, maximum: over the tasks; the cubic fit is over the groups in this order", True),
         (f"no fit: it needs {DEGREE + 2} groups", len(groups) <= DEGREE + 1),
         ("‡ size unknown, shown first", any(_size(codes) is None for codes in groups.values())),
-        (f"dev, because not every language has test scores: {', '.join(on_dev)}", on_dev),
+        (f"† dev, because not every language has test scores: {', '.join(on_dev)}", on_dev),
         (f"{by} unknown, left out: {', '.join(unknown)}", unknown),
         (f"not in percent, left out: {', '.join(others)}", others),
         (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),

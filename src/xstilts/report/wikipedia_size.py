@@ -119,7 +119,7 @@ def _legend(summary: Summary, found: Sequence[Correlation], beside: bool) -> lis
         (f"† dev, because not every language has test scores: {', '.join(on_dev)}", on_dev),
         (f"size unknown, left out: {languages_by_task(unknown)}", any(unknown.values())),
         (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),
-        ("below: XTREME's own, as printed and as it follows from the scores in its Tables 8 to 17", beside),
+        ("XTREME's Table 5: as printed, and as it follows from the scores in its Tables 8 to 17", beside),
         ("* differs by more than 0.01: docs/reports.md", beside),
     ]
     return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in summary.notes]
