@@ -119,7 +119,7 @@ def test_plan_says_where_each_setting_comes_from(plan: Callable[..., CliResult])
     assert "lr 2e-5, batch 16, warmup 0.1, weight_decay 0.01 (own task: Mosbach et al. 2021)" in lines["target: moods"]
     assert "epochs 10 (own task: mmBERT's evaluation)" in lines["target: moods"]
     assert (
-        "max_length 64, eval_every 40: up to 78 % as many dev as training examples (mine.yaml, line 7)"
+        "max_length 64, eval_every 40: at most 78 % as many dev as training examples (mine.yaml, line 7)"
         in lines["target: moods"]
     )
     assert "lr 1e-5 (paper, appendix A)" in lines["first: mnli"]

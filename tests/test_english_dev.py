@@ -39,9 +39,10 @@ def scored(files: Files) -> dict[str, set[str]]:
 def test_one_dev_file_is_english_and_the_report_shows_test(reviews: Files, languages: str) -> None:
     reviews.edit("tasks.yaml", "languages: [en, de]", f"languages: {languages}")
     checked = reviews.call("check", reviews.folder / "recipe.yaml")
-    assert "mine: one dev set, no {lang} in its path, so it is in en" in checked.out
+    assert "mine: its dev set is English alone: for early stopping" in checked.out
     result = reviews.run()
-    assert result.code == 0, result.err
+    assert result.code == 0 and "its dev set is English alone" in result.err, result.err
+    assert "English alone" not in reviews.run().err, "the first run has told it"
     assert scored(reviews) == {"dev": {"en"}, "test": set(languages.strip("[]").split(", "))}
     assert "mine: accuracy, test" in result.out and "†" not in result.out
     (done,) = (x for path in reviews.out.glob("steps/*/done.json") if "stop" in (x := json.loads(path.read_text())))

@@ -43,7 +43,7 @@ def test_gc_removes_what_only_a_forgotten_recipe_needs(two: Files, xstilts: Call
     assert xstilts("gc", "--out", two.out, "--recipe", "tiny", "--yes").out.endswith("removed\n")
     assert folders(two, "steps") == tiny and folders(two, "recipes") == {"tiny.json"}
     assert folders(two, "features") < features
-    assert table == two.call("report", two.out).out + "recipes here, the newest last: tiny, more; shown: tiny\n"
+    assert table == two.call("report", two.out).out + "recipes here, the last started last: tiny, more; shown: tiny\n"
     assert "[1/" not in two.run().err, "all of it is still done"
     assert two.call("run", two.folder / "more.yaml", "--out", two.out).code == 0
     assert folders(two, "steps") == tiny | more and folders(two, "features") == features

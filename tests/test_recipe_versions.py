@@ -22,7 +22,7 @@ def test_another_learning_rate_leaves_the_old_table(study: Files) -> None:
     study.edit("recipe.yaml", "lr: 1e-3", "lr: 1e-1")
     result = study.run()
     assert f"the earlier 'tiny' stays as 'tiny@1': xstilts report {study.out} --recipe tiny@1" in result.err
-    listed = "recipes here, the newest last: tiny@1, tiny; shown: "
+    listed = "recipes here, the last started last: tiny@1, tiny; shown: "
     assert result.out.endswith(f"{listed}tiny\n") and result.out == study.call("report", study.out).out
     again = study.call("report", study.out, "--recipe", "tiny@1").out
     assert again == old.replace("tiny:", "tiny@1:") + f"{listed}tiny@1\n" and old.count("tiny:") == 1

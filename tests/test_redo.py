@@ -50,8 +50,8 @@ def test_a_changed_test_file_redoes_the_scoring_of_its_task(two_tasks: Files) ->
     two_tasks.edit("test-de.tsv", "neutral", "entailment")
     refused = two_tasks.run()
     assert refused.code == 2 and refused.err.startswith(
-        f"error: {two_tasks.folder}/test-de.tsv: has changed since it was read; made from it: 1 evaluation\n"
-        "error: to be done again: 1 evaluation (--redo does so"
+        f"error: {two_tasks.folder}/test-de.tsv: has changed since it was read; made from it: 2 evaluations\n"
+        "error: 2 evaluations must be done again (--redo does it and replaces the old scores; another --out keeps them)"
     )
     assert redone(two_tasks) == {"score mine"}
     assert redone(two_tasks) == set(), "the new file is known"
@@ -91,7 +91,7 @@ def test_another_encoder_in_the_same_folder_redoes_everything(two_tasks: Files, 
     weights[-1] ^= 1
     (own / "model.safetensors").write_bytes(weights)
     refused = two_tasks.run()
-    assert refused.code == 2 and "to be done again: 2 trainings, 3 evaluations" in refused.err
+    assert refused.code == 2 and "error: 2 trainings, 4 evaluations must be done again (" in refused.err
     assert two_tasks.run("--redo").code == 0 and two_tasks.run().code == 0
 
 
@@ -100,7 +100,10 @@ def test_scoring_again_trains_a_removed_encoder_again_and_says_so(two_tasks: Fil
     assert two_tasks.run().code == 0
     assert not [*two_tasks.out.glob("steps/*/encoder")]
     two_tasks.edit("de-test.tsv", "neutral", "entailment")
-    assert "to be done again: 1 evaluation, and 1 training whose encoder was removed (" in two_tasks.run().err
+    assert (
+        "1 evaluation must be done again; for them also 1 training, because encoders were not kept ("
+        in two_tasks.run().err
+    )
     assert redone(two_tasks) == {"target: other", "score other"}
 
 
@@ -119,7 +122,7 @@ def test_a_removed_encoder_that_is_needed_again_is_not_trained_on_other_data_unn
 def test_several_changed_files_share_a_line(two_tasks: Files) -> None:
     two_tasks.edit("test-de.tsv", "neutral", "entailment")
     two_tasks.edit("de-test.tsv", "neutral", "entailment")
-    changed = "-de.tsv, " + f"{two_tasks.folder}/de-test.tsv: have changed since they were read; made from them: 2 eval"
+    changed = "-de.tsv, " + f"{two_tasks.folder}/de-test.tsv: have changed since they were read; made from them: 3 eval"
     assert changed in two_tasks.run().err
 
 
@@ -157,7 +160,7 @@ def test_a_run_killed_while_it_marks_steps_does_the_rest_next_time(
     assert two_tasks.run("--redo").code == 130
     assert before.keys() - done(two_tasks).keys() == {"score mine"}
     monkeypatch.undo()
-    assert "to be done again: 1 training (--redo" in two_tasks.run().err
+    assert "error: 1 training must be done again (--redo" in two_tasks.run().err
     assert two_tasks.run("--redo").code == 0
     assert {title for title, facts in done(two_tasks).items() if facts != before[title]} == {
         "target: mine",
@@ -192,5 +195,5 @@ def test_a_run_on_a_terminal_asks(two_tasks: Files, answer: str, code: int) -> N
                 break
             shown += part
         assert process.wait(timeout=60) == code
-    assert b"do these steps again? [y/N]" in shown and b"made from it: 1 evaluation" in shown
+    assert b"do these steps again? [y/N]" in shown and b"made from it: 2 evaluations" in shown
     assert (done(two_tasks) == before) == (answer == "n")

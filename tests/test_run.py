@@ -152,9 +152,9 @@ def test_changed_data_are_refused(study: Files) -> None:
     study.edit("train-en.tsv", "neutral", "entailment")
     result = study.run()
     assert result.code == 2 and result.err == (
-        f"error: {study.folder}/train-en.tsv: has changed since it was read; made from it: 1 training, 1 evaluation\n"
-        "error: to be done again: 1 training, 1 evaluation"
-        " (--redo does so and replaces their results, another --out keeps them)\n"
+        f"error: {study.folder}/train-en.tsv: has changed since it was read; made from it: 1 training, 2 evaluations\n"
+        "error: 1 training, 2 evaluations must be done again"
+        " (--redo does it and replaces the old scores; another --out keeps them)\n"
     )
     assert done(study.out) == before
 
@@ -169,7 +169,7 @@ def test_other_data_of_the_same_name_are_refused(study: Files) -> None:
     assert study.run("--data", study.folder / "two").out == first.out  # another place, but the same content
     study.edit("two/dev-de.tsv", "neutral", "entailment")
     result = study.run("--data", study.folder / "two")
-    message = "differs from the file of this name that was read; made from it: 1 evaluation"
+    message = "differs from the file of this name that was read; made from it: 2 evaluations"
     assert result.code == 2 and f"{study.folder}/two/dev-de.tsv: {message}" in result.err
 
 
@@ -213,7 +213,7 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
     plan = json.loads(result.out)
     assert (result.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
     table = study.call("plan", study.folder / "recipe.yaml").out
-    assert all(step["id"] in table for step in plan["steps"]) and "1 training (0 equal ones folded)" in table
+    assert all(step["id"] in table for step in plan["steps"]) and "\n1 training, 3 evaluations\n" in table
     assert "no mistakes; 1 training, 3 evaluations\n" in study.call("check", study.folder / "recipe.yaml").out
     assert study.run().code == 0
     assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}

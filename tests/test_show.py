@@ -114,3 +114,8 @@ def test_show_takes_unlisted_tags_from_the_training_data(study: Files, encoder_f
     study.write("tasks.yaml", "tags: {format: tag, data: {test: tags.tsv}}\n")
     result = study.call("show", "tags", "en", 0, "--use", study.folder / "tasks.yaml")
     assert result.code == 2 and "takes its labels from its training data, but has none" in result.err
+
+
+def test_show_says_what_a_step_was_trained_on_that_has_no_head_for_the_task(trained: Files) -> None:
+    lines = shown(trained, "picked", 1, "--encoder", step(trained, "asked"))
+    assert lines[-1] == "prediction  none: this step was trained on asked; give one that was trained on picked"

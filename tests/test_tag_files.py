@@ -404,3 +404,22 @@ def test_a_treebank_without_words_is_left_out_of_several(tmp_path: Path) -> None
     (tmp_path / "de_without.conllu").write_text("# a\n\n# b\n")
     with pytest.raises(UserError, match=r"de_without.conllu: is empty"):
         locate(made, source, ("en",), None).read()
+
+
+def test_tags_that_the_training_data_do_not_have_are_counted(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    """A misspelt type in the German file; a list of `labels` refuses it anyway."""
+    (tmp_path / "train.txt").write_text("Ada\tB-ship\nsails\tO\n\nto\tO\nRiga\tB-port\n")
+    (tmp_path / "en.txt").write_text("Ida\tB-ship\nsinks\tO\n")
+    (tmp_path / "de.txt").write_text("Ida\tB-shp\nMaria\tI-shp\nsinkt\tO\n\nEva\tB-shp\nvor\tO\nRiga\tB-port\n")
+    (tmp_path / "mine.yaml").write_text(
+        "ships: {format: tag, languages: [en, de], data: {train: train.txt, test: '{lang}.txt'}}\n"
+    )
+    (tmp_path / "study.yaml").write_text(
+        "name: ships\nencoder: me/encoder\nuse: [mine.yaml]\n"
+        "phases: [{name: target, each: [ships]}]\nevaluate: [ships]\n"
+    )
+    note = f"{tmp_path}/de.txt: tags that no training example has, so no model predicts them: B-shp 2, I-shp 1"
+    checked = xstilts("check", tmp_path / "study.yaml")
+    assert (checked.code, checked.out.splitlines()[1:]) == (0, [note])
+    counted = xstilts("data", "check", "ships", "--use", tmp_path / "mine.yaml")
+    assert counted.code == 0 and [x for x in counted.out.splitlines() if x.startswith("note: ")] == [f"note: {note}"]

@@ -111,7 +111,7 @@ def show_report(
     results = replace(results, beside=beside, train_examples=reader)
     study = results.study
     recipes = [*store.recipes()]
-    others = f"recipes here, the newest last: {', '.join(recipes)}; shown: {study.name}"
+    others = f"recipes here, the last started last: {', '.join(recipes)}; shown: {study.name}"
     if not results.scores and format == "table":
         done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
         say(f"{study.name}: no scores yet; done: {done:,} of {counted(len(study.steps), 'step')}")

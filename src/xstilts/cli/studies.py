@@ -55,8 +55,10 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
     say("\n".join([f"{recipe}: no mistakes; {_size(planned)}", *notes]))
 
 
-def _size(planned: Plan) -> str:
-    return f"{counted(planned.trainings, 'training')}, {counted(planned.evaluations, 'evaluation')}"
+def _size(planned: Plan, at_most: str = "") -> str:
+    folded = planned.trainings_before_folding - planned.trainings
+    folding = f" ({counted(folded, 'equal one')} folded)" if folded else ""
+    return f"{counted(planned.trainings, 'training')}{folding}, {at_most}{counted(planned.evaluations, 'evaluation')}"
 
 
 def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[UserError]:
@@ -125,11 +127,7 @@ def plan(
         console().print(table)
     else:
         say(f"{counted(len(planned.steps), 'step')}, listed with --json")
-    folded = planned.trainings_before_folding - planned.trainings
-    scored = f"{'at most ' if absent else ''}{counted(planned.evaluations, 'pair')} of task and language scored"
-    folding = f"({folded:,} equal one{'' if folded == 1 else 's'} folded)"
-    summary = f"{counted(planned.trainings, 'training')} {folding}, {scored}\n{planned.recipe.note}"
-    say("\n".join([*settings_lines(planned), summary]))
+    say("\n".join([*settings_lines(planned), f"{_size(planned, 'at most ' if absent else '')}\n{planned.recipe.note}"]))
     for phase, updates in planned.budgets.items():
         say(f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}")
     _say_done(out, len(planned.steps), len({*done} - {*again}), len(again))

@@ -1,15 +1,18 @@
-"""Finds training examples again in dev and test data."""
+"""Finds training examples again in dev and test data, and tags that the training data do not have."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xstilts.data.examples import LocatedSplit
-from xstilts.formats.base import Row
+from xstilts.formats.base import NO_LABEL, Row
 
 MOST = 0.05
 """The largest share of equal examples that may be chance: in a language that the task does not train on."""
+_MAX_TAGS = 5
+"""So many unknown tags are named."""
 
 
 @dataclass
@@ -17,6 +20,8 @@ class TrainingRows:
     """The places of training examples, by a hash of their inputs, in each file."""
 
     files: dict[str, dict[int, int | str]] = field(default_factory=dict)
+    tags: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The tags of each task that takes its labels from these examples, and `-1`, which is no tag."""
 
     def reader(self, located: LocatedSplit) -> Reader:
         """What reads the rows of a training set."""
@@ -34,24 +39,37 @@ class Reader:
         self._located, self._training = located, training
         self._first, self._total, self._equal = "", 0, 0
         format = located.task.format  # the inputs are all fields but the label and an id
+        self._tags = format.fields[-1] if format.needs_labels and located.task.own else ""
+        self._unknown = Counter[str]()
         self._inputs = [name for name in dict.fromkeys([*format.inputs, *format.fields[:-1]]) if name != "id"]
 
     def __call__(self, row: Row) -> None:
         """Receive a row."""
         values = row.values
         key = hash(tuple([str(values.get(name)) for name in self._inputs]))
+        tags: list[str] = values.get(self._tags) or []
         if self._located.train:
+            if tags:
+                self._training.tags[self._located.task.name].update((NO_LABEL, *tags))
             self._training.files.setdefault(row.file, {}).setdefault(key, row.line)
             return
         self._total += 1
+        known = self._training.tags.get(self._located.task.name)
+        if known and not known.issuperset(tags):
+            self._unknown.update(tag for tag in tags if tag not in known)
         if other := self._training.find(key):
             self._equal += 1
             self._first = self._first or f"{row.where.removeprefix(row.file).lstrip(': ')} is {other}"
 
     def lines(self) -> Iterator[str]:
-        """A warning if training examples are among the examples."""
+        """A warning if training examples are among the examples, and one if tags are not in the training data."""
+        path = next(iter(self._located.found[0][1].files))
         trained = set(self._located.task.train_languages)
         share = self._equal / max(1, self._total)
         if share > (0 if any(code in trained for code, _ in self._located.found) else MOST):
             of = f"{self._equal:,} of {self._total:,} examples ({100 * share:.1f} %)"
-            yield f"{next(iter(self._located.files))}: {of} are training examples, too: line {self._first}"
+            yield f"{path}: {of} are training examples, too: line {self._first}"
+        if self._unknown:
+            named = [f"{tag} {count:,}" for tag, count in self._unknown.most_common(_MAX_TAGS)]
+            more = f" and {len(self._unknown) - _MAX_TAGS} more" if len(self._unknown) > _MAX_TAGS else ""
+            yield f"{path}: tags that no training example has, so no model predicts them: {', '.join(named)}{more}"

@@ -77,7 +77,7 @@ def check_all_data(plan: Plan, data: Path | None, errors: Collector, say: Callab
         say: receives the notes.
     """
     inputs, found = StepInputs(plan, data), Collector()
-    for note in (*plan.notes, *inputs.stop_notes([*plan.steps.values()])):
+    for note in (*plan.notes, *plan.dev_notes, *inputs.stop_notes([*plan.steps.values()])):
         say(note)
     if unlabelled := plan.unlabelled(data):
         say("\n  ".join(["without labels, so predicted and not scored:", *unlabelled]))

@@ -35,8 +35,9 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
     if lines and confirm is None:
         for line in lines[:-1]:
             errors.add(line)
-        errors.add(lines[-1], hint="--redo does so and replaces their results, another --out keeps them")
-    for note in (*plan.notes, *executor.inputs.stop_notes(pending), *_precision_notes(pending, errors)):
+        errors.add(lines[-1], hint="--redo does it and replaces the old scores; another --out keeps them")
+    on_dev = plan.dev_notes if len(pending) == len(plan.steps) else ()  # not each time the run goes on
+    for note in (*plan.notes, *on_dev, *executor.inputs.stop_notes(pending), *_precision_notes(pending, errors)):
         executor.progress.say(note)
     if unlabelled := plan.unlabelled(executor.inputs.data):
         executor.progress.say(f"without labels, so predicted and not scored: {'; '.join(unlabelled)}")

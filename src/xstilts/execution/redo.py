@@ -52,9 +52,9 @@ class Outdated:
             depend = self._counted(self._with_dependents(set().union(*of.values())))
             what, it = (what, "it") if len(of) == 1 else (_OF_SEVERAL[what], "them")
             lines.append(f"{', '.join([*of][:_MAX_FILES])}{more}: {what}; made from {it}: {depend}")
-        again = f"to be done again: {self._counted(self.ids)}"
+        again = f"{self._counted(self.ids)} must be done again"
         if steps := {step.id for step in rebuilt}:
-            again += f", and {self._counted(steps)} whose encoder was removed"
+            again += f"; for them also {self._counted(steps)}, because encoders were not kept"
         others = {id for id in self.store.dependents(self.ids) if self.store.state(id).has_results} - {*self.plan.steps}
         if others:
             again += f"; the results of {counted(len(others), 'step')} of other recipes that start from these go"
@@ -69,7 +69,9 @@ class Outdated:
         return [*found]
 
     def _counted(self, ids: Collection[str]) -> str:
-        kinds: Counter[str] = Counter(self.plan.steps[id].kind for id in ids)
+        kinds = Counter[str]()
+        for step in map(self.plan.steps.__getitem__, ids):
+            kinds[step.kind] += len(step.scoring.languages) if step.scoring else 1  # as `Plan.evaluations` counts them
         return ", ".join(counted(kinds[kind], name) for kind, name in _KINDS.items() if kinds[kind])
 
 

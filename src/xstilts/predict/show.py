@@ -178,7 +178,7 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
         head, threshold = trained.module, trained.record.threshold
         source = "" if trained.record.task == task.name else f" (by the head of the task '{trained.record.task}')"
     elif spec.trained:
-        yield "prediction  give a trained step of a run folder as --encoder to see it"
+        yield f"prediction  {_no_head(task, [head.record.task for head in model.heads])}"
         return
     else:
         head = heads.build(spec, encoder.config, encoder.vocabulary)
@@ -220,6 +220,14 @@ def _no_prediction(task: Task, encoder: Encoder) -> str:
     if task.format.head.kind == "vocabulary" and encoder.tokenizer.mask_token_id is None:
         return "the tokenizer has no mask token"
     return ""
+
+
+def _no_head(task: Task, trained: Sequence[str]) -> str:
+    """What to give as --encoder instead of one that was trained on these tasks."""
+    if not trained:
+        return "give a trained step of a run folder as --encoder to see it"
+    others = "other labels" if task.name in trained else ", ".join(trained)
+    return f"none: this step was trained on {others}; give one that was trained on {task.name}"
 
 
 def _marked_tokens(format: Format, features: Features, tokens: Sequence[str]) -> str:

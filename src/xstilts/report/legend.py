@@ -67,7 +67,8 @@ def baseline(study: Study) -> str:
 def over_seeds(seeds: Sequence[int], *, listed: bool = False) -> str:
     """How the gains at several seeds become one number; empty for a single seed."""
     numbers = f" {', '.join(map(str, seeds))}" if listed else ""
-    return f", median over seeds{numbers}" if len(seeds) > 1 else ""
+    unlike = ", not the medians' difference" if len(seeds) > 2 and not listed else ""  # equal for two seeds
+    return f", median over seeds{numbers}{unlike}" if len(seeds) > 1 else ""
 
 
 def split_replaced(split: str, where: str) -> str:

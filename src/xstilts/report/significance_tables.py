@@ -164,7 +164,7 @@ def legend_of_tests(found: Significance) -> list[tuple[str, object]]:
             "the same ones on both sides",
             tested,
         ),
-        (f"p: both sides exchanged at random, example by example{', in all seeds at once' if several else ''}", tested),
+        ("p: how often a difference this large appears if the two sides' answers are swapped at random", tested),
         ("Holm: corrected over the task's languages and branches; the p of each mean over its branches", tested),
         (f"{SURE} significant: p < {ALPHA:g}, and the interval leaves out 0", (SURE, True) in marks),
         (

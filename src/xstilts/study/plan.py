@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xstilts import languages
 from xstilts.data.availability import first_mistakes, missing_data, unlabelled_data
 from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
@@ -74,9 +75,17 @@ class Plan:
                 for split in ("dev", "test")
                 if split in task.data and split not in task.scored
             ]
+        return notes
+
+    @property
+    def dev_notes(self) -> list[str]:
+        """A note on each scored task with a single dev set."""
+        notes = []
+        for task in (self.tasks[name] for name in dict.fromkeys(cell.task for cell in self.cells)):
             if task.shares_dev and "dev" in task.scored:
-                why = f"no {{lang}} in its path, so it is in {task.train_languages[0]}"
-                notes.append(f"{name}: one dev set, {why}; it serves early stopping and the choice of runs")
+                code = task.train_languages[0]
+                name = language.name if (language := languages.find(code)) else code
+                notes.append(f"{task.name}: its dev set is {name} alone: for early stopping and the choice of runs")
         return notes
 
     @property

@@ -55,9 +55,11 @@ def _interval(spec: TrainSpec, batches: Sequence[int]) -> str:
     """How often a training scores its dev examples."""
     if spec.eval_every is not None:
         share = STOP_EXAMPLES * len(batches) / (spec.eval_every * min(batches))
-        return f"eval_every {spec.eval_every:,}: up to {100 * share:.0f} % as many dev as training examples"
-    bound = "" if spec.dev_share is None else f", up to {100 * spec.dev_share:.0f} % as many dev as training examples"
-    return f"eval_every 1/{MIN_EVALUATIONS} of the updates, {MAX_INTERVAL:,} at most{bound}"
+        return f"eval_every {spec.eval_every:,}: at most {100 * share:.0f} % as many dev as training examples"
+    every = f"eval_every: {MIN_EVALUATIONS} times in a training, at least every {MAX_INTERVAL:,} updates"
+    if spec.dev_share is None:
+        return every
+    return f"{every}; fewer if dev examples would pass {100 * spec.dev_share:.0f} % of the training examples"
 
 
 def _task_items(spec: TrainSpec, name: str, origins: Mapping[str, str]) -> Iterator[_Item]:
