@@ -213,7 +213,7 @@ def test_a_plan_as_json_and_as_a_table(study: Files) -> None:
     plan = json.loads(result.out)
     assert (result.err, plan["trainings"], plan["evaluations"]) == ("", 1, 3)
     table = study.call("plan", study.folder / "recipe.yaml").out
-    assert all(step["id"] in table for step in plan["steps"]) and "\n1 training, 3 evaluations\n" in table
+    assert all(step["id"] in table for step in plan["steps"]) and "\n1 training, at most 3 evaluations\n" in table
     assert "no mistakes; 1 training, 3 evaluations\n" in study.call("check", study.folder / "recipe.yaml").out
     assert study.run().code == 0
     assert {path.name for path in study.out.glob("steps/*")} == {step["id"] for step in plan["steps"]}
