@@ -142,3 +142,18 @@ def test_splits_without_a_reference_are_translated_and_named(tmp_path: Path, xst
     result = xstilts("translate", "play-nli", "--to", "qab", "--split", "train,test", *options)
     assert result.code == 0 and result.out.count("BLEU") == 1 and "train-qab.jsonl: 10 rows" in result.out
     assert f"not compared with {tmp_path}: play-nli: train is not in 'qab'" in result.err
+
+
+def test_a_pseudo_test_set_shares_the_training_of_the_real_one(tmp_path: Path, xstilts: Cli) -> None:
+    options = ("--engine", "playground", "--out", tmp_path / "out", "--limit", "10")
+    assert xstilts("translate", "play-nli", "--to", "qab", "--split", "test", *options).code == 0
+    recipe = tmp_path / "pseudo.yaml"
+    recipe.write_text(
+        "name: pseudo\nencoder: {text: play-text}\nseeds: [1]\nuse: [out/play-nli.yaml]\n"
+        "phases: [{name: target, each: [play-nli, play-nli-qab]}]\nevaluate: [play-nli, play-nli-qab]\n",
+        encoding="utf-8",
+    )
+    result = xstilts("plan", recipe, "--json")
+    assert result.code == 0, result.err
+    plan = json.loads(result.out)
+    assert (plan["trainings"], plan["trainings_before_folding"], plan["evaluations"]) == (1, 2, 8 + 1)
