@@ -53,6 +53,9 @@ def test_a_changed_test_file_redoes_the_scoring_of_its_task(two_tasks: Files) ->
         f"error: {two_tasks.folder}/test-de.tsv: has changed since it was read; made from it: 2 evaluations\n"
         "error: 2 evaluations must be done again (--redo does it and replaces the old scores; another --out keeps them)"
     )
+    planned = two_tasks.call("plan", two_tasks.folder / "recipe.yaml", "--out", two_tasks.out)
+    assert planned.code == 0 and "again: score mine" in planned.out
+    assert "4 of 5 steps" in planned.out and "test-de.tsv: has changed since it was read; made from it" in planned.out
     assert redone(two_tasks) == {"score mine"}
     assert redone(two_tasks) == set(), "the new file is known"
 

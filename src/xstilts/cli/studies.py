@@ -89,7 +89,9 @@ def plan(
     """
     from rich.table import Table
 
+    from xstilts.execution.inputs import StepInputs
     from xstilts.execution.pending import repeated_steps
+    from xstilts.execution.redo import find_outdated
     from xstilts.store.run_folder import MARK, open_existing
     from xstilts.study import disk_usage
     from xstilts.study.load import read
@@ -98,7 +100,9 @@ def plan(
 
     planned = make_plan(*read(recipe, scale))
     store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
-    done = [id for id in planned.steps if store.state(id).has_results] if store else []
+    outdated = find_outdated(planned, store, StepInputs(planned, data), Collector()) if store else None
+    changed = outdated.ids if outdated else []
+    done = [id for id in planned.steps if store.state(id).has_results and id not in changed] if store else []
     again = repeated_steps(planned, store) if store else []
     absent, disks = planned.absent(data), disk_usage.estimate(planned, data)
     unlabelled = planned.unlabelled(data)
@@ -111,6 +115,7 @@ def plan(
         more = {
             "done": done,
             "again": again,
+            "changed": changed,
             "absent": absent,
             "unlabelled": unlabelled,
             "disk": usages[0] if len(usages) == 1 else usages,
@@ -122,7 +127,7 @@ def plan(
         table = Table("step", "from", "seed", "what")
         for step in planned.steps.values():
             origin = " ".join(step.parents) or step.encoder
-            mark = "again: " if step.id in again else "done: " if step.id in done else ""
+            mark = "again: " if step.id in (*again, *changed) else "done: " if step.id in done else ""
             table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
         console().print(table)
     else:
@@ -130,7 +135,9 @@ def plan(
     say("\n".join([*settings_lines(planned), f"{_size(planned, 'at most ' if absent else '')}\n{planned.recipe.note}"]))
     for phase, updates in planned.budgets.items():
         say(f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}")
-    _say_done(out, len(planned.steps), len({*done} - {*again}), len(again))
+    _say_done(out, len(planned.steps), len({*done} - {*again}), len({*again} - {*changed}))
+    for line in outdated.lines(()) if outdated and changed else ():
+        say(line)
     for name, usage in zip(planned.parts or [""], disks, strict=True):
         say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
