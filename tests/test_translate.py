@@ -227,6 +227,7 @@ def test_engines_that_are_not_there(tmp_path: Path, xstilts: Cli) -> None:
         (("--engine", "command", "--command", "no-such-mt x"), "the program no-such-mt is not installed"),
         (("--engine", "command", "--command", "'open"), "--command: cannot be read: No closing quotation"),
         (("--engine", "hf"), "--engine hf: needs --model"),
+        (("--to", "qaa,qab", "--engine", "command", "--command", "tr a-z A-Z"), "--command: is the same for qaa, qab"),
     ]:
         result = xstilts("translate", "play-nli", "--to", "qaa", *engine, "--out", tmp_path / "out")
         assert (result.code, message in result.err) == (2, True), result.err
@@ -297,6 +298,7 @@ def test_apertium_translates_each_line_by_itself() -> None:
 def test_apertium_without_the_pair_or_with_marks(tmp_path: Path, xstilts: Cli) -> None:
     for command, message in [
         ("apertium -u eng-spo", "Apertium has no pair eng-spo (did you mean 'eng-spa'?"),
+        ("apertium -u spa-eng", "spa-eng is not en to es (write apertium -u {from3}-{to3})"),
         ("apertium eng-spa", "without -u puts a * before unknown words (write apertium -u eng-spa)"),
     ]:
         arguments = ("--engine", "command", "--command", command, "--out", tmp_path)

@@ -144,6 +144,15 @@ def test_texts_go_through_a_model_sentence_by_sentence(
     assert [json.loads(line)["text"] for line in written] == [f"{first} {second}", second]
 
 
+def test_a_model_for_one_pair_does_not_translate_to_two_languages(
+    saved: Callable[[tuple[Any, Any]], str], tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    arguments = ("--engine", "hf", "--model", saved(marian()), "--out", tmp_path / "out")
+    result = xstilts("translate", "play-nli", "--to", "de,es", *arguments)
+    assert (result.code, "translates one pair of languages only" in result.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_without_a_translation_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as a translation model"):
         ModelEngine(str(tmp_path), "en", "es")

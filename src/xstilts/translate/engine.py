@@ -64,6 +64,16 @@ class EngineSpec:
             if option != needed and value:
                 raise UserError(f"cannot be used with --engine {self.name}", where=f"--{option}")
 
+    def check_targets(self, targets: Sequence[str]) -> None:
+        """Refuse a command that would be the same for several target languages.
+
+        Raises:
+            UserError: it does not say where the language goes.
+        """
+        if self.name == "command" and len(targets) > 1 and "{to" not in self.command:
+            hint = "write {to} or {to3} where the language goes"
+            raise UserError(f"is the same for {', '.join(targets)}", where="--command", hint=hint)
+
     def open(self, source: str, target: str) -> Engine:
         """The engine for a pair of languages.
 
@@ -126,11 +136,11 @@ class CommandEngine:
             package = f"apt-get install apertium apertium-{_code3(source)}-{_code3(target)}"
             hint = package if program == APERTIUM else "give its path"
             raise UserError(f"the program {program} is not installed", where="--command", hint=hint)
+        self._pair = {"from": source, "to": target}
         # Apertium translates words by their neighbours, also those of the next line. An empty line keeps lines apart.
         self.line_end = "\n\n" if program == APERTIUM else "\n"
         if program == APERTIUM:
             self._check_apertium()
-        self._pair = {"from": source, "to": target}
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -156,6 +166,10 @@ class CommandEngine:
         if pair and pair not in pairs:
             hint = f"{nearest(pair, pairs)}; apt-get install apertium-{pair} may bring it"
             raise UserError(f"Apertium has no pair {pair}", where="--command", hint=hint)
+        meant = tuple(languages.as_code(side.split("_")[0]) for side in pair.split("-"))
+        if pair and meant != tuple(map(languages.base, self._pair.values())):
+            hint = "write apertium -u {from3}-{to3}"
+            raise UserError(f"{pair} is not {self._pair['from']} to {self._pair['to']}", where="--command", hint=hint)
         if not any(re.fullmatch("-[a-z]*u[a-z]*", word) for word in self.arguments):
             hint = f"write apertium -u {pair}"
             raise UserError("Apertium without -u puts a * before unknown words", where="--command", hint=hint)

@@ -43,14 +43,15 @@ class ModelEngine:
         self._tokenizer, self._model = _load(model)
         self._where = device()
         self._model.to(self._where)
-        self._prefix, self._forced = "", dict[str, int]()
+        self._prefix, self._forced, self._language = "", dict[str, int](), ""
         self._set_languages(model, source, target)
         config = self._model.config
         lengths = (self._tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
         self._longest = int(min(length for length in (*lengths, 1024) if length))
         self.identity = {
             "engine": "hf", "model": model, "version": f"{_content(model, config)}, transformers "
-            f"{transformers.__version__}", "beams": str(BEAMS), "from": source, "to": target,
+            f"{transformers.__version__}", "beams": str(BEAMS), "language": self._language,
+            "from": source, "to": target,
         }  # fmt: skip
 
     def _set_languages(self, model: str, source: str, target: str) -> None:
@@ -72,6 +73,7 @@ class ModelEngine:
                 raise UserError(f"translates {named[1]} to {named[2]}, not {source} to {target}", where=model)
             return
         code = _known_code(target, known, model)
+        self._language = known[code]
         if style not in IN_TEXT:
             self._tokenizer.src_lang = _known_code(source, known, model)
             self._forced = {"forced_bos_token_id": vocabulary[known[code]]}

@@ -17,7 +17,7 @@ from xstilts.tasks.task import Split, Task
 from xstilts.translate.card import Card, FileCard
 from xstilts.translate.engine import Engine, EngineSpec
 from xstilts.translate.files import suffix_of, write_rows
-from xstilts.translate.projection import MARKERS, Markers
+from xstilts.translate.projection import Markers
 from xstilts.translate.quality import check_installed, check_same_rows, compare_rows
 from xstilts.translate.rows import translate_rows
 from xstilts.translate.translator import Translator
@@ -81,6 +81,8 @@ def translate(request: TranslationRequest, progress: Progress) -> list[str]:
         message = f"{request.reference} has none of the rows to translate in {', '.join(request.targets)}"
         raise UserError(message, where="--reference")
     engines = {(job.source, job.target): request.engine.open(job.source, job.target) for job in jobs}
+    if len(engines) > 1 and any(engine.identity.get("language") == "" for engine in engines.values()):
+        raise UserError("translates one pair of languages only", where=request.engine.model)
     for job in jobs:
         card.check(job.split, job.language, engines[job.source, job.target].identity)
     card.check_splits(request.data, [(job.split, job.language, job.target) for job in jobs])
@@ -112,10 +114,10 @@ def _check(request: TranslationRequest) -> None:
         found.add(f"has the format {task.format.name}", where=task.name, hint=hint)
     if request.markers and not isinstance(task.format, Span | Tag):
         found.add(f"the format {task.format.name} has no spans to mark", where="--markers")
-    if request.markers and request.markers not in MARKERS:
-        found.add(f"no markers '{request.markers}'", where="--markers", hint=nearest(request.markers, MARKERS))
     with found.catch():
         _check_reference(request)
+    with found.catch():
+        request.engine.check_targets(request.targets)
     found.raise_any()
 
 
