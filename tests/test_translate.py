@@ -13,6 +13,7 @@ import pytest
 from conftest import CliResult, without_torch
 from xstilts.data.examples import locate
 from xstilts.tasks.user_tasks import with_user_tasks
+from xstilts.translate.card import Card
 from xstilts.translate.engine import CommandEngine
 from xstilts.translate.translator import split_sentences
 
@@ -251,6 +252,17 @@ def test_translated_and_original_files_do_not_mix(tmp_path: Path, program: str, 
     assert (half.code, "(translate both: --split dev,test)" in half.err) == (2, True)
     trained = xstilts("translate", "tested", "--to", "de", "--split", "train", *capitals)
     assert (trained.code, "train would be translated, but dev the original" in trained.err) == (2, True)
+
+
+def test_two_runs_into_one_folder_keep_both_files(tmp_path: Path, program: str, reviews: Path, xstilts: Cli) -> None:
+    """The second reads the card before the first has written its file."""
+    out, task = tmp_path / "out", with_user_tasks([reviews])["reviews"]
+    second = Card.load(out, task)
+    arguments = ("--engine", "command", "--command", program, "--out", out, "--use", reviews)
+    assert xstilts("translate", "reviews", "--to", "de", *arguments).code == 0
+    made = Card.load(out, task).files[0]
+    second.add(made.model_copy(update={"file": "train-sw.jsonl", "language": "sw", "target": "sw"}))
+    assert second.write_entries() == ["reviews-de", "reviews-sw"]
 
 
 def test_translation_into_the_training_language_keeps_the_language_of_the_scores(

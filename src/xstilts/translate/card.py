@@ -15,6 +15,7 @@ from xstilts.tasks.task import Split, Task
 from xstilts.translate.projection import Route, counts_line
 from xstilts.translate.quality import Quality
 from xstilts.utils.files import parse_json, write_atomic
+from xstilts.utils.locks import exclusive
 from xstilts.utils.models import Strict
 
 CARD, README = "card.json", "README.md"
@@ -71,10 +72,7 @@ class Card:
             UserError: the folder has files that no translation wrote.
         """
         card = cls(out, task, [])
-        path = card.folder / CARD
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            card.files = parse_json(TypeAdapter(dict[str, list[FileCard]]), "card", text, str(path)).get("files", [])
+        card.files = card.read()
         known = {CARD, README, *(one.file for one in card.files)}
         others = sorted(path.name for path in card.folder.glob("*") if path.name not in known and path.name[0] != ".")
         if others:
@@ -83,6 +81,16 @@ class Card:
         if card.entry_file.is_file() and not card.entry_file.read_text(encoding="utf-8").startswith(FIRST_LINE[:30]):
             raise UserError("is a task file of another kind", where=str(card.entry_file), hint="choose another --out")
         return card
+
+    def read(self) -> list[FileCard]:
+        """The files that the folder's card lists.
+
+        Raises:
+            UserError: the card is damaged.
+        """
+        path = self.folder / CARD
+        text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+        return parse_json(TypeAdapter(dict[str, list[FileCard]]), "card", text, str(path)).get("files", [])
 
     def find(self, split: str, language: str) -> FileCard | None:
         """The file of a split in a language, if it was made."""
@@ -125,10 +133,12 @@ class Card:
 
     def add(self, made: FileCard) -> FileCard:
         """Note a file, in the card and for readers."""
-        self.files = [one for one in self.files if (one.split, one.language) != (made.split, made.language)] + [made]
-        files = [one.model_dump(mode="json") for one in self.files]
-        write_atomic(self.folder / CARD, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
-        write_atomic(self.folder / README, self.page())
+        with exclusive(self.folder / ".lock", wait=True):  # another run may write other languages
+            others = [one for one in self.read() if (one.split, one.language) != (made.split, made.language)]
+            self.files = [*others, made]
+            files = [one.model_dump(mode="json") for one in self.files]
+            write_atomic(self.folder / CARD, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
+            write_atomic(self.folder / README, self.page())
         return made
 
     def page(self) -> str:
