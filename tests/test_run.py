@@ -282,7 +282,7 @@ def test_show_refuses_what_does_not_exist(study: Files) -> None:
     use = ("--use", study.folder / "tasks.yaml")
     for arguments, message in (
         (("mien", "de", 0), "unknown task 'mien' (did you mean 'mine'?)"),
-        (("mine", "fr", 0), "no dev data in 'fr'"),
+        (("mine", "fr", 0), "no data in 'fr' (known: de, en)"),
         (("mine", "de", 99), "no example 99; the last is 11"),
         (("pairs", "de", 0, "--split", "dev"), "has no dev split (it has test)"),
     ):
