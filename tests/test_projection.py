@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_spans_beyond_the_number_of_markers_are_left_to_the_fuzzy_match() -> Non
         ("das Rad <b>rote </b> .", "das Rad rote.", "rote"),
         ("das &lt;b&gt;rote&lt;/b&gt; Rad", "das rote Rad", "rote"),
         ("那 ＜b＞ 红 ＜／b＞ 车", "那红车", "红"),
-        ("รถ <b> แดง </b> คัน", "รถแดงคัน", "แดง"),
+        ("รถ <b> แดง </b> คัน", "รถ แดง คัน", "แดง"),
         ("das rote</b> Rad", "das rote Rad", None),
         ("das <b>rote Rad", "das rote Rad", None),
         ("das rote Rad", "das rote Rad", None),
@@ -122,6 +123,14 @@ def test_a_marker_counts_if_it_stands_once_closed_and_around_text(
     assert projected.text == text
     assert projected.spans == ((span(text, found) if found else None),)
     assert projected.missing == ([] if found else ["red"])
+
+
+@pytest.mark.parametrize("text", ["He rides ( fast ) .", "ฝนตก แต่ แดง ไป", "湖 边 的 车", "Now (fast), home."])
+def test_a_text_keeps_the_blanks_of_its_source(text: str) -> None:
+    words = [(hit.start(), hit.end()) for hit in re.finditer(r"\w+", text)]
+    marked = mark(text, words)
+    projected = unmark(marked, marked.text)
+    assert (projected.text, list(projected.spans)) == (text, words)
 
 
 def test_a_text_with_parts_of_markers_is_translated_again_without_them() -> None:

@@ -33,10 +33,10 @@ come last: engines translate them."""
 _SIGNS = {"<": "(?:[<＜‹〈]|&lt;)", ">": "(?:[>＞›〉]|&gt;)", "/": "[/／]"}
 _SIGNS |= {"[": r"[\[［]", "]": r"[\]］]", "{": "[{｛]", "}": "[}｝]"}
 _REMAINS = re.compile("[<>＜＞]|&[lg]t;")
-_UNSPACED = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-"""A letter of a script without blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
-_NO_BLANK = re.compile(rf"^ |[(\[{{] | [,.)\]}}]|{_UNSPACED} {_UNSPACED}")
-"""Places without a blank: at the start, inside brackets, before commas and full stops, in Chinese."""
+_UNSPACED = "[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+"""A letter of Chinese or Japanese; Thai, Lao, Khmer and Burmese have blanks between phrases."""
+_NO_BLANK = re.compile(rf"[(\[{{] | [,.)\]}}]|{_UNSPACED} {_UNSPACED}")
+"""Places without a blank: inside brackets, before commas and full stops, in Chinese."""
 _MAX_DISTANCE = 10
 
 
@@ -139,7 +139,8 @@ def unmark(marked: Marked, translation: str) -> Projected:
     Projected(text='una casa roja.', spans=((9, 13),), routes=('tags',), ...)
     """
     pairs = dict.fromkeys(pair for pair in marked.markers if pair)
-    text, places = _without_markers(translation, list(chain.from_iterable(pairs)))
+    tight = not _NO_BLANK.search(marked.plain)
+    text, places = _without_markers(translation, list(chain.from_iterable(pairs)), tight)
     found = dict[tuple[str, str] | None, Span | None]()
     for opening, closing in pairs:
         starts, ends = places[opening], places[closing]
@@ -197,16 +198,19 @@ def _pattern(marker: str) -> re.Pattern[str]:
     return re.compile(r"\s*".join(_SIGNS.get(sign) or re.escape(sign) for sign in marker), re.IGNORECASE)
 
 
-def _without_markers(translation: str, markers: Sequence[str]) -> tuple[str, dict[str, list[int]]]:
-    """The text without markers, and where each of them was in it."""
+def _without_markers(translation: str, markers: Sequence[str], tight: bool) -> tuple[str, dict[str, list[int]]]:
+    """The text without markers, and where each of them was in it.
+
+    If the source is `tight`, without blanks before punctuation, neither are there any beside markers.
+    """
     hits = sorted((hit.span(), marker) for marker in markers for hit in _pattern(marker).finditer(translation))
     found = list[tuple[str, int]]()
     text, at = "", 0
     for (start, end), marker in hits:
-        text, found = _joined(text, translation[at:start], found)
+        text, found = _joined(text, translation[at:start], found, tight)
         found.append((marker, len(text)))
         at = end
-    text, found = _joined(text, translation[at:], found)
+    text, found = _joined(text, translation[at:], found, tight)
     text = text.rstrip()
     places: dict[str, list[int]] = {marker: [] for marker in markers}
     for marker, place in found:
@@ -214,10 +218,10 @@ def _without_markers(translation: str, markers: Sequence[str]) -> tuple[str, dic
     return text, places
 
 
-def _joined(left: str, right: str, found: list[tuple[str, int]]) -> tuple[str, list[tuple[str, int]]]:
+def _joined(left: str, right: str, found: list[tuple[str, int]], tight: bool) -> tuple[str, list[tuple[str, int]]]:
     """The text on both sides of a marker, without the blanks that engines put there, and the places in it."""
     before, after = left.rstrip(), right.lstrip()
-    if after and _NO_BLANK.search(f"{before[-1:]} {after[0]}"):
+    if after and (not before or (tight and _NO_BLANK.search(f"{before[-1]} {after[0]}"))):
         left, right = before, after
     elif left != before:
         right = after

@@ -25,7 +25,7 @@ ENOUGH = 20
 """After so many long lines their share tells whether an engine translates at all."""
 _MARKED = re.compile(r"<(\w+)>.*?</\1>|\[.*?\]")
 """An answer or entity, which may be a name."""
-_TAG = re.compile(r"<(/?)[a-z]>")
+_TAG = re.compile(r"<(/?)[a-z]+>")
 _UNSPACED = ("zh", "ja")
 
 
