@@ -177,7 +177,7 @@ def test_a_data_file_that_appears_after_training_is_refused(study: Files) -> Non
     assert study.run().code == 0
     away.rename(study.folder / "dev-en.tsv")
     result = study.run()
-    assert result.code == 2 and "dev-en.tsv: is new; made from it: 1 evaluation\n" in result.err
+    assert result.code == 2 and "dev-en.tsv: is new; made from it: 2 evaluations\n" in result.err
 
 
 def test_another_recipe_of_the_same_name_gives_a_warning(study: Files) -> None:

@@ -70,7 +70,8 @@ def column_hint(
         names[fields[-1]] = label
     columns = ", ".join(f"{ours}: {quoted(theirs)}" for ours, theirs in names.items())
     in_file = f"`{{path: {quoted(file)}, columns: {{{columns}}}}}`"
-    return f"write {in_task}, or for this file alone {in_file}" if setting else f"write {in_file}"
+    hint = f"write {in_task}, or for this file alone {in_file}" if setting else f"write {in_file}"
+    return f"{hint}; if it is a row, `columns: [{inputs[0]}]`" if len(header) == 1 else hint
 
 
 def label_column(header: Sequence[str], first: Sequence[Any], labels: Collection[str] = ()) -> str:
