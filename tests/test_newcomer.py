@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import Files
+
+from conftest import Files
 
 GOOD = {"en": "good kind warm", "de": "gut nett warm", "sw": "nzuri mwema safi", "es": "bueno amable rico"}
 BAD = {"en": "bad rude cold", "de": "schlecht grob kalt", "sw": "mbaya mkali baridi", "es": "malo grosero frío"}

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import CliResult
+
+from conftest import CliResult
 
 TASK = """\
 tickets:
