@@ -53,7 +53,8 @@ def measure(translations: Sequence[str], references: Sequence[str], language: st
         UserError: sacrebleu is not installed, or there is nothing to compare.
     """
     check_installed()
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     pairs = dict.fromkeys(pair for pair in zip(translations, references, strict=True) if pair[1].strip())
     if not pairs:
