@@ -14,7 +14,8 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -160,6 +161,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def listed(names: Collection[str], most: int) -> str:
+    """The first `most` of some names, and how many more there are.
+
+    >>> listed(["de", "fr", "sw"], 2), listed(["de", "fr"], 2)
+    ('de, fr and 1 more', 'de, fr')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(islice(names, most)) + more
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint: the most similar of `choices`, or a list of them.
 
@@ -173,8 +184,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = [name for name in (name, name.casefold()) for name in difflib.get_close_matches(name, by_spelling, n=1)]
     if close:
         return f"did you mean '{visible(by_spelling[close[0]])}'?"
-    shown = ", ".join(map(visible, known[:20]))
-    return f"known: {shown}" + (f" and {len(known) - 20} more" if len(known) > 20 else "") if known else ""
+    return f"known: {listed([*map(visible, known)], 20)}" if known else ""
 
 
 def visible(text: str) -> str:

@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
 from xstilts.data.lines import OnWarning
-from xstilts.errors import DataError, nearest
+from xstilts.errors import DataError, counted, nearest
 
 LONG_SENTENCE = 1000
 """Words of a sentence, beyond which its file may lack blank lines."""
@@ -150,8 +150,11 @@ def _another_width(line: TokenLine, start: TokenLine, file: str) -> DataError:
     if hashed := [one for one in (line, start) if one[1][0].startswith("#")]:
         line, start = (start, line) if hashed[0] is start else (line, start)
         hint = "a comment begins with '# ' and stands before a sentence"
-    has = f"{len(line[1])} column{'s' * (len(line[1]) != 1)}"
-    return DataError(f"has {has}, line {start[0]} has {len(start[1])}", where=f"{file}:{line[0]}", hint=hint)
+    return DataError(
+        f"has {counted(len(line[1]), 'column')}, line {start[0]} has {len(start[1])}",
+        where=f"{file}:{line[0]}",
+        hint=hint,
+    )
 
 
 def _without_comments(

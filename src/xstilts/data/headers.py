@@ -30,8 +30,7 @@ def is_like(name: str, wanted: str) -> bool:
 
 def looks_like_header(cells: Sequence[str]) -> bool:
     """Whether every cell is a usual name of a column, such as `sentence`, `Tweet_Text` or `label2`."""
-    parts = [re.findall(r"[A-Z]*[a-z]+|[A-Z]+", cell) for cell in cells if re.fullmatch(r"[A-Za-z][\w -]{,40}", cell)]
-    return len(parts) == len(cells) and all(part.lower() in COLUMN_NAMES for name in parts for part in name)
+    return all(re.fullmatch(r"[A-Za-z][\w -]{,40}", cell) and _words(cell) <= COLUMN_NAMES for cell in cells)
 
 
 def absent_inputs(inputs: Sequence[str], header: Sequence[str]) -> str:

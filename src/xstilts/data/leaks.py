@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xstilts.data.examples import LocatedSplit
+from xstilts.errors import listed
 from xstilts.formats.base import NO_LABEL, Row
 
 MOST = 0.05
@@ -70,6 +71,5 @@ class Reader:
             of = f"{self._equal:,} of {self._total:,} examples ({100 * share:.1f} %)"
             yield f"{path}: {of} are training examples, too: line {self._first}"
         if self._unknown:
-            named = [f"{tag} {count:,}" for tag, count in self._unknown.most_common(_MAX_TAGS)]
-            more = f" and {len(self._unknown) - _MAX_TAGS} more" if len(self._unknown) > _MAX_TAGS else ""
-            yield f"{path}: tags that no training example has, so no model predicts them: {', '.join(named)}{more}"
+            tags = listed([f"{tag} {count:,}" for tag, count in self._unknown.most_common()], _MAX_TAGS)
+            yield f"{path}: tags that no training example has, so no model predicts them: {tags}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import islice, zip_longest
 from types import MappingProxyType
 from typing import Any
@@ -156,12 +156,12 @@ class _Reader:
         if near:
             raise DataError(f"has no column '{name}'", where=path, hint=nearest(name, near))
 
-    @property
+    @cached_property
     def is_generated(self) -> bool:
         """Whether the rows are the playground's, which mix queries and candidates."""
         return self.found.paths[0].startswith(PLAYGROUND)
 
-    @property
+    @cached_property
     def is_raw_text(self) -> bool:
         """Whether a row is a text alone. A row without text is then left out, as a blank line is."""
         return self.fields == self.inputs and len(self.fields) == 1
@@ -175,7 +175,7 @@ class _Reader:
             return name.partition(".")[0] in record
         return value != value or (isinstance(value, str) and not value.strip())
 
-    @property
+    @cached_property
     def is_tagged(self) -> bool:
         """Whether rows have words and tags, a line each in plain files."""
         return {"words", "tags"} <= {*self.fields}

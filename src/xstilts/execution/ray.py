@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.compute.private import mute_ray_node_logs
-from xstilts.errors import UserError
+from xstilts.errors import UserError, counted
 from xstilts.execution.local import ATTEMPTS, STOP_SECONDS
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.worker import RemoteProgress, open_worker
@@ -73,9 +73,9 @@ class Cluster:
             self._capacity = self._join("local")
         capacity = self._capacity
         workers = min(self._workers or capacity.workers, useful)
-        each = (f"{capacity.gpus:g} GPU and " if capacity.gpus else "") + _many(capacity.cpus, "core")
-        where = f"room for {capacity.workers} on {_many(capacity.nodes, 'node')}"
-        progress.say(f"Ray: {_many(workers, 'worker')} with {each} each; {where}")
+        each = (f"{capacity.gpus:g} GPU and " if capacity.gpus else "") + counted(capacity.cpus, "core")
+        where = f"room for {capacity.workers} on {counted(capacity.nodes, 'node')}"
+        progress.say(f"Ray: {counted(workers, 'worker')} with {each} each; {where}")
         return RayRunner(spec, capacity, workers, progress)
 
     def _join(self, address: str) -> Capacity:
@@ -90,10 +90,6 @@ class Cluster:
             on_cpu = os.environ.get("XSTILTS_DEVICE", "").startswith("cpu")
             self._gpus = 0 if on_cpu else min(1, sum(node.get("GPU", 0) for node in nodes))
         return capacity_for(nodes, self._gpus, self._workers)
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number} {thing}" + "s" * (number != 1)
 
 
 def _check_reachable(address: str) -> None:

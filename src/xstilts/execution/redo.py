@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from xstilts.errors import Collector, counted
+from xstilts.errors import Collector, counted, listed
 from xstilts.execution.inputs import StepInputs
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
@@ -48,10 +48,9 @@ class Outdated:
             files[what][path] = ids
         lines = []
         for what, of in files.items():
-            more = f" and {len(of) - _MAX_FILES} more" if len(of) > _MAX_FILES else ""
             depend = self._counted(self._with_dependents(set().union(*of.values())))
             what, it = (what, "it") if len(of) == 1 else (_OF_SEVERAL[what], "them")
-            lines.append(f"{', '.join([*of][:_MAX_FILES])}{more}: {what}; made from {it}: {depend}")
+            lines.append(f"{listed(of, _MAX_FILES)}: {what}; made from {it}: {depend}")
         again = f"{self._counted(self.ids)} must be done again"
         if steps := {step.id for step in rebuilt}:
             again += f"; for them also {self._counted(steps)}, because encoders were not kept"

@@ -177,7 +177,8 @@ class StepExecutor:
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         outcome = dev_outcome(trained.best, dev_sets)
         chance = f", not clearly better than chance ({outcome['dev_chance']:.1f})" if outcome.get("at_chance") else ""
-        cause = self._likely_cause(training, folder / LOG, train_tasks, dev_sets)
+        failed = outcome.get("at_chance", True)  # without dev its scores may tell
+        cause = self._likely_cause(training, folder / LOG, train_tasks, dev_sets) if failed else ""
         why = f"; likely cause: {cause}" if chance and cause else ""
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{why}{shares}")
@@ -185,7 +186,7 @@ class StepExecutor:
             "inputs": inputs, "stop": stop_facts, "updates": trained.updates,
             "best_update": trained.best_update, "dev": trained.best,
             "shares": trained.shares, "snapshots": trained.mean.count, **outcome,
-            **({"likely_cause": cause} if cause and outcome.get("at_chance", True) else {}),
+            **({"likely_cause": cause} if cause else {}),
         }  # fmt: skip
 
     def _likely_cause(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xstilts.errors import UserError, nearest
+from xstilts.errors import UserError, listed, nearest
 from xstilts.utils.files import digest, missing_parts, read_json, reject_lfs_pointer
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
@@ -67,7 +67,7 @@ def _check_weights(folder: Path) -> None:
         raise without_safetensors(name, pickled=any(folder.glob("*.bin")))
     index = folder / "model.safetensors.index.json"
     if not (folder / "model.safetensors").is_file() and not index.is_file():
-        parts, names = any("-of-" in path.name for path in weights), _some([path.name for path in weights])
+        parts, names = any("-of-" in path.name for path in weights), listed([path.name for path in weights], 3)
         hint = f"copy {index.name}, too" if parts else "rename the file if it is the whole encoder"
         raise UserError(f"has {names}, but no {index.name if parts else 'model.safetensors'}", where=name, hint=hint)
     if not (folder / "model.safetensors").is_file():
@@ -82,7 +82,7 @@ def _check_index(folder: Path, index: Path) -> None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError("does not say which file has which weights", where=str(index), hint="copy it anew") from error
     if absent := sorted(file for file in named if not (folder / file).is_file()):
-        raise UserError(f"lacks weights that {index.name} names ({_some(absent)})", where=str(folder))
+        raise UserError(f"lacks weights that {index.name} names ({listed(absent, 3)})", where=str(folder))
 
 
 def without_safetensors(name: str, *, pickled: bool) -> UserError:
@@ -106,7 +106,7 @@ def check_whole(name: str, missing: Sequence[str], mismatched: Iterable[tuple[st
     hint = "are these the weights of another model than config.json describes?"
     if missing:
         raise UserError(
-            f"the checkpoint lacks {_counted(missing)} that the encoder needs: {_some(sorted(missing))}",
+            f"the checkpoint lacks {_counted(missing)} that the encoder needs: {listed(sorted(missing), 3)}",
             where=name,
             hint=hint,
         )
@@ -127,7 +127,7 @@ def check_extra(name: str, parts: Iterable[str], prefix: str, unexpected: Iterab
     own = [key for key in unexpected if {key.partition(".")[0], key.removeprefix(prefix).partition(".")[0]} & known]
     left = sorted(key for key in own if key.rpartition(".")[2] not in BUFFERS)
     if left:
-        raise UserError(f"config.json leaves out {_counted(left)} of the encoder: {_some(left)}", where=name,
+        raise UserError(f"config.json leaves out {_counted(left)} of the encoder: {listed(left, 3)}", where=name,
                         hint="does it describe fewer layers than the checkpoint has?")  # fmt: skip
 
 
@@ -163,10 +163,6 @@ def unused_weights(keys: Iterable[str]) -> str:
 
 def _counted(weights: Sequence[str]) -> str:
     return "a weight" if len(weights) == 1 else f"{len(weights)} weights"
-
-
-def _some(weights: Sequence[str]) -> str:
-    return ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
 
 
 def local_folder(name: str, file: str = "config.json") -> Path | None:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from xstilts import metrics
 from xstilts.analysis.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build, other_split
 from xstilts.analysis.results import StudyResults
+from xstilts.errors import counted
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report.language_figure import language_charts
@@ -85,8 +86,8 @@ def legend(summary: Summary, shown: Sequence[Table]) -> list[str]:
     for task in study.targets:
         if _lines_of(summary, task):
             sizes[_sizes(summary, task)].append(task.name)
-    counted = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    return legend_lines(explained, full_names(study)) + counted + [f"note: {note}" for note in summary.notes]
+    examples = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
+    return legend_lines(explained, full_names(study)) + examples + [f"note: {note}" for note in summary.notes]
 
 
 def _lines_of(summary: Summary, task: StudyTask) -> list[SummaryLine]:
@@ -183,7 +184,7 @@ def _collapsed_runs(summary: Summary) -> str:
     for task in summary.study.targets:
         lines = [x for x in _lines_of(summary, task) if x.language in (task.train_language, MEAN) and x.collapsed]
         runs = [
-            f"{names[line.branch]} {len(line.collapsed)} of {_count(line.seeds, 'run')}{_seeds(line.collapsed)}"
+            f"{names[line.branch]} {len(line.collapsed)} of {counted(line.seeds, 'run')}{_seeds(line.collapsed)}"
             for line in {line.branch: line for line in lines}.values()
         ]
         if runs:
@@ -194,10 +195,6 @@ def _collapsed_runs(summary: Summary) -> str:
 def _seeds(seeds: Sequence[int | None]) -> str:
     known = [str(seed) for seed in seeds if seed is not None]
     return f" ({'seeds' if len(known) > 1 else 'seed'} {', '.join(known)})" if known else ""
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _sizes(summary: Summary, task: StudyTask) -> str:

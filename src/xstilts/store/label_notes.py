@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from xstilts.errors import UserError
+from xstilts.errors import UserError, counted
 from xstilts.metrics import at_chance
 from xstilts.store.rows import Score
 from xstilts.store.run_folder import Store
@@ -61,7 +61,7 @@ def cause_notes(store: Store, study: Study, scores: Iterable[Score]) -> list[str
             if failed and facts.get("likely_cause"):
                 causes.setdefault(task, {})[id] = facts["likely_cause"]
     return [
-        f"{task}: {len(found)} training{'s' * (len(found) > 1)} ended at chance; likely cause: {cause}"
+        f"{task}: {counted(len(found), 'training')} ended at chance; likely cause: {cause}"
         for task, found in causes.items()
         for cause in [*found.values()][:1]
     ]

@@ -134,8 +134,9 @@ class Store:
             for path in self.folder.glob(pattern):
                 if path.is_symlink() or not path.is_dir():  # a folder of that name is not ours
                     path.unlink()
+        recipes = self.recipes()
         for path in self.folder.glob("best/*/*"):
-            if path.is_symlink() and path.parent.name not in self.recipes():
+            if path.is_symlink() and path.parent.name not in recipes:
                 path.unlink()
                 with suppress(OSError):  # it has more files
                     path.parent.rmdir()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from xstilts.errors import UserError
+from xstilts.errors import UserError, listed
 from xstilts.store.run_folder import Store
 from xstilts.study.index import Study
 from xstilts.training.settings import as_written
@@ -29,7 +29,7 @@ def difference_notes(first: tuple[str, Store, Study], second: tuple[str, Store, 
     names = first[0], second[0]
     here, there = (_settings(side) for side in sides)
     settings = [
-        f"{name} {_listed(here[name])} in {names[0]}, {_listed(there[name])} in {names[1]}"
+        f"{name} {listed(here[name], _MAX_LISTED)} in {names[0]}, {listed(there[name], _MAX_LISTED)} in {names[1]}"
         for name in here
         if name in there and here[name] != there[name]
     ]
@@ -37,7 +37,7 @@ def difference_notes(first: tuple[str, Store, Study], second: tuple[str, Store, 
     files = {name: None for name in ours if name in theirs and ours[name] != theirs[name]}
     notes = [f"settings that differ: {'; '.join(settings)}"] if settings else []
     if files:
-        notes.append(f"{names[0]} and {names[1]} read different content of {_listed(files)}")
+        notes.append(f"{names[0]} and {names[1]} read different content of {listed(files, _MAX_LISTED)}")
     return notes
 
 
@@ -72,8 +72,3 @@ def _files(steps: Iterable[_Step]) -> dict[str, set[str]]:
         for path, sha256 in facts.get("inputs", {}).items():
             contents["/".join(Path(path).parts[-2:])].add(sha256)
     return contents
-
-
-def _listed(names: Mapping[str, None]) -> str:
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join([*names][:_MAX_LISTED]) + more

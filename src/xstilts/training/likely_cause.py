@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xstilts.errors import counted
 from xstilts.formats.base import IGNORED, Format
 from xstilts.model.features import FeatureSet
 from xstilts.training.settings import TrainSpec, as_written
@@ -41,7 +42,7 @@ def likely_cause(spec: TrainSpec, rows: Sequence[Mapping[str, Any]], *, one_labe
     size = len(losses)
     start, end = _mean(losses, 0, 1), _mean(losses, 9, 10)
     slope = _mean(losses, 6, 8) - _mean(losses, 8, 10)
-    ran = f"{size:,} update{'s' if size > 1 else ''} at lr {as_written(spec.lr)}"
+    ran = f"{counted(size, 'update')} at lr {as_written(spec.lr)}"
     ran += ", and all dev examples get the same answer" if one_answer else ""
     length = "`epochs`" if spec.steps is None else "`steps`"
     fell = end < (1 - FELL) * start
