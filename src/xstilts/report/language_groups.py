@@ -17,7 +17,7 @@ from xstilts.errors import UserError
 from xstilts.languages import articles
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import full_names, languages_by_task, legend_lines, short_names, unit
+from xstilts.report.legend import full_names, lacking, legend_lines, short_names, split_replaced, unit
 from xstilts.study.index import StudyTask
 
 DEGREE = 3
@@ -193,10 +193,10 @@ def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mappi
         ("minimum, maximum: over the tasks; the cubic fit is over the groups in this order", True),
         (f"no fit: it needs {DEGREE + 2} groups", len(groups) <= DEGREE + 1),
         ("‡ size unknown, shown first", any(_size(codes) is None for codes in groups.values())),
-        (f"† dev, because not every language has test scores: {', '.join(on_dev)}", on_dev),
+        (split_replaced("test", ", ".join(on_dev)), on_dev),
         (f"{by} unknown, left out: {', '.join(unknown)}", unknown),
         (f"not in percent, left out: {', '.join(others)}", others),
-        (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),
+        (lacking(left_out), any(left_out.values())),
     ]
     return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in summary.notes]
 

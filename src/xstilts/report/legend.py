@@ -82,6 +82,12 @@ def in_no_mean(left_out: Mapping[str, Sequence[str]]) -> str:
     return languages and f"in no mean, for want of scores in some branch or seed: {languages}"
 
 
+def lacking(left_out: Mapping[str, Sequence[str]]) -> str:
+    """Which languages a view leaves out; empty if there are none."""
+    languages = languages_by_task(left_out)
+    return languages and f"left out, because some branch or seed lacks them: {languages}"
+
+
 def languages_by_task(languages: Mapping[str, Sequence[str]]) -> str:
     """Languages of tasks: `xnli (de, sw); panx (eu)`."""
     return "; ".join(f"{task} ({', '.join(codes)})" for task, codes in languages.items() if codes)

@@ -25,7 +25,7 @@ from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.figure import Matrix
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import baseline, full_names, languages_by_task, legend_lines, over_seeds, short_names, unit
+from xstilts.report.legend import baseline, full_names, lacking, legend_lines, over_seeds, short_names, unit
 from xstilts.study.index import Study, StudyTask
 
 
@@ -211,7 +211,7 @@ def _legend(
             "↓ lower is better; there a positive gain is a loss, a positive gap is still a loss",
             any("↓" in unit(x.metric) for x in lines),
         ),
-        (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),
+        (lacking(left_out), any(left_out.values())),
     ]
     return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in notes]
 

@@ -14,7 +14,15 @@ from xstilts.errors import UserError
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
 from xstilts.report import published
-from xstilts.report.legend import full_names, languages_by_task, legend_lines, short_names, unit
+from xstilts.report.legend import (
+    full_names,
+    lacking,
+    languages_by_task,
+    legend_lines,
+    short_names,
+    split_replaced,
+    unit,
+)
 from xstilts.report.published import PublishedTable
 from xstilts.study.index import StudyTask
 
@@ -116,9 +124,9 @@ def _legend(summary: Summary, found: Sequence[Correlation], beside: bool) -> lis
             "↓ lower is better; there a negative correlation is the expected one",
             any("↓" in unit(x.metric) for x in found),
         ),
-        (f"† dev, because not every language has test scores: {', '.join(on_dev)}", on_dev),
+        (split_replaced("test", ", ".join(on_dev)), on_dev),
         (f"size unknown, left out: {languages_by_task(unknown)}", any(unknown.values())),
-        (f"left out, because some branch or seed lacks them: {languages_by_task(left_out)}", any(left_out.values())),
+        (lacking(left_out), any(left_out.values())),
         ("XTREME's Table 5: as printed, and as it follows from the scores in its Tables 8 to 17", beside),
         ("* differs by more than 0.01: docs/reports.md", beside),
     ]
@@ -189,4 +197,3 @@ def _published_tables() -> list[Table]:
 AGREES = 0.0101
 """Two correlations that differ by no more are equal but for rounding of articles and scores."""
 LAYOUTS = {"wikipedia": wikipedia}
-"""A layout with published numbers to show beside ours."""

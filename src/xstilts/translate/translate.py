@@ -137,7 +137,8 @@ def _jobs(request: TranslationRequest, progress: Progress) -> Iterator[_Job]:
         UserError: there is nothing to translate.
     """
     task, skipped, any_job = request.task, list[UserError](), False
-    for split in request.splits or [split for split in SPLITS if split in task.data]:
+    by_name: dict[str, Split] = {split: split for split in SPLITS}
+    for split in map(by_name.__getitem__, request.splits or [split for split in SPLITS if split in task.data]):
         for source in request.sources:
             try:
                 located = _locate(request, split, source)
@@ -152,34 +153,29 @@ def _jobs(request: TranslationRequest, progress: Progress) -> Iterator[_Job]:
                     )
                     continue
                 any_job = True
-                yield _Job(located_split(split), source, target, located, _reference(request, split, target, progress))
+                yield _Job(split, source, target, located, _reference(request, split, target, progress))
     if not any_job:
         raise skipped[0] if skipped else UserError("nothing to translate", where=task.name)
 
 
-def located_split(split: str) -> Split:
-    """A checked name as a split."""
-    return next(one for one in SPLITS if one == split)
-
-
-def _locate(request: TranslationRequest, split: str, source: str) -> LocatedSplit:
-    task, name = request.task, located_split(split)
-    if name not in task.data:
+def _locate(request: TranslationRequest, split: Split, source: str) -> LocatedSplit:
+    task = request.task
+    if split not in task.data:
         raise MissingData(f"has no {split} data", where=task.name)
-    known = task.languages_of(name)
+    known = task.languages_of(split)
     if source not in known:
         raise MissingData(f"{split} is not in '{source}'", where=task.name, hint=languages.among(source, known))
-    train = name in ("train", "stop")
-    return locate(task, task.data[name], (source,), request.data, request.limit, train=train)
+    train = split in ("train", "stop")
+    return locate(task, task.data[split], (source,), request.data, request.limit, train=train)
 
 
-def _reference(request: TranslationRequest, split: str, target: str, progress: Progress) -> LocatedSplit | None:
+def _reference(request: TranslationRequest, split: Split, target: str, progress: Progress) -> LocatedSplit | None:
     """The rows of the split in the target language, to compare with; says why there are none."""
     if not request.reference:
         return None
     task, folder = request.task, request.reference
     try:
-        if target not in task.train_languages and not task.data[located_split(split)].per_language:
+        if target not in task.train_languages and not task.data[split].per_language:
             raise MissingData(f"{split} is not in '{target}'", where=task.name)
         return _locate(replace(request, data=folder), split, target)
     except MissingData as error:
@@ -187,14 +183,13 @@ def _reference(request: TranslationRequest, split: str, target: str, progress: P
         return None
 
 
-def _has_data(request: TranslationRequest, split: str, target: str) -> bool:
+def _has_data(request: TranslationRequest, split: Split, target: str) -> bool:
     """Whether there is no need to translate: the task has the split in the target language already."""
     task, roots = request.task, [request.data] if request.data else []
-    name = located_split(split)
     if target in task.train_languages:  # translate-test: only what is scored
-        return name not in ("dev", "test")
-    own = task.data[name]
-    return target in task.languages_of(name) and own.per_language and bool(find_or_empty(own, target, roots))
+        return split not in ("dev", "test")
+    own = task.data[split]
+    return target in task.languages_of(split) and own.per_language and bool(find_or_empty(own, target, roots))
 
 
 def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, progress: Progress) -> FileCard:
