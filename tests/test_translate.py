@@ -151,6 +151,20 @@ def test_columns_of_a_file_get_the_names_of_the_format(
     assert rows(tmp_path / "out/reviews/dev-de.jsonl") == [{"text": 'SO, "NO"\nAGAIN', "label": "bad"}]
 
 
+def test_words_in_brackets_and_formulas_are_no_text_of_the_language(
+    tmp_path: Path, program: str, reviews: Path, xstilts: Cli
+) -> None:
+    """Apertium makes `[Encabezamiento]` of HellaSwag's `[header]`, and bronze of the tangent in QQP's formulas."""
+    text = r"[header] How to sail [title] Find [a] boat. [step] Is [math]2\tan x = 1[/math] right [see] there?"
+    (tmp_path / "dev.tsv").write_text(f"{text}\tgood\n[math]x[/math]\tbad\n", encoding="utf-8")
+    arguments = ("--engine", "command", "--command", program, "--out", tmp_path / "out", "--use", reviews)
+    assert xstilts("translate", "reviews", "--to", "de", "--split", "dev", *arguments).code == 0
+    assert [row["text"] for row in rows(tmp_path / "out/reviews/dev-de.jsonl")] == [
+        r"[header] HOW TO SAIL [title] FIND [A] BOAT. [step] IS [math]2\tan x = 1[/math] RIGHT [SEE] THERE?",
+        "[math]x[/math]",
+    ]
+
+
 def test_a_killed_translation_goes_on_where_it_was(tmp_path: Path, program: str, reviews: Path, xstilts: Cli) -> None:
     lines = [f"Number {i:03} is fine.\tgood\n" for i in range(300)] + ["Over the long bridge we went.\tbad\n"]
     (tmp_path / "train.tsv").write_text("".join(lines), encoding="utf-8")

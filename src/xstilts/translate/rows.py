@@ -32,7 +32,7 @@ def translate_rows(format: Format, rows: Sequence[Row], translator: Translator, 
         return _sentences(rows, translator, markers)
     columns = format.text_columns
     texts = [text for row in rows for name in columns for text in _texts(row.values.get(name))]
-    translations = iter(zip(texts, translator(texts), strict=True))
+    translations = iter(zip(texts, translator(texts, markup=True), strict=True))
     translated: list[Values | None] = []
     for row in rows:
         values = {name: row.values[name] for name in ("id", *format.fields) if name in row.values}

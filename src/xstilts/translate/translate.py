@@ -10,7 +10,7 @@ from pathlib import Path
 from xstilts import languages
 from xstilts.data.examples import LocatedSplit, locate
 from xstilts.data.find import find_or_empty
-from xstilts.errors import Collector, MissingData, UserError, nearest
+from xstilts.errors import Collector, MissingData, UserError, counted, nearest
 from xstilts.formats import Span, Tag
 from xstilts.formats.base import Row
 from xstilts.tasks.task import Split, Task
@@ -204,8 +204,8 @@ def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, pr
     if done and is_made and not job.reference and (card.folder / done.file).is_file():
         return done
     rows, references = _rows(job.located, progress), _rows(job.reference, progress) if job.reference else []
-    if job.reference:
-        check_same_rows(request.task.format, rows, references)
+    if job.reference and (others := check_same_rows(request.task.format, rows, references)):
+        progress.say(f"{references[0].file}: {counted(others, 'label')} of {len(rows):,} differ from {rows[0].file}")
     with Translator(engine, request.out / ".lines", progress) as translator:
         translated, routes = translate_rows(request.task.format, rows, translator, request.markers or "letters")
         counts = translator.counts

@@ -8,7 +8,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -26,6 +25,9 @@ ENOUGH = 20
 _MARKED = re.compile(r"<(\w+)>.*?</\1>|\[.*?\]")
 """An answer or entity, which may be a name."""
 _TAG = re.compile(r"<(/?)[a-z]+>")
+_LINE_END = re.compile("\n")
+_MARKUP = re.compile(r"\n| ?\[(?:header|title|step|substeps|([a-z]+)\].*?\[/\1)\] ?")
+"""Also HellaSwag's words in brackets, and QQP's formulas from `[math]` to `[/math]`, which engines would translate."""
 _UNSPACED = ("zh", "ja")
 
 
@@ -68,16 +70,17 @@ class Translator:
         if self._file:
             self._file.close()
 
-    def __call__(self, texts: Iterable[str], *, probe: bool = True) -> list[str]:
+    def __call__(self, texts: Iterable[str], *, probe: bool = True, markup: bool = False) -> list[str]:
         """The translations of texts, in order; empty where the engine returned nothing for a line.
 
-        With `probe`, an engine that does not translate is refused; answers alone may well be names.
+        With `probe`, an engine that does not translate is refused; answers alone may well be names. With `markup`,
+        texts are divided at `[title]`, `[step]` and the like, and at `[math]` with its `[/math]`, which stay.
 
         Raises:
             UserError: the engine fails, or returns most lines empty or unchanged.
         """
         texts = [_clean(text) for text in texts]
-        pieces = {text: list(self._pieces(text)) for text in dict.fromkeys(texts)}
+        pieces = {text: list(self._pieces(text, markup)) for text in dict.fromkeys(texts)}
         lines = dict.fromkeys(line for text in pieces for line, _ in pieces[text] if _has_letters(line))
         self._translate([line for line in lines if line not in self._finished], probe)
         if probe:
@@ -132,15 +135,21 @@ class Translator:
                 message = f"{len(found)} of {len(long)} lines came back {what}, such as: {found[0][:80]}"
                 raise UserError(message, where=engine, hint=f"does it translate {self.pair[0]} to {self.pair[1]}?")
 
-    def _pieces(self, text: str) -> Iterator[tuple[str, str]]:
+    def _pieces(self, text: str, markup: bool) -> Iterator[tuple[str, str]]:
         """The lines for the engine, each with what stands after it in the translation."""
-        for number, paragraph in enumerate(paragraphs := text.split("\n"), start=1):
-            after = "\n" if number < len(paragraphs) else ""
-            parts = split_sentences(paragraph, self.pair[0]) if self.engine.splits else [paragraph]
-            between = "" if languages.base(self.pair[1]) in _UNSPACED else " "
-            for part, following in pairwise([*parts, None]):
-                assert part is not None
-                yield part, after if following is None else between
+        at = 0
+        for kept in (_MARKUP if markup else _LINE_END).finditer(text):
+            yield from self._sentences(text[at : kept.start()], kept[0])
+            at = kept.end()
+        yield from self._sentences(text[at:], "")
+
+    def _sentences(self, text: str, after: str) -> Iterator[tuple[str, str]]:
+        """The sentences of a line if the engine translates single ones, with what stands after each."""
+        parts = split_sentences(text, self.pair[0]) if self.engine.splits else [text]
+        between = "" if languages.base(self.pair[1]) in _UNSPACED else " "
+        for part in parts[:-1]:
+            yield part, between
+        yield parts[-1], after
 
     def _joined(self, pieces: Sequence[tuple[str, str]]) -> str:
         lines = [(self._finished[line].text if _has_letters(line) else line, after) for line, after in pieces]
