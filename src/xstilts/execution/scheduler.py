@@ -36,7 +36,7 @@ class Scheduler:
         self._ready = dict.fromkeys(id for id, missing in self._missing.items() if not missing)
         self._dropped: set[str] = set()
         self._loaded: list[str | None] = [None] * slots
-        """For each slot, the step whose encoder it has in memory; "": the recipe's encoder, None: no encoder."""
+        """For each slot, the step whose encoder it has in memory, or the name of a pretrained one; None: no encoder."""
 
     @property
     def has_ready(self) -> bool:
@@ -56,7 +56,7 @@ class Scheduler:
         number = self._number[step.id]
         if len(self._loaded) == 1:
             return (number,)
-        needs = step.parent or ""
+        needs = step.parent or step.encoder
         in_slot = self._loaded[slot] == needs and step.kind in ("train", "evaluate")
         in_any_slot = needs in self._loaded
         return (not in_slot, in_slot and step.kind == "train", -self._num_dependents[step.id], in_any_slot, number)
@@ -76,7 +76,7 @@ class Scheduler:
         """Record which encoder a step left in its slot's memory."""
         step = self._steps[result.step]
         if result.status == "done" and step.kind in ("train", "evaluate"):
-            self._loaded[slot] = step.id if step.kind == "train" else step.parent or ""
+            self._loaded[slot] = step.id if step.kind == "train" else step.parent or step.encoder
         elif result.status not in ("already", "busy"):
             self._loaded[slot] = None
 

@@ -71,8 +71,8 @@ class StepExecutor:
     resources: Resources
     _model: TrainedModel | None = None
     """The model in memory."""
-    _model_step: str | None = None
-    """The step whose model it is; None: the recipe's encoder."""
+    _model_source: str = ""
+    """The step whose model it is, or the name of a pretrained encoder."""
     _used: set[str] = field(default_factory=set)
     """Names of the feature sets that the current step has read."""
 
@@ -173,7 +173,7 @@ class StepExecutor:
             if training.snapshots is not None:
                 with trained.mean.swapped_in():
                     model.save(folder / "mean")
-        self._model, self._model_step = model, step.id
+        self._model, self._model_source = model, step.id
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         outcome = dev_outcome(trained.best, dev_sets)
         chance = f", not clearly better than chance ({outcome['dev_chance']:.1f})" if outcome.get("at_chance") else ""
@@ -323,25 +323,25 @@ class StepExecutor:
 
     def _model_for(self, step: Step) -> TrainedModel:
         """The model that a step starts from, in evaluation mode; it stays in memory."""
-        if self._model is None or self._model_step != step.parent:
+        if self._model is None or self._model_source != (step.parent or step.encoder):
             self._model = None  # frees its memory before the next one is loaded
             model = (
                 TrainedModel(self.load_pretrained(step))
                 if step.parent is None
                 else self._load(self.plan.steps[step.parent])
             )
-            self._model, self._model_step = model, step.parent
+            self._model, self._model_source = model, step.parent or step.encoder
         encoders.for_inference(self._model.encoder)
         return self._model
 
     def load_pretrained(self, step: Step) -> Encoder:
-        """Load the recipe's encoder."""
+        """Load the pretrained encoder of a step."""
         remote_code = self.plan.recipe.trust_remote_code == step.encoder
         return encoders.load(self.inputs.require_encoder(step), remote_code=remote_code)
 
     def preload(self, step: Step) -> Encoder:
-        """Load the recipe's encoder and keep it in memory for the first step that starts from it."""
-        self._model, self._model_step = TrainedModel(self.load_pretrained(step)), None
+        """Load its pretrained encoder and keep it in memory for the first step that starts from it."""
+        self._model, self._model_source = TrainedModel(self.load_pretrained(step)), step.encoder
         return self._model.encoder
 
     def forget(self) -> None:
