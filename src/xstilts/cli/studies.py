@@ -138,7 +138,7 @@ def plan(
     _say_done(out, len(planned.steps), len({*done} - {*again}), len({*again} - {*changed}))
     for line in outdated.lines(()) if outdated and changed else ():
         say(line)
-    for name, usage in zip(planned.parts or [""], disks, strict=True):
+    for name, usage in zip(planned.by_encoder, disks, strict=True):
         say(f"{name}: {usage.line()}" if name else usage.line())
     for line in hours.lines() if hours else ():
         say(line)

@@ -77,7 +77,7 @@ def estimate_time(plan: Plan, data: Path | None, progress: Progress) -> TimeEsti
         UserError: data or an encoder is missing.
     """
     estimate = TimeEstimate()
-    for part in plan.parts.values() or [plan]:
+    for part in plan.by_encoder.values():
         with tempfile.TemporaryDirectory() as folder:
             _Profiler(
                 part, StepExecutor(part, Store(Path(folder)), StepInputs(part, data), progress, Resources()), estimate

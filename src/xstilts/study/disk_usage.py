@@ -83,7 +83,7 @@ class DiskUsage:
 
 def estimate(plan: Plan, data: Path | None) -> list[DiskUsage]:
     """The disk that a plan takes for each of its encoders if no step is done yet."""
-    return [_estimate(part, data) for part in plan.parts.values() or [plan]]
+    return [_estimate(part, data) for part in plan.by_encoder.values()]
 
 
 def _estimate(plan: Plan, data: Path | None) -> DiskUsage:

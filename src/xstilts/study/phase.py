@@ -21,7 +21,7 @@ from pydantic import (
 
 from xstilts.errors import nearest
 from xstilts.training.settings import Mixing
-from xstilts.utils.models import Count, Seed, Strict
+from xstilts.utils.models import Count, PathText, Seed, Strict
 from xstilts.utils.yaml import Document, KeyPath, KeyPathError
 
 
@@ -65,6 +65,9 @@ class Settings(Strict):
     """The rule by which the tasks of a mixture are sampled."""
     budget: Literal["epochs", "updates"] | None = None
     """`updates`: every choice of a phase trains the same number of labelled updates; a chain or merge shares them."""
+
+    encoder: PathText | None = None
+    """Of a single target: it starts from this encoder instead of the recipe's."""
 
     tasks: dict[str, Settings] | None = None
     """Settings of single tasks, which replace the others for them."""
@@ -121,6 +124,15 @@ class Settings(Strict):
         general = self.model_copy(update={"tasks": None})
         return (self.tasks or {}).get(task, Settings()).over(general)
 
+
+def _check_no_encoder(settings: Settings) -> Settings:
+    if settings.encoder is not None:
+        raise KeyPathError("is a setting of single tasks: `tasks: {TASK: {encoder: ...}}`", "encoder")
+    return settings
+
+
+OuterSettings = Annotated[Settings, AfterValidator(_check_no_encoder)]
+"""Settings for several tasks."""
 
 MIN_FACTOR, MAX_FACTOR = 1e-9, 1e9
 """Bounds of weights and scales, so that branch names can write all their digits."""
@@ -294,7 +306,7 @@ class Phase(Strict):
     name: Name
     choices: tuple[Choice, ...] | None = Field(default=None, min_length=1)
     each: Names | None = None
-    settings: Settings = Settings()
+    settings: OuterSettings = Settings()
     seed: Seed | None = None
     """One seed for all seeds of the study, which then share the phase."""
     head_seed: Seed | None = None

@@ -43,6 +43,20 @@ class Plan:
         """Pairs of a task and a language that are scored, after folding."""
         return sum(len(step.scoring.languages) for step in self.steps.values() if step.scoring)
 
+    @property
+    def by_encoder(self) -> dict[str, Plan]:
+        """The plan of each encoder, by its name in `encoders` ("" for a single one); by the encoder for a target's own."""
+        plans = dict[str, Plan]()
+        for name, part in (self.parts or {"": self}).items():
+            mine = encoder_name(part.recipe.encoder)
+            for encoder in dict.fromkeys([mine, *(step.encoder for step in part.steps.values())]):
+                steps = {id: step for id, step in part.steps.items() if step.encoder == encoder}
+                cells = [cell for cell in part.cells if cell.step in steps]
+                recipe = part.recipe if encoder == mine else part.recipe.model_copy(update={"encoder": encoder})
+                label = name if encoder == mine else encoder
+                plans.setdefault(label, replace(part, recipe=recipe, steps=steps, cells=cells))
+        return {name: one for name, one in plans.items() if one.steps}
+
     def starts_from_pretrained(self, step: Step) -> bool:
         """Whether a step reads the recipe's pretrained encoder; task vectors need the encoder before their parents."""
         if step.merging is not None and step.merging.how == "vectors":

@@ -34,6 +34,8 @@ class _State:
     """Its last step; None before the first, for a pretrained encoder."""
     mixture: Mixture = ()
     """The tasks that its last step was trained on, and for which it has heads."""
+    encoder: str = ""
+    """The encoder that it started from, if that is not the recipe's."""
     name: str = ""
     """The name of its last choice, for titles."""
     seeded: bool = False
@@ -116,16 +118,22 @@ class Planner:
             runs = [self._train(state, phase, seed, *training, role="intermediate") for training in trainings]
             merging = MergeSpec(how=choice.how, scale=choice.scale)
             step = self._merge(runs, merging, f"{phase.name}: {choice_name(choice)}{state.after}")
-            return _State(step, (), choice_name(choice), runs[0].seeded)
+            return _State(step, (), state.encoder, choice_name(choice), runs[0].seeded)
         for training in trainings:
             state = self._train(state, phase, seed, *training, role="intermediate")
         return state
 
+    def _target_settings(self, last: Phase | None) -> Settings:
+        """The settings of trainings on the evaluated tasks' own data, and of scoring."""
+        return self.recipe.settings if last is None else last.settings.over(self.recipe.settings)
+
     def _train_target(self, state: _State, name: str, seed: int, last: Phase | None) -> _State:
         """Plan the training on an evaluated task's own data, if the last phase asks for it."""
+        settings = self._target_settings(last)
+        if (encoder := settings.of(self.tasks[name].name).encoder) is not None:
+            state = _State(encoder=encoder)
         if last is None or not trains_on_own_data(last, self.tasks[name]):
             return state
-        settings = last.settings.over(self.recipe.settings)
         return replace(self._train(state, last, seed, (Part(task=name),), settings, role="target"), on_target=True)
 
     def _train(
@@ -149,10 +157,10 @@ class Planner:
         own_seed = seed if phase.seed is None else phase.seed
         title = f"{phase.name}: {choice_name(mixture)}{state.after}"
         step = self._add(
-            "train", [state.step], own_seed, title, content, training=training, origins=resolved.origins,
+            "train", [state], own_seed, title, content, training=training, origins=resolved.origins,
             heading=f"{phase.name}: {choice_name(mixture)}",
         )  # fmt: skip
-        return _State(step, mixture, choice_name(mixture), state.seeded or phase.seed is None)
+        return _State(step, mixture, state.encoder, choice_name(mixture), state.seeded or phase.seed is None)
 
     def _averages(self, runs: Mapping[int, _State], last: Phase) -> Iterator[tuple[str, Mapping[int, _State]]]:
         """The averages that the last phase asks for: a suffix of the branch name, and a state for each seed.
@@ -182,13 +190,13 @@ class Planner:
         seeds = {run.step.seed for run in runs if run.step}
         seed = seeds.pop() if len(seeds) == 1 else None
         content = merging.model_copy(update={"heads": ()}).identity()
-        return self._add("merge", [run.step for run in runs], seed, title, content, merging=merging)
+        return self._add("merge", runs, seed, title, content, merging=merging)
 
     def _evaluate(self, state: _State, name: str, seed: int, branch: str, title: str) -> None:
         """Plan the scoring of a task, for one cell of the report."""
         task, recipe = self.tasks[name], self.recipe
         last = recipe.phases[-1]
-        settings = (last.settings.over(recipe.settings) if last.each is not None else recipe.settings).of(name)
+        settings = self._target_settings(last if last.each is not None else None).of(name)
         scoring = EvalSpec(
             task=name,
             head=self._head(state, task),
@@ -200,7 +208,7 @@ class Planner:
         )
         content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}
         own_seed = seed if state.seeded else None
-        step = self._add("evaluate", [state.step], own_seed, title, content, scoring=scoring)
+        step = self._add("evaluate", [state], own_seed, title, content, scoring=scoring)
         self.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
 
     def _head(self, state: _State, task: Task) -> int | None:
@@ -222,12 +230,12 @@ class Planner:
         return self._add("create", [], None, "new encoder", shape.identity() | {"text": text}, new=shape)
 
     def _add(
-        self, kind: Kind, parents: Sequence[Step | None], seed: int | None, title: str, content: dict[str, Any],
+        self, kind: Kind, parents: Sequence[_State], seed: int | None, title: str, content: dict[str, Any],
         **spec: Any,
     ) -> Step:  # fmt: skip
         """Add a step unless an equal one is planned already; returns the planned step."""
-        encoder = encoder_name(self.recipe.encoder)
-        ids = tuple(step.id for step in parents if step is not None)
+        encoder = next((state.encoder for state in parents if state.encoder), encoder_name(self.recipe.encoder))
+        ids = tuple(state.step.id for state in parents if state.step is not None)
         id = step_id(kind, "" if kind == "create" else encoder, ids, seed, content)
         return self.steps.setdefault(id, Step(id, kind, ids, encoder, seed, title, **spec))
 

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from xstilts.formats.base import ClassificationHead
 from xstilts.model.shape import NewEncoder
-from xstilts.study.phase import Name, Names, Phase, Settings, duplicates
+from xstilts.study.phase import Name, Names, OuterSettings, Phase, Settings, duplicates
 from xstilts.tasks.user_tasks import task_file
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import PathText, Seed, Strict
@@ -22,7 +22,7 @@ class Start(Strict):
     """One of several encoders of a study, with settings of its own."""
 
     encoder: PathText | NewEncoder
-    settings: Settings = Settings()
+    settings: OuterSettings = Settings()
     """These override the recipe's settings; a phase's settings override these."""
 
 
@@ -41,7 +41,7 @@ class Recipe(Strict):
     phases: tuple[Phase, ...] = Field(min_length=1)
     evaluate: Names
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
-    settings: Settings = Settings()
+    settings: OuterSettings = Settings()
     """For all phases; a phase's own override them."""
     languages: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The languages to score; by default all languages of each task."""
@@ -76,9 +76,22 @@ class Recipe(Strict):
             raise ValueError("needs either encoder or encoders")
         if self.encoder is not None and self.encoders is not None:
             raise KeyPathError("both encoder and encoders are given: remove one", "encoders")
-        if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values())):
+        own = self.own_encoders
+        for i, phase in enumerate(self.phases):
+            if own and phase.choices is not None:
+                message = f"would not reach the target with the encoder {own[0]}: train it in a recipe of its own"
+                raise KeyPathError(message, "phases", i)
+        if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values()), *own):
             raise KeyPathError("must be the name of the encoder", "trust_remote_code")
         return self
+
+    @property
+    def own_encoders(self) -> tuple[str, ...]:
+        """The encoders of single targets."""
+        starts = (self.encoders or {}).values()
+        places = [one.settings for one in (self, *self.phases, *starts)]
+        of_tasks = (settings for place in places for settings in (place.tasks or {}).values())
+        return tuple(settings.encoder for settings in of_tasks if settings.encoder is not None)
 
     def where(self, *path: str | int) -> str:
         """The place of a part of the recipe, for a message; has file and line if the recipe came from a file."""
