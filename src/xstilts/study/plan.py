@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def by_encoder(self) -> dict[str, Plan]:
-        """The plan of each encoder, by its name in `encoders` ("" for a single one); by the encoder for a target's own."""
+        """Each encoder's plan, by its name in `encoders` ("" for a single one); by the encoder for a target's own."""
         plans = dict[str, Plan]()
         for name, part in (self.parts or {"": self}).items():
             mine = encoder_name(part.recipe.encoder)

@@ -88,8 +88,8 @@ class Recipe(Strict):
     @property
     def own_encoders(self) -> tuple[str, ...]:
         """The encoders of single targets."""
-        starts = (self.encoders or {}).values()
-        places = [one.settings for one in (self, *self.phases, *starts)]
+        starts = [start.settings for start in (self.encoders or {}).values()]
+        places = [self.settings, *(phase.settings for phase in self.phases), *starts]
         of_tasks = (settings for place in places for settings in (place.tasks or {}).values())
         return tuple(settings.encoder for settings in of_tasks if settings.encoder is not None)
 
