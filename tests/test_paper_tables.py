@@ -263,6 +263,42 @@ def test_table_3_has_a_part_for_each_target_language():
     assert [(x["source"], x["task"]) for x in conflicts] == [("paper", "tydiqa")] * 2
 
 
+def test_table_3_has_a_part_for_each_language_and_a_column_for_each_target_that_the_paper_lacks():
+    own = {"mnli-es": "mnli-es", "mnli-zh-tw": "mnli-zh-TW", "cheap": "qqp-es"}
+    made = study(["none", "mnli", "mnli-es", "cheap", "mnli-zh-tw"], [line("xnli"), line("xcopa")], catalogue_names=own)
+    scores = [x for i, b in enumerate(made.branches) for x in rows("xnli", b, "es", [70.0 - 3 * i])]
+    scores += [Score("xcopa", "zh", "dev", "accuracy", 50 + i, 9, f"xcopa {b} 1", "x", 1)
+               for i, b in enumerate(made.branches)]  # fmt: skip
+    shown = show(made, scores, "table3")
+    titles = [table.title.split(": ")[2].split(",")[0] for table in shown.tables]
+    assert titles == ["es Spanish"], "no German, Russian, Swahili, and no zh-TW, in which the study has no scores"
+    assert cells(plain(render(shown, "markdown"))) == [
+        ["xlm-r", "XNLI (acc.)", "xcopa (acc.)"], ["---", "---:", "---:"],
+        ["XLM-R", "70.0", "-"], ["MNLI", "-3.0", "-"], ["MNLI es", "-6.0", "-"], ["QQP es", "-9.0", "-"],
+    ]  # fmt: skip
+
+
+def test_a_study_without_the_papers_targets_has_table_3_and_15_of_its_own():
+    nli = {x: StudyTask(x, "classify", "accuracy", ("accuracy",), ("en", "qaa"), c, is_intermediate=True)
+           for x, c in (("play-nli", "en"), ("play-nli-qaa", "qaa"))}  # fmt: skip
+    made = study(["none", "play-nli", "play-nli-qaa"], [line("play-pos"), *nli.values()],
+                 catalogue_names={"play-nli-qaa": "play-nli-qaa"})  # fmt: skip
+    scores = [
+        Score("play-pos", language, "dev", "chunk_f1", 80 + value, 9, f"play-pos {branch} 1", "x", 1)
+        for branch, values in {"none": (0, 0), "play-nli": (1, 2), "play-nli-qaa": (3, 9)}.items()
+        for language, value in zip(("en", "qaa"), values, strict=True)
+    ]
+    scores += [Score(x, code, "dev", "accuracy", 60 + i + 7 * (code == t.train_language), 9, f"{x} {x} 1", "x", 1)
+               for i, (x, t) in enumerate(nli.items()) for code in t.languages]  # fmt: skip
+    shown = show(made, scores, "table3")
+    assert [x for x in cells(plain(render(shown, "markdown"))) if x[0] not in ("xlm-r", "---")] == [
+        ["XLM-R", "80.0"], ["play-nli", "+1.0"], ["XLM-R", "80.0"], ["play-nli", "+2.0"], ["play-nli-qaa", "+9.0"],
+    ]  # fmt: skip
+    assert not any("lacks" in line for line in shown.legend), "nothing of the paper's is to be expected"
+    own = cells(plain(render(show(made, scores, "table15"), "markdown")))
+    assert own[2:] == [["In English", "67.0"], ["Translated to qaa", "68.0"]], "each in its own language"
+
+
 def test_table_15_has_the_intermediate_tasks_own_scores():
     other = StudyTask("mnli-de", "classify", "accuracy", ("accuracy",), ("de",), "de")
     made = study(["none", "mnli", "mnli-de", "qqp"], [line("mnli"), other, line("qqp")], catalogue_names=TRANSLATED)

@@ -203,6 +203,33 @@ def test_translated_mnli_never_stops_on_xnlis_labels(tmp_path: Path) -> None:
     assert stop is not None and [example.texts for example in stop.read()] == [("a", "b")]
 
 
+def test_table_3_trains_on_what_translate_writes(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    """And before that, the error says which command writes what is missing."""
+    for split, count in (("train", 100), ("dev_matched", 1)):  # a hundredth of `train` may have to replace dev
+        pair = {"sentence1": "Why is the sky blue?", "sentence2": "It is.", "gold_label": "neutral"}
+        write(tmp_path / f"multinli_1.0/multinli_1.0_{split}.jsonl", (json.dumps(pair) + "\n") * count)
+    for split in ("train", "dev"):
+        write(tmp_path / f"QQP/{split}.tsv", "id\tquestion1\tquestion2\tis_duplicate\n7\tWho am I?\tWho is he?\t0\n")
+        row = {"ctx_a": "[header] Tea", "ctx_b": "she", "endings": ["pours.", "sits.", "hums.", "naps."], "label": 0}
+        name = "val" if split == "dev" else split
+        write(tmp_path / f"hellaswag/hellaswag_{name}.jsonl", json.dumps(row) + "\n")
+    result = xstilts("check", "paper-table3", "--data", tmp_path)
+    hint = f"`xstilts translate qqp --to de --engine E --out {tmp_path}/translated` writes it"
+    assert result.code == 2 and hint in result.err and "recipes/" not in result.err.replace("xstilts/recipes/", "")
+    arguments = ("--to", "de,ru,sw", "--engine", "command", "--command", "sed 's/^/{to}: /'", "--data", tmp_path)
+    for task in ("mnli", "qqp", "hellaswag"):
+        assert xstilts("translate", task, *arguments, "--out", tmp_path / "translated").code == 0
+    assert f"{tmp_path}/translated" not in xstilts("check", "paper-table3", "--data", tmp_path).err
+    found = inputs(tmp_path, "paper-table3")
+    for name, first in (("mnli-sw", "sw: Why is the sky blue?"), ("qqp-ru", "ru: Who am I?")):
+        task = found.plan.tasks[name]
+        stop = found.stop_set(task)
+        assert stop is not None and found.train_set(task).read()[0] == stop.read()[0]
+        assert [example.texts[0] for example in stop.read()] == [first]
+    [choice] = found.train_set(found.plan.tasks["hellaswag-de"]).read()
+    assert (choice.context, choice.endings[0], choice.answer) == ("[header] de: Tea", "de: she de: pours.", 0)
+
+
 @pytest.mark.parametrize("recipe", ["paper-table3", "other-languages"])
 @pytest.mark.parametrize("scale", ["full", "mini"])
 def test_no_training_stops_on_rows_of_xnli_that_are_scored(recipe: str, scale: str) -> None:

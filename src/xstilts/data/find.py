@@ -13,10 +13,12 @@ from xstilts import languages, playground
 from xstilts.data import hub
 from xstilts.data.hub import HUB
 from xstilts.errors import IncompleteData, MissingData, nearest
-from xstilts.tasks.source import File, Source
+from xstilts.tasks.source import RECIPES, File, Source
 from xstilts.utils.files import missing_parts
 
 PLAYGROUND = "playground:"
+_TRANSLATED = re.compile(r"translated/([\w-]+)/(?:train|dev)-[\w-]+\.\w+")
+"""A file in a folder of translations, which `xstilts translate` writes."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def filled(text: str, language: str) -> str:
 
 def _complete(file: File, language: str, roots: Sequence[Path], searched: Searched) -> Found | None:
     """A file with its pair and gold; None if it or its pair does not exist."""
-    own = [file.base, *roots] if file.base else roots
+    own = [file.base, *roots] if file.base not in (None, RECIPES) else roots  # no data come with the package
     path = filled(file.path, language)
     paths = _generated(path, language) if path.startswith(PLAYGROUND) else _locate(path, own, searched)
     pair = _locate(filled(file.pair, language), own, searched) if file.pair else ()
@@ -200,6 +202,9 @@ def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Pat
         ways.append(f"`xstilts data fetch {task}` downloads it from the Hub")
         if own := next((path for path in paths(source, language) if not path.startswith(HUB)), None):
             ways.append(f"or put it at {roots[-1] / own if roots else own}")
+    if written := next(filter(None, map(_TRANSLATED.fullmatch, paths(source, language))), None):
+        out = (roots[-1] if roots else Path("DATA")) / "translated"
+        ways.append(f"`xstilts translate {written[1]} --to {language} --engine E --out {out}` writes it")
     if not any(root.is_dir() for root in roots) and not near:
         ways.append("give the data folder with --data or XSTILTS_DATA")
     return ", ".join(ways)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from xstilts import languages
 from xstilts.analysis.aggregate import (
     ByBranch,
     JoinedScores,
@@ -131,6 +132,11 @@ class StudyScores:
         series = [self.runs(task, metric, branch, language) for metric in metrics or metrics_of_cell(self.study, task)]
         return tuple(median_over_seeds(each.values()) for each in series) if all(series) else ()
 
+    def own_cell(self, task: StudyTask, branch: str, metrics: Sequence[str]) -> Values:
+        """The scores in the language that a task is trained on; without them the mean."""
+        there = task.train_language in self.rows(task, task.metric)
+        return self.cell(task, branch, task.train_language if there else AVERAGE, metrics)
+
     def collapsed(self, task: StudyTask, branch: str) -> bool:
         """Whether a run collapsed in the language that it was trained on."""
         rows = self.rows(task, task.metric).get(task.train_language, {})
@@ -177,10 +183,28 @@ def configuration(study: Study, branch: str) -> Row:
     return (WITH if raw else WITHOUT), "+".join([name, *sorted(raw)])
 
 
+def translated(name: str, known: Collection[str] = ()) -> tuple[str, str]:
+    """A task and the language that its data were translated into, which is empty for an original.
+
+    `known` are tasks that the catalogue lacks.
+
+    >>> translated("hellaswag-zh-TW"), translated("anli-plus"), translated("reviews-es", ["reviews"])
+    (('hellaswag', 'zh-TW'), ('anli-plus', ''), ('reviews', 'es'))
+    """
+    if name in TASKS:
+        return name, ""
+    bases = {task for task in (*TASKS, *known) if name.startswith(f"{task}-")}
+    for task in sorted(bases, key=len, reverse=True):
+        language = name.removeprefix(f"{task}-")
+        if languages.well_formed(language) if task in TASKS else languages.find(language):
+            return task, language
+    return name, ""
+
+
 def row_label(row: Row, branch: str) -> str:
     """A row's label."""
     name, *raw = row[1].split("+") if row[0] in (WITHOUT, WITH) else [row[1]]
-    task, _, language = name.rpartition("-")
+    task, language = translated(name)
     label = published.label(name)
     if label == name and published.label(task) != task:
         label = f"{published.label(task)} {language}"

@@ -25,6 +25,7 @@ from xstilts.report.paper_cells import (
     Values,
     catalogue_name,
     targets,
+    translated,
 )
 from xstilts.report.paper_tables import PAPER_TABLES
 from xstilts.report.published import AVERAGE
@@ -83,6 +84,8 @@ def paper_table(results: StudyResults, layout: str) -> Document:
     study, beside = results.study, results.beside
     found, own_notes = join(study, results.scores)
     tables = PAPER_TABLES[layout](study, found)
+    if layout == "table3" and not beside:  # no language that the study lacks
+        tables = [x for x in tables if any(cell.ours for line in x.lines for cell in line.cells)] or tables
     shown = [drawn for table in tables if (drawn := _table(table, beside)).rows]
     lines = [line for table in tables for line in _paper_numbers(table, beside)]
     done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
@@ -116,7 +119,8 @@ def _not_shown(study: Study, tables: Sequence[PaperTable]) -> tuple[str, ...]:
     """The first words of the notes of tasks without a column."""
     shown = {column.task for table in tables for column in table.columns}
     names = {task.name: catalogue_name(study, task.name) for task in study.tasks}
-    return tuple(f"{task}: " for task, name in names.items() if not {name, name.rpartition("-")[0]} & shown)
+    own = {task: translated(name, names.values())[0] for task, name in names.items()}
+    return tuple(f"{task}: " for task, name in names.items() if not {name, own[task]} & shown)
 
 
 def _at_another_piece(study: Study, tables: Sequence[PaperTable]) -> list[str]:
@@ -215,7 +219,7 @@ def _paper_numbers(table: PaperTable, beside: bool) -> Iterator[PaperNumber]:
                         configuration=line.configuration,
                         branch=line.branch,
                         task=column.task,
-                        language=column.language,
+                        language=line.configuration if table.name == "table15" else column.language,
                         split=column.split,
                         metric=metric,
                         from_baseline=line.from_baseline,
@@ -284,8 +288,11 @@ def _differences_from_paper(
     others = [line.branch for line in lines if line.block == OTHERS]
     return [
         (f"languages of the paper's that the means are over: {', '.join(few)}", few),
-        (f"targets that the study lacks: {', '.join(lacking)}", lacking and of_tasks and not paper.task),
-        (f"rows that the study lacks: {len(rows)} of {len(paper.rows)}", rows),
+        (f"targets that the study lacks: {', '.join(lacking)}", lacking and ours and of_tasks and not paper.task),
+        (
+            f"rows that the study lacks: {len(rows)} of {len(paper.rows)}",
+            rows and len(rows) < len(paper.rows) and (ours or by_task),
+        ),
         (f"rows that the paper lacks: {', '.join(others)}", others),
         (f"could not be read for certain: {paper.unread}", beside and paper.unread),
     ]

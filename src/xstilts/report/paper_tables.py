@@ -35,10 +35,11 @@ from xstilts.report.paper_cells import (
     printed_in,
     row_label,
     targets,
+    translated,
 )
 from xstilts.report.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
-from xstilts.tasks import GROUPS, TASKS
+from xstilts.tasks import GROUPS
 
 
 def table2(study: Study, found: JoinedScores) -> list[PaperTable]:
@@ -91,18 +92,23 @@ def by_language(name: str, study: Study, found: JoinedScores) -> list[PaperTable
 
 
 def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
-    """Translated intermediate tasks: a table for each target language, English data beside data in that language."""
+    """Translated intermediate tasks: a table for each language, the original data beside data in that language.
+
+    The languages and targets that the paper lacks follow its own.
+    """
     numbers, paper = StudyScores(study, found, "dev"), published.table("table3")
-    columns, rows = _target_columns(numbers), in_paper_order(study, paper)
+    columns, rows = _target_columns(numbers, others=True), in_paper_order(study, paper)
     names = {row[1] for row, _ in rows}
+    originals = {name: translated(name, names) for name in sorted(names)}
+    shown = {(original, language) for original, language in originals.values() if language}
+    shown |= {(original, "en") for original, _ in shown}
     tables = []
-    for language in dict.fromkeys(block for block, _ in paper.rows):
+    for language in dict.fromkeys([*(block for block, _ in paper.rows), *(x for _, x in sorted(shown))]):
         base = [numbers.cell(task, study.baseline or "", language) for _, task in columns]
         lines = []
         for (block, name), branch in rows:
-            task, _, other = name.rpartition("-")
-            own = other == language and task in GROUPS["intermediate"]
-            if block in ("", WITHOUT) and (own or (language, name) in paper.rows or f"{name}-{language}" in names):
+            own = name == BASELINE or originals[name][1] == language or (name, language) in shown
+            if block in ("", WITHOUT) and (own or (language, name) in paper.rows):
                 values = [numbers.cell(task, branch, language) for _, task in columns]
                 if from_baseline := name != BASELINE:
                     values = [_differences(value, start) for value, start in zip(values, base, strict=True)]
@@ -118,15 +124,16 @@ def table3(study: Study, found: JoinedScores) -> list[PaperTable]:
 
 
 def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
-    """The intermediate tasks' own dev scores, of the branches trained on that task alone."""
+    """The intermediate tasks' own dev scores in their training language, of the branches trained on that task alone."""
     numbers, paper = StudyScores(study, found, "dev"), published.table("table15")
     trained = {configuration(study, branch): branch for branch in reversed(study.branches)}
     cells: dict[str, dict[str, tuple[StudyTask, str]]] = defaultdict(dict)
+    names = {task.name: catalogue_name(study, task.name) for task in study.tasks}
     for task in study.tasks:
-        name = catalogue_name(study, task.name)
-        base, _, language = (name, "", "en") if name in TASKS else name.rpartition("-")
+        name = names[task.name]
+        base, language = translated(name, names.values())
         if (WITHOUT, name) in trained:
-            cells[language][base] = task, trained[WITHOUT, name]
+            cells[language or "en"][base] = task, trained[WITHOUT, name]
     if not cells:
         what = "table15 shows intermediate tasks on their own dev sets; the study scores none"
         raise UserError(what, where=study.name, hint="name intermediate tasks in `evaluate`")
@@ -141,7 +148,7 @@ def table15(study: Study, found: JoinedScores) -> list[PaperTable]:
         row = []
         for column in heads:
             there = cells[language].get(column.task)
-            ours = numbers.cell(*there, metrics=column.metrics) if there else ()
+            ours = numbers.own_cell(*there, column.metrics) if there else ()
             row.append(_cell(paper, ("", column.task), language, ours))
         label = "In English" if language == "en" else f"Translated to {language}"
         lines.append(PaperRow("", language, label, "", tuple(row)))
@@ -187,12 +194,24 @@ def _cell(paper: PublishedTable, row: Row, column: str, ours: Values, collapsed:
     )
 
 
-def _target_columns(numbers: StudyScores) -> list[tuple[Column, StudyTask]]:
+def _target_columns(numbers: StudyScores, *, others: bool = False) -> list[tuple[Column, StudyTask]]:
+    """The paper's targets, with `others` also those that it lacks.
+
+    Raises:
+        UserError: the study has none of them.
+    """
     study, columns = numbers.study, []
     for name, task in targets(study).items():
         split, metrics = numbers.split_of(task), metrics_of_cell(study, task)
         label = published.targets()[name].label + ("†" if split != numbers.split else "")
         columns.append((Column((label, _paper_unit(metrics)), name, AVERAGE, metrics, split), task))
+    for task in study.targets if others else ():
+        if catalogue_name(study, task.name) not in published.targets():
+            split = numbers.split_of(task)
+            label = task.name + ("†" if split != numbers.split else "")
+            columns.append(
+                (Column((label, _paper_unit((task.metric,))), task.name, AVERAGE, (task.metric,), split), task)
+            )
     if not columns:
         hint = f"they are {', '.join(published.targets())}, or a task that is like one of these"
         raise UserError("the study scores none of the paper's target tasks", where=study.name, hint=hint)
