@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from xstilts.compute import device
 from xstilts.errors import Collector, UserError
+from xstilts.execution.answers_back import check_back_engines
 from xstilts.execution.data_check import check_data
 from xstilts.execution.pending import pending_steps
 from xstilts.execution.redo import Confirm, find_outdated
@@ -45,6 +46,7 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
     for root in {step.encoder: step for step in reversed(roots)}.values():  # the first step of each encoder
         with errors.catch():
             _check_encoder(executor, root)
+    check_back_engines(plan, pending, errors)
     checked = check_data(executor.inputs, pending, errors, executor.progress.say, executor.store.checked_data())
     errors.raise_any()
     for note in unread_text.notes(plan, pending, executor.inputs.data):

@@ -16,6 +16,7 @@ import torch
 from xstilts.compute import device, distributed
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, StepFailed, UserError
+from xstilts.execution.answers_back import AnswersBack
 from xstilts.execution.inputs import StepInputs
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
@@ -28,6 +29,7 @@ from xstilts.model.heads import Head
 from xstilts.model.merging import link, merge
 from xstilts.model.new_encoder import create, given
 from xstilts.model.trained import HeadRecord, TrainedHead, TrainedModel, copy_records
+from xstilts.store.label_notes import not_found_line
 from xstilts.store.rows import Prediction, Score, means, write_rows
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
@@ -253,10 +255,13 @@ class StepExecutor:
         predictions: list[Prediction] = []
         scores: list[Score] = []
         unlabelled: dict[str, list[str]] = {}
+        translated: dict[str, tuple[int, int]] = {}
         shared_threshold = None
         for done, language in enumerate(sorted(scoring.languages, key=lambda x: x not in task.languages_of("dev"))):
             self.progress.update(done, len(scoring.languages), language)
-            threshold = shared_threshold
+            threshold, back = shared_threshold, None
+            if task.translate_back is not None and language not in task.train_languages:
+                back = AnswersBack(task, language, folder, self.progress)
             for split, rows in self.inputs.eval_splits(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(model.encoder, task.format, rows, scoring.max_length)
@@ -271,8 +276,11 @@ class StepExecutor:
                     precision=scoring.precision,
                     threshold=threshold,
                     tune=split == "dev",
+                    back=back,
                 )
                 threshold = result.threshold
+                if back is not None:
+                    examples, translated[language] = back.originals(examples), (back.answers, back.not_found)
                 if split == "dev" and task.shares_dev:
                     shared_threshold = threshold
                 answers = zip(result.indices, result.predictions, result.references, result.probabilities, strict=True)
@@ -290,8 +298,10 @@ class StepExecutor:
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
         summary = means(scores, task.metric, SPLITS)
-        self.progress.end(f"{task.metric} {summary}" if summary else "predicted, not scored")
-        return {"inputs": inputs, "unlabelled": unlabelled}
+        lost = not_found_line(translated)
+        self.progress.end((f"{task.metric} {summary}" if summary else "predicted, not scored") + lost)
+        facts: dict[str, object] = {"translated_back": translated} if translated else {}
+        return {"inputs": inputs, "unlabelled": unlabelled, **facts}
 
     def _head(self, step: Step, model: TrainedModel, task: Task) -> Head:
         """The head that predicts for an evaluated task.

@@ -28,6 +28,8 @@ class Question(NamedTuple):
     """None without labels; one empty text if there is no answer."""
     start: int = -1
     """`answer_start` of the first answer, in characters; -1 if not given."""
+    original: Question | None = None
+    """The same question before its translation."""
 
     def answer_span(self) -> tuple[int, int] | None:
         """Character span (end excluded) of the first answer, stripped of spaces; None if the context lacks it."""
@@ -88,12 +90,20 @@ class Span(Format):
         There is no answer if `is_impossible` is true, if there are no answers, or if all are empty texts without a
         place (`answer_start` -1). Empty texts with a place are hidden labels, as in XTREME's test files.
 
+        A translated row may have the columns of its `original`.
+
         Raises:
-            DataError: the answers cannot be read, or there are none although the format needs one.
+            DataError: the answers cannot be read, or there are none although the format needs one; or the original
+                lacks its question or context.
         """
         values = row.values
         id = None if values.get("id") is None else str(values["id"])
         example = Question(id, str(values["question"]), str(values["context"]), None)
+        if (original := values.get("original")) is not None:
+            if not isinstance(original, dict) or not {"question", "context"} <= original.keys():
+                raise DataError("the original needs a question and a context", where=row.where)
+            whole = self.read(Row({**original, "id": id}, row.file, row.line))
+            example = example._replace(original=whole._replace(original=None))
         if values.get("answers") is None and not is_impossible(values):
             return example
         all_answers = [] if is_impossible(values) else read_answers(values["answers"], row.where)

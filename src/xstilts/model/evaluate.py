@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from xstilts.formats.base import Example, Format, Prediction, Probabilities
 from xstilts.metrics import get as get_metric
@@ -31,10 +31,25 @@ class EvalResult:
     """Of the answers for each query; see `Format.probabilities`."""
 
 
+class TranslateBack(Protocol):
+    """Takes predictions for translated examples back to the originals."""
+
+    def originals(self, examples: Sequence[Example]) -> list[Example]:
+        """The examples before their translation."""
+
+    def translate(
+        self,
+        examples: Sequence[Example],
+        predictions: Sequence[Prediction],
+        probabilities: Sequence[Probabilities | None],
+    ) -> tuple[list[Prediction], list[Probabilities | None]]:
+        """The predictions and the probabilities of answers, in the language of the originals."""  # fmt: skip
+
+
 def evaluate(
     encoder: Encoder, head: Head, format: Format, metrics: Sequence[str], examples: Sequence[Example],
     features: FeatureSet, *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
-    threshold: float | None = None, tune: bool = False,
+    threshold: float | None = None, tune: bool = False, back: TranslateBack | None = None,
 ) -> EvalResult:  # fmt: skip
     """Predict and score.
 
@@ -49,6 +64,7 @@ def evaluate(
         precision: of the forward passes.
         threshold: tuned on other data; None without one.
         tune: tune the threshold on these examples.
+        back: for translated examples: gives the predictions and their references in the original language.
     """
     assert len(examples) == features.examples
     outputs = head_outputs(encoder, head, format, features, precision, language)
@@ -56,12 +72,16 @@ def evaluate(
         threshold = format.calibrate(examples, outputs)
     predictions = format.decode(examples, outputs, threshold)
     indices = [i for i, example in enumerate(examples) if format.is_query(example)]
+    queries = [examples[i] for i in indices]
+    probabilities = format.probabilities(queries, outputs)
+    if back is not None:
+        predictions, probabilities = back.translate(queries, predictions, probabilities)
+        examples = back.originals(examples)
     references = [format.reference(examples[i], i) for i in indices]
     assert len(predictions) == len(references)
     scores = {}
     if all(reference is not None for reference in references):
         scores = {name: get_metric(name).score(references, predictions, language) for name in metrics}
-    probabilities = format.probabilities([examples[i] for i in indices], outputs)
     return EvalResult(indices, predictions, references, scores, threshold, probabilities)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xstilts.errors import UserError, counted
@@ -42,7 +42,31 @@ def label_notes(store: Store, study: Study) -> list[str]:
     optimistic = "early stopping used the test set, so scores in the training language are optimistic"
     if held_out:
         notes.append(f"early stopping used training data, which the training left out: {', '.join(held_out)}")
-    return notes + [f"{task}: {optimistic}" for task in on_test]
+    return [*notes, *(f"{task}: {optimistic}" for task in on_test), *_back_notes(store, study)]
+
+
+def not_found_line(translated: Mapping[str, Sequence[int]]) -> str:
+    """The share of answers that were translated back and have no match in the original, by language; empty if none.
+
+    Args:
+        translated: by language, the number of answers and of those without a match.
+
+    >>> not_found_line({"es": (200, 7), "de": (100, 0)})
+    '; answers not found in the original: es 3.5 %, de 0.0 %'
+    """
+    shares = [f"{code} {100 * lost / max(1, answers):.1f} %" for code, (answers, lost) in translated.items()]
+    return f"; answers not found in the original: {', '.join(shares)}" if shares else ""
+
+
+def _back_notes(store: Store, study: Study) -> Iterator[str]:
+    """A note on each task whose answers were translated back, over all its runs."""
+    total: dict[str, dict[str, list[int]]] = {}
+    for step, task in dict.fromkeys((cell.step, cell.task) for cell in study.cells):
+        for code, counts in _facts(store, step).get("translated_back", {}).items():
+            by_language = total.setdefault(task, {})
+            by_language[code] = [a + b for a, b in zip(by_language.get(code, [0, 0]), counts, strict=True)]
+    for task, translated in total.items():
+        yield f"{task}{not_found_line(translated)}; they count as wrong".replace("; ", ": ", 1)
 
 
 def cause_notes(store: Store, study: Study, scores: Iterable[Score]) -> list[str]:

@@ -141,6 +141,7 @@ def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) ->
                 "there is only one run, because the recipe has one seed", where=where, hint="give it more `seeds`"
             )
     _check_local_metrics(recipe, tasks, found)
+    _check_programs(recipe, tasks, found)
     for path, shape in _new_encoders(recipe):
         _check_new_encoder(shape, path, recipe, tasks, found)
 
@@ -171,6 +172,16 @@ def _check_local_metrics(recipe: Recipe, tasks: Mapping[str, Task], found: Colle
             continue
         if files.setdefault(module, file) != file:
             found.add(f"two task files have a {module}.py beside them", where=where, hint="rename one of them")
+
+
+def _check_programs(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    """Note the programs that translate answers back, unless the recipe trusts them."""
+    for task in (tasks[name] for name in expand_groups(recipe.evaluate)):
+        trusted, program = recipe.trust_local_code, task.translate_back.program if task.translate_back else ""
+        if program and program not in trusted:
+            what = f"the task '{task.name}' runs the program {program}, which the recipe does not trust"
+            hint = f"if you trust it, add `trust_local_code: [{', '.join([*trusted, program])}]`"
+            found.add(what, where=recipe.where("trust_local_code"), hint=hint)
 
 
 def _new_encoders(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, NewEncoder]]:

@@ -207,6 +207,7 @@ class Planner:
             layer=settings.layer if task.format.head.kind == "mean" else None,
         )
         content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}
+        content |= {"translate_back": task.translate_back.identity()} if task.translate_back else {}
         own_seed = seed if state.seeded else None
         step = self._add("evaluate", [state], own_seed, title, content, scoring=scoring)
         self.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))

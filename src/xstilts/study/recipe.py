@@ -58,7 +58,7 @@ class Recipe(Strict):
     trust_remote_code: str | None = None
     """The name of the encoder whose own code may run."""
     trust_local_code: tuple[str, ...] = ()
-    """The user's own Python modules whose code may run, as metrics of the tasks."""
+    """What may run: the user's own Python modules, as metrics of the tasks, and programs that translate answers."""
     note: str = Field(default="", max_length=1000)
     """What a reader of the plan must know."""
     _document: strict_yaml.Document | None = PrivateAttr(None)

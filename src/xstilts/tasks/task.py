@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,30 @@ from xstilts.utils.models import Strict
 
 Split: TypeAlias = Literal["train", "stop", "dev", "test"]
 """`stop`: the examples for early stopping, if they are not the task's own English dev set."""
+
+
+class TranslateBack(Strict):
+    """The engine that translates predicted answers to the language of the original texts."""
+
+    command: str = ""
+    """A program from stdin to stdout. `{from}`, `{to}`, `{from3}`, `{to3}` stand for the languages."""
+    model: str = ""
+    """A folder or Hub id, perhaps `@revision`."""
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> TranslateBack:
+        if bool(self.command.strip()) == bool(self.model.strip()):
+            raise ValueError("needs either a command or a model")
+        try:
+            shlex.split(self.command)
+        except ValueError as error:
+            raise ValueError(f"the command cannot be read: {error}") from error
+        return self
+
+    @property
+    def program(self) -> str:
+        """The program of the command; empty for a model."""
+        return next(iter(shlex.split(self.command)), "")
 
 
 class Task(Strict):
@@ -43,6 +68,8 @@ class Task(Strict):
     """For a user's task: the built-in task that it is `like`, directly or through others."""
     translated_from: str = ""
     """The language of the original, if `train` is a translation; it is trained with the original's settings."""
+    translate_back: TranslateBack | None = None
+    """For translated questions: the answers are scored in the original language, against the original answers."""
     license: str = ""
     url: str = ""
     note: str = ""
@@ -98,6 +125,12 @@ class Task(Strict):
             codes = self.languages_of(split)
             if len(codes) > 1 and not source.per_language:
                 raise ValueError(f"data.{split} is the same for all {len(codes)} languages; write {{lang}} in the path")
+        return self
+
+    @model_validator(mode="after")
+    def _check_translate_back(self) -> Task:
+        if self.translate_back is not None and self.format.name != "span":
+            raise ValueError(f"translate_back is for answers, which the format {self.format.name} does not predict")
         return self
 
     @model_validator(mode="after")

@@ -9,8 +9,10 @@ from typing import Any, cast
 import yaml
 from pydantic import Field, TypeAdapter
 
+from xstilts import metrics
 from xstilts.data.find import find_or_empty
 from xstilts.errors import UserError
+from xstilts.formats import Span
 from xstilts.tasks.task import Split, Task
 from xstilts.translate.projection import Route, counts_line
 from xstilts.translate.quality import Quality
@@ -19,6 +21,8 @@ from xstilts.utils.locks import exclusive
 from xstilts.utils.models import Strict
 
 CARD, README = "card.json", "README.md"
+KEPT = "keeps all rows"
+"""Noted of a file for which `translate_rows` kept all rows with their ids, and the originals of questions."""
 FIRST_LINE = "# written by xstilts translate; `use` this file in a recipe\n"
 
 
@@ -48,6 +52,8 @@ class FileCard(Strict):
     """How many answers or entities each route found."""
     quality: Quality | None = None
     """Compared with `--reference`."""
+    back: dict[str, str] = Field(default={})
+    """Of a test set in the training language: the engine that translates both ways, as `translate_back` has it."""
 
     @property
     def summary(self) -> str:
@@ -156,6 +162,7 @@ class Card:
     def write_entries(self) -> list[str]:
         """Write the task file for recipes; returns the names of its tasks."""
         entries: dict[str, Any] = {}
+        backs: dict[str, list[FileCard]] = {}
         trained = {one.language for one in self.files if one.split == "train"}
         for one in self.files:
             if one.split == "stop" and one.language not in trained:
@@ -163,14 +170,32 @@ class Card:
             into_training_language = one.target in self.task.train_languages
             name = f"{self.task.name}-{'to-' if into_training_language else ''}{one.target.lower().replace('_', '-')}"
             entry = entries.setdefault(name, {"like": self.task.name, "data": {}, "note": self._note(one)})
-            entry["data"][one.split] = f"{self.task.name}/{one.split}-{{lang}}{Path(one.file).suffix}"
+            path = f"{self.task.name}/{one.split}-{{lang}}{Path(one.file).suffix}"
+            entry["data"][one.split] = path
+            if KEPT in one.made_from and isinstance(self.task.format, Span):
+                entry["data"][one.split] = {"path": path, "where": {"answered": "yes"}}
+                backs.setdefault(name, []).append(one)
+                if self._own_rules:
+                    entry["metrics"] = list(self.task.format.metrics)  # the answers are English
             if one.split == "train":
                 entry |= {"train_languages": [one.language], "translated_from": one.source}
             if one.split in ("dev", "test"):
                 entry["languages"] = sorted({*entry.get("languages", ()), one.language})
+        for name, files in backs.items():
+            if files[0].back and all(one.back == files[0].back for one in files):
+                data = {one.split: entries[name]["data"][one.split]["path"] for one in files}
+                note = f"{entries[name]['note']}; answers are translated back"
+                entries[f"{name}-and-back"] = {
+                    "like": name, "data": data, "translate_back": files[0].back, "note": note,
+                } | ({"metrics": list(self.task.metrics)} if self._own_rules else {})  # fmt: skip
         text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
         write_atomic(self.entry_file, FIRST_LINE + text)
         return list(entries)
+
+    @property
+    def _own_rules(self) -> bool:
+        """Whether a metric has rules for each language, as MLQA's have."""
+        return any(metrics.get(name).by_language for name in self.task.metrics if ":" not in name)
 
     def _note(self, made: FileCard) -> str:
         engine = made.engine.get("command") or made.engine.get("model") or made.engine["engine"]

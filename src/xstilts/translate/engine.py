@@ -74,6 +74,12 @@ class EngineSpec:
             hint = "write {to} or {to3} where the language goes"
             raise UserError(f"is the same for {', '.join(targets)}", where="--command", hint=hint)
 
+    def both_ways(self, engine: Engine) -> dict[str, str]:
+        """The engine for both directions, as a task's `translate_back` has it; empty if it knows one only."""
+        if self.name == "command" and "{from" in self.command and "{to" in self.command:
+            return {"command": self.command}
+        return {"model": self.model} if engine.identity.get("language") else {}
+
     def open(self, source: str, target: str) -> Engine:
         """The engine for a pair of languages.
 

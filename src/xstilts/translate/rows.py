@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from xstilts.formats import Span, Tag
-from xstilts.formats.base import Format, Row
+from xstilts.formats.base import Format, Row, row_id
 from xstilts.formats.span import Question, is_impossible, read_answers
 from xstilts.translate.entities import mark_entities
 from xstilts.translate.projection import Marked, Markers, Projected, mark, unmark
@@ -18,30 +18,36 @@ Translated: TypeAlias = tuple[list[Values | None], Counter[str]]
 """The rows, None for one that is left out; and how many spans each route found."""
 
 
-def translate_rows(format: Format, rows: Sequence[Row], translator: Translator, markers: Markers) -> Translated:
+def translate_rows(
+    format: Format, rows: Sequence[Row], translator: Translator, markers: Markers, *, keep_all: bool = False
+) -> Translated:
     """Translate the texts of rows; labels and other columns stay.
 
     A row is left out if the engine returned nothing for one of its lines, or lost its answers or one of its entities.
+    With `keep_all` only sentences with tags are: the original text stands for a lost one, each row has an `id` (by
+    default its number), and a question has its `original`, and `answered: no` if its answers are lost.
 
     Raises:
         UserError: the engine fails; or tags are not of entities.
     """
     if isinstance(format, Span):
-        return _questions(format, rows, translator, markers)
+        return _questions(format, rows, translator, markers, keep_all)
     if isinstance(format, Tag):
         return _sentences(rows, translator, markers)
     columns = format.text_columns
     texts = [text for row in rows for name in columns for text in _texts(row.values.get(name))]
     translations = iter(zip(texts, translator(texts, markup=True), strict=True))
     translated: list[Values | None] = []
-    for row in rows:
+    for number, row in enumerate(rows):
         values = {name: row.values[name] for name in ("id", *format.fields) if name in row.values}
+        values |= {"id": row_id(row) or str(number)} if keep_all else {}
         complete = True
         for name in columns:
             found = [next(translations) for _ in _texts(values.get(name))]
             complete &= all(translation or not text.strip() for text, translation in found)
-            values[name] = _replaced(values.get(name), iter([translation for _, translation in found]))
-        translated.append(values if complete else None)
+            kept = [translation or (text if keep_all else "") for text, translation in found]
+            values[name] = _replaced(values.get(name), iter(kept))
+        translated.append(values if complete or keep_all else None)
     return translated, Counter()
 
 
@@ -74,7 +80,9 @@ def _project(marked: Sequence[Marked], translator: Translator) -> list[Projected
     return [one.recover([next(again) for _ in one.missing]) if one.missing else one for one in found]
 
 
-def _questions(format: Span, rows: Sequence[Row], translator: Translator, markers: Markers) -> Translated:
+def _questions(
+    format: Span, rows: Sequence[Row], translator: Translator, markers: Markers, keep_all: bool
+) -> Translated:
     examples = [format.read(row) for row in rows]
     spans = [_answer_spans(row) if example.answers else [] for row, example in zip(rows, examples, strict=True)]
     places: dict[str, list[tuple[int, int]]] = {example.context: [] for example in examples}
@@ -97,8 +105,23 @@ def _questions(format: Span, rows: Sequence[Row], translator: Translator, marker
             values["answers"] = [{"text": found.text[a:b], "answer_start": a} for a, b in there]
         if format.no_answer and example.answers is not None:
             values["is_impossible"] = not has_answer
-        translated.append(values if question and found.text and bool(there) == has_answer else None)
+        complete = bool(question and found.text) and bool(there) == has_answer
+        translated.append(values if complete else None)
+        if keep_all:
+            translated[-1] = values | _with_original(row, example, values, complete)
     return translated, routes
+
+
+def _with_original(row: Row, example: Question, values: Values, complete: bool) -> Values:
+    """The columns of a question that keep its original; a text that the engine lost stays as it was."""
+    names = ("context", "question", "answers", "is_impossible")
+    more: Values = {"original": {name: row.values[name] for name in names if row.values.get(name) is not None}}
+    more["answered"] = "yes" if complete or example.answers is None else "no"
+    if not complete:
+        more |= {"context": values["context"] or example.context, "question": values["question"] or example.question}
+    if more["answered"] == "no":  # not in the translation, so that no prediction is right
+        more["answers"] = [{"text": text, "answer_start": -1} for text in example.answers or () if text]
+    return more
 
 
 def _answer_spans(row: Row) -> list[tuple[int, int]]:

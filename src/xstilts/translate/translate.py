@@ -14,7 +14,7 @@ from xstilts.errors import Collector, MissingData, UserError, counted, nearest
 from xstilts.formats import Span, Tag
 from xstilts.formats.base import Row
 from xstilts.tasks.task import Split, Task
-from xstilts.translate.card import Card, FileCard
+from xstilts.translate.card import KEPT, Card, FileCard
 from xstilts.translate.engine import Engine, EngineSpec
 from xstilts.translate.files import suffix_of, write_rows
 from xstilts.translate.projection import Markers
@@ -60,6 +60,11 @@ class _Job:
     def language(self) -> str:
         """The language in the file's name: that of the scores."""
         return self.source if self.target in self.located.task.train_languages else self.target
+
+    @property
+    def is_translate_test(self) -> bool:
+        """Whether a test set is translated into the training language."""
+        return self.target in self.located.task.train_languages and self.split in ("dev", "test")
 
     @property
     def title(self) -> str:
@@ -198,7 +203,7 @@ def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, pr
         "files": sorted(job.located.files.values()),
         "limit": request.limit,
         "markers": request.markers or "letters",
-    }
+    } | ({KEPT: True} if job.is_translate_test else {})
     done = card.find(job.split, job.language)
     is_made = done and done.made_from == made_from and done.engine == engine.identity
     if done and is_made and not job.reference and (card.folder / done.file).is_file():
@@ -207,7 +212,9 @@ def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, pr
     if job.reference and (others := check_same_rows(request.task.format, rows, references)):
         progress.say(f"{references[0].file}: {counted(others, 'label')} of {len(rows):,} differ from {rows[0].file}")
     with Translator(engine, request.out / ".lines", progress) as translator:
-        translated, routes = translate_rows(request.task.format, rows, translator, request.markers or "letters")
+        translated, routes = translate_rows(
+            request.task.format, rows, translator, request.markers or "letters", keep_all=job.is_translate_test
+        )
         counts = translator.counts
     kept = [values for values in translated if values is not None]
     if not kept:
@@ -221,6 +228,7 @@ def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, pr
             engine=engine.identity, date=time.strftime("%Y-%m-%d", time.gmtime()), made_from=made_from, rows=len(kept),
             left_out=len(rows) - len(kept), lines=counts["lines"], cut=counts["cut"], empty=counts["empty"],
             unchanged=counts["unchanged"], routes=dict(routes), quality=quality,
+            back=request.engine.both_ways(engine) if job.is_translate_test else {},
         )
     )  # fmt: skip
 
