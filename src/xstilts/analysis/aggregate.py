@@ -116,17 +116,17 @@ def build(
     lines: list[SummaryLine] = []
     left_out: dict[str, tuple[str, ...]] = {}
     means: dict[str, dict[str, Series]] = {}
-    done: set[tuple[str, str, int | None]] = set()
+    scored = set[str]()
     for task in study.tasks:
         for name in task.metrics:
             metrics.get(name)
             shown = scores_by_language(task, name, found, split)
             runs = {(branch, seed) for by_branch in shown.values() for branch, seed in runs_of(by_branch)}
             whole = complete_languages(shown)
-            trained = scores_in_training(task, name, shown, found)
-            lines += _language_lines(study, task, name, shown, whole, trained)
+            collapsed = collapsed_by_language(task, name, shown, found)
+            lines += _language_lines(study, task, name, shown, whole, collapsed)
             if name == task.metric:
-                done |= {(task.name, *run) for run in runs}
+                scored |= steps_of(shown.values())
                 scorable = runs or any(cell.step not in unscored for cell in study.cells if cell.task == task.name)
                 others = (language for language in task.languages if language not in whole)
                 left_out[task.name] = tuple(others) if scorable else ()
@@ -137,7 +137,7 @@ def build(
         study,
         split,
         tuple(lines),
-        missing=study.missing_cells(done, unscored),
+        missing=study.missing_cells(scored, unscored),
         left_out={task: languages for task, languages in left_out.items() if languages},
         notes=tuple(" ".join(note.split()) for note in (*found_notes, *notes)),
     )
@@ -190,6 +190,11 @@ def runs_of(by_branch: ByBranch) -> set[tuple[str, int | None]]:
     return {(branch, seed) for branch, by_seed in by_branch.items() for seed in by_seed}
 
 
+def steps_of(rows: Iterable[ByBranch]) -> set[str]:
+    """The steps of score rows."""
+    return {score.step for by_branch in rows for by_seed in by_branch.values() for score in by_seed.values()}
+
+
 def complete_languages(shown: Mapping[str, ByBranch]) -> dict[str, ByBranch]:
     """The languages with scores of every run."""
     runs = {run for by_branch in shown.values() for run in runs_of(by_branch)}
@@ -204,12 +209,12 @@ def incomplete_languages(task: StudyTask, found: JoinedScores, split: str) -> tu
 
 
 def _language_lines(
-    study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch], trained: ByBranch
-) -> list[SummaryLine]:
+    study: Study, task: StudyTask, name: str, shown: dict[str, ByBranch], whole: dict[str, ByBranch],
+    collapsed: CollapsedSeeds,
+) -> list[SummaryLine]:  # fmt: skip
     rows = [*((x, {x: shown[x]}) for x in shown), *languages_of_means(task, whole).items()]
-    collapsed = {branch: collapsed_seeds(by_seed) for branch, by_seed in trained.items()}
     return [
-        replace(line, collapsed=collapsed.get(line.branch, ())) if x in (task.train_language, MEAN, ZERO_SHOT) else line
+        replace(line, collapsed=collapsed.get(x, {}).get(line.branch, ()))
         for x, by_language in rows
         for line in _summary_lines(study, task.name, x, name, by_language)
     ]
@@ -220,9 +225,29 @@ def languages_of_means(task: StudyTask, whole: Mapping[str, T]) -> dict[str, dic
     return {MEAN: {**whole}, ZERO_SHOT: {x: rows for x, rows in whole.items() if not task.trained_in(x)}}
 
 
-def scores_in_training(task: StudyTask, name: str, shown: Mapping[str, ByBranch], found: JoinedScores) -> ByBranch:
-    """The scores in the training language that are shown, or its dev scores if it is not among the task's languages."""
-    return shown.get(task.train_language) or found.get((task.name, name, task.train_language, "dev"), {})
+CollapsedSeeds: TypeAlias = Mapping[str, Mapping[str, tuple[int | None, ...]]]
+"""The seeds whose runs collapsed, by language (or mean) and branch."""
+
+
+def collapsed_by_language(
+    task: StudyTask, name: str, shown: Mapping[str, ByBranch], found: JoinedScores
+) -> CollapsedSeeds:
+    """The seeds whose runs collapsed in the training language, for this language and for the means.
+
+    The scores in the training language are those shown, or its dev scores if it is not among the task's languages. If
+    each language has a training of its own, each has its own seeds, and the mean has those of all.
+    """
+    if task.trained_in_each:
+        each = {x: _collapsed(by_branch) for x, by_branch in shown.items()}
+        branches = dict.fromkeys(branch for by_branch in each.values() for branch in by_branch)
+        of_mean = {x: tuple(dict.fromkeys(seed for by in each.values() for seed in by.get(x, ()))) for x in branches}
+        return {**each, MEAN: of_mean}
+    trained = shown.get(task.train_language) or found.get((task.name, name, task.train_language, "dev"), {})
+    return dict.fromkeys((task.train_language, MEAN, ZERO_SHOT), _collapsed(trained))
+
+
+def _collapsed(trained: ByBranch) -> dict[str, tuple[int | None, ...]]:
+    return {branch: collapsed_seeds(by_seed) for branch, by_seed in trained.items()}
 
 
 def collapsed_seeds(by_seed: Mapping[int | None, Score]) -> tuple[int | None, ...]:

@@ -92,8 +92,9 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
     read: set[Split] = {*(task.scored if languages else ()), *(("train",) if trained else ())}
     misplaced = [split for split in task.data if split in read and is_misplaced(task, split, data)]
     lines = [str(error) for split in misplaced if (error := _why_missing(task, split, data))]
-    if trained and "train" not in misplaced and not _found(task, "train", data):
-        lines.append(f"{task.name}: training data")
+    if trained and "train" not in misplaced and (without := without_training_data(task, data)):
+        whole = len(without) == len(task.train_languages)
+        lines.append(f"{task.name}: " + ("training data" if whole else f"train of {', '.join(without)}"))
     scored = [split for split in task.scored if split not in misplaced]
     if scored and languages:
         found = {split: _found(task, split, data) for split in scored}
@@ -105,6 +106,12 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
             if missing := [code for code in wanted if code not in codes]:
                 lines.append(f"{task.name}: {split} of {_codes(missing, wanted)}")
     return lines
+
+
+def without_training_data(task: Task, data: Path | None) -> tuple[str, ...]:
+    """The languages that a task is to be trained in, but that have no files."""
+    found = _found(task, "train", data)
+    return tuple(code for code in task.train_languages if code not in found)
 
 
 def _why_missing(task: Task, split: Split, data: Path | None) -> UserError | None:

@@ -17,7 +17,7 @@ from xstilts.data.headers import label_column, quoted
 from xstilts.data.labels import labelled
 from xstilts.data.readers import read
 from xstilts.data.row_mistakes import RowMistakes
-from xstilts.data.sampling import sample_counts
+from xstilts.data.sampling import draw_shots, sample_counts
 from xstilts.errors import Collector, DataError, UserError, visible
 from xstilts.formats.base import Defect, Example, Row
 from xstilts.tasks.source import Source
@@ -38,6 +38,10 @@ class LocatedSplit:
     """Whether the limit holds for each file."""
     train: bool = False
     """Whether it is training data; unusable examples are then left out."""
+    shots: int | None = None
+    """The examples of each language that are drawn, at most; None: all."""
+    seed: int = 0
+    """Of the draw."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -67,7 +71,8 @@ class LocatedSplit:
             for code, found in self.found
         ]
         cut = [[code, corpus.sentences, corpus.of] for code, corpus in self.cut_corpora() if corpus.unchanged]
-        return json.dumps([rows, self.limit, self.each, self.train, *([cut] if cut else [])], sort_keys=True)
+        drawn = [["shots", self.shots, self.seed]] if self.shots else []
+        return json.dumps([rows, self.limit, self.each, self.train, *([cut] if cut else []), *drawn], sort_keys=True)
 
     @property
     def labelled(self) -> bool:
@@ -85,6 +90,10 @@ class LocatedSplit:
             (code, replace(one, file=file)) for code, one in self.found for file in one.file.leaving_out(part)
         )
         return replace(self, found=found)
+
+    def drawing(self, shots: int | None, seed: int) -> LocatedSplit:
+        """The training data of which only `shots` examples of each language are drawn, by a seed; None: all."""
+        return replace(self, shots=shots, seed=seed if shots else 0)
 
     def key(self, *, labels: bool) -> str:
         """A hash that changes whenever the examples, their warnings or the program's version may change."""
@@ -121,11 +130,13 @@ class LocatedSplit:
         The sample is the same in every call. Errors as in `stream`.
         """
         format = self.task.format
+        if self.shots is not None:
+            yield from self._drawn(self.shots)
+            return
         if not self.train or not format.samples_epoch:
             yield from ((example, 1) for example in self.stream())
             return
-        codes = dict.fromkeys(code for code, _ in self.found)
-        parts = {code: replace(self, found=tuple(one for one in self.found if one[0] == code)) for code in codes}
+        parts = self._by_language()
         sizes = {code: sum(1 for _ in part.stream()) for code, part in parts.items()}
         whole = dict(sizes)
         for code, cut in self.cut_corpora():
@@ -136,6 +147,23 @@ class LocatedSplit:
             for example, number in zip(part.stream(), counts, strict=True):
                 if number:
                     yield example, number
+
+    def _drawn(self, shots: int) -> Iterator[tuple[Example, int]]:
+        """Yield the drawn examples of each language, in their order; all of a language that has fewer."""
+        for code, part in self._by_language().items():
+            chosen = draw_shots(sum(1 for _ in part.stream()), shots, code, self.seed)
+            yield from ((example, 1) for example, drawn in zip(part.stream(), chosen, strict=True) if drawn)
+
+    def _by_language(self) -> dict[str, LocatedSplit]:
+        codes = dict.fromkeys(code for code, _ in self.found)
+        return {code: replace(self, found=tuple(one for one in self.found if one[0] == code)) for code in codes}
+
+    def fewer_than_shots(self) -> dict[str, int]:
+        """The number of examples of each language that has fewer than `shots`."""
+        if self.shots is None:
+            return {}
+        sizes = {code: sum(1 for _ in part.stream()) for code, part in self._by_language().items()}
+        return {code: size for code, size in sizes.items() if size < self.shots}
 
     def _outdated(self) -> Iterator[str]:
         """A warning for each cut text that has changed since, and for damaged metadata."""

@@ -68,6 +68,8 @@ def find(
     found = find_or_empty(source, language, roots, searched, has_labels)
     if found:
         return found
+    if not _layouts(source, language):
+        raise MissingData(f"no data for '{language}': no file of the source has it among its `languages`", where=task)
     places = ", ".join(searched) or ", ".join(paths(source, language))
     kind = IncompleteData if any(place.endswith(" parts)") for place in searched) else MissingData
     raise kind(f"no data for '{language}': looked for {places}, also with .gz", where=task,
@@ -93,15 +95,19 @@ def find_or_empty(
 def _complete_layouts(
     source: Source, language: str, roots: Sequence[Path], searched: Searched
 ) -> Iterator[list[Found]]:
-    for layout in source.layouts:
+    for layout in _layouts(source, language):
         found = [located for file in layout if (located := _complete(file, language, roots, searched))]
         if len(found) == len(layout):
             yield found
 
 
+def _layouts(source: Source, language: str) -> list[tuple[File, ...]]:
+    return [layout for layout in source.layouts if all(file.serves(language) for file in layout)]
+
+
 def paths(source: Source, language: str) -> Iterator[str]:
-    """Yield the paths of all layouts, filled for a language."""
-    for layout in source.layouts:
+    """Yield the paths of a language's layouts, filled for it."""
+    for layout in _layouts(source, language):
         yield from (filled(file.path, language) for file in layout)
 
 

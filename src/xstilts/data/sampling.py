@@ -1,4 +1,4 @@
-"""Samples the raw-text examples of a language for an epoch, with a fixed seed."""
+"""Samples the examples of a language: of raw text for an epoch, with a fixed seed, or the shots of a training."""
 
 from __future__ import annotations
 
@@ -22,3 +22,17 @@ def sample_counts(size: int, count: int, language: str) -> NDArray[np.int64]:
     times_N = np.full(size, minimum)
     times_N[rng.choice(size, rest, replace=False)] += 1
     return times_N
+
+
+def draw_shots(size: int, shots: int, language: str, seed: int) -> NDArray[np.bool_]:
+    """Which of `size` examples of a language are drawn, [size]: `shots` of them, or all of fewer.
+
+    With the same seed more shots include those of fewer.
+
+    >>> few, more = (draw_shots(9, shots, "en", seed=1) for shots in (2, 5))
+    >>> int(few.sum()), int(more.sum()), bool((few <= more).all())
+    (2, 5, True)
+    """
+    drawn_N = np.zeros(size, bool)
+    drawn_N[np.random.default_rng([seed, *language.encode()]).permutation(size)[:shots]] = True
+    return drawn_N

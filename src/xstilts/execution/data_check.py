@@ -76,13 +76,14 @@ def check_all_data(plan: Plan, data: Path | None, errors: Collector, say: Callab
         errors: receives all mistakes.
         say: receives the notes.
     """
+    plan, without = plan.with_training_data(data)
     inputs, found = StepInputs(plan, data), Collector()
     for note in (*plan.notes, *plan.dev_notes, *inputs.stop_notes([*plan.steps.values()])):
         say(note)
     if unlabelled := plan.unlabelled(data):
         say("\n  ".join(["without labels, so predicted and not scored:", *unlabelled]))
     read = check_data(inputs, [*plan.steps.values()], found, say, {})
-    left_out = {line: line.partition(" ")[0] for line in inputs.missing}
+    left_out = {line: line.partition(" ")[0].rstrip(":") for line in (*without, *inputs.missing)}
     lacking = {one.where for one in found.errors if type(one) is MissingData} | {*left_out.values()}
     unread = {name for name in lacking if data is None and not plan.tasks[name].own}
     errors.errors += [one for one in found.errors if type(one) is not MissingData or one.where not in unread]

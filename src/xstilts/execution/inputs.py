@@ -10,12 +10,14 @@ from pathlib import Path
 from xstilts import metrics
 from xstilts.data.availability import is_misplaced
 from xstilts.data.examples import LocatedSplit, locate
+from xstilts.data.find import find_or_empty
 from xstilts.errors import Collector, IncompleteData, UserError
 from xstilts.metrics import local
 from xstilts.model import encoder_folder
 from xstilts.study.checks import local_metrics
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
+from xstilts.tasks.source import Source
 from xstilts.tasks.task import Split, Task
 from xstilts.training.settings import STOP_EXAMPLES, TrainSpec
 from xstilts.utils.files import digest
@@ -74,7 +76,7 @@ class StepInputs:
         return name
 
     def train_set(self, task: Task, training: TrainSpec | None = None) -> LocatedSplit:
-        """The training examples of a task, without those that its training stops on.
+        """The training examples of a task, without those that its training stops on, before any are drawn.
 
         Raises:
             MissingData: there are no such files.
@@ -106,7 +108,7 @@ class StepInputs:
         """Whether the user's task file names files that are there in no language."""
         key = task.name, split
         if key not in self._misplaced:
-            self._misplaced[key] = is_misplaced(task, split, self.data)
+            self._misplaced[key] = is_misplaced(self.plan.tasks[task.name], split, self.data)  # in all its languages
         return self._misplaced[key]
 
     def training_sets(self) -> Iterable[LocatedSplit]:
@@ -167,7 +169,7 @@ class StepInputs:
         try:
             if source := task.stop_source():
                 as_planned = self.plan.tasks[task.name]  # accepts labels that are not in the training data
-                found = locate(as_planned, source, task.train_languages, self.data, STOP_EXAMPLES, each=True)
+                found = locate(as_planned, source, self._with_files(source, task), self.data, STOP_EXAMPLES, each=True)
                 if not task.held_out or found.labelled:
                     return found, None
         except IncompleteData:
@@ -175,6 +177,12 @@ class StepInputs:
         except UserError:
             pass
         return None, task.held_out
+
+    def _with_files(self, source: Source, task: Task) -> Sequence[str]:
+        """The training languages with data for early stopping; if no language has them, all."""
+        roots = [] if self.data is None else [self.data]
+        codes = task.train_languages
+        return [code for code in codes if len(codes) > 1 and find_or_empty(source, code, roots)] or codes
 
     def stop_notes(self, steps: Sequence[Step]) -> list[str]:
         """A note on each trained task that stops on a part of its training data, or on its test set."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from xstilts.execution.retention import RecipeNeeds
+from xstilts.execution.retention import RecipeNeeds, target_of
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
 from xstilts.study.plan import Plan
@@ -34,6 +34,6 @@ def repeated_steps(plan: Plan, store: Store) -> list[str]:
 def _best_runs(plan: Plan, store: Store, pending: Collection[str]) -> set[str]:
     """The steps whose encoders are the best runs of the targets that have all their scores."""
     recipe = RecipeNeeds(store, plan.study())
-    waiting = {cell.task for cell in plan.cells if cell.step in pending}
+    waiting = {target_of(cell) for cell in plan.cells if cell.step in pending}
     best = [recipe.best(task) for task in recipe.targets if task not in waiting]
     return {id for steps in best if steps for id in recipe.study.steps[steps[0]]}

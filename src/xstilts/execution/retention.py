@@ -16,7 +16,7 @@ from xstilts.errors import UserError
 from xstilts.store.recipes import RUNNING, forget_without_results, is_earlier
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
-from xstilts.study.index import Study, read_study
+from xstilts.study.index import Cell, Study, StudyTask, read_study
 from xstilts.utils import locks
 from xstilts.utils.files import write_atomic
 
@@ -26,28 +26,37 @@ PREDICTIONS = ".predictions.jsonl"
 """The end of the name of the link to a best run's predictions."""
 
 
+def target_of(cell: Cell) -> str:
+    """The target of a cell, of which one run is the best: a task, or `TASK.LANGUAGE` if each language has its own."""
+    return f"{cell.task}.{cell.language}" if cell.language else cell.task
+
+
 class RecipeNeeds:
     """The encoders that a recipe needs now; reads the scores of each task at most once."""
 
     def __init__(self, store: Store, study: Study) -> None:
         self.store, self.study = store, study
-        self.targets = {task.name: task for task in study.targets}
+        tasks, self.targets = {task.name: task for task in study.targets}, dict[str, StudyTask]()
+        self.cells: dict[str, list[Cell]] = defaultdict(list)
         self.best = cache(self._best)
         self.tasks: dict[str, set[str]] = defaultdict(set)
         """The targets of each step: those it evaluates, or whose evaluations read its encoder."""
-        for cell in study.cells:
-            for id in (cell.step, *study.steps.get(cell.step, ())) if cell.task in self.targets else ():
-                self.tasks[id].add(cell.task)
+        for cell in (cell for cell in study.cells if cell.task in tasks):
+            name = target_of(cell)
+            self.targets[name] = tasks[cell.task].in_language(cell.language) if cell.language else tasks[cell.task]
+            self.cells[name].append(cell)
+            for id in (cell.step, *study.steps.get(cell.step, ())):
+                self.tasks[id].add(name)
 
     def _best(self, task: str) -> list[str] | None:
         """A target's `best_evaluations`; None while a score cannot be read."""
-        cells = tuple(cell for cell in self.study.cells if cell.task == task)
-        finished = {cell.step for cell in cells if self.store.state(cell.step).has_results}
+        study = replace(self.study, cells=tuple(self.cells[task]))
+        finished = {cell.step for cell in study.cells if self.store.state(cell.step).has_results}
         try:
-            scores = self.store.scores(replace(self.study, cells=cells))
+            scores = self.store.scores(study)
         except UserError:
             return None
-        return best_evaluations(self.study, self.targets[task], scores, finished)
+        return best_evaluations(study, self.targets[task], scores, finished)
 
     def keeps(self, id: str) -> bool:
         """Whether a step's encoder stays when no pending step reads it."""
@@ -85,10 +94,11 @@ class RecipeNeeds:
 def best_run_notes(store: Store, study: Study) -> list[str]:
     """Lines that say where the best runs are, and which tasks have no dev scores to select by."""
     folder = store.best(study.name)
-    trained = [task.name for task in study.targets if task.trained_on_own_data]
+    own = {task.name for task in study.targets if task.trained_on_own_data}
+    trained = {target_of(cell): cell for cell in study.cells if cell.task in own}
     linked = [task for task in trained if (folder / task / "encoder").is_dir()]
-    on_dev = {row.task for row in store.scores(study) if row.split == "dev"}
-    found = [task for task in linked if task in on_dev]
+    on_dev = {row.step for row in store.scores(study) if row.split == "dev"}
+    found = [task for task in linked if any(target_of(x) == task and x.step in on_dev for x in study.cells)]
     notes = [f"the best run by its dev scores: {folder / (found[0] if len(found) == 1 else 'TASK')}"] if found else []
     first = (task for task in linked if task not in found)
     return notes + [f"{task}: no dev scores, so {folder / task} is the first run" for task in first]

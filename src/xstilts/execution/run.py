@@ -68,6 +68,7 @@ def run(
     if (workers, make_runner) != (1, None) and is_distributed():
         what = "several workers do several steps at once, torchrun's processes do one step together: choose one of them"
         raise UserError(what, where="--workers")
+    plan, left_out = plan.with_training_data(data)
     with distributed.process_group(), as_user_error(out, SafetensorError):
         is_main = distributed.rank() == 0
         store = open_or_new(out) if is_main else Store(out)
@@ -75,8 +76,8 @@ def run(
         outcome = _run_main(executor, workers, make_runner, confirm_redo) if is_main else _join_trainings(executor)
         for note in best_run_notes(store, plan.study()) if is_main else ():
             progress.say(note)
-    if executor.inputs.missing:
-        progress.say(f"left out because files are missing: {', '.join(executor.inputs.missing)}")
+    if missing := [*left_out, *executor.inputs.missing]:
+        progress.say(f"left out because files are missing: {', '.join(missing)}")
     return outcome
 
 

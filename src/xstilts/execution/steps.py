@@ -129,7 +129,7 @@ class StepExecutor:
             (folder / LOG).touch()
         for part in training.parts:
             task = self.inputs.task(part.task)
-            rows = self.inputs.train_set(task, training)
+            rows = self.inputs.train_set(task, training).drawing(part.shots, step.seed)
             inputs |= rows.files
             kind = training.head if task.format.head.kind == "sequence" else None
             head = heads.build(task.format.head, encoder.config, encoder.vocabulary, kind or "stock")
@@ -138,6 +138,9 @@ class StepExecutor:
             features = distributed.main_process_first(
                 partial(self._features, encoder, task.format, rows, part.max_length)
             )
+            if part.shots and features.examples < part.shots * len(task.train_languages):
+                few = ", ".join(f"{code} has {size:,}" for code, size in rows.fewer_than_shots().items())
+                self.progress.say(f"{part.task}: all examples of a language are used below {part.shots:,} shots: {few}")
             language = task.train_languages[0] if len(task.train_languages) == 1 else ENGLISH
             train_tasks.append(TrainTask(part, head, features, masking, language))
             record = HeadRecord(

@@ -133,11 +133,12 @@ class _Profiler:
 
     def measure_update(self, part: TaskSettings, training: TrainSpec) -> Measurement:
         """Measure an update of one task."""
-        key = f"update of {part.task}, batch {part.batch}, {training.precision}"
+        drawn = f", {part.shots} drawn" if part.shots else ""
+        key = f"update of {part.task}, batch {part.batch}, {training.precision}{drawn}"
         if key not in self.updates:
             self.executor.progress.say(f"measuring: {key}")
             task = self.executor.inputs.task(part.task)
-            rows = self.executor.inputs.train_set(task, training)
+            rows = self.executor.inputs.train_set(task, training).drawing(part.shots, 0)
             size = sum(number for _, number in rows.sampled())
             seconds: list[float] = []
 
@@ -160,7 +161,7 @@ class _Profiler:
     def dev_evaluation(self, part: TaskSettings, training: TrainSpec) -> Measurement:
         """Measure the scoring of a task's dev examples."""
         task = self.executor.inputs.task(part.task)
-        key = f"{task.name} {part.max_length} {training.precision} {training.weights}"
+        key = f"{part.task} {part.max_length} {training.precision} {training.weights}"
         if key not in self.dev_evaluations:
             rows = self.executor.inputs.stop_set(task, training)
             size = sum(1 for _ in rows.stream()) if rows is not None else 0

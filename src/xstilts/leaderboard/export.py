@@ -74,7 +74,7 @@ def export_study(store: Store, study: Study, folder: Path, chosen: Mapping[str, 
             folders_of_step[cell.step].append(folder / names[cell.branch] / f"seed-{cell.seed}")
         else:
             export.incomplete["not finished or failed"][f"{cell.branch}, seed {cell.seed}"][cell.task] = None
-    of = {cell.step: tasks[cell.task] for cell in cells}
+    of = {x.step: tasks[x.task].in_language(x.language) if x.language else tasks[x.task] for x in cells}
     found = Collector()
     with as_user_error(folder):
         for step, run_folders in folders_of_step.items():

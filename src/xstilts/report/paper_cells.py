@@ -139,8 +139,9 @@ class StudyScores:
 
     def collapsed(self, task: StudyTask, branch: str) -> bool:
         """Whether a run collapsed in the language that it was trained on."""
-        rows = self.rows(task, task.metric).get(task.train_language, {})
-        return bool(collapsed_seeds(rows.get(branch, {})))
+        rows = self.rows(task, task.metric)
+        languages = task.languages if task.trained_in_each else (task.train_language,)
+        return any(collapsed_seeds(rows.get(language, {}).get(branch, {})) for language in languages)
 
 
 def catalogue_name(study: Study, task: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
-from xstilts.analysis.aggregate import JoinedScores, SummaryLine, build, join, runs_of
+from xstilts.analysis.aggregate import JoinedScores, SummaryLine, build, join, steps_of
 from xstilts.analysis.results import StudyResults
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report import published, study_tables
@@ -88,8 +88,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
         tables = [x for x in tables if any(cell.ours for line in x.lines for cell in line.cells)] or tables
     shown = [drawn for table in tables if (drawn := _table(table, beside)).rows]
     lines = [line for table in tables for line in _paper_numbers(table, beside)]
-    done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
-    missing = study.missing_cells(done, results.unscored)
+    missing = study.missing_cells(steps_of(found.values()), results.unscored)
     about = [note for note in own_notes if not note.startswith(_not_shown(study, tables))]
     about += _at_another_piece(study, tables) if beside else []
     notes = [" ".join(note.split()) for note in (*about, *results.notes)]

@@ -112,9 +112,13 @@ def _minus(one: float | None, other: float | None) -> float | None:
 def _accuracies(
     results: StudyResults, counter: Callable[[Iterable[Tagged]], _Counter], *, chunked: bool
 ) -> tuple[list[SetAccuracy], list[StudyTask]]:
-    """The accuracies of the scored tag tasks whose tags mark chunks, or do not, and these tasks."""
+    """The accuracies of the scored tag tasks whose tags mark chunks, or do not, and these tasks.
+
+    Tasks whose trainings read different data are left out.
+    """
     scored = {score.task for score in results.scores}
     tasks = [x for x in results.study.targets if x.format == Tag.name and x.train_languages and x.name in scored]
+    tasks = [task for task in tasks if not task.trained_in_each and not task.draws_shots]
     tasks = [task for task in tasks if marks_chunks(results, task) == chunked]
     return [x for task in tasks for x in set_accuracies(results, task, counter(results.train_examples(task)))], tasks
 

@@ -20,8 +20,9 @@ from xstilts.analysis.aggregate import (
     MEAN,
     ZERO_SHOT,
     ByBranch,
+    CollapsedSeeds,
     at_common_seeds,
-    collapsed_seeds,
+    collapsed_by_language,
     complete_languages,
     gain_over,
     incomplete_languages,
@@ -31,9 +32,8 @@ from xstilts.analysis.aggregate import (
     median_over_seeds,
     one_split,
     plus_joined,
-    runs_of,
     scores_by_language,
-    scores_in_training,
+    steps_of,
 )
 from xstilts.analysis.resampling import Pair
 from xstilts.metrics.metric import Array
@@ -136,19 +136,22 @@ def compare(
         shown = scores_by_language(task, task.metric, found, split)
         means = languages_of_means(task, complete_languages(shown))
         tests = _tests(study, task, shown, means, (predictions, saved), untested)
-        trained = scores_in_training(task, task.metric, shown, found)
-        spreads = _run_statistics(study, task, shown, means, trained)
+        collapsed = collapsed_by_language(task, task.metric, shown, found)
+        spreads = _run_statistics(study, task, shown, means, collapsed)
         found_at = {at: test._asdict() for at, test in tests.items()}
         rows += _corrected([replace(row, **found_at.get((row.branch, row.language), {})) for row in spreads])
     left_out = {task.name: incomplete_languages(task, found, split) for task in study.targets}
-    done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
-    missing, reasons = study.missing_cells(done, unscored), {why: tuple(where) for why, where in untested.items()}
+    missing, reasons = (
+        study.missing_cells(steps_of(found.values()), unscored),
+        {why: tuple(where) for why, where in untested.items()},
+    )
     return Significance(study, one_split(study, rows, split), tuple(rows), reasons, left_out, missing)
 
 
 def _run_statistics(
-    study: Study, task: StudyTask, shown: ScoresByLanguage, means: Mapping[str, ScoresByLanguage], trained: ByBranch
-) -> Iterator[Comparison]:
+    study: Study, task: StudyTask, shown: ScoresByLanguage, means: Mapping[str, ScoresByLanguage],
+    collapsed: CollapsedSeeds,
+) -> Iterator[Comparison]:  # fmt: skip
     """The runs of each branch: their zero-shot mean and the mean over the languages, then each language."""
     for language, over in [*((x, means[x]) for x in MEANS if means[x]), *((x, {x: shown[x]}) for x in shown)]:
         series = mean_over_languages(over)
@@ -169,7 +172,7 @@ def _run_statistics(
                 deviation=stdev(values) if len(values) > 1 and isfinite(sum(values)) else None,
                 min=min(values),
                 max=max(values),
-                collapsed=collapsed_seeds(trained.get(branch, {})) if language in (*MEANS, task.train_language) else (),
+                collapsed=collapsed.get(language, {}).get(branch, ()),
                 paired=len(pairs) or None,
                 gain=gain_over(series, branch, baseline),
             )

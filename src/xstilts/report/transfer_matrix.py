@@ -135,6 +135,14 @@ def _same_targets(study: Study, scores: Mapping[str, Mapping[str, ByBranch]]) ->
             yield tasks
 
 
+def _source(task: StudyTask) -> str:
+    """The languages that a task is trained on, as labels write them."""
+    if task.trained_in_each:
+        return "the same language"
+    every = len(task.train_languages) > 1 and {*task.languages} <= {*task.train_languages}
+    return "all languages" if every else "+".join(task.train_languages)
+
+
 def _by_language(study: Study, tasks: Sequence[StudyTask], scores: Mapping[str, Mapping[str, ByBranch]]) -> Matrix:
     """The scores of tasks by language; a row for each task and branch, a column for each language."""
     languages = tuple(dict.fromkeys(code for task in tasks for code in scores[task.name]))
@@ -146,7 +154,7 @@ def _by_language(study: Study, tasks: Sequence[StudyTask], scores: Mapping[str, 
                 medians = {
                     x: median_over_seeds(score.value for score in by_seed.values()) for x, by_seed in values.items()
                 }
-                label = f"{'+'.join(task.train_languages)} ({task.name}, {names[branch]})"
+                label = f"{_source(task)} ({task.name}, {names[branch]})"
                 rows[label] = tuple(medians.get(code) for code in languages)
     name = study.catalogue_names.get(tasks[0].name, tasks[0].name)
     title = f"{study.name}, {name}: {unit(tasks[0].metric)} by training language and language"
@@ -178,7 +186,7 @@ def _gap_table(study: Study, task: StudyTask, lines: Sequence[Transfer]) -> Tabl
             ]
             found.append((mean.gap or 0.0, (names[branch], (*values, *ends))))
     found.sort(key=lambda row: row[0])
-    source = "+".join(task.train_languages)
+    source = _source(task)
     heads = ((source, ""), (ZERO_SHOT, ""), ("gap", ""), ("smallest", "gap"), ("largest", "gap"))
     title = f"{study.name}, {task.name}: {unit(task.metric)}, gaps from {source} to the other languages"
     return Table(title, "branch", heads, tuple(row for _, row in found))

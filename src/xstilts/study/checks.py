@@ -94,10 +94,11 @@ def unusable_tasks(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[
                 yield ("evaluate", i), f"the task '{name}' {what}", hint
     for p, phase in enumerate(recipe.phases):
         for c, choice in enumerate(phase.choices or ()):
-            names = [part.task for mixture in mixtures_of(choice) for part in mixture]
-            yield from (
-                (("phases", p, "choices", c), *problem) for name in names for problem in _training_problems(tasks[name])
-            )
+            for task in (tasks[part.task] for mixture in mixtures_of(choice) for part in mixture):
+                yield from ((("phases", p, "choices", c), *problem) for problem in _training_problems(task))
+                if task.train_in == "each":
+                    what = f"the task '{task.name}' has `train_languages: each`, a training for each language"
+                    yield ("phases", p, "choices", c), what, "name it in the last phase's `each`, or write `all`"
         for i, group in enumerate(phase.each or ()):
             names = [name for name in expand_groups((group,)) if name in evaluated and tasks[name].trainable]
             yield from (
@@ -280,7 +281,7 @@ def _named_in_settings(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.K
         yield from (((*path, "settings", "tasks", name), name) for name in (tasks if isinstance(tasks, dict) else ()))
 
 
-def check_size(recipe: Recipe) -> None:
+def check_size(recipe: Recipe, tasks: Mapping[str, Task]) -> None:
     """Refuse a recipe with too many branches to plan: the numbers of choices in its phases multiply.
 
     Raises:
@@ -291,7 +292,9 @@ def check_size(recipe: Recipe) -> None:
     trainings = sum(
         branches // len(choices) * sum(len(mixtures_of(choice)) for choice in choices) for choices in phases
     )
-    target_steps = branches * len(expand_groups(recipe.evaluate)) * (2 if recipe.phases[-1].each else 1)
+    evaluated = (tasks[name] for name in expand_groups(recipe.evaluate))
+    targets = sum(len(task.train_languages) if task.train_in == "each" else 1 for task in evaluated)
+    target_steps = branches * targets * (2 if recipe.phases[-1].each else 1)
     steps = len(recipe.starts) * len(recipe.seeds) * (trainings + target_steps)
     if max(branches, steps) > MAX_STEPS:
         raise UserError(

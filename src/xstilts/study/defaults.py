@@ -61,6 +61,26 @@ def with_first_piece(tasks: Mapping[str, Task], recipe: Recipe) -> Mapping[str, 
     return {**tasks, **changed}
 
 
+def with_each_language(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
+    """The tasks, and a task in one language, called `TASK LANGUAGE`, for each training of `train_languages: each`."""
+    more = {
+        each_language(name, code): task.in_language(code)
+        for name, task in tasks.items()
+        if task.train_in == "each"
+        for code in task.train_languages
+    }
+    return {**tasks, **more}
+
+
+def each_language(task: str, code: str) -> str:
+    """The name of a task in one language; no task of a user has such a name.
+
+    >>> each_language("tydiqa", "sw")
+    'tydiqa sw'
+    """
+    return f"{task} {code}"
+
+
 def is_labelled(task: Task) -> bool:
     """Whether a task has labels; raw text has none."""
     return task.format.head.kind != "vocabulary"
@@ -120,10 +140,10 @@ def resolve_training(
     papers_length = _has_papers_length(settings, labelled)
     if steps is not None:
         settings = settings.model_copy(update={"steps": steps})
-    alone = settings.of(mixture[0].task) if len(mixture) == 1 else settings
+    alone = settings.of(tasks[mixture[0].task].name) if len(mixture) == 1 else settings
     resolver = _Resolver()
     parts = tuple(
-        _resolve_task(part, settings.of(part.task), tasks[part.task], resolver, labelled, len(mixture))
+        _resolve_task(part, settings.of(tasks[part.task].name), tasks[part.task], resolver, labelled, len(mixture))
         for part in mixture
     )
     lr, lr_origin = _default_lr(labelled, len(mixture), role)
@@ -153,7 +173,8 @@ def resolve_training(
 def _has_papers_length(settings: Settings, labelled: Sequence[Task]) -> bool:
     """Whether a training takes as long as the paper says; then it keeps the paper's interval of evaluations."""
     own = [settings.of(task.name) for task in labelled]
-    return all(one.epochs is None and one.steps is None for one in own) and not any(t.has_user_data for t in labelled)
+    changed = any(one.epochs or one.steps or one.shots for one in own)
+    return not changed and not any(task.has_user_data or task.shots for task in labelled)
 
 
 def _resolve_task(
@@ -169,6 +190,7 @@ def _resolve_task(
         max_length=resolver.first("max_length", own, task.max_length, _origin(task, "max_length"), task=part.task),
         epochs=resolver.first("epochs", own, epochs, epochs_origin, task=part.task),
         raw_text=num_tasks > 1 and not is_labelled(task),
+        shots=resolver.first("shots", own, task.shots, _origin(task, "shots"), task=part.task),
     )
 
 
@@ -181,13 +203,13 @@ def _default_lr(labelled: Sequence[Task], num_tasks: int, role: Literal["interme
     return (INTERMEDIATE_LR if len(labelled) == num_tasks else MASKED_TEXT_LR), PAPER
 
 
-def _origin(task: Task, field: Literal["batch", "epochs", "max_length"]) -> str:
+def _origin(task: Task, field: Literal["batch", "epochs", "max_length", "shots"]) -> str:
     """Where a task's own setting comes from: its task file, the paper, or the catalogue."""
     name = task.like or ("" if task.origins else task.name)
     if field in task.origins:
         return task.origins[field]
     if field == "max_length" and name in PAPER_TABLES:
         return JIANT
-    if field == "epochs" and not is_labelled(task):
+    if field == "shots" or (field == "epochs" and not is_labelled(task)):
         return "default"
     return PAPER_TABLES.get(name) or (f"built-in task {name}" if name in TASKS else "default")

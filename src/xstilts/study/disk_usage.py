@@ -130,7 +130,7 @@ def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
 def _target_encoders(plan: Plan, cells: Sequence[Cell]) -> dict[str, int]:
     """The encoders of the last of these runs of each target."""
     targets = {task.name for task in plan.study().targets}
-    last = {cell.task: plan.steps[cell.step].parents for cell in cells if cell.task in targets}
+    last = {(cell.task, cell.language): plan.steps[cell.step].parents for cell in cells if cell.task in targets}
     return {id: num_encoders(plan.steps[id]) for parents in last.values() for id in parents}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Cell:
     seed: int
     task: str
     step: str
+    language: str = ""
+    """The only language that the step scores, of a task that is trained in each language by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,19 @@ class StudyTask:
     """The other languages of its training data."""
     train: Source | None = None
     """Of a tag task: its training data, to compare its predictions with them."""
+    trained_in_each: bool = False
+    """Whether each language has a training of its own, and its scores come from as many steps."""
+    draws_shots: bool = False
+    """Whether its trainings draw a few examples of each language, by their seeds."""
 
     @property
     def train_languages(self) -> tuple[str, ...]:
         """The languages of its training data; scores in all others are zero-shot."""
         return (self.train_language, *self.more_train_languages) if self.train_language else ()
+
+    def in_language(self, language: str) -> StudyTask:
+        """The same task with one of the languages that it is trained in, each by itself."""
+        return replace(self, languages=(language,), train_language=language, more_train_languages=())
 
     def trained_in(self, language: str) -> bool:
         """Whether it is trained in a language, in whatever region or script."""
@@ -101,17 +111,9 @@ class Study:
         baseline = self.baselines.get(branch, self.baseline)
         return None if baseline == branch else baseline
 
-    def missing_cells(self, done: Set[tuple[str, str, int | None]], unscored: Collection[str] = ()) -> tuple[Cell, ...]:
-        """The cells whose task, branch and seed are not among `done`, where a seed of None means every seed.
-
-        Cells of `unscored` steps, which predict data without labels, are not missing.
-        """
-        return tuple(
-            cell
-            for cell in self.cells
-            if cell.step not in unscored
-            and not done & {(cell.task, cell.branch, cell.seed), (cell.task, cell.branch, None)}
-        )
+    def missing_cells(self, scored: Set[str], unscored: Collection[str] = ()) -> tuple[Cell, ...]:
+        """The cells whose step is neither `scored` nor `unscored`: such a step predicts data without labels."""
+        return tuple(cell for cell in self.cells if cell.step not in scored and cell.step not in unscored)
 
     def header(self) -> dict[str, Any]:
         """The fields of the study at the top of every report in JSON."""

@@ -61,6 +61,8 @@ class Settings(Strict):
     """The hidden state that retrieval tasks pool."""
     limit: Count | None = None
     """How many examples of a language are scored, at most."""
+    shots: Count | None = None
+    """The training examples of each language that are drawn, by the run's seed; by default all."""
     mixing: Mixing | None = None
     """The rule by which the tasks of a mixture are sampled."""
     budget: Literal["epochs", "updates"] | None = None

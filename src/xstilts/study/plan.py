@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xstilts import languages
-from xstilts.data.availability import first_mistakes, missing_data, unlabelled_data
+from xstilts.data.availability import first_mistakes, missing_data, unlabelled_data, without_training_data
 from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
-from xstilts.study.defaults import BUDGET, scored_languages, with_first_piece
+from xstilts.study.defaults import BUDGET, each_language, scored_languages, with_each_language, with_first_piece
 from xstilts.study.index import Cell, Study, StudyTask
+from xstilts.study.phase import Settings
 from xstilts.study.planner import ALL, BASELINE, Planner, encoder_name, trains_on_own_data
 from xstilts.study.recipe import Recipe, Start
 from xstilts.study.step import Step
@@ -131,16 +132,56 @@ class Plan:
 
     def _reads(self) -> Iterator[tuple[Task, tuple[str, ...], bool]]:
         """Each task whose data the steps read, the languages that they score, and whether they train on it."""
-        trained = {part.task for step in self.steps.values() for part in step.parts}
+        trained = {self.tasks[part.task].name for step in self.steps.values() for part in step.parts}
         trained |= {step.new.text for step in self.steps.values() if step.new is not None and step.new.text}
-        scored = {step.scoring.task: step.scoring.languages for step in self.steps.values() if step.scoring}
+        scored = self._scored()
         for name in sorted(trained | scored.keys(), key=list(self.tasks).index):
             yield self.tasks[name], scored.get(name, ()), name in trained
 
+    def _scored(self) -> dict[str, tuple[str, ...]]:
+        """The languages that the steps score, by task."""
+        scored: dict[str, dict[str, None]] = {}
+        for scoring in (step.scoring for step in self.steps.values() if step.scoring):
+            scored.setdefault(self.tasks[scoring.task].name, {}).update(dict.fromkeys(scoring.languages))
+        return {name: tuple(codes) for name, codes in scored.items()}
+
+    def with_training_data(self, data: Path | None) -> tuple[Plan, list[str]]:
+        """The plan without what `missing: skip` leaves out of its trainings, and a line on each task with such data.
+
+        Of a task with `train_languages` `all` or `each`, languages without training data are left out; `each` loses
+        their steps. A task without training data in all its languages stays, so that its run names the files.
+        """
+        found = {} if self.recipe.missing == "error" else self._without_training_data(data)
+        if not found:
+            return self, []
+        tasks, gone = dict(self.tasks), set[str]()
+        for name, codes in found.items():
+            kept = tuple(code for code in tasks[name].train_languages if code not in codes)
+            tasks[name] = tasks[name].model_copy(update={"train_languages": kept})
+            gone |= {each_language(name, code) for code in codes if tasks[name].train_in == "each"}
+        return self._without(tasks, gone), [f"{name}: train of {', '.join(codes)}" for name, codes in found.items()]
+
+    def _without_training_data(self, data: Path | None) -> dict[str, tuple[str, ...]]:
+        """The languages of each task with `train_languages` `all` or `each` that have no training data; not all."""
+        found = {task.name: without_training_data(task, data) for task, _, trained in self._reads()
+                 if trained and task.train_in != "listed"}  # fmt: skip
+        return {name: codes for name, codes in found.items() if 0 < len(codes) < len(self.tasks[name].train_languages)}
+
+    def _without(self, tasks: Mapping[str, Task], gone: Set[str]) -> Plan:
+        """The same plan of changed tasks, without the steps of some and those that depend on these."""
+        steps: dict[str, Step] = {}
+        for id, step in self.steps.items():
+            read = {*(part.task for part in step.parts), *([step.scoring.task] if step.scoring else [])}
+            if gone.isdisjoint(read) and steps.keys() >= {*step.parents}:
+                steps[id] = step
+        cells = [cell for cell in self.cells if cell.step in steps]
+        parts = {name: part._without(tasks, gone) for name, part in self.parts.items()}
+        return replace(self, tasks=tasks, steps=steps, cells=cells, parts=parts)
+
     def unlabelled(self, data: Path | None) -> list[str]:
         """The data that are predicted and not scored, because they have no labels; one line for each split."""
-        scored = {step.scoring.task: step.scoring.languages for step in self.steps.values() if step.scoring}
-        return [line for name, codes in scored.items() for line in unlabelled_data(self.tasks[name], codes, data)]
+        scored = self._scored().items()
+        return [line for name, codes in scored for line in unlabelled_data(self.tasks[name], codes, data)]
 
     def study(self) -> Study:
         """The index of the study, for its reports."""
@@ -191,7 +232,14 @@ class Plan:
             is_intermediate=task.name not in expand_groups(self.recipe.evaluate),
             more_train_languages=trained[1:],
             train=task.data["train"] if trained and isinstance(task.format, Tag) else None,
+            trained_in_each=any(cell.task == task.name and cell.language for cell in self.cells),
+            draws_shots=bool(task.shots or any(one.shots for one in self._settings(task))),
         )
+
+    def _settings(self, task: Task) -> Iterator[Settings]:
+        """The last phase's settings of a task, with each encoder."""
+        for recipe in (part.recipe for part in (self.parts or {"": self}).values()):
+            yield recipe.phases[-1].settings.over(recipe.settings).of(task.name)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `xstilts plan --json` prints it."""
@@ -218,8 +266,8 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
     for path, what, hint in (*unusable_tasks(recipe, tasks), *small_budgets(recipe, tasks)):
         found.add(what, where=recipe.where(*path), hint=hint)
     found.raise_any()
-    check_size(recipe)
-    tasks = with_first_piece(tasks, recipe)
+    check_size(recipe, tasks)
+    tasks = with_each_language(with_first_piece(tasks, recipe))
     parts = {name: _of_one_encoder(recipe, start, tasks) for name, start in recipe.starts.items()}
     if recipe.encoders is None:
         return parts[""]

@@ -10,7 +10,14 @@ from typing import Any, Literal, TypeAlias
 from xstilts.errors import UserError
 from xstilts.model.shape import NewEncoder
 from xstilts.study.checks import expand_groups
-from xstilts.study.defaults import PRECISION, choice_steps, evaluated_languages, resolve_training, scored_languages
+from xstilts.study.defaults import (
+    PRECISION,
+    choice_steps,
+    each_language,
+    evaluated_languages,
+    resolve_training,
+    scored_languages,
+)
 from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, choice_name, mixtures_of
@@ -70,13 +77,15 @@ class Planner:
         start = _State(self._create(encoder) if isinstance(encoder, NewEncoder) else None)
         phases = [phase for phase in self.recipe.phases if phase.each is None]
         last = next((phase for phase in self.recipe.phases if phase.each is not None), None)
-        evaluated = [name for name in expand_groups(self.recipe.evaluate) if self._languages(name)]
-        planned: dict[tuple[str, int, str], tuple[str, _Choices]] = {}
+        named = [name for task in expand_groups(self.recipe.evaluate) for name in self._in_each_language(task, last)]
+        evaluated = [name for name in named if self._languages(name)]
+        planned: dict[tuple[str, int, str, str], tuple[str, _Choices]] = {}
         for choices in product(*([(phase, choice) for choice in phase.choices or ()] for phase in phases)):
             first_cell = len(self.cells)
             self._branch(start, choices, last, evaluated)
             for cell in self.cells[first_cell:]:
-                step, other = planned.setdefault((cell.branch, cell.seed, cell.task), (cell.step, choices))
+                at = cell.branch, cell.seed, cell.task, cell.language
+                step, other = planned.setdefault(at, (cell.step, choices))
                 if step != cell.step:
                     raise UserError(
                         f"two branches would both be called '{cell.branch}': {_positions(other)}; "
@@ -105,6 +114,13 @@ class Planner:
             for suffix, by_seed in self._averages(runs[name], last) if last else ():
                 for seed, averaged in by_seed.items():
                     self._evaluate(averaged, name, seed, branch + suffix, f"score {name}{state.after}{suffix}")
+
+    def _in_each_language(self, name: str, last: Phase | None) -> list[str]:
+        """The names of a task in each language that it is trained in by itself; else its own name."""
+        task = self.tasks[name]
+        if last is None or task.train_in != "each" or not trains_on_own_data(last, task):
+            return [name]
+        return [each_language(name, code) for code in task.train_languages]
 
     def _languages(self, name: str) -> tuple[str, ...]:
         return scored_languages(self.tasks[name], self.recipe)
@@ -196,7 +212,7 @@ class Planner:
         """Plan the scoring of a task, for one cell of the report."""
         task, recipe = self.tasks[name], self.recipe
         last = recipe.phases[-1]
-        settings = self._target_settings(last if last.each is not None else None).of(name)
+        settings = self._target_settings(last if last.each is not None else None).of(task.name)
         scoring = EvalSpec(
             task=name,
             head=self._head(state, task),
@@ -210,7 +226,8 @@ class Planner:
         content |= {"translate_back": task.translate_back.identity()} if task.translate_back else {}
         own_seed = seed if state.seeded else None
         step = self._add("evaluate", [state], own_seed, title, content, scoring=scoring)
-        self.cells.append(Cell(branch=branch, seed=seed, task=name, step=step.id))
+        language = "" if name == task.name else task.train_languages[0]
+        self.cells.append(Cell(branch=branch, seed=seed, task=task.name, step=step.id, language=language))
 
     def _head(self, state: _State, task: Task) -> int | None:
         """The index of the trained head that scores a task; None for a task without a trained head."""

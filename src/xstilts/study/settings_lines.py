@@ -36,7 +36,7 @@ def _items(spec: TrainSpec, origins: Mapping[str, str], batches: Sequence[int]) 
     yield f"lr {as_written(spec.lr)}", origins["lr"]
     if spec.steps is not None:
         yield f"steps {spec.steps:,}", origins["steps"]
-    for name in ("epochs", "batch", "max_length") if spec.steps is None else ("batch", "max_length"):
+    for name in ("epochs", "batch", "max_length", "shots") if spec.steps is None else ("batch", "max_length", "shots"):
         yield from _task_items(spec, name, origins)
     if spec.mixing is not None:
         named = [name for name, fields in RULES.items() if spec.mixing == Mixing(**fields)]
@@ -64,7 +64,9 @@ def _interval(spec: TrainSpec, batches: Sequence[int]) -> str:
 
 def _task_items(spec: TrainSpec, name: str, origins: Mapping[str, str]) -> Iterator[_Item]:
     """A setting of each task; one that all tasks share is shown once."""
-    parts = [part for part in spec.parts if name != "epochs" or not part.raw_text]
+    parts = [part for part in spec.parts if getattr(part, name) and (name != "epochs" or not part.raw_text)]
+    if not parts:
+        return
     values = [(part.task, f"{name} {getattr(part, name):,}", origins[f"{part.task}.{name}"]) for part in parts]
     if len({value[1:] for value in values}) == 1:
         values = [("", *values[0][1:])]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from xstilts import languages
 from xstilts.utils.models import PathText, Strict
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -40,6 +41,8 @@ class File(Strict):
     """Only rows whose column has this value, or begins with it if it ends in `*`; `{lang}` works here too."""
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     """The names of labels or tags in a file that numbers them from 0."""
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The languages of its rows, if its path does not say it; other languages pass over its layout."""
     broken: Literal["error", "replace"] = "error"
     """Bytes that are not UTF-8 are an error, or are replaced by U+FFFD and counted."""
     folder: str = ""
@@ -51,7 +54,17 @@ class File(Strict):
     def per_language(self) -> bool:
         """Whether each language has its own file or rows."""
         patterns = (self.path, self.pair or "", *(self.where or {}).values())
-        return self.path.startswith("playground:") or any("{lang" in text.lower() for text in patterns)
+        named = self.path.startswith("playground:") or any("{lang" in text.lower() for text in patterns)
+        return named or (self.languages is not None and len(self.languages) == 1)
+
+    def serves(self, language: str) -> bool:
+        """Whether it may have rows in a language."""
+        return self.languages is None or language in self.languages
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else known_codes(value)
 
     @field_validator("part")
     @classmethod
@@ -117,7 +130,9 @@ def _overlap(one: File, other: File, language: str) -> bool:
     names, others = _names(one, language), _names(other, language)
     (first, last), (other_first, other_last) = _share(one), _share(other)
     return (
-        first < other_last
+        one.serves(language)
+        and other.serves(language)
+        and first < other_last
         and other_first < last
         and any(_matches(a, b) or _matches(b, a) for a in names for b in others)
     )
@@ -132,6 +147,20 @@ def _names(file: File, language: str) -> set[str]:
 def _matches(pattern: str, path: str) -> bool:
     """Whether a path matches a pattern with `*`."""
     return pattern == path or re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) is not None
+
+
+def known_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
+    """The codes.
+
+    Raises:
+        ValueError: a language occurs twice, or is not written as its code.
+    """
+    if len(set(codes)) != len(codes):
+        raise ValueError("names a language twice")
+    for code in codes:
+        if not languages.well_formed(code) or languages.as_code(code) != code:
+            raise ValueError(f"unknown language '{code}': {languages.hint(code)}")
+    return codes
 
 
 def part_numbers(part: str) -> tuple[int, int, int]:

@@ -15,9 +15,11 @@ from xstilts.errors import nearest
 from xstilts.formats.base import Format
 from xstilts.metrics import METRICS, local
 from xstilts.metrics.chunks import miscounted
-from xstilts.tasks.source import Source, part_numbers
+from xstilts.tasks.source import Source, known_codes, part_numbers
 from xstilts.utils.models import Strict
 
+TrainIn: TypeAlias = Literal["listed", "all", "each"]
+"""How a task's `train_languages` are given: a list, `all` of its languages together, or `each` by itself."""
 Split: TypeAlias = Literal["train", "stop", "dev", "test"]
 """`stop`: the examples for early stopping, if they are not the task's own English dev set."""
 
@@ -58,6 +60,9 @@ class Task(Strict):
     metrics: tuple[str, ...] = Field(min_length=1)
     """Names in `metrics.METRICS`, or `module:function` of a user's own; the first is the main one."""
     train_languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    """In a task file also `all` (its languages together) or `each` (a training for each of its languages)."""
+    shots: int | None = Field(default=None, ge=1, le=10**9)
+    """The training examples of each language that are drawn, by the run's seed; None: all."""
     batch: int = Field(default=32, ge=1, le=10**9)
     epochs: int = Field(default=3, ge=1, le=10**9)
     max_length: int = Field(default=256, ge=8, le=10**6)
@@ -76,17 +81,13 @@ class Task(Strict):
     """What a reader must know before using the scores."""
     _code_folder: Path = PrivateAttr(Path())
     _has_user_data: bool = PrivateAttr(False)
+    _train_in: TrainIn = PrivateAttr("listed")
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("languages", "more_languages", "train_languages")
     @classmethod
     def _known_languages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("names a language twice")
-        for code in value:
-            if not languages.well_formed(code) or languages.as_code(code) != code:
-                raise ValueError(f"unknown language '{code}': {languages.hint(code)}")
-        return value
+        return known_codes(value)
 
     @field_validator("metrics")
     @classmethod
@@ -208,6 +209,17 @@ class Task(Strict):
     def has_user_data(self) -> bool:
         """Whether a user's task file names its training data; such a task has training defaults of its own."""
         return self._has_user_data
+
+    @property
+    def train_in(self) -> TrainIn:
+        """How its task file gives `train_languages`."""
+        return self._train_in
+
+    def in_language(self, code: str) -> Task:
+        """The same task in one language, of a task that is trained in `each`."""
+        one = self.model_copy(update={"languages": (code,), "more_languages": (), "train_languages": (code,)})
+        one._train_in = "listed"
+        return one
 
     @property
     def origins(self) -> Mapping[str, str]:

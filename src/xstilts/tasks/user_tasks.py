@@ -13,7 +13,7 @@ from xstilts.formats import FORMATS
 from xstilts.formats.base import Format
 from xstilts.tasks import RESERVED_NAMES, TASKS
 from xstilts.tasks.source import RECIPES
-from xstilts.tasks.task import Task
+from xstilts.tasks.task import Task, TrainIn
 from xstilts.utils import yaml as strict_yaml
 
 USER_DATA_SETTINGS: dict[str, Any] = {"batch": 16, "epochs": 10}
@@ -106,6 +106,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         inherited: dict[str, Any] = base.model_dump(exclude={"format", "data"}) if base else {"metrics": format.metrics}
         if "languages" in fields:
             inherited["more_languages"] = ()
+        train_in = _train_in(fields, inherited, base, place)
         if "data" in fields:
             inherited |= {"note": "", "translated_from": ""}  # they describe the old data
         if isinstance(data := fields.get("data", {}), dict):
@@ -118,7 +119,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         like_field = {"like": base.like or base.name} if base else {}
         task = Task.model_validate({**inherited, **defaults, **fields, **like_field, "name": name, "format": format})
         task._code_folder = base.code_folder if base and "metrics" not in fields else document.path.parent
-        task._has_user_data = has_user_data
+        task._has_user_data, task._train_in = has_user_data, train_in
         task._origins = (
             {**origins} | {key: document.origin((name, key)) for key in fields} | {"name": document.origin((name,))}
         )
@@ -128,6 +129,25 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         mistakes.errors.extend(strict_yaml.user_errors(error, model, document, (name,)))
     mistakes.raise_any()
     raise AssertionError("a validation error without a message")
+
+
+def _train_in(
+    fields: dict[str, Any], inherited: Mapping[str, Any], base: Task | None, place: Callable[..., str]
+) -> TrainIn:
+    """How `train_languages` are given, here or in a task that this one is `like`; `fields` then lists them.
+
+    Raises:
+        UserError: it is another word.
+    """
+    given: Any = fields.get("train_languages")
+    if isinstance(given, str) and given not in ("all", "each"):
+        raise UserError(f"needs a list of languages, `all` or `each`, got {given!r}", where=place("train_languages"))
+    train_in: TrainIn = base.train_in if base and given is None else "listed"
+    if isinstance(given, str):
+        train_in = "all" if given == "all" else "each"
+    if train_in != "listed":
+        fields["train_languages"] = fields.get("languages", inherited.get("languages", ["en"]))
+    return train_in
 
 
 def _has_user_data(settings: Mapping[str, Any], base: Task | None, document: strict_yaml.Document) -> bool:

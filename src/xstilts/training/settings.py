@@ -108,6 +108,8 @@ class TaskSettings(Strict):
     epochs: int
     raw_text: bool = False
     """Whether it is raw text beside other tasks: its updates come on top of the labelled tasks'."""
+    shots: int | None = None
+    """The training examples of each language that are drawn, by the step's seed; None: all."""
 
 
 class TrainSpec(Strict):
