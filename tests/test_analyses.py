@@ -7,6 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from xstilts.errors import UserError
+from xstilts.languages import XTREME
+from xstilts.render.figure import Matrix
+from xstilts.render.svg import draw_figures
 from xstilts.render.table import Document
 from xstilts.report import StudyResults, layouts, render
 from xstilts.report.wikipedia_size import AGREES, published_correlations
@@ -38,6 +41,15 @@ def table(text: str) -> dict[str, list[str]]:
     """The cells of a Markdown table by the first cell of each row."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     return {label: cells for label, *cells in lines}
+
+
+def markers(figure: ElementTree.Element) -> list[ElementTree.Element]:
+    """The points of a figure."""
+    return [x for x in figure.iter(f"{SVG}path") if x.get("transform") and x.find(f"{SVG}title") is not None]
+
+
+def look(marker: ElementTree.Element) -> tuple[str | None, str | None]:
+    return marker.get("d"), marker.get("fill")
 
 
 def drawn(document: Document) -> ElementTree.Element:
@@ -96,19 +108,18 @@ def test_xtreme_s_scores_give_13_of_the_27_correlations_of_its_table_5():
     assert table(text)["XNLI"] == ["0.79", "0.79", "0.80", "0.80", "0.75", "0.75", "15"]
 
 
-def test_a_figure_says_all_its_numbers_and_needs_no_colour():
-    branches = [f"b{i}" for i in range(9)]
+def test_a_figure_says_all_its_numbers_and_each_of_20_branches_looks_different():
+    branches = [f"b{i}" for i in range(20)]
     scores = [row for branch in branches for row in rows("a<b", SPREAD, branch)]
     figure = drawn(show(study([task("a<b", SPREAD)], branches), scores, "wikipedia"))
     assert figure.get("role") == "img" and figure.get("aria-labelledby") == "title description"
     described = next(figure.iter(f"{SVG}desc")).text
-    assert "b0 (r = 0.71): ar Arabic 70.0, pt Portuguese 60.0, th Thai 60.0, hi Hindi 50.0" in described
-    points = [x for x in figure.iter(f"{SVG}path") if x.find(f"{SVG}title") is not None]
-    assert len(points) == 36 and points[0].find(f"{SVG}title").text == "b0 (r = 0.71), ar Arabic: 70.0"
-    looks = {(x.get("d"), x.get("fill")) for x in points}
-    assert len(looks) == 9  # a marker for each branch
-    colours = {x.get(key) for x in figure.iter() for key in ("fill", "stroke")} - {None, "none"}
-    assert colours == {"#000", "#fff", "#ccc"}
+    assert "b0 (r = 0.71): ar Arabic 70.0 at 1.02, pt Portuguese 60.0 at 1.02, th Thai 60.0 at 0.13" in described
+    points = markers(figure)
+    assert len(points) == 80 and points[0].find(f"{SVG}title").text == "b0 (r = 0.71), ar Arabic: 70.0"
+    assert len({look(x) for x in points}) == 20
+    assert len({x.get("d") for x in points[: 4 * 8]}) == 8  # the first eight differ without colour
+    assert {"ar pt", "hi th"} <= {x.text for x in figure.iter(f"{SVG}text")}  # names above their numbers of articles
     with pytest.raises(UserError, match="this report has no figure"):
         render(show(study([task("news", SPREAD)]), [*rows("news", SPREAD)], "overview"), "svg")
 
@@ -134,10 +145,11 @@ def test_families_go_from_few_to_many_articles_with_cubic_fits_of_the_extremes()
     assert [name for name in shown if name in FAMILIES] == FAMILIES
     assert "family unknown, left out: qaa" in document.legend
     assert [x.score for x in document.rows if x.task == "maximum over tasks"] == [30, 10, 20, 50, 40]
-    lines = [
-        x for x in drawn(document).iter(f"{SVG}path") if x.find(f"{SVG}title") is not None and not x.get("transform")
-    ]
+    lines = [x for x in drawn(document).iter(f"{SVG}path") if x.get("stroke-dasharray") is not None]
     assert len({x.get("stroke-dasharray") for x in lines}) == 2
+    assert lines[0].get("d").count("L") == 40  # a curve: ten parts between two of the five groups
+    described = next(drawn(document).iter(f"{SVG}desc")).text
+    assert "cubic fit of the minimum: Niger-Congo (1) 9.1, Kartvelian (1) 13.4, Turkic (2) 14.9" in described
 
 
 def test_scripts_group_languages_of_one_script_and_say_when_there_is_no_fit():
@@ -181,19 +193,25 @@ def test_transfer_has_gains_of_sources_on_targets_and_ranks_gaps():
     assert any("no gap, and the mean is over all languages: pairs" in line for line in document.legend)
     assert [matrix.columns for matrix in document.figures] == [("news", "pairs"), ("news",)]
     shades = [x.get("fill") for x in drawn(document).iter(f"{SVG}rect")]
-    assert shades[2] == "rgb(128,128,128)"  # the largest gain; 255 * 0.5
+    # white, then mnli's row: 40 is the largest gain, half of the way to the blue 0, 114, 178; 13 is 13/80 of it
+    assert shades[1:3] == ["rgb(214,232,242)", "rgb(128,184,216)"]
+    assert shades[3] == "rgb(250,235,223)"  # qqp's loss of 10: 10/80 of the way to the orange 213, 94, 0
     with pytest.raises(UserError, match="no target has scores in a language that it is not trained on"):
         show(study([task("news", ["en"])]), [*rows("news", {"en": 1.0})], "transfer")
 
 
 def test_transfer_of_one_task_trained_on_several_languages_is_a_matrix_of_languages():
     german = StudyTask("news-de", "classify", "accuracy", ("accuracy",), ("en", "de", "sw"), "de")
-    made = study([task("news", ["en", "de", "sw"]), german], catalogue_names={"news-de": "news"})
+    french = StudyTask("nouvelles", "classify", "accuracy", ("accuracy",), ("en", "de", "sw"), "fr")
+    # as `Task.catalogue_name` has it, with the training language; that of news-de is its own name
+    made = study([task("news", ["en", "de", "sw"]), german, french], catalogue_names={"nouvelles": "news-fr"})
     scores = [*rows("news", {"en": 90, "de": 70, "sw": 50}), *rows("news-de", {"en": 75, "de": 85, "sw": 55})]
+    scores += rows("nouvelles", {"en": 74, "de": 64, "sw": 54})
     document = show(made, [*scores], "transfer")
     shown = table(render(document, "markdown"))
     assert shown["en (news, none)"] == ["90.0", "70.0", "50.0"]
     assert shown["de (news-de, none)"] == ["75.0", "85.0", "55.0"]
+    assert shown["fr (nouvelles, none)"] == ["74.0", "64.0", "54.0"]
     assert [(x.task, x.language, x.gap) for x in document.rows if x.task == "news-de"] == [
         ("news-de", "zero-shot", 20), ("news-de", "en", 10), ("news-de", "sw", 30),
     ]  # fmt: skip
@@ -216,8 +234,40 @@ def test_languages_is_drawn_with_families_the_human_estimate_and_versions_of_one
     )  # fmt: skip
     found = {series.name: {name: y for _, y, name in series.points} for series in chart.series}
     assert found["none"]["zero-shot"] == 70 and found["mnli"]["zero-shot"] == 73
-    assert found["xnli-auto, none"] == {"en (IE: Germanic)": 88, "sw (Niger-Congo)": 55, "zero-shot": 55}
+    assert found["xnli-auto†, none"] == {"en (IE: Germanic)": 88, "sw (Niger-Congo)": 55, "zero-shot": 55}
     assert [x.hollow for x in chart.series] == [False, False, True, False]
+    # the version of one's own has the shape of its branch
+    points = {x.find(f"{SVG}title").text: look(x) for x in markers(drawn(document))}
+    filled, hollow = points["none, en (IE: Germanic): 88.0"], points["xnli-auto†, none, en (IE: Germanic): 88.0"]
+    assert filled[0] == hollow[0] and hollow[1] == "#fff" != filled[1]
+    # the equal scores of English lie side by side
+    places = [x.get("transform") for x in markers(drawn(document)) if x.find(f"{SVG}title").text.endswith(": 88.0")]
+    assert len(places) == len({*places}) == 2
     assert found["human, estimated (Hu et al., 2020): 92.8"] == {"all languages": 92.8}
     play = study([task("play", ["en", "qaa"])])
     assert show(play, [*rows("play", {"en": 9, "qaa": 8})], "languages").figures[0].ticks[1] == "qaa"
+
+
+def test_languages_on_the_other_split_and_in_no_mean_are_marked_in_the_figure_too():
+    made = study([task("news", ["en", "sw", "th"]), task("pairs", ["de", "sw"])], seeds=(1, 2))
+    scores = [*rows("news", {"en": 9, "th": 7}, split="dev"), *rows("news", {"sw": 8})]
+    scores += [*rows("news", {"en": 9}, seed=2, split="dev"), *rows("news", {"sw": 8}, seed=2)]
+    scores += [*rows("pairs", {"de": 5, "sw": 6}), *rows("pairs", {"de": 5, "sw": 6}, seed=2)]
+    charts = show(made, scores, "languages").figures
+    assert charts[0].ticks == ("en (IE: Germanic)", "th‡ (Kra-Dai)", "sw† (Niger-Congo)", "zero-shot")
+    assert charts[0].title.endswith("dev, test where marked †")
+    assert charts[1].ticks == ("de (IE: Germanic)", "sw (Niger-Congo)", "mean")  # no language that it is trained on
+
+
+def test_everything_in_a_figure_is_inside_it_and_no_two_numbers_of_a_matrix_overlap():
+    wide, long = tuple(XTREME), "a-rather-long-name-of-a-study-" * 6
+    values = (tuple(float(i) for i in range(40)),)
+    figure = ElementTree.fromstring(draw_figures([Matrix(long, ("en (news, none)",), wide, values)], []))
+    cells = [x for x in figure.iter(f"{SVG}rect")][1:]
+    at = sorted((float(x.get("y")), float(x.get("x")), float(x.get("width"))) for x in cells)
+    assert len(at) == 40 and min(width for *_, width in at) >= 38  # four digits, a sign and a dot
+    assert all(x + width <= 960 for _, x, width in at) and len({y for y, *_ in at}) == 2
+    for title in (long, "多語言 " * 60):
+        figure = ElementTree.fromstring(draw_figures([Matrix(title, ("a",), ("b",), ((1.0,),))], []))
+        lines = [x.text for x in figure.iter(f"{SVG}text") if x.get("font-weight")]
+        assert len(lines) > 1 and max(map(len, lines)) < (960 / 12 if title[0] == "多" else 960 / 6)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
+from xstilts.analysis.aggregate import Split, Summary, build
 from xstilts.errors import UserError
 from xstilts.formats.tag import Tagged
-from xstilts.render.table import Document
+from xstilts.render.figure import Figure
+from xstilts.render.table import Document, Table
 from xstilts.store.example_scores import ExampleScores
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Study, StudyTask
@@ -43,6 +45,18 @@ class StudyResults:
     example_scores: Callable[[str], Sequence[ExampleScores] | None] = _has_predictions
     unscored: Collection[str] = ()
     train_examples: Callable[[StudyTask], Sequence[Tagged]] = _no_train_data
+
+    def summary(self, split: Split = "dev") -> Summary:
+        """The scores averaged over languages, with medians over the seeds."""
+        return build(self.study, self.scores, split=split, notes=self.notes, unscored=self.unscored)
+
+    def document(
+        self, tables: Sequence[Table], legend: Sequence[str], lines: Sequence[Any], figures: Sequence[Figure] = (),
+        **facts: object,
+    ) -> Document:  # fmt: skip
+        """A layout's document. Its rows are these lines, at least one, of one type; its facts have them, too."""
+        facts = {**self.study.header(), **facts, "lines": [asdict(line) for line in lines]}
+        return Document(tables, legend, type(lines[0]), lines, facts, figures)
 
 
 LayoutFunction: TypeAlias = Callable[[StudyResults], Document]

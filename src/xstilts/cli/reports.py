@@ -27,9 +27,9 @@ def report(
     layout: Annotated[
         str,
         typer.Option(
-            help="default, brief, overview, languages, benchmark, selection, significance, wikipedia, families, "
-            "scripts, transfer, tags, entities, or a table of the paper: table2, table3, table6, table7, table8, "
-            "table9, table10, table11, table12, table13, table14, table15.",
+            help="Scores: default, brief, overview, languages, benchmark. Runs: selection, significance. Why scores "
+            "differ by language: wikipedia, families, scripts, transfer, tags, entities. The paper's tables: table2, "
+            "table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, table15.",
             show_default=False,
         ),
     ] = "default",
@@ -67,6 +67,7 @@ def report(
     `submission` writes test predictions and labels as files for the leaderboard; `rows` copies what reports need,
     without encoders and texts, to publish it. `--compare` shows the scores of two recipes and their differences.
     The layouts `tags` and `entities` read the training data again, from --data. `svg` draws a layout's figures.
+    docs/analyses.md says which layout answers which question about languages.
     """
     given = {"--layout": layout != "default", "--beside": beside is not None, "--select": select is not None}
     given |= {"--to": to is not None, f"--format {format}": format in ("submission", "rows")}

@@ -167,7 +167,7 @@ def _by_language(numbers: dict[str, Any]) -> Numbers:
 
 
 def _row(values: Sequence[float | None]) -> tuple[TableCell, ...]:
-    return tuple(TableCell() if value is None else TableCell(f"{value:.1f}") for value in values)
+    return tuple(TableCell.of(value, ".1f") for value in values)
 
 
 def _with_means(by_language: dict[str, Numbers]) -> dict[str, Any]:

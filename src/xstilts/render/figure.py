@@ -10,7 +10,8 @@ from typing import TypeAlias
 class Series:
     """Points with one marker; `line` joins them by a line without markers.
 
-    A point is x, y and its name, which a reader of the file sees beside it.
+    A point is x, y and its name, which a reader of the file sees beside it; empty between the named points of a line.
+    `hollow` series have the shapes of the filled ones, in the same order.
     """
 
     name: str
@@ -21,7 +22,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over one horizontal axis: numbers, or `ticks` with a name for each of 0, 1, 2, ..."""
+    """Series over one horizontal axis: `ticks` with a name for each of 0, 1, 2, ..., or a logarithmic one.
+
+    Above a logarithmic axis stands the first word of each point's name.
+    """
 
     title: str
     x_title: str

@@ -60,3 +60,8 @@ class TableCell:
     best: bool = False
     mark: str = ""
     best_of_block: bool = False
+
+    @classmethod
+    def of(cls, number: float | None, spec: str = "z.1f") -> TableCell:
+        """A number in a format; without one, an empty cell."""
+        return cls() if number is None else cls(f"{number:{spec}}")

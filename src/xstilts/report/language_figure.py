@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import fmean
 
 from xstilts.analysis.aggregate import MEAN, ZERO_SHOT, Summary
+from xstilts.analysis.results import StudyResults
 from xstilts.languages import find
 from xstilts.render.figure import Chart, Series
+from xstilts.render.table import Document
 from xstilts.report import published
 from xstilts.report.legend import short_names, unit
+from xstilts.report.study_tables import document, marked_languages, shown_split
 from xstilts.study.index import Study, StudyTask
 
 _HUMAN = ("benchmark", "human")
 """The row of the paper's Table 2 with XTREME's estimates of human scores."""
+
+
+def languages(results: StudyResults) -> Document:
+    """Each target by language, with a figure."""
+    summary = results.summary()
+    return replace(document(summary, ("first", "others")), figures=language_charts(summary))
 
 
 def language_charts(summary: Summary) -> list[Chart]:
@@ -34,31 +44,23 @@ def _own_versions(study: Study) -> dict[str, str]:
 
 
 def _chart(summary: Summary, task: StudyTask, own: dict[str, str]) -> Chart:
-    study, drawn = summary.study, [task, *(x for x in summary.study.targets if own.get(x.name) == task.name)]
-    lines = [x for x in summary.lines if (x.task, x.metric) in {(one.name, one.metric) for one in drawn}]
-    codes = {x.language for x in lines if x.language not in (MEAN, ZERO_SHOT)}
-    mean = next((name for name in (ZERO_SHOT, MEAN) if any(x.language == name for x in lines)), MEAN)
-    ordered = sorted(codes, key=lambda code: (not task.trained_in(code), _family(code), code))
-    at = {code: float(i) for i, code in enumerate([*ordered, mean])}
-    ticks = {code: f"{code} ({_family(code)})" if _family(code) else code for code in at}
-    series = [
-        Series(name, points, hollow=one is not task)
-        for one in drawn
-        for branch, short in short_names(study.branches).items()
-        if (
-            points := tuple(
-                (at[x.language], x.median, ticks[x.language])
-                for x in lines
-                if (x.task, x.branch) == (one.name, branch) and x.language in at
-            )
-        )
-        for name in [short if one is task else f"{one.name}, {short}"]
-    ]
-    splits = "+".join(sorted({x.split for x in lines}))
+    drawn = [task, *(x for x in summary.study.targets if own.get(x.name) == task.name)]
+    marks = {code: mark for one in reversed(drawn) for code, mark in marked_languages(summary, one).items()}
+    mean = ZERO_SHOT if ZERO_SHOT in marks else MEAN
+    ordered = sorted(marks.keys() - {MEAN, ZERO_SHOT}, key=lambda x: (not task.trained_in(x), _family(x), x))
+    labels = {x: x + marks.get(x, "") + (f" ({_family(x)})" if _family(x) else "") for x in (*ordered, mean)}
+    at = {code: float(i) for i, code in enumerate(labels)}
+    series, split = list[Series](), shown_split(summary, task)
+    for one in drawn:
+        lines = [x for x in summary.lines if (x.task, x.metric) == (one.name, one.metric) and x.language in at]
+        prefix = "" if one is task else one.name + "†" * (shown_split(summary, one) != split) + ", "
+        for branch, name in short_names(summary.study.branches).items():
+            points = tuple((at[x.language], x.median, labels[x.language]) for x in lines if x.branch == branch)
+            series += [Series(prefix + name, points, hollow=one is not task)] if points else []
     if series:
         series += _human(task, len(at))
-    title = f"{study.name}, {task.name}: {unit(task.metric)} by language, {splits}"
-    return Chart(title, "language (family)", unit(task.metric), tuple(series), tuple(ticks.values()))
+    title = f"{summary.study.name}, {task.name}: {unit(task.metric)} by language, {split}"
+    return Chart(title, "language (family)", unit(task.metric), tuple(series), tuple(labels.values()))
 
 
 def _family(code: str) -> str:
@@ -77,3 +79,6 @@ def _human(task: StudyTask, width: int) -> Iterator[Series]:
     if value is not None:
         name = f"human, estimated (Hu et al., 2020): {value:.1f}"
         yield Series(name, ((-0.5, value, "all languages"), (width - 0.5, value, "all languages")), line=True)
+
+
+LAYOUTS = {"languages": languages}

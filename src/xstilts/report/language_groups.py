@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
+from numpy.polynomial import Polynomial
 
 from xstilts import languages, metrics
-from xstilts.analysis.aggregate import Summary, build, plus_joined
+from xstilts.analysis.aggregate import Summary, plus_joined
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.languages import articles
@@ -22,6 +23,8 @@ from xstilts.study.index import StudyTask
 
 DEGREE = 3
 """Of the polynomial; a fit needs more groups than it has coefficients."""
+FINENESS = 10
+"""Of its curve: points from a group to the next."""
 MINIMUM, MAXIMUM = "minimum over tasks", "maximum over tasks"
 """Used as a task: the lowest and the highest score of a group; no task's name has a space."""
 
@@ -52,7 +55,7 @@ def group_layout(results: StudyResults, by: Literal["family", "script"]) -> Docu
         UserError: no language with a score has a known group.
     """
     study = results.study
-    summary = build(study, results.scores, split="test", notes=results.notes, unscored=results.unscored)
+    summary = results.summary("test")
     tasks = [task for task in study.targets if _is_percentage(task) and summary.splits(task)]
     groups = _groups(summary, tasks, by)
     if not groups:
@@ -65,8 +68,7 @@ def group_layout(results: StudyResults, by: Literal["family", "script"]) -> Docu
             title = f"{study.name}, {name}: test scores by {by}, from few to many Wikipedia articles"
             shown.append(_table(title, by, mine, tasks, groups))
             charts.append(_chart(title, by, mine, tasks, groups))
-    facts = {**study.header(), "groups": groups, "lines": [asdict(line) for line in lines]}
-    return Document(shown, _legend(summary, tasks, by, groups), GroupScore, lines, facts, charts)
+    return results.document(shown, _legend(summary, tasks, by, groups), lines, charts, groups=groups)
 
 
 def _is_percentage(task: StudyTask) -> bool:
@@ -111,24 +113,19 @@ def _branch_lines(
     scored = {group: of_group for group, of_group in by_group.items() if of_group}
     for name, extreme in ((MINIMUM, min), (MAXIMUM, max)):
         ends = [extreme(of_group, key=lambda line: line.score) for of_group in scored.values()]
-        for end, fitted in zip(ends, fit([end.score for end in ends]), strict=True):
-            where = end.group, end.articles, branch, name, end.metric, end.splits
-            yield GroupScore(*where, end.languages, end.score, fitted)
+        cubic = fit([end.score for end in ends])
+        for i, end in enumerate(ends):
+            yield replace(end, task=name, fit=None if cubic is None else float(cubic(i)))
 
 
-def fit(values: Sequence[float]) -> list[float | None]:
-    """The least-squares polynomial of third degree at each of some equally spaced values.
+def fit(values: Sequence[float]) -> Polynomial | None:
+    """The least-squares polynomial of third degree over values at 0, 1, 2, ...; None with too few of them.
 
-    >>> [round(value, 3) for value in fit([10, 10, 20, 10, 10])]
+    >>> fit([10, 10, 20, 10, 10])(np.arange(5)).round(3).tolist()
     [9.143, 13.429, 14.857, 13.429, 9.143]
     >>> fit([1, 2, 3, 4])
-    [None, None, None, None]
     """
-    if len(values) <= DEGREE + 1:
-        return [None] * len(values)
-    at = np.arange(len(values), dtype=np.float64)
-    fitted: list[float | None] = np.polynomial.Polynomial.fit(at, values, DEGREE)(at).tolist()
-    return fitted
+    return Polynomial.fit(np.arange(len(values)), values, DEGREE) if len(values) > DEGREE + 1 else None
 
 
 def _heads(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -149,10 +146,7 @@ def _table(
         ends = [at.get((group, end)) for end in (MINIMUM, MAXIMUM)]
         values = [line.score if line else None for line in (*(at.get((group, task.name)) for task in tasks), *ends)]
         values += [line.fit if line else None for line in ends]
-        size = _size(groups[group])
-        first = TableCell() if size is None else TableCell(f"{size:.2f}")
-        cells = (TableCell() if value is None else TableCell(f"{value:z.1f}") for value in values)
-        rows.append((head, (first, *cells)))
+        rows.append((head, (TableCell.of(_size(groups[group]), ".2f"), *map(TableCell.of, values))))
     splits = {line.task: line.splits for line in lines}
     tasks_heads = ((_marked(task.name, splits.get(task.name, "")), unit(task.metric)) for task in tasks)
     ends_heads = (("minimum", ""), ("maximum", ""), ("minimum", "cubic fit"), ("maximum", "cubic fit"))
@@ -173,10 +167,20 @@ def _chart(
         for task in tasks
     ]
     for end in (MINIMUM, MAXIMUM):
-        points = [(at[x.group], x.fit, heads[x.group]) for x in lines if x.task == end and x.fit is not None]
-        if points:
-            series.append(Series(f"cubic fit of the {end.split()[0]}", tuple(points), line=True))
+        if curve := _curve([(at[x.group], x.score, heads[x.group]) for x in lines if x.task == end]):
+            series.append(Series(f"cubic fit of the {end.split()[0]}", curve, line=True))
     return Chart(title, f"{by} (languages)", "score", tuple(series), tuple(heads.values()))
+
+
+def _curve(ends: Sequence[tuple[float, float, str]]) -> tuple[tuple[float, float, str], ...]:
+    """Points along the fit of extremes, each a place, a score and a name; empty with too few for a fit."""
+    cubic = fit([score for _, score, _ in ends])
+    if cubic is None:
+        return ()
+    steps = range((len(ends) - 1) * FINENESS + 1)
+    places = np.interp(np.array(steps) / FINENESS, range(len(ends)), [place for place, *_ in ends])
+    names = ["" if k % FINENESS else ends[k // FINENESS][2] for k in steps]
+    return tuple(zip(places.tolist(), cubic(np.array(steps) / FINENESS).tolist(), names, strict=True))
 
 
 def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -198,7 +202,7 @@ def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mappi
         (f"not in percent, left out: {', '.join(others)}", others),
         (lacking(left_out), any(left_out.values())),
     ]
-    return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in summary.notes]
+    return legend_lines(explained, full_names(study), summary.notes)
 
 
 LAYOUTS = {"families": partial(group_layout, by="family"), "scripts": partial(group_layout, by="script")}

@@ -17,15 +17,18 @@ MAX_SPELLED_TASKS = 4
 """A branch whose mixture has more tasks gets a short name in tables."""
 
 
-def legend_lines(explained: Iterable[tuple[str, object]], full_names: Mapping[str, str]) -> list[str]:
+def legend_lines(
+    explained: Iterable[tuple[str, object]], full_names: Mapping[str, str], notes: Iterable[str] = ()
+) -> list[str]:
     """The lines of a legend.
 
     Args:
         explained: explanations, each with its condition; those with a true condition are shown.
         full_names: for each name in the tables the full one; shown where they differ.
+        notes: remarks on the numbers.
     """
     spelled = [f"{name}: {full}" for name, full in full_names.items() if name != full]
-    return [text for text, shown in explained if shown] + spelled
+    return [text for text, shown in explained if shown] + spelled + [f"note: {note}" for note in notes]
 
 
 def full_names(study: Study) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
-from xstilts.analysis.aggregate import JoinedScores, SummaryLine, build, join, steps_of
+from xstilts.analysis.aggregate import JoinedScores, SummaryLine, join, steps_of
 from xstilts.analysis.results import StudyResults
 from xstilts.render.table import MISSING, Document, Table, TableCell
 from xstilts.report import published, study_tables
@@ -61,7 +61,7 @@ class PaperNumber:
 def benchmark(results: StudyResults) -> Document:
     """Test scores in the leaderboard's groups, then each task by language; without the paper's tasks, all means."""
     study = results.study
-    summary = build(study, results.scores, split="test", notes=results.notes, unscored=results.unscored)
+    summary = results.summary("test")
     if not targets(study):
         return study_tables.document(summary)
     grouped = paper_table(replace(results, notes=()), "benchmark")
@@ -110,7 +110,7 @@ def paper_table(results: StudyResults, layout: str) -> Document:
         *_explained(study, tables, beside),
         *_differences_from_paper(study, found, tables, beside),
     ]
-    legend = legend_lines(explained, _own_names(study, tables)) + [f"note: {note}" for note in notes]
+    legend = legend_lines(explained, _own_names(study, tables), notes)
     return Document(shown, legend, PaperNumber, lines, facts)
 
 

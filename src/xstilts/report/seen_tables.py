@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TypeAlias
 
 from xstilts.analysis.results import StudyResults
@@ -47,14 +46,10 @@ def tags(results: StudyResults) -> Document:
     kinds = [f"{size}-grams {kind}" for size in SIZES for kind in ("seen", "unseen")]
     shown = []
     for task, title, by_language in _branches(results, tasks, found):
-        rows = [(name, tuple(_cell(x) for x in values.values())) for name, values in _labelled(by_language)]
-        ends = [
-            mean_and_difference({code: by_set[kind].accuracy for code, by_set in by_language.items()}, task.trained_in)
-            for kind in kinds
-        ]
-        rows += [
-            (name, tuple(_number(end[i]) for end in ends)) for i, name in enumerate(("zero-shot mean", "difference"))
-        ]
+        rows = [(name, _cells(x.accuracy for x in by_set.values())) for name, by_set in _labelled(by_language)]
+        accuracies = [{code: by_set[kind].accuracy for code, by_set in by_language.items()} for kind in kinds]
+        ends = zip(*(mean_and_difference(values, task.trained_in) for values in accuracies), strict=True)
+        rows += zip(("zero-shot mean", "difference"), map(_cells, ends), strict=True)
         heads = tuple((kind, "") for kind in kinds)
         shown.append(Table(f"{title}: accuracy of n-grams of tags", "language", heads, tuple(rows), summaries=2))
     explained: list[tuple[str, object]] = [
@@ -74,7 +69,7 @@ def entities(results: StudyResults) -> Document:
     if not found:
         raise UserError("no task whose tags mark entities has labelled predictions", where="--layout entities")
     kinds = f"(a) {SEEN}", f"(b) {UNSEEN}", "(a) - (b)", f"(c) {SHORT}", f"(d) {LATIN}", f"(e) {FREQUENT}"
-    heads = tuple((name, "") for name in (*kinds, "least difference"))
+    heads = (*((name, "") for name in kinds), ("difference", "least"))
     shown, few = [], False
     for _, title, by_language in _branches(results, tasks, found):
         rows = []
@@ -82,14 +77,14 @@ def entities(results: StudyResults) -> Document:
             small = any(x.n < MIN_ENTITIES for x in by_set.values())
             few = few or small
             values = {kind: x.accuracy for kind, x in by_set.items()}
-            first = (_cell(by_set[SEEN]), _cell(by_set[UNSEEN]), _number(_minus(values[SEEN], values[UNSEEN])))
-            others = tuple(_cell(by_set[kind]) for kind in (SHORT, LATIN, FREQUENT))
-            rows.append((name + ("†" if small else ""), (*first, *others, _number(least_difference(values)))))
+            seen, unseen, *others = values.values()
+            cells = _cells((seen, unseen, _minus(seen, unseen), *others, least_difference(values)))
+            rows.append((name + ("†" if small else ""), cells))
         shown.append(Table(f"{title}: accuracy of entities", "language", heads, tuple(rows)))
     explained: list[tuple[str, object]] = [
         ("right: words and type exactly; (a) two or more consecutive words are an entity of the training data", True),
         ("(c) at most two words; (d) Latin letters only; (e) at least twice in these data", True),
-        ("least difference: of (a) from (c), (d) and (e)", True),
+        ("least: of the differences of (a) from (c), (d) and (e)", True),
         (f"† a set has fewer than {MIN_ENTITIES} entities", few),
     ]
     return _document(results, shown, explained, found)
@@ -146,12 +141,8 @@ def _labelled(by_language: Mapping[str, _BySet]) -> Iterable[tuple[str, _BySet]]
         yield titled(code) + ("‡" if on_test else ""), by_set
 
 
-def _cell(accuracy: SetAccuracy) -> TableCell:
-    return _number(accuracy.accuracy)
-
-
-def _number(value: float | None) -> TableCell:
-    return TableCell() if value is None else TableCell(f"{value:z.1f}")
+def _cells(values: Iterable[float | None]) -> tuple[TableCell, ...]:
+    return tuple(map(TableCell.of, values))
 
 
 def _document(
@@ -165,9 +156,7 @@ def _document(
         ("‡ test, because there are no dev labels", any(x.split == "test" for x in found)),
         ("- no such n-gram or entity", any(x.n == 0 for x in found)),
     ]
-    lines = legend_lines(explained, full_names(study)) + [f"note: {note}" for note in results.notes]
-    facts = {**study.header(), "lines": [asdict(x) for x in found]}
-    return Document(shown, lines, SetAccuracy, found, facts)
+    return results.document(shown, legend_lines(explained, full_names(study), results.notes), found)
 
 
 LAYOUTS = {"tags": tags, "entities": entities}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Literal, TypeAlias
 
 from xstilts import metrics
-from xstilts.analysis.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, build, other_split
+from xstilts.analysis.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Summary, SummaryLine, other_split
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import counted
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.language_figure import language_charts
 from xstilts.report.legend import (
     AT_CHANCE,
     COLLAPSED,
@@ -119,25 +118,38 @@ def corner(study: Study) -> str:
 
 
 def _languages(summary: Summary, task: StudyTask) -> Table:
-    study, left_out = summary.study, summary.left_out.get(task.name, ())
+    study, marks = summary.study, marked_languages(summary, task)
     by_language: dict[str, dict[str, SummaryLine]] = defaultdict(dict)
     for line in _lines_of(summary, task):
         by_language[line.language][line.branch] = line
-    languages = _scored_languages(summary, task)
-    means = [name for name in (MEAN, ZERO_SHOT) if name in by_language]
+    rows = [
+        (titled(name) + mark, _cells(by_language[name].get(branch) for branch in study.branches))
+        for name, mark in marks.items()
+    ]
+    title = f"{task.name}: {unit(task.metric)}, {shown_split(summary, task)}{_over_seeds(summary)}"
+    heads = tuple((branch, "") for branch in short_names(study.branches).values())
+    return Table(title, "language", heads, tuple(rows), summaries=len({*marks} & {MEAN, ZERO_SHOT}))
+
+
+def marked_languages(summary: Summary, task: StudyTask) -> dict[str, str]:
+    """The languages with a score, then the means, each with its marks: ‡ in no mean, † on the other split."""
+    languages, left_out = _scored_languages(summary, task), summary.left_out.get(task.name, ())
+    others = _on_other_split(summary, task)
+    some_on_other = len(others) < len(languages)
+    marks = {x: "‡" * (x in left_out) + "†" * (x in others and some_on_other) for x in languages}
+    found = {line.language for line in _lines_of(summary, task)}
+    means = [name for name in (MEAN, ZERO_SHOT) if name in found]
     if not any(task.trained_in(code) for code in languages if code not in left_out):
         means = means[:1]  # the mean is already zero-shot
+    return marks | dict.fromkeys(means, "")
+
+
+def shown_split(summary: Summary, task: StudyTask) -> str:
+    """The split that a task's languages show."""
     others, split, other = _on_other_split(summary, task), summary.split, other_split(summary.split)
-    where = f"{split}, {other} where marked †" if others else split
-    if len(others) == len(languages):
-        where, others = f"{other}†", ()
-    rows = []
-    for name in [*languages, *means]:
-        marks = ("‡" if name in left_out else "") + ("†" if name in others else "")
-        rows.append((titled(name) + marks, _cells(by_language[name].get(branch) for branch in study.branches)))
-    title = f"{task.name}: {unit(task.metric)}, {where}{_over_seeds(summary)}"
-    heads = tuple((branch, "") for branch in short_names(study.branches).values())
-    return Table(title, "language", heads, tuple(rows), summaries=len(means))
+    if len(others) == len(_scored_languages(summary, task)):
+        return f"{other}†"
+    return f"{split}, {other} where marked †" if others else split
 
 
 def _cells(lines: Iterable[SummaryLine | None]) -> tuple[TableCell, ...]:
@@ -220,8 +232,7 @@ def document(summary: Summary, views: Sequence[View] = DEFAULT_VIEWS) -> Documen
 
 
 def _document(results: StudyResults, *views: View) -> Document:
-    summary = build(results.study, results.scores, notes=results.notes, unscored=results.unscored)
-    return document(summary, views)
+    return document(results.summary(), views)
 
 
 def default(results: StudyResults) -> Document:
@@ -239,10 +250,4 @@ def overview(results: StudyResults) -> Document:
     return _document(results, "overview")
 
 
-def languages(results: StudyResults) -> Document:
-    """Each target by language, with a figure."""
-    summary = build(results.study, results.scores, notes=results.notes, unscored=results.unscored)
-    return replace(document(summary, ("first", "others")), figures=language_charts(summary))
-
-
-LAYOUTS = {"default": default, "brief": brief, "overview": overview, "languages": languages}
+LAYOUTS = {"default": default, "brief": brief, "overview": overview}

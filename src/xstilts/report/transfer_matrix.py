@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from xstilts import metrics
 from xstilts.analysis.aggregate import (
@@ -79,8 +79,7 @@ def transfer(results: StudyResults) -> Document:
     shown += [_gap_table(study, task, lines) for task in study.targets if task.name in gaps.columns]
     shown += [_matrix_table(matrix, "trained on") for matrix in by_language]
     figures = [matrix for matrix in (gains, gaps, *by_language) if matrix.rows]
-    facts = {**study.header(), "lines": [asdict(line) for line in lines]}
-    return Document(shown, _legend(study, lines, scores, [*notes, *results.notes]), Transfer, lines, facts, figures)
+    return results.document(shown, _legend(study, lines, scores, [*notes, *results.notes]), lines, figures)
 
 
 def _task_lines(study: Study, task: StudyTask, scores: Mapping[str, ByBranch]) -> Iterator[Transfer]:
@@ -129,7 +128,7 @@ def _same_targets(study: Study, scores: Mapping[str, Mapping[str, ByBranch]]) ->
     by_name: dict[str, list[StudyTask]] = defaultdict(list)
     for task in study.targets:
         if scores[task.name] and task.train_languages:
-            by_name[study.catalogue_names.get(task.name, task.name)].append(task)
+            by_name[_original(study, task)].append(task)
     for tasks in by_name.values():
         if len({task.train_languages for task in tasks}) > 1:
             yield tasks
@@ -141,6 +140,11 @@ def _source(task: StudyTask) -> str:
         return "the same language"
     every = len(task.train_languages) > 1 and {*task.languages} <= {*task.train_languages}
     return "all languages" if every else "+".join(task.train_languages)
+
+
+def _original(study: Study, task: StudyTask) -> str:
+    """The task that a task is like, without the training language that `Task.catalogue_name` adds."""
+    return study.catalogue_names.get(task.name, task.name).removesuffix(f"-{task.train_language}")
 
 
 def _by_language(study: Study, tasks: Sequence[StudyTask], scores: Mapping[str, Mapping[str, ByBranch]]) -> Matrix:
@@ -156,16 +160,13 @@ def _by_language(study: Study, tasks: Sequence[StudyTask], scores: Mapping[str, 
                 }
                 label = f"{_source(task)} ({task.name}, {names[branch]})"
                 rows[label] = tuple(medians.get(code) for code in languages)
-    name = study.catalogue_names.get(tasks[0].name, tasks[0].name)
-    title = f"{study.name}, {name}: {unit(tasks[0].metric)} by training language and language"
+    title = f"{study.name}, {_original(study, tasks[0])}: {unit(tasks[0].metric)} by training language and language"
     return Matrix(title, tuple(rows), languages, tuple(rows.values()))
 
 
 def _matrix_table(matrix: Matrix, corner: str) -> Table:
     sign = "+" if matrix.signed else ""
-    cells = [
-        tuple(TableCell() if x is None else TableCell(f"{x:{sign}z.1f}") for x in values) for values in matrix.values
-    ]
+    cells = [tuple(TableCell.of(x, f"{sign}z.1f") for x in values) for values in matrix.values]
     heads = tuple((name, "") for name in matrix.columns)
     return Table(matrix.title, corner, heads, tuple(zip(matrix.rows, cells, strict=True)), columns_title="target")
 
@@ -221,7 +222,7 @@ def _legend(
         ),
         (lacking(left_out), any(left_out.values())),
     ]
-    return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in notes]
+    return legend_lines(explained, full_names(study), notes)
 
 
 LAYOUTS = {"transfer": transfer}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from xstilts import languages
-from xstilts.analysis.aggregate import Summary, build, plus_joined
+from xstilts.analysis.aggregate import Summary, plus_joined
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.figure import Chart, Series
@@ -70,7 +70,7 @@ def wikipedia(results: StudyResults) -> Document:
         UserError: no task has scores in three languages of known size.
     """
     study = results.study
-    summary = build(study, results.scores, split="test", notes=results.notes, unscored=results.unscored)
+    summary = results.summary("test")
     found = [
         Correlation(task.name, branch, task.metric, _splits(summary, task), *pearson(scores))
         for task in study.targets
@@ -87,24 +87,20 @@ def wikipedia(results: StudyResults) -> Document:
     for task in (task for task in study.targets if any(line.task == task.name for line in found)):
         lines = [at.get((task.name, branch)) for branch in study.branches]
         sizes = {line.languages for line in lines if line}
-        dagger = "†" if "dev" in _splits(summary, task) else ""
-        cells = (*map(_cell, lines), TableCell(f"{max(sizes)}"))
-        rows.append((f"{task.name} {unit(task.metric)}{dagger}", cells))
+        cells = (*(TableCell.of(line.pearson if line else None, "z.2f") for line in lines), TableCell(f"{max(sizes)}"))
+        rows.append((f"{task.name} {unit(task.metric)}{_dagger(summary, task)}", cells))
     heads = (*((name, "") for name in names.values()), ("languages", ""))
     title = f"{study.name}: Pearson correlation of scores and Wikipedia's size, test"
     tables = [Table(title, "task", heads, tuple(rows)), *(_published_tables() if results.beside else ())]
-    facts = {**study.header(), "lines": [asdict(line) for line in found]}
-    return Document(
-        tables, _legend(summary, found, results.beside), Correlation, found, facts, _figures(summary, found)
-    )
+    return results.document(tables, _legend(summary, found, results.beside), found, _figures(summary, found))
 
 
 def _splits(summary: Summary, task: StudyTask) -> str:
     return plus_joined(summary.splits(task))
 
 
-def _cell(line: Correlation | None) -> TableCell:
-    return TableCell() if line is None or line.pearson is None else TableCell(f"{line.pearson:z.2f}")
+def _dagger(summary: Summary, task: StudyTask) -> str:
+    return "†" if "dev" in summary.splits(task) else ""
 
 
 def _legend(summary: Summary, found: Sequence[Correlation], beside: bool) -> list[str]:
@@ -128,9 +124,9 @@ def _legend(summary: Summary, found: Sequence[Correlation], beside: bool) -> lis
         (f"size unknown, left out: {languages_by_task(unknown)}", any(unknown.values())),
         (lacking(left_out), any(left_out.values())),
         ("XTREME's Table 5: as printed, and as it follows from the scores in its Tables 8 to 17", beside),
-        ("* differs by more than 0.01: docs/reports.md", beside),
+        ("* differs by more than 0.01: docs/analyses.md", beside),
     ]
-    return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in summary.notes]
+    return legend_lines(explained, full_names(study), summary.notes)
 
 
 def _figures(summary: Summary, found: Sequence[Correlation]) -> list[Chart]:
@@ -144,8 +140,9 @@ def _figures(summary: Summary, found: Sequence[Correlation]) -> list[Chart]:
             if line.task == task.name and (points := _points(summary.scores(task, line.branch)))
         ]
         if series:
-            title = f"{study.name}, {task.name}: scores and Wikipedia's size, {_splits(summary, task)}"
-            charts.append(Chart(title, "millions of articles", unit(task.metric), tuple(series)))
+            title = f"{study.name}, {task.name}{_dagger(summary, task)}: scores and Wikipedia's size, "
+            title += _splits(summary, task)
+            charts.append(Chart(title, "millions of articles (logarithmic)", unit(task.metric), tuple(series)))
     return charts
 
 
@@ -185,7 +182,7 @@ def _published_tables() -> list[Table]:
         for model in models:
             printed, value, _ = found[model, task]
             cells += [
-                TableCell(f"{printed:.2f}"),
+                TableCell.of(printed, ".2f"),
                 TableCell(f"{value:z.2f}", mark="*" * (abs(value - printed) > AGREES)),
             ]
         size = next(size for (_, name), (*_, size) in found.items() if name == task)
