@@ -119,6 +119,7 @@ def test_every_file_has_a_docstring_and_at_most_400_lines() -> None:
         ["score", "--predictions", "none", "--labels", "none"],
         ["report", "none", "--format", "submission"],
         ["data", "fetch", "playground"],
+        ["predict", "--help"],
         ["--help"],
     ],
     ids=lambda command: command[0],

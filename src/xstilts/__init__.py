@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from xstilts.formats.base import Format
     from xstilts.metrics import METRICS
     from xstilts.model.encoder import Encoder
+    from xstilts.predict.predictor import Predictor, load
     from xstilts.study.recipe import Recipe
     from xstilts.tasks import TASKS
     from xstilts.tasks.task import Task
 
-__all__ = ["METRICS", "TASKS", "Encoder", "Format", "Recipe", "Task", "UserError", "__version__"]
+__all__ = [
+    "METRICS", "TASKS", "Encoder", "Format", "Predictor", "Recipe", "Task", "UserError", "__version__", "load",
+]  # fmt: skip
 
 _MODULES = {
     "METRICS": "metrics", "TASKS": "tasks", "Encoder": "model.encoder", "Format": "formats.base",
-    "Recipe": "study.recipe", "Task": "tasks.task", "UserError": "errors",
+    "Predictor": "predict.predictor", "Recipe": "study.recipe", "Task": "tasks.task", "UserError": "errors",
+    "load": "predict.predictor",
 }  # fmt: skip
 
 

@@ -55,10 +55,7 @@ def column_hint(
     absent = [name for name in inputs if name not in header]
     if near := [hint for name in absent if (hint := nearest(name, header)).startswith("did you mean")]:
         return near[0]
-    cells = dict(zip_longest(header, first[: len(header)], fillvalue=""))
-    texts = [name for name, cell in cells.items() if name not in fields and _may_be_text(name, cell)]
-    longest = sorted(texts, key=lambda name: -len(cells[name]))[: len(absent)]
-    found = [name for name in header if name in longest]
+    found = _text_columns(fields, header, first, len(absent))
     if len(found) < len(absent):
         return f"name its column: `{{path: {quoted(file)}, columns: {{{absent[0]}: ITS NAME}}}}`"
     names = dict(zip(absent, found, strict=True))
@@ -71,6 +68,22 @@ def column_hint(
     in_file = f"`{{path: {quoted(file)}, columns: {{{columns}}}}}`"
     hint = f"write {in_task}, or for this file alone {in_file}" if setting else f"write {in_file}"
     return f"{hint}; if it is a row, `columns: [{inputs[0]}]`" if len(header) == 1 else hint
+
+
+def field_hint(fields: Sequence[str], inputs: Sequence[str], header: Sequence[str], first: Sequence[str]) -> str:
+    """What to add to the command line where a header lacks inputs of a prediction; arguments as in `column_hint`."""
+    absent = [name for name in inputs if name not in header]
+    found = _text_columns(fields, header, first, len(absent)) if len(header) > 1 else [*header]
+    names = found if len(found) == len(absent) else ["COLUMN"] * len(absent)
+    return "such as " + " ".join(f"--field {ours}={theirs}" for ours, theirs in zip(absent, names, strict=True))
+
+
+def _text_columns(fields: Sequence[str], header: Sequence[str], first: Sequence[str], most: int) -> list[str]:
+    """The columns with the longest texts in the first row, as many as `most`, in the header's order."""
+    cells = dict(zip_longest(header, first[: len(header)], fillvalue=""))
+    texts = [name for name, cell in cells.items() if name not in fields and _may_be_text(name, cell)]
+    longest = sorted(texts, key=lambda name: -len(cells[name]))[:most]
+    return [name for name in header if name in longest]
 
 
 def label_column(header: Sequence[str], first: Sequence[Any], labels: Collection[str] = ()) -> str:

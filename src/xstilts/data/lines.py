@@ -18,6 +18,8 @@ from xstilts.utils.files import LFS_POINTERS, reject_lfs_pointer
 OnWarning: TypeAlias = Callable[[str, str], None]
 """Receives a warning about a file, and its place."""
 
+STDIN = "stdin"
+"""What messages call the standard input, whose open file `lines` then gets."""
 BROKEN = "is not UTF-8; invalid bytes are read as U+FFFD"
 _RENAME = "is compressed, but its name does not say so"
 _TABLE = "save the table as UTF-8 CSV"
@@ -60,7 +62,7 @@ def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None
         path: the file.
         on_warning: receives a warning for each line that is not UTF-8 or has a NUL byte; these bytes are then read as
             U+FFFD. If None, such lines are errors.
-        file: the stored file, already opened, so that the caller can follow the progress.
+        file: the stored file, already opened, so that the caller can follow the progress; for `STDIN` its stream.
 
     Raises:
         DataError: not UTF-8 text, a damaged compressed file, or a file that cannot be read.
@@ -88,9 +90,16 @@ def lines(path: str, on_warning: OnWarning | None = None, file: IO[bytes] | None
 
 
 def raw_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    r"""Yield the lines of a file with their ends; if `\n` never parts two lines, `\r` does."""
-    first, second = stream.readline(), stream.readline()
-    yield from (first, second) if second else first.splitlines(keepends=True)
+    r"""Yield the lines of a file with their ends; if `\n` never parts two lines, `\r` does.
+
+    Each line is there as soon as it is written, which matters if the file is a pipe.
+    """
+    first = stream.readline()
+    if b"\r" in first.rstrip(b"\r\n"):
+        second = stream.readline()
+        yield from (first, second) if second else first.splitlines(keepends=True)
+    elif first:
+        yield first
     yield from stream
 
 
@@ -125,7 +134,8 @@ def opened(path: str, file: IO[bytes] | None = None) -> IO[bytes]:
         DataError: the file is a Git LFS pointer.
         OSError: it cannot be opened.
     """
-    reject_lfs_pointer(path)
+    if path != STDIN:
+        reject_lfs_pointer(path)
     _, decompress = COMPRESSED.get(Path(path).suffix, ("", None))
     if decompress:
         stream: IO[bytes] = decompress(file or path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache, cached_property, partial
 from itertools import islice, zip_longest
 from types import MappingProxyType
@@ -12,9 +11,9 @@ from typing import Any
 
 from xstilts.data import conllu, retrieval_rows, tables, tsv_quotes
 from xstilts.data.find import PLAYGROUND, Found, filled
-from xstilts.data.headers import absent_inputs, column_hint, is_like, looks_like_header
+from xstilts.data.headers import absent_inputs, column_hint, field_hint, is_like, looks_like_header
 from xstilts.data.lines import OnWarning, lines
-from xstilts.data.records import OBJECTS, Record, label_names, nested_value, reject_surrogates, suffix
+from xstilts.data.records import OBJECTS, Record, check_inputs, label_names, nested_value, suffix
 from xstilts.errors import DataError, nearest
 from xstilts.formats.base import NO_LABEL, Row
 from xstilts.formats.span import is_impossible
@@ -30,6 +29,7 @@ def read(
     inputs_setting: str = "",
     on_warning: OnWarning | None = None,
     on_error: Callable[[DataError], None] | None = None,
+    labels: bool = True,
 ) -> Iterator[Row]:
     """Yield the rows of a file, streaming.
 
@@ -45,12 +45,13 @@ def read(
         on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`, and for each
             line of tokens that may be a comment, and cell that may hold rows.
         on_error: receives the error of each row that lacks an input; by default the first is raised.
+        labels: whether the rows may have labels; False: they are to be predicted, and none is left out.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
     """
     decoding = _decoding_warnings(found, on_warning)
-    reader = _Reader(found, language, fields, inputs, decoding, on_error, on_warning, inputs_setting)
+    reader = _Reader(found, language, fields, inputs, decoding, on_error, on_warning, inputs_setting, labels)
     if found.file.part is None:
         yield from reader.rows()
         return
@@ -85,6 +86,7 @@ class _Reader:
     on_error: Callable[[DataError], None] | None = None
     on_comment: OnWarning | None = None
     inputs_setting: str = ""
+    labels: bool = True
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all paths that match `where`, checked."""
@@ -93,12 +95,13 @@ class _Reader:
             yield from retrieval_rows.rows(self.found, lambda row: all(fits(row) for fits in filters), self.on_warning)
             return
         labels: tuple[bool, ...] | None = None
-        optional = tuple(name for name in self.fields if name not in self.inputs and not self.is_generated)
+        checked = self.fields if self.labels and not self.is_generated else ()
+        optional = tuple(name for name in checked if name not in self.inputs)
         empty = True
         for row in (row for path in self.found.paths for row in self.rows_of(path)):
             empty = False
             try:
-                self.check(row)
+                check_inputs(row, self.inputs, self.fields)
             except DataError as error:
                 self.note(error)
                 continue
@@ -150,7 +153,8 @@ class _Reader:
         """Reject a file without a column of labels that has one with nearly its name."""
         columns, label = self.found.file.columns, self.fields[-1]
         name = columns.get(label, label) if isinstance(columns, dict) else label
-        if label in self.inputs or self.is_generated or {label, name, name.partition(".")[0]} & record.keys():
+        wanted = self.labels and label not in self.inputs and not self.is_generated
+        if not wanted or {label, name, name.partition(".")[0]} & record.keys():
             return
         near = [other for other in record if other not in self.fields and is_like(other, name)]
         if near:
@@ -164,7 +168,7 @@ class _Reader:
     @cached_property
     def is_raw_text(self) -> bool:
         """Whether a row is a text alone. A row without text is then left out, as a blank line is."""
-        return self.fields == self.inputs and len(self.fields) == 1
+        return self.labels and self.fields == self.inputs and len(self.fields) == 1
 
     def is_blank(self, record: Mapping[str, Any]) -> bool:
         """Whether a record of raw text has its column, but no text there: null, NaN, or blanks."""
@@ -196,18 +200,6 @@ class _Reader:
         """The file's `where`, for messages."""
         where = (self.found.file.where or {}).items()
         return " and ".join(f"{name} = {filled(value, self.language)}" for name, value in where)
-
-    def check(self, row: Row) -> None:
-        """Reject a row that lacks an input, or has text that UTF-8 cannot encode."""
-        for name in self.inputs:
-            value = row.values.get(name)
-            if value is None:
-                hint = "" if name in row.values else nearest(name, row.values)
-                raise DataError(f"has no {name}", where=row.where, hint=hint)
-            if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
-                raise DataError(f"empty {name}", where=row.where)
-            _check_text(value, name, row, words=self.is_tagged)
-        reject_surrogates(row, self.fields)
 
     def check_classes(self, path: str) -> None:
         """Reject `classes` whose order differs from that in the file's metadata."""
@@ -301,7 +293,10 @@ class _Reader:
 
     def absent_column(self, header: Sequence[str], first: Sequence[str], where: str) -> DataError:
         """The error for a header that does not name all inputs; `first` is the row below it."""
-        hint = column_hint(self.fields, self.inputs, header, first, self.found.file.path, self.inputs_setting)
+        if self.labels:
+            hint = column_hint(self.fields, self.inputs, header, first, self.found.file.path, self.inputs_setting)
+        else:
+            hint = field_hint(self.fields, self.inputs, header, first)
         return DataError(absent_inputs(self.inputs, header), where=where, hint=hint)
 
     def positions(self, width: int, where: str) -> tuple[str, ...]:
@@ -314,15 +309,6 @@ class _Reader:
             hint = "`columns` can name them" if width > len(known) else ""
             raise DataError(f"has {_columns(width)}, needs {needs}", where=where, hint=hint)
         return known[:width]
-
-
-def _check_text(value: Any, name: str, row: Row, *, words: bool) -> None:
-    """Reject a value that is not text; numbers count as text, and words are a list."""
-    is_list = words and isinstance(value, list)
-    valid = is_list or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
-    if not valid or value != value:
-        message = f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}"
-        raise DataError(message, where=row.where)
 
 
 def _check_labels(

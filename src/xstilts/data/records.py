@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from xstilts.data.lines import COMPRESSED, OnWarning, lines, parse_json
-from xstilts.errors import DataError
+from xstilts.errors import DataError, nearest
 from xstilts.formats.base import Row
 from xstilts.utils.files import reject_lfs_pointer
 
@@ -51,8 +52,15 @@ def _json(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
         raise DataError("is neither in SQuAD's layout nor a list of objects", where=path) from error
 
 
-def _jsonl(path: str, on_warning: OnWarning | None) -> Iterator[Record]:
-    for line, text in lines(path, on_warning):
+def json_lines(
+    path: str, on_warning: OnWarning | None, numbered: Iterator[tuple[int, str]] | None = None
+) -> Iterator[Record]:
+    """Yield the object of each line that is not blank; the lines are those of the file, if they are not given.
+
+    Raises:
+        DataError: a line is not a JSON object.
+    """
+    for line, text in numbered or lines(path, on_warning):
         if text.strip():
             value = parse_json(text, path, line)
             if not isinstance(value, dict):
@@ -104,6 +112,33 @@ def nested_value(record: Any, name: str) -> Any:
     return record
 
 
+def check_inputs(row: Row, inputs: Sequence[str], fields: Sequence[str]) -> None:
+    """Reject a row that lacks an input, or has text that UTF-8 cannot encode in a field.
+
+    Numbers count as text. Words are a list.
+
+    Raises:
+        DataError: the row is rejected; the hint names the nearest column, or those that there are.
+    """
+    for name in inputs:
+        value = row.values.get(name)
+        if value is None:
+            hint = "" if name in row.values else nearest(name, row.values)
+            raise DataError(f"has no {name}", where=row.where, hint=hint)
+        if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
+            raise DataError(f"empty {name}", where=row.where)
+        _check_text(value, name, row, words={"words", "tags"} <= {*fields})
+    reject_surrogates(row, fields)
+
+
+def _check_text(value: Any, name: str, row: Row, *, words: bool) -> None:
+    is_list = words and isinstance(value, list)
+    valid = is_list or (isinstance(value, str | int | float | Decimal) and not isinstance(value, bool))
+    if not valid or value != value:
+        message = f"{name} must be {'a list of words' if words else 'text'}, got {str(value)[:60]}"
+        raise DataError(message, where=row.where)
+
+
 def reject_surrogates(row: Row, columns: Sequence[str]) -> None:
     """Reject a row with a lone surrogate (half a character), which JSON can encode but UTF-8 cannot.
 
@@ -125,6 +160,6 @@ def _encodes(value: Any) -> bool:
 
 
 OBJECTS: dict[str, Callable[[str, OnWarning | None], Iterator[Record]]] = {
-    ".jsonl": _jsonl, ".json-lines": _jsonl, ".ndjson": _jsonl, ".json": _json, ".parquet": _parquet,
+    ".jsonl": json_lines, ".json-lines": json_lines, ".ndjson": json_lines, ".json": _json, ".parquet": _parquet,
 }  # fmt: skip
 """Readers of files of records, by suffix."""

@@ -259,6 +259,7 @@ class StepExecutor:
         scores: list[Score] = []
         unlabelled: dict[str, list[str]] = {}
         translated: dict[str, tuple[int, int]] = {}
+        thresholds: dict[str, float] = {}
         shared_threshold = None
         for done, language in enumerate(sorted(scoring.languages, key=lambda x: x not in task.languages_of("dev"))):
             self.progress.update(done, len(scoring.languages), language)
@@ -298,13 +299,15 @@ class StepExecutor:
                 ]  # fmt: skip
                 if not result.scores:
                     unlabelled.setdefault(split, []).append(language)
+            if threshold is not None:
+                thresholds[language] = threshold
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
         summary = means(scores, task.metric, SPLITS)
         lost = not_found_line(translated)
         self.progress.end((f"{task.metric} {summary}" if summary else "predicted, not scored") + lost)
         facts: dict[str, object] = {"translated_back": translated} if translated else {}
-        return {"inputs": inputs, "unlabelled": unlabelled, **facts}
+        return {"inputs": inputs, "unlabelled": unlabelled, "thresholds": thresholds, **facts}
 
     def _head(self, step: Step, model: TrainedModel, task: Task) -> Head:
         """The head that predicts for an evaluated task.

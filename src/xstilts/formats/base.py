@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
+from xstilts.errors import DataError, counted
 from xstilts.utils.models import Strict
 
 Example: TypeAlias = Any
@@ -103,6 +104,8 @@ class Features:
     targets: Sequence[int]
     second: int = 0
     decode_info: Sequence[int] | NDArray[np.int32] = ()
+    truncated: bool = False
+    """Whether a text of the example was too long, so that a part of it is not read."""
 
 
 class TokenizerLike(Protocol):
@@ -185,6 +188,8 @@ class Format(Strict, ABC):
 
     inputs_setting: ClassVar[str] = ""
     """Its field that names the columns of its inputs in one list."""
+    raw_text: ClassVar[str] = ""
+    """The column of a text in rows to predict, where the `inputs` of a row are something else, such as words."""
 
     @property
     def file(self) -> Literal["lines", "tags", "answers", "pairs", "choices", "rankings"]:
@@ -279,6 +284,31 @@ class Format(Strict, ABC):
     @abstractmethod
     def decode(self, examples: Sequence[Example], outputs: HeadOutputs, threshold: float | None) -> list[Prediction]:
         """One prediction for each query, in order, from the head's outputs for all forward passes."""
+
+    def row_of(self, texts: Sequence[str], where: str) -> dict[str, Any]:
+        """The values of an unlabelled row with these texts, in the order of its columns.
+
+        Raises:
+            DataError: the row has another number of texts.
+        """
+        columns = (self.raw_text,) if self.raw_text else self.inputs
+        if len(texts) != len(columns):
+            hint = f"it needs {', '.join(columns)}" + (", with tabs between" if len(columns) > 1 else "")
+            raise DataError(f"has {counted(len(texts), 'text')}", where=where, hint=hint)
+        return dict(zip(columns, texts, strict=True))
+
+    def results(
+        self, examples: Sequence[Example], outputs: HeadOutputs, threshold: float | None, top: int
+    ) -> Sequence[dict[str, Any]]:
+        """The prediction for each example as JSON with named parts; it agrees with `decode`.
+
+        Args:
+            examples: without labels; each one is a query.
+            outputs: of the head, for all their forward passes.
+            threshold: as in `decode`.
+            top: the most alternatives of a prediction.
+        """
+        return [{"prediction": prediction} for prediction in self.decode(examples, outputs, threshold)]
 
     def probabilities(self, examples: Sequence[Example], outputs: HeadOutputs) -> Sequence[Probabilities | None]:
         """For each example the probability of each answer; None for a format whose answers have none."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from xstilts.errors import DataError, UnknownLabel, nearest, visible
+from xstilts.errors import DataError, UnknownLabel, counted, nearest, visible
 from xstilts.formats.base import (
     IGNORED,
     NO_LABEL,
@@ -172,13 +172,42 @@ class Choose(Format):
         max_pieces = tokenizer.max_pieces(2)
         for index, (example, context) in enumerate(zip(examples, contexts, strict=True)):
             for number in range(len(example.endings)):
-                ids, second = tokenizer.pair(*truncate_pair(context, next(endings), max_pieces, start=True))
+                ending = next(endings)
+                ids, second = tokenizer.pair(*truncate_pair(context, ending, max_pieces, start=True))
                 target = IGNORED if example.answer is None else int(number == example.answer)
-                yield Features(index, ids, [0], [target], second)
+                truncated = len(context) + len(ending) > max_pieces
+                yield Features(index, ids, [0], [target], second, truncated=truncated)
 
     def decode(self, examples: Sequence[Choice], outputs: HeadOutputs, threshold: float | None) -> list[int]:
         """The index of the ending with the highest score; the first one on ties."""
         return [int(scores.argmax()) for scores in _by_example(examples, outputs)]
+
+    def row_of(self, texts: Sequence[str], where: str) -> dict[str, Any]:
+        """The context, and the endings after it.
+
+        Raises:
+            DataError: the row has fewer than two endings, or the format has a stem.
+        """
+        columns = (*self.context, *self.stem)
+        if len(columns) > 1:
+            hint = f"give JSON lines with {', '.join((*columns, *self.endings))}"
+            raise DataError("a line of texts does not say which is which", where=where, hint=hint)
+        if len(texts) < 3 or len(self.endings) not in (1, len(texts) - 1):
+            hint = "it needs a context and its endings, with tabs between"
+            raise DataError(f"has {counted(len(texts), 'text')}", where=where, hint=hint)
+        endings = [*texts[1:]]
+        named = {self.endings[0]: endings} if len(self.endings) == 1 else dict(zip(self.endings, endings, strict=True))
+        return {columns[0]: texts[0], **named}
+
+    def results(
+        self, examples: Sequence[Choice], outputs: HeadOutputs, threshold: float | None, top: int
+    ) -> list[dict[str, Any]]:
+        """`choice`, the index of the best ending, its text, and the `probabilities` of the endings."""
+        answers, shares = self.decode(examples, outputs, threshold), self.probabilities(examples, outputs)
+        return [
+            {"choice": answer, "ending": example.endings[answer], "probabilities": share}
+            for example, answer, share in zip(examples, answers, shares, strict=True)
+        ]
 
     def probabilities(self, examples: Sequence[Choice], outputs: HeadOutputs) -> list[Probabilities]:
         """The softmax over the endings, by index."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -107,11 +107,18 @@ class Classify(Format):
                 ids, second = tokenizer.pair(*truncate_pair(texts[0], texts[1], max_pieces))
             else:
                 ids, _ = tokenizer.single(texts[0][:max_pieces])
-            yield Features(index, ids, [0], [target], second)
+            yield Features(index, ids, [0], [target], second, truncated=sum(map(len, texts)) > max_pieces)
 
     def decode(self, examples: Sequence[Labelled], outputs: HeadOutputs, threshold: float | None) -> list[str]:
         """The label with the highest score; the first one on ties."""
         return [self.labels[int(scores_C.argmax())] for scores_C in outputs.scores]
+
+    def results(
+        self, examples: Sequence[Labelled], outputs: HeadOutputs, threshold: float | None, top: int
+    ) -> list[dict[str, Any]]:
+        """`label`, and the `probabilities` of the labels."""
+        labels, shares = self.decode(examples, outputs, threshold), self.probabilities(examples, outputs)
+        return [{"label": label, "probabilities": share} for label, share in zip(labels, shares, strict=True)]
 
     def probabilities(self, examples: Sequence[Labelled], outputs: HeadOutputs) -> list[Probabilities]:
         """The softmax over the labels."""

@@ -69,7 +69,8 @@ class Mask(Format):
     def features(self, examples: Sequence[str], tokenizer: TokenizerLike) -> Iterator[Features]:
         """One forward pass each, truncated at the end; batches sample the masked positions."""
         for index, ids in enumerate(tokenizer.encode(examples)):
-            yield Features(index, tokenizer.single(ids[: tokenizer.max_pieces(1)])[0], [], [])
+            most = tokenizer.max_pieces(1)
+            yield Features(index, tokenizer.single(ids[:most])[0], [], [], truncated=len(ids) > most)
 
     def decode(self, examples: Sequence[str], outputs: HeadOutputs, threshold: float | None) -> list[tuple[float, int]]:
         """The summed negative log-likelihood (nats) of an example's masked pieces, and their number."""

@@ -124,15 +124,15 @@ class Retrieve(Format):
         return example.id
 
     def input_text(self, example: Entry) -> str:
-        """The query."""
-        return example.query or ""
+        """The query, or else the candidate."""
+        return example.query or example.candidate or ""
 
     def features(self, examples: Sequence[Entry], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each text, the query's before the candidate's."""
         max_pieces = tokenizer.max_pieces(1)
         texts = [(i, text) for i, e in enumerate(examples) for text in (e.query, e.candidate) if text is not None]
         for (index, _), ids in zip(texts, tokenizer.encode([text for _, text in texts]), strict=True):
-            yield Features(index, tokenizer.single(ids[:max_pieces])[0], [], [])
+            yield Features(index, tokenizer.single(ids[:max_pieces])[0], [], [], truncated=len(ids) > max_pieces)
 
     def decode(self, examples: Sequence[Entry], outputs: HeadOutputs, threshold: float | None) -> list[Any]:
         """For each query the number of the nearest candidate, or a list of ids.
@@ -207,6 +207,27 @@ class Retrieve(Format):
         )
         ids = [self.id(e, i) for i, e in enumerate(examples) if e.candidate is not None]
         return _Sides(np.flatnonzero(candidate_F == 0), np.flatnonzero(candidate_F), ids)
+
+
+class TextVectors(Retrieve):
+    """Texts alone, whose vectors are made; no task has this format."""
+
+    raw_text: ClassVar[str] = "text"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The text."""
+        return (self.raw_text,)
+
+    def read(self, row: Row) -> Entry:
+        """The text as a candidate."""
+        return Entry(None, str(row.values[self.raw_text]))
+
+    def results(
+        self, examples: Sequence[Entry], outputs: HeadOutputs, threshold: float | None, top: int
+    ) -> list[dict[str, Any]]:
+        """The `vector` of each text, as an array [H]."""
+        return [{"vector": vector} for vector in _vectors(outputs)]
 
 
 class _Sides(NamedTuple):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError
-from xstilts.formats.base import IGNORED, Defect, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
-from xstilts.formats.windows import best_spans, max_context_window, window_info, windows
+from xstilts.formats.base import DIGITS, IGNORED, Defect, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
+from xstilts.formats.windows import RankedSpan, best_spans, max_context_window, ranked_spans, window_info, windows
 from xstilts.metrics.answers import SQUAD2, match
 
 ANSWER_MOVED = Defect("the answer is not at its answer_start; the nearest occurrence is taken", fatal=False)
@@ -151,7 +151,8 @@ class Span(Format):
         }
         for index, (example, question) in enumerate(zip(examples, questions, strict=True)):
             ids, span_N2 = contexts[example.context]
-            question = question[: min(self.question_length, max_pieces // 2)]
+            most = min(self.question_length, max_pieces // 2)
+            question, truncated = question[:most], len(question) > most
             bounds = windows(len(ids), max_pieces - len(question), self.stride)
             window_N = max_context_window(bounds, len(ids))
             first, last = token_span(span_N2, example.answer_span())
@@ -160,7 +161,7 @@ class Span(Format):
                 positions = [start + first - a, start + last - a] if a <= first and last < b else [0, 0]
                 targets = positions if example.answers else [IGNORED, IGNORED]
                 info = window_info(start, span_N2[a:b], window_N[a:b] == number)
-                yield Features(index, pair, positions, targets, start, info)
+                yield Features(index, pair, positions, targets, start, info, truncated)
 
     def decode(self, examples: Sequence[Question], outputs: HeadOutputs, threshold: float | None) -> list[str]:
         """The text of each example's best span; empty if no span is valid (jiant returns the word `empty`).
@@ -173,6 +174,30 @@ class Span(Format):
             return texts
         answered_E = found.null_E - found.score_E <= (threshold or 0.0)
         return [text if answered else "" for text, answered in zip(texts, answered_E, strict=True)]
+
+    def row_of(self, texts: Sequence[str], where: str) -> dict[str, Any]:
+        """None: it would not be clear which text is the question.
+
+        Raises:
+            DataError: always.
+        """
+        hint = "give JSON lines, or a table with a header"
+        raise DataError("needs the columns context and question", where=where, hint=hint)
+
+    def results(
+        self, examples: Sequence[Question], outputs: HeadOutputs, threshold: float | None, top: int
+    ) -> list[dict[str, Any]]:
+        """`answer` and its place in the context, its `probability`, and the `top` best `answers` with theirs.
+
+        Places are characters, end excluded; None without an answer. Probabilities are the softmax over the `n_best`
+        spans and, with `no_answer`, the no-answer score minus the threshold, which gives `no_answer`.
+        """
+        found = ranked_spans(len(examples), outputs, self.n_best, self.answer_length)
+        null_E = best_spans(len(examples), outputs, self.n_best, self.answer_length).null_E - (threshold or 0.0)
+        answers = self.decode(examples, outputs, threshold)
+        return [
+            _result(*row, self.no_answer, top) for row in zip(examples, answers, found, null_E.tolist(), strict=True)
+        ]
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores of the best span and, with `no_answer`, of no answer."""
@@ -204,6 +229,23 @@ class Span(Format):
     def reference(self, example: Question, index: int) -> list[str] | None:
         """The right answers; one empty text if there is no answer."""
         return None if example.answers is None else list(example.answers)
+
+
+def _result(
+    example: Question, answer: str, spans: Sequence[RankedSpan], null: float, no_answer: bool, top: int
+) -> dict[str, Any]:
+    """The prediction for a question, from its ranked spans and its no-answer score."""
+    scores = np.array([span.score for span in spans] + [null] * no_answer)
+    odds = np.exp(scores - scores.max()) if len(scores) else scores
+    shares = (odds / odds.sum()).round(DIGITS).tolist() if len(scores) else []
+    answers = []
+    for span, share in zip(spans[:top], shares, strict=False):
+        text = example.context[span.start : span.end]
+        start = span.start + len(text) - len(text.lstrip())
+        answers.append({"text": text.strip(), "start": start, "end": start + len(text.strip()), "probability": share})
+    best = answers[0] if answer else {"start": None, "end": None, "probability": shares[-1] if no_answer else None}
+    result = {"answer": answer} | {name: best[name] for name in ("start", "end", "probability")}
+    return result | ({"no_answer": shares[-1]} if no_answer else {}) | {"answers": answers}
 
 
 def is_impossible(values: Mapping[str, Any]) -> bool:

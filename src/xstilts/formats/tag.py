@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, UnknownLabel, nearest, visible
@@ -19,7 +20,8 @@ from xstilts.formats.base import (
     TokenizerLike,
     row_id,
 )
-from xstilts.metrics.chunks import miscounted
+from xstilts.formats.words import split_words, word_places
+from xstilts.metrics.chunks import chunks, marks_chunks, miscounted
 
 TAG_LINES = "a word, a tab and its tag a line, blank lines after sentences, in a .tsv file"
 """How a file without lists has words and tags."""
@@ -31,6 +33,8 @@ class Tagged(NamedTuple):
     words: tuple[str, ...]
     tags: tuple[str, ...] | None
     id: str | None = None
+    text: str | None = None
+    """The raw text whose words these are; None if the row has words."""
 
 
 class Tag(Format):
@@ -40,6 +44,7 @@ class Tag(Format):
     metrics: ClassVar[tuple[str, ...]] = ("chunk_f1",)
     supported_metrics: ClassVar[tuple[str, ...]] = ("chunk_f1", "token_accuracy")
     file: ClassVar[Literal["tags"]] = "tags"
+    raw_text: ClassVar[str] = "text"
 
     labels: Labels | None = None
     """By default all tags of the training data, in alphabetical order."""
@@ -82,11 +87,13 @@ class Tag(Format):
         return self.labels
 
     def read(self, row: Row) -> Tagged:
-        """Convert a sentence to an example.
+        """Convert a sentence to an example; a row without words may have a text, which `split_words` splits.
 
         Raises:
             DataError: a word or a tag is empty, a tag is not one of `labels`, or words and tags differ in number.
         """
+        if "words" not in row.values and isinstance(text := row.values.get(self.raw_text), str):
+            return Tagged(tuple(text[a:b] for a, b in split_words(text)), None, row_id(row), text)
         words, tags = row.values["words"], row.values.get("tags")
         if not isinstance(words, list) or not isinstance(tags, list | None):
             raise DataError("words and tags must be lists", where=row.where, hint=f"or {TAG_LINES}")
@@ -113,9 +120,9 @@ class Tag(Format):
         """Raises at the first tag that `chunk_f1` would miscount; `labels`, if given, are checked with the task."""
         return _TagCheck() if self.labels is None and "chunk_f1" in metrics else None
 
-    def input_text(self, example: Tagged) -> list[str]:
-        """The words."""
-        return [*example.words]
+    def input_text(self, example: Tagged) -> str | list[str]:
+        """The raw text, or else the words."""
+        return [*example.words] if example.text is None else example.text
 
     def features(self, examples: Sequence[Tagged], tokenizer: TokenizerLike) -> Iterator[Features]:
         """A forward pass for each window; windows end between words."""
@@ -127,16 +134,17 @@ class Tag(Format):
             ids: list[int] = []
             positions: list[int] = []
             targets: list[int] = []
+            truncated = False
             for tag, (word_ids, first) in zip(tags, pieces, strict=False):
                 if len(word_ids) > max_pieces:
-                    word_ids, first = [tokenizer.unk_id], 0
+                    word_ids, first, truncated = [tokenizer.unk_id], 0, True
                 if len(ids) + len(word_ids) > max_pieces:
                     yield _window(index, ids, positions, targets, tokenizer)
                     ids, positions, targets = [], [], []
                 positions.append(len(ids) + (first if self.first_piece == "written" else 0))
                 ids.extend(word_ids)
                 targets.append(known.get(tag, IGNORED))
-            yield _window(index, ids, positions, targets, tokenizer)
+            yield replace(_window(index, ids, positions, targets, tokenizer), truncated=truncated)
 
     def decode(self, examples: Sequence[Tagged], outputs: HeadOutputs, threshold: float | None) -> list[list[str]]:
         """The best tag of each word; joins the windows of a sentence."""
@@ -144,6 +152,28 @@ class Tag(Format):
         for example, best in zip(outputs.example_F, outputs.scores, strict=True):
             tags[example].extend(self._labels[i] for i in best)
         return tags
+
+    def results(
+        self, examples: Sequence[Tagged], outputs: HeadOutputs, threshold: float | None, top: int
+    ) -> list[dict[str, Any]]:
+        """`tags`, one for each word with the word's place; with tags such as B-PER also the `entities`.
+
+        Places are characters of the text, end excluded, or of the words joined by blanks.
+        """
+        predicted = self.decode(examples, outputs, threshold)
+        return [self._result(example, tags) for example, tags in zip(examples, predicted, strict=True)]
+
+    def _result(self, example: Tagged, tags: Sequence[str]) -> dict[str, Any]:
+        text = " ".join(example.words) if example.text is None else example.text
+        places = word_places(example.words) if example.text is None else split_words(text)
+        words = [
+            {"word": word, "tag": tag, "start": a, "end": b}
+            for word, tag, (a, b) in zip(example.words, tags, places, strict=True)
+        ]
+        if not marks_chunks(self._labels):
+            return {"tags": words}
+        ends = [(kind, places[first][0], places[last][1]) for kind, first, last in chunks([tags])]
+        return {"tags": words, "entities": [{"type": k, "text": text[a:b], "start": a, "end": b} for k, a, b in ends]}
 
     def trivial_predictions(self, examples: Sequence[Tagged]) -> Iterator[list[list[str]]]:
         """The most frequent tag for every word, and the most frequent one that makes each word a chunk (B-).

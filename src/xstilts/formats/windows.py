@@ -50,6 +50,14 @@ def window_info(start: int, span_W2: NDArray[np.int32], best_W: NDArray[np.bool_
     return np.concatenate([[start], first_W, span_W2[:, 1]]).astype(np.int32)
 
 
+class RankedSpan(NamedTuple):
+    """A span of the context: the sum of its start and end scores, and its characters, end excluded."""
+
+    score: float
+    start: int
+    end: int
+
+
 class BestSpans(NamedTuple):
     """The best span of each example."""
 
@@ -80,10 +88,40 @@ def best_spans(examples: int, outputs: HeadOutputs, n_best: int, max_length: int
     return best
 
 
+def ranked_spans(examples: int, outputs: HeadOutputs, n_best: int, max_length: int) -> list[list[RankedSpan]]:
+    """The `n_best` best spans of each example over its windows, best first; the first is that of `best_spans`.
+
+    Arguments as in `best_spans`.
+    """
+    found: list[list[RankedSpan]] = [[] for _ in range(examples)]
+    for example, scores_L2, decode_info in zip(outputs.example_F, outputs.scores, outputs.decode_info, strict=True):
+        sums_SD, start_S, end_D = _candidates(np.asarray(scores_L2, np.float64), decode_info, n_best, max_length)
+        best_N = np.argsort(-sums_SD, axis=None, kind="stable")[:n_best]
+        found[example] += [
+            RankedSpan(float(sums_SD[s, d]), int(start_S[s]), int(end_D[d]))
+            for s, d in zip(*np.unravel_index(best_N, sums_SD.shape), strict=True)
+            if np.isfinite(sums_SD[s, d])
+        ]
+    ranked = (sorted(spans, key=lambda span: -span.score) for spans in found)
+    # a piece without characters, such as a lone blank's sign, makes the same span as the next one
+    return [[*{(span.start, span.end): span for span in reversed(spans)}.values()][::-1][:n_best] for spans in ranked]
+
+
 def _best_of_window(
     scores_L2: NDArray[np.float64], decode_info: NDArray[np.int32], n_best: int, max_length: int
 ) -> tuple[float, tuple[int, int]]:
     """Score and characters of the best span of a window; on ties the better start wins, then the better end."""
+    sums_SD, start_S, end_D = _candidates(scores_L2, decode_info, n_best, max_length)
+    if not np.isfinite(sums_SD).any():
+        return -np.inf, (0, 0)
+    s, d = divmod(int(sums_SD.argmax()), len(end_D))
+    return float(sums_SD[s, d]), (int(start_S[s]), int(end_D[d]))
+
+
+def _candidates(
+    scores_L2: NDArray[np.float64], decode_info: NDArray[np.int32], n_best: int, max_length: int
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
+    """The sums of a window's candidate spans, -inf for those not valid, and the characters of the starts and ends."""
     start, (first_W, last_W) = decode_info[0], np.split(decode_info[1:], 2)
     start_S, end_D = (np.argsort(-scores_L2[:, k], kind="stable")[:n_best] - start for k in (0, 1))
     start_S = start_S[(start_S >= 0) & (start_S < len(first_W))]
@@ -92,8 +130,5 @@ def _best_of_window(
     length_SD = end_D - start_S[:, None] + 1
     nonempty_SD = last_W[end_D] > first_W[start_S][:, None]
     valid_SD = (length_SD >= 1) & (length_SD <= max_length) & nonempty_SD
-    if not valid_SD.any():
-        return -np.inf, (0, 0)
     sums_SD = np.where(valid_SD, scores_L2[start_S + start, 0][:, None] + scores_L2[end_D + start, 1], -np.inf)
-    s, d = divmod(int(sums_SD.argmax()), len(end_D))
-    return float(sums_SD[s, d]), (int(first_W[start_S[s]]), int(last_W[end_D[d]]))
+    return sums_SD, first_W[start_S], last_W[end_D]

@@ -42,6 +42,15 @@ def _position_and_type(tag: str) -> tuple[str, str]:
     return tag[0] if tag[0] in "BIES" else "_", tag
 
 
+def marks_chunks(tags: Iterable[str]) -> bool:
+    """Whether all tags but O name the type of a chunk after B-, I-, E- or S-.
+
+    >>> marks_chunks(["O", "B-PER", "I-PER"]), marks_chunks(["NOUN", "VERB"])
+    (True, False)
+    """
+    return all(_KNOWN.fullmatch(tag) for tag in tags)
+
+
 def miscounted(tags: Iterable[str]) -> tuple[str, str] | None:
     """The message and hint about a tag that `chunk_f1` would miscount in data with these tags; None without such a tag.
 

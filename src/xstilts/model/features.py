@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstilts.errors import UserError
-from xstilts.formats.base import Example, Format
+from xstilts.formats.base import Example, Features, Format
 from xstilts.model import arrays
 from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils import locks
@@ -92,6 +92,13 @@ class FeatureSet:
         return cls(*(np.concatenate([block[field.name] for block in blocks]) for field in fields(cls)))
 
     @classmethod
+    def of(cls, rows: Sequence[Features], examples: int) -> FeatureSet:
+        """The forward passes of so many examples, in memory."""
+        none = dict.fromkeys(COUNTS, np.zeros(1, np.int64)) | {"drawn": np.zeros(0, np.int64)}
+        block = _arrays(rows, [1] * examples)
+        return cls(**{name: np.concatenate([none[name], a]) if name in none else a for name, a in block.items()})
+
+    @classmethod
     def load(cls, folder: Path) -> FeatureSet:
         """Map the arrays of a folder into memory."""
         return cls(*(arrays.memory_map(folder / f"{field.name}.npy") for field in fields(cls)))
@@ -127,9 +134,13 @@ def _blocks(
 def _block(format: Format, examples: Sequence[tuple[Example, int]], tokenizer: Tokenizer) -> Block:
     """The arrays of some examples; indices count from the first of them."""
     rows = list(format.features([example for example, _ in examples], tokenizer))
+    return _arrays(rows, [number for _, number in examples])
+
+
+def _arrays(rows: Sequence[Features], times: Sequence[int]) -> Block:
+    """The arrays of the forward passes of examples, which occur so many times in an epoch."""
     decode_info = [row.decode_info for row in rows]
-    passes = np.bincount([row.example for row in rows], minlength=len(examples))
-    times = np.array([number for _, number in examples])
+    passes = np.bincount([row.example for row in rows], minlength=len(times))
     return {
         "ids_T": _flat([row.ids for row in rows]),
         "ids_at": np.cumsum([len(row.ids) for row in rows]),
@@ -142,7 +153,7 @@ def _block(format: Format, examples: Sequence[tuple[Example, int]], tokenizer: T
         else np.zeros(0, np.int32),
         "decode_info_at": np.cumsum([len(row) for row in decode_info]),
         "first": np.cumsum(passes),
-        "drawn": np.repeat(np.arange(len(examples)), times),
+        "drawn": np.repeat(np.arange(len(times)), times),
     }
 
 

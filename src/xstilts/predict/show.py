@@ -19,13 +19,12 @@ from xstilts.formats.base import IGNORED, Example, Features, Format, Row
 from xstilts.formats.choose import Choice
 from xstilts.formats.span import Question
 from xstilts.languages import among
-from xstilts.store.step_record import DROPPED, encoder_of, read_step
+from xstilts.store.step_record import encoder_of
 from xstilts.tasks.task import Split, Task
 from xstilts.tasks.user_tasks import with_user_tasks
 
 if TYPE_CHECKING:
     from xstilts.model.encoder import Encoder
-    from xstilts.model.trained import TrainedModel
 
 AnswerSpan: TypeAlias = tuple[str, int, int] | None
 """A text, and the start and end (exclusive) of the answer in characters."""
@@ -152,8 +151,9 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
     from xstilts.model.features import FeatureSet
     from xstilts.model.forward import head_outputs
     from xstilts.model.tokenizer import unknown_id
+    from xstilts.predict.model_folder import load_model
 
-    model = _load(name)
+    model = load_model(name)
     encoder, spec = model.encoder, task.format.head
     trained = model.head_for(task.name, task.format) if spec.trained else None
     if trained is not None:
@@ -187,28 +187,6 @@ def _passes_and_prediction(task: Task, example: Example, name: str, language: st
     if scores := task.format.scores(outputs):
         yield f"scores      {', '.join(f'{name} {score:.2f}' for name, score in scores.items())}"
     yield f"prediction  {_short(task.format.decode([example], outputs, threshold)[0])}{source}"
-
-
-def _load(name: str) -> TrainedModel:
-    """Load the model of a step's folder, or an encoder without heads.
-
-    Raises:
-        UserError: it cannot be loaded, or the step has no encoder.
-    """
-    from xstilts.model import encoder as encoders
-    from xstilts.model.trained import TrainedModel, is_trained_model
-
-    folder = Path(name)
-    if (folder / DROPPED).is_file():
-        hint = "run the recipe again with `keep: all`, or another value of `keep` that keeps it"
-        raise UserError("the encoder of this step was not kept", where=name, hint=hint)
-    if is_trained_model(folder):
-        return TrainedModel.load(folder)
-    if (folder / "step.json").is_file() and (record := read_step(folder)).kind == "evaluate":
-        parent = record.parent
-        hint = f"give the step that it evaluates, {folder.parent / parent}" if parent else "give the recipe's encoder"
-        raise UserError("is an evaluation, which has no encoder of its own", where=name, hint=hint)
-    return TrainedModel(encoders.load(name))
 
 
 def _no_prediction(task: Task, encoder: Encoder) -> str:

@@ -49,7 +49,7 @@ def encoder_of(name: str, data: Path | None, out: Path = Path("runs")) -> str:
     if not _STEP_ID.fullmatch(name) or Path(name).exists():
         return encoder_path(name, data)
     if not (folder := out / "steps" / name).is_dir():
-        raise UserError(f"no step '{name}' in {out}", where="--encoder", hint=f"give its folder: DIR/steps/{name}")
+        raise UserError(f"no step '{name}' in {out}", hint=f"give its folder: DIR/steps/{name}")
     return str(folder)
 
 
@@ -75,6 +75,9 @@ class _MergeSpec(BaseModel):
 
 class _EvalSpec(BaseModel):
     limit: int | None
+    task: str = ""
+    head: int | None = None
+    languages: tuple[str, ...] = ()
 
 
 class StepRecord(BaseModel):

@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn, track
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +36,34 @@ def progress_bar(items: Sequence[T], description: str) -> Iterable[T]:
     """The same items; on a terminal a bar shows how many are done, and disappears at the end."""
     console = Console(stderr=True)
     return track(items, description, console=console, transient=True, disable=not console.is_terminal)
+
+
+class CountBar:
+    """On a terminal a bar that shows how many lines are done, as a context manager; elsewhere nothing."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        console = Console(stderr=True)
+        shown = console.is_terminal and not sys.stdout.isatty()  # else it would stand between lines of output
+        columns = (
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(*columns, console=console, transient=True, disable=not shown)
+        self._task = self._bar.add_task(description, total=total)
+
+    def __enter__(self) -> CountBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def update(self, done: int | str) -> None:
+        """Show how many lines are done; the name of a record tells nothing."""
+        if isinstance(done, int):
+            self._bar.update(self._task, completed=done)
 
 
 class Progress:

@@ -1,0 +1,64 @@
+"""The command predict."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from xstilts.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A trained model: runs/best/RECIPE/TASK, the folder of a step, or a step's id in runs.",
+            metavar="FOLDER|STEP",
+        ),
+    ],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts: lines, JSON lines, CSV, TSV, CoNLL. Default: stdin.", metavar="[FILE]..."),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="The column of the text; for several texts OURS=COLUMN each.", metavar="COLUMN"),
+    ] = None,
+    input: Annotated[
+        Literal["lines", "jsonl", "csv", "tsv", "conll"] | None,
+        typer.Option(help="How the rows are laid out, if the file's name does not say it."),
+    ] = None,
+    same: Annotated[bool, typer.Option("--same", help="Write the input's own layout with columns added.")] = False,
+    language: Annotated[
+        str, typer.Option(help="Of the texts; only thresholds and few encoders depend on it.", metavar="LANG")
+    ] = "en",
+    task: Annotated[
+        str | None, typer.Option(help="The task whose head predicts, if the model has several.", metavar="TASK")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="Find each text's nearest neighbours among these texts.", metavar="FILE")
+    ] = None,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Write the vector of each text.")] = False,
+    top: Annotated[int, typer.Option(help="Answers of a question, or neighbours of a text.", min=1)] = 5,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.")] = "fp32",
+) -> None:
+    """Predict for new texts: JSON lines with labels, tags, answers, choices, neighbours or vectors, in order."""
+    from xstilts.predict.predict_files import PredictRequest, predict_files
+    from xstilts.utils.progress import Progress
+
+    columns: dict[str, str] = {}
+    for text in field or []:
+        name, _, column = text.rpartition("=")
+        if not column or name in columns:
+            raise UserError("names no column" if not column else "is given twice", where=f"--field {text}")
+        columns[name] = column
+    request = PredictRequest(model, tuple(files or ()), task, language, columns, input, same, pool, vectors, top,
+                             precision)  # fmt: skip
+    for text in predict_files(request, Progress()):
+        sys.stdout.write(text)
+        sys.stdout.flush()
