@@ -93,6 +93,12 @@ def test_wikipedia_takes_medians_over_seeds_and_only_languages_of_every_run():
     assert "left out, because some branch or seed lacks them: news (de)" in document.legend
 
 
+def test_wikipedia_names_languages_of_unknown_size_before_the_first_branch_is_done():
+    made = study([task("news", [*SPREAD, "qaa"])], ["none", "mnli"])
+    document = show(made, [*rows("news", {**SPREAD, "qaa": 1.0}, "mnli")], "wikipedia")
+    assert "size unknown, left out: news (qaa)" in document.legend
+
+
 def test_xtreme_s_scores_give_13_of_the_27_correlations_of_its_table_5():
     found = published_correlations()
     agree = {(model, name) for (model, name), (printed, ours, _) in found.items() if abs(printed - ours) <= AGREES}

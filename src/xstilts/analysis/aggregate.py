@@ -78,12 +78,17 @@ class Summary:
 
     def scores(self, task: StudyTask, branch: str) -> dict[str, float]:
         """A branch's median of the main metric in each language that every run of the task has."""
-        left_out = self.left_out.get(task.name, ())
-        return {x.language: x.median for x in self._lines(task) if x.branch == branch and x.language not in left_out}
+        whole = self.languages(task)
+        return {x.language: x.median for x in self._lines(task) if x.branch == branch and x.language in whole}
 
-    def splits(self, task: StudyTask) -> set[str]:
-        """The splits that a task's languages show."""
-        return {x.split for x in self._lines(task)}
+    def languages(self, task: StudyTask) -> tuple[str, ...]:
+        """The languages that every run of a task has."""
+        left_out = self.left_out.get(task.name, ())
+        return tuple(dict.fromkeys(x.language for x in self._lines(task) if x.language not in left_out))
+
+    def splits(self, task: StudyTask) -> str:
+        """The splits that a task's languages show: `dev`, `test`, `dev+test`; empty without scores."""
+        return plus_joined(x.split for x in self._lines(task))
 
     def _lines(self, task: StudyTask) -> list[SummaryLine]:
         main = task.name, task.metric

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from xstilts import languages, metrics
-from xstilts.analysis.aggregate import Summary, plus_joined
+from xstilts.analysis.aggregate import Summary
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.languages import articles
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import full_names, lacking, legend_lines, short_names, split_replaced, unit
+from xstilts.report.legend import dagger, full_names, legend_lines, short_names, unit, views_of_medians
 from xstilts.study.index import StudyTask
 
 DEGREE = 3
@@ -61,13 +61,13 @@ def group_layout(results: StudyResults, by: Literal["family", "script"]) -> Docu
     if not groups:
         raise UserError(f"no language with a score has a known {by}", where="--layout")
     lines = [line for branch in study.branches for line in _branch_lines(summary, tasks, branch, groups)]
-    shown, charts = [], []
+    marked, views = {task.name + dagger(summary, task): task for task in tasks}, []
     for branch, name in short_names(study.branches).items():
         mine = [line for line in lines if line.branch == branch]
         if mine:
             title = f"{study.name}, {name}: test scores by {by}, from few to many Wikipedia articles"
-            shown.append(_table(title, by, mine, tasks, groups))
-            charts.append(_chart(title, by, mine, tasks, groups))
+            views.append(_view(title, by, mine, marked, groups))
+    shown, charts = zip(*views, strict=True)
     return results.document(shown, _legend(summary, tasks, by, groups), lines, charts, groups=groups)
 
 
@@ -88,8 +88,7 @@ def _groups(summary: Summary, tasks: Sequence[StudyTask], by: str) -> dict[str, 
 
 
 def _scored(summary: Summary, tasks: Sequence[StudyTask]) -> dict[str, None]:
-    branches = summary.study.branches
-    return dict.fromkeys(code for task in tasks for branch in branches for code in summary.scores(task, branch))
+    return dict.fromkeys(code for task in tasks for code in summary.languages(task))
 
 
 def _size(codes: Sequence[str]) -> float | None:
@@ -103,11 +102,11 @@ def _branch_lines(
 ) -> Iterator[GroupScore]:
     by_group: dict[str, list[GroupScore]] = {group: [] for group in groups}
     for task in tasks:
-        scores, splits = summary.scores(task, branch), plus_joined(summary.splits(task))
+        scores = summary.scores(task, branch)
         for group, codes in groups.items():
             values = [scores[code] for code in codes if code in scores]
             if values:
-                where = group, _size(codes), branch, task.name, task.metric, splits
+                where = group, _size(codes), branch, task.name, task.metric, summary.splits(task)
                 by_group[group].append(GroupScore(*where, len(values), fmean(values)))
     yield from (line for of_group in by_group.values() for line in of_group)
     scored = {group: of_group for group, of_group in by_group.items() if of_group}
@@ -133,43 +132,33 @@ def _heads(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {group: f"{group} ({len(codes)}){'' if _size(codes) else '‡'}" for group, codes in groups.items()}
 
 
-def _marked(task: str, splits: str) -> str:
-    return task + "†" if "dev" in splits else task
-
-
-def _table(
-    title: str, by: str, lines: Sequence[GroupScore], tasks: Sequence[StudyTask], groups: Mapping[str, Sequence[str]]
-) -> Table:
-    at = {(line.group, line.task): line for line in lines}
+def _view(
+    title: str,
+    by: str,
+    lines: Sequence[GroupScore],
+    tasks: Mapping[str, StudyTask],
+    groups: Mapping[str, Sequence[str]],
+) -> tuple[Table, Chart]:
+    """A branch's table and figure; `tasks` have the names shown."""
+    heads, at = _heads(groups), {(line.group, line.task): line for line in lines}
     rows = []
-    for group, head in _heads(groups).items():
+    for group, head in heads.items():
         ends = [at.get((group, end)) for end in (MINIMUM, MAXIMUM)]
-        values = [line.score if line else None for line in (*(at.get((group, task.name)) for task in tasks), *ends)]
-        values += [line.fit if line else None for line in ends]
+        found = [*(at.get((group, task.name)) for task in tasks.values()), *ends]
+        values = [*(line.score if line else None for line in found), *(line.fit if line else None for line in ends)]
         rows.append((head, (TableCell.of(_size(groups[group]), ".2f"), *map(TableCell.of, values))))
-    splits = {line.task: line.splits for line in lines}
-    tasks_heads = ((_marked(task.name, splits.get(task.name, "")), unit(task.metric)) for task in tasks)
-    ends_heads = (("minimum", ""), ("maximum", ""), ("minimum", "cubic fit"), ("maximum", "cubic fit"))
-    heads = (("articles", "millions"), *tasks_heads, *ends_heads)
-    return Table(title, by, heads, tuple(rows))
+    of_ends = (("minimum", ""), ("maximum", ""), ("minimum", "cubic fit"), ("maximum", "cubic fit"))
+    columns = (("articles", "millions"), *((name, unit(task.metric)) for name, task in tasks.items()), *of_ends)
 
+    def points(task: str) -> tuple[tuple[float, float, str], ...]:
+        return tuple((float([*groups].index(x.group)), x.score, heads[x.group]) for x in lines if x.task == task)
 
-def _chart(
-    title: str, by: str, lines: Sequence[GroupScore], tasks: Sequence[StudyTask], groups: Mapping[str, Sequence[str]]
-) -> Chart:
-    heads, at = _heads(groups), {group: float(i) for i, group in enumerate(groups)}
-    splits = {line.task: line.splits for line in lines}
-    series = [
-        Series(
-            _marked(task.name, splits.get(task.name, "")),
-            tuple((at[x.group], x.score, heads[x.group]) for x in lines if x.task == task.name),
-        )
-        for task in tasks
-    ]
+    series = [Series(name, points(task.name)) for name, task in tasks.items()]
     for end in (MINIMUM, MAXIMUM):
-        if curve := _curve([(at[x.group], x.score, heads[x.group]) for x in lines if x.task == end]):
+        if curve := _curve(points(end)):
             series.append(Series(f"cubic fit of the {end.split()[0]}", curve, line=True))
-    return Chart(title, f"{by} (languages)", "score", tuple(series), tuple(heads.values()))
+    chart = Chart(title, f"{by} (languages)", "score", tuple(series), tuple(heads.values()))
+    return Table(title, by, columns, tuple(rows)), chart
 
 
 def _curve(ends: Sequence[tuple[float, float, str]]) -> tuple[tuple[float, float, str], ...]:
@@ -186,21 +175,16 @@ def _curve(ends: Sequence[tuple[float, float, str]]) -> tuple[tuple[float, float
 def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     study = summary.study
     unknown = [code for code in _scored(summary, tasks) if languages.find(code) is None]
-    left_out = {task.name: summary.left_out.get(task.name, ()) for task in tasks}
-    on_dev = [task.name for task in tasks if "dev" in summary.splits(task)]
     others = [task.name for task in study.targets if summary.splits(task) and not _is_percentage(task)]
-    seeds = ", ".join(map(str, study.seeds))
     explained = [
         (f"scores: the mean over the task's languages of the {by}; in brackets, how many the study has", True),
         ("articles: mean of the Wikipedias, in millions, as in XTREME's Table 1", True),
-        (f"scores are medians over seeds {seeds}", len(study.seeds) > 1),
+        *views_of_medians(summary, tasks),
         ("minimum, maximum: over the tasks; the cubic fit is over the groups in this order", True),
         (f"no fit: it needs {DEGREE + 2} groups", len(groups) <= DEGREE + 1),
         ("‡ size unknown, shown first", any(_size(codes) is None for codes in groups.values())),
-        (split_replaced("test", ", ".join(on_dev)), on_dev),
         (f"{by} unknown, left out: {', '.join(unknown)}", unknown),
         (f"not in percent, left out: {', '.join(others)}", others),
-        (lacking(left_out), any(left_out.values())),
     ]
     return legend_lines(explained, full_names(study), summary.notes)
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from xstilts import metrics
-from xstilts.analysis.aggregate import other_split
-from xstilts.study.index import Cell, Study
+from xstilts.analysis.aggregate import Summary, other_split
+from xstilts.study.index import Cell, Study, StudyTask
 
 COLLAPSED = "§"
 AT_CHANCE = "within two standard errors of chance"
@@ -72,6 +72,22 @@ def over_seeds(seeds: Sequence[int], *, listed: bool = False) -> str:
     numbers = f" {', '.join(map(str, seeds))}" if listed else ""
     unlike = ", not the medians' difference" if len(seeds) > 2 and not listed else ""  # equal for two seeds
     return f", median over seeds{numbers}{unlike}" if len(seeds) > 1 else ""
+
+
+def dagger(summary: Summary, task: StudyTask) -> str:
+    """The mark of a task on dev where test was wanted; `views_of_medians` explains it."""
+    return "†" if "dev" in summary.splits(task) else ""
+
+
+def views_of_medians(summary: Summary, tasks: Sequence[StudyTask]) -> list[tuple[str, object]]:
+    """What views of test scores by language explain: seeds, tasks on dev, languages left out; for `legend_lines`."""
+    seeds, on_dev = summary.study.seeds, ", ".join(task.name for task in tasks if dagger(summary, task))
+    left_out = {task.name: summary.left_out.get(task.name, ()) for task in tasks}
+    return [
+        (f"scores are medians over seeds {', '.join(map(str, seeds))}", len(seeds) > 1),
+        (split_replaced("test", on_dev), on_dev),
+        (lacking(left_out), any(left_out.values())),
+    ]
 
 
 def split_replaced(split: str, where: str) -> str:

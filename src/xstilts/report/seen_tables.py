@@ -152,7 +152,7 @@ def _document(
     runs = {x.runs for x in found}
     explained += [
         (f"medians over seeds {', '.join(map(str, study.seeds))}", len(study.seeds) > 1),
-        (f"some languages have only {min(runs)} of {max(runs)} runs", len(runs) > 1),
+        (f"some branches or languages have only {min(runs)} of {max(runs)} runs", len(runs) > 1),
         ("‡ test, because there are no dev labels", any(x.split == "test" for x in found)),
         ("- no such n-gram or entity", any(x.n == 0 for x in found)),
     ]

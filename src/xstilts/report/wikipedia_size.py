@@ -8,23 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from xstilts import languages
-from xstilts.analysis.aggregate import Summary, plus_joined
+from xstilts.analysis.aggregate import Summary
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
 from xstilts.report import published
 from xstilts.report.legend import (
+    dagger,
     full_names,
-    lacking,
     languages_by_task,
     legend_lines,
     short_names,
-    split_replaced,
     unit,
+    views_of_medians,
 )
 from xstilts.report.published import PublishedTable
-from xstilts.study.index import StudyTask
 
 MIN_LANGUAGES = 3
 """With fewer languages a correlation says nothing."""
@@ -72,7 +71,7 @@ def wikipedia(results: StudyResults) -> Document:
     study = results.study
     summary = results.summary("test")
     found = [
-        Correlation(task.name, branch, task.metric, _splits(summary, task), *pearson(scores))
+        Correlation(task.name, branch, task.metric, summary.splits(task), *pearson(scores))
         for task in study.targets
         for branch in study.branches
         if (scores := summary.scores(task, branch))
@@ -88,41 +87,25 @@ def wikipedia(results: StudyResults) -> Document:
         lines = [at.get((task.name, branch)) for branch in study.branches]
         sizes = {line.languages for line in lines if line}
         cells = (*(TableCell.of(line.pearson if line else None, "z.2f") for line in lines), TableCell(f"{max(sizes)}"))
-        rows.append((f"{task.name} {unit(task.metric)}{_dagger(summary, task)}", cells))
+        rows.append((f"{task.name} {unit(task.metric)}{dagger(summary, task)}", cells))
     heads = (*((name, "") for name in names.values()), ("languages", ""))
     title = f"{study.name}: Pearson correlation of scores and Wikipedia's size, test"
     tables = [Table(title, "task", heads, tuple(rows)), *(_published_tables() if results.beside else ())]
     return results.document(tables, _legend(summary, found, results.beside), found, _figures(summary, found))
 
 
-def _splits(summary: Summary, task: StudyTask) -> str:
-    return plus_joined(summary.splits(task))
-
-
-def _dagger(summary: Summary, task: StudyTask) -> str:
-    return "†" if "dev" in summary.splits(task) else ""
-
-
 def _legend(summary: Summary, found: Sequence[Correlation], beside: bool) -> list[str]:
     study = summary.study
     tasks = [task for task in study.targets if task.name in {line.task for line in found}]
-    left_out = {task.name: summary.left_out.get(task.name, ()) for task in tasks}
-    unknown = {
-        task.name: [code for code in summary.scores(task, study.branches[0]) if languages.articles(code) is None]
-        for task in tasks
-    }
-    on_dev = [line.task for line in {line.task: line for line in found}.values() if "dev" in line.splits]
-    seeds = ", ".join(map(str, study.seeds))
+    unknown = {x.name: [code for code in summary.languages(x) if languages.articles(code) is None] for x in tasks}
     explained = [
         ("over the languages of each task, the training language among them; articles as in XTREME's Table 1", True),
-        (f"scores are medians over seeds {seeds}", len(study.seeds) > 1),
+        *views_of_medians(summary, tasks),
         (
             "↓ lower is better; there a negative correlation is the expected one",
             any("↓" in unit(x.metric) for x in found),
         ),
-        (split_replaced("test", ", ".join(on_dev)), on_dev),
         (f"size unknown, left out: {languages_by_task(unknown)}", any(unknown.values())),
-        (lacking(left_out), any(left_out.values())),
         ("XTREME's Table 5: as printed, and as it follows from the scores in its Tables 8 to 17", beside),
         ("* differs by more than 0.01: docs/analyses.md", beside),
     ]
@@ -140,8 +123,8 @@ def _figures(summary: Summary, found: Sequence[Correlation]) -> list[Chart]:
             if line.task == task.name and (points := _points(summary.scores(task, line.branch)))
         ]
         if series:
-            title = f"{study.name}, {task.name}{_dagger(summary, task)}: scores and Wikipedia's size, "
-            title += _splits(summary, task)
+            title = f"{study.name}, {task.name}{dagger(summary, task)}: scores and Wikipedia's size, "
+            title += summary.splits(task)
             charts.append(Chart(title, "millions of articles (logarithmic)", unit(task.metric), tuple(series)))
     return charts
 
