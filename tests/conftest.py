@@ -119,6 +119,12 @@ def xstilts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
+def markdown_rows(text: str) -> dict[str, list[str]]:
+    """The cells of Markdown tables by the first cell of each row."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {label: cells for label, *cells in lines}
+
+
 def without_torch(*arguments: object) -> str:
     """The output of the command line in a process of its own; assert that it loads no torch."""
     code = f"import sys; sys.argv[1:] = {list(map(str, arguments))!r}; from xstilts.cli import main\n"

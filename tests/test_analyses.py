@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from conftest import markdown_rows
 from xstilts.errors import UserError
 from xstilts.languages import XTREME
 from xstilts.render.figure import Matrix
@@ -37,12 +38,6 @@ def show(made: Study, scores: Sequence[Score], layout: str, **more) -> Document:
     return layouts.show(StudyResults(made, scores, **more), layout)
 
 
-def table(text: str) -> dict[str, list[str]]:
-    """The cells of a Markdown table by the first cell of each row."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    return {label: cells for label, *cells in lines}
-
-
 def markers(figure: ElementTree.Element) -> list[ElementTree.Element]:
     """The points of a figure."""
     return [x for x in figure.iter(f"{SVG}path") if x.get("transform") and x.find(f"{SVG}title") is not None]
@@ -67,7 +62,7 @@ def test_wikipedia_is_pearson_s_correlation_with_the_number_of_articles():
     scores = [*rows("news", {**SPREAD, "qaa": 1.0}), *rows("news", {**dict.fromkeys(SPREAD, 5.0), "qaa": 1.0}, "mnli")]
     scores += [*rows("web", {x: 100 - y for x, y in SPREAD.items()}), *rows("web", SPREAD, "mnli")]
     document = show(made, scores, "wikipedia")
-    shown = table(render(document, "markdown"))
+    shown = markdown_rows(render(document, "markdown"))
     assert shown["news accuracy"] == ["0.71", "-", "4"]
     assert shown["web accuracy"] == ["-0.71", "0.71", "4"]
     assert document.rows[0].pearson == pytest.approx(0.5**0.5) and document.rows[0].p == pytest.approx(1 - 0.5**0.5)
@@ -110,8 +105,8 @@ def test_xtreme_s_scores_give_13_of_the_27_correlations_of_its_table_5():
     }  # fmt: skip
     document = show(study([task("news", SPREAD)]), [*rows("news", SPREAD)], "wikipedia", beside=True)
     text = render(document, "markdown")
-    assert table(text)["Tatoeba"] == ["0.68", "0.84*", "0.68", "0.82*", "0.49", "0.63*", "36"]
-    assert table(text)["XNLI"] == ["0.79", "0.79", "0.80", "0.80", "0.75", "0.75", "15"]
+    assert markdown_rows(text)["Tatoeba"] == ["0.68", "0.84*", "0.68", "0.82*", "0.49", "0.63*", "36"]
+    assert markdown_rows(text)["XNLI"] == ["0.79", "0.79", "0.80", "0.80", "0.75", "0.75", "15"]
 
 
 def test_a_figure_says_all_its_numbers_and_each_of_20_branches_looks_different():
@@ -140,7 +135,7 @@ def test_families_go_from_few_to_many_articles_with_cubic_fits_of_the_extremes()
     web = {"en": 40.0, "ru": 50.0, "sw": 30.0}
     scores = [*rows("news", news), *rows("web", web)]
     document = show(study([task("news", news), task("web", web)]), scores, "families")
-    shown = table(render(document, "markdown"))
+    shown = markdown_rows(render(document, "markdown"))
     # The minima are 10, 10, 20, 10, 10. Their fourth difference is 10 - 40 + 120 - 40 + 10 = 60, and a cubic through
     # five points misses them by 60/70 of 1, -4, 6, -4, 1: at the third it is 20 - 6 * 60/70 = 14.9.
     # The maxima are 30, 10, 20, 50, 40: 30 - 40 + 120 - 200 + 40 = -50, so at the third 20 + 6 * 50/70 = 24.3.
@@ -161,7 +156,7 @@ def test_families_go_from_few_to_many_articles_with_cubic_fits_of_the_extremes()
 def test_scripts_group_languages_of_one_script_and_say_when_there_is_no_fit():
     values = {"en": 80.0, "sw": 60.0, "bg": 50.0, "el": 40.0, "uk": 30.0, "pa": 20.0}
     document = show(study([task("news", values)]), [*rows("news", values)], "scripts")
-    shown = table(render(document, "markdown"))
+    shown = markdown_rows(render(document, "markdown"))
     # Brahmic has no known size; Greek 0.17; Cyrillic 0.26, of Bulgarian alone; Latin (0.05 + 5.98) / 2
     assert [*shown][2:] == ["Brahmic (1)‡", "Greek (1)", "Cyrillic (2)", "Latin (2)"]
     assert shown["Latin (2)"] == ["3.02", "70.0", "70.0", "70.0", "-", "-"]
@@ -189,9 +184,9 @@ def test_transfer_has_gains_of_sources_on_targets_and_ranks_gaps():
     document = show(made, scores, "transfer")
     gains, ranked = render(document, "markdown").split("\n**")[:2]
     # mnli's zero-shot mean is 83 at each seed; the baseline's 70, 73, 61: gains 13, 10, 22, whose median is 13
-    assert table(gains)["mnli"] == ["+13.0", "+40.0"] and table(gains)["qqp"] == ["-10.0", "-"]
+    assert markdown_rows(gains)["mnli"] == ["+13.0", "+40.0"] and markdown_rows(gains)["qqp"] == ["-10.0", "-"]
     # gaps: none 90 - 70 at each seed, mnli 91 - 83, qqp 90 - 60; the languages' are 4 to 12, 10 to 30, 20 to 40
-    assert list(table(ranked).items())[2:] == [
+    assert list(markdown_rows(ranked).items())[2:] == [
         ("mnli", ["91.0", "83.0", "+8.0", "+4.0 de", "+12.0 sw"]),
         ("none", ["90.0", "70.0", "+20.0", "+10.0 de", "+30.0 sw"]),
         ("qqp", ["90.0", "60.0", "+30.0", "+20.0 de", "+40.0 sw"]),
@@ -214,7 +209,7 @@ def test_transfer_of_one_task_trained_on_several_languages_is_a_matrix_of_langua
     scores = [*rows("news", {"en": 90, "de": 70, "sw": 50}), *rows("news-de", {"en": 75, "de": 85, "sw": 55})]
     scores += rows("nouvelles", {"en": 74, "de": 64, "sw": 54})
     document = show(made, [*scores], "transfer")
-    shown = table(render(document, "markdown"))
+    shown = markdown_rows(render(document, "markdown"))
     assert shown["en (news, none)"] == ["90.0", "70.0", "50.0"]
     assert shown["de (news-de, none)"] == ["75.0", "85.0", "55.0"]
     assert shown["fr (nouvelles, none)"] == ["74.0", "64.0", "54.0"]

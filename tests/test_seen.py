@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import markdown_rows
 from xstilts.analysis.seen import mean_and_difference
 from xstilts.errors import UserError
 from xstilts.formats.tag import Tagged
@@ -43,11 +44,6 @@ def show(layout: str, predictions: dict[str, list[Prediction]], train: Sequence[
     return layouts.show(results, layout)
 
 
-def cells(document) -> dict[str, list[str]]:
-    lines = [line.strip("| ").split(" | ") for line in render(document, "markdown").splitlines() if line[:1] == "|"]
-    return {label.strip(): [cell.strip() for cell in values] for label, *values in lines}
-
-
 TRAIN = [Tagged(tuple("abcd"), tuple("DNVP")), Tagged(tuple("abc"), tuple("NVD"))]
 """Trigrams DNV, NVP, NVD; one 4-gram, DNVP."""
 
@@ -58,24 +54,16 @@ def test_n_grams_of_tags_are_right_if_all_their_tags_are():
     first, second = row("sw", 0, "D X V D N", "D N V D N"), row("sw", 0, "D N V D X", "D N V D N")
     th = row("th", 0, "P", "P", split="test")  # too short for any
     document = show("tags", {"s1": [en, first, th], "s2": [en, second, th]}, TRAIN)
-    shown = cells(document)
+    shown = markdown_rows(render(document, "markdown"))
     assert shown["en English"] == ["100.0", "100.0", "100.0", "100.0"]
     # seed 1 has 0 of 2, 1 of 1, no seen 4-gram, 0 of 2; seed 2 has 2 of 2, 0 of 1 and 1 of 2; the medians lie between
     assert shown["sw Swahili"] == ["50.0", "50.0", "-", "25.0"]
     assert shown["th Thai‡"] == ["-"] * 4
-    assert shown["zero-shot mean"] == ["50.0", "50.0", "-", "25.0"] and shown["difference"] == [
-        "50.0",
-        "50.0",
-        "-",
-        "75.0",
-    ]
-    sizes = {(x.language, x.set): x.n for x in document.rows}
-    assert [sizes["sw", kind] for kind in ("3-grams seen", "3-grams unseen", "4-grams seen", "4-grams unseen")] == [
-        2,
-        1,
-        0,
-        2,
-    ]
+    assert shown["zero-shot mean"] == ["50.0", "50.0", "-", "25.0"]
+    assert shown["difference"] == ["50.0", "50.0", "-", "75.0"]
+    assert [(x.set, x.n) for x in document.rows if x.language == "sw"] == [
+        ("3-grams seen", 2), ("3-grams unseen", 1), ("4-grams seen", 0), ("4-grams unseen", 2),
+    ]  # fmt: skip
     assert json.loads(render(document, "json"))["lines"][0]["accuracy"] == 100.0
     with pytest.raises(UserError, match="no task whose tags mark entities has labelled predictions"):
         show("entities", {"s1": [en], "s2": [en]}, TRAIN)
@@ -96,7 +84,15 @@ def test_entities_are_in_five_sets_and_right_if_words_and_type_are():
     ]
     document = show("entities", {"s1": sw, "s2": sw}, ENTITIES)
     # seen 1 of 1; not seen 1 of 3; short 1 of 3; Latin 2 of 3; frequent 1 of 2; the least difference is 100 - 66.7
-    assert cells(document)["sw Swahili†"] == ["100.0", "33.3", "66.7", "33.3", "66.7", "50.0", "33.3"]
+    assert markdown_rows(render(document, "markdown"))["sw Swahili†"] == [
+        "100.0",
+        "33.3",
+        "66.7",
+        "33.3",
+        "66.7",
+        "50.0",
+        "33.3",
+    ]
     assert [x.n for x in document.rows] == [1, 3, 3, 3, 2]
     assert "† a set has fewer than 100 entities" in document.legend
     with pytest.raises(UserError, match=r"words: the predictions have no words.*--with-text"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from xstilts import metrics
 from xstilts.analysis.aggregate import (
@@ -66,14 +67,9 @@ def transfer(results: StudyResults) -> Document:
         what = "no target has scores in a language that it is not trained on"
         raise UserError(what, where="--layout transfer")
     means = [line for line in lines if line.language in (MEAN, ZERO_SHOT)]
-    gains = _by_target(
-        study,
-        f"{study.name}: zero-shot gain of each source on each target",
-        {(x.task, x.branch): x.gain for x in means},
-    )
-    gaps = _by_target(
-        study, f"{study.name}: gap from the training language to the others", {(x.task, x.branch): x.gap for x in means}
-    )
+    by_gain, by_gap = ({(x.task, x.branch): getattr(x, of) for x in means} for of in ("gain", "gap"))
+    gains = _by_target(study, f"{study.name}: zero-shot gain of each source on each target", by_gain)
+    gaps = _by_target(study, f"{study.name}: gap from the training language to the others", by_gap)
     by_language = [_by_language(study, tasks, scores) for tasks in _same_targets(study, scores)]
     shown = [_matrix_table(gains, "source")] if gains.rows else []
     shown += [_gap_table(study, task, lines) for task in study.targets if task.name in gaps.columns]
@@ -153,13 +149,10 @@ def _by_language(study: Study, tasks: Sequence[StudyTask], scores: Mapping[str, 
     names, rows = short_names(study.branches), {}
     for task in tasks:
         for branch in study.branches:
-            values = {x: rows_of[branch] for x, rows_of in scores[task.name].items() if branch in rows_of}
-            if values:
-                medians = {
-                    x: median_over_seeds(score.value for score in by_seed.values()) for x, by_seed in values.items()
-                }
-                label = f"{_source(task)} ({task.name}, {names[branch]})"
-                rows[label] = tuple(medians.get(code) for code in languages)
+            runs = {x: by_branch[branch].values() for x, by_branch in scores[task.name].items() if branch in by_branch}
+            medians = {x: median_over_seeds(score.value for score in of) for x, of in runs.items()}
+            if medians:
+                rows[f"{_source(task)} ({task.name}, {names[branch]})"] = tuple(map(medians.get, languages))
     title = f"{study.name}, {_original(study, tasks[0])}: {unit(tasks[0].metric)} by training language and language"
     return Matrix(title, tuple(rows), languages, tuple(rows.values()))
 
@@ -173,24 +166,21 @@ def _matrix_table(matrix: Matrix, corner: str) -> Table:
 
 def _gap_table(study: Study, task: StudyTask, lines: Sequence[Transfer]) -> Table:
     """A task's branches, the smallest gap first."""
-    names, found = short_names(study.branches), []
-    for branch in study.branches:
-        mine = [x for x in lines if (x.task, x.branch) == (task.name, branch) and x.gap is not None]
-        means, others = ([x for x in mine if (x.language == ZERO_SHOT) is wanted] for wanted in (True, False))
-        for mean in means:
-            others.sort(key=lambda x: x.gap or 0.0)
-            ends = [TableCell(f"{x.gap:+z.1f}", spread=x.language) for x in (others[0], others[-1])]
-            values = [
-                TableCell(f"{mean.source_score:.1f}"),
-                TableCell(f"{mean.score:.1f}"),
-                TableCell(f"{mean.gap:+z.1f}"),
-            ]
-            found.append((mean.gap or 0.0, (names[branch], (*values, *ends))))
-    found.sort(key=lambda row: row[0])
+    names, rows = short_names(study.branches), []
+    ranked = sorted((x for x in lines if x.task == task.name and x.gap is not None), key=attrgetter("gap"))
+    for mean in (x for x in ranked if x.language == ZERO_SHOT):
+        others = [x for x in ranked if x.branch == mean.branch and x is not mean]
+        ends = (TableCell(f"{x.gap:+z.1f}", spread=x.language) for x in (others[0], others[-1]))
+        values = (
+            TableCell.of(mean.source_score, ".1f"),
+            TableCell.of(mean.score, ".1f"),
+            TableCell.of(mean.gap, "+z.1f"),
+        )
+        rows.append((names[mean.branch], (*values, *ends)))
     source = _source(task)
     heads = ((source, ""), (ZERO_SHOT, ""), ("gap", ""), ("smallest", "gap"), ("largest", "gap"))
     title = f"{study.name}, {task.name}: {unit(task.metric)}, gaps from {source} to the other languages"
-    return Table(title, "branch", heads, tuple(row for _, row in found))
+    return Table(title, "branch", heads, tuple(rows))
 
 
 def _legend(
