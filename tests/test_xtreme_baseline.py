@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import CliResult, Files
+from xstilts.data.find import find_or_empty
 from xstilts.study.load import read
 from xstilts.study.phase import Settings
 from xstilts.study.plan import plan
@@ -94,3 +96,44 @@ def test_the_layer_of_a_recipe_replaces_that_of_retrieval_tasks_only(study: File
     study.edit("recipe.yaml", "layer: 0", "layer: 99")
     result = study.run()
     assert result.code == 2 and "a task pools hidden state 99" in result.err
+
+
+def test_baselines_in_other_languages_have_the_settings_of_the_zero_shot_one() -> None:
+    zero_shot = {
+        part.task: step.training
+        for step in plan(*read("xtreme-baseline")).steps.values()
+        for part in step.parts
+        if step.training and step.encoder == "google-bert/bert-base-multilingual-cased"
+    }
+    for name in ("in-language", "joint", "translate-train", "translate-train-all"):
+        made = plan(*read(name))
+        for step in (step for step in made.steps.values() if step.training):
+            (part,), spec = step.parts, step.training
+            assert spec is not None
+            task = made.tasks[part.task].name
+            other = zero_shot["xquad" if task == "mlqa" else task]  # the two share their trainings
+            changes = {"task": other.parts[0].task}
+            assert (part.model_copy(update=changes), step.encoder) == (other.parts[0], made.recipe.encoder)
+            assert spec.model_copy(update={"parts": other.parts}) == other
+
+
+def test_few_shot_trainings_draw_a_thousand_examples_and_every_epoch_counts_them() -> None:
+    made = plan(*read("few-shot"))
+    parts = [part for step in made.steps.values() for part in step.parts]
+    assert {(part.shots, part.epochs, part.batch) for part in parts} == {(1000, 2, 32)}
+
+
+def test_no_baseline_stops_on_test_data_and_english_is_the_original(tmp_path: Path) -> None:
+    for name in ("in-language", "joint", "translate-train", "translate-train-all"):
+        tasks = read(name)[1]
+        for task in ("xnli", "pawsx", "xquad", "mlqa", "tydiqa", "udpos", "panx"):
+            if tasks[task].train_in != "listed" and (stop := tasks[task].stop_source()):
+                assert not stop.overlaps(tasks[task].data["test"], tasks[task].train_languages), (name, task)
+    train = read("translate-train")[1]["xquad"].data["train"]
+    for path in ("translated/squad1/train-de.json", "squad/train-v1.1.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}", encoding="utf-8")
+    assert [Path(find_or_empty(train, code, [tmp_path])[0].paths[0]).name for code in ("de", "en")] == [
+        "train-de.json", "train-v1.1.json"
+    ]  # fmt: skip
+    assert find_or_empty(train, "es", [tmp_path]) == []

@@ -186,19 +186,25 @@ class StepInputs:
 
     def stop_notes(self, steps: Sequence[Step]) -> list[str]:
         """A note on each trained task that stops on a part of its training data, or on its test set."""
-        notes = []
+        held_out, on_test = dict[tuple[str, object], list[str]](), dict[str, list[str]]()
         stopping = [step for step in steps if step.training is not None and step.training.weights == "best"]
         for name in dict.fromkeys(part.task for step in stopping for part in step.parts):
             task = self.plan.tasks[name]
             facts: dict[str, object] = {}
             with suppress(IncompleteData):  # `splits` reports it
                 facts = {} if (stop := self.stop_set(task)) is None else self.stop_facts(task, stop)
-            if facts.get("held_out"):
-                part = f"part {facts['held_out']} of its training data"
-                notes.append(f"{name}: early stopping uses {part}, which is left out of the training")
+            code = [] if name == task.name else [*task.train_languages]
+            if part := facts.get("held_out"):
+                held_out.setdefault((task.name, part), []).extend(code)
             if facts.get("test"):
-                notes.append(f"{name}: early stopping uses test data, so scores on them are optimistic")
-        return notes
+                on_test.setdefault(task.name, []).extend(code)
+        notes = [
+            f"{_named(name, codes)}: early stopping uses part {part} of its training data, which is left out of the "
+            "training"
+            for (name, part), codes in held_out.items()
+        ]
+        optimistic = "early stopping uses test data, so scores on them are optimistic"
+        return notes + [f"{_named(name, codes)}: {optimistic}" for name, codes in on_test.items()]
 
     def stop_facts(self, task: Task, stop: LocatedSplit) -> dict[str, object]:
         """What a training records of its early stopping: file names, part of the training rows, whether it is test."""
@@ -239,6 +245,11 @@ class StepInputs:
             if note not in self.missing:
                 self.missing.append(note)
         return found_splits
+
+
+def _named(task: str, codes: Sequence[str]) -> str:
+    """A task, with the languages that it is trained in one by one."""
+    return f"{task} ({', '.join(codes)})" if codes else task
 
 
 def _reads(step: Step) -> tuple[object, ...]:
