@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isfinite, nan
 from statistics import fmean, median
 from typing import Literal, Protocol, TypeAlias, TypeVar
@@ -90,9 +91,17 @@ class Summary:
         """The splits that a task's languages show: `dev`, `test`, `dev+test`; empty without scores."""
         return plus_joined(x.split for x in self._lines(task))
 
-    def _lines(self, task: StudyTask) -> list[SummaryLine]:
-        main = task.name, task.metric
-        return [x for x in self.lines if (x.task, x.metric) == main and x.language in task.languages]
+    def _lines(self, task: StudyTask) -> Sequence[SummaryLine]:
+        return self._main_lines.get((task.name, task.metric), ())
+
+    @cached_property
+    def _main_lines(self) -> Mapping[tuple[str, str], Sequence[SummaryLine]]:
+        """The lines of single languages by task and metric."""
+        found: dict[tuple[str, str], list[SummaryLine]] = defaultdict(list)
+        for line in self.lines:
+            if line.language not in (MEAN, ZERO_SHOT):
+                found[line.task, line.metric].append(line)
+        return found
 
 
 Series: TypeAlias = dict[int | None, float]

@@ -102,11 +102,11 @@ def _branch_lines(
 ) -> Iterator[GroupScore]:
     by_group: dict[str, list[GroupScore]] = {group: [] for group in groups}
     for task in tasks:
-        scores = summary.scores(task, branch)
+        scores, splits = summary.scores(task, branch), summary.splits(task)
         for group, codes in groups.items():
             values = [scores[code] for code in codes if code in scores]
             if values:
-                where = group, _size(codes), branch, task.name, task.metric, summary.splits(task)
+                where = group, _size(codes), branch, task.name, task.metric, splits
                 by_group[group].append(GroupScore(*where, len(values), fmean(values)))
     yield from (line for of_group in by_group.values() for line in of_group)
     scored = {group: of_group for group, of_group in by_group.items() if of_group}
