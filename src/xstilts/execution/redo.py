@@ -16,7 +16,13 @@ from xstilts.study.step import Step
 
 Confirm: TypeAlias = Callable[[], bool] | None
 """Asks the user whether to do the steps again that have just been listed; None if nobody can be asked."""
-_KINDS = {"create": "new encoder", "train": "training", "merge": "merge", "evaluate": "evaluation"}
+_KINDS = {
+    "create": "new encoder",
+    "train": "training",
+    "merge": "merge",
+    "evaluate": "evaluation",
+    "ensemble": "ensemble",
+}
 _OF_SEVERAL = {
     "has changed since it was read": "have changed since they were read",
     "is new": "are new",

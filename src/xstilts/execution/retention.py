@@ -83,7 +83,8 @@ class RecipeNeeds:
         for task in tasks:
             if (best := self.best(task)) is not None:
                 read = self.study.steps.get(best[0], ()) if best else ()
-                encoder = next((id for id in read if self.store.state(id) is StepState.DONE), None)
+                done = (id for id in read if self.store.state(id) is StepState.DONE)
+                encoder = next((id for id in done if (self.store.step(id) / "encoder").is_dir()), None)
                 _link(folder / task, encoder)
                 _link(folder / f"{task}{PREDICTIONS}", f"{best[0]}/predictions.jsonl" if best else None)
         for path in folder.glob("*"):

@@ -17,6 +17,7 @@ from xstilts.compute import device, distributed
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.execution.answers_back import AnswersBack
+from xstilts.execution.ensemble import average_predictions
 from xstilts.execution.inputs import StepInputs
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
@@ -87,7 +88,8 @@ class StepExecutor:
         if step.kind == "train":
             distributed.broadcast(None)
         started, self._used = time.perf_counter(), set()
-        kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate}
+        kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate,
+                 "ensemble": self._ensemble}  # fmt: skip
         try:
             facts = kinds[step.kind](step, folder)
         except torch.OutOfMemoryError as error:
@@ -246,6 +248,15 @@ class StepExecutor:
         shutil.rmtree(base_folder, ignore_errors=True)
         self.progress.end(f"{len(step.parents)} encoders merged")
         return {"inputs": self.inputs.encoder_files(step)}
+
+    def _ensemble(self, step: Step, folder: Path) -> dict[str, object]:
+        assert step.ensemble is not None
+        task = self.plan.tasks[step.ensemble.task]
+        predictions, scores = average_predictions(self.store, step, step.ensemble, task)
+        write_rows(folder / "predictions.jsonl", predictions)
+        write_rows(folder / "scores.jsonl", scores)
+        self.progress.end(f"{task.metric} {means(scores, task.metric, SPLITS)}")
+        return {"inputs": {}}
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None

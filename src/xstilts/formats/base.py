@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -157,6 +158,16 @@ def row_id(row: Row) -> str | None:
     """The user's own id of a row, in its column `id`; None without one."""
     value = row.values.get("id")
     return str(value).strip() or None if isinstance(value, str | int) else None
+
+
+def mean_of(names: Sequence[str], members: Sequence[Probabilities]) -> Probabilities:
+    """The mean probability of each name.
+
+    >>> mean_of(["good", "bad"], [{"good": 0.5, "bad": 0.5}, {"good": 1.0}])
+    {'good': 0.75, 'bad': 0.25}
+    """
+    sums = {name: fsum(member.get(name, 0.0) for member in members) for name in names}
+    return {name: round(total / len(members), DIGITS + 1) for name, total in sums.items()}
 
 
 def rounded(names: Sequence[str], probabilities: NDArray[Any]) -> Probabilities:
@@ -313,6 +324,13 @@ class Format(Strict, ABC):
     def probabilities(self, examples: Sequence[Example], outputs: HeadOutputs) -> Sequence[Probabilities | None]:
         """For each example the probability of each answer; None for a format whose answers have none."""
         return [None] * len(examples)
+
+    has_mean: ClassVar[bool] = False
+    """Whether the probabilities of several models have a mean: each answer is the same for all of them."""
+
+    def mean(self, members: Sequence[Probabilities], language: str) -> tuple[Prediction, Probabilities]:
+        """The prediction for an example by the mean of several models' probabilities, and this mean."""
+        raise NotImplementedError(f"{self.name} has no mean")
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores behind a single example's prediction, by name; empty if too many to show."""

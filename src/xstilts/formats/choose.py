@@ -20,6 +20,7 @@ from xstilts.formats.base import (
     Probabilities,
     Row,
     TokenizerLike,
+    mean_of,
     rounded,
     row_id,
 )
@@ -213,6 +214,14 @@ class Choose(Format):
         """The softmax over the endings, by index."""
         odds = [np.exp(scores - scores.max(), dtype=np.float64) for scores in _by_example(examples, outputs)]
         return [rounded([*map(str, range(len(each)))], each / each.sum()) for each in odds]
+
+    has_mean: ClassVar[bool] = True
+
+    def mean(self, members: Sequence[Probabilities], language: str) -> tuple[int, Probabilities]:
+        """The ending with the highest mean probability; the first one on ties."""
+        numbers = sorted({int(number) for member in members for number in member})
+        means = mean_of([*map(str, numbers)], members)
+        return max(numbers, key=lambda number: means[str(number)]), means
 
     def input_text(self, example: Choice) -> list[str]:
         """The context, then the endings."""

@@ -20,6 +20,7 @@ from xstilts.formats.base import (
     Probabilities,
     Row,
     TokenizerLike,
+    mean_of,
     rounded,
     row_id,
 )
@@ -125,6 +126,13 @@ class Classify(Format):
         scores_NC = np.array(outputs.scores, np.float64)
         odds_NC = np.exp(scores_NC - scores_NC.max(1, keepdims=True))
         return [rounded(self.labels, p_C) for p_C in odds_NC / odds_NC.sum(1, keepdims=True)]
+
+    has_mean: ClassVar[bool] = True
+
+    def mean(self, members: Sequence[Probabilities], language: str) -> tuple[str, Probabilities]:
+        """The label with the highest mean probability; the first one on ties."""
+        means = mean_of(self.labels, members)
+        return max(self.labels, key=means.__getitem__), means
 
     def input_text(self, example: Labelled) -> str | list[str]:
         """The text, or both texts of a pair."""

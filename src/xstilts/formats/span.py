@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -10,10 +11,24 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from xstilts.errors import DataError
-from xstilts.formats.base import DIGITS, IGNORED, Defect, Features, Format, HeadOutputs, HeadSpec, Row, TokenizerLike
+from xstilts.formats.base import (
+    DIGITS,
+    IGNORED,
+    Defect,
+    Features,
+    Format,
+    HeadOutputs,
+    HeadSpec,
+    Probabilities,
+    Row,
+    TokenizerLike,
+    rounded,
+)
 from xstilts.formats.windows import RankedSpan, best_spans, max_context_window, ranked_spans, window_info, windows
-from xstilts.metrics.answers import SQUAD2, match
+from xstilts.metrics.answers import SQUAD2, match, mlqa_rules, words
 
+MAX_ANSWERS = 5
+"""So many answers to a question have a probability in its prediction."""
 ANSWER_MOVED = Defect("the answer is not at its answer_start; the nearest occurrence is taken", fatal=False)
 ANSWER_MISSING = Defect("the answer is not in the context", fatal=True)
 
@@ -198,6 +213,42 @@ class Span(Format):
         return [
             _result(*row, self.no_answer, top) for row in zip(examples, answers, found, null_E.tolist(), strict=True)
         ]
+
+    def probabilities(self, examples: Sequence[Question], outputs: HeadOutputs) -> list[Probabilities]:
+        """The probabilities of the `MAX_ANSWERS` most probable texts: a softmax over spans, summed over equal texts.
+
+        The spans are the `n_best` best; with `no_answer` there is an empty text, too.
+        """
+        nulls = best_spans(len(examples), outputs, self.n_best, self.answer_length).null_E.tolist()
+        ranked = ranked_spans(len(examples), outputs, self.n_best, self.answer_length)
+        found = []
+        for example, null, spans in zip(examples, nulls, ranked, strict=True):
+            texts = [example.context[span.start : span.end].strip() for span in spans] + [""] * self.no_answer
+            scores_N = np.array([span.score for span in spans] + [null] * self.no_answer)
+            odds_N = np.exp(scores_N - scores_N.max(initial=-np.inf))
+            total = dict[str, float]()
+            for text, probability in zip(texts, odds_N / odds_N.sum(), strict=True):
+                total[text] = total.get(text, 0.0) + float(probability)
+            most = sorted(total, key=total.__getitem__, reverse=True)[:MAX_ANSWERS]
+            found.append(rounded(most, np.array([total[text] for text in most])))
+        return found
+
+    has_mean: ClassVar[bool] = True
+
+    def mean(self, members: Sequence[Probabilities], language: str) -> tuple[str, Probabilities]:
+        """The most probable answer by the mean over the models, where answers are equal after MLQA's normalization.
+
+        Of equal ones the most probable is taken. An empty answer counts only if a question may have none.
+        """
+        spelled: dict[tuple[str, ...], list[tuple[float, str]]] = defaultdict(list)
+        for text, probability in (answer for member in members for answer in member.items()):
+            if text or self.no_answer:
+                spelled[tuple(words(text, mlqa_rules(language)))].append((probability, text))
+        totals = {
+            max(each, key=lambda one: one[0])[1]: round(sum(share for share, _ in each) / len(members), DIGITS + 1)
+            for each in spelled.values()
+        }
+        return max(totals, key=totals.__getitem__, default=""), totals
 
     def scores(self, outputs: HeadOutputs) -> dict[str, float]:
         """The scores of the best span and, with `no_answer`, of no answer."""

@@ -158,12 +158,11 @@ def _test_rows(store: Store, step: str, task: StudyTask) -> tuple[dict[str, list
     folder = store.step(step)
     with as_user_error(folder):
         record = read_step(folder)
-    if record.scoring is None:
+    scoring = record.scoring or record.ensemble
+    if scoring is None:
         raise UserError("does not say how many examples were scored", where=str(folder / "step.json"))
     test = [row for row in rows if row.split == "test"]
-    return {
-        language: [row for row in test if row.language == language] for language in task.languages
-    }, record.scoring.limit
+    return {language: [row for row in test if row.language == language] for language in task.languages}, scoring.limit
 
 
 def _texts(file_type: FileType, rows: Sequence[Prediction]) -> tuple[dict[str, str], list[str]]:

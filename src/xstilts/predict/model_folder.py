@@ -49,7 +49,7 @@ def _check_step(folder: Path, name: str) -> None:
     if (folder / DROPPED).is_file():
         hint = "run the recipe again with `keep: all`, or another value of `keep` that keeps it"
         raise UserError("the encoder of this step was not kept", where=name, hint=hint)
-    if (record := read_step(folder)).kind == "evaluate":
+    if (record := read_step(folder)).kind in ("evaluate", "ensemble"):
         parent = record.parent
         hint = f"give the step that it evaluates, {folder.parent / parent}" if parent else "give the recipe's encoder"
         raise UserError("is an evaluation, which has no encoder of its own", where=name, hint=hint)

@@ -72,7 +72,7 @@ class Prediction:
     prediction: Any
     reference: Any
     probabilities: dict[str, float] | None = None
-    """Of the labels, or of the numbers of the endings, without those that round to 0; None for other tasks."""
+    """Of labels, of the numbers of endings, or of some answers, without those that round to 0; None for other tasks."""
     text: Any = None
     """The text or texts of the example, if the user has asked for them."""
 

@@ -91,10 +91,11 @@ class StepRecord(BaseModel):
     training: _TrainSpec | None = None
     merging: _MergeSpec | None = None
     scoring: _EvalSpec | None = None
+    ensemble: _EvalSpec | None = None
 
     @property
     def parent_ids(self) -> tuple[str, ...]:
-        """The step's parents; only a merge may have several."""
+        """The step's parents; only a merge and an ensemble have several."""
         return tuple(id for id in (self.parents if self.parents is not None else (self.parent,)) if id)
 
     @property

@@ -46,6 +46,9 @@ def check_names(document: strict_yaml.Document, tasks: Mapping[str, Task], found
 def _named_tasks(value: Mapping[str, Any]) -> Iterator[tuple[strict_yaml.KeyPath, Any]]:
     """The names of tasks and groups in a recipe that may still have mistakes, each with its place."""
     yield ("evaluate",), value.get("evaluate")
+    ensembles = value.get("ensembles")
+    for name, members in ensembles.items() if isinstance(ensembles, dict) else ():
+        yield ("ensembles", name), members
     for p, phase in enumerate(value.get("phases") or ()):
         if isinstance(phase, dict):
             yield ("phases", p, "each"), phase.get("each")

@@ -89,7 +89,7 @@ def estimate(plan: Plan, data: Path | None) -> list[DiskUsage]:
 def _estimate(plan: Plan, data: Path | None) -> DiskUsage:
     name = plan.recipe.encoder
     assert name is not None, "a part has one encoder"
-    steps = [step for step in plan.steps.values() if step.kind != "evaluate"]
+    steps = [step for step in plan.steps.values() if step.has_encoder]
     if isinstance(name, NewEncoder):
         label, size = "a new encoder", _new_encoder(name)
     else:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.study.checks import check_names, check_recipe, check_tokenizers, strings_in
+from xstilts.study.ensembles import check_ensembles
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
 from xstilts.tasks.source import RECIPES
@@ -144,5 +145,6 @@ def _read(
         recipe.note_document(document)
         if not found.errors:
             check_recipe(recipe, tasks, found)
+            check_ensembles(recipe, tasks, found)
     found.raise_any()
     return recipe, tasks

@@ -14,6 +14,7 @@ from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
 from xstilts.study.defaults import BUDGET, each_language, scored_languages, with_each_language, with_first_piece
+from xstilts.study.ensembles import plan_ensembles, with_ensembles
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.phase import Settings
 from xstilts.study.planner import ALL, BASELINE, Planner, encoder_name, trains_on_own_data
@@ -50,8 +51,9 @@ class Plan:
         plans = dict[str, Plan]()
         for name, part in (self.parts or {"": self}).items():
             mine = encoder_name(part.recipe.encoder)
-            for encoder in dict.fromkeys([mine, *(step.encoder for step in part.steps.values())]):
-                steps = {id: step for id, step in part.steps.items() if step.encoder == encoder}
+            own = {id: step for id, step in part.steps.items() if step.kind != "ensemble"}
+            for encoder in dict.fromkeys([mine, *(step.encoder for step in own.values())]):
+                steps = {id: step for id, step in own.items() if step.encoder == encoder}
                 cells = [cell for cell in part.cells if cell.step in steps]
                 recipe = part.recipe if encoder == mine else part.recipe.model_copy(update={"encoder": encoder})
                 label = name if encoder == mine else encoder
@@ -68,7 +70,7 @@ class Plan:
         """Whether the encoder of a step stays on the disk, whatever its scores, when no pending step reads it."""
         if self.recipe.keep == "intermediate":
             return step.id in self._trained_from
-        return self.recipe.keep == "all" and step.kind != "evaluate"
+        return self.recipe.keep == "all" and step.has_encoder
 
     def encoder_inputs(self, step: Step) -> tuple[str, ...]:
         """The steps whose encoders a step reads: its parents, and for task vectors also the step before them."""
@@ -172,9 +174,12 @@ class Plan:
         steps: dict[str, Step] = {}
         for id, step in self.steps.items():
             read = {*(part.task for part in step.parts), *([step.scoring.task] if step.scoring else [])}
-            if gone.isdisjoint(read) and steps.keys() >= {*step.parents}:
+            if gone.isdisjoint(read) and steps.keys() >= {*step.parents} and step.kind != "ensemble":
                 steps[id] = step
         cells = [cell for cell in self.cells if cell.step in steps]
+        for ensemble, cell in [*plan_ensembles(self.recipe, tasks, steps, cells)]:  # of the members that stay
+            steps.setdefault(ensemble.id, ensemble)
+            cells.append(cell)
         parts = {name: part._without(tasks, gone) for name, part in self.parts.items()}
         return replace(self, tasks=tasks, steps=steps, cells=cells, parts=parts)
 
@@ -229,7 +234,7 @@ class Plan:
             file=task.format.file,
             first_piece=task.format.first_piece if isinstance(task.format, Tag) else "",
             trained_on_own_data=trains_on_own_data(self.recipe.phases[-1], task),
-            is_intermediate=task.name not in expand_groups(self.recipe.evaluate),
+            is_intermediate=task.name not in (*expand_groups(self.recipe.evaluate), *self.recipe.ensembles),
             more_train_languages=trained[1:],
             train=task.data["train"] if trained and isinstance(task.format, Tag) else None,
             trained_in_each=any(cell.task == task.name and cell.language for cell in self.cells),
@@ -267,7 +272,7 @@ def plan(recipe: Recipe, tasks: Mapping[str, Task]) -> Plan:
         found.add(what, where=recipe.where(*path), hint=hint)
     found.raise_any()
     check_size(recipe, tasks)
-    tasks = with_each_language(with_first_piece(tasks, recipe))
+    tasks = with_ensembles(with_each_language(with_first_piece(tasks, recipe)), recipe)
     parts = {name: _of_one_encoder(recipe, start, tasks) for name, start in recipe.starts.items()}
     if recipe.encoders is None:
         return parts[""]

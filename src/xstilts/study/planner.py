@@ -18,6 +18,7 @@ from xstilts.study.defaults import (
     resolve_training,
     scored_languages,
 )
+from xstilts.study.ensembles import plan_ensembles
 from xstilts.study.identity import step_id, task_identity
 from xstilts.study.index import Cell
 from xstilts.study.phase import Chain, Choice, Merge, Mixture, Part, Phase, Settings, choice_name, mixtures_of
@@ -93,6 +94,9 @@ class Planner:
                         where=self.recipe.where("phases"),
                         hint="rename a task or a phase",
                     )
+        for ensemble, cell in plan_ensembles(self.recipe, self.tasks, self.steps, self.cells):
+            self.steps.setdefault(ensemble.id, ensemble)
+            self.cells.append(cell)
 
     def _branch(self, start: _State, choices: _Choices, last: Phase | None, evaluated: Sequence[str]) -> None:
         """Plan a branch with all seeds, and its averages."""

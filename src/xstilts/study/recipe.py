@@ -40,6 +40,8 @@ class Recipe(Strict):
     """Several encoders, by the names that reports give them; each has its own branches and its own baseline."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     evaluate: Names
+    ensembles: dict[Name, Names] = Field(default={})
+    """Means of the predictions of several evaluated tasks, each by the name that reports give it."""
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     settings: OuterSettings = Settings()
     """For all phases; a phase's own override them."""

@@ -10,7 +10,7 @@ from xstilts.model.shape import NewEncoder
 from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.utils.models import Strict
 
-Kind = Literal["create", "train", "merge", "evaluate"]
+Kind = Literal["create", "train", "merge", "evaluate", "ensemble"]
 
 
 class MergeSpec(Strict):
@@ -38,6 +38,17 @@ class EvalSpec(Strict):
     """The hidden state that retrieval pools; None: the task's."""
 
 
+class EnsembleSpec(Strict):
+    """The evaluations whose predictions are averaged."""
+
+    task: str
+    """The name of the mean in reports."""
+    members: tuple[tuple[str, ...], ...]
+    """The evaluations of each task, by id; several if each language has its own."""
+    limit: int | None
+    """Of the members' examples."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One unit of work of a study."""
@@ -46,7 +57,8 @@ class Step:
     """A hash of everything that decides its outcome, except the content of data files; see `identity.step_id`."""
     kind: Kind
     parents: tuple[str, ...]
-    """The steps whose encoders it starts from: none for the recipe's encoder, several for a merge."""
+    """The steps whose encoders it starts from: none for the recipe's encoder, several for a merge. Of an ensemble the
+    evaluations that it reads."""
     encoder: str
     seed: int | None
     """None if it depends on no seed of the study, or on several."""
@@ -55,6 +67,7 @@ class Step:
     scoring: EvalSpec | None = None
     new: NewEncoder | None = None
     merging: MergeSpec | None = None
+    ensemble: EnsembleSpec | None = None
     heading: str = ""
     """Of a training: its phase and its tasks."""
     origins: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -64,6 +77,11 @@ class Step:
     def parent(self) -> str | None:
         """The first parent."""
         return self.parents[0] if self.parents else None
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether it makes an encoder."""
+        return self.kind not in ("evaluate", "ensemble")
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -83,8 +101,8 @@ class Step:
     def row(self) -> dict[str, Any]:
         """The step as JSON."""
         row = {"id": self.id, "kind": self.kind, "title": self.title, "parent": self.parent, "seed": self.seed}
-        for name in ("training", "scoring", "new", "merging"):
+        for name in ("training", "scoring", "new", "merging", "ensemble"):
             value = getattr(self, name)
             if value is not None:
                 row[name] = value.model_dump(mode="json")
-        return row | ({"parents": list(self.parents)} if self.merging else {})
+        return row | ({"parents": list(self.parents)} if self.merging or self.ensemble else {})
