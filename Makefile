@@ -27,7 +27,7 @@ check: .venv/ready  ## lint and types
 bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md; needs the data folder (XSTILTS_DATA)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/train_throughput.py --write docs/benchmarks.md
-	for name in evaluation roofline word_table features retrieval; do \
+	for name in evaluation roofline word_table features retrieval translation; do \
 	  $(BIN)/python benchmarks/$$name.py --write docs/benchmarks.md || exit 1; done
 
 .venv/ready: pyproject.toml constraints.txt

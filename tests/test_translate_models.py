@@ -21,7 +21,8 @@ from transformers import (
 
 from conftest import SENTENCES, CliResult
 from xstilts.errors import UserError
-from xstilts.translate.hf import ModelEngine
+from xstilts.translate.engine import EngineSpec
+from xstilts.translate.hf import HfEngine
 
 WORDS = sorted({word for sentence in SENTENCES[:4] for word in sentence.split()})
 
@@ -79,53 +80,69 @@ def saved(tmp_path: Path) -> Callable[[tuple[Any, Any]], str]:
 
 def test_marian_for_one_pair_translates_as_its_own_generate(saved: Callable[[tuple[Any, Any]], str]) -> None:
     made = marian()
-    engine = ModelEngine(saved(made), "en", "es")
+    engine = HfEngine(saved(made), "en", "es")
     tokenizer, model = made
     ids = tokenizer([SENTENCES[0]], return_tensors="pt").input_ids
-    own = model.eval().generate(ids, num_beams=4, max_new_tokens=31, max_length=None)
+    own = model.eval().generate(
+        ids, num_beams=4, max_new_tokens=31, max_length=None, early_stopping=True, forced_eos_token_id=None
+    )
     (line,) = engine.translate([SENTENCES[0]])
     assert line.text and line.text == tokenizer.decode(own[0], skip_special_tokens=True)
     assert "Marian" in engine.identity["model"] and len(engine.identity["version"]) > 12
 
 
 def test_a_padded_batch_gives_the_translations_of_single_lines(saved: Callable[[tuple[Any, Any]], str]) -> None:
-    engine = ModelEngine(saved(nllb()), "en", "sw")
+    engine = HfEngine(saved(nllb()), "en", "sw")
     lines = list(SENTENCES[:3])
     assert engine.translate(lines) == [line for text in lines for line in engine.translate([text])]
 
 
-def test_a_line_longer_than_the_model_counts_as_cut(saved: Callable[[tuple[Any, Any]], str]) -> None:
-    engine = ModelEngine(saved(marian()), "en", "es")
-    short, long = engine.translate([SENTENCES[0], " ".join(SENTENCES[:4] * 3)])
-    assert (short.cut, long.cut) == (False, True)
+@pytest.mark.parametrize("make", [marian, nllb])
+def test_a_translation_that_does_not_end_counts_as_cut(
+    make: Callable[[], tuple[Any, Any]], saved: Callable[[tuple[Any, Any]], str]
+) -> None:
+    """Marian's settings force an end upon it, and NLLB starts each with the token that ends it."""
+    engine = HfEngine(saved(make()), "en", "es")
+    assert [line.cut for line in engine.translate(SENTENCES[:2])] == [True, True]
 
 
 def test_nllb_begins_a_translation_with_its_language(saved: Callable[[tuple[Any, Any]], str]) -> None:
     folder = saved(nllb())
-    swahili, chinese = ModelEngine(folder, "en", "sw"), ModelEngine(folder, "en", "zh")
-    ids = swahili._tokenizer.convert_tokens_to_ids(["swh_Latn", "zho_Hans"])
-    assert [swahili._forced, chinese._forced] == [{"forced_bos_token_id": id} for id in ids]
-    assert swahili._tokenizer.src_lang == "eng_Latn"
+    swahili, chinese = HfEngine(folder, "en", "sw"), HfEngine(folder, "en", "zh")
+    ids = swahili.tokenizer.convert_tokens_to_ids(["swh_Latn", "zho_Hans"])
+    assert [swahili.forced, chinese.forced] == ids
+    assert swahili.source_code == "eng_Latn"
+
+
+def test_engines_for_two_source_languages_share_a_model_and_keep_their_languages(
+    saved: Callable[[tuple[Any, Any]], str],
+) -> None:
+    folder = saved(nllb())
+    german, swahili = HfEngine(folder, "de", "en"), HfEngine(folder, "sw", "en")
+    assert german.tokenizer is swahili.tokenizer
+    for engine, code in ((german, "deu_Latn"), (swahili, "swh_Latn"), (german, "deu_Latn")):
+        engine.translate(SENTENCES[4:5])
+        assert engine.tokenizer.src_lang == code
 
 
 def test_madlad_and_marian_for_several_languages_read_the_language_before_the_text(
     saved: Callable[[tuple[Any, Any]], str],
 ) -> None:
-    assert ModelEngine(saved(madlad()), "en", "sw")._prefix == "<2sw> "
-    assert ModelEngine(saved(marian(">>spa<<", ">>fra<<")), "en", "es")._prefix == ">>spa<< "
+    assert HfEngine(saved(madlad()), "en", "sw").prefix == "<2sw> "
+    assert HfEngine(saved(marian(">>spa<<", ">>fra<<")), "en", "es").prefix == ">>spa<< "
 
 
 def test_a_model_without_the_language_names_the_nearest(saved: Callable[[tuple[Any, Any]], str]) -> None:
     with pytest.raises(UserError, match=r"does not know the language 'fr' \(known: es, sw\)"):
-        ModelEngine(saved(madlad()), "en", "fr")
+        HfEngine(saved(madlad()), "en", "fr")
     with pytest.raises(UserError, match="does not know the language 'xx'"):
-        ModelEngine(saved(nllb()), "xx", "en")
+        HfEngine(saved(nllb()), "xx", "en")
 
 
 def test_a_model_named_after_another_pair_is_refused(saved: Callable[[tuple[Any, Any]], str], tmp_path: Path) -> None:
     folder = Path(saved(marian())).rename(tmp_path / "opus-mt-en-de")
     with pytest.raises(UserError, match="translates en to de, not en to es"):
-        ModelEngine(str(folder), "en", "es")
+        HfEngine(str(folder), "en", "es")
 
 
 def test_texts_go_through_a_model_sentence_by_sentence(
@@ -139,7 +156,7 @@ def test_texts_go_through_a_model_sentence_by_sentence(
     arguments = ("--to", "es", "--engine", "hf", "--model", folder, "--out", tmp_path / "out", "--use", task)
     result = xstilts("translate", "reviews", *arguments)
     assert "dev-es.jsonl: 2 rows, 0 left out; 3 lines" in result.out, result.err
-    first, second = (line.text for line in ModelEngine(folder, "en", "es").translate(list(SENTENCES[:2])))
+    first, second = (line.text for line in HfEngine(folder, "en", "es").translate(list(SENTENCES[:2])))
     written = (tmp_path / "out/reviews/dev-es.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in written] == [f"{first} {second}", second]
 
@@ -153,6 +170,12 @@ def test_a_model_for_one_pair_does_not_translate_to_two_languages(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_translation_model_takes_no_prompt(saved: Callable[[tuple[Any, Any]], str], tmp_path: Path) -> None:
+    engine = EngineSpec("hf", model=saved(marian()), prompt="Say {text} in {to}.")
+    with pytest.raises(UserError, match="is no chat model, so it takes no --prompt"):
+        engine.open("en", "es", tmp_path)
+
+
 def test_a_folder_without_a_translation_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as a translation model"):
-        ModelEngine(str(tmp_path), "en", "es")
+        HfEngine(str(tmp_path), "en", "es")

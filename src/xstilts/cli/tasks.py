@@ -180,7 +180,7 @@ def _listed(text: str) -> tuple[str, ...]:
 def translate(
     task: Annotated[str, typer.Argument(help="A task with labels.")],
     to: Annotated[str, typer.Option(help="Languages to translate into: de,ru,sw.", metavar="LANGS")],
-    engine: Annotated[Literal["command", "hf", "playground"], typer.Option(help="What translates.")],
+    engine: Annotated[Literal["command", "hf", "ct2", "playground"], typer.Option(help="What translates.")],
     out: Annotated[Path, typer.Option(help="Folder for the translations.", metavar="DIR")],
     data: DataOption = None,
     source: Annotated[str, typer.Option("--from", help="Languages to translate from.", metavar="LANGS")] = "en",
@@ -191,7 +191,11 @@ def translate(
         str,
         typer.Option(help="With --engine command: a program, such as 'apertium -u {from3}-{to3}'.", show_default=False),
     ] = "",
-    model: Annotated[str, typer.Option(help="With --engine hf: a folder or Hub id.", show_default=False)] = "",
+    model: Annotated[str, typer.Option(help="With --engine hf or ct2: a folder or Hub id.", show_default=False)] = "",
+    prompt: Annotated[
+        str,
+        typer.Option(help="For a chat model: 'Translate this from {from} to {to}: {text}'.", show_default=False),
+    ] = "",
     limit: Annotated[int | None, typer.Option(help="The first rows of each split.", min=1)] = None,
     markers: Annotated[
         Literal["letters", "html", "brackets"] | None,
@@ -217,8 +221,8 @@ def translate(
 
     for selected in select_tasks([task], use or []):
         request = TranslationRequest(
-            selected, folder(data), out, EngineSpec(engine, command, model), _listed(source), _listed(to),
-            _listed(split), limit, markers, reference,
+            selected, folder(data), out, EngineSpec(engine, command, model, prompt), _listed(source),
+            _listed(to), _listed(split), limit, markers, reference,
         )  # fmt: skip
         for line in translate_task(request, Progress()):
             say(line)

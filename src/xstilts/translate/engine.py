@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from xstilts import languages, playground
 from xstilts.errors import UserError, nearest
 
-EngineName: TypeAlias = Literal["command", "hf", "playground"]
+EngineName: TypeAlias = Literal["command", "hf", "ct2", "playground"]
+MODELS: tuple[EngineName, ...] = ("hf", "ct2")
+"""The engines with a translation model."""
+CONVERTED = "model.bin"
+"""The file by which a model that CTranslate2 reads is known."""
 SECONDS = 10
 """How long a program may take to say its version."""
 APERTIUM = "apertium"
@@ -52,36 +57,47 @@ class EngineSpec:
     command: str = ""
     """For `command`: a program from stdin to stdout. `{from}`, `{to}`, `{from3}`, `{to3}` stand for the languages."""
     model: str = ""
-    """For `hf`: a folder or Hub id, perhaps `@revision`."""
+    """For `hf` and `ct2`: a folder or Hub id, perhaps `@revision`."""
+    prompt: str = ""
+    """For a chat model in `hf`. `{text}`, `{from}`, `{to}` stand for the text and the languages' names."""
 
     def __post_init__(self) -> None:
-        given = {"command": self.command, "model": self.model}
-        needed = {"command": "command", "hf": "model"}.get(self.name, "")
-        for option, value in given.items():
-            if option == needed and not value.strip():
-                example = "'apertium -u eng-spa'" if option == "command" else "Helsinki-NLP/opus-mt-en-es"
+        for option, value, engines, example in (
+            ("command", self.command, ("command",), "'apertium -u eng-spa'"),
+            ("model", self.model, MODELS, "Helsinki-NLP/opus-mt-en-es"),
+            ("prompt", self.prompt, ("hf",), ""),
+        ):
+            if self.name in engines and example and not value.strip():
                 raise UserError(f"needs --{option}", where=f"--engine {self.name}", hint=f"such as {example}")
-            if option != needed and value:
+            if self.name not in engines and value:
                 raise UserError(f"cannot be used with --engine {self.name}", where=f"--{option}")
+        if self.prompt and self.prompt.count("{text}") != 1:
+            raise UserError("must have {text} once", where="--prompt", hint="write {text} where the text goes")
 
     def check_targets(self, targets: Sequence[str]) -> None:
-        """Refuse a command that would be the same for several target languages.
+        """Refuse a command or prompt that would be the same for several target languages.
 
         Raises:
             UserError: it does not say where the language goes.
         """
-        if self.name == "command" and len(targets) > 1 and "{to" not in self.command:
-            hint = "write {to} or {to3} where the language goes"
-            raise UserError(f"is the same for {', '.join(targets)}", where="--command", hint=hint)
+        for option, value, word in (("command", self.command, "{to} or {to3}"), ("prompt", self.prompt, "{to}")):
+            if value and len(targets) > 1 and "{to" not in value:
+                hint = f"write {word} where the language goes"
+                raise UserError(f"is the same for {', '.join(targets)}", where=f"--{option}", hint=hint)
 
     def both_ways(self, engine: Engine) -> dict[str, str]:
-        """The engine for both directions, as a task's `translate_back` has it; empty if it knows one only."""
+        """The engine for both directions, as a task's `translate_back` has it; empty if it knows one only.
+
+        It has models for `hf` only: not a model that the user converted, nor a chat model's prompt.
+        """
         if self.name == "command" and "{from" in self.command and "{to" in self.command:
             return {"command": self.command}
+        if self.prompt or (Path(self.model) / CONVERTED).is_file():
+            return {}
         return {"model": self.model} if engine.identity.get("language") else {}
 
-    def open(self, source: str, target: str) -> Engine:
-        """The engine for a pair of languages.
+    def open(self, source: str, target: str, models: Path = Path(".models")) -> Engine:
+        """The engine for a pair of languages; `models` is the folder for those that it converts.
 
         Raises:
             UserError: it is not installed, or does not know the pair.
@@ -90,9 +106,13 @@ class EngineSpec:
             return PlaygroundEngine(source, target)
         if self.name == "command":
             return CommandEngine(self.command, source, target)
-        from xstilts.translate.hf import ModelEngine  # here, because it loads torch
+        if self.name == "ct2":
+            from xstilts.translate.ct2 import Ct2Engine  # here, because it loads torch
 
-        return ModelEngine(self.model, source, target)
+            return Ct2Engine(self.model, models, source, target)
+        from xstilts.translate.hf import open_engine
+
+        return open_engine(self.model, self.prompt, source, target)
 
 
 class PlaygroundEngine:

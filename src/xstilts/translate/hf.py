@@ -1,144 +1,101 @@
-"""The engine hf: sequence-to-sequence models of transformers (Marian, M2M100, NLLB, MADLAD), by beam search."""
+"""The engine hf: models of transformers by `generate`, such as Marian, M2M100, NLLB and MADLAD."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from xstilts import languages
 from xstilts.compute.device import device
-from xstilts.compute.private import commit_hash
-from xstilts.errors import UserError, nearest
-from xstilts.translate.engine import Line
-from xstilts.utils.files import digest
-
-BEAMS = 4
-"""Width of the beam search."""
-LONGER = 2
-"""A translation has at most so many times the tokens of its line, and 50 more."""
-
-
-STYLES = (r"__([a-z]{2,3})__", r"([a-z]{3}_[A-Z][a-z]{3})", r"<2(\w+)>", r">>(\w+)<<")
-"""How vocabularies write languages: M2M100, NLLB, MADLAD, Marian with several target languages."""
-IN_TEXT = STYLES[2:]
-"""In these the target language stands before the text; in the others it is the translation's first token."""
-MENDED = (5, 23)
-"""The first release of transformers 5 whose T5 is known to translate right with MADLAD (issue 48154)."""
+from xstilts.compute.private import commit_hash, has_model
+from xstilts.errors import UserError
+from xstilts.translate.engine import Engine
+from xstilts.translate.model_engine import (
+    BEAMS,
+    ModelEngine,
+    check_release,
+    load_tokenizer,
+    unloadable,
+    weights_version,
+)
 
 
-class ModelEngine:
-    """A translation model; its vocabulary tells how it writes languages."""
+def open_engine(model: str, prompt: str, source: str, target: str) -> Engine:
+    """The engine for a model: one that reads and writes sentences, or a chat model.
 
-    splits, batch = True, 32
+    Raises:
+        UserError: the model cannot be loaded, lacks a language, or has a `prompt` though it does not chat.
+    """
+    tokenizer, loaded = load(model)
+    if loaded.config.is_encoder_decoder:
+        if prompt:
+            raise UserError("is no chat model, so it takes no --prompt", where=model)
+        return HfEngine(model, source, target)
+    from xstilts.translate.chat import ChatEngine
+
+    return ChatEngine(tokenizer, loaded, model, prompt, source, target)
+
+
+class HfEngine(ModelEngine):
+    """A sequence-to-sequence model in float32."""
 
     def __init__(self, model: str, source: str, target: str) -> None:
-        self._tokenizer, self._model = _load(model)
-        self._where = device()
-        self._model.to(self._where)
-        self._prefix, self._forced, self._language = "", dict[str, int](), ""
-        self._set_languages(model, source, target)
+        tokenizer, self._model = load(model)
         config = self._model.config
-        lengths = (self._tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
-        self._longest = int(min(length for length in (*lengths, 1024) if length))
-        self.identity = {
-            "engine": "hf", "model": model, "version": f"{_content(model, config)}, transformers "
-            f"{transformers.__version__}", "beams": str(BEAMS), "language": self._language,
-            "from": source, "to": target,
+        super().__init__(tokenizer, model, getattr(config, "max_position_embeddings", None), source, target)
+        self._model.to(device())
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The model with its weights' version and the way it writes the target language."""
+        return {
+            "engine": "hf", "model": self.model, "version": version(self.model, self._model.config),
+            "beams": str(BEAMS), "language": self.language, **self.pair,
         }  # fmt: skip
 
-    def _set_languages(self, model: str, source: str, target: str) -> None:
-        """Find how the model's vocabulary writes the two languages.
-
-        Raises:
-            UserError: it lacks one of them, or this release of transformers translates wrongly with it.
-        """
-        vocabulary = self._tokenizer.get_vocab()
-        known: dict[str, str] = {}
-        style = ""
-        for style in STYLES:
-            known = {hit[1]: token for token in vocabulary if (hit := re.fullmatch(style, token))}
-            if known:
-                break
-        if not known:
-            named = re.search(r"opus-mt-(\w+)-(\w+)$", model)
-            if named and (named[1], named[2]) != (source, target):
-                raise UserError(f"translates {named[1]} to {named[2]}, not {source} to {target}", where=model)
-            return
-        code = _known_code(target, known, model)
-        self._language = known[code]
-        if style not in IN_TEXT:
-            self._tokenizer.src_lang = _known_code(source, known, model)
-            self._forced = {"forced_bos_token_id": vocabulary[known[code]]}
-            return
-        release = tuple(map(int, transformers.__version__.split(".")[:2]))
-        if style == STYLES[2] and (5, 0) <= release < MENDED:
-            message = f"transformers {transformers.__version__} may translate wrongly with it"
-            raise UserError(message, where=model, hint="pip install -U transformers")
-        self._prefix = f"{known[code]} "
-
-    def translate(self, lines: Sequence[str]) -> list[Line]:
-        """The most probable translations that the beam search finds."""
-        texts = [self._prefix + line for line in lines]
-        lengths = [len(ids) for ids in self._tokenizer(texts, verbose=False).input_ids]
-        batch = self._tokenizer(texts, padding=True, truncation=True, max_length=self._longest, return_tensors="pt")
-        longest = min(self._longest - 1, LONGER * max(lengths) + 50)
-        inputs = {name: batch[name].to(self._where) for name in ("input_ids", "attention_mask")}
+    def search(self, sources: list[list[int]], longest: int) -> list[list[int]]:
+        """The best translations of token rows by beam search."""
+        inputs = self.tokenizer.pad({"input_ids": sources}, return_tensors="pt").to(device())
+        first = {} if self.forced is None else {"forced_bos_token_id": self.forced}
         with torch.inference_mode():
+            # Without an end that is forced, `translate` can tell that a translation does not end.
             output = self._model.generate(
-                **inputs, **self._forced, num_beams=BEAMS, do_sample=False, max_new_tokens=longest, max_length=None
-            )
-        found = self._tokenizer.batch_decode(output, skip_special_tokens=True)
-        ended = (output == self._model.generation_config.eos_token_id).any(dim=1).tolist()
-        return [
-            Line(text.strip(), length > self._longest or not complete)
-            for text, length, complete in zip(found, lengths, ended, strict=True)
-        ]
+                inputs.input_ids, attention_mask=inputs.attention_mask, forced_eos_token_id=None, num_beams=BEAMS,
+                early_stopping=True, do_sample=False, max_new_tokens=longest, max_length=None, **first,
+            )  # fmt: skip
+        found: list[list[int]] = output[:, 1:].tolist()  # the first token only starts the decoder
+        return found
 
 
 @lru_cache(maxsize=1)  # one model for several languages
-def _load(model: str) -> tuple[Any, Any]:
-    """Tokenizer and model of a folder or Hub id (perhaps `@revision`).
+def load(model: str) -> tuple[Any, Any]:
+    """Tokenizer and model, in float32, of a folder or Hub id (perhaps `@revision`).
 
     Raises:
-        UserError: they cannot be loaded, or need a package.
+        UserError: they cannot be loaded, or need a package; or this transformers translates wrongly with the model.
     """
-    name, _, revision = (model, "", "") if Path(model).exists() else model.partition("@")
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    name, options = located(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        return tokenizer, AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32, **options).eval()
+        config = AutoConfig.from_pretrained(name, **options)
+        check_release(config.model_type, model)
+        auto = AutoModelForSeq2SeqLM if has_model(AutoModelForSeq2SeqLM, config) else AutoModelForCausalLM
+        tokenizer = load_tokenizer(name, **options)
+        return tokenizer, auto.from_pretrained(name, dtype=torch.float32, **options).eval()
     except (ImportError, OSError, ValueError) as error:
-        message = next(line.strip() for line in f"{error}\n?".splitlines() if line.strip())
-        hint = 'pip install "xstilts[mt]"' if "sentencepiece" in str(error).lower() else ""
-        raise UserError(f"cannot be loaded as a translation model: {message}", where=model, hint=hint) from error
+        raise unloadable(model, error, "a translation model") from error
 
 
-def _content(model: str, config: Any) -> str:
-    """What tells this model's weights from others of the same name."""
-    if not Path(model).is_dir():
-        return commit_hash(config) or "unknown"
-    weights = sorted(path for path in Path(model).glob("*") if path.suffix in (".safetensors", ".bin"))
-    return " ".join(digest(path)[:12] for path in weights)
+def located(model: str) -> tuple[str, dict[str, Any]]:
+    """The folder or Hub id, and the revision as an option, of `name@revision`."""
+    name, _, revision = (model, "", "") if Path(model).exists() else model.partition("@")
+    return name, {"revision": revision} if revision else {}
 
 
-def _known_code(code: str, known: Collection[str], model: str) -> str:
-    """The model's own spelling of a language.
-
-    Raises:
-        UserError: the model lacks the language; the message has the nearest there is.
-    """
-    wanted = {code.lower().replace("-", "_"), *languages.spellings(languages.base(code))}
-    found = sorted(one for one in known if one.lower() in wanted or one.split("_")[0] in wanted)
-    exact = [one for one in found if one.lower() in wanted]
-    if not found:
-        raise UserError(f"does not know the language '{code}'", where=model, hint=nearest(code, known))
-    return (exact or found)[0]
+def version(model: str, config: Any) -> str:
+    """The version of a model's weights and of transformers."""
+    weights = weights_version(Path(model)) if Path(model).is_dir() else commit_hash(config) or "unknown"
+    return f"{weights}, transformers {transformers.__version__}"

@@ -85,7 +85,8 @@ def translate(request: TranslationRequest, progress: Progress) -> list[str]:
     if request.reference and not any(job.reference for job in jobs):
         message = f"{request.reference} has none of the rows to translate in {', '.join(request.targets)}"
         raise UserError(message, where="--reference")
-    engines = {(job.source, job.target): request.engine.open(job.source, job.target) for job in jobs}
+    models = request.out / ".models"
+    engines = {(job.source, job.target): request.engine.open(job.source, job.target, models) for job in jobs}
     if len(engines) > 1 and any(engine.identity.get("language") == "" for engine in engines.values()):
         raise UserError("translates one pair of languages only", where=request.engine.model)
     for job in jobs:
