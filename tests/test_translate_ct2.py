@@ -16,6 +16,7 @@ from conftest import CliResult
 from test_translate_models import madlad, words_tokenizer
 from translation_models import ENGLISH, UNSEEN, m2m100, marian, nllb, published
 from xstilts.errors import UserError
+from xstilts.translate.engine import EngineSpec
 from xstilts.translate.hf import HfEngine
 
 pytest.importorskip("ctranslate2")
@@ -129,6 +130,10 @@ def test_a_converted_folder_is_used_as_it_is(model: Callable[[str], str], tmp_pa
         (own / name).write_bytes((folder / name).read_bytes())
     engine = Ct2Engine(str(own), tmp_path, "en", "es")
     assert not list(tmp_path.glob("nllb-*"))
+    with pytest.raises(UserError, match=r"is a model converted by CTranslate2 \(use --engine ct2\)"):
+        HfEngine(str(own), "en", "es")
+    assert EngineSpec("ct2", model=str(folder)).both_ways(engine) == {"model": str(folder)}
+    assert EngineSpec("ct2", model=str(own)).both_ways(engine) == {}  # answers go back by hf, which cannot read it
     assert engine.language == "spa_Latn" and engine.translate(ENGLISH[:1])[0].text
     with pytest.raises(UserError, match="does not know the language 'xx'"):
         Ct2Engine(str(own), tmp_path, "en", "xx")

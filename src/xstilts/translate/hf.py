@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from xstilts.compute.device import device
 from xstilts.compute.private import commit_hash, has_model
 from xstilts.errors import UserError
-from xstilts.translate.engine import Engine
+from xstilts.translate.engine import CONVERTED, Engine
 from xstilts.translate.model_engine import (
     BEAMS,
     ModelEngine,
@@ -78,6 +78,8 @@ def load(model: str) -> tuple[Any, Any]:
     Raises:
         UserError: they cannot be loaded, or need a package; or this transformers translates wrongly with the model.
     """
+    if (Path(model) / CONVERTED).is_file():
+        raise UserError("is a model converted by CTranslate2", where=model, hint="use --engine ct2")
     name, options = located(model)
     try:
         config = AutoConfig.from_pretrained(name, **options)
