@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     root = tmp_path_factory.mktemp("published")
 
     def make(name: str) -> str:
-        return str(root / name) if (root / name).is_dir() else MODELS[name](root / name)
+        return str(root / name) if (root / name / "config.json").is_file() else MODELS[name](root / name)
 
     return make
 

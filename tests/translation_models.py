@@ -19,7 +19,6 @@ from transformers import (
     NllbTokenizer,
 )
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
-from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES
 
 PAIRS = (
     ("The cat sleeps on the wall.", "El gato duerme en el muro."),
@@ -75,6 +74,8 @@ def marian(folder: Path, *languages: str) -> tuple[Any, Any]:
 def m2m100(folder: Path, *, listed: bool = True) -> tuple[Any, Any]:
     """A tokenizer of vocab.json and sentencepiece.bpe.model, with the hundred languages behind it."""
     pieces = sentencepiece_model(folder / "sentencepiece.bpe.model", ENGLISH + SPANISH, "bpe")
+    from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES  # needs sentencepiece
+
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *pieces]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
     languages = FAIRSEQ_LANGUAGE_CODES["m2m100"]
@@ -130,7 +131,7 @@ def train(
 
 def published(folder: Path, make: Callable[..., tuple[Any, Any]], *languages: str, **training: Any) -> str:
     """Make, train and save a model as it would be published; returns the folder."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
     tokenizer, model = make(folder, *languages)
     train(tokenizer, model, **training)
