@@ -253,3 +253,62 @@ def test_reports_that_read_the_training_data_again_leave_out_what_differs_by_tra
     assert files.code == 0 and "no test split" not in files.err
     there = {path.parent.name + "/" + path.name for path in words.folder.glob("files/all/seed-1/predictions/*/*")}
     assert {"mine/test-en.tsv", "mine/test-de.tsv", "together/test-de.tsv"} < there
+
+
+def test_translate_train_runs_from_the_original_and_a_translation(words: Files) -> None:
+    done = words.call(
+        "translate", "play-questions", "--to", "qaa", "--split", "train", "--limit", 30, "--engine", "playground",
+        "--out", words.folder / "translated",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    words.write("tasks.yaml", TRANSLATED)
+    words.edit("recipe.yaml", "each: [mine]", "each: [by-language, at-once]")
+    words.edit("recipe.yaml", "evaluate: [mine]", "evaluate: [by-language, at-once]")
+    words.edit("recipe.yaml", "max_length: 32", "max_length: 48, limit: 9")
+    words.edit("recipe.yaml", "keep: all", "missing: skip")
+    result = words.run()
+    assert result.code == 0, result.err
+    assert "by-language: train of qab, at-once: train of qab" in result.err
+    store = Store(words.out)
+    study = store.study("tiny")
+    read = {}
+    for cell in study.cells:
+        facts = store.facts(study.steps[cell.step][0])
+        read[cell.task, cell.language] = {Path(path).name for path in facts["inputs"]} & {"train-qaa.json", "train"}
+    assert read == {
+        ("by-language", "en"): {"train"}, ("by-language", "qaa"): {"train-qaa.json"},
+        ("at-once", ""): {"train", "train-qaa.json"},
+    }  # fmt: skip
+    scored = {(row.task, row.language) for row in store.scores(study)}
+    assert scored == {("by-language", "en"), ("by-language", "qaa"), *(("at-once", x) for x in ("en", "qaa", "qab"))}
+
+
+TRANSLATED = """\
+by-language:
+  like: play-questions
+  languages: [en, qaa, qab]
+  train_languages: each
+  data:
+    train:
+      first_of:
+        - "translated/play-questions/train-{lang}.json"
+        - {path: "playground:questions/train", part: 1/100, languages: [en]}
+at-once: {like: by-language, train_languages: all}
+"""
+
+
+def test_a_plan_shows_the_settings_of_all_languages_in_one_line(words: Files) -> None:
+    shown = words.call("plan", words.folder / "recipe.yaml")
+    assert shown.code == 0 and (shown.out + shown.err).count("\ntarget: mine in each language: lr 1e-3") == 1
+
+
+def test_a_run_says_once_that_languages_without_a_dev_set_hold_out_rows(words: Files) -> None:
+    words.edit("tasks.yaml", "languages: [en, de, sw]", "languages: [en, de, sw]\n  held_out: 10/10")
+    words.write("train-sw.tsv", tagged("sw", 20))
+    result = words.run()
+    assert result.code == 0, result.err
+    assert "mine (en, sw): early stopping uses part 10/10 of its training data, which is left out" in result.err
+    store = Store(words.out)
+    study = store.study("tiny")
+    held_out = {x.language: store.facts(study.steps[x.step][0])["stop"]["mine"]["held_out"] for x in study.cells}
+    assert held_out == {"en": "10/10", "de": None, "sw": "10/10"}

@@ -119,7 +119,8 @@ def _common_tasks(first: Side, second: Side) -> list[StudyTask]:
             trained = dict.fromkeys((*task.train_languages, *other.train_languages))
             one, *more = trained or [""]
             changes = {"languages": tuple(languages), "train_language": one, "more_train_languages": tuple(more)}
-            tasks.append(replace(task, metrics=(task.metric,), **changes))  # type: ignore[arg-type]
+            each = task.trained_in_each and other.trained_in_each
+            tasks.append(replace(task, metrics=(task.metric,), trained_in_each=each, **changes))  # type: ignore[arg-type]
     if not tasks:
         hint = f"{first.label} has {', '.join(first.tasks)}; {second.label} has {', '.join(second.tasks)}"
         raise UserError("the recipes have no task with the same metric in common", where="--compare", hint=hint)

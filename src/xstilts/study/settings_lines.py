@@ -20,6 +20,8 @@ def settings_lines(plan: Plan) -> Iterator[str]:
         if step.training is not None:
             labelled = [part.batch for part in step.parts if is_labelled(plan.tasks[part.task])]
             phase, _, mixture = step.heading.rpartition(": ")
+            if (name := plan.tasks[step.parts[0].task].name) != step.parts[0].task:
+                mixture = f"{name} in each language"
             items = tuple(_items(step.training, step.origins, labelled))
             trained.setdefault((phase, items), {})[mixture] = None
     each = [items for _, items in trained]
