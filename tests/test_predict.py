@@ -1,5 +1,6 @@
 """`predict` and `xstilts.load` give, for new rows and raw texts, what an evaluation of the same rows gives."""
 
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from xstilts.formats.words import split_words
 from xstilts.predict.inputs import as_they_come
 from xstilts.store.rows import Prediction, read_rows
 from xstilts.tasks import TASKS
+from xstilts.utils.progress import CountBar
 
 RECIPE = """\
 name: every-format
@@ -240,7 +242,7 @@ def test_a_text_that_is_too_long_is_marked_and_counted(
     path.write_text("\n".join(lines_of), encoding="utf-8")
     result = xstilts("predict", models / "play-same", path)
     assert [one.get("truncated") for one in answered(result)] == [None, True]
-    assert "1 row longer than 64 tokens, so a part of each was not read" in result.err
+    assert "1 row not read whole (64 tokens at most; `truncated` marks them)" in result.err
 
 
 def test_rows_with_mistakes_are_named_and_the_others_predicted(
@@ -273,7 +275,7 @@ def test_rows_with_mistakes_are_named_and_the_others_predicted(
 
 
 def test_folders_that_are_no_model_are_named_for_what_they_are(
-    runs: Path, models: Path, tmp_path: Path, encoder_folder: Path
+    runs: Path, models: Path, tmp_path: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = (models / "play-ner").resolve()
     evaluation = next(record["id"] for record, _ in evaluations(runs))
@@ -301,6 +303,8 @@ def test_folders_that_are_no_model_are_named_for_what_they_are(
             load(folder)
     with pytest.raises(UserError, match="has no head of the task 'play-pos'"):
         load(step, task="play-pos")
+    monkeypatch.chdir(runs.parent)
+    assert load("best/every-format/play-ner").record == load(step).record == load(step.name).record
     vector = next(iter(load(encoder_folder, vectors=True).predict(["A cat."])))["vector"]
     assert vector.shape == (16,)
 
@@ -313,6 +317,7 @@ def test_options_that_do_not_fit_are_refused(models: Path, tmp_path: Path, xstil
         (("--field", "texts=a"), "--field: has no 'texts' (the columns are premise, hypothesis, label)"),
         ((tmp_path / "b.txt",), "b.txt: no such file"),
         ((tmp_path,), "is a folder"),
+        (("--language", "ger", tmp_path / "a.txt"), "--language: unknown language 'ger' (write de)"),
     ):
         result = xstilts("predict", models / "play-nli", *options)
         assert result.code == 2 and message in result.err, result.err
@@ -348,6 +353,21 @@ def test_the_standard_input_is_lines_json_or_a_table(
     assert piped('{"premise": "a", "hypothesis": "b"}\n') == first == piped("a\tb\n", "-")
     assert piped("hypothesis,premise\nb,a\n", "--input", "csv") == first
     assert piped('{"x": {"y": "a"}, "hypothesis": "b"}\n', "--field", "premise=x.y") == first
+
+
+def test_a_bar_on_the_terminal_leaves_the_output_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, terminal = os.openpty()
+    output = io.StringIO()
+    with os.fdopen(terminal, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setattr(sys, "stdout", output)
+        with CountBar("rows.txt", 300) as bar:
+            sys.stdout.write("a row\n")
+            bar.update(200)
+        drawn = os.read(screen, 100_000).decode()
+    os.close(screen)
+    assert output.getvalue() == "a row\n"
+    assert "rows.txt" in drawn and "200/300" in drawn
 
 
 def test_a_line_of_a_slow_pipe_is_there_before_the_next_one() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from xstilts import languages
 from xstilts.data.lines import STDIN
 from xstilts.errors import DataError, Mistakes, UserError, counted, listed
 from xstilts.formats.base import Example, Row
@@ -69,8 +70,9 @@ def predict_files(request: PredictRequest, progress: Progress) -> Iterator[str]:
         for note in reader.notes():
             progress.say(note)
         if truncated:
-            what = f"longer than {predictor.max_length} tokens, so a part of each was not read"
-            progress.say(f"{counted(truncated, 'row')} {what} (`truncated` marks them)")
+            asked = getattr(predictor.format, "question_length", 0)
+            most = f"{predictor.max_length} tokens at most" + (f", {asked} of a question" if asked else "")
+            progress.say(f"{counted(truncated, 'row')} not read whole ({most}; `truncated` marks them)")
     if errors := reader.mistakes.errors:
         raise Mistakes([*errors, UserError("rows with these mistakes have no prediction; all others have one")])
 
@@ -81,6 +83,9 @@ def _check(request: PredictRequest, files: Sequence[str]) -> None:
         raise UserError("writes one file at a time", where="--same")
     if request.vectors and request.pool:
         raise UserError("gives neighbours, not vectors; give one of the two", where="--pool")
+    code = request.language
+    if not languages.well_formed(code) or languages.as_code(code) != code:
+        raise UserError(f"unknown language '{code}'", where="--language", hint=languages.hint(code))
     for path in (*files, *([request.pool] if request.pool else [])):
         if path != STDIN and not Path(path).is_file():
             what = "is a folder" if Path(path).is_dir() else "no such file"

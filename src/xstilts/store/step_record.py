@@ -39,13 +39,15 @@ class StepState(Enum):
 
 
 def encoder_of(name: str, data: Path | None, out: Path = Path("runs")) -> str:
-    """An encoder as a plan prints it: the folder of a step in the run folder, else a folder or Hub id.
+    """An encoder as a plan prints it: the folder of a step or best run in the run folder, else a folder or Hub id.
 
     Raises:
         UserError: there is no such step, or `{data}` needs a data folder.
     """
     if "{data}" in name and data is None:
         raise UserError("lies beside the data folder", where=name, hint="give the data folder with --data")
+    if name.startswith("best/") and not Path(name).exists() and (out / name).is_dir():
+        return str(out / name)
     if not _STEP_ID.fullmatch(name) or Path(name).exists():
         return encoder_path(name, data)
     if not (folder := out / "steps" / name).is_dir():

@@ -50,7 +50,8 @@ class CountBar:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Bar(*columns, console=console, transient=True, disable=not shown)
+        self._bar = Bar(*columns, console=console, transient=True, disable=not shown,
+                        redirect_stdout=False, redirect_stderr=False)  # fmt: skip
         self._task = self._bar.add_task(description, total=total)
 
     def __enter__(self) -> CountBar:
