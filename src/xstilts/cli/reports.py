@@ -27,9 +27,9 @@ def report(
     layout: Annotated[
         str,
         typer.Option(
-            help="Scores: default, brief, overview, languages, benchmark. Runs: selection, significance. Why scores "
-            "differ by language: wikipedia, families, scripts, transfer, tags, entities. The paper's tables: table2, "
-            "table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, table15.",
+            help="Scores: default, brief, overview, languages, benchmark, pseudo. Runs: selection, significance. Why "
+            "scores differ by language: wikipedia, families, scripts, transfer, tags, entities. The paper's tables: "
+            "table2, table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, table15.",
             show_default=False,
         ),
     ] = "default",

@@ -58,6 +58,8 @@ class StudyTask:
     """Whether each language has a training of its own, and its scores come from as many steps."""
     draws_shots: bool = False
     """Whether its trainings draw a few examples of each language, by their seeds."""
+    pseudo_test: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The languages whose test set is a machine translation, with its `bleu` and `chrf` if they are known."""
 
     @property
     def train_languages(self) -> tuple[str, ...]:

@@ -239,6 +239,7 @@ class Plan:
             train=task.data["train"] if trained and isinstance(task.format, Tag) else None,
             trained_in_each=any(cell.task == task.name and cell.language for cell in self.cells),
             draws_shots=bool(task.shots or any(one.shots for one in self._settings(task))),
+            pseudo_test={code: {name: value for name, value in x.items()} for code, x in task.pseudo_test.items()},
         )
 
     def _settings(self, task: Task) -> Iterator[Settings]:

@@ -75,6 +75,8 @@ class Task(Strict):
     """The language of the original, if `train` is a translation; it is trained with the original's settings."""
     translate_back: TranslateBack | None = None
     """For translated questions: the answers are scored in the original language, against the original answers."""
+    pseudo_test: dict[str, dict[Literal["bleu", "chrf"], float]] = Field(default={})
+    """The languages whose test set (without one, dev set) is a machine translation, with its BLEU and chrF if known."""
     license: str = ""
     url: str = ""
     note: str = ""

@@ -108,7 +108,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
             inherited["more_languages"] = ()
         train_in = _train_in(fields, inherited, base, place)
         if "data" in fields:
-            inherited |= {"note": "", "translated_from": ""}  # they describe the old data
+            inherited |= {"note": "", "translated_from": "", "pseudo_test": {}}  # they describe the old data
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _with_folder(source, folder, document.path.parent) for split, source in data.items()}
             if "dev" in own:

@@ -181,6 +181,9 @@ class Card:
                 entry |= {"train_languages": [one.language], "translated_from": one.source}
             if one.split in ("dev", "test"):
                 entry["languages"] = sorted({*entry.get("languages", ()), one.language})
+                if not into_training_language and (one.split == "test" or not self.find("test", one.language)):
+                    found = {"bleu": one.quality.bleu, "chrf": one.quality.chrf} if one.quality else {}
+                    entry.setdefault("pseudo_test", {})[one.language] = {x: round(y, 2) for x, y in found.items()}
         for name, files in backs.items():
             if files[0].back and all(one.back == files[0].back for one in files):
                 data = {one.split: entries[name]["data"][one.split]["path"] for one in files}
