@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from xstilts.analysis.aggregate import MEAN, Series, at_common_seeds, join, median_over_seeds, runs_of
+from xstilts.analysis.aggregate import MEAN, Series, at_common_seeds, join, median_over_seeds, steps_of
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.table import MISSING, Document, Table, TableCell
@@ -103,8 +103,7 @@ def pseudo(results: StudyResults) -> Document:
     tables = [_table(study, pair, [x for x in lines if x.task == pair.gold.name]) for pair in pairs]
     if results.beside:
         tables += [table for pair in pairs for table in _published(catalogue_name(study, pair.gold.name))]
-    done = {(task, *run) for (task, *_), by_branch in found.items() for run in runs_of(by_branch)}
-    missing = study.missing_cells(done, results.unscored)
+    missing = study.missing_cells(steps_of(found.values()), results.unscored)
     seeds = ", ".join(map(str, study.seeds))
     explained = [
         *((_names(pair), True) for pair in pairs),
