@@ -110,6 +110,7 @@ def test_members_are_joined_by_id_and_every_view_shows_the_mean(two_tests: Files
         ("both: [own, to-en]", "both: [own, to-de]", ["unknown task 'to-de'"]),
         ("both: [own, to-en]", "both: [own, mine]", ["'mine' is not evaluated, so it has no predictions"]),
         ("both: [own, to-en]", "both: [own]", ["ensembles.both: needs two or more different tasks"]),
+        ("{both:", "{own de:", ["ensembles.own de", "pattern"]),
         ("{both:", "{own:", ["ensembles.own: there is a task 'own'"]),
         ("to-en]\nensembles: {both: [own, to-en]}", "to-en, pairs]\nensembles: {both: [own, pairs]}",
          ["the predictions of 'pairs' have no mean: its format is retrieve"]),

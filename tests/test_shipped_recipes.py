@@ -49,10 +49,11 @@ SHARED: dict[str, bool] = {}
 STUDIES = {
     "paper-table2": 417, "paper-table3": 270, "task-order": 351, "how-many-tasks": 90, "other-languages": 60,
     "xtreme-baseline": 36, "in-language": 246, "few-shot": 246, "joint": 9, "translate-train": 126,
-    "translate-train-all": 15,
+    "translate-train-all": 15, "translate-test": 12, "ensemble": 138,
 }  # fmt: skip
 """Trainings of the recipes that also have a scale `mini`."""
-OTHER_LANGUAGES = ("in-language", "few-shot", "joint", "translate-train", "translate-train-all")
+OTHER_LANGUAGES = ("in-language", "few-shot", "joint", "translate-train", "translate-train-all", "translate-test",
+                   "ensemble")  # fmt: skip
 SCALES = [(name, "full") for name in shipped()] + [(name, "mini") for name in STUDIES]
 
 
@@ -175,3 +176,14 @@ def test_the_page_of_studies_has_the_numbers_of_trainings_that_are_planned() -> 
 
 
 TABLES = ("paper-table2", "paper-table3")
+
+
+def test_the_ensemble_shares_the_trainings_of_its_two_baselines() -> None:
+    """So under one `--out` it needs none of its own."""
+    for scale in ("full", "mini"):
+        of = {name: {id for id, step in plan(*read(name, scale)).steps.items() if step.training}
+              for name in ("ensemble", "translate-train", "translate-test")}  # fmt: skip
+        assert of["ensemble"] <= of["translate-train"] | of["translate-test"]
+    means = [step for step in plan(*read("ensemble")).steps.values() if step.ensemble]
+    members = {step.ensemble.task: [len(member) for member in step.ensemble.members] for step in means if step.ensemble}
+    assert members["xquad-ensemble"] == [11, 1] and len(means) == 15, "eleven trainings in translation, one in English"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -16,6 +16,8 @@ from xstilts.tasks.user_tasks import task_file
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import PathText, Seed, Strict
 from xstilts.utils.yaml import KeyPathError
+
+TaskName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
 
 
 class Start(Strict):
@@ -40,7 +42,7 @@ class Recipe(Strict):
     """Several encoders, by the names that reports give them; each has its own branches and its own baseline."""
     phases: tuple[Phase, ...] = Field(min_length=1)
     evaluate: Names
-    ensembles: dict[Name, Names] = Field(default={})
+    ensembles: dict[TaskName, Names] = Field(default={})
     """Means of the predictions of several evaluated tasks, each by the name that reports give it."""
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     settings: OuterSettings = Settings()
