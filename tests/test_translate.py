@@ -225,7 +225,7 @@ def test_an_engine_that_does_not_translate_is_refused(
         (("play-nli", "--to", "qaa", "--split", "trian"), "no split 'trian' (did you mean 'train'?)"),
         (("play-nli", "--to", "qaa", "--markers", "html"), "the format classify has no spans to mark"),
         (("play-text", "--to", "qaa"), "play-text: has the format mask"),
-        (("play-pos", "--to", "qaa"), "marks a word, not an entity (markers project entities"),
+        (("play-pos", "--to", "qaa", "--markers", "letters"), "marks a word, not an entity (markers project entities"),
         (("play-nli", "--to", "qaa", "--command", "cat"), "--command: cannot be used with --engine playground"),
         (("qqp", "--to", "qaa", "--split", "test"), "qqp: has no test data"),
         (("play-questions", "--to", "qaa", "--split", "dev", "--markers", "brackets"), "does not know"),

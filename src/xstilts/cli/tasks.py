@@ -198,8 +198,8 @@ def translate(
     ] = "",
     limit: Annotated[int | None, typer.Option(help="The first rows of each split.", min=1)] = None,
     markers: Annotated[
-        Literal["letters", "html", "brackets"] | None,
-        typer.Option(help="Around answers and entities; default: letters."),
+        Literal["letters", "html", "brackets", "align"] | None,
+        typer.Option(help="Around answers and entities; default: letters. Tags of words: align."),
     ] = None,
     reference: Annotated[
         Path | None,

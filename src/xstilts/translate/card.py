@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from pydantic import Field, TypeAdapter
@@ -14,7 +14,7 @@ from xstilts.data.find import find_or_empty
 from xstilts.errors import UserError
 from xstilts.formats import Span
 from xstilts.tasks.task import Split, Task
-from xstilts.translate.projection import Route, counts_line
+from xstilts.translate.projection import counts_line
 from xstilts.translate.quality import Quality
 from xstilts.utils.files import parse_json, write_atomic
 from xstilts.utils.locks import exclusive
@@ -38,7 +38,7 @@ class FileCard(Strict):
     engine: dict[str, str]
     date: str
     made_from: dict[str, Any]
-    """The sha256 of the source's files, `limit` and `markers`."""
+    """The sha256 of the source's files, `limit` and `markers`; with alignment, also the aligner's version."""
     rows: int
     left_out: int
     """Rows without a translation, or whose answers or entities were lost."""
@@ -49,7 +49,7 @@ class FileCard(Strict):
     empty: int
     unchanged: int
     routes: dict[str, int] = Field(default={})
-    """How many answers or entities each route found."""
+    """How many answers or entities each route found, or how many words it tagged."""
     quality: Quality | None = None
     """Compared with `--reference`."""
     back: dict[str, str] = Field(default={})
@@ -59,7 +59,7 @@ class FileCard(Strict):
     def summary(self) -> str:
         """The numbers on one line."""
         shares = ", ".join(f"{getattr(self, name):,} {name}" for name in ("unchanged", "empty", "cut"))
-        spans = f"; {counts_line(cast('dict[Route, int]', self.routes))}" if self.routes else ""
+        spans = f"; {counts_line(self.routes)}" if self.routes else ""
         quality = f"; {self.quality}" if self.quality else ""
         return f"{self.rows:,} rows, {self.left_out:,} left out; {self.lines:,} lines, {shares}{spans}{quality}"
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from xstilts import languages
 from xstilts.errors import DataError, visible
+from xstilts.formats import Tag
+from xstilts.formats.base import NO_LABEL, Format, Row
 from xstilts.metrics.chunks import chunks
 from xstilts.translate.projection import Marked, Markers, Projected, Span, mark
 
-_BY_CHARACTER = {"zh", "yue", "wuu", "lzh", "ja", "th"}
+BY_CHARACTER = {"zh", "yue", "wuu", "lzh", "ja", "th"}
 """Languages that PAN-X splits into characters."""
 _ENTITY_TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
+_NO_BLANK_BEFORE = re.compile(r"[,.;:!?%)\]}…،؛؟।۔]+|n['’]t|['’]\w{0,2}")
 _WORD = re.compile(r"[^\s,;:!?()«»“”„\"¿¡]+|\S")
 
 
@@ -35,7 +38,7 @@ class MarkedEntities:
         """
         if None in projected.spans:
             return None
-        words = _word_spans(projected.text, language)
+        words = panx_word_spans(projected.text, language)
         tags = ["O"] * len(words)
         for type_, span in zip(self.types, projected.spans, strict=True):
             inside = [i for i, (start, end) in enumerate(words) if span and start < span[1] and end > span[0]]
@@ -61,7 +64,7 @@ def mark_entities(
     for word, tag in zip(words, tags, strict=True):
         if not _ENTITY_TAG.fullmatch(tag):
             message = f"the tag '{visible(tag)}' of '{visible(word)}' marks a word, not an entity"
-            hint = "markers project entities (B-PER, I-PER, O); a tag for each word, as in POS, needs word alignment"
+            hint = "markers project entities (B-PER, I-PER, O); for a tag a word, as in POS, write --markers align"
             raise DataError(message, where=where, hint=hint)
     blank = "" if _by_character(language) else " "
     starts, at = [], 0
@@ -74,11 +77,32 @@ def mark_entities(
     return MarkedEntities(mark(blank.join(words), spans, markers), types, any(tag[0] in "ES" for tag in tags))
 
 
+def has_word_tags(format: Format, rows: Sequence[Row] = ()) -> bool:
+    """Whether tags mark words, as parts of speech do: the format's labels tell, or the rows if it lists none."""
+    if not isinstance(format, Tag):
+        return False
+    tags = format.labels or {str(tag) for row in rows for tag in row.values.get("tags") or ()}
+    return any(not _ENTITY_TAG.fullmatch(tag) for tag in tags if tag != NO_LABEL)
+
+
+def plain_text(words: Sequence[str], language: str) -> str:
+    """The text of a sentence: no blanks inside brackets, and before clitics (`n't`) and most punctuation.
+
+    >>> plain_text("Is n't it ( so ) ?".split(), "en")
+    "Isn't it (so)?"
+    """
+    text = ""
+    for word in words:
+        joined = not text or _by_character(language) or _NO_BLANK_BEFORE.fullmatch(word) or text[-1] in "([{¿¡"
+        text += word if joined else f" {word}"
+    return text
+
+
 def _by_character(language: str) -> bool:
-    return languages.base(language) in _BY_CHARACTER
+    return languages.base(language) in BY_CHARACTER
 
 
-def _word_spans(text: str, language: str) -> list[Span]:
+def panx_word_spans(text: str, language: str) -> list[Span]:
     """The words of a text as PAN-X has them: punctuation by itself, periods only at the end of the sentence."""
     if _by_character(language):
         return [(at, at + 1) for at, character in enumerate(text) if character.isprintable() and character != " "]

@@ -19,17 +19,18 @@ from typing import Literal
 
 import numpy as np
 
-Markers = Literal["letters", "html", "brackets"]
-Route = Literal["tags", "fuzzy", "dropped"]
+Markers = Literal["letters", "html", "brackets", "align"]
+Route = Literal["tags", "align", "fuzzy", "dropped"]
 Span = tuple[int, int]
 
 MARKERS: Mapping[Markers, tuple[tuple[str, str], ...]] = {
     "letters": tuple((f"<{letter}>", f"</{letter}>") for letter in "bcdfhjmnpqrtxlkvszweiouyga"),
     "html": tuple((f"<{name}>", f"</{name}>") for name in ("b", "i", "u", "s", "em", "tt", "sub", "sup")),
     "brackets": (("[", "]"), ("{", "}"), ("⟦", "⟧"), ("【", "】")),
+    "align": (),
 }
 """The markers of a text's spans, in the order of use. Letters that are words (English `a`, Spanish `y`) or units (`g`)
-come last: engines translate them."""
+come last: engines translate them. `align` has none: word alignment finds the spans."""
 _SIGNS = {"<": "(?:[<＜‹〈]|&lt;)", ">": "(?:[>＞›〉]|&gt;)", "/": "[/／]"}
 _SIGNS |= {"[": r"[\[［]", "]": r"[\]］]", "{": "[{｛]", "}": "[}｝]"}
 _REMAINS = re.compile("[<>＜＞]|&[lg]t;")
@@ -38,6 +39,10 @@ _UNSPACED = "[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _NO_BLANK = re.compile(rf"[(\[{{] | [,.)\]}}]|{_UNSPACED} {_UNSPACED}")
 """Places without a blank: inside brackets, before commas and full stops, in Chinese."""
 _MAX_DISTANCE = 10
+_WORD_ROUTES = {
+    "linked": "by links in both directions", "elsewhere": "as in other sentences",
+    "one_way": "by links in one direction", "untagged": "without a tag",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,16 +186,19 @@ def fuzzy_match(answer: str, text: str, where: float = 0.0) -> Span | None:
     return min(matches, key=lambda span: (_cuts_word(text, span), abs(span[0] / len(text) - where)), default=None)
 
 
-def counts_line(routes: Mapping[Route, int]) -> str:
-    """How many spans each route found.
+def counts_line(routes: Mapping[str, int]) -> str:
+    """How many spans each route found, or how many words it tagged.
 
     >>> counts_line({"tags": 197, "fuzzy": 2, "dropped": 1})
     '200 spans: 197 by tags (98.5 %), 2 by fuzzy match (1.0 %), 1 dropped (0.5 %)'
     """
     total = sum(routes.values())
-    names: dict[Route, str] = {"tags": "by tags", "fuzzy": "by fuzzy match", "dropped": "dropped"}
+    of_words = bool(routes.keys() & _WORD_ROUTES.keys())
+    way = {"align": "by alignment"} if "align" in routes else {"tags": "by tags"}
+    names = _WORD_ROUTES if of_words else way | {"fuzzy": "by fuzzy match", "dropped": "dropped"}
     parts = [f"{(n := routes.get(route, 0)):,} {name} ({n / max(1, total):.1%})" for route, name in names.items()]
-    return f"{total:,} spans: {', '.join(parts)}".replace("%", " %")
+    what = "words tagged by alignment (experimental)" if of_words else "spans"
+    return f"{total:,} {what}: {', '.join(parts)}".replace("%", " %")
 
 
 def _pattern(marker: str) -> re.Pattern[str]:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from xstilts.formats import Span, Tag
 from xstilts.formats.base import Format, Row, row_id
 from xstilts.formats.span import Question, is_impossible, read_answers
-from xstilts.translate.entities import mark_entities
+from xstilts.translate.alignment import align, project_spans, project_tags
+from xstilts.translate.entities import has_word_tags, mark_entities, panx_word_spans, plain_text
 from xstilts.translate.projection import Marked, Markers, Projected, mark, unmark
 from xstilts.translate.translator import Translator
 
@@ -33,6 +34,8 @@ def translate_rows(
     if isinstance(format, Span):
         return _questions(format, rows, translator, markers, keep_all)
     if isinstance(format, Tag):
+        if markers == "align" and has_word_tags(format, rows):
+            return _tagged_words(format, rows, translator)
         return _sentences(rows, translator, markers)
     columns = format.text_columns
     texts = [text for row in rows for name in columns for text in _texts(row.values.get(name))]
@@ -71,10 +74,13 @@ def _replaced(value: Any, texts: Iterator[str]) -> Any:
     return [_replaced(item, texts) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _project(marked: Sequence[Marked], translator: Translator) -> list[Projected]:
-    """The translations of texts with their spans: by markers, then by the span translated by itself."""
-    translations = translator(one.text for one in marked)
-    found = [unmark(one, translation) for one, translation in zip(marked, translations, strict=True)]
+def _project(marked: Sequence[Marked], translator: Translator, markers: Markers) -> list[Projected]:
+    """The translations of texts with their spans: by markers or alignment, then by the span translated by itself."""
+    if markers == "align":
+        found = project_spans(marked, translator)
+    else:
+        translations = translator(one.text for one in marked)
+        found = [unmark(one, translation) for one, translation in zip(marked, translations, strict=True)]
     missing = [text for one in found for text in one.missing]
     again = iter(translator(missing, probe=False))
     return [one.recover([next(again) for _ in one.missing]) if one.missing else one for one in found]
@@ -89,9 +95,11 @@ def _questions(
     for example, answers in zip(examples, spans, strict=True):
         places[example.context] += answers
     marked = [mark(context, list(dict.fromkeys(answers)), markers) for context, answers in places.items()]
-    questions = translator(example.question for example in examples)
-    contexts = dict(zip(places, _project(marked, translator), strict=True))
-    routes: Counter[str] = Counter()
+    asked = [mark(example.question, [], markers) for example in examples]
+    projected_texts = _project([*marked, *asked], translator, markers)
+    contexts = dict(zip(places, projected_texts, strict=False))
+    questions = [one.text for one in projected_texts[len(marked) :]]
+    routes = _no_spans(markers)
     translated: list[Values | None] = []
     for row, example, question, answers in zip(rows, examples, questions, spans, strict=True):
         has_answer = example.answers not in (None, ("",))
@@ -139,10 +147,34 @@ def _sentences(rows: Sequence[Row], translator: Translator, markers: Markers) ->
     for row in rows:
         words = list(map(str, row.values["words"]))
         marked.append(mark_entities(words, row.values.get("tags") or ["O"] * len(words), source, markers, row.where))
-    projected = _project([one.marked for one in marked], translator)
+    projected = _project([one.marked for one in marked], translator, markers)
     translated: list[Values | None] = []
     for row, one, found in zip(rows, marked, projected, strict=True):
         words, tags = one.tag_translation(found, target) or ([], [])
         values = {"words": words} | ({"tags": tags} if row.values.get("tags") is not None else {})
         translated.append(values if words else None)
-    return translated, Counter(route for one in projected for route in one.routes)
+    routes = _no_spans(markers)
+    routes.update(route for one in projected for route in one.routes)
+    return translated, routes
+
+
+def _no_spans(markers: Markers) -> Counter[str]:
+    """Counts that say which way was tried first."""
+    return Counter({"align": 0} if markers == "align" else {})
+
+
+def _tagged_words(format: Tag, rows: Sequence[Row], translator: Translator) -> Translated:
+    source, target = translator.pair
+    translator.progress.say("experimental: word alignment projects the tags of words; compare some with your own eyes")
+    examples = [format.read(row) for row in rows]
+    texts = translator(plain_text(example.words, source) for example in examples)
+    words = [[text[a:b] for a, b in panx_word_spans(text, target)] for text in texts]
+    with_tags = [(one.words, one.tags, found) for one, found in zip(examples, words, strict=True) if one.tags]
+    links = align([(original, found) for original, _, found in with_tags], translator.progress)
+    tagged, routes = project_tags([(own, found) for _, own, found in with_tags], links)
+    tags = iter(tagged)
+    translated: list[Values | None] = []
+    for example, found in zip(examples, words, strict=True):
+        values: Values = {"words": found} | ({"tags": next(tags)} if example.tags else {})
+        translated.append(values if found and values.get("tags", ()) is not None else None)
+    return translated, routes

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from xstilts import languages
 from xstilts.data.examples import LocatedSplit, locate
@@ -14,8 +15,10 @@ from xstilts.errors import Collector, MissingData, UserError, counted, nearest
 from xstilts.formats import Span, Tag
 from xstilts.formats.base import Row
 from xstilts.tasks.task import Split, Task
+from xstilts.translate import alignment
 from xstilts.translate.card import KEPT, Card, FileCard
 from xstilts.translate.engine import Engine, EngineSpec
+from xstilts.translate.entities import has_word_tags
 from xstilts.translate.files import suffix_of, write_rows
 from xstilts.translate.projection import Markers
 from xstilts.translate.quality import check_installed, check_same_rows, compare_rows
@@ -120,6 +123,9 @@ def _check(request: TranslationRequest) -> None:
         found.add(f"has the format {task.format.name}", where=task.name, hint=hint)
     if request.markers and not isinstance(task.format, Span | Tag):
         found.add(f"the format {task.format.name} has no spans to mark", where="--markers")
+    if request.markers == "align" or (request.markers is None and has_word_tags(task.format)):
+        with found.catch():
+            alignment.check_installed()
     with found.catch():
         _check_reference(request)
     with found.catch():
@@ -200,29 +206,34 @@ def _has_data(request: TranslationRequest, split: Split, target: str) -> bool:
 
 def _make(job: _Job, engine: Engine, request: TranslationRequest, card: Card, progress: Progress) -> FileCard:
     """Write one file, and its part of the card."""
-    made_from = {
+    rows, format = list[Row](), request.task.format
+    if isinstance(format, Tag) and format.labels is None and request.markers is None:
+        rows = _rows(job.located, progress)
+    markers: Markers = request.markers or ("align" if has_word_tags(format, rows) else "letters")
+    made_from: dict[str, Any] = {
         "files": sorted(job.located.files.values()),
         "limit": request.limit,
-        "markers": request.markers or "letters",
-    } | ({KEPT: True} if job.is_translate_test else {})
+        "markers": markers,
+    }
+    made_from |= {KEPT: True} if job.is_translate_test else {}
+    made_from |= {"aligner": alignment.check_installed()} if markers == "align" else {}
     done = card.find(job.split, job.language)
     is_made = done and done.made_from == made_from and done.engine == engine.identity
     if done and is_made and not job.reference and (card.folder / done.file).is_file():
         return done
-    rows, references = _rows(job.located, progress), _rows(job.reference, progress) if job.reference else []
-    if job.reference and (others := check_same_rows(request.task.format, rows, references)):
+    rows = rows or _rows(job.located, progress)
+    references = _rows(job.reference, progress) if job.reference else []
+    if job.reference and (others := check_same_rows(format, rows, references)):
         progress.say(f"{references[0].file}: {counted(others, 'label')} of {len(rows):,} differ from {rows[0].file}")
     with Translator(engine, request.out / ".lines", progress) as translator:
-        translated, routes = translate_rows(
-            request.task.format, rows, translator, request.markers or "letters", keep_all=job.is_translate_test
-        )
+        translated, routes = translate_rows(format, rows, translator, markers, keep_all=job.is_translate_test)
         counts = translator.counts
     kept = [values for values in translated if values is not None]
     if not kept:
         raise UserError("every row lost a text or its answers", where=job.title)
-    quality = compare_rows(request.task.format, translated, references, job.target) if job.reference else None
-    path = card.folder / f"{job.split}-{job.language}{suffix_of(request.task.format)}"
-    write_rows(path, request.task.format, kept)
+    quality = compare_rows(format, translated, references, job.target) if job.reference else None
+    path = card.folder / f"{job.split}-{job.language}{suffix_of(format)}"
+    write_rows(path, format, kept)
     return card.add(
         FileCard(
             file=path.name, split=job.split, language=job.language, source=job.source, target=job.target,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 from xstilts import languages
 from xstilts.errors import UserError
@@ -29,6 +29,21 @@ _LINE_END = re.compile("\n")
 _MARKUP = re.compile(r"\n| ?\[(?:header|title|step|substeps|([a-z]+)\].*?\[/\1)\] ?")
 """Also HellaSwag's words in brackets, and QQP's formulas from `[math]` to `[/math]`, which engines would translate."""
 _UNSPACED = ("zh", "ja")
+
+
+class Sentence(NamedTuple):
+    """A sentence or line of a text, its translation, and what stands after that in the translated text."""
+
+    source: str
+    text: str
+    after: str
+
+    @staticmethod
+    def join(sentences: Sequence[Sentence]) -> str:
+        """The translated text; empty where the engine returned nothing for a line."""
+        if any(_has_letters(one.source) and not one.text for one in sentences):
+            return ""
+        return "".join(one.text + one.after for one in sentences)
 
 
 class Translator:
@@ -79,13 +94,23 @@ class Translator:
         Raises:
             UserError: the engine fails, or returns most lines empty or unchanged.
         """
+        found = self.sentences(texts, split=self.engine.splits, probe=probe, markup=markup)
+        return [Sentence.join(text) for text in found]
+
+    def sentences(
+        self, texts: Iterable[str], *, split: bool, probe: bool = True, markup: bool = False
+    ) -> list[list[Sentence]]:
+        """What a call joins: the translated lines of each text, or its sentences with `split`.
+
+        Raises:
+            UserError: the engine fails, or returns most lines empty or unchanged.
+        """
         texts = [_clean(text) for text in texts]
-        pieces = {text: list(self._pieces(text, markup)) for text in dict.fromkeys(texts)}
+        pieces = {text: list(self._pieces(text, markup, split)) for text in dict.fromkeys(texts)}
         lines = dict.fromkeys(line for text in pieces for line, _ in pieces[text] if _has_letters(line))
         self._translate([line for line in lines if line not in self._finished], probe)
         if probe:
             self._refuse_untranslated(lines)
-        joined = {text: self._joined(parts) for text, parts in pieces.items()}
         for text in texts:
             for line in (self._finished[line] for line, _ in pieces[text] if _has_letters(line)):
                 self.counts["lines"] += 1
@@ -94,7 +119,11 @@ class Translator:
             self.counts["unchanged"] += sum(
                 line == self._finished[line].text for line, _ in pieces[text] if _has_letters(line)
             )
-        return [joined[text] for text in texts]
+        return [
+            [Sentence(line, self._finished[line].text if _has_letters(line) else line, after)
+             for line, after in pieces[text]]
+            for text in texts
+        ]  # fmt: skip
 
     def _translate(self, lines: list[str], probe: bool) -> None:
         """Translate lines, the shortest first, and keep each batch when it is done."""
@@ -135,27 +164,21 @@ class Translator:
                 message = f"{len(found)} of {len(long)} lines came back {what}, such as: {found[0][:80]}"
                 raise UserError(message, where=engine, hint=f"does it translate {self.pair[0]} to {self.pair[1]}?")
 
-    def _pieces(self, text: str, markup: bool) -> Iterator[tuple[str, str]]:
+    def _pieces(self, text: str, markup: bool, split: bool) -> Iterator[tuple[str, str]]:
         """The lines for the engine, each with what stands after it in the translation."""
         at = 0
         for kept in (_MARKUP if markup else _LINE_END).finditer(text):
-            yield from self._sentences(text[at : kept.start()], kept[0])
+            yield from self._sentences(text[at : kept.start()], kept[0], split)
             at = kept.end()
-        yield from self._sentences(text[at:], "")
+        yield from self._sentences(text[at:], "", split)
 
-    def _sentences(self, text: str, after: str) -> Iterator[tuple[str, str]]:
-        """The sentences of a line if the engine translates single ones, with what stands after each."""
-        parts = split_sentences(text, self.pair[0]) if self.engine.splits else [text]
+    def _sentences(self, text: str, after: str, split: bool) -> Iterator[tuple[str, str]]:
+        """The line, or its sentences with `split`, and what stands after each."""
+        parts = split_sentences(text, self.pair[0]) if split else [text]
         between = "" if languages.base(self.pair[1]) in _UNSPACED else " "
         for part in parts[:-1]:
             yield part, between
         yield parts[-1], after
-
-    def _joined(self, pieces: Sequence[tuple[str, str]]) -> str:
-        lines = [(self._finished[line].text if _has_letters(line) else line, after) for line, after in pieces]
-        if any(_has_letters(line) and not text for (line, _), (text, _) in zip(pieces, lines, strict=True)):
-            return ""
-        return "".join(text + after for text, after in lines)
 
 
 def split_sentences(text: str, code: str) -> list[str]:
