@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from typing import IO, Literal, TypeAlias
 
 from xstilts.data.examples import Defects
 from xstilts.data.find import Found
+from xstilts.data.headers import looks_like_header
 from xstilts.data.lines import COMPRESSED, STDIN, lines
 from xstilts.data.readers import read
 from xstilts.data.records import OBJECTS, json_lines, nested_value, suffix
@@ -60,7 +62,7 @@ class RowReader:
         if self.layout:
             return self.layout
         if path == STDIN or kind not in (*OBJECTS, ".csv", *_TOKENS):
-            if path == STDIN and JSON_OBJECT.match(first):
+            if JSON_OBJECT.match(first):
                 return "jsonl"
             if path != STDIN and isinstance(self.format, Tag) and "\t" not in first:
                 hint = "--input lines: a text a line; --input conll: a word a line"
@@ -94,6 +96,8 @@ class RowReader:
 
     def _lines(self, numbered: Iterator[tuple[int, str]], path: str) -> Iterator[Row]:
         for number, text in numbered:
+            if number == 1 and len(cells := re.split("[,;\t]", text)) > 1 and looks_like_header(cells):
+                raise DataError("is a table's header, not a text", where=f"{path}:1", hint="--input csv or tsv")
             if not text.strip():
                 self.blank += 1
                 continue
@@ -120,9 +124,9 @@ class RowReader:
                 rows = read(found, self.language, fields=fields, inputs=inputs, labels=False,
                             on_warning=self._on_warning(own, shown), on_error=self._on_error(own, shown))  # fmt: skip
                 for number, row in enumerate(rows):
-                    if number == 0 and layout == "conll" and any(" " in word for word in row.values["words"]):
-                        hint = "of texts? name their column: --field text=COLUMN"
-                        raise DataError("has words with blanks; is it a table", where=row.where, hint=hint)
+                    if number == 0 and layout == "conll" and any(" " in cell for cell in _cells(row)):
+                        hint = "is it a table of texts? name their column: --field text=COLUMN"
+                        raise DataError("has words or tags with blanks", where=row.where, hint=hint)
                     yield Row(row.values, shown, row.line)
             except DataError as error:
                 raise _renamed(error, own, shown) from error
@@ -190,6 +194,11 @@ class _Waiting:
         if not rows and self._error is not None:
             raise self._error
         return rows
+
+
+def _cells(row: Row) -> list[str]:
+    """The words of a sentence and their tags."""
+    return [*row.values["words"], *(row.values.get("tags") or ())]
 
 
 def _renamed(error: DataError, own: str, shown: str) -> DataError:
