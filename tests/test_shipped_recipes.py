@@ -187,3 +187,16 @@ def test_the_ensemble_shares_the_trainings_of_its_two_baselines() -> None:
     means = [step for step in plan(*read("ensemble")).steps.values() if step.ensemble]
     members = {step.ensemble.task: [len(member) for member in step.ensemble.members] for step in means if step.ensemble}
     assert members["xquad-ensemble"] == [11, 1] and len(means) == 15, "eleven trainings in translation, one in English"
+
+
+def test_translate_test_stops_on_english_dev_sets() -> None:
+    """Their own dev sets are translations, which are in no training language."""
+    for scale, baseline in (("full", "xtreme-baseline"), ("mini", "translate-test")):
+        tasks, others = plan(*read("translate-test", scale)).tasks, plan(*read(baseline, scale)).tasks
+        for name in ("xnli", "pawsx") if scale == "full" else ("xnli",):
+            assert stop_paths(tasks[f"{name}-to-en"]) == stop_paths(others[name])
+
+
+def stop_paths(task: Task) -> list[tuple[str, str | None]]:
+    source = task.stop_source()
+    return [(file.path, file.part) for layout in source.layouts for file in layout] if source else []
