@@ -297,6 +297,21 @@ def test_translation_into_the_training_language_keeps_the_language_of_the_scores
     assert [example.texts for example in locate(found, found.data["dev"], ("sw",), None).read()] == [("WORDS IN SW.",)]
 
 
+def test_translated_dev_sets_leave_early_stopping_its_english_data(tmp_path: Path) -> None:
+    """They are in no training language; the task that they replace has others."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        'nli-to-en: {like: xnli, languages: [sw], data: {dev: "dev-{lang}.jsonl", test: "test-{lang}.jsonl"}}\n'
+        'pairs-to-en: {like: pawsx, languages: [de], data: {dev: "dev-{lang}.jsonl"}}\n'
+        'own: {like: pawsx, languages: [en, de], data: {dev: "dev-{lang}.jsonl"}}\n',
+        encoding="utf-8",
+    )
+    tasks = with_user_tasks([mine])
+    assert tasks["nli-to-en"].stop_source() == tasks["xnli"].stop_source()
+    assert tasks["pairs-to-en"].stop_source() == tasks["pawsx"].data["dev"]
+    assert tasks["own"].stop_source() == tasks["own"].data["dev"]
+
+
 def test_the_command_loads_no_torch(tmp_path: Path) -> None:
     without_torch("translate", "play-nli", "--to", "qaa", "--engine", "playground", "--limit", "4", "--out", tmp_path)
     assert len((tmp_path / "play-nli/train-qaa.jsonl").read_text(encoding="utf-8").splitlines()) == 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         defaults, origins = _training_defaults(base, format, has_user_data)
         like_field = {"like": base.like or base.name} if base else {}
         task = Task.model_validate({**inherited, **defaults, **fields, **like_field, "name": name, "format": format})
+        task = _with_stop_of(base, task, settings.get("data") or ())
         task._code_folder = base.code_folder if base and "metrics" not in fields else document.path.parent
         task._has_user_data, task._train_in = has_user_data, train_in
         task._origins = (
@@ -129,6 +130,16 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
         mistakes.errors.extend(strict_yaml.user_errors(error, model, document, (name,)))
     mistakes.raise_any()
     raise AssertionError("a validation error without a message")
+
+
+def _with_stop_of(base: Task | None, task: Task, own: Collection[str]) -> Task:
+    """The task, with `base`'s data for early stopping if its `own` dev sets are all in languages without training."""
+    stop = base.stop_source() if base else None
+    if not stop or "dev" not in own or "train" in own or "stop" in task.data:
+        return task
+    if not task.data["dev"].per_language or {*task.train_languages} & {*task.all_languages}:
+        return task
+    return task.model_copy(update={"data": {**task.data, "stop": stop}})
 
 
 def _train_in(
