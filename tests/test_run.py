@@ -139,7 +139,7 @@ def test_out_of_memory_in_scoring_fails_that_step_only(study: Files, monkeypatch
     def disk_full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr("xstilts.execution.steps.evaluate", disk_full)
+    monkeypatch.setattr("xstilts.execution.steps.Evaluator.evaluate", disk_full)
     result = study.run()
     assert result.code == 2 and "Traceback" not in result.err
     assert "the accelerator's memory is full" in result.err and "fewer --tokens" in result.err

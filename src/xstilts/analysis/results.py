@@ -12,7 +12,7 @@ from xstilts.formats.tag import Tagged
 from xstilts.render.figure import Figure
 from xstilts.render.table import Document, Table
 from xstilts.store.example_scores import ExampleScores
-from xstilts.store.rows import Prediction, Score
+from xstilts.store.rows import LayerScore, Prediction, Score
 from xstilts.study.index import Study, StudyTask
 
 
@@ -22,6 +22,10 @@ def _no_predictions(step: str) -> Iterable[Prediction]:  # noqa: ARG001
 
 def _has_predictions(step: str) -> None:  # noqa: ARG001
     return None
+
+
+def _no_layer_scores() -> Sequence[LayerScore]:
+    return ()
 
 
 def _no_train_data(task: StudyTask) -> Sequence[Tagged]:
@@ -35,6 +39,7 @@ class StudyResults:
     `predictions` reads the prediction rows of a step. `notes` are shown below the tables (see `Store.notes`). `beside`
     asks for the published numbers too. `example_scores` reads what a step of a copy has in place of predictions.
     `unscored` are finished evaluations of data without labels. `train_examples` reads a tag task's training data.
+    `layer_scores` reads the scores of retrieval by layer and pooling.
     """
 
     study: Study
@@ -45,6 +50,7 @@ class StudyResults:
     example_scores: Callable[[str], Sequence[ExampleScores] | None] = _has_predictions
     unscored: Collection[str] = ()
     train_examples: Callable[[StudyTask], Sequence[Tagged]] = _no_train_data
+    layer_scores: Callable[[], Sequence[LayerScore]] = _no_layer_scores
 
     def summary(self, split: Split = "dev") -> Summary:
         """The scores averaged over languages, with medians over the seeds."""

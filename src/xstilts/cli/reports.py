@@ -28,7 +28,8 @@ def report(
         str,
         typer.Option(
             help="Scores: default, brief, overview, languages, benchmark, pseudo. Runs: selection, significance. Why "
-            "scores differ by language: wikipedia, families, scripts, transfer, tags, entities. The paper's tables: "
+            "scores differ by language or layer: wikipedia, families, scripts, transfer, tags, entities, layers. The "
+            "paper's tables: "
             "table2, table3, table6, table7, table8, table9, table10, table11, table12, table13, table14, table15.",
             show_default=False,
         ),
@@ -109,7 +110,8 @@ def show_report(
     store = open_existing(folder)
     results = _results(store, name)
     reader = partial(train_examples, store, data, results.study)
-    results = replace(results, beside=beside, train_examples=reader)
+    by_layer = partial(store.layer_scores, results.study)
+    results = replace(results, beside=beside, train_examples=reader, layer_scores=by_layer)
     study = results.study
     recipes = [*store.recipes()]
     others = f"recipes here, the last started last: {', '.join(recipes)}; shown: {study.name}"

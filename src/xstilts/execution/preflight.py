@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xstilts.compute import device
-from xstilts.errors import Collector, UserError
+from xstilts.errors import Collector, UserError, counted
 from xstilts.execution.answers_back import check_back_engines
 from xstilts.execution.data_check import check_data
 from xstilts.execution.pending import pending_steps
 from xstilts.execution.redo import Confirm, find_outdated
 from xstilts.execution.steps import StepExecutor
+from xstilts.formats.pooling import PARTS
+from xstilts.model.encoder import Encoder
 from xstilts.model.new_encoder import given
 from xstilts.study import unread_text
+from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 
 
@@ -72,11 +75,20 @@ def _check_encoder(executor: StepExecutor, root: Step) -> None:
     for part, what in ((loaded.vocabulary, "language-model head"), (loaded.tokenizer.mask_token_id, "mask token")):
         if masked and part is None:
             raise UserError(f"has no {what}, which the task '{masked[0]}' needs", where=name)
-    layers = [plan.tasks[cell.task].format.head.layer for cell in plan.cells]
-    layers += [step.scoring.layer for step in plan.steps.values() if step.scoring]
+    _check_layers(plan, root.encoder, loaded, name)
+
+
+def _check_layers(plan: Plan, start: str, encoder: Encoder, name: str) -> None:
+    """Refuse hidden states that the encoder `start` lacks, and parts of too few layers."""
+    specs = [step.scoring for step in plan.steps.values() if step.scoring and step.encoder == start]
+    layers = [plan.tasks[spec.task].format.head.layer if spec.layer is None else spec.layer for spec in specs]
+    layers += [layer for spec in specs if spec.score_layers != "all" for layer in spec.score_layers]
     deepest = max((layer for layer in layers if layer is not None), default=0)
-    if deepest > loaded.layers:
-        raise UserError(f"has {loaded.layers} layers; a task pools hidden state {deepest}", where=name)
+    if deepest > encoder.layers:
+        raise UserError(f"has {encoder.layers} layers; a task pools hidden state {deepest}", where=name)
+    if encoder.layers < PARTS and any("concat" in spec.poolings for spec in specs):
+        what = f"has {counted(encoder.layers, 'layer')}; `poolings: concat` needs {PARTS}"
+        raise UserError(what, where=name, hint="leave concat out of `poolings`")
 
 
 def _precision_notes(pending: Sequence[Step], errors: Collector) -> list[str]:

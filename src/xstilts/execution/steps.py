@@ -16,27 +16,25 @@ import torch
 from xstilts.compute import device, distributed
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, StepFailed, UserError
-from xstilts.execution.answers_back import AnswersBack
 from xstilts.execution.ensemble import average_predictions
+from xstilts.execution.evaluator import Evaluator
 from xstilts.execution.inputs import StepInputs
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
 from xstilts.model import encoder as encoders
 from xstilts.model import heads
 from xstilts.model.encoder import Encoder
-from xstilts.model.evaluate import chance_scores, evaluate
 from xstilts.model.features import FeatureSet, key, stored
 from xstilts.model.heads import Head
 from xstilts.model.merging import link, merge
 from xstilts.model.new_encoder import create, given
 from xstilts.model.trained import HeadRecord, TrainedHead, TrainedModel, copy_records
 from xstilts.store.label_notes import not_found_line
-from xstilts.store.rows import Prediction, Score, means, write_rows
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
 from xstilts.study.plan import Plan
 from xstilts.study.step import Step
-from xstilts.tasks.task import Split, Task
+from xstilts.tasks.task import Task
 from xstilts.training.checkpoint import LOG, Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score, dev_sizes
 from xstilts.training.likely_cause import has_one_answer, has_one_label, likely_cause
@@ -45,8 +43,6 @@ from xstilts.training.loop import TOKENS, TrainTask, examples_seen, task_order, 
 from xstilts.training.settings import TrainSpec
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
-
-SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 @dataclass(frozen=True)
@@ -266,59 +262,19 @@ class StepExecutor:
             task = task.model_copy(update={"format": task.format.model_copy(update={"layer": scoring.layer})})
         head = self._head(step, model, task).to(device.device()).eval()
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
-        predictions: list[Prediction] = []
-        scores: list[Score] = []
-        unlabelled: dict[str, list[str]] = {}
-        translated: dict[str, tuple[int, int]] = {}
-        thresholds: dict[str, float] = {}
-        shared_threshold = None
+        evaluator = Evaluator(step, model.encoder, head, task, folder, self.progress)
         for done, language in enumerate(sorted(scoring.languages, key=lambda x: x not in task.languages_of("dev"))):
             self.progress.update(done, len(scoring.languages), language)
-            threshold, back = shared_threshold, None
-            if task.translate_back is not None and language not in task.train_languages:
-                back = AnswersBack(task, language, folder, self.progress)
+            evaluator.start(language)
             for split, rows in self.inputs.eval_splits(step, language).items():
                 examples, inputs = rows.read(), inputs | rows.files
                 features = self._features(model.encoder, task.format, rows, scoring.max_length)
-                result = evaluate(
-                    model.encoder,
-                    head,
-                    task.format,
-                    task.metrics,
-                    examples,
-                    features,
-                    language=language,
-                    precision=scoring.precision,
-                    threshold=threshold,
-                    tune=split == "dev",
-                    back=back,
-                )
-                threshold = result.threshold
-                if back is not None:
-                    examples, translated[language] = back.originals(examples), (back.answers, back.not_found)
-                if split == "dev" and task.shares_dev:
-                    shared_threshold = threshold
-                answers = zip(result.indices, result.predictions, result.references, result.probabilities, strict=True)
-                for i, *answer in answers:
-                    id = task.format.id(examples[i], i)
-                    predictions.append(Prediction(task.name, language, split, i, id, *answer))
-                n, chance = len(result.indices), chance_scores(task.format, task.metrics, examples, language)
-                scores += [
-                    Score(task.name, language, split, metric, value, n, step.id, step.encoder, step.seed,
-                          chance=chance.get(metric))
-                    for metric, value in result.scores.items()
-                ]  # fmt: skip
-                if not result.scores:
-                    unlabelled.setdefault(split, []).append(language)
-            if threshold is not None:
-                thresholds[language] = threshold
-        write_rows(folder / "predictions.jsonl", predictions)
-        write_rows(folder / "scores.jsonl", scores)
-        summary = means(scores, task.metric, SPLITS)
+                evaluator.evaluate(examples, features, split)
+        summary, translated = evaluator.write(), evaluator.translated
         lost = not_found_line(translated)
         self.progress.end((f"{task.metric} {summary}" if summary else "predicted, not scored") + lost)
         facts: dict[str, object] = {"translated_back": translated} if translated else {}
-        return {"inputs": inputs, "unlabelled": unlabelled, "thresholds": thresholds, **facts}
+        return {"inputs": inputs, "unlabelled": evaluator.unlabelled, "thresholds": evaluator.thresholds, **facts}
 
     def _head(self, step: Step, model: TrainedModel, task: Task) -> Head:
         """The head that predicts for an evaluated task.

@@ -16,6 +16,7 @@ from xstilts.data.examples import LocatedSplit
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.steps import Resources, StepExecutor
 from xstilts.formats.base import ClassificationHead, Example, Format
+from xstilts.formats.pooling import Pooling, select
 from xstilts.languages import ENGLISH
 from xstilts.model import forward, heads
 from xstilts.model.encoder import Encoder, for_inference, load
@@ -176,7 +177,9 @@ class _Profiler:
 
     def scoring_seconds(self, step: Step, scoring: EvalSpec) -> float:
         """Seconds of the forward passes of an evaluation."""
-        key = f"scoring of {scoring.task}, {scoring.max_length}, {scoring.precision}, {scoring.limit}"
+        poolings = select(scoring.poolings, scoring.score_layers, self.encoder.layers)
+        settings = scoring.max_length, scoring.precision, scoring.limit, *poolings
+        key = f"scoring of {scoring.task}, {', '.join(map(str, settings))}"
         if key not in self.evaluations:
             self.executor.progress.say(f"measuring: {key.split(',')[0]}")
             task = self.executor.inputs.task(scoring.task)
@@ -184,23 +187,27 @@ class _Profiler:
                     for rows in self.executor.inputs.eval_splits(step, language).values()]  # fmt: skip
             sizes = [sum(1 for _ in one.stream()) for one in rows]
             chosen = list(zip(rows, sizes, strict=True))[:: max(1, len(rows) // LANGUAGES)]
-            each = [self.forward_seconds(task.format, _sample(one, size), scoring.max_length, scoring.precision)
-                    for one, size in chosen]  # fmt: skip
+            how = scoring.max_length, scoring.precision, poolings
+            each = [self.forward_seconds(task.format, _sample(one, size), *how) for one, size in chosen]
             measurement = Measurement(key.split(",")[0] + ", an example", sum(each) / max(1, len(each)), sum(sizes))
             self.estimate.measurements.append(measurement)
             self.evaluations[key] = measurement.seconds * measurement.examples
         return self.evaluations[key]
 
     def forward_seconds(
-        self, format: Format, sample: Sequence[Example], max_length: int, precision: device.Precision
-    ) -> float:
+        self, format: Format, sample: Sequence[Example], max_length: int, precision: device.Precision,
+        poolings: Sequence[Pooling] = (),
+    ) -> float:  # fmt: skip
         """Seconds per example of the forward passes."""
         features = self.features(format, sample, max_length)
         head = self.head(format).eval()
         self.encoder.eval()
         for _ in range(2):  # the first pass is the warm-up
             started = time.perf_counter()
-            forward.head_outputs(self.encoder, head, format, features, precision)
+            if poolings:
+                list(forward.pooled_outputs(self.encoder, features, poolings, precision))
+            else:
+                forward.head_outputs(self.encoder, head, format, features, precision)
         return (time.perf_counter() - started) / max(1, len(sample))
 
     def features(self, format: Format, sample: Sequence[Example], max_length: int) -> FeatureSet:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -33,6 +34,9 @@ ROUND = 64
 """On a CPU packed rows are padded to a multiple of this, because oneDNN compiles kernels for each length."""
 
 
+T = TypeVar("T")
+
+
 class Encoder(nn.Module):
     """A transformers encoder with its tokenizer and, if its checkpoint has one, its language-model head.
 
@@ -53,7 +57,7 @@ class Encoder(nn.Module):
         device.use_fast_layers(base)
         accepts = inspect.signature(base.forward).parameters
         self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
-        self.languages = _language_ids(base.config, name) if "langs" in accepts else {}
+        self.languages = encoder_folder.language_ids(base.config, name) if "langs" in accepts else {}
         self._offset = 0
         self._compiled: Any = None
         if attention_name(base.config) == packing.NAME:  # an earlier encoder with the same config
@@ -85,19 +89,33 @@ class Encoder(nn.Module):
 
         The forward pass stops at `layer` if the model allows it.
         """
+        last = self.layers if layer is None else layer
+        return self.hidden_states(batch, (last,), _itself)[last]
+
+    def hidden_states(self, batch: Batch, layers: Collection[int], read: Callable[[Tensor], T]) -> dict[int, T]:
+        """What `read` makes of the hidden state [T, H] of each layer (0: embeddings), in one forward pass.
+
+        Each state is read as soon as it is there, so that they need not be in memory together. The forward pass stops
+        at the last of `layers` if the model allows it.
+        """
         if self.packs:
             padded = batch.pad_to_multiple_of(ROUND, self._pad_id) if batch.ids_T.device.type == "cpu" else batch
-            return self._packed(padded, packing.Layout.by_length(padded.lengths_B), layer)[: batch.tokens]
+            layout = packing.Layout.by_length(padded.lengths_B)
+            return self._packed(padded, layout, layers, lambda hidden_TH: read(hidden_TH[: batch.tokens]))
         layout = packing.Layout.one_grid(batch.lengths_B)
         ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._pad_id)
         inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
-        return packing.unpad(self._run(layer, inputs | {"attention_mask": layout.real_BL.long()}), layout)
+        inputs["attention_mask"] = layout.real_BL.long()
+        return self._run(layers, inputs, lambda hidden_BLH: read(packing.unpad(hidden_BLH, layout)))
 
-    def _packed(self, batch: Batch, layout: packing.Layout, layer: int | None = None) -> Tensor:
+    def _packed(
+        self, batch: Batch, layout: packing.Layout, layers: Collection[int], read: Callable[[Tensor], T]
+    ) -> dict[int, T]:
         inputs = self._inputs(batch.ids_T[None], batch.types_T[None], batch.language)
         at_T = layout.at_T.clamp(max=self.max_length - 1)  # the padding may be longer
+        inputs["position_ids"] = at_T[None] + self._offset
         with packing.packed(layout):
-            return self._run(layer, inputs | {"position_ids": at_T[None] + self._offset})[0]
+            return self._run(layers, inputs, lambda hidden_1TH: read(hidden_1TH[0]))
 
     def _inputs(self, ids: Tensor, types: Tensor, language: str) -> dict[str, Tensor]:
         """The model's inputs for each token, all of one shape."""
@@ -113,21 +131,29 @@ class Encoder(nn.Module):
     def _pad_id(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
-    def _run(self, layer: int | None, inputs: dict[str, Tensor]) -> Tensor:
-        if layer is None or layer == self.layers:
-            return torch.as_tensor(
-                ((self._compiled if self.training else None) or self.base)(**inputs).last_hidden_state
-            )
-        if not self._stops:
-            return torch.as_tensor(self.base(**inputs, output_hidden_states=True).hidden_states[layer])
-        hook = self._blocks()[layer].register_forward_pre_hook(_stop, with_kwargs=True)
+    def _run(self, layers: Collection[int], inputs: dict[str, Tensor], read: Callable[[Tensor], T]) -> dict[int, T]:
+        inner, found = sorted({*layers} - {self.layers}), dict[int, T]()
+        if inner and not self._stops:
+            output = self.base(**inputs, output_hidden_states=True)
+            states = {layer: output.hidden_states[layer] for layer in inner} | {self.layers: output.last_hidden_state}
+            return {layer: read(states[layer]) for layer in layers}
+
+        def visit(layer: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found[layer] = read(args[0] if args else kwargs["hidden_states"])
+            if layer == max(layers):
+                raise _LayerReached
+
+        blocks = self._blocks() if inner else ()
+        hooks = [blocks[x].register_forward_pre_hook(partial(visit, x), with_kwargs=True) for x in inner]
         try:
-            self.base(**inputs)
-        except _LayerReached as reached:
-            return reached.hidden
+            output = ((self._compiled if self.training else None) or self.base)(**inputs)
+        except _LayerReached:
+            return found
         finally:
-            hook.remove()
-        raise AssertionError("the forward pass did not reach the layer")
+            for hook in hooks:
+                hook.remove()
+        assert self.layers in layers and len(found) == len(inner), "the forward pass did not reach a layer"
+        return found | {self.layers: read(output.last_hidden_state)}
 
     def compile(self) -> str:  # type: ignore[override]
         """Compile the forward pass with torch; if that fails, return the reason and change nothing."""
@@ -155,7 +181,7 @@ class Encoder(nn.Module):
         states = self.base(input_ids=ids[None], output_hidden_states=True).hidden_states
         self._stops = True
         try:
-            return all([self._run(k, {"input_ids": ids[None]}).equal(states[k]) for k in {0, self.layers // 2}])
+            return all([self._run((k,), {"input_ids": ids[None]}, states[k].equal)[k] for k in {0, self.layers // 2}])
         except (StopIteration, KeyError, IndexError, AttributeError, AssertionError):
             return False  # no list of blocks, or other arguments
 
@@ -207,16 +233,17 @@ class Encoder(nn.Module):
         leak may be smaller than the rounding differences of the first check.
         """
         batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.by_length(torch.tensor(lengths))
+        last = (self.layers,)
         self.base.set_attn_implementation(attention)
         alone = torch.cat(
             [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in torch.split(batch.ids_T, [*lengths])]
         )
         self.base.set_attn_implementation(packing.NAME)
-        packed = self._packed(batch, layout)
+        packed = self._packed(batch, layout, last, _itself)[self.layers]
         second = slice(lengths[0], lengths[0] + lengths[1])
         ids_T = batch.ids_T.flip(0)
         ids_T[second] = batch.ids_T[second]
-        change = self._packed(replace(batch, ids_T=ids_T), layout)[second] - packed[second]
+        change = self._packed(replace(batch, ids_T=ids_T), layout, last, _itself)[self.layers][second] - packed[second]
         scale = packed.abs().max().clamp(min=1)
         same = (packed - alone).abs().max() < PROBE_TOLERANCE * scale and change.abs().max() < LEAK_TOLERANCE * scale
         return layout.windows if same else None
@@ -260,13 +287,11 @@ class Encoder(nn.Module):
 
 
 class _LayerReached(Exception):
-    def __init__(self, hidden: Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden
+    """The forward pass need not go on."""
 
 
-def _stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
-    raise _LayerReached(args[0] if args else kwargs["hidden_states"])
+def _itself(hidden: Tensor) -> Tensor:
+    return hidden
 
 
 def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
@@ -274,22 +299,6 @@ def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
     none, passes = torch.zeros(0, dtype=torch.long), len(lengths)
     return Batch(passes, ids_T, torch.tensor(lengths), torch.zeros_like(ids_T), none, none, torch.zeros(passes),
                  torch.arange(passes))  # fmt: skip
-
-
-def _language_ids(config: Any, name: str) -> dict[str, int]:
-    """The ids of the languages that an XLM has embeddings for; if English has none, it gets the default id.
-
-    Raises:
-        UserError: an id is not the number of an embedding.
-    """
-    if not getattr(config, "use_lang_emb", True) or getattr(config, "n_langs", 1) < 2:
-        return {}
-    named = getattr(config, "lang2id", {})
-    ids = {ENGLISH: config.lang_id} | named if isinstance(named, dict) else {}
-    if not ids or not all(type(id) is int and 0 <= id < config.n_langs for id in ids.values()):
-        what = f"config.json needs lang_id, and lang2id with languages and ids, below n_langs ({config.n_langs})"
-        raise UserError(what, where=name)
-    return {str(code): id for code, id in ids.items()}
 
 
 def quiet() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import UserError, listed, nearest
+from xstilts.languages import ENGLISH
 from xstilts.utils.files import digest, missing_parts, read_json, reject_lfs_pointer
 
 BUFFERS = frozenset({"position_ids", "token_type_ids", "inv_freq"})
@@ -149,6 +150,22 @@ def check_types(name: str, weights: Iterable[str]) -> None:
         for key, kind in types.items():
             if kind.startswith(("I", "U")) and (key in known or key.partition(".")[2] in known):
                 raise UserError(f"{key} is stored as integers ({kind})", where=str(path), hint=QUANTIZED)
+
+
+def language_ids(config: Any, name: str) -> dict[str, int]:
+    """The ids of the languages that an XLM has embeddings for; if English has none, it gets the default id.
+
+    Raises:
+        UserError: an id is not the number of an embedding.
+    """
+    if not getattr(config, "use_lang_emb", True) or getattr(config, "n_langs", 1) < 2:
+        return {}
+    named = getattr(config, "lang2id", {})
+    ids = {ENGLISH: config.lang_id} | named if isinstance(named, dict) else {}
+    if not ids or not all(type(id) is int and 0 <= id < config.n_langs for id in ids.values()):
+        what = f"config.json needs lang_id, and lang2id with languages and ids, below n_langs ({config.n_langs})"
+        raise UserError(what, where=name)
+    return {str(code): id for code, id in ids.items()}
 
 
 def unused_weights(keys: Iterable[str]) -> str:

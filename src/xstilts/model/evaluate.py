@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from xstilts.formats.base import Example, Format, Prediction, Probabilities
+from xstilts.formats.base import Example, Format, HeadOutputs, Prediction, Probabilities
+from xstilts.formats.pooling import Pooling
 from xstilts.metrics import get as get_metric
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.forward import head_outputs
+from xstilts.model.forward import head_outputs, pooled_outputs
 from xstilts.model.heads import Head
 
 
@@ -68,6 +69,28 @@ def evaluate(
     """
     assert len(examples) == features.examples
     outputs = head_outputs(encoder, head, format, features, precision, language)
+    return _score(format, metrics, examples, outputs, language, threshold, tune, back)
+
+
+def evaluate_poolings(
+    encoder: Encoder, format: Format, metrics: Sequence[str], examples: Sequence[Example], features: FeatureSet,
+    poolings: Sequence[Pooling], *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
+    thresholds: Mapping[Pooling, float | None], tune: bool = False,
+) -> Iterator[EvalResult]:  # fmt: skip
+    """As `evaluate`, for each of several poolings of a format of retrieval; each text has one forward pass.
+
+    Each pooling has its own threshold.
+    """
+    all_outputs = pooled_outputs(encoder, features, poolings, precision, language)
+    for pooling, outputs in zip(poolings, all_outputs, strict=True):
+        yield _score(format, metrics, examples, outputs, language, thresholds.get(pooling), tune)
+
+
+def _score(
+    format: Format, metrics: Sequence[str], examples: Sequence[Example], outputs: HeadOutputs, language: str,
+    threshold: float | None, tune: bool, back: TranslateBack | None = None,
+) -> EvalResult:  # fmt: skip
+    """Predict and score from the outputs of the forward passes."""
     if tune:
         threshold = format.calibrate(examples, outputs)
     predictions = format.decode(examples, outputs, threshold)

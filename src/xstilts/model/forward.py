@@ -1,24 +1,31 @@
 """Forward passes of encoder and head over stored features, with the outputs that decoding needs."""
 
+# Shape suffixes: F = forward passes, B = those of a batch, T = real tokens, H = hidden size, K = pooled layers
+
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from xstilts.compute import device
 from xstilts.errors import StepFailed
 from xstilts.formats.base import Format, HeadOutputs
+from xstilts.formats.pooling import Pooling, PoolingKind
 from xstilts.languages import ENGLISH
-from xstilts.model.batch import by_length, collate, generator
+from xstilts.model.batch import Batch, by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.heads import Head
+from xstilts.model.heads import Head, first_tokens, mean_of_tokens
 from xstilts.utils.os_errors import as_user_error
 
 
@@ -28,44 +35,105 @@ def head_outputs(
 ) -> HeadOutputs:  # fmt: skip
     """Run all forward passes, similar lengths together; the head's outputs are in the features' order.
 
-    The forward pass of a mean-pooling format stops at its layer. Masking has a fixed seed.
+    A format of retrieval has its own pooling instead of a head. Masking has a fixed seed.
 
     Raises:
         StepFailed: a score or vector is not finite.
     """
-    masking = encoder.masking() if format.head.kind == "vocabulary" else None
-    layer, passes = None, len(features.lengths_F)
-    scores: Any = [None] * passes
     if format.head.kind == "mean":
-        layer = encoder.retrieval_layer if format.head.layer is None else format.head.layer
-        scores = _vectors(passes, encoder.config.hidden_size)
+        return next(pooled_outputs(encoder, features, [own_pooling(encoder, format)], precision, language))
+    masking = encoder.masking() if format.head.kind == "vocabulary" else None
+    scores: list[Any] = [None] * len(features.lengths_F)
     rng = generator(0, "evaluation")
     with torch.inference_mode():
         for batch_F in by_length(features, TOKENS):
             batch = collate(features, batch_F, masking, rng, language).to(encoder.device)
             with device.autocast(encoder.device, precision):
-                outputs = head(encoder.hidden(batch, layer), batch)
+                outputs = head(encoder.hidden(batch), batch)
             for f, array in zip(batch_F, head.reduce_outputs(outputs, batch), strict=True):
-                if not np.isfinite(array).all():
-                    what = f"the output for example {features.example_F[f]} is not a number"
-                    raise StepFailed(what, hint="the weights are broken, or need precision fp32")
+                _check_finite(array, features.example_F[f])
                 scores[int(f)] = array
     return HeadOutputs(features.example_F, scores, features.decode_info)
 
 
-def _vectors(rows: int, width: int) -> NDArray[np.float32]:
+def own_pooling(encoder: Encoder, format: Format) -> Pooling:
+    """The pooling that a format of retrieval asks for, or else its default."""
+    return Pooling("mean", (encoder.retrieval_layer if format.head.layer is None else format.head.layer,))
+
+
+def pooled_outputs(
+    encoder: Encoder, features: FeatureSet, poolings: Sequence[Pooling], precision: Literal["fp32", "bf16"] = "fp32",
+    language: str = ENGLISH,
+) -> Iterator[HeadOutputs]:  # fmt: skip
+    """The vectors of each pooling, from one forward pass of each text, which stops at the deepest layer.
+
+    What stays is a vector of each text for each pooled layer. Layers are concatenated one pooling at a time.
+
+    Raises:
+        StepFailed: a vector is not finite.
+        UserError: the disk is too full.
+    """
+    single = dict.fromkeys((_part(pooling.kind), layer) for pooling in poolings for layer in pooling.layers)
+    row_of = {key: k for k, key in enumerate(single)}
+    kinds, layers = {kind for kind, _ in single}, {layer for _, layer in single}
+    vectors_KFH = _vectors(len(single), len(features.lengths_F), encoder.config.hidden_size)
+    rng = generator(0, "evaluation")
+    with torch.inference_mode():
+        for batch_F in by_length(features, TOKENS):
+            batch = collate(features, batch_F, None, rng, language).to(encoder.device)
+            with device.autocast(encoder.device, precision):
+                pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
+            pooled_KBH = torch.stack([pooled[layer][kind] for kind, layer in single]).cpu().numpy()
+            for f, vectors_KH in zip(batch_F, pooled_KBH.swapaxes(0, 1), strict=True):
+                _check_finite(vectors_KH, features.example_F[f])
+            vectors_KFH[:, batch_F] = pooled_KBH
+    for pooling in poolings:
+        rows = [row_of[_part(pooling.kind), layer] for layer in pooling.layers]
+        yield HeadOutputs(features.example_F, _concatenated(vectors_KFH, rows), features.decode_info)
+
+
+def _part(kind: PoolingKind) -> PoolingKind:
+    """The kind of pooling of a single layer."""
+    return "mean" if kind == "concat" else kind
+
+
+def _pool(hidden_TH: Tensor, kinds: Collection[PoolingKind], batch: Batch) -> dict[PoolingKind, Tensor]:
+    """The vectors [B, H] of a hidden state by kind of pooling."""
+    pools: dict[PoolingKind, Callable[[Tensor, Batch], Tensor]] = {"mean": mean_of_tokens, "cls": first_tokens}
+    return {kind: pools[kind](hidden_TH, batch) for kind in kinds}
+
+
+def _concatenated(vectors_KFH: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
+    """The vectors of several layers, each text's one after another, [F, layers x H]."""
+    joined: NDArray[np.float32] = vectors_KFH[rows[0]]
+    if len(rows) == 1:
+        return joined
+    passes, width = joined.shape
+    joined = _vectors(passes, len(rows) * width)
+    for i, k in enumerate(rows):
+        joined[:, i * width : (i + 1) * width] = vectors_KFH[k]
+    return joined
+
+
+def _check_finite(array: NDArray[Any], example: int) -> None:
+    if not np.isfinite(array).all():
+        what = f"the output for example {example} is not a number"
+        raise StepFailed(what, hint="the weights are broken, or need precision fp32")
+
+
+def _vectors(*shape: int) -> NDArray[np.float32]:
     """An empty array of vectors; a large one is in a temporary file.
 
     Raises:
         UserError: the disk is too full.
     """
-    size = rows * width * 4
+    size = prod(shape) * 4
     if size <= IN_MEMORY:
-        return np.empty((rows, width), np.float32)
+        return np.empty(shape, np.float32)
     with as_user_error(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # the map outlives it
         if hasattr(os, "posix_fallocate"):  # writing a map on a full disk would kill the process
             os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, np.float32, "w+", shape=(rows, width))
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 TOKENS = 4096

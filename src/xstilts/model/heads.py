@@ -194,9 +194,7 @@ class MeanPool(Head):
 
     def forward(self, hidden_TH: Tensor, batch: Batch) -> Tensor:
         """[B, H] vectors."""
-        row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=hidden_TH.device), batch.lengths_B)
-        sums_BH = hidden_TH.new_zeros(len(batch.lengths_B), hidden_TH.shape[1], dtype=torch.float32)
-        return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
+        return mean_of_tokens(hidden_TH, batch)
 
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """There is none, because this head is not trained."""
@@ -205,6 +203,18 @@ class MeanPool(Head):
     def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[H] vectors."""
         return list(outputs.cpu().numpy())
+
+
+def mean_of_tokens(hidden_TH: Tensor, batch: Batch) -> Tensor:
+    """The mean [B, H] over the real tokens of each forward pass, in float32."""
+    row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=hidden_TH.device), batch.lengths_B)
+    sums_BH = hidden_TH.new_zeros(len(batch.lengths_B), hidden_TH.shape[1], dtype=torch.float32)
+    return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
+
+
+def first_tokens(hidden_TH: Tensor, batch: Batch) -> Tensor:
+    """The first token [B, H] of each forward pass, in float32."""
+    return hidden_TH[batch.lengths_B.cumsum(0) - batch.lengths_B].float()
 
 
 class Vocabulary(Head):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Series:
-    """Points with one marker; `line` joins them by a line without markers.
+    """Points with one marker; `line` joins them by a line without markers, `joined` by a thin one with them.
 
     A point is x, y and its name, which a reader of the file sees beside it; empty between the named points of a line.
     `hollow` series have the shapes of the filled ones, in the same order.
@@ -18,6 +18,7 @@ class Series:
     points: tuple[tuple[float, float, str], ...]
     line: bool = False
     hollow: bool = False
+    joined: bool = False
 
 
 @dataclass(frozen=True)

@@ -147,12 +147,13 @@ def _chart(chart: Chart, top: float) -> tuple[list[str], float]:
     body.append(_text((_LEFT + _WIDTH) / 2, below, chart.x_title, 'text-anchor="middle"'))
     filled, hollow, lines = count(), count(), count()
     looks = [(one, _look(one, next(lines if one.line else hollow if one.hollow else filled))) for one in chart.series]
-    dots = [one for one in chart.series if not one.line]
+    dots = [one for one in chart.series if not one.line and not one.joined]
     apart = min(_APART, 0.7 * _SPAN / len(ticks) / len(dots)) if chart.ticks and dots else 0.0
     for one, look in looks:
-        aside = 0.0 if one.line else apart * (dots.index(one) - (len(dots) - 1) / 2)
+        aside = apart * (dots.index(one) - (len(dots) - 1) / 2) if one in dots else 0.0
         placed = [(at(x) + aside, height(y), f"{one.name}, {name}: {y:.1f}") for x, y, name in one.points]
-        body += [_line(one, look, placed)] if one.line else [_marker(look, *point) for point in placed]
+        body += [_line(one, _THIN if one.joined else look, placed)] if one.line or one.joined else []
+        body += [] if one.line else [_marker(look, *point) for point in placed]
     key, end = _key(looks, below + _LINE + 2)
     return [*body, *key], end
 
@@ -188,6 +189,9 @@ def _names_above(names: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
             found[first := x] = {}
         found[first][name] = None
     return [(x, " ".join(of)) for x, of in found.items()]
+
+
+_THIN = 'fill="none" stroke="#000" stroke-width="0.6"'
 
 
 def _look(one: Series, number: int) -> str:

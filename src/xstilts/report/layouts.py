@@ -31,9 +31,10 @@ def check(layout: str, *, beside: bool = False) -> None:
     """
     if layout not in all_layouts():
         raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, all_layouts()))
-    from xstilts.report import paper_document, pseudo_tables, wikipedia_size
+    from xstilts.report import layer_tables, paper_document, pseudo_tables, wikipedia_size
 
-    known = [*paper_document.LAYOUTS, *wikipedia_size.LAYOUTS, *pseudo_tables.LAYOUTS]
+    published = (paper_document, wikipedia_size, layer_tables, pseudo_tables)
+    known = [name for module in published for name in module.LAYOUTS]
     if beside and layout not in known:
         raise UserError(
             f"nothing is published in the layout '{layout}'", where="--beside", hint=f"known: {', '.join(known)}"

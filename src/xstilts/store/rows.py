@@ -18,9 +18,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, FiniteFloat, Strict, TypeAdapter, ValidationError, ValidationInfo
 
 from xstilts import metrics
+from xstilts.formats.pooling import PoolingKind
 from xstilts.utils.files import T, parse_json, write_atomic
 
 _ROUNDING = 1e-6
+LAYERS = "layers.jsonl"
+"""The file of an evaluation with its `LayerScore` rows, if the recipe asks for some."""
 OPTIONAL = ("probabilities", "text")
 """The fields that are left out of a row without them."""
 
@@ -54,6 +57,15 @@ class Score:
     seed: int | None
     chance: FiniteFloat | None = None
     """The score of the best prediction that ignores its input (`Format.trivial_predictions`); None if unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerScore(Score):
+    """The same score with another pooling; in a file of its own, so that no view mixes poolings."""
+
+    pooling: PoolingKind
+    layers: Annotated[tuple[int, ...], Field(min_length=1)]
+    """The pooled hidden states (0: embeddings); several only for `concat`."""
 
 
 @dataclass(frozen=True)

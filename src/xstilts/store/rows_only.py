@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xstilts.errors import UserError
 from xstilts.store.example_scores import EXAMPLES, example_scores
-from xstilts.store.rows import Score, read_rows, write_rows
+from xstilts.store.rows import LAYERS, LayerScore, Score, read_rows, write_rows
 from xstilts.store.run_folder import MARK, VERSION, Store
 from xstilts.store.step_record import DROPPED
 from xstilts.study.index import Study
@@ -75,6 +75,9 @@ def _copy_step(store: Store, copy: Store, id: str, metric_of: Mapping[str, str])
     if (source / "scores.jsonl").is_file():
         scores = read_rows(source / "scores.jsonl", Score)
         write_rows(target / "scores.jsonl", [replace(row, encoder=_portable(row.encoder)) for row in scores])
+        if (source / LAYERS).is_file():
+            by_layer = read_rows(source / LAYERS, LayerScore)
+            write_rows(target / LAYERS, [replace(row, encoder=_portable(row.encoder)) for row in by_layer])
         if not (source / EXAMPLES).is_file():
             rows = example_scores(store.predictions(id), metric_of)
             compact = (json.dumps(vars(row), separators=(",", ":")) + "\n" for row in rows)  # half as large

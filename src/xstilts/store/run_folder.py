@@ -15,7 +15,7 @@ from typing import IO, Any
 from xstilts.errors import UserError, nearest
 from xstilts.store.example_scores import EXAMPLES, ExampleScores
 from xstilts.store.recipes import RUNNING, recipe_files, save_recipe
-from xstilts.store.rows import Prediction, Score, find_row_problem, read_rows
+from xstilts.store.rows import LAYERS, LayerScore, Prediction, Score, find_row_problem, read_rows
 from xstilts.store.step_record import DROPPED, StepRecord, StepState, find_dependents, read_step, state_of
 from xstilts.study.index import Study, read_study
 from xstilts.training.settings import CHECKPOINT
@@ -171,9 +171,8 @@ class Store:
 
     def facts(self, id: str) -> dict[str, Any]:
         """The facts in a finished step's `done.json`: its inputs with their sha256, seconds, dev score."""
-        path = self.step(id) / "done.json"
         try:
-            facts: dict[str, Any] = read_json(path)
+            facts: dict[str, Any] = read_json(path := self.step(id) / "done.json")
             facts.get("inputs", {}).items()
         except (ValueError, AttributeError) as error:
             raise UserError("cannot be read", where=str(path), hint=self._rerun_hint(id)) from error
@@ -214,8 +213,7 @@ class Store:
         Raises:
             UserError: there is no such recipe, or no recipe at all.
         """
-        files = self.recipes()
-        if not files:
+        if not (files := self.recipes()):
             raise UserError("has no results of any recipe yet", where=str(self.folder))
         if name is not None and name not in files:
             raise UserError(f"has no results of a recipe '{name}'", where=str(self.folder), hint=nearest(name, files))
@@ -223,8 +221,15 @@ class Store:
 
     def scores(self, study: Study) -> list[Score]:
         """The scores of a study's finished evaluations."""
-        ids = dict.fromkeys(cell.step for cell in study.cells)
-        return [row for id in ids if self.state(id).has_results for row in self._scores(id)]
+        return [row for id in self._evaluated(study) for row in self._scores(id)]
+
+    def layer_scores(self, study: Study) -> list[LayerScore]:
+        """The scores of a study's finished evaluations by layer and pooling, if its recipe asks for them."""
+        paths = {id: self.step(id) / LAYERS for id in self._evaluated(study)}
+        return [row for id, path in paths.items() if path.is_file() for row in self._rows(id, path, LayerScore)]
+
+    def _evaluated(self, study: Study) -> list[str]:
+        return [id for id in dict.fromkeys(cell.step for cell in study.cells) if self.state(id).has_results]
 
     def predictions(self, id: str) -> list[Prediction]:
         """The predictions of a finished evaluation.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.errors import Collector, UserError, nearest
+from xstilts.formats.pooling import PARTS
 from xstilts.languages import among
 from xstilts.metrics import local
 from xstilts.model.shape import TRAINABLE_TOKENIZERS, NewEncoder
-from xstilts.study.defaults import choice_steps
-from xstilts.study.phase import mixtures_of
+from xstilts.study.defaults import choice_steps, target_settings
+from xstilts.study.phase import Settings, mixtures_of
 from xstilts.study.recipe import Recipe
 from xstilts.tasks import GROUPS
 from xstilts.tasks.task import Task
@@ -146,8 +147,10 @@ def check_recipe(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) ->
             )
     _check_local_metrics(recipe, tasks, found)
     _check_programs(recipe, tasks, found)
+    _check_poolings(recipe, tasks, found)
     for path, shape in _new_encoders(recipe):
-        _check_new_encoder(shape, path, recipe, tasks, found)
+        _check_new_encoder(shape, tasks, recipe.where(*path, "text"), found)
+        _check_layers(shape, path, recipe, tasks, found)
 
 
 def local_metrics(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[tuple[Task, str]]:
@@ -213,11 +216,8 @@ def _check_languages(recipe: Recipe, tasks: Mapping[str, Task], found: Collector
             found.add(what, where=recipe.where("languages"), hint=hint)
 
 
-def _check_new_encoder(
-    shape: NewEncoder, path: strict_yaml.KeyPath, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
-) -> None:
+def _check_new_encoder(shape: NewEncoder, tasks: Mapping[str, Task], where: str, found: Collector) -> None:
     raw = {name: task for name, task in tasks.items() if task.format.head.kind == "vocabulary"}
-    where = recipe.where(*path, "text")
     if shape.given is not None:
         pass
     elif shape.text not in raw:
@@ -225,10 +225,55 @@ def _check_new_encoder(
     elif not raw[shape.text].trainable:
         texts = [name for name, task in raw.items() if task.trainable]
         found.add(f"'{shape.text}' has no training data", where=where, hint=nearest("", texts))
-    for task in (tasks[name] for name in expand_groups(recipe.evaluate)):
-        if (task.format.head.layer or 0) > shape.layers:
-            what = f"the encoder has {shape.layers}, but the task '{task.name}' pools layer {task.format.head.layer}"
-            found.add(what, where=recipe.where(*path, "layers"), hint="lower the task's `layer`")
+
+
+def _check_poolings(recipe: Recipe, tasks: Mapping[str, Task], found: Collector) -> None:
+    """Note settings of retrieval where nothing is retrieved."""
+    retrieved = _retrieval(recipe, tasks)
+    for path, settings in _settings(recipe):
+        for field in ("poolings", "score_layers"):
+            if getattr(settings, field) is not None and not retrieved:
+                what = "is for retrieval, but no evaluated task finds texts"
+                found.add(what, where=recipe.where(*path, field), hint="evaluate tatoeba, bucc2018 or one like them")
+        for name, own in (settings.tasks or {}).items():
+            for field in ("layer", "poolings", "score_layers"):
+                if getattr(own, field) is not None and tasks[name].format.head.kind != "mean":
+                    what = f"is for retrieval; the task '{name}' has the format {tasks[name].format.name}"
+                    found.add(what, where=recipe.where(*path, "tasks", name, field), hint="remove it")
+
+
+def _check_layers(
+    shape: NewEncoder, path: strict_yaml.KeyPath, recipe: Recipe, tasks: Mapping[str, Task], found: Collector
+) -> None:
+    """Note layers that are to be pooled and that a new encoder does not have."""
+    start = recipe.starts[str(path[1]) if len(path) > 1 else ""].settings.over(recipe.settings)
+    settings_of, where = target_settings(recipe, start).of, recipe.where(*path, "layers")
+    for task, settings in ((task, settings_of(task.name)) for task in _retrieval(recipe, tasks)):
+        if settings.encoder is not None:
+            continue
+        layers = settings.score_layers if settings.score_layers not in (None, "all") else ()
+        own = task.format.head.layer if settings.layer is None else settings.layer
+        deepest = max(own or 0, *layers, 0)
+        if deepest > shape.layers:
+            what = f"the encoder has {shape.layers}, but the task '{task.name}' pools layer {deepest}"
+            hint = "lower `score_layers`" if deepest in layers else "lower the task's `layer`"
+            found.add(what, where=where, hint=hint)
+        if "concat" in (settings.poolings or ()) and shape.layers < PARTS:
+            what = f"the encoder has {shape.layers}, but `poolings: concat` needs {PARTS}"
+            found.add(what, where=where, hint="leave concat out of `poolings`")
+
+
+def _retrieval(recipe: Recipe, tasks: Mapping[str, Task]) -> list[Task]:
+    """The evaluated tasks of retrieval."""
+    evaluated = (tasks[name] for name in expand_groups(recipe.evaluate))
+    return [task for task in evaluated if task.format.head.kind == "mean"]
+
+
+def _settings(recipe: Recipe) -> Iterator[tuple[strict_yaml.KeyPath, Settings]]:
+    """The settings of a recipe, of its encoders and of its phases, each with its place in the recipe."""
+    yield ("settings",), recipe.settings
+    yield from ((("encoders", name, "settings"), start.settings) for name, start in (recipe.encoders or {}).items())
+    yield from ((("phases", p, "settings"), phase.settings) for p, phase in enumerate(recipe.phases))
 
 
 def check_tokenizers(recipe: Recipe, found: Collector) -> None:

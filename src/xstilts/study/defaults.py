@@ -49,6 +49,17 @@ def evaluated_languages(task: Task, recipe: Recipe) -> tuple[str, ...]:
     return (*languages, *(code for code in dev if code not in languages))
 
 
+def target_settings(recipe: Recipe, start: Settings) -> Settings:
+    """The settings of trainings on the evaluated tasks' own data, and of scoring.
+
+    Args:
+        recipe: the study.
+        start: the encoder's settings, with gaps filled from the recipe's.
+    """
+    last = recipe.phases[-1]
+    return start if last.each is None else last.settings.over(start)
+
+
 def with_first_piece(tasks: Mapping[str, Task], recipe: Recipe) -> Mapping[str, Task]:
     """The tasks; tag tasks that name no `first_piece` of their own have the recipe's, if it gives one."""
     if recipe.first_piece is None:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from xstilts.errors import nearest
+from xstilts.formats.pooling import MAX_LAYER, Layers, Poolings
 from xstilts.training.settings import Mixing
 from xstilts.utils.models import Count, PathText, Seed, Strict
 from xstilts.utils.yaml import Document, KeyPath, KeyPathError
@@ -57,8 +58,12 @@ class Settings(Strict):
     """Evaluations without improvement after which a training stops."""
     weights: Literal["best", "last"] | None = None
     """The weights at the end of a training: those with the best dev score, or the last, without a dev set."""
-    layer: int | None = Field(default=None, ge=0, le=10**4)
+    layer: int | None = Field(default=None, ge=0, le=MAX_LAYER)
     """The hidden state that retrieval tasks pool."""
+    poolings: Poolings = None
+    """Other poolings that retrieval tasks are scored with, too; `mean` by default if `score_layers` is given."""
+    score_layers: Layers = None
+    """The hidden states for these; all by default."""
     limit: Count | None = None
     """How many examples of a language are scored, at most."""
     shots: Count | None = None
@@ -338,9 +343,12 @@ class Phase(Strict):
         return self
 
     @model_validator(mode="after")
-    def _check_budget(self) -> Phase:
+    def _check_settings(self) -> Phase:
         if self.settings.budget == "updates" and self.choices is None:
             raise KeyPathError("budget needs choices; after `each` a task trains alone", "settings", "budget")
+        for field in ("poolings", "score_layers"):
+            if getattr(self.settings, field) is not None and self.each is None:
+                raise KeyPathError("needs each: it is about the final scoring", "settings", field)
         return self
 
     @property

@@ -17,6 +17,7 @@ from xstilts.study.defaults import (
     evaluated_languages,
     resolve_training,
     scored_languages,
+    target_settings,
 )
 from xstilts.study.ensembles import plan_ensembles
 from xstilts.study.identity import step_id, task_identity
@@ -143,13 +144,9 @@ class Planner:
             state = self._train(state, phase, seed, *training, role="intermediate")
         return state
 
-    def _target_settings(self, last: Phase | None) -> Settings:
-        """The settings of trainings on the evaluated tasks' own data, and of scoring."""
-        return self.recipe.settings if last is None else last.settings.over(self.recipe.settings)
-
     def _train_target(self, state: _State, name: str, seed: int, last: Phase | None) -> _State:
         """Plan the training on an evaluated task's own data, if the last phase asks for it."""
-        settings = self._target_settings(last)
+        settings = target_settings(self.recipe, self.recipe.settings)
         if (encoder := settings.of(self.tasks[name].name).encoder) is not None:
             state = _State(encoder=encoder)
         if last is None or not trains_on_own_data(last, self.tasks[name]):
@@ -215,8 +212,8 @@ class Planner:
     def _evaluate(self, state: _State, name: str, seed: int, branch: str, title: str) -> None:
         """Plan the scoring of a task, for one cell of the report."""
         task, recipe = self.tasks[name], self.recipe
-        last = recipe.phases[-1]
-        settings = self._target_settings(last if last.each is not None else None).of(task.name)
+        settings, retrieves = target_settings(recipe, recipe.settings).of(task.name), task.format.head.kind == "mean"
+        poolings = settings.poolings or ("mean",) * (settings.score_layers is not None) if retrieves else ()
         scoring = EvalSpec(
             task=name,
             head=self._head(state, task),
@@ -224,7 +221,9 @@ class Planner:
             max_length=settings.max_length or task.max_length,
             precision=settings.precision or PRECISION,
             limit=settings.limit,
-            layer=settings.layer if task.format.head.kind == "mean" else None,
+            layer=settings.layer if retrieves else None,
+            poolings=poolings,
+            score_layers=(settings.score_layers or "all") if poolings else "all",
         )
         content = scoring.identity() | {"identity": task_identity(task, ("dev", "test"), task.metrics)}
         content |= {"translate_back": task.translate_back.identity()} if task.translate_back else {}

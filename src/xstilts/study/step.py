@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from xstilts.formats.pooling import PoolingKind, ScoreLayers
 from xstilts.model.shape import NewEncoder
 from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.utils.models import Strict
@@ -36,6 +37,10 @@ class EvalSpec(Strict):
     limit: int | None
     layer: int | None = None
     """The hidden state that retrieval pools; None: the task's."""
+    poolings: tuple[PoolingKind, ...] = ()
+    """Other poolings that retrieval is scored with, too, in the same forward passes."""
+    score_layers: ScoreLayers = "all"
+    """The hidden states for these."""
 
 
 class EnsembleSpec(Strict):
