@@ -17,7 +17,7 @@ from xstilts.compute import device, distributed
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.execution.ensemble import average_predictions
-from xstilts.execution.evaluator import Evaluator
+from xstilts.execution.evaluator import SPLITS, Evaluator
 from xstilts.execution.inputs import StepInputs
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
@@ -30,6 +30,7 @@ from xstilts.model.merging import link, merge
 from xstilts.model.new_encoder import create, given
 from xstilts.model.trained import HeadRecord, TrainedHead, TrainedModel, copy_records
 from xstilts.store.label_notes import not_found_line
+from xstilts.store.rows import means, write_rows
 from xstilts.store.run_folder import Store
 from xstilts.store.step_record import StepState
 from xstilts.study.plan import Plan
