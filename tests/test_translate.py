@@ -1,6 +1,7 @@
 """Translation of task data: every format, engines, resuming, cards and task entries, and what is refused."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -350,3 +351,31 @@ def test_apertium_without_the_pair_or_with_marks(tmp_path: Path, xstilts: Cli) -
 def test_texts_for_a_model_are_split_into_sentences_but_not_inside_tags() -> None:
     text = "He left. Then <b>Dr. No. and she</b> came! What now?"
     assert split_sentences(text, "en") == ["He left.", "Then <b>Dr. No. and she</b> came!", "What now?"]
+
+
+@pytest.mark.slow
+def test_the_pages_study_of_translated_intermediate_tasks_runs(
+    tmp_path: Path, xstilts: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer updates: every language has its part of Table 3, and its row of Table 15."""
+    page = (Path(__file__).parents[1] / "docs/translation.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^xstilts (translate play-(?:same|nli) --to qaa,qae .*)$", page, re.MULTILINE)
+    assert len(commands) == 2 and all(xstilts(*command.split()).code == 0 for command in commands)
+    recipe = re.search(r"```yaml\n(name: play-translated\n.*?)```", page, re.DOTALL)
+    assert recipe
+    text = re.sub(r"(steps|eval_every): \d+", r"\1: 4", recipe[1]).replace("[1, 2, 3]", "[1]")
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    assert xstilts("run", "recipe.yaml", "--workers", "1").code == 0
+    lines = json.loads(xstilts("report", "runs", "--layout", "table3", "--format", "json").out)["lines"]
+    shown = {(line["language"], line["branch"]) for line in lines if line["task"] == "play-pos"}
+    assert shown == {
+        (language, branch)
+        for language in ("en", "qaa", "qae")
+        for task in ("play-same", "play-nli")
+        for branch in ("none", task, *([] if language == "en" else [f"{task}-{language}"]))
+    }
+    lines = json.loads(xstilts("report", "runs", "--layout", "table15", "--format", "json").out)["lines"]
+    assert {(line["task"], line["language"]) for line in lines} == {
+        (task, language) for task in ("play-same", "play-nli") for language in ("en", "qaa", "qae")
+    }
