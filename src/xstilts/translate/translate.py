@@ -27,6 +27,8 @@ from xstilts.translate.translator import Translator
 from xstilts.utils.progress import Progress
 
 FORMATS = ("classify", "choose", "span", "tag")
+REFUSED = {"mask": "use text that was written in the language (xstilts corpus)",
+           "retrieve": "its sentences are translations of each other already"}  # fmt: skip
 SPLITS: tuple[Split, ...] = ("train", "stop", "dev", "test")
 
 
@@ -120,7 +122,7 @@ def _check(request: TranslationRequest) -> None:
             found.add(f"no split '{split}'", where="--split", hint=nearest(split, SPLITS))
     if task.format.name not in FORMATS:
         hint = f"translate takes the formats {', '.join(FORMATS)}"
-        found.add(f"has the format {task.format.name}", where=task.name, hint=hint)
+        found.add(f"has the format {task.format.name}: {REFUSED[task.format.name]}", where=task.name, hint=hint)
     if request.markers and not isinstance(task.format, Span | Tag):
         found.add(f"the format {task.format.name} has no spans to mark", where="--markers")
     if request.markers == "align" or (request.markers is None and has_word_tags(task.format)):
