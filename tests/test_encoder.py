@@ -66,7 +66,7 @@ def alone(encoder: Encoder, batch: Batch, layer: int) -> Tensor:
         encoder.base.set_attn_implementation("eager")
     sizes = batch.lengths_B.tolist()
     for ids, types in zip(batch.ids_T.split(sizes), batch.types_T.split(sizes), strict=True):
-        more = {"token_type_ids": types[None]} if encoder._types else {}
+        more = {"token_type_ids": types[None]} if encoder.has_token_types else {}
         rows.append(encoder.base(input_ids=ids[None], output_hidden_states=True, **more).hidden_states[layer][0])
     encoder.base.set_attn_implementation(usual)
     return torch.cat(rows)

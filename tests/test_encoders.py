@@ -140,7 +140,7 @@ def alone(model: Any, encoder: Encoder, batch: Batch) -> list[Tensor]:
     rows = []
     sizes = batch.lengths_B.tolist()
     for ids, types in zip(batch.ids_T.split(sizes), batch.types_T.split(sizes), strict=True):
-        more = {"token_type_ids": types[None]} if encoder._types else {}
+        more = {"token_type_ids": types[None]} if encoder.has_token_types else {}
         if encoder.languages:
             more["langs"] = torch.full_like(ids, encoder.languages[batch.language])[None]
         with torch.inference_mode():
@@ -356,7 +356,7 @@ def test_an_xlm_gets_the_language_or_english_if_unknown() -> None:
 
 
 def test_token_types_are_fed_where_a_family_has_two() -> None:
-    assert [name for name in FAMILIES if tried(name).encoder._types] == ["Bert", "RemBert"]
+    assert [name for name in FAMILIES if tried(name).encoder.has_token_types] == ["Bert", "RemBert"]
 
 
 def test_a_model_that_cannot_stop_at_a_layer_returns_its_hidden_states() -> None:
@@ -380,7 +380,7 @@ def table() -> str:
         seen = tried(name)
         encoder = seen.encoder
         head = "none" if encoder.vocabulary is None else "tied to the word embeddings" if tied(encoder) else "untied"
-        messages = ["token types"] * encoder._types + ["language"] * bool(encoder.languages)
+        messages = ["token types"] * encoder.has_token_types + ["language"] * bool(encoder.languages)
         cells = [
             name, f"`{encoder.config.model_type}`", "padding-free" if encoder.packs else "padded", head,
             ", ".join(messages) or "–",

@@ -50,7 +50,7 @@ def own_model(auto: Any, encoder: Encoder, outputs: int) -> Any:
 
 
 def alone(model: Any, encoder: Encoder, ids: Tensor, types: Tensor, *, choices: bool) -> Tensor:
-    more = {"token_type_ids": types[None]} if encoder._types else {}
+    more = {"token_type_ids": types[None]} if encoder.has_token_types else {}
     if encoder.languages:
         more["langs"] = torch.full_like(ids, encoder.languages["en"])[None]
     inputs = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None]} | more

@@ -1,4 +1,4 @@
-"""The command predict."""
+"""The commands predict and export."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from xstilts.cli.common import say
 from xstilts.errors import UserError
 
 app = typer.Typer()
@@ -62,3 +63,29 @@ def predict(
     for text in predict_files(request, Progress()):
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A trained model: runs/best/RECIPE/TASK, the folder of a step, or a step's id in runs.",
+            metavar="FOLDER|STEP",
+        ),
+    ],
+    out: Annotated[str, typer.Argument(help="The folder to write.", metavar="OUT")],
+    to: Annotated[Literal["hf", "sentence-transformers"], typer.Option(help="What is to load it.")] = "hf",
+    task: Annotated[
+        str | None, typer.Option(help="The task whose head is exported, if the model has several.", metavar="TASK")
+    ] = None,
+) -> None:
+    """Write a trained model as a folder that transformers or sentence-transformers loads, and compare the two."""
+    from xstilts.predict.export import export
+
+    found = export(model, out, to, task=task)
+    for note in found.notes:
+        say(note)
+    sys.stdout.write(
+        f"{found.folder}: {found.reader}, within {found.difference:.0e} of the model on {found.texts} texts\n"
+    )

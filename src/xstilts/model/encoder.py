@@ -44,6 +44,7 @@ class Encoder(nn.Module):
         base: the transformers model, without a pooler.
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
         packs: whether the model takes batches without padding; a probe decides this, not the model's name.
+        has_token_types: whether the model reads which text of a pair each token belongs to.
         languages: language ids by code, for models that take them as input; empty for most models. A language
             without an id counts as English, as in XTREME's scripts.
         unused_weights: a line on the weights of the checkpoint that are not used; empty if all are.
@@ -56,7 +57,7 @@ class Encoder(nn.Module):
         self.config = base.config
         device.use_fast_layers(base)
         accepts = inspect.signature(base.forward).parameters
-        self._types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
+        self.has_token_types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self.languages = encoder_folder.language_ids(base.config, name) if "langs" in accepts else {}
         self._offset = 0
         self._compiled: Any = None
@@ -120,7 +121,7 @@ class Encoder(nn.Module):
     def _inputs(self, ids: Tensor, types: Tensor, language: str) -> dict[str, Tensor]:
         """The model's inputs for each token, all of one shape."""
         inputs = {"input_ids": ids}
-        if self._types:
+        if self.has_token_types:
             inputs["token_type_ids"] = types
         if self.languages:
             known = next((code for code in (language, base(language)) if code in self.languages), ENGLISH)

@@ -21,12 +21,13 @@ class StockHead(nn.Module):
     The encoder's pooler, where the model has one, stays. Weights have the names that they have in the model.
 
     Attributes:
+        for_choices: whether the model is the family's own for multiple choice.
         reads_first: whether only the first token counts; ModernBERT and EuroBERT may average over all tokens.
     """
 
     def __init__(self, model: Any, *, choices: bool) -> None:
         super().__init__()
-        self._prefix, self._choices = model.base_model_prefix, choices
+        self._prefix, self.for_choices = model.base_model_prefix, choices
         pooler = getattr(getattr(model, self._prefix), "pooler", None)
         setattr(model, self._prefix, GivenStates(pooler))
         self.model, self.reads_first = model, True
@@ -36,7 +37,7 @@ class StockHead(nn.Module):
         states = getattr(self.model, self._prefix)
         states.hidden = hidden_BLH
         ids_BL, mask_BL = torch.zeros_like(real_BL, dtype=torch.long), real_BL.long()
-        if self._choices:  # these models take [examples, choices, tokens]
+        if self.for_choices:  # these models take [examples, choices, tokens]
             ids_BL, mask_BL = ids_BL[:, None], mask_BL[:, None]
         scores_BC: Tensor = self.model(input_ids=ids_BL, attention_mask=mask_BL).logits
         states.hidden = None  # or it would hold the graph of the whole forward pass

@@ -37,6 +37,9 @@ class Predictor:
     """A trained model with one of its heads, or an encoder that makes vectors. It may serve many calls, not threads.
 
     Attributes:
+        encoder: on the device, in evaluation mode.
+        head: the module on top of it.
+        tokenizer: at the head's maximum length.
         record: the head's task, format, training languages and maximum length; None for vectors.
         format: the shape of the rows.
         max_length: the most tokens of a forward pass.
@@ -56,18 +59,18 @@ class Predictor:
             precision: of the forward passes.
             layer: the hidden state that vectors are pooled from; default: that of retrieval.
         """
-        self._encoder, self._precision = encoders.for_inference(model.encoder), precision
+        self.encoder, self._precision = encoders.for_inference(model.encoder), precision
         self.record: HeadRecord | None = None if head is None else model.heads[head].record
         if self.record is None:
             self.format: Format = TextVectors(layer=layer)
             known = [one.record.max_length for one in model.heads]
-            self.max_length = min(max(known, default=MAX_LENGTH), self._encoder.max_length)
-            self._head = heads.build(self.format.head, self._encoder.config, None)
+            self.max_length = min(max(known, default=MAX_LENGTH), self.encoder.max_length)
+            self.head = heads.build(self.format.head, self.encoder.config, None)
         else:
             self.format, self.max_length = self.record.format, self.record.max_length
-            self._head = model.heads[head or 0].module
-        self._head.to(self._encoder.device).eval()
-        self._tokenizer = self._encoder.tokenizer_for(self.max_length)
+            self.head = model.heads[head or 0].module
+        self.head.to(self.encoder.device).eval()
+        self.tokenizer = self.encoder.tokenizer_for(self.max_length)
         self._thresholds = thresholds or {}
         self.notes: list[str] = []
 
@@ -143,9 +146,9 @@ class Predictor:
         """The predictions for some examples, computed together; `predict` says what they are."""
         if not examples:
             return []
-        passes = list(self.format.features(examples, self._tokenizer))
+        passes = list(self.format.features(examples, self.tokenizer))
         features = FeatureSet.of(passes, len(examples))
-        outputs = head_outputs(self._encoder, self._head, self.format, features, self._precision, language)
+        outputs = head_outputs(self.encoder, self.head, self.format, features, self._precision, language)
         results = self.format.results(examples, outputs, self.threshold(language), top)
         for number in {one.example for one in passes if one.truncated}:
             results[number]["truncated"] = True
