@@ -104,6 +104,19 @@ def test_members_are_joined_by_id_and_every_view_shows_the_mean(two_tests: Files
     assert "8 of 8 steps are done already" in two_tests.run().err
 
 
+def test_ensembles_of_the_same_members_each_have_their_scores(two_tests: Files) -> None:
+    """Two names in one recipe, and a third one in a second recipe of the same run folder."""
+    two_tests.edit("recipe.yaml", "{both: [own, to-en]}", "{both: [own, to-en], again: [own, to-en]}")
+    assert two_tests.run().code == 0
+    two_tests.edit("recipe.yaml", "{both: [own, to-en], again: [own, to-en]}", "{renamed: [own, to-en]}")
+    two_tests.edit("recipe.yaml", "name: tiny", "name: second")
+    result = two_tests.run()
+    assert result.code == 0, result.err
+    values = [rows(two_tests.out, name, Score, "scores")[0].value for name in ("both", "again", "renamed")]
+    assert len(set(values)) == 1
+    assert "renamed: accuracy, dev" in result.out
+
+
 @pytest.mark.parametrize(
     ("old", "new", "pieces"),
     [

@@ -103,7 +103,7 @@ def _step(
     seed = next((step.seed for step in parents if step.seed is not None), None)
     limits = [step.scoring.limit for step in parents if step.scoring]
     spec = EnsembleSpec(task=name, members=members, limit=limits[0])
-    content = {"members": members, "metrics": task.metrics}
+    content = {"task": name, "members": members, "metrics": task.metrics}  # the name stands in its rows
     ids = tuple(dict.fromkeys(step.id for step in parents))
     encoder = " + ".join(dict.fromkeys(step.encoder for step in parents))
     title = f"average of {' and '.join(recipe.ensembles[name])}"
