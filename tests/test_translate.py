@@ -296,6 +296,9 @@ def test_translation_into_the_training_language_keeps_the_language_of_the_scores
     assert xstilts("translate", "moods", "--from", "de,sw", "--to", "en", *arguments).code == 0
     found = with_user_tasks([task, tmp_path / "out/moods.yaml"])["moods-to-en"]
     assert (found.languages, found.train_languages) == (("de", "sw"), ("en",))
+    assert found.note == (f"translated from de to en by {program}; from sw to en by {program}; see moods/README.md"), (
+        "the note of the report names both languages"
+    )
     assert [example.texts for example in locate(found, found.data["dev"], ("sw",), None).read()] == [("WORDS IN SW.",)]
 
 

@@ -179,3 +179,15 @@ def test_a_translation_model_takes_no_prompt(saved: Callable[[tuple[Any, Any]], 
 def test_a_folder_without_a_translation_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as a translation model"):
         HfEngine(str(tmp_path), "en", "es")
+
+
+def test_a_damaged_sentencepiece_file(tmp_path: Path) -> None:
+    """As an interrupted download leaves it."""
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "config.json").write_text('{"model_type": "marian"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "MarianTokenizer"}')
+    (tmp_path / "vocab.json").write_text('{"</s>": 0, "<unk>": 1, "<pad>": 2}')
+    for name in ("source.spm", "target.spm"):
+        (tmp_path / name).write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"cannot be loaded as a translation model: damaged tokenizer: .*source\.spm"):
+        HfEngine(str(tmp_path), "en", "es")

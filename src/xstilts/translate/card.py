@@ -169,7 +169,7 @@ class Card:
                 continue  # the data for early stopping are in the training language
             into_training_language = one.target in self.task.train_languages
             name = f"{self.task.name}-{'to-' if into_training_language else ''}{one.target.lower().replace('_', '-')}"
-            entry = entries.setdefault(name, {"like": self.task.name, "data": {}, "note": self._note(one)})
+            entry = entries.setdefault(name, {"like": self.task.name, "data": {}, "note": self._note(one.target)})
             path = f"{self.task.name}/{one.split}-{{lang}}{Path(one.file).suffix}"
             entry["data"][one.split] = path
             if KEPT in one.made_from and isinstance(self.task.format, Span):
@@ -200,6 +200,11 @@ class Card:
         """Whether a metric has rules for each language, as MLQA's have."""
         return any(metrics.get(name).by_language for name in self.task.metrics if ":" not in name)
 
-    def _note(self, made: FileCard) -> str:
-        engine = made.engine.get("command") or made.engine.get("model") or made.engine["engine"]
-        return f"translated from {made.source} to {made.target} by {engine}; see {self.task.name}/{README}"
+    def _note(self, target: str) -> str:
+        """From which languages the files of an entry were translated, and by which engines."""
+        engines = ((one.source, one.engine) for one in self.files if one.target == target)
+        names = (
+            (source, engine.get("command") or engine.get("model") or engine["engine"]) for source, engine in engines
+        )
+        ways = dict.fromkeys(f"from {source} to {target} by {name}" for source, name in names)
+        return f"translated {'; '.join(ways)}; see {self.task.name}/{README}"

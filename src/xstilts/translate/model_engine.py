@@ -106,12 +106,15 @@ def load_tokenizer(name: str, **options: str) -> Any:
     """The tokenizer of a folder or Hub id.
 
     Raises:
-        ImportError, OSError, ValueError: it cannot be loaded.
+        ImportError, OSError, ValueError: it cannot be loaded, or its files are damaged.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():  # Marian's tokenizer recommends sacremoses, and does not use it
         warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
-        return AutoTokenizer.from_pretrained(name, **options)
+        try:
+            return AutoTokenizer.from_pretrained(name, **options)
+        except (KeyError, RuntimeError, TypeError) as error:  # a damaged file of SentencePiece or of the vocabulary
+            raise ValueError(f"damaged tokenizer: {type(error).__name__}: {error}") from error
 
 
 def unloadable(model: str, error: Exception, what: str) -> UserError:
