@@ -116,6 +116,9 @@ def test_neighbours_are_those_that_retrieval_finds(runs: Path) -> None:
             assert all(pool[near["index"]] == near["text"] for one in found for near in one["neighbours"])
             checked += len(expected)
     assert checked > 10
+    labels = next(record["parent"] for record, _ in evaluations(runs) if record["scoring"]["task"] == "play-nli")
+    with pytest.raises(UserError, match=r"load the model with xstilts.load\(FOLDER, vectors=True\)"):
+        next(load(runs / "steps" / labels).neighbours(["a cat"], ["a dog"]))
 
 
 def answered(result: CliResult) -> list[dict[str, Any]]:

@@ -139,6 +139,19 @@ def test_a_translated_task_is_trained_as_its_original(tmp_path: Path, xstilts: C
     assert translation == original
 
 
+def test_a_limit_that_a_file_reaches_stands_beside_its_rows(
+    tmp_path: Path, program: str, reviews: Path, xstilts: Cli
+) -> None:
+    """Otherwise a table would compare all rows in English with a few in translation, and nothing would tell."""
+    out = tmp_path / "out"
+    command = ("translate", "reviews", "--to", "de", "--engine", "command", "--command", program, "--out", out)
+    result = xstilts(*command, "--use", reviews, "--limit", "3")  # three rows for training, two dev rows
+    assert "train-de.jsonl: 3 rows (--limit), 0 left out" in result.out
+    assert "dev-de.jsonl: 2 rows, 0 left out" in result.out
+    page = (out / "reviews/README.md").read_text(encoding="utf-8")
+    assert "3 rows (--limit), 0 left out" in page and page.count("from en") == page.count("to de") == 2
+
+
 def test_columns_of_a_file_get_the_names_of_the_format(
     tmp_path: Path, program: str, reviews: Path, xstilts: Cli
 ) -> None:

@@ -203,6 +203,14 @@ def test_translated_mnli_never_stops_on_xnlis_labels(tmp_path: Path) -> None:
     assert stop is not None and [example.texts for example in stop.read()] == [("a", "b")]
 
 
+def test_a_language_that_lacks_a_translation_comes_with_the_command_that_writes_it(tmp_path: Path) -> None:
+    write(tmp_path / "pawsx/train-en.tsv", "1\tThe inn was full .\tFull was the inn .\t1\n")
+    writes = f"(`xstilts translate pawsx --to de,es,fr,ja,ko,zh --engine E --out {tmp_path}/translated` writes it)"
+    line = f"pawsx: train of de, es, fr, ja, ko, zh {writes}"
+    laid_out = plan(*read("translate-train"))
+    assert line in laid_out.absent(tmp_path) and line in laid_out.with_training_data(tmp_path)[1]
+
+
 def test_table_3_trains_on_what_translate_writes(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     """And before that, the error says which command writes what is missing."""
     for split, count in (("train", 100), ("dev_matched", 1)):  # a hundredth of `train` may have to replace dev

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts.data.examples import locate
-from xstilts.data.find import find_or_empty
+from xstilts.data.find import find_or_empty, translate_command
 from xstilts.data.hub import HUB
 from xstilts.data.labels import first_mistake
 from xstilts.errors import MissingData, UserError
@@ -94,7 +94,7 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
     lines = [str(error) for split in misplaced if (error := _why_missing(task, split, data))]
     if trained and "train" not in misplaced and (without := without_training_data(task, data)):
         whole = len(without) == len(task.train_languages)
-        lines.append(f"{task.name}: " + ("training data" if whole else f"train of {', '.join(without)}"))
+        lines.append(f"{task.name}: training data" if whole else train_line(task, without, data))
     scored = [split for split in task.scored if split not in misplaced]
     if scored and languages:
         found = {split: _found(task, split, data) for split in scored}
@@ -112,6 +112,12 @@ def without_training_data(task: Task, data: Path | None) -> tuple[str, ...]:
     """The languages that a task is to be trained in, but that have no files."""
     found = _found(task, "train", data)
     return tuple(code for code in task.train_languages if code not in found)
+
+
+def train_line(task: Task, codes: Sequence[str], data: Path | None) -> str:
+    """A line for the languages that lack training data, with the command if a translation would be such data."""
+    command = translate_command(task.data["train"], codes, [] if data is None else [data])
+    return f"{task.name}: train of {', '.join(codes)}" + (f" (`{command}` writes it)" if command else "")
 
 
 def _why_missing(task: Task, split: Split, data: Path | None) -> UserError | None:

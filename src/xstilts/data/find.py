@@ -208,12 +208,18 @@ def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Pat
         ways.append(f"`xstilts data fetch {task}` downloads it from the Hub")
         if own := next((path for path in paths(source, language) if not path.startswith(HUB)), None):
             ways.append(f"or put it at {roots[-1] / own if roots else own}")
-    if written := next(filter(None, map(_TRANSLATED.fullmatch, paths(source, language))), None):
-        out = (roots[-1] if roots else Path("DATA")) / "translated"
-        ways.append(f"`xstilts translate {written[1]} --to {language} --engine E --out {out}` writes it")
+    if command := translate_command(source, [language], roots):
+        ways.append(f"`{command}` writes it")
     if not any(root.is_dir() for root in roots) and not near:
         ways.append("give the data folder with --data or XSTILTS_DATA")
     return ", ".join(ways)
+
+
+def translate_command(source: Source, codes: Sequence[str], roots: Sequence[Path]) -> str:
+    """The command that writes a source's files in some languages into the folder of translations; "" if none does."""
+    written = next(filter(None, map(_TRANSLATED.fullmatch, paths(source, codes[0]))), None)
+    out = (roots[-1] if roots else Path("DATA")) / "translated"
+    return f"xstilts translate {written[1]} --to {','.join(codes)} --engine E --out {out}" if written else ""
 
 
 def _nearest(places: Sequence[Path], roots: Sequence[Path], language: str) -> str:

@@ -173,8 +173,10 @@ class Pool:
         Raises:
             DataError: the pool has no text, or an empty one.
         """
-        if predictor.record is not None or not texts:
-            raise UserError("the pool has no text" if not texts else "neighbours need a predictor of vectors")
+        if not texts:
+            raise UserError("the pool has no text")
+        if predictor.record is not None:
+            raise UserError("neighbours need vectors", hint="load the model with xstilts.load(FOLDER, vectors=True)")
         self.texts, self._predictor = texts, predictor
         found = [one["vector"] for one in predictor.predict(texts, language=language)]
         self._vectors_FH: NDArray[np.float32] = np.zeros((len(texts) + LOOK_AHEAD, len(found[0])), np.float32)

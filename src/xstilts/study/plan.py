@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xstilts import languages
-from xstilts.data.availability import first_mistakes, missing_data, unlabelled_data, without_training_data
+from xstilts.data.availability import first_mistakes, missing_data, train_line, unlabelled_data, without_training_data
 from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
@@ -161,7 +161,7 @@ class Plan:
             kept = tuple(code for code in tasks[name].train_languages if code not in codes)
             tasks[name] = tasks[name].model_copy(update={"train_languages": kept})
             gone |= {each_language(name, code) for code in codes if tasks[name].train_in == "each"}
-        return self._without(tasks, gone), [f"{name}: train of {', '.join(codes)}" for name, codes in found.items()]
+        return self._without(tasks, gone), [train_line(tasks[name], codes, data) for name, codes in found.items()]
 
     def _without_training_data(self, data: Path | None) -> dict[str, tuple[str, ...]]:
         """The languages of each task with `train_languages` `all` or `each` that have no training data; not all."""

@@ -61,7 +61,10 @@ class FileCard(Strict):
         shares = ", ".join(f"{getattr(self, name):,} {name}" for name in ("unchanged", "empty", "cut"))
         spans = f"; {counts_line(self.routes)}" if self.routes else ""
         quality = f"; {self.quality}" if self.quality else ""
-        return f"{self.rows:,} rows, {self.left_out:,} left out; {self.lines:,} lines, {shares}{spans}{quality}"
+        limited = " (--limit)" if self.rows + self.left_out == self.made_from.get("limit") else ""
+        return (
+            f"{self.rows:,} rows{limited}, {self.left_out:,} left out; {self.lines:,} lines, {shares}{spans}{quality}"
+        )
 
 
 class Card:
@@ -155,7 +158,7 @@ class Card:
             data + "The engine's licence may restrict the translations, too.\n",
         ]
         for one in self.files:
-            engine = ", ".join(f"{key} {value}" for key, value in one.engine.items())
+            engine = ", ".join(f"{key} {value}" for key, value in one.engine.items() if key not in ("from", "to"))
             parts.append(f"## {one.file}\n\nfrom {one.source} to {one.target}, {one.date}, {engine}\n\n{one.summary}\n")
         return "\n".join(parts)
 
