@@ -150,3 +150,18 @@ def test_other_rows_or_labels_fail_the_ensemble_alone(two_tests: Files, change: 
     result = two_tests.run()
     assert result.code != 0 and message in result.err, result.err
     assert len(rows(two_tests.out, "to-en", Prediction, "predictions")) == 6
+
+
+def test_an_ensemble_fails_by_name_if_its_language_is_left_out(two_tests: Files) -> None:
+    """Without German training data one member is scored in English alone, the other in German."""
+    text = (two_tests.folder / "own-de.jsonl").read_text(encoding="utf-8")
+    for name in ("own-en", "train-own-en"):
+        two_tests.write(f"{name}.jsonl", text)
+    own = 'data: {train: "train-own-{lang}.jsonl", test: "own-{lang}.jsonl"}'
+    two_tests.edit("tasks.yaml", 'languages: [de], data: {test: "own-{lang}.jsonl"}',
+                   f"languages: [de, en], train_languages: each, {own}")  # fmt: skip
+    two_tests.edit("recipe.yaml", "keep: all", "missing: skip")
+    result = two_tests.run()
+    assert result.code == 2 and "left out because files are missing: own: train of de" in result.err, result.err
+    assert "the members have no language and split in common" in result.err
+    assert "Traceback" not in result.err

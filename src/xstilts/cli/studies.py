@@ -242,7 +242,8 @@ def run(
         return
     from xstilts.store.recipes import name_of
 
-    study = planned.with_training_data(data)[0].study()
+    planned = planned.with_training_data(data)[0]
+    study = planned.study()
     many = len(study.tasks) > MAX_TABLES
     # another run may have replaced it
     show_report(out, name_of(out / "recipes", study) or study.name, "brief" if many else "default")
