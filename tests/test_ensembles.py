@@ -117,6 +117,16 @@ def test_ensembles_of_the_same_members_each_have_their_scores(two_tests: Files) 
     assert "renamed: accuracy, dev" in result.out
 
 
+def test_an_ensemble_on_a_test_set_without_labels_says_so(two_tests: Files) -> None:
+    for name in ("own-de.jsonl", "to-en-de.jsonl"):
+        path = two_tests.folder / name
+        path.write_text(re.sub(r', "label": "\w+"', "", path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert two_tests.run().code == 0
+    assert len(rows(two_tests.out, "both", Prediction, "predictions")) == 6
+    shown = " ".join(two_tests.call("report", two_tests.out).out.split())
+    assert "without labels in test, so predicted and not scored: own, to-en, both" in shown
+
+
 @pytest.mark.parametrize(
     ("old", "new", "pieces"),
     [

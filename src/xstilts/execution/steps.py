@@ -252,8 +252,14 @@ class StepExecutor:
         predictions, scores = average_predictions(self.store, step, step.ensemble, task)
         write_rows(folder / "predictions.jsonl", predictions)
         write_rows(folder / "scores.jsonl", scores)
-        self.progress.end(f"{task.metric} {means(scores, task.metric, SPLITS)}")
-        return {"inputs": {}}
+        summary = means(scores, task.metric, SPLITS)
+        self.progress.end(f"{task.metric} {summary}" if summary else "predicted, not scored")
+        unlabelled: dict[str, list[str]] = {}
+        scored = {(row.language, row.split) for row in scores}
+        for language, split in dict.fromkeys((row.language, row.split) for row in predictions):
+            if (language, split) not in scored:
+                unlabelled.setdefault(split, []).append(language)
+        return {"inputs": {}, "unlabelled": unlabelled}
 
     def _evaluate(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.scoring is not None
