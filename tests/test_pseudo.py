@@ -15,6 +15,7 @@ from xstilts.render.table import Document
 from xstilts.report import StudyResults, layouts, published, render
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
+from xstilts.tasks.user_tasks import with_user_tasks
 
 Cli = Callable[..., CliResult]
 SEEDS = (1, 2, 3)
@@ -113,3 +114,16 @@ def test_translate_writes_the_quality_that_the_layout_shows(tmp_path: Path, xsti
     values = {(x["test_set"], x["metric"]): x["value"] for x in shown["lines"] if x["language"] == "qab"}
     assert values["auto", "accuracy"] == values["gold", "accuracy"], "an exact translation"
     assert (values["difference", "accuracy"], values["auto", "bleu"]) == (0, 100)
+
+
+def test_other_training_data_leave_a_translated_test_set_one(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.yaml"
+    path.write_text(
+        'auto: {like: xquad, languages: [de], data: {test: "auto-{lang}.json"}, pseudo_test: {de: {bleu: 20}}}\n'
+        "small: {like: auto, data: {train: small.json}}\n"
+        'other: {like: auto, data: {test: "own-{lang}.json"}}\n',
+        encoding="utf-8",
+    )
+    tasks = with_user_tasks([path])
+    assert tasks["small"].pseudo_test == {"de": {"bleu": 20}}
+    assert tasks["other"].pseudo_test == {}

@@ -108,7 +108,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
             inherited["more_languages"] = ()
         train_in = _train_in(fields, inherited, base, place)
         if "data" in fields:
-            inherited |= {"note": "", "translated_from": "", "pseudo_test": {}}  # they describe the old data
+            inherited |= _reset_by(fields["data"])
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _with_folder(source, folder, document.path.parent) for split, source in data.items()}
             if "dev" in own:
@@ -140,6 +140,12 @@ def _with_stop_of(base: Task | None, task: Task, own: Collection[str]) -> Task:
     if not task.data["dev"].per_language or {*task.train_languages} & {*task.all_languages}:
         return task
     return task.model_copy(update={"data": {**task.data, "stop": stop}})
+
+
+def _reset_by(data: Any) -> dict[str, Any]:
+    """The fields that describe replaced data; with other training data a translated test set stays one."""
+    only_train = isinstance(data, dict) and not data.keys() & {"dev", "test"}
+    return {"note": "", "translated_from": ""} | ({} if only_train else {"pseudo_test": {}})
 
 
 def _train_in(
