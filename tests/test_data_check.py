@@ -52,7 +52,8 @@ def test_the_json_has_every_column_of_the_check(data: Path, xstilts: Callable[..
     assert found["dev", "de"] == {
         "task": "pairs", "split": "dev", "language": "de", "official": None, "found": True,
         "places": ["dev-{lang}.tsv"], "files": [{"path": "dev-de.tsv", "sha256": digest}], "examples": 3,
-        "labels": True, "notes": [], "problems": [], "missing": "",
+        "length": {"unit": "words", "median": 16, "maximum": 17}, "labels": True,
+        "notes": [], "problems": [], "missing": "",
     }  # fmt: skip
     assert (found["test", "de"]["examples"], found["test", "de"]["labels"]) == (2, False)
     missing = found["dev", "fr"]
@@ -62,9 +63,9 @@ def test_the_json_has_every_column_of_the_check(data: Path, xstilts: Callable[..
 
 def test_the_table_joins_languages_with_equal_counts(data: Path, xstilts: Callable[..., CliResult]) -> None:
     assert lines(data, "pairs") == {
-        "train": ["0/1", "", "", ""],
-        "dev": ["2/4 only de en", "3 each", "yes", "dev-{lang}.tsv"],
-        "test": ["1/4 only de", "2", "none", "{lang}.test.tsv"],
+        "train": ["0/1", "", "", "", ""],
+        "dev": ["2/4 only de en", "3 each", "16 words, at most 17", "yes", "dev-{lang}.tsv"],
+        "test": ["1/4 only de", "2", "16 words, at most 16", "none", "{lang}.test.tsv"],
     }
     (data / "dev-fr.tsv").write_text("a\tb\tneutral\n")
     assert lines(data, "pairs")["dev"][:2] == ["3/4 not sw", "1 to 3"]
@@ -193,3 +194,51 @@ def test_the_json_of_tasks_lists_every_path_tried(data: Path, xstilts: Callable[
     assert listed.keys() == TASKS.keys()
     xquad = listed["xquad"]
     assert ["xquad/xquad.{lang}.json"] in xquad["files"]["test"] and xquad["found"]["test"] == ["de"]
+
+
+REVIEWS = """\
+opinions:
+  format: classify
+  texts: [text]
+  labels: [bad, good]
+  languages: [en, ja]
+  data: {train: train.csv, test: "{lang}.csv"}
+"""
+
+
+def test_repeated_and_contradicting_examples_are_noted(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    (tmp_path / "opinions.yaml").write_text(REVIEWS)
+    (tmp_path / "train.csv").write_text("text,label\nso nice,good\nso so,bad\nso nice,good\nso so,good\nso nice,good\n")
+    (tmp_path / "en.csv").write_text("text,label\nnot bad at all,good\nnot bad at all,bad\nnot bad at all,good\n")
+    (tmp_path / "ja.csv").write_text("text,label\n最高,good\n最低だった,bad\n")
+    result = xstilts("data", "check", "--use", tmp_path / "opinions.yaml")
+    assert result.code == 0
+    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: {tmp_path}/train.csv: 2 of 5 examples repeat an earlier one: line 4 is line 2",
+        f"note: {tmp_path}/train.csv: 1 example with the text of an earlier one, but another label: "
+        "line 5 has 'good', line 3 'bad'",
+        f"note: {tmp_path}/en.csv: 1 example with the text of an earlier one, but another label: "
+        "line 3 has 'bad', line 2 'good'",
+    ]  # fmt: skip
+
+
+def test_lengths_are_words_or_where_no_blanks_are_written_characters(
+    tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    (tmp_path / "opinions.yaml").write_text(REVIEWS)
+    (tmp_path / "train.csv").write_text("text,label\none,good\none two,bad\none two three four,good\n")
+    (tmp_path / "en.csv").write_text("text,label\nfive words are in here,good\n")
+    (tmp_path / "ja.csv").write_text("text,label\n最高,good\n最低だった,bad\n")
+    result = xstilts("data", "check", "--use", tmp_path / "opinions.yaml", "--json")
+    assert [row["length"] for row in json.loads(result.out)] == [
+        {"unit": "words", "median": 2, "maximum": 4},
+        {"unit": "words", "median": 5, "maximum": 5},
+        {"unit": "characters", "median": 3.5, "maximum": 5},
+    ]
+    made = {
+        split: cells
+        for _, split, *cells in summaries(check(select_tasks([], [tmp_path / "opinions.yaml"]), None, print))
+    }
+    assert made["train"][2] == "2 words, at most 4"
+    assert made["test"][2] == "5 words, at most 5; 4 characters, at most 5"

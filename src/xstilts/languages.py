@@ -229,6 +229,17 @@ def as_code(text: str) -> str:
     return code if well_formed(code) else text
 
 
+def named_by(word: str) -> str:
+    """The code of the language that a word names, such as a part of a file's name; empty if it names none.
+
+    >>> named_by("deu"), named_by("German"), named_by("zh_TW"), named_by("qaa"), named_by("reviews")
+    ('de', 'de', 'zh_TW', 'qaa', '')
+    """
+    code = as_code(word)
+    known = base(code) in LANGUAGES or base(code) in _CODES.values()
+    return code if known or re.fullmatch("q[a-t][a-z]", code) else ""
+
+
 def well_formed(code: str) -> bool:
     """Whether a code has the form of a BCP 47 language tag, where `_` may stand for `-`.
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xstilts.cli import predicting, ranking, reports, studies, tasks
+from xstilts.cli import new, predicting, ranking, reports, studies, tasks
 from xstilts.cli.common import say
 from xstilts.errors import UserError
 from xstilts.utils.version import __version__
@@ -21,6 +21,7 @@ app.add_typer(reports.app)
 app.add_typer(tasks.app)
 app.add_typer(ranking.app)
 app.add_typer(predicting.app)
+app.add_typer(new.app, name="new")
 
 
 def _show_version(wanted: bool) -> None:

@@ -102,7 +102,7 @@ def check_data(
     if as_json:
         print_json([row.to_json() for row in rows])
     else:
-        table = Table("task", "split", "languages", "examples", "labels")
+        table = Table("task", "split", "languages", "examples", "median length", "labels")
         table.add_column("where", overflow="fold")
         for line in check.summaries(rows):
             table.add_row(*line)

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from xstilts.data.examples import Defects, LocatedSplit, locate
 from xstilts.data.find import PLAYGROUND
 from xstilts.data.leaks import TrainingRows
+from xstilts.data.lengths import Length, Lengths
 from xstilts.data.row_mistakes import RowMistakes
 from xstilts.errors import Collector, DataError, IncompleteData, MissingData, UserError, nearest
 from xstilts.tasks import GROUPS, TASKS
@@ -39,6 +40,8 @@ class Checked:
     files: Mapping[str, str] = field(default_factory=dict)
     """The sha256 of each file by its path, which is relative inside the data folder."""
     examples: int | None = None
+    length: Length | None = None
+    """Of the examples' texts."""
     labels: bool | None = None
     """Whether the examples have labels; None for raw text."""
     notes: tuple[str, ...] = ()
@@ -48,7 +51,7 @@ class Checked:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON."""
-        row = dict(vars(self))
+        row = dict(vars(self)) | {"length": vars(self.length) if self.length else None}
         files = [{"path": path, "sha256": digest} for path, digest in self.files.items()]
         return row | {"found": bool(self.places), "files": files}
 
@@ -135,12 +138,13 @@ def _checked(
 def _read(row: Checked, located: LocatedSplit, data: Path | None, training: TrainingRows) -> Checked:
     format = located.task.format
     mistakes, defects = RowMistakes(), Defects()
-    count, labels = 0, False
+    count, labels, lengths = 0, False, Lengths(row.language)
     reader = training.reader(located) if format.head.trained and row.split != "stop" else None
     for index, example in enumerate(located.examples(located.found, mistakes, defects, reader)):
         if format.is_query(example):
             count += 1
             labels = labels or format.reference(example, index) is not None
+            lengths.add(format.input_text(example))
     if not count and not mistakes.errors:
         mistakes.receive(DataError("no usable example", where=", ".join(located.files)))
     return replace(
@@ -148,6 +152,7 @@ def _read(row: Checked, located: LocatedSplit, data: Path | None, training: Trai
         places=tuple(found.file.path for _, found in located.found),
         files={_relative(path, data): digest for path, digest in located.files.items()},
         examples=None if mistakes.errors else count + defects.excluded,
+        length=None if mistakes.errors else lengths.length(),
         labels=None if format.head.kind == "vocabulary" else labels,
         notes=(*defects.lines(), *(reader.lines() if reader else ())),
         problems=tuple(map(str, mistakes.errors)),
@@ -171,16 +176,30 @@ def misplaced(tasks: Sequence[Task], rows: Sequence[Checked]) -> tuple[list[str]
     return splits, whole
 
 
-def summaries(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str, str]]:
-    """The table cells per task and split: task, split, languages, examples, labels, paths."""
+def summaries(rows: Sequence[Checked]) -> Iterator[tuple[str, str, str, str, str, str, str]]:
+    """The table cells per task and split: task, split, languages, examples, length, labels, paths."""
     for (task, split), group in groupby(rows, lambda row: (row.task, row.split)):
         all_rows = list(group)
         found = [row for row in all_rows if row.places]
         labels = {row.labels for row in found if row.examples is not None}
         known = {frozenset({True}): "yes", frozenset({False}): "none", frozenset({None}): "raw text", frozenset(): ""}
         places = dict.fromkeys(" + ".join(dict.fromkeys(row.places)) for row in found)
-        yield (task, split, _languages(all_rows, found), _examples(found), known.get(frozenset(labels), "some"),
-               ", ".join(places))  # fmt: skip
+        yield (task, split, _languages(all_rows, found), _examples(found), _length(found),
+               known.get(frozenset(labels), "some"), ", ".join(places))  # fmt: skip
+
+
+def _length(rows: Sequence[Checked]) -> str:
+    """The median lengths, from the shortest to the longest of the languages, and the maximum; units apart."""
+    by_unit: dict[str, list[Length]] = {}
+    for row in rows:
+        if row.length:
+            by_unit.setdefault(row.length.unit, []).append(row.length)
+    parts = []
+    for unit, lengths in sorted(by_unit.items(), reverse=True):
+        medians = sorted({round(length.median) for length in lengths})
+        each = f"{medians[0]:,}" + (f" to {medians[-1]:,}" if len(medians) > 1 else "")
+        parts.append(f"{each} {unit}, at most {max(length.maximum for length in lengths):,}")
+    return "; ".join(parts)
 
 
 def unlabelled(rows: Sequence[Checked]) -> str:

@@ -30,7 +30,7 @@ def is_like(name: str, wanted: str) -> bool:
 
 def looks_like_header(cells: Sequence[str]) -> bool:
     """Whether every cell is a usual name of a column, such as `sentence`, `Tweet_Text` or `label2`."""
-    return all(re.fullmatch(r"[A-Za-z][\w -]{,40}", cell) and _words(cell) <= COLUMN_NAMES for cell in cells)
+    return all(re.fullmatch(r"[A-Za-z][\w -]{,40}", cell) and words_of(cell) <= COLUMN_NAMES for cell in cells)
 
 
 def absent_inputs(inputs: Sequence[str], header: Sequence[str]) -> str:
@@ -88,22 +88,40 @@ def _text_columns(fields: Sequence[str], header: Sequence[str], first: Sequence[
 
 def label_column(header: Sequence[str], first: Sequence[Any], labels: Collection[str] = ()) -> str:
     """The column that probably has the labels, by the first row or by its name; empty if there is none."""
-    columns = [(name, cell) for name, cell in zip_longest(header, first) if not _words(name) & _IDS]
+    columns = [(name, cell) for name, cell in zip_longest(header, first) if not words_of(name) & _IDS]
     by_value = [name for name, cell in columns if str(cell).strip() in labels]
-    return next(iter([*by_value, *(name for name, _ in columns if _words(name) & _LABELS)]), "")
+    return next(iter([*by_value, *(name for name, _ in columns if words_of(name) & _LABELS)]), "")
 
 
 def _may_be_text(name: str, cell: str) -> bool:
     """Whether a column may hold texts, by its name and its first cell."""
-    other = _words(name) & (_IDS | _LABELS) and not _words(name) & _TEXTS
+    other = words_of(name) & (_IDS | _LABELS) and not words_of(name) & _TEXTS
     return bool(name.strip()) and not other and (not cell or any(map(str.isalpha, cell)))
 
 
-def _words(name: str) -> set[str]:
+def words_of(name: str) -> set[str]:
     """The words of a column's name: `Tweet_ID` has tweet and id."""
     return {word.lower() for word in re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)}
 
 
+def is_id(name: str) -> bool:
+    """Whether a column's name says that it has numbers, dates or codes, not texts or labels."""
+    return bool(words_of(name) & _IDS)
+
+
+def is_label(name: str) -> bool:
+    """Whether a column's name says that it has labels."""
+    return bool(words_of(name) & _LABELS)
+
+
 def quoted(text: str) -> str:
     """A text as YAML, in quotation marks where it needs them."""
-    return text if re.fullmatch(r"\w[\w ./-]*", text) else json.dumps(text, ensure_ascii=False)
+    if re.fullmatch(r"\w[\w ./-]*(?<! )", text) and text.isprintable() and text.lower() != "null":
+        return text
+    escaped = (one if one.isprintable() else _escaped(one) for one in json.dumps(text, ensure_ascii=False))
+    return "".join(escaped)
+
+
+def _escaped(character: str) -> str:
+    """A character as YAML writes it inside quotation marks."""
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"

@@ -1,4 +1,4 @@
-"""Finds training examples again in dev and test data, and tags that the training data do not have."""
+"""Finds training examples again, in dev, test and training data, and tags that the training data do not have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xstilts.data.examples import LocatedSplit
-from xstilts.errors import listed
+from xstilts.errors import counted, listed, visible
 from xstilts.formats.base import NO_LABEL, Row
 
 MOST = 0.05
@@ -42,6 +42,11 @@ class Reader:
         format = located.task.format  # the inputs are all fields but the label and an id
         self._tags = format.fields[-1] if format.needs_labels and located.task.own else ""
         self._unknown = Counter[str]()
+        self._own = located.task.own
+        self._label = format.fields[-1] if self._own and "label" in type(format).model_fields else ""
+        self._earlier: dict[int, tuple[str, str]] = {}
+        """The place and the label of each example of a user's task."""
+        self._repeats, self._first_repeat, self._conflicts, self._first_conflict = 0, "", 0, ""
         self._inputs = [name for name in dict.fromkeys([*format.inputs, *format.fields[:-1]]) if name != "id"]
 
     def __call__(self, row: Row) -> None:
@@ -49,10 +54,13 @@ class Reader:
         values = row.values
         key = hash(tuple([str(values.get(name)) for name in self._inputs]))
         tags: list[str] = values.get(self._tags) or []
+        if self._own:
+            self._note_repeats(row, key)
         if self._located.train:
             if tags:
                 self._training.tags[self._located.task.name].update((NO_LABEL, *tags))
             self._training.files.setdefault(row.file, {}).setdefault(key, row.line)
+            self._total += 1
             return
         self._total += 1
         known = self._training.tags.get(self._located.task.name)
@@ -62,9 +70,36 @@ class Reader:
             self._equal += 1
             self._first = self._first or f"{row.where.removeprefix(row.file).lstrip(': ')} is {other}"
 
+    def _note_repeats(self, row: Row, key: int) -> None:
+        """Note an example whose inputs are those of an earlier one."""
+        label = str(row.values.get(self._label, ""))
+        where, other = self._earlier.setdefault(key, (row.where, label))
+        if where == row.where:
+            return
+        if label != other:
+            self._conflicts += 1
+            shown = (
+                f"{_place(row.where, row.file)} has '{visible(label)}', {_place(where, row.file)} '{visible(other)}'"
+            )
+            self._first_conflict = self._first_conflict or shown
+        elif self._located.train:
+            self._repeats += 1
+            self._first_repeat = self._first_repeat or f"{_place(row.where, row.file)} is {_place(where, row.file)}"
+
+    def _repeat_lines(self) -> Iterator[str]:
+        """A warning on repeated training examples, and one on equal examples with different labels."""
+        if self._repeats:
+            yield f"{self._repeats:,} of {self._total:,} examples repeat an earlier one: {self._first_repeat}"
+        if self._conflicts:
+            examples = counted(self._conflicts, "example")
+            yield f"{examples} with the text of an earlier one, but another label: {self._first_conflict}"
+
     def lines(self) -> Iterator[str]:
-        """A warning if training examples are among the examples, and one if tags are not in the training data."""
+        """Warnings on training examples that occur again, and on tags that are not in the training data."""
         path = next(iter(self._located.found[0][1].files))
+        yield from (f"{path}: {line}" for line in self._repeat_lines())
+        if self._located.train:
+            return
         trained = set(self._located.task.train_languages)
         share = self._equal / max(1, self._total)
         if share > (0 if any(code in trained for code, _ in self._located.found) else MOST):
@@ -73,3 +108,11 @@ class Reader:
         if self._unknown:
             tags = listed([f"{tag} {count:,}" for tag, count in self._unknown.most_common()], _MAX_TAGS)
             yield f"{path}: tags that no training example has, so no model predicts them: {tags}"
+
+
+def _place(where: str, file: str) -> str:
+    """The place of an example as a message on a file names it: `line 3`, or with the other file."""
+    inside = where.removeprefix(file)
+    if inside == where:
+        return where
+    return f"line {inside[1:]}" if inside[1:].isdecimal() else inside[1:].strip()

@@ -17,6 +17,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Names for several tasks in `each` and `evaluate`: the paper's nine intermediate tasks, and the benchmarks."""
 
+INTERMEDIATE = "mnli"
+"""The intermediate task of a first recipe."""
+
 PAPER_TABLES = dict.fromkeys((*GROUPS["intermediate"], "masked-text"), "paper, Table 4") | dict.fromkeys(
     GROUPS["xtreme"], "paper, Table 5"
 )

@@ -1,0 +1,88 @@
+"""Writes a first recipe for a task file: its tasks, without and with an intermediate task."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from xstilts.data.headers import quoted
+from xstilts.errors import UserError, nearest
+from xstilts.study.load import read
+from xstilts.study.plan import plan
+from xstilts.tasks import INTERMEDIATE, TASKS
+from xstilts.tasks.task import Task
+from xstilts.tasks.user_tasks import from_yaml
+from xstilts.utils.files import write_atomic
+
+_RECIPE = """\
+# Does an intermediate task help {names} in languages without labels? Change what you like, then `xstilts check`.
+name: {name}
+encoder: {encoder}  # a Hub id, or a folder
+use: [{use}]
+seeds: [1, 2, 3]  # one is faster; three show how much seeds differ
+phases:
+  - name: intermediate
+    choices: [[], [{intermediate}]]  # []: nothing before the target, the baseline; you may add others
+  - {{name: target, each: [{names}]}}
+evaluate: [{names}]
+# settings: {{lr: 2e-5, epochs: 10}}  # of all trainings; `xstilts plan` shows them
+# keep: all  # keeps each encoder, not only the best
+"""
+
+
+@dataclass(frozen=True)
+class NewRecipe:
+    """The recipe that was written, and the built-in tasks that it needs from the Hub."""
+
+    path: Path
+    to_fetch: tuple[str, ...]
+
+
+def write_recipe(task_file: Path, encoder: str, intermediate: str = "", out: Path | None = None) -> NewRecipe:
+    """Write a recipe beside a task file, or to `out`.
+
+    Args:
+        task_file: the file; its tasks with training and scored data are the targets.
+        encoder: a Hub id, or a folder.
+        intermediate: the task to train on before; empty: `tasks.INTERMEDIATE`.
+        out: the recipe; by default the task file's name with `-study`.
+
+    Raises:
+        UserError: the task file has mistakes or no target, the intermediate task is not known, or the recipe exists.
+    """
+    own = from_yaml(task_file, TASKS)
+    targets = [name for name, task in own.items() if _is_target(task)]
+    if not targets:
+        raise UserError("has no task with labelled train and dev or test data", where=str(task_file),
+                        hint="a target needs both; raw text and retrieval are no targets")  # fmt: skip
+    intermediate = intermediate or INTERMEDIATE
+    known = {name: task for name, task in {**TASKS, **own}.items() if task.trainable and name not in targets}
+    if intermediate not in known:
+        raise UserError(f"no intermediate task '{intermediate}'", where="--intermediate",
+                        hint=nearest(intermediate, known))  # fmt: skip
+    path = out or task_file.with_name(f"{task_file.stem}-study.yaml")
+    if os.path.lexists(path):
+        raise UserError("exists already", where=str(path), hint="--out names another file")
+    use = Path(os.path.relpath(task_file.resolve(), path.parent.resolve())).as_posix()
+    names = ", ".join(targets)
+    text = _RECIPE.format(name=task_file.stem, names=names, encoder=quoted(encoder), use=quoted(use),
+                          intermediate=intermediate)  # fmt: skip
+    write_atomic(path, text)
+    try:
+        plan(*read(str(path)))
+    except UserError:
+        path.unlink()
+        raise
+    return NewRecipe(path, () if known[intermediate].own or _is_generated(known[intermediate]) else (intermediate,))
+
+
+def _is_target(task: Task) -> bool:
+    """Whether a study can train on a task and score it."""
+    return task.trainable and bool(task.scored) and task.format.head.trained
+
+
+def _is_generated(task: Task) -> bool:
+    """Whether the playground generates its data."""
+    return all(file.path.startswith("playground:") for source in task.data.values()
+               for layout in source.layouts for file in layout)  # fmt: skip
