@@ -119,11 +119,12 @@ def test_what_is_guessed_of_labelled_texts_passes_both_checks(
 def test_a_table_without_a_header_numbers_its_columns(
     suffix: str, delimiter: str, tmp_path: Path, made: Callable[..., Task]
 ) -> None:
-    rows = [[str(number), ("up", "down")[number % 2], f"Shares of firm {number}, again"] for number in range(80)]
+    rows = [[str(number), "123"[number % 3], f"Shares of firm {number}, again"] for number in range(80)]
     path = tmp_path / f"shares{suffix}"
     path.write_text(table(rows, delimiter))
     task = made(path, "--lang", "fi")
     assert (task.format.inputs, task.languages) == (("text",), ("fi",))
+    assert getattr(task.format, "labels", ()) == ("1", "2", "3"), "a label may be the number of its column"
     assert task.scored == ("dev", "test"), "the parts of the file share no rows"
 
 
@@ -192,6 +193,42 @@ def test_a_column_of_languages_parts_the_rows(tmp_path: Path, made: Callable[...
     assert set(task.languages) == {"en", "de", "sw"} and task.train_languages == ("en",)
 
 
+def test_a_column_with_one_language_says_the_language_of_a_file(tmp_path: Path, made: Callable[..., Task]) -> None:
+    for name, code in (("train", "de"), ("test", "sw")):
+        rows = [f"row {i} of many,{'xy'[i % 2]},{code}" for i in range(12)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label,language", *rows]) + "\n")
+    task = made(tmp_path)
+    assert (task.train_languages, task.languages) == (("de",), ("sw",))
+
+
+def test_a_header_between_the_rows_is_no_label(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    (tmp_path / "train.csv").write_text("text,label\nso nice,good\nso bad,bad\nso long,fine\n" * 3)
+    assert xstilts("new", "task", tmp_path).code == 0
+    (task,) = from_yaml(next(tmp_path.glob("*.yaml")), TASKS).values()
+    assert getattr(task.format, "labels", ()) == ("bad", "fine", "good")
+    result = xstilts("data", "check", "--use", next(tmp_path.glob("*.yaml")))
+    assert result.code == 2 and "train.csv:5: unknown label 'label'" in result.err
+
+
+def test_a_label_may_have_its_columns_name(tmp_path: Path, made: Callable[..., Task]) -> None:
+    rows = [f"it is mail number {i},{('spam', 'ham')[i % 2]}" for i in range(60)]
+    (tmp_path / "mails.csv").write_text("\n".join(["text,spam", *rows]) + "\n")
+    assert getattr(made(tmp_path).format, "labels", ()) == ("ham", "spam")
+
+
+def test_a_column_with_one_value_has_no_labels(tmp_path: Path, made: Callable[..., Task]) -> None:
+    rows = [f"{i},Climate,it is day {i} now,{('FAVOR', 'AGAINST')[i % 2]}" for i in range(60)]
+    (tmp_path / "stance.csv").write_text("\n".join(["ID,Target,Tweet,Stance", *rows]) + "\n")
+    form: Any = made(tmp_path).format
+    assert (form.texts, form.label) == (("Tweet",), "Stance")
+
+
+def test_truth_values_are_labels(tmp_path: Path, made: Callable[..., Task]) -> None:
+    rows = [json.dumps({"text": f"it is day {i}", "toxic": i % 2 == 0}) for i in range(60)]
+    (tmp_path / "toxic.jsonl").write_text("\n".join(rows))
+    assert getattr(made(tmp_path).format, "labels", ()) == ("False", "True")
+
+
 def test_names_say_split_and_language() -> None:
     names = ["a/train.en.tsv", "dev_sw.csv", "test.de.jsonl.gz", "my_train.csv", "pt-BR/test.json", "is.train.tsv"]
     found = named([Path(name) for name in names], names, [])
@@ -221,6 +258,7 @@ REFUSED = {
         "a.csv", "text,score\n" + "".join(f"day {i},{i}.25\n" for i in range(40)), "which are no labels"),
     "answers as text": (
         "a.jsonl", '{"context": "Ann is here.", "question": "Who?", "answer": "Ann"}\n', "answer_start"),
+    "numbered sentences": ("a.csv", "Sentence #,Word,POS,Tag\n" + "S1,Ann,N,B-PER\n,ran,V,O\n" * 9, "as .tsv"),
     "a word a row": ("a.csv", "word,tag\nAnn,B-PER\nran,O\n", "as .tsv"),
     "semicolons": ("a.csv", "text;label\nso;good\nbad;bad\n", "has semicolons"),
     "nothing": ("a.tsv", "", "is empty"),

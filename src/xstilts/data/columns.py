@@ -130,7 +130,7 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Whether a first row names columns: by usual names, or because it looks unlike the rows below it."""
     if looks_like_header(first):
         return True
-    if len({*first}) < len(first) or not all(re.fullmatch(r"[^\W\d][\w .-]{,40}", cell) for cell in first):
+    if len({*first}) < len(first) or not all(re.fullmatch(r"[^\W\d][\w .#%?/()-]{,40}", cell) for cell in first):
         return False
     if not rows or any(len(cell.split()) > 3 for cell in first):
         return False

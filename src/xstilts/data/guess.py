@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from xstilts.data.columns import Column, Guess, Named, Table, table, token_lines
@@ -204,9 +205,10 @@ def _classify(path: str, read: Table, columns: Mapping[str, Column], named: Name
         hint = "--label names another column" if len(columns) > 2 else "write classes, such as low and high"
         raise UserError(f"the column '{label}' has {distinct:,} values, which are no labels", where=path, hint=hint)
     others = [name for name in columns if name not in (*texts, label)]
+    few = [name for name in others if columns[name].repeats and not is_id(name)]
     comments = {
         "texts": "two columns make a pair" + (f"; other columns: {listed(others, 8)}" if others else ""),
-        "label": "the column of the labels",
+        "label": "the column of the labels" + (f", or is it {listed(few, 3)}?" if few and not named.label else ""),
     }
     if read.header:
         classes = tuple(label_names(path, label)) if suffix(path) == ".parquet" else ()
@@ -237,16 +239,17 @@ def _label(path: str, columns: Mapping[str, Column], texts: Collection[str]) -> 
     """The column of the labels: by its name, else by its few values; empty if none looks so."""
     usable = [column for name, column in columns.items() if name not in texts and not is_id(name)]
     named = [column.name for column in usable if is_label(column.name) and column.kind in ("text", "number")]
-    best = [name for name in named if words_of(name) & {"label", "labels", "gold", "class"}]
-    if best or named:
-        return (best or named)[0]
+    several = [name for name in named if len(columns[name].values) > 1]
+    best = [name for name in several if words_of(name) & {"label", "labels", "gold", "class"}]
+    if several:
+        return (best or several)[0]
     repeats = [column.name for column in usable if column.repeats]
     if len(repeats) > 1 and repeats[-1] != [*columns][-1]:
         raise UserError(
             f"may have its labels in {' or '.join(repeats)}", where=path, hint="name the column with --label"
         )
-    if repeats or len(columns) != 2 or texts:
-        return repeats[-1] if repeats else ""
+    if repeats or named or len(columns) != 2 or texts:
+        return (repeats[-1:] + named + [""])[0]
     short, long = sorted(usable, key=lambda column: column.characters / max(1, column.filled))[:1], usable
     return short[0].name if short and len(long) == 2 and short[0].blanks == 0 else ""
 
@@ -316,11 +319,15 @@ def columns_like(path: str, main: Guess) -> tuple[dict[str, str] | tuple[str, ..
 
 def _renamed(read: Table, names: Sequence[str]) -> Table:
     """A table without a header, with names for its columns."""
-    return Table(dict(zip(names, read.columns.values(), strict=False)), False, read.rows)
+    columns = (replace(column, name=name) for name, column in zip(names, read.columns.values(), strict=False))
+    return Table({column.name: column for column in columns}, False, read.rows)
 
 
 def label_values(columns: Sequence[Column]) -> Iterator[tuple[str, int]]:
     """Each label of some files with its number of rows, without hidden ones and headers between the rows."""
     for column in columns:
         if {*column.values} != {NO_LABEL}:
-            yield from ((value, number) for value, number in column.values.items() if value != column.name)
+            for value, number in column.values.items():
+                is_header = value == column.name and len(column.values) > 2 and 5 * number <= column.filled
+                if not is_header:
+                    yield value, number

@@ -61,6 +61,8 @@ class _Rows:
     columns: dict[str, str] | tuple[str, ...] | None = None
     where: str = ""
     """The column with the language, if the file has several."""
+    said: bool = False
+    """Whether such a column says the language, without others."""
     part: str = ""
     table: Table | None = None
     classes: tuple[str, ...] = ()
@@ -145,12 +147,12 @@ class _Draft:
                 continue
             split = split or ("test" if any_split or file is not self.main else "train")
             if other := splits[split].get(language):
-                what = f"is {split} data in {languages.titled(language)}, as {other.file.path} is"
-                raise UserError(what, where=str(file.path), hint="give the files of one task, with train, dev or test "
-                                "and a language such as .de in their names")  # fmt: skip
+                raise _twice(file, split, language, other.file)
             columns, read = (self.guess.columns, self.guess.table) if file is self.main else columns_like(
                 str(file.path), self.guess)  # fmt: skip
-            splits[split][language] = _Rows(file, language, columns, "", "", read, self.guess.classes)
+            splits[split][language] = _Rows(file, language, columns, table=read, classes=self.guess.classes)
+        if any_split and splits.keys() == {"train"}:
+            self.notes.append("there are only training data; add files with dev or test in their names to score it")
         if self.guess.format == "mask" and not any_split:
             return {"train": {**splits["train"], **splits["test"]}}
         return splits if any_split else self._with_parts(splits)
@@ -172,11 +174,12 @@ class _Draft:
         for split, by_language in splits.items():
             found[split] = {}
             for language, rows in by_language.items():
-                column, codes = _language_column(rows.table)
-                if column and not rows.file.language:
-                    found[split] |= {code: replace(rows, language=code, where=column) for code in codes}
-                else:
-                    found[split][language] = rows
+                column, codes = ("", []) if rows.file.language else _language_column(rows.table)
+                for code in codes or [language]:
+                    if other := found[split].get(code):
+                        raise _twice(rows.file, split, code, other.file)
+                    where = column if len(codes) > 1 else ""
+                    found[split][code] = replace(rows, language=code, where=where, said=bool(codes))
         return {split: found[split] for split in SPLITS if found.get(split)}
 
     def _train_language(self) -> str:
@@ -295,7 +298,7 @@ class _Draft:
         scored = splits.get("test") or splits.get("dev") or splits["train"]
         codes = [code for code in (self.train_language,) if code in scored]
         codes += [code for code in scored if code not in codes]
-        guessed = self.default_is_guess and any(not rows.file.language and not rows.where for rows in scored.values())
+        guessed = self.default_is_guess and any(not rows.file.language and not rows.said for rows in scored.values())
         yield _line("languages", _value(codes), "a guess: no file's name says it" if guessed else "")
         trained = splits.get("train", {})
         if len(trained) > 1 and self.guess.format == "mask":
@@ -305,16 +308,23 @@ class _Draft:
             yield _line("train_languages", _value([self.train_language]), comment)
         elif trained:
             rows = trained[self.train_language]
-            said = rows.file.language or rows.where or not self.default_is_guess
+            said = rows.file.language or rows.said or not self.default_is_guess
             yield _line("train_languages", _value([self.train_language]), "" if said else "a guess, too (--lang)")
 
 
+def _twice(file: DataFile, split: str, language: str, other: DataFile) -> UserError:
+    """The error for two files of the same split and language."""
+    what = f"is {split} data in {languages.titled(language)}, as {other.path} is"
+    hint = "give the files of one task, with train, dev or test and a language such as .de in their names"
+    return UserError(what, where=str(file.path), hint=hint)
+
+
 def _language_column(read: Table | None) -> tuple[str, list[str]]:
-    """The column with the language of each row, and the codes; empty if there is none, or one language."""
+    """The column with the language of each row, and the codes; empty if there is none."""
     for name in _LANGUAGE_COLUMNS:
         column = read.columns.get(name) if read else None
         codes = [*column.values] if column else []
-        if len(codes) > 1 and all(languages.named_by(code) == code for code in codes):
+        if codes and all(languages.named_by(code) == code for code in codes):
             return name, codes
     return "", []
 
