@@ -314,3 +314,15 @@ def test_a_recipe_needs_a_task_to_train_on_and_score(tmp_path: Path, xstilts: Ca
 def test_new_task_loads_no_torch(tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("text,label\n" + "so,good\nno,bad\n" * 30)
     assert re.search("^correct its guesses", without_torch("new", "task", tmp_path / "notes.csv"), re.MULTILINE)
+
+
+def test_paths_without_data(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    result = xstilts("new", "task", tmp_path / "absent.csv")
+    assert result.code == 2 and "absent.csv: no such file or folder" in result.err
+    result = xstilts("new", "task", tmp_path)
+    assert result.code == 2 and "has no data files (known: .bio, " in result.err
+    (tmp_path / "a.csv").write_text("text,label\nso,good\nno,bad\n")
+    result = xstilts("new", "task", tmp_path / "a.csv", "--lang", "german")
+    assert result.code == 2 and "--lang: unknown language 'german' (write de)" in result.err
+    result = xstilts("new", "task", tmp_path / "a.csv", "--label", "labl")
+    assert result.code == 2 and "has no column 'labl' (did you mean 'label'?)" in result.err

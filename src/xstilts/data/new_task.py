@@ -61,8 +61,8 @@ class _Rows:
     columns: dict[str, str] | tuple[str, ...] | None = None
     where: str = ""
     """The column with the language, if the file has several."""
-    said: bool = False
-    """Whether such a column says the language, without others."""
+    from_column: bool = False
+    """Whether a column of the file says the language."""
     part: str = ""
     table: Table | None = None
     classes: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ class _Draft:
                     if other := found[split].get(code):
                         raise _twice(rows.file, split, code, other.file)
                     where = column if len(codes) > 1 else ""
-                    found[split][code] = replace(rows, language=code, where=where, said=bool(codes))
+                    found[split][code] = replace(rows, language=code, where=where, from_column=bool(codes))
         return {split: found[split] for split in SPLITS if found.get(split)}
 
     def _train_language(self) -> str:
@@ -298,7 +298,9 @@ class _Draft:
         scored = splits.get("test") or splits.get("dev") or splits["train"]
         codes = [code for code in (self.train_language,) if code in scored]
         codes += [code for code in scored if code not in codes]
-        guessed = self.default_is_guess and any(not rows.file.language and not rows.said for rows in scored.values())
+        guessed = self.default_is_guess and any(
+            not rows.file.language and not rows.from_column for rows in scored.values()
+        )
         yield _line("languages", _value(codes), "a guess: no file's name says it" if guessed else "")
         trained = splits.get("train", {})
         if len(trained) > 1 and self.guess.format == "mask":
@@ -308,8 +310,8 @@ class _Draft:
             yield _line("train_languages", _value([self.train_language]), comment)
         elif trained:
             rows = trained[self.train_language]
-            said = rows.file.language or rows.said or not self.default_is_guess
-            yield _line("train_languages", _value([self.train_language]), "" if said else "a guess, too (--lang)")
+            known = rows.file.language or rows.from_column or not self.default_is_guess
+            yield _line("train_languages", _value([self.train_language]), "" if known else "a guess, too (--lang)")
 
 
 def _twice(file: DataFile, split: str, language: str, other: DataFile) -> UserError:
