@@ -193,6 +193,26 @@ def test_a_column_of_languages_parts_the_rows(tmp_path: Path, made: Callable[...
     assert set(task.languages) == {"en", "de", "sw"} and task.train_languages == ("en",)
 
 
+DEV = {
+    "of both": (("train.en", "dev.en", "dev.de", "test.de"), ("en",)),
+    "of the test language": (("train.en", "dev.de", "test.de"), ("de",)),
+    "of the training language": (("train.en", "dev.en", "test.de", "test.sw"), ("en",)),
+    "of all": (("train.en", "dev.en", "dev.de", "test.de", "test.en"), ("en", "de")),
+    "of some": (("train.en", "dev.en", "dev.de", "test.de", "test.en", "test.sw"), ("en",)),
+}
+
+
+@pytest.mark.parametrize("kind", DEV)
+def test_dev_data_are_in_the_language_that_their_names_say(
+    kind: str, tmp_path: Path, made: Callable[..., Task]
+) -> None:
+    names, languages = DEV[kind]
+    for name in names:
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"{name} {i},{'xy'[i % 2]}\n" for i in range(6)))
+    task = made(tmp_path)
+    assert (task.languages_of("dev"), task.train_languages) == (languages, ("en",))
+
+
 def test_a_column_with_one_language_says_the_language_of_a_file(tmp_path: Path, made: Callable[..., Task]) -> None:
     for name, code in (("train", "de"), ("test", "sw")):
         rows = [f"row {i} of many,{'xy'[i % 2]},{code}" for i in range(12)]

@@ -262,14 +262,16 @@ class _Draft:
         """The splits that the task can have: its dev set is in all of its languages, or in the training language."""
         splits, code = dict(self.splits), self.train_language
         dev, test = splits.get("dev", {}), splits.get("test", {})
-        if dev and test and not test.keys() <= dev.keys():
+        zero_shot = "train" in splits and code in dev and code not in test
+        if dev and test and (zero_shot or not test.keys() <= dev.keys()):
             if code in dev:
                 splits["dev"] = {code: dev[code]}
             elif "train" in splits:
                 del splits["dev"]
             left = ", ".join(other for other in dev if other not in splits.get("dev", {}))
             if left:
-                self.notes.append(f"dev data left out, because not all languages have some: {left}")
+                why = "the training language has some" if zero_shot else "not all languages have some"
+                self.notes.append(f"dev data left out, because {why}: {left}")
         elif dev and test:
             splits["dev"] = {other: rows for other, rows in dev.items() if other in test}
         return splits
@@ -283,7 +285,8 @@ class _Draft:
         pattern = "" if alone or not alike else rows[0].file.relative if same_file else shared_pattern(
             [one.file for one in rows])  # fmt: skip
         if alone:
-            yield f"    {split}: {_file(first, self.prefix + first.file.relative, first.language)}"
+            foreign = split == "dev" and first.language != self.train_language
+            yield f"    {split}: {_file(first, self.prefix + first.file.relative, first.language, only=foreign)}"
         elif pattern:
             yield f"    {split}: {_file(first, self.prefix + pattern, '{lang}')}  # {listed([*by_language], 12)}"
         else:
