@@ -268,7 +268,7 @@ def test_translate_train_runs_from_the_original_and_a_translation(words: Files) 
     words.edit("recipe.yaml", "keep: all", "missing: skip")
     result = words.run()
     assert result.code == 0, result.err
-    assert "by-language: train of qab, at-once: train of qab" in result.err
+    assert "by-language: train of qab (`xstilts translate" in result.err and "at-once: train of qab (" in result.err
     store = Store(words.out)
     study = store.study("tiny")
     read = {}

@@ -42,7 +42,7 @@ class Reader:
         format = located.task.format  # the inputs are all fields but the label and an id
         self._tags = format.fields[-1] if format.needs_labels and located.task.own else ""
         self._unknown = Counter[str]()
-        self._own = located.task.own
+        self._own = located.task.own and format.head.kind != "vocabulary"  # lines of raw text may repeat
         self._label = format.fields[-1] if self._own and "label" in type(format).model_fields else ""
         self._earlier: dict[int, tuple[str, str]] = {}
         """The place and the label of each example of a user's task."""
