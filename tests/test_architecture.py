@@ -120,6 +120,7 @@ def test_every_file_has_a_docstring_and_at_most_400_lines() -> None:
         ["report", "none", "--format", "submission"],
         ["data", "fetch", "playground"],
         ["predict", "--help"],
+        ["serve", "--help"],
         ["--help"],
     ],
     ids=lambda command: command[0],

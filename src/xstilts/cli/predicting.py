@@ -1,8 +1,9 @@
-"""The commands predict and export."""
+"""The commands predict, export and serve."""
 
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import typer
@@ -12,16 +13,22 @@ from xstilts.errors import UserError
 
 app = typer.Typer()
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A trained model: runs/best/RECIPE/TASK, the folder of a step, or a step's id in runs.",
+        metavar="FOLDER|STEP",
+    ),
+]
+TaskOption = Annotated[
+    str | None, typer.Option(help="The task whose head predicts, if the model has several.", metavar="TASK")
+]
+PrecisionOption = Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.")]
+
 
 @app.command()
 def predict(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A trained model: runs/best/RECIPE/TASK, the folder of a step, or a step's id in runs.",
-            metavar="FOLDER|STEP",
-        ),
-    ],
+    model: ModelArgument,
     files: Annotated[
         list[str] | None,
         typer.Argument(help="Texts: lines, JSON lines, CSV, TSV, CoNLL. Default: stdin.", metavar="[FILE]..."),
@@ -38,15 +45,13 @@ def predict(
     language: Annotated[
         str, typer.Option(help="Of the texts; only thresholds and few encoders depend on it.", metavar="LANG")
     ] = "en",
-    task: Annotated[
-        str | None, typer.Option(help="The task whose head predicts, if the model has several.", metavar="TASK")
-    ] = None,
+    task: TaskOption = None,
     pool: Annotated[
         str | None, typer.Option(help="Find each text's nearest neighbours among these texts.", metavar="FILE")
     ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Write the vector of each text.")] = False,
     top: Annotated[int, typer.Option(help="Answers of a question, or neighbours of a text.", min=1)] = 5,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.")] = "fp32",
+    precision: PrecisionOption = "fp32",
 ) -> None:
     """Predict for new texts: JSON lines with labels, tags, answers, choices, neighbours or vectors, in order."""
     from xstilts.predict.predict_files import PredictRequest, predict_files
@@ -67,13 +72,7 @@ def predict(
 
 @app.command()
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A trained model: runs/best/RECIPE/TASK, the folder of a step, or a step's id in runs.",
-            metavar="FOLDER|STEP",
-        ),
-    ],
+    model: ModelArgument,
     out: Annotated[str, typer.Argument(help="The folder to write.", metavar="OUT")],
     to: Annotated[Literal["hf", "sentence-transformers"], typer.Option(help="What is to load it.")] = "hf",
     task: Annotated[
@@ -89,3 +88,26 @@ def export(
     sys.stdout.write(
         f"{found.folder}: {found.reader}, within {found.difference:.0e} of the model on {found.texts} texts\n"
     )
+
+
+@app.command()
+def serve(
+    model: ModelArgument,
+    host: Annotated[str, typer.Option(help="The address to listen on.", metavar="ADDRESS")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 8000,
+    task: TaskOption = None,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Give the vector of each text.")] = False,
+    queue: Annotated[int, typer.Option(help="Rows that may wait; with more it answers 503, busy.", min=1)] = 2048,
+    precision: PrecisionOption = "fp32",
+) -> None:
+    """Answer requests for predictions over HTTP, as JSON, until Ctrl-C."""
+    for package in ("starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise UserError(f"needs the package {package}", where="serve", hint='pip install "xstilts[serve]"')
+    from xstilts.predict import server
+    from xstilts.predict.predictor import load
+    from xstilts.utils.progress import Progress
+
+    limits = server.Limits(waiting_rows=queue, rows=min(server.Limits.rows, queue))
+    server.serve(lambda: load(model, task=task, vectors=vectors, precision=precision), Progress(), host=host, port=port,
+          limits=limits)  # fmt: skip
