@@ -58,6 +58,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def apertium() -> None:
+    """Skip a test that translates from English to Spanish where Apertium cannot."""
+    listed = ["apertium", "-l"]
+    if not shutil.which("apertium") or b"eng-spa" not in subprocess.run(listed, capture_output=True, check=True).stdout:
+        pytest.skip("needs Apertium: apt-get install apertium apertium-eng-spa")
+
+
+@pytest.fixture(scope="session")
 def sentences() -> tuple[str, ...]:
     return SENTENCES
 

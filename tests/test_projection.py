@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ import pytest
 
 from conftest import CliResult
 from xstilts.errors import DataError
+from xstilts.translate.engine import CommandEngine
 from xstilts.translate.entities import mark_entities
 from xstilts.translate.projection import MARKERS, Markers, counts_line, fuzzy_match, mark, unmark
 
@@ -25,19 +24,9 @@ def span(text: str, part: str) -> tuple[int, int]:
     return text.index(part), text.index(part) + len(part)
 
 
-def apertium(lines: Sequence[str], pair: str = "eng-spa") -> list[str]:
-    """The lines in the other language, with an empty line between them so that no line changes its neighbour."""
-    listed = subprocess.run(["apertium", "-l"], capture_output=True, text=True, check=False) if _installed() else None
-    if listed is None or pair not in listed.stdout.split():
-        pytest.skip(f"needs Apertium's {pair} (apt-get install apertium-eng-spa)")
-    done = subprocess.run(
-        ["apertium", "-u", pair], input="\n\n".join(lines) + "\n", capture_output=True, text=True, check=True
-    )
-    return done.stdout.removesuffix("\n").split("\n")[::2]
-
-
-def _installed() -> bool:
-    return shutil.which("apertium") is not None
+def in_spanish(lines: Sequence[str]) -> list[str]:
+    """The lines, translated from English by Apertium."""
+    return [line.text for line in CommandEngine("apertium -u eng-spa", "en", "es").translate(lines)]
 
 
 @pytest.mark.parametrize("markers", SIGNS)
@@ -239,18 +228,20 @@ def test_markers_refuse_parts_of_speech_and_name_alignment() -> None:
         mark_entities(["bike"], ["NOUN"], "en", where="dev.tsv:3")
 
 
+@pytest.mark.usefixtures("apertium")
 @pytest.mark.parametrize("markers", SIGNS)
 def test_apertium_moves_markers_with_the_words(markers: Markers) -> None:
     text = "The old man bought a red house in London because he was happy."
     spans = [span(text, "red house"), span(text, "London"), span(text, "old man")]
     marked = mark(text, spans, markers)
-    projected = unmark(marked, apertium([marked.text])[0])
+    projected = unmark(marked, in_spanish([marked.text])[0])
     assert not projected.missing and set(projected.routes) == {"tags"}
     house, london, man = [projected.text[slice(*found)] for found in projected.spans if found]
     assert "casa" in house and london == "Londres" and "hombre" in man
     assert not any(sign in projected.text for pair in MARKERS[markers] for sign in pair)
 
 
+@pytest.mark.usefixtures("apertium")
 @pytest.mark.real
 def test_letter_tags_recover_human_answers_of_xquad_and_fuzzy_matches_most_of_the_rest(shared: Path) -> None:
     articles = json.loads(gzip.decompress((shared / "data/xquad/xquad.en.json.gz").read_bytes()))["data"][:12]
@@ -259,12 +250,12 @@ def test_letter_tags_recover_human_answers_of_xquad_and_fuzzy_matches_most_of_th
         answers = [question["answers"][0] for question in paragraph["qas"]]
         starts = [(answer["answer_start"], len(answer["text"])) for answer in answers]
         marked.append(mark(paragraph["context"], [(start, start + size) for start, size in starts]))
-    projected = [unmark(one, text) for one, text in zip(marked, apertium([one.text for one in marked]), strict=True)]
+    projected = [unmark(one, text) for one, text in zip(marked, in_spanish([one.text for one in marked]), strict=True)]
     by_tags = Counter(route for one in projected for route in one.routes)
     assert by_tags.total() > 250 and by_tags["tags"] >= 0.99 * by_tags.total()
 
-    plain = [unmark(one, text) for one, text in zip(marked, apertium([one.plain for one in marked]), strict=True)]
-    lost = iter(apertium([text for one in plain for text in one.missing]))
+    plain = [unmark(one, text) for one, text in zip(marked, in_spanish([one.plain for one in marked]), strict=True)]
+    lost = iter(in_spanish([text for one in plain for text in one.missing]))
     by_match = Counter(route for one in plain for route in one.recover([next(lost) for _ in one.missing]).routes)
     assert by_match["fuzzy"] > 0.85 * by_match.total()
 

@@ -2,10 +2,8 @@
 
 import json
 import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,14 +331,6 @@ def test_translated_dev_sets_leave_early_stopping_its_english_data(tmp_path: Pat
 def test_the_command_loads_no_torch(tmp_path: Path) -> None:
     without_torch("translate", "play-nli", "--to", "qaa", "--engine", "playground", "--limit", "4", "--out", tmp_path)
     assert len((tmp_path / "play-nli/train-qaa.jsonl").read_text(encoding="utf-8").splitlines()) == 4
-
-
-@pytest.fixture
-def apertium() -> Iterator[None]:
-    listed = ["apertium", "-l"]
-    if not shutil.which("apertium") or b"eng-spa" not in subprocess.run(listed, capture_output=True, check=True).stdout:
-        pytest.skip("needs Apertium: apt-get install apertium apertium-eng-spa")
-    yield
 
 
 @pytest.mark.usefixtures("apertium")

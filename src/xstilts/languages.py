@@ -167,6 +167,16 @@ def find(code: str) -> Language | None:
     return LANGUAGES.get(base(code))
 
 
+def code3(code: str) -> str:
+    """The ISO 639-3 code of a language; the code itself if it is not in the table.
+
+    >>> code3("zh"), code3("pt-BR"), code3("xyz")
+    ('cmn', 'por', 'xyz')
+    """
+    known = find(code)
+    return known.code3 if known else code
+
+
 def articles(code: str) -> float | None:
     """The millions of articles in a language's Wikipedia, as in XTREME's Table 1; None if unknown.
 

@@ -124,8 +124,7 @@ def filled(text: str, language: str) -> str:
         return text
     known = languages.find(language)
     name = "Chinese" if known and known.code == "zh" else known.name if known else language
-    code3 = known.code3 if known else language
-    text = text.replace("{lang3}", code3).replace("{lang}", language)
+    text = text.replace("{lang3}", languages.code3(language)).replace("{lang}", language)
     return text.replace("{language}", name.lower()).replace("{Language}", name)
 
 

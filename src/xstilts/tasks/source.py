@@ -122,19 +122,20 @@ class Source(Strict):
     def overlaps(self, other: Source, codes: Sequence[str]) -> bool:
         """Whether two sources share rows in one of these languages; different parts of one file do not."""
         mine, theirs = ([file for layout in source.layouts for file in layout] for source in (self, other))
-        return any(_overlap(a, b, code) for a in mine for b in theirs for code in codes)
+        return any(_overlap(mine, theirs, code) for code in codes)
 
 
-def _overlap(one: File, other: File, language: str) -> bool:
-    """Whether two files may share rows."""
-    names, others = _names(one, language), _names(other, language)
-    (first, last), (other_first, other_last) = _share(one), _share(other)
-    return (
-        one.serves(language)
-        and other.serves(language)
-        and first < other_last
+def _overlap(mine: Sequence[File], theirs: Sequence[File], language: str) -> bool:
+    """Whether a file may share rows with one of the others."""
+    places, others = (
+        [(_names(file, language), *_share(file)) for file in files if file.serves(language)] for files in (mine, theirs)
+    )
+    return any(
+        first < other_last
         and other_first < last
-        and any(_matches(a, b) or _matches(b, a) for a in names for b in others)
+        and any(_matches(a, b) or _matches(b, a) for a in names for b in other_names)
+        for names, first, last in places
+        for other_names, other_first, other_last in others
     )
 
 

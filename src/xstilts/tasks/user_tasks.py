@@ -134,12 +134,12 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
 
 def _with_stop_of(base: Task | None, task: Task, own: Collection[str]) -> Task:
     """The task, with `base`'s data for early stopping if its `own` dev sets are all in languages without training."""
-    stop = base.stop_source() if base else None
-    if not stop or "dev" not in own or "train" in own or "stop" in task.data:
+    if not base or "dev" not in own or "train" in own or "stop" in task.data:
         return task
     if not task.data["dev"].per_language or {*task.train_languages} & {*task.all_languages}:
         return task
-    return task.model_copy(update={"data": {**task.data, "stop": stop}})
+    stop = base.stop_source()
+    return task.model_copy(update={"data": {**task.data, "stop": stop}}) if stop else task
 
 
 def _reset_by(data: Any) -> dict[str, Any]:

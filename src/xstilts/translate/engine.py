@@ -150,7 +150,7 @@ class CommandEngine:
     splits, batch = False, 256
 
     def __init__(self, command: str, source: str, target: str) -> None:
-        words = {"{from}": source, "{to}": target, "{from3}": _code3(source), "{to3}": _code3(target)}
+        words = {"{from}": source, "{to}": target, "{from3}": languages.code3(source), "{to3}": languages.code3(target)}
         command = re.sub(r"\{(?:from|to)3?\}", lambda hit: words[hit[0]], command)
         try:
             self.arguments = shlex.split(command)
@@ -159,7 +159,7 @@ class CommandEngine:
         self.command = command
         program = self.arguments[0]
         if shutil.which(program) is None:
-            package = f"apt-get install apertium apertium-{_code3(source)}-{_code3(target)}"
+            package = f"apt-get install apertium apertium-{languages.code3(source)}-{languages.code3(target)}"
             hint = package if program == APERTIUM else "give its path"
             raise UserError(f"the program {program} is not installed", where="--command", hint=hint)
         self._pair = {"from": source, "to": target}
@@ -229,9 +229,3 @@ class CommandEngine:
         except UnicodeDecodeError as error:
             raise UserError("wrote text that is not UTF-8", where=self.command) from error
         return list(islice(output, 0, None, len(self.line_end)))
-
-
-def _code3(code: str) -> str:
-    """The ISO 639-3 code of a language, if it is known."""
-    known = languages.find(code)
-    return known.code3 if known else code
