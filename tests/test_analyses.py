@@ -12,8 +12,8 @@ from xstilts.languages import XTREME
 from xstilts.render.figure import Matrix
 from xstilts.render.svg import draw_figures
 from xstilts.render.table import Document
-from xstilts.report import StudyResults, layouts, render
-from xstilts.report.wikipedia_size import AGREES, published_correlations
+from xstilts.reports import StudyResults, layouts, render
+from xstilts.reports.wikipedia_size import AGREES, published_correlations
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 

@@ -12,7 +12,7 @@ from conftest import CliResult, Files
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.writers import render
-from xstilts.report.recipe_comparison import Side, compare_recipes
+from xstilts.reports.recipe_comparison import Side, compare_recipes
 from xstilts.store.rows import Prediction, Score, write_rows
 from xstilts.store.run_folder import Store, lock_shared
 from xstilts.study.index import Cell, Study, StudyTask

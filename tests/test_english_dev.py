@@ -8,8 +8,8 @@ import pytest
 
 from conftest import Files
 from xstilts.analysis.aggregate import build
-from xstilts.report import render
-from xstilts.report.study_tables import document
+from xstilts.reports import render
+from xstilts.reports.study_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.load import read
 from xstilts.study.plan import plan

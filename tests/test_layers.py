@@ -23,7 +23,7 @@ from xstilts.model.heads import MeanPool
 from xstilts.model.new_encoder import create
 from xstilts.model.shape import NewEncoder
 from xstilts.render.table import Document
-from xstilts.report import StudyResults, layouts, render
+from xstilts.reports import StudyResults, layouts, render
 from xstilts.store.rows import LayerScore
 from xstilts.store.run_folder import Store
 from xstilts.study.index import Cell, Study, StudyTask

@@ -17,7 +17,7 @@ from xstilts.errors import UserError
 from xstilts.leaderboard import score as scoring
 from xstilts.leaderboard.export import export_study
 from xstilts.leaderboard.files import FILE_TYPES
-from xstilts.report import select
+from xstilts.reports import select
 from xstilts.store.rows import Prediction, Score, read_rows, write_rows
 from xstilts.store.run_folder import Store
 from xstilts.study.index import Cell, Study, StudyTask

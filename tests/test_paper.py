@@ -7,8 +7,8 @@ import pytest
 
 from xstilts import languages
 from xstilts.errors import UserError
-from xstilts.report import published
-from xstilts.report.published import AVERAGE, Conflict, PublishedTable, Row
+from xstilts.reports import published
+from xstilts.reports.published import AVERAGE, Conflict, PublishedTable, Row
 from xstilts.study.defaults import MULTI_TASK_EPOCHS
 from xstilts.tasks import GROUPS, TASKS
 from xstilts.tasks.counts import COUNTS, official_count

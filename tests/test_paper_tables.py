@@ -16,12 +16,12 @@ from conftest import without_torch
 from xstilts.cli import app
 from xstilts.errors import UserError
 from xstilts.render.table import Document
-from xstilts.report import StudyResults, layouts, published, render
-from xstilts.report.layouts import all_layouts
-from xstilts.report.paper_cells import configuration, row_label
-from xstilts.report.paper_document import LAYOUTS
-from xstilts.report.paper_tables import PAPER_TABLES
-from xstilts.report.published import AVERAGE
+from xstilts.reports import StudyResults, layouts, published, render
+from xstilts.reports.layouts import all_layouts
+from xstilts.reports.paper_cells import configuration, row_label
+from xstilts.reports.paper_document import LAYOUTS
+from xstilts.reports.paper_tables import PAPER_TABLES
+from xstilts.reports.published import AVERAGE
 from xstilts.store.rows import Score, write_rows
 from xstilts.store.run_folder import MARK, VERSION, Store
 from xstilts.study.index import Cell, Study, StudyTask

@@ -12,7 +12,7 @@ import yaml
 from conftest import CliResult
 from xstilts.errors import UserError
 from xstilts.render.table import Document
-from xstilts.report import StudyResults, layouts, published, render
+from xstilts.reports import StudyResults, layouts, published, render
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.tasks.user_tasks import with_user_tasks

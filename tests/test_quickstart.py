@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CliResult
-from xstilts.report.legend import short_names
+from xstilts.reports.legend import short_names
 from xstilts.study.index import Study
 from xstilts.study.load import read
 from xstilts.study.plan import plan

@@ -9,8 +9,8 @@ import pytest
 
 from xstilts.analysis.aggregate import build
 from xstilts.errors import UserError
-from xstilts.report import ALL_TASKS, MEAN, StudyResults, render, show
-from xstilts.report.study_tables import document
+from xstilts.reports import ALL_TASKS, MEAN, StudyResults, render, show
+from xstilts.reports.study_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 

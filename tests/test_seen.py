@@ -10,8 +10,8 @@ from conftest import markdown_rows
 from xstilts.analysis.seen import mean_and_difference
 from xstilts.errors import UserError
 from xstilts.formats.tag import Tagged
-from xstilts.report import StudyResults, layouts, published, render
-from xstilts.report.seen_tables import least_difference
+from xstilts.reports import StudyResults, layouts, published, render
+from xstilts.reports.seen_tables import least_difference
 from xstilts.store.rows import Prediction, Score, write_rows
 from xstilts.store.rows_only import copy_rows
 from xstilts.store.run_folder import MARK, VERSION, Store

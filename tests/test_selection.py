@@ -9,8 +9,8 @@ import random
 import pytest
 
 from xstilts.analysis.selection import RULES, best_evaluations
-from xstilts.report import render, select
-from xstilts.report.selection_tables import document
+from xstilts.reports import render, select
+from xstilts.reports.selection_tables import document
 from xstilts.store.rows import Score
 from xstilts.study.index import Cell, Study, StudyTask
 

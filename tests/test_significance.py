@@ -12,9 +12,9 @@ import pytest
 from xstilts.analysis.aggregate import build
 from xstilts.analysis.resampling import Pair, bootstrap, holm, interval, median_of_drawn_seeds, permutation
 from xstilts.metrics import METRICS
-from xstilts.report import StudyResults, render, select, selection_tables, show
-from xstilts.report.significance import SURE, THESE_RUNS, compare
-from xstilts.report.significance_tables import document
+from xstilts.reports import StudyResults, render, select, selection_tables, show
+from xstilts.reports.significance import SURE, THESE_RUNS, compare
+from xstilts.reports.significance_tables import document
 from xstilts.store.rows import Prediction, Score
 from xstilts.study.index import Cell, Study, StudyTask
 

@@ -11,7 +11,7 @@ from xstilts.analysis.aggregate import MEAN, ZERO_SHOT, build
 from xstilts.data.examples import locate
 from xstilts.data.sampling import draw_shots
 from xstilts.errors import MissingData
-from xstilts.report.significance import compare
+from xstilts.reports.significance import compare
 from xstilts.store.rows import Score
 from xstilts.store.run_folder import Store
 from xstilts.study.index import Cell, Study, StudyTask

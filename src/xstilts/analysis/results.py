@@ -66,4 +66,4 @@ class StudyResults:
 
 
 LayoutFunction: TypeAlias = Callable[[StudyResults], Document]
-"""A layout; a module of `report` or `analysis` names its own in a dictionary `LAYOUTS`."""
+"""A layout; a module of `reports` or `analysis` names its own in a dictionary `LAYOUTS`."""

@@ -59,7 +59,7 @@ def rank(
     from xstilts.rank.ranking import rank as rank_tasks
     from xstilts.rank.request import RankRequest
     from xstilts.rank.tables import legend, tables
-    from xstilts.report import draw
+    from xstilts.reports import draw
     from xstilts.utils.progress import Progress
 
     request = RankRequest(targets or [], among or [], encoder, data, limit, use or [], run, recipe)

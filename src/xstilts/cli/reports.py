@@ -14,7 +14,7 @@ from xstilts.cli.common import DataOption, say, screen
 from xstilts.errors import UserError, counted, nearest
 
 if TYPE_CHECKING:
-    from xstilts.report import StudyResults
+    from xstilts.reports import StudyResults
     from xstilts.store.run_folder import Store
 
 app = typer.Typer()
@@ -101,7 +101,7 @@ def show_report(
     data: Path | None = None,
 ) -> None:  # fmt: skip
     """Print a recipe's report; by default of the newest recipe."""
-    from xstilts.report import layouts, render
+    from xstilts.reports import layouts, render
     from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
     from xstilts.store.train_data import train_examples
@@ -129,7 +129,7 @@ def show_report(
 
 
 def _results(store: Store, name: str | None) -> StudyResults:
-    from xstilts.report import StudyResults
+    from xstilts.reports import StudyResults
     from xstilts.store.label_notes import cause_notes, label_notes, unscored_steps
 
     study = store.study(name)
@@ -150,8 +150,8 @@ def _folder_and_recipe(folder: Path, recipe: str | None) -> tuple[Path, str | No
 
 
 def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
-    from xstilts.report import render
-    from xstilts.report.recipe_comparison import Side, compare_recipes
+    from xstilts.reports import render
+    from xstilts.reports.recipe_comparison import Side, compare_recipes
     from xstilts.store.run_folder import open_existing
     from xstilts.store.study_differences import difference_notes
 
@@ -176,7 +176,7 @@ def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
 
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str | None) -> None:
     from xstilts.leaderboard.export import export_study
-    from xstilts.report import select
+    from xstilts.reports import select
     from xstilts.store.run_folder import open_existing
 
     store = open_existing(folder)

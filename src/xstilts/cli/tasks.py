@@ -28,7 +28,7 @@ def score(
 ) -> None:
     """Score a folder of predictions in the leaderboard's layout, as the official code does."""
     from xstilts.leaderboard import score as scoring
-    from xstilts.report import draw
+    from xstilts.reports import draw
 
     scored = scoring.score(predictions, labels, scoring.benchmark(benchmark), benchmark)
     if as_json:

@@ -18,7 +18,7 @@ from xstilts.formats import Retrieve
 from xstilts.languages import titled
 from xstilts.leaderboard.files import FILE_TYPES, Entries, Reasons, reason_lines
 from xstilts.render.table import Table, TableCell
-from xstilts.report import ALL_TASKS, MEAN
+from xstilts.reports import ALL_TASKS, MEAN
 from xstilts.tasks import GROUPS, TASKS, WITH_MORE_LANGUAGES
 from xstilts.tasks.task import Task
 from xstilts.utils.os_errors import as_user_error

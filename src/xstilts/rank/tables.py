@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from xstilts.analysis.rank_correlation import critical_spearman
 from xstilts.rank.ranking import ALL_TARGETS, METHODS, Ranking
 from xstilts.render.table import MISSING, Table, TableCell
-from xstilts.report.legend import legend_lines, over_seeds
+from xstilts.reports.legend import legend_lines, over_seeds
 
 
 def tables(ranking: Ranking) -> list[Table]:

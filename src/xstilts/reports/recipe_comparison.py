@@ -9,9 +9,9 @@ from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.legend import legend_lines, over_seeds, unit
-from xstilts.report.significance import MEANS, Comparison, Significance, compare
-from xstilts.report.significance_tables import (
+from xstilts.reports.legend import legend_lines, over_seeds, unit
+from xstilts.reports.significance import MEANS, Comparison, Significance, compare
+from xstilts.reports.significance_tables import (
     format_gain,
     format_interval,
     format_p,

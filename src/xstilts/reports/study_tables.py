@@ -13,7 +13,7 @@ from xstilts.analysis.results import StudyResults
 from xstilts.errors import counted
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.legend import (
+from xstilts.reports.legend import (
     AT_CHANCE,
     COLLAPSED,
     baseline,

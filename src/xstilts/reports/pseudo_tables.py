@@ -11,9 +11,9 @@ from xstilts.analysis.aggregate import MEAN, Series, at_common_seeds, join, medi
 from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report import published
-from xstilts.report.legend import full_names, legend_lines, not_finished, short_names
-from xstilts.report.paper_cells import StudyScores, catalogue_name, metrics_of_cell
+from xstilts.reports import published
+from xstilts.reports.legend import full_names, legend_lines, not_finished, short_names
+from xstilts.reports.paper_cells import StudyScores, catalogue_name, metrics_of_cell
 from xstilts.study.index import Study, StudyTask
 
 GOLD, AUTO, DIFFERENCE = "gold", "auto", "difference"

@@ -26,7 +26,7 @@ from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.figure import Matrix
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import baseline, full_names, lacking, legend_lines, over_seeds, short_names, unit
+from xstilts.reports.legend import baseline, full_names, lacking, legend_lines, over_seeds, short_names, unit
 from xstilts.study.index import Study, StudyTask
 
 

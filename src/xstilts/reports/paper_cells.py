@@ -20,8 +20,8 @@ from xstilts.analysis.aggregate import (
     mean_over_languages,
     median_over_seeds,
 )
-from xstilts.report import published
-from xstilts.report.published import AVERAGE, PublishedTable, Row
+from xstilts.reports import published
+from xstilts.reports.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS, RESERVED_NAMES, TASKS
 

@@ -14,9 +14,9 @@ from xstilts.errors import UserError
 from xstilts.formats.pooling import Pooling
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report import published
-from xstilts.report.legend import full_names, lacking, legend_lines, short_names, split_replaced, unit
-from xstilts.report.published import PublishedTable
+from xstilts.reports import published
+from xstilts.reports.legend import full_names, lacking, legend_lines, short_names, split_replaced, unit
+from xstilts.reports.published import PublishedTable
 from xstilts.store.rows import LayerScore
 from xstilts.study.index import Study, StudyTask
 

@@ -8,7 +8,7 @@ from xstilts.analysis.aggregate import ALL_TASKS, plus_joined
 from xstilts.analysis.results import StudyResults
 from xstilts.analysis.selection import BASELINE, BOUND, RULES, SHARED, UNLABELLED, SelectedRun, Selection, select
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import full_names, in_no_mean, legend_lines, short_names, unit
+from xstilts.reports.legend import full_names, in_no_mean, legend_lines, short_names, unit
 
 _REUSED = "†"
 

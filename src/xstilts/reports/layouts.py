@@ -7,7 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import xstilts.analysis
-import xstilts.report
+import xstilts.reports
 from xstilts.analysis.results import LayoutFunction, StudyResults
 from xstilts.errors import UserError, nearest
 from xstilts.render.table import Document
@@ -15,9 +15,9 @@ from xstilts.render.table import Document
 
 @cache
 def all_layouts() -> dict[str, LayoutFunction]:
-    """Every layout by name: the `LAYOUTS` of each module in the packages `report` and `analysis`."""
+    """Every layout by name: the `LAYOUTS` of each module in the packages `reports` and `analysis`."""
     found: dict[str, LayoutFunction] = {}
-    for wing in (xstilts.report, xstilts.analysis):
+    for wing in (xstilts.reports, xstilts.analysis):
         for module in iter_modules(wing.__path__, f"{wing.__name__}."):
             found |= getattr(import_module(module.name), "LAYOUTS", {})
     return found
@@ -31,7 +31,7 @@ def check(layout: str, *, beside: bool = False) -> None:
     """
     if layout not in all_layouts():
         raise UserError(f"there is no layout '{layout}'", where="--layout", hint=nearest(layout, all_layouts()))
-    from xstilts.report import layer_tables, paper_document, pseudo_tables, wikipedia_size
+    from xstilts.reports import layer_tables, paper_document, pseudo_tables, wikipedia_size
 
     published = (paper_document, wikipedia_size, layer_tables, pseudo_tables)
     known = [name for module in published for name in module.LAYOUTS]

@@ -11,9 +11,9 @@ from xstilts.analysis.results import StudyResults
 from xstilts.languages import find
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document
-from xstilts.report import published
-from xstilts.report.legend import short_names, unit
-from xstilts.report.study_tables import document, marked_languages, shown_split
+from xstilts.reports import published
+from xstilts.reports.legend import short_names, unit
+from xstilts.reports.study_tables import document, marked_languages, shown_split
 from xstilts.study.index import Study, StudyTask
 
 _HUMAN = ("benchmark", "human")

@@ -16,8 +16,8 @@ from xstilts.analysis.aggregate import JoinedScores
 from xstilts.analysis.selection import select_from
 from xstilts.errors import UserError
 from xstilts.languages import titled
-from xstilts.report import published
-from xstilts.report.paper_cells import (
+from xstilts.reports import published
+from xstilts.reports.paper_cells import (
     BASELINE,
     BENCHMARK,
     BEST,
@@ -37,7 +37,7 @@ from xstilts.report.paper_cells import (
     targets,
     translated,
 )
-from xstilts.report.published import AVERAGE, PublishedTable, Row
+from xstilts.reports.published import AVERAGE, PublishedTable, Row
 from xstilts.study.index import Study, StudyTask
 from xstilts.tasks import GROUPS
 

@@ -10,9 +10,9 @@ from statistics import fmean
 from xstilts.analysis.aggregate import JoinedScores, SummaryLine, join, steps_of
 from xstilts.analysis.results import StudyResults
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report import published, study_tables
-from xstilts.report.legend import AT_CHANCE, COLLAPSED, legend_lines, not_finished, split_replaced
-from xstilts.report.paper_cells import (
+from xstilts.reports import published, study_tables
+from xstilts.reports.legend import AT_CHANCE, COLLAPSED, legend_lines, not_finished, split_replaced
+from xstilts.reports.paper_cells import (
     BASELINE,
     BENCHMARK,
     OTHERS,
@@ -27,8 +27,8 @@ from xstilts.report.paper_cells import (
     targets,
     translated,
 )
-from xstilts.report.paper_tables import PAPER_TABLES
-from xstilts.report.published import AVERAGE
+from xstilts.reports.paper_tables import PAPER_TABLES
+from xstilts.reports.published import AVERAGE
 from xstilts.study.index import Study
 
 DISPUTED = "*"

@@ -25,7 +25,7 @@ from xstilts.errors import UserError
 from xstilts.formats.tag import Tag, Tagged
 from xstilts.languages import titled
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import full_names, legend_lines, short_names
+from xstilts.reports.legend import full_names, legend_lines, short_names
 from xstilts.store.rows import Prediction
 from xstilts.study.index import StudyTask
 

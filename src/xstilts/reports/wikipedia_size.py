@@ -13,8 +13,8 @@ from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report import published
-from xstilts.report.legend import (
+from xstilts.reports import published
+from xstilts.reports.legend import (
     dagger,
     full_names,
     languages_by_task,
@@ -23,7 +23,7 @@ from xstilts.report.legend import (
     unit,
     views_of_medians,
 )
-from xstilts.report.published import PublishedTable
+from xstilts.reports.published import PublishedTable
 
 MIN_LANGUAGES = 3
 """With fewer languages a correlation says nothing."""

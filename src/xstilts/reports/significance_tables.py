@@ -10,7 +10,7 @@ from xstilts.analysis.aggregate import MEAN, ZERO_SHOT
 from xstilts.analysis.results import StudyResults
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.report.legend import (
+from xstilts.reports.legend import (
     AT_CHANCE,
     baseline,
     full_names,
@@ -22,7 +22,7 @@ from xstilts.report.legend import (
     split_replaced,
     unpaired,
 )
-from xstilts.report.significance import ALPHA, MEANS, SURE, THESE_RUNS, Comparison, Significance, compare
+from xstilts.reports.significance import ALPHA, MEANS, SURE, THESE_RUNS, Comparison, Significance, compare
 from xstilts.study.index import StudyTask
 from xstilts.utils.progress import progress_bar
 

@@ -18,7 +18,7 @@ from xstilts.errors import UserError
 from xstilts.languages import articles
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.report.legend import dagger, full_names, legend_lines, short_names, unit, views_of_medians
+from xstilts.reports.legend import dagger, full_names, legend_lines, short_names, unit, views_of_medians
 from xstilts.study.index import StudyTask
 
 DEGREE = 3
