@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,13 @@ def test_a_language_without_a_real_test_set_is_in_no_mean() -> None:
         "gold": ["70.0", "-", "70.0"], "auto": ["71.0", "9.0", "71.0"], "difference": ["+1.0", "-", "+1.0"],
         "BLEU": ["43.5", "-", "43.5"], "chrF": ["67.9", "-", "67.9"],
     }  # fmt: skip
+
+
+def test_test_sets_of_other_sizes_are_named() -> None:
+    rows = [*scores("xnli", "es", 70, 70, 70), *scores("xnli", "de", 70, 70, 70), *scores("xnli-de", "de", 71, 71, 71)]
+    rows += [replace(row, n=97) for row in scores("xnli-es", "es", 71, 71, 71)]  # three left without a translation
+    legend = show(study(task("xnli", "es de"), SPANISH, GERMAN), rows).legend
+    assert "xnli: gold and auto count other numbers of examples: es 100 and 97" in legend
 
 
 def test_xtremes_own_table_stands_beside() -> None:

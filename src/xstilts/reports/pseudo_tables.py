@@ -63,6 +63,15 @@ class _Pair:
         task = self.gold if test_set == GOLD else self.auto[language]
         return self.numbers.runs(task, metric, branch, language)
 
+    def other_sizes(self) -> list[str]:
+        """The languages in which the two test sets have other numbers of examples, such as `es 1,190 and 1,185`."""
+        return [f"{code} {a:,} and {b:,}" for code in self.both if (a := self._size(self.gold, code))
+                != (b := self._size(self.auto[code], code))]  # fmt: skip
+
+    def _size(self, task: StudyTask, language: str) -> int:
+        by_branch = self.numbers.rows(task, task.metric)[language]
+        return max(score.n for series in by_branch.values() for score in series.values())
+
     def lines(self) -> Iterator[PseudoScore]:
         """All numbers."""
         name, split = self.gold.name, self.numbers.split
@@ -109,6 +118,11 @@ def pseudo(results: StudyResults) -> Document:
         *((_names(pair), True) for pair in pairs),
         (f"translated test sets that are not shown: {', '.join(second)}", second),
         (f"{DIFFERENCE}: {AUTO} minus {GOLD}" + ", at the same seed" * (len(study.seeds) > 1), True),
+        *(
+            (f"{pair.gold.name}: {GOLD} and {AUTO} count other numbers of examples: {'; '.join(sizes)}", True)
+            for pair in pairs
+            if (sizes := pair.other_sizes())
+        ),
         (f"{MEAN}: over the languages with both test sets", any(line.language == MEAN for line in lines)),
         (f"medians over seeds {seeds}, each by itself", len(study.seeds) > 1),
         (not_finished(study, missing), missing),
