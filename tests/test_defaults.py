@@ -124,7 +124,7 @@ def test_plan_says_where_each_setting_comes_from(plan: Callable[..., CliResult])
     )
     assert "lr 1e-5 (paper, appendix A)" in lines["first: mnli"]
     assert "epochs 2, batch 24 (paper, Table 4)" in lines["first: mnli"] and "(jiant's scripts)" in lines["first: mnli"]
-    assert "precision fp32 (default)" in lines["all trainings"] and "precision" not in lines["target: moods"]
+    assert "precision auto (default)" in lines["all trainings"] and "precision" not in lines["target: moods"]
     assert max(map(len, lines.values())) < 400
 
 

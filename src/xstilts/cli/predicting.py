@@ -10,6 +10,7 @@ import typer
 
 from xstilts.cli.common import say
 from xstilts.errors import UserError
+from xstilts.utils.models import Precision
 
 app = typer.Typer()
 
@@ -23,7 +24,7 @@ ModelArgument = Annotated[
 TaskOption = Annotated[
     str | None, typer.Option(help="The task whose head predicts, if the model has several.", metavar="TASK")
 ]
-PrecisionOption = Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the forward passes.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Of the forward passes; auto: bf16 on a GPU that has it.")]
 
 
 @app.command()
@@ -51,7 +52,7 @@ def predict(
     ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Write the vector of each text.")] = False,
     top: Annotated[int, typer.Option(help="Answers of a question, or neighbours of a text.", min=1)] = 5,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Predict for new texts: JSON lines with labels, tags, answers, choices, neighbours or vectors, in order."""
     from xstilts.predict.predict_files import PredictRequest, predict_files
@@ -98,7 +99,7 @@ def serve(
     task: TaskOption = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Give the vector of each text.")] = False,
     queue: Annotated[int, typer.Option(help="Rows that may wait; with more it answers 503, busy.", min=1)] = 2048,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Answer requests for predictions over HTTP, as JSON, until Ctrl-C."""
     for package in ("starlette", "uvicorn"):

@@ -16,8 +16,7 @@ from torch.nn.functional import linear
 from xstilts.compute.dropout import Dropout
 from xstilts.compute.private import ONEDNN, has_fast_bf16, onednn_linear
 from xstilts.errors import UserError
-
-Precision = Literal["fp32", "bf16"]
+from xstilts.utils.models import Precision
 
 NARROW = 128
 """Hidden size below which one thread is used."""
@@ -55,6 +54,13 @@ def half(where: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
+def effective_precision(where: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:
+    """What `auto` is on a device: bf16 on an NVIDIA or AMD GPU that computes in bfloat16, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if where.type == "cuda" and half(where) == torch.bfloat16 else "fp32"
+
+
 def precision_notes(where: torch.device, precisions: Collection[Precision]) -> list[str]:
     """A note if a CPU has no instructions for one of the precisions."""
     if where.type != "cpu" or "bf16" not in precisions or has_fast_bf16():
@@ -64,7 +70,7 @@ def precision_notes(where: torch.device, precisions: Collection[Precision]) -> l
 
 def autocast(where: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Forward passes in `precision`; weights and updates stay float32."""
-    if precision == "fp32":
+    if effective_precision(where, precision) == "fp32":
         return nullcontext()
     return torch.autocast(where.type, dtype=half(where))
 
@@ -78,7 +84,7 @@ class LossScale:
     START, PATIENCE = 2.0**16, 2000
 
     def __init__(self, where: torch.device, precision: Precision) -> None:
-        self._used = precision == "bf16" and half(where) == torch.float16
+        self._used = effective_precision(where, precision) == "bf16" and half(where) == torch.float16
         self.value, self._finite = self.START if self._used else 1.0, 0
 
     def update(self, norm: Tensor) -> None:
@@ -98,6 +104,27 @@ class LossScale:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore both."""
         self.value, self._finite = state["value"], state["good"]
+
+
+def use_fast_cuda(where: torch.device) -> None:
+    """On CUDA compute float32 products in TF32, and keep attention away from cuDNN.
+
+    cuDNN's attention makes a plan for each new shape, and rounds dropout's rate to sixteenths in torch 2.10 and 2.11.
+    """
+    if where.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Within this block CUDA computes float32 products in float32."""
+    was = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = was
 
 
 @contextmanager

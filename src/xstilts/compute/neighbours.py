@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xstilts.compute.device import device, product
+from xstilts.compute.device import device, product, without_tf32
 from xstilts.compute.sort_keys import numbers, similarities, sort_keys
 
 TILE = 2048, 1024
@@ -31,6 +31,7 @@ class Nearest(NamedTuple):
     cosines_NK: NDArray[np.float32]
 
 
+@without_tf32()
 def neighbours(
     vectors_FH: NDArray[np.float32], x_N: NDArray[np.int64], y_N: NDArray[np.int64], k: int,
     done: Callable[[int], None] | None = None,

@@ -9,6 +9,7 @@ from xstilts.errors import Collector, UserError, counted
 from xstilts.execution.answers_back import check_back_engines
 from xstilts.execution.data_check import check_data
 from xstilts.execution.pending import pending_steps
+from xstilts.execution.precision import check_precision
 from xstilts.execution.redo import Confirm, find_outdated
 from xstilts.execution.steps import StepExecutor
 from xstilts.formats.pooling import PARTS
@@ -19,8 +20,15 @@ from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 
 
-def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[str, list[str]], list[str]]:
+def check_inputs(
+    executor: StepExecutor, confirm: Confirm = None, *, here: bool = True
+) -> tuple[dict[str, list[str]], list[str]]:
     """Check the data and encoders of a plan; reads all data of pending steps. Asks last whether to redo finished ones.
+
+    Args:
+        executor: has the plan.
+        confirm: asks whether to redo the finished steps whose files have changed.
+        here: whether this machine does the steps, so that its device counts.
 
     Returns:
         The notes on each split that was checked for the first time, by the split's key; the finished steps to redo.
@@ -41,7 +49,8 @@ def check_inputs(executor: StepExecutor, confirm: Confirm = None) -> tuple[dict[
             errors.add(line)
         errors.add(lines[-1], hint="--redo does it and replaces the old scores; another --out keeps them")
     on_dev = plan.dev_notes if len(pending) == len(plan.steps) else ()  # not each time the run goes on
-    for note in (*plan.notes, *on_dev, *executor.inputs.stop_notes(pending), *_precision_notes(pending, errors)):
+    on_device = _precision_notes(executor, pending, errors, here=here)
+    for note in (*plan.notes, *on_dev, *executor.inputs.stop_notes(pending), *on_device):
         executor.progress.say(note)
     if unlabelled := plan.unlabelled(executor.inputs.data):
         executor.progress.say(f"without labels, so predicted and not scored: {'; '.join(unlabelled)}")
@@ -91,9 +100,11 @@ def _check_layers(plan: Plan, start: str, encoder: Encoder, name: str) -> None:
         raise UserError(what, where=name, hint="leave concat out of `poolings`")
 
 
-def _precision_notes(pending: Sequence[Step], errors: Collector) -> list[str]:
-    """A note if this machine is slow in a precision of the steps."""
+def _precision_notes(executor: StepExecutor, pending: Sequence[Step], errors: Collector, *, here: bool) -> list[str]:
+    """A note if this machine is slow in a precision of the steps; refuses another one than that of finished steps."""
     precisions = {spec.precision for step in pending for spec in (step.training, step.scoring) if spec is not None}
     with errors.catch():
+        if here:
+            check_precision(pending, executor.plan, executor.store)
         return device.precision_notes(device.device(), precisions)
     return []

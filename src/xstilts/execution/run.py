@@ -88,7 +88,8 @@ def _run_main(
     plan, store, progress = executor.plan, executor.store, executor.progress
     passed = False
     try:
-        checked, redo = check_inputs(executor, confirm_redo)
+        # a cluster's workers have devices of their own, and check these themselves
+        checked, redo = check_inputs(executor, confirm_redo, here=make_runner is None)
         passed = True
     finally:
         distributed.broadcast(passed)

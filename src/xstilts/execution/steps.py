@@ -19,6 +19,7 @@ from xstilts.errors import DataError, StepFailed, UserError
 from xstilts.execution.ensemble import average_predictions
 from xstilts.execution.evaluator import SPLITS, Evaluator
 from xstilts.execution.inputs import StepInputs
+from xstilts.execution.precision import EARLIER, precision_of
 from xstilts.formats.base import Example, Format
 from xstilts.languages import ENGLISH
 from xstilts.model import encoder as encoders
@@ -94,6 +95,8 @@ class StepExecutor:
             raise StepFailed(what, hint="fewer --tokens, precision bf16, or fewer workers on it") from error
         if distributed.rank() == 0:
             self._check_parents_done(step)
+            if precision := precision_of(step):
+                facts["precision"] = precision
             facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
             self.store.finish(step.id, facts)
 
@@ -211,7 +214,9 @@ class StepExecutor:
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:
         """Identifies a training's inputs and hardware; a checkpoint of another origin is not used."""
         parents = [digest(self.store.step(id) / "done.json") for id in step.parents]
-        return [*parents, *inputs.values(), device.device().type, str(distributed.world_size())]
+        automatic = step.training is not None and step.training.precision == "auto"
+        rounded = {precision_of(step)} - {EARLIER} if automatic else set()
+        return [*parents, *inputs.values(), device.device().type, *rounded, str(distributed.world_size())]
 
     def _log(self, path: Path, line: LogRow) -> None:
         if distributed.rank() != 0:

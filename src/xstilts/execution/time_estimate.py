@@ -29,6 +29,7 @@ from xstilts.training.log import LogRow
 from xstilts.training.loop import TrainTask, examples_seen, train
 from xstilts.training.sampling import schedule
 from xstilts.training.settings import TaskSettings, TrainSpec
+from xstilts.utils.models import Precision
 from xstilts.utils.progress import Progress
 
 UPDATES, WARM_UP = 4, 2
@@ -195,7 +196,7 @@ class _Profiler:
         return self.evaluations[key]
 
     def forward_seconds(
-        self, format: Format, sample: Sequence[Example], max_length: int, precision: device.Precision,
+        self, format: Format, sample: Sequence[Example], max_length: int, precision: Precision,
         poolings: Sequence[Pooling] = (),
     ) -> float:  # fmt: skip
         """Seconds per example of the forward passes."""

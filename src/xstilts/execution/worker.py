@@ -19,6 +19,8 @@ from xstilts.compute import distributed
 from xstilts.compute.private import import_compiler
 from xstilts.errors import StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
+from xstilts.execution.pending import pending_steps
+from xstilts.execution.precision import check_precision
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.steps import StepExecutor
 from xstilts.store.run_folder import Store, lock_shared
@@ -69,6 +71,7 @@ class Worker:
 def open_worker(spec: RunSpec, progress: Progress) -> Iterator[Worker]:
     """Make a worker in its own process; it also locks the run folder, because it may outlive the main process."""
     with lock_shared(Store(spec.out)) as store:
+        check_precision(pending_steps(spec.plan, store), spec.plan, store)
         yield Worker(StepExecutor(spec.plan, store, StepInputs(spec.plan, spec.data), progress, spec.resources))
 
 

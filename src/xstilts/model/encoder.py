@@ -33,7 +33,6 @@ SHORTEST = 8
 ROUND = 64
 """On a CPU packed rows are padded to a multiple of this, because oneDNN compiles kernels for each length."""
 
-
 T = TypeVar("T")
 
 
@@ -396,5 +395,6 @@ def _check_tokenizer(name: str, encoder: Encoder) -> None:
 def for_inference(encoder: Encoder) -> Encoder:
     """An encoder on the device, in evaluation mode."""
     encoder.to(device.device()).eval()
+    device.use_fast_cuda(encoder.device)
     device.set_num_threads(encoder.config.hidden_size)
     return encoder

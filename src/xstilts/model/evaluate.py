@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from xstilts.formats.base import Example, Format, HeadOutputs, Prediction, Probabilities
 from xstilts.formats.pooling import Pooling
@@ -13,6 +13,7 @@ from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.forward import head_outputs, pooled_outputs
 from xstilts.model.heads import Head
+from xstilts.utils.models import Precision
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TranslateBack(Protocol):
 
 def evaluate(
     encoder: Encoder, head: Head, format: Format, metrics: Sequence[str], examples: Sequence[Example],
-    features: FeatureSet, *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
+    features: FeatureSet, *, language: str, precision: Precision = "fp32",
     threshold: float | None = None, tune: bool = False, back: TranslateBack | None = None,
 ) -> EvalResult:  # fmt: skip
     """Predict and score.
@@ -74,7 +75,7 @@ def evaluate(
 
 def evaluate_poolings(
     encoder: Encoder, format: Format, metrics: Sequence[str], examples: Sequence[Example], features: FeatureSet,
-    poolings: Sequence[Pooling], *, language: str, precision: Literal["fp32", "bf16"] = "fp32",
+    poolings: Sequence[Pooling], *, language: str, precision: Precision = "fp32",
     thresholds: Mapping[Pooling, float | None], tune: bool = False,
 ) -> Iterator[EvalResult]:  # fmt: skip
     """As `evaluate`, for each of several poolings of a format of retrieval; each text has one forward pass.

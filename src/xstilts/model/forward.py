@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +26,12 @@ from xstilts.model.batch import Batch, by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head, first_tokens, mean_of_tokens
+from xstilts.utils.models import Precision
 from xstilts.utils.os_errors import as_user_error
 
 
 def head_outputs(
-    encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Literal["fp32", "bf16"] = "fp32",
+    encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Precision = "fp32",
     language: str = ENGLISH,
 ) -> HeadOutputs:  # fmt: skip
     """Run all forward passes, similar lengths together; the head's outputs are in the features' order.
@@ -62,7 +63,7 @@ def own_pooling(encoder: Encoder, format: Format) -> Pooling:
 
 
 def pooled_outputs(
-    encoder: Encoder, features: FeatureSet, poolings: Sequence[Pooling], precision: Literal["fp32", "bf16"] = "fp32",
+    encoder: Encoder, features: FeatureSet, poolings: Sequence[Pooling], precision: Precision = "fp32",
     language: str = ENGLISH,
 ) -> Iterator[HeadOutputs]:  # fmt: skip
     """The vectors of each pooling, from one forward pass of each text, which stops at the deepest layer.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from xstilts import languages
 from xstilts.data.lines import STDIN
@@ -15,6 +15,7 @@ from xstilts.formats.base import Example, Row
 from xstilts.predict.inputs import Layout, RowReader, as_they_come
 from xstilts.predict.outputs import JsonLines, SameLayout
 from xstilts.predict.predictor import CHARACTERS, LOOK_AHEAD, Pool, Predictor, load
+from xstilts.utils.models import Precision
 from xstilts.utils.progress import CountBar, Progress
 
 
@@ -36,7 +37,7 @@ class PredictRequest:
     """A file of texts; find each text's neighbours in it."""
     vectors: bool = False
     top: int = 5
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "auto"
 
 
 def predict_files(request: PredictRequest, progress: Progress) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from xstilts.model.forward import head_outputs
 from xstilts.model.trained import HeadRecord, TrainedModel
 from xstilts.predict.model_folder import find_thresholds, load_model
 from xstilts.store.step_record import encoder_of
+from xstilts.utils.models import Precision
 
 Input: TypeAlias = str | Sequence[str] | Mapping[str, Any]
 """A text, the texts of a row in order, or a row with its columns."""
@@ -48,7 +49,7 @@ class Predictor:
 
     def __init__(
         self, model: TrainedModel, head: int | None, *, thresholds: Mapping[str, float | None] | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32", layer: int | None = None,
+        precision: Precision = "auto", layer: int | None = None,
     ) -> None:  # fmt: skip
         """Put a model on the device.
 
@@ -203,7 +204,7 @@ class Pool:
 
 
 def load(
-    folder: str | Path, *, task: str | None = None, vectors: bool = False, precision: Literal["fp32", "bf16"] = "fp32"
+    folder: str | Path, *, task: str | None = None, vectors: bool = False, precision: Precision = "auto"
 ) -> Predictor:
     """Load a trained model to predict with it.
 

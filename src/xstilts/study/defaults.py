@@ -13,6 +13,7 @@ from xstilts.tasks import GROUPS, PAPER_TABLES, TASKS, WITH_MORE_LANGUAGES
 from xstilts.tasks.task import Task
 from xstilts.tasks.user_tasks import USER_DATA_ORIGINS
 from xstilts.training.settings import DEV_SHARE, PATIENCE, Mixing, TaskSettings, TrainSpec
+from xstilts.utils.models import Precision
 
 INTERMEDIATE_LR, MASKED_TEXT_LR, TARGET_LR = 1e-5, 5e-6, 3e-6
 """Learning rates of intermediate trainings, of intermediate trainings with raw text, and of target trainings
@@ -30,7 +31,7 @@ WARMUP = 0.1
 """Share of the updates in which the learning rate rises (jiant's scripts for the paper)."""
 WEIGHT_DECAY = 0.01
 """The weight decay of weight matrices (jiant's optimizer)."""
-PRECISION: Literal["fp32", "bf16"] = "fp32"
+PRECISION: Precision = "auto"
 PAPER, JIANT, USER_DATA = "paper, appendix A", "jiant's scripts", USER_DATA_ORIGINS["batch"]
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 from xstilts.errors import nearest
 from xstilts.formats.pooling import MAX_LAYER, Layers, Poolings
 from xstilts.training.settings import Mixing
-from xstilts.utils.models import Count, PathText, Seed, Strict
+from xstilts.utils.models import Count, PathText, Precision, Seed, Strict
 from xstilts.utils.yaml import Document, KeyPath, KeyPathError
 
 
@@ -51,7 +51,7 @@ class Settings(Strict):
     warmup: Warmup | None = None
     """Updates in which the learning rate rises: their number, from 1, or their share of all, below 1."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
     eval_every: Count | None = None
     """Updates between two evaluations on the English dev examples."""
     patience: Count | None = None

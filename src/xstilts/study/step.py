@@ -9,7 +9,7 @@ from typing import Any, Literal
 from xstilts.formats.pooling import PoolingKind, ScoreLayers
 from xstilts.model.shape import NewEncoder
 from xstilts.training.settings import TaskSettings, TrainSpec
-from xstilts.utils.models import Strict
+from xstilts.utils.models import Precision, Strict, precision_in_ids
 
 Kind = Literal["create", "train", "merge", "evaluate", "ensemble"]
 
@@ -33,7 +33,7 @@ class EvalSpec(Strict):
     """The index of the parent training's head; None for a task without a trained head."""
     languages: tuple[str, ...]
     max_length: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     limit: int | None
     layer: int | None = None
     """The hidden state that retrieval pools; None: the task's."""
@@ -41,6 +41,10 @@ class EvalSpec(Strict):
     """Other poolings that retrieval is scored with, too, in the same forward passes."""
     score_layers: ScoreLayers = "all"
     """The hidden states for these."""
+
+    def identity(self) -> dict[str, Any]:
+        """The part of it that ids hash."""
+        return super().identity() | {"precision": precision_in_ids(self.precision)}
 
 
 class EnsembleSpec(Strict):

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xstilts.compute.device import Precision
 from xstilts.errors import StepFailed
 from xstilts.formats.base import Example
 from xstilts.metrics import at_chance
@@ -26,6 +25,7 @@ from xstilts.model.heads import Head
 from xstilts.tasks.task import Task
 from xstilts.training.log import MILDER
 from xstilts.training.settings import MAX_INTERVAL, MIN_EVALUATIONS, TrainSpec
+from xstilts.utils.models import Precision
 
 
 @dataclass(frozen=True)

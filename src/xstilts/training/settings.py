@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from xstilts.errors import nearest
 from xstilts.formats.base import ClassificationHead
-from xstilts.utils.models import Strict
+from xstilts.utils.models import Precision, Strict, precision_in_ids
 
 CHECKPOINT = "checkpoint.pt"
 """The file with the state of an unfinished training, in its step's folder."""
@@ -122,7 +122,7 @@ class TrainSpec(Strict):
     warmup: float
     """Updates in which the learning rate rises: their number, from 1, or their share of all, below 1."""
     weight_decay: float
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     eval_every: int | None
     patience: int
     weights: Literal["best", "last"] = "best"
@@ -144,5 +144,5 @@ class TrainSpec(Strict):
 
     def identity(self) -> dict[str, Any]:
         """The part of it that ids hash; jiant's head stays out, because older trainings had no other."""
-        row = super().identity()
+        row = super().identity() | {"precision": precision_in_ids(self.precision)}
         return {key: value for key, value in row.items() if (key, value) != ("head", "jiant")}

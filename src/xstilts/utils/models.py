@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from xstilts.errors import UserError
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""Of forward and backward passes; `auto`: bf16 on a GPU that computes in bfloat16, else fp32."""
+
+
+def precision_in_ids(precision: Precision) -> str:
+    """A precision as ids hash it: `auto` as fp32, the earlier default, so recipes that name none keep their ids.
+
+    >>> [precision_in_ids(precision) for precision in ("auto", "fp32", "bf16")]
+    ['fp32', 'fp32 alone', 'bf16']
+    """
+    return {"auto": "fp32", "fp32": "fp32 alone"}.get(precision, precision)
 
 
 class Strict(BaseModel):

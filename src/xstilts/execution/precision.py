@@ -1,0 +1,44 @@
+"""Refuses to continue a study with `precision: auto` in another precision than that of its finished steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xstilts.compute.device import device, effective_precision
+from xstilts.errors import UserError, counted
+from xstilts.store.run_folder import Store
+from xstilts.study.plan import Plan
+from xstilts.study.step import Step
+
+EARLIER = "fp32"
+"""The precision of `auto` in steps that record none."""
+
+
+def precision_of(step: Step) -> str:
+    """The precision in which this device does a step; empty for a step without forward passes of its own."""
+    spec = step.training or step.scoring
+    return effective_precision(device(), spec.precision) if spec else ""
+
+
+def _is_automatic(step: Step) -> bool:
+    spec = step.training or step.scoring
+    return spec is not None and spec.precision == "auto"
+
+
+def check_precision(pending: Sequence[Step], plan: Plan, store: Store) -> None:
+    """Check that steps with `auto` get the precision of the plan's finished ones, so that scores are comparable.
+
+    Raises:
+        UserError: this device has another one.
+    """
+    if not any(map(_is_automatic, pending)):
+        return
+    left, now = {step.id for step in pending}, effective_precision(device(), "auto")
+    finished = [step.id for step in plan.steps.values() if _is_automatic(step) and step.id not in left]
+    before = [store.facts(id).get("precision", EARLIER) for id in finished]
+    if others := [precision for precision in before if precision != now]:
+        what = f"auto is {now} on this device, but {others[0]} in {counted(len(others), 'finished step')} of the study"
+        hint = f"`precision: {others[0]}` in the recipe, or another --out, runs these steps anew"
+        if now == "bf16":
+            hint += "; XSTILTS_DEVICE=cpu goes on as before"
+        raise UserError(what, where="precision", hint=hint)
