@@ -5,7 +5,7 @@ BIN := .venv/bin
 JOBS ?= 2
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-machines check bench clean
+.PHONY: demo test test-slow test-machines check docs bench clean
 
 demo: .venv/ready  ## install, then run the main job on the built-in world
 	$(BIN)/xstilts run quickstart
@@ -23,6 +23,9 @@ check: .venv/ready  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/ready  ## the documentation site, in build/docs; a dead link is an error
+	$(BIN)/zensical build --clean --strict
 
 bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md; needs the data folder (XSTILTS_DATA)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
