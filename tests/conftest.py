@@ -100,6 +100,20 @@ def tiny(encoder_folder: Path) -> Any:
     return load(str(encoder_folder)).eval()
 
 
+def failing_at(function: Callable[..., Any], number: int, error: BaseException, times: int = 1) -> Callable[..., Any]:
+    """The same function, except that some `times` calls raise an error, beginning with the call of this number."""
+    calls = 0
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if number <= calls < number + times:
+            raise error
+        return function(*arguments, **named)
+
+    return call
+
+
 @dataclass(frozen=True)
 class CliResult:
     """Exit code and output of a call of the command line."""

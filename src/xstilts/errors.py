@@ -6,6 +6,7 @@ UserError            one error of the user, shown without a traceback; exit code
 ├── MissingData      missing files; lists every path that was searched
 │   └── IncompleteData   some parts of a table are missing
 ├── StepFailed       a step that cannot continue (the loss is not a number, or a user's metric fails)
+│   └── OutOfMemory  memory is full; a training's checkpoint stays
 └── Mistakes         several of the above, shown together
 """
 
@@ -72,6 +73,10 @@ class IncompleteData(MissingData):
 
 class StepFailed(UserError):
     """A step failed; independent steps of the study continue."""
+
+
+class OutOfMemory(StepFailed):
+    """A step needs more memory than there is; run again with more memory, a training continues from its checkpoint."""
 
 
 class Mistakes(UserError):

@@ -141,15 +141,10 @@ def deterministic(where: torch.device) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
-def empty_cache(where: torch.device) -> None:
-    """Free the memory that an accelerator caches."""
-    if where.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def random_state(where: torch.device) -> list[Tensor]:
     """The states of the random number generators of CPU and accelerator."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])]
+    accelerator = {"cuda": lambda: torch.cuda.get_rng_state(where), "mps": torch.mps.get_rng_state}
+    return [torch.get_rng_state(), *([accelerator[where.type]()] if where.type in accelerator else [])]
 
 
 def set_random_state(where: torch.device, state: Sequence[Tensor]) -> None:
@@ -157,6 +152,8 @@ def set_random_state(where: torch.device, state: Sequence[Tensor]) -> None:
     torch.set_rng_state(state[0])
     if where.type == "cuda" and len(state) > 1:
         torch.cuda.set_rng_state(state[1], where)
+    if where.type == "mps" and len(state) > 1:
+        torch.mps.set_rng_state(state[1])
 
 
 def set_num_threads(hidden: int) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xstilts.compute import memory
 from xstilts.compute.device import device, product, without_tf32
 from xstilts.compute.sort_keys import numbers, similarities, sort_keys
+from xstilts.errors import OutOfMemory
 
 TILE = 2048, 1024
 """Rows and columns of a tile of similarities; its 8 MiB fit into a processor's cache."""
@@ -39,7 +42,8 @@ def neighbours(
     """The k nearest neighbours by cosine, exact: of each x among all y, and of each y among all x.
 
     Each tile of similarities serves both directions. Beside the vectors, which may be memory-mapped, memory holds one
-    tile, its vectors and a few numbers per row. A vector that is zero or not finite has cosine 0 to all others.
+    tile, its vectors and a few numbers per row. If memory is full, the search begins again with smaller tiles. A vector
+    that is zero or not finite has cosine 0 to all others.
 
     Args:
         vectors_FH: all vectors, of any length.
@@ -47,9 +51,26 @@ def neighbours(
         y_N: indices of the other side's vectors.
         k: number of neighbours; all if the other side has fewer.
         done: called with the number of rows of x that are done.
+
+    Raises:
+        OutOfMemory: memory is full.
     """
-    where, vectors = device(), torch.from_numpy(np.asarray(vectors_FH))
-    rows, columns = (min(most, -(-len(side) // GROUP) * GROUP) for most, side in zip(TILE, (x_N, y_N), strict=True))
+    where, vectors, tile = device(), torch.from_numpy(np.asarray(vectors_FH)), TILE
+    while True:
+        found = memory.attempt(partial(_search, vectors, x_N, y_N, k, done, tile, where), where)
+        if found is not None:
+            return found
+        tile = tile[0] // 2, tile[1] // 2
+        if min(tile) < GROUP:
+            raise OutOfMemory("memory is full in the search for neighbours", hint=memory.GO_ON)
+
+
+def _search(
+    vectors: Tensor, x_N: NDArray[np.int64], y_N: NDArray[np.int64], k: int, done: Callable[[int], None] | None,
+    tile: tuple[int, int], where: torch.device,
+) -> tuple[Nearest, Nearest]:  # fmt: skip
+    """The search with tiles of so many rows and columns at most."""
+    rows, columns = (min(most, -(-len(side) // GROUP) * GROUP) for most, side in zip(tile, (x_N, y_N), strict=True))
     x_units, y_units = _Units(vectors, x_N, rows, where), _Units(vectors, y_N, columns, where)
     y_best = [_Best(columns, min(k, len(x_N)), where) for _ in range(0, len(y_N), columns)]
     x_blocks = []

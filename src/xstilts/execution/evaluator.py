@@ -35,6 +35,8 @@ class Evaluator:
     task: Task
     folder: Path
     progress: Progress
+    tokens: int | None = None
+    """The most tokens of a forward pass, if fewer than by default."""
     unlabelled: dict[str, list[str]] = field(default_factory=dict)
     """By split, the languages without labels."""
     translated: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -97,13 +99,14 @@ class Evaluator:
             yield None, evaluate(
                 self.encoder, self.head, task.format, task.metrics, examples, features, language=self._language,
                 precision=precision, threshold=self._tuned.get(None), tune=tune, back=self._back,
+                tokens=self.tokens,
             )  # fmt: skip
             return
         poolings = [*dict.fromkeys((self._own, *self._others))]
         thresholds = {pooling: self._tuned.get(pooling) for pooling in poolings}
         results = evaluate_poolings(
             self.encoder, task.format, task.metrics, examples, features, poolings, language=self._language,
-            precision=precision, thresholds=thresholds, tune=tune,
+            precision=precision, thresholds=thresholds, tune=tune, tokens=self.tokens,
         )  # fmt: skip
         yield from zip(poolings, results, strict=True)
 

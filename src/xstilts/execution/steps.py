@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from xstilts.compute import device, distributed
+from xstilts.compute import device, distributed, memory
 from xstilts.data.examples import LocatedSplit
-from xstilts.errors import DataError, StepFailed, UserError
+from xstilts.errors import DataError, OutOfMemory, UserError
 from xstilts.execution.ensemble import average_predictions
 from xstilts.execution.evaluator import SPLITS, Evaluator
 from xstilts.execution.inputs import StepInputs
@@ -54,7 +52,7 @@ class Resources:
     minutes: float = 10.0
     """Minutes between two checkpoints of a training."""
     tokens: int | None = None
-    """Most tokens in one forward and backward pass; larger batches are split. None: the default."""
+    """Most tokens in one pass; larger batches are split. None: the defaults of training and evaluation."""
     compile: bool = False
     """Whether torch compiles the forward pass of trainings; results are rounded differently."""
     with_text: bool = False
@@ -88,11 +86,9 @@ class StepExecutor:
         started, self._used = time.perf_counter(), set()
         kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate,
                  "ensemble": self._ensemble}  # fmt: skip
-        try:
-            facts = kinds[step.kind](step, folder)
-        except torch.OutOfMemoryError as error:
-            what = "the accelerator's memory is full"
-            raise StepFailed(what, hint="fewer --tokens, precision bf16, or fewer workers on it") from error
+        facts = memory.attempt(partial(kinds[step.kind], step, folder), device.device())
+        if facts is None:
+            raise OutOfMemory("memory is full", hint=memory.GO_ON)
         if distributed.rank() == 0:
             self._check_parents_done(step)
             if precision := precision_of(step):
@@ -170,7 +166,7 @@ class StepExecutor:
         dev_sets = [dev_set.with_examples(encoder, size) for dev_set, size in zip(dev_sets, scored, strict=True)]
         trained = train(
             encoder, train_tasks, training, seed=step.seed,
-            dev=partial(dev_score, dev_sets, encoder, training.precision) if dev_sets else None,
+            dev=partial(dev_score, dev_sets, encoder, training.precision, self.resources.tokens) if dev_sets else None,
             log=partial(self._log, folder / LOG), dev_examples=sum(scored),
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
@@ -274,7 +270,7 @@ class StepExecutor:
             task = task.model_copy(update={"format": task.format.model_copy(update={"layer": scoring.layer})})
         head = self._head(step, model, task).to(device.device()).eval()
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
-        evaluator = Evaluator(step, model.encoder, head, task, folder, self.progress)
+        evaluator = Evaluator(step, model.encoder, head, task, folder, self.progress, self.resources.tokens)
         for done, language in enumerate(sorted(scoring.languages, key=lambda x: x not in task.languages_of("dev"))):
             self.progress.update(done, len(scoring.languages), language)
             evaluator.start(language)

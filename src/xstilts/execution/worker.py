@@ -9,15 +9,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 
 from safetensors import SafetensorError
 
-from xstilts.compute import distributed
+from xstilts.compute import device, distributed, memory
 from xstilts.compute.private import import_compiler
-from xstilts.errors import StepFailed, UserError
+from xstilts.errors import OutOfMemory, StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.pending import pending_steps
 from xstilts.execution.precision import check_precision
@@ -52,9 +53,12 @@ class Worker:
                 try:
                     executor.do(step)
                 except StepFailed as failure:
-                    (executor.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
+                    if not isinstance(failure, OutOfMemory):
+                        (executor.store.step(step.id) / CHECKPOINT).unlink(missing_ok=True)
                     executor.progress.end(str(failure))
-                    return StepResult(step.id, "failed", failure)
+                    return StepResult(step.id, "failed", copy(failure))  # whose traceback would hold all tensors
+                finally:
+                    memory.free(device.device())  # other workers may share the accelerator
         except UserError as error:
             return StepResult(step.id, "refused", error)
         return StepResult(step.id, "done")

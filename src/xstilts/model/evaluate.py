@@ -51,7 +51,7 @@ class TranslateBack(Protocol):
 def evaluate(
     encoder: Encoder, head: Head, format: Format, metrics: Sequence[str], examples: Sequence[Example],
     features: FeatureSet, *, language: str, precision: Precision = "fp32",
-    threshold: float | None = None, tune: bool = False, back: TranslateBack | None = None,
+    threshold: float | None = None, tune: bool = False, back: TranslateBack | None = None, tokens: int | None = None,
 ) -> EvalResult:  # fmt: skip
     """Predict and score.
 
@@ -67,22 +67,23 @@ def evaluate(
         threshold: tuned on other data; None without one.
         tune: tune the threshold on these examples.
         back: for translated examples: gives the predictions and their references in the original language.
+        tokens: the most tokens of a forward pass, if fewer than by default.
     """
     assert len(examples) == features.examples
-    outputs = head_outputs(encoder, head, format, features, precision, language)
+    outputs = head_outputs(encoder, head, format, features, precision, language, tokens)
     return _score(format, metrics, examples, outputs, language, threshold, tune, back)
 
 
 def evaluate_poolings(
     encoder: Encoder, format: Format, metrics: Sequence[str], examples: Sequence[Example], features: FeatureSet,
     poolings: Sequence[Pooling], *, language: str, precision: Precision = "fp32",
-    thresholds: Mapping[Pooling, float | None], tune: bool = False,
+    thresholds: Mapping[Pooling, float | None], tune: bool = False, tokens: int | None = None,
 ) -> Iterator[EvalResult]:  # fmt: skip
     """As `evaluate`, for each of several poolings of a format of retrieval; each text has one forward pass.
 
     Each pooling has its own threshold.
     """
-    all_outputs = pooled_outputs(encoder, features, poolings, precision, language)
+    all_outputs = pooled_outputs(encoder, features, poolings, precision, language, tokens)
     for pooling, outputs in zip(poolings, all_outputs, strict=True):
         yield _score(format, metrics, examples, outputs, language, thresholds.get(pooling), tune)
 

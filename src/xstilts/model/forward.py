@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstilts.compute import device
+from xstilts.compute.memory import TokenBudget
 from xstilts.errors import StepFailed
 from xstilts.formats.base import Format, HeadOutputs
 from xstilts.formats.pooling import Pooling, PoolingKind
@@ -32,29 +33,49 @@ from xstilts.utils.os_errors import as_user_error
 
 def head_outputs(
     encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Precision = "fp32",
-    language: str = ENGLISH,
+    language: str = ENGLISH, tokens: int | None = None,
 ) -> HeadOutputs:  # fmt: skip
     """Run all forward passes, similar lengths together; the head's outputs are in the features' order.
 
-    A format of retrieval has its own pooling instead of a head. Masking has a fixed seed.
+    A format of retrieval has its own pooling instead of a head. Masking has a fixed seed. A pass has at most `tokens`
+    tokens, by default `TOKENS`, and fewer where memory is too small.
 
     Raises:
         StepFailed: a score or vector is not finite.
+        OutOfMemory: an example does not fit into memory.
     """
     if format.head.kind == "mean":
-        return next(pooled_outputs(encoder, features, [own_pooling(encoder, format)], precision, language))
+        return next(pooled_outputs(encoder, features, [own_pooling(encoder, format)], precision, language, tokens))
     masking = encoder.masking() if format.head.kind == "vocabulary" else None
     scores: list[Any] = [None] * len(features.lengths_F)
-    rng = generator(0, "evaluation")
+    rng, budget = generator(0, "evaluation"), TokenBudget(min(TOKENS, tokens or TOKENS))
+
+    def reduced(batch: Batch) -> list[NDArray[Any]]:
+        with device.autocast(encoder.device, precision):
+            outputs = head(encoder.hidden(batch), batch)
+        return head.reduce_outputs(outputs, batch)
+
     with torch.inference_mode():
-        for batch_F in by_length(features, TOKENS):
-            batch = collate(features, batch_F, masking, rng, language).to(encoder.device)
-            with device.autocast(encoder.device, precision):
-                outputs = head(encoder.hidden(batch), batch)
-            for f, array in zip(batch_F, head.reduce_outputs(outputs, batch), strict=True):
+        for batch_F in by_length(features, budget.most):
+            batch = collate(features, batch_F, masking, rng, language)
+            for f, array in zip(batch_F, in_parts(encoder, batch, budget, reduced), strict=True):
                 _check_finite(array, features.example_F[f])
                 scores[int(f)] = array
     return HeadOutputs(features.example_F, scores, features.decode_info)
+
+
+def in_parts(
+    encoder: Encoder, batch: Batch, budget: TokenBudget, work: Callable[[Batch], Iterable[NDArray[Any]]]
+) -> list[NDArray[Any]]:
+    """The array of each forward pass of a batch; the batch is split where memory is too small for it.
+
+    `work` gets a part of the batch on the encoder's device, and gives the arrays of its forward passes.
+    """
+    return budget.compute(
+        partial(batch.split, whole=False, padded=not encoder.packs),
+        lambda parts: [array for part in parts for array in work(part.to(encoder.device))],
+        encoder.device,
+    )
 
 
 def own_pooling(encoder: Encoder, format: Format) -> Pooling:
@@ -64,30 +85,36 @@ def own_pooling(encoder: Encoder, format: Format) -> Pooling:
 
 def pooled_outputs(
     encoder: Encoder, features: FeatureSet, poolings: Sequence[Pooling], precision: Precision = "fp32",
-    language: str = ENGLISH,
+    language: str = ENGLISH, tokens: int | None = None,
 ) -> Iterator[HeadOutputs]:  # fmt: skip
     """The vectors of each pooling, from one forward pass of each text, which stops at the deepest layer.
 
-    What stays is a vector of each text for each pooled layer. Layers are concatenated one pooling at a time.
+    What stays is a vector of each text for each pooled layer. Layers are concatenated one pooling at a time. A pass
+    has at most `tokens` tokens, as in `head_outputs`.
 
     Raises:
         StepFailed: a vector is not finite.
+        OutOfMemory: a text does not fit into memory.
         UserError: the disk is too full.
     """
     single = dict.fromkeys((_part(pooling.kind), layer) for pooling in poolings for layer in pooling.layers)
     row_of = {key: k for k, key in enumerate(single)}
     kinds, layers = {kind for kind, _ in single}, {layer for _, layer in single}
     vectors_KFH = _vectors(len(single), len(features.lengths_F), encoder.config.hidden_size)
-    rng = generator(0, "evaluation")
+    rng, budget = generator(0, "evaluation"), TokenBudget(min(TOKENS, tokens or TOKENS))
+
+    def vectors(batch: Batch) -> NDArray[np.float32]:
+        with device.autocast(encoder.device, precision):
+            pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
+        pooled_BKH = torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
+        return np.asarray(pooled_BKH.cpu().numpy())
+
     with torch.inference_mode():
-        for batch_F in by_length(features, TOKENS):
-            batch = collate(features, batch_F, None, rng, language).to(encoder.device)
-            with device.autocast(encoder.device, precision):
-                pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
-            pooled_KBH = torch.stack([pooled[layer][kind] for kind, layer in single]).cpu().numpy()
-            for f, vectors_KH in zip(batch_F, pooled_KBH.swapaxes(0, 1), strict=True):
+        for batch_F in by_length(features, budget.most):
+            batch = collate(features, batch_F, None, rng, language)
+            for f, vectors_KH in zip(batch_F, in_parts(encoder, batch, budget, vectors), strict=True):
                 _check_finite(vectors_KH, features.example_F[f])
-            vectors_KFH[:, batch_F] = pooled_KBH
+                vectors_KFH[:, f] = vectors_KH
     for pooling in poolings:
         rows = [row_of[_part(pooling.kind), layer] for layer in pooling.layers]
         yield HeadOutputs(features.example_F, _concatenated(vectors_KFH, rows), features.decode_info)

@@ -231,7 +231,7 @@ class Vocabulary(Head):
 
     def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
         """[2] sums of each forward pass."""
-        nats_M = cross_entropy(outputs.float(), batch.targets_M, reduction="none").double().cpu().numpy()
+        nats_M = cross_entropy(outputs.float(), batch.targets_M, reduction="none").cpu().double().numpy()
         parts = np.split(nats_M, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
         return [np.array([part.sum(), len(part)]) for part in parts]
 

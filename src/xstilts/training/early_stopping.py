@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xstilts.errors import StepFailed
+from xstilts.errors import OutOfMemory, StepFailed
 from xstilts.formats.base import Example
 from xstilts.metrics import at_chance
 from xstilts.metrics.chance import margin
@@ -56,12 +56,12 @@ class DevSet:
         )
         return by_metric.get(self.task.stop_metric, 0.0)
 
-    def score(self, encoder: Encoder, precision: Precision) -> float:
+    def score(self, encoder: Encoder, precision: Precision, tokens: int | None) -> float:
         """The score of the encoder in percent."""
         metric = self.task.stop_metric
         result = evaluate(
             encoder, self.head, self.task.format, (metric,), self.examples, self.features,
-            language=self.task.train_languages[0], precision=precision, tune=True,
+            language=self.task.train_languages[0], precision=precision, tune=True, tokens=tokens,
         )  # fmt: skip
         self.predictions[:] = result.predictions
         return result.scores[metric]
@@ -76,12 +76,12 @@ def _informative(dev_sets: Sequence[DevSet]) -> list[DevSet]:
     return [dev_set for dev_set in dev_sets if dev_set.chance < 100] or list(dev_sets[:1])
 
 
-def dev_score(dev_sets: Sequence[DevSet], encoder: Encoder, precision: Precision) -> float:
+def dev_score(dev_sets: Sequence[DevSet], encoder: Encoder, precision: Precision, tokens: int | None = None) -> float:
     """One task's score in percent, or the mean over several on one scale, where 0 is chance and 100 is perfect."""
     dev_sets = _informative(dev_sets)
     if len(dev_sets) == 1:
-        return dev_sets[0].score(encoder, precision)
-    return fmean(dev_set.rescale(dev_set.score(encoder, precision) - dev_set.chance) for dev_set in dev_sets)
+        return dev_sets[0].score(encoder, precision, tokens)
+    return fmean(dev_set.rescale(dev_set.score(encoder, precision, tokens) - dev_set.chance) for dev_set in dev_sets)
 
 
 def dev_outcome(best: float | None, dev_sets: Sequence[DevSet]) -> dict[str, object]:
@@ -162,4 +162,5 @@ def try_dev_score(dev: Callable[[], float], update: int, total: int) -> float | 
     try:
         return dev()
     except StepFailed as failure:
-        return StepFailed(f"{failure.message} after update {update:,} of {total:,}", hint=MILDER)
+        hint = failure.hint if isinstance(failure, OutOfMemory) else MILDER
+        return type(failure)(f"{failure.message} after update {update:,} of {total:,}", hint=hint)

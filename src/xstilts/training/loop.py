@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xstilts.compute import device, distributed
+from xstilts.compute.memory import TokenBudget
 from xstilts.errors import StepFailed
 from xstilts.languages import ENGLISH
 from xstilts.model.batch import Batch, Masking, ShuffledBatches, collate, generator
@@ -106,13 +108,14 @@ def train(
         tokens: the most tokens in one pass; changes only memory and speed.
 
     Raises:
-        StepFailed: the loss, or an output for a dev example, is not a number; or one example is too large for the
-            accelerator's memory.
+        StepFailed: the loss, or an output for a dev example, is not a number.
+        OutOfMemory: one example is too large for the memory.
     """
     session = _Session(encoder, tasks, spec, seed, log, tokens, dev_examples)
     state = checkpoint.load() if checkpoint else None
     if state is not None:
         session.load_state_dict(state)
+    state = None  # else the file's tensors would stay in memory
     session.modules.train()
     with checkpoint.delayed_signals() if checkpoint else nullcontext():
         while session.update < session.total:
@@ -137,7 +140,7 @@ class _Session:
         tokens: int,
         dev_examples: int,
     ) -> None:
-        self.encoder, self.tasks, self.spec, self.tokens = encoder, tasks, spec, tokens
+        self.encoder, self.tasks, self.spec, self._budget = encoder, tasks, spec, TokenBudget(tokens)
         self.modules = nn.ModuleList([encoder, *(task.head for task in tasks)])
         self.order_U = task_order(tasks, spec, seed)
         self.total, self.update = len(self.order_U), 0
@@ -173,6 +176,7 @@ class _Session:
             distributed.sum_gradients(self.optimizer.dense)
             self._scale.update(self.optimizer.step(lr, self._scale.value))
         self.update += 1
+        self._budget.note_update()
         self._log.add(self.update, i, loss, lr, batch)
         if self.update in self._mean.points:
             self.optimizer.flush()
@@ -181,41 +185,30 @@ class _Session:
     def _compute_gradients(self, head: Head, batch: Batch) -> Tensor:
         """Sum the gradients of a batch, in parts if it is large; returns this process's share of the loss."""
         num_targets, mine = head.num_targets(batch), batch.examples_between(*distributed.shard(batch.examples))
-        while True:
-            parts = (
-                mine.split(self.tokens, whole=head.softmax_over_choices, padded=not self.encoder.packs) if mine else []
-            )
-            try:
-                return self._backward(head, parts, num_targets)
-            except torch.OutOfMemoryError as error:
-                self.halve_token_budget(parts, error)
 
-    def _backward(self, head: Head, parts: Sequence[Batch], num_targets: int) -> Tensor:
+        def split(tokens: int) -> list[Batch]:
+            whole, padded = head.softmax_over_choices, not self.encoder.packs
+            return mine.split(tokens, whole=whole, padded=padded) if mine else []
+
+        return self._budget.compute(split, partial(self._backward, head, num_targets), self.encoder.device)
+
+    def _backward(self, head: Head, num_targets: int, parts: Sequence[Batch]) -> Tensor:
+        """Add the gradients of some parts, or leave none at all after an error."""
         on = self.encoder.device
         total = torch.zeros((), device=on)
-        for part in parts:
-            share = head.num_targets(part) / max(num_targets, 1)
-            if share:
-                part = part.to(on)
-                with device.autocast(on, self.spec.precision):
-                    loss = head.loss(head(self.encoder.hidden(part), part), part) * share
-                (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+        try:
+            for part in parts:
+                share = head.num_targets(part) / max(num_targets, 1)
+                if share:
+                    part = part.to(on)
+                    with device.autocast(on, self.spec.precision):
+                        loss = head.loss(head(self.encoder.hidden(part), part), part) * share
+                    (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
+                    total += loss.detach()
+        except BaseException:
+            self.modules.zero_grad(set_to_none=True)
+            raise
         return total
-
-    def halve_token_budget(self, parts: Sequence[Batch], error: Exception) -> None:
-        """Halve the tokens of one pass after the accelerator ran out of memory.
-
-        Raises:
-            StepFailed: it was one example, which cannot be split.
-        """
-        largest = max(part.tokens for part in parts)
-        if largest > self.tokens:
-            what = f"one example of {largest:,} tokens does not fit into the accelerator's memory"
-            raise StepFailed(what, hint="try a shorter max_length, or precision bf16") from error
-        self.modules.zero_grad(set_to_none=True)
-        device.empty_cache(self.encoder.device)
-        self.tokens = largest // 2
 
     # --- early stopping -------------------------------------------------------------------------------------------
 
@@ -253,7 +246,7 @@ class _Session:
         """The whole state, as numbers, texts and tensors."""
         return {
             "update": self.update,
-            "tokens": self.tokens,
+            "tokens": self._budget.tokens,
             "threads": torch.get_num_threads(),
             "scale": self._scale.state_dict(),
             "modules": self.modules.state_dict(),
@@ -269,7 +262,7 @@ class _Session:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; also the number of threads, on which rounding depends."""
         torch.set_num_threads(state["threads"])
-        self.update, self.tokens = state["update"], state["tokens"]
+        self.update, self._budget.tokens = state["update"], min(state["tokens"], self._budget.most)
         self._scale.load_state_dict(state["scale"])
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
