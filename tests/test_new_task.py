@@ -221,6 +221,35 @@ def test_a_column_with_one_language_says_the_language_of_a_file(tmp_path: Path, 
     assert (task.train_languages, task.languages) == (("de",), ("sw",))
 
 
+def test_a_file_without_a_split_in_its_name_is_the_training_data(
+    tmp_path: Path, made: Callable[..., Task], xstilts: Callable[..., CliResult]
+) -> None:
+    """A second such file, or one of another kind, is left out."""
+    write = labelled(5, ".csv", HEADERS[0], LABELS[0], False)
+    for name, count in (("opinions", 80), ("test.de", 9), ("test.sw", 9)):
+        (tmp_path / f"{name}.csv").write_text(write(count), encoding="utf-8")
+    (tmp_path / "README.txt").write_text("Opinions of friends.\n")
+    task = made(tmp_path)
+    assert (task.name, task.languages, task.train_languages) == ("my-opinions", ("en", "de", "sw"), ("en",))
+    assert [task.languages_of(split) for split in ("train", "dev")] == [("en",), ("en",)]
+    (tmp_path / "test.en.csv").write_text(write(9), encoding="utf-8")
+    task = made(tmp_path)
+    assert task.data.keys() == {"train", "test"} and task.data["train"].layouts[0][0].part is None
+    (tmp_path / "notes.csv").write_text(write(9), encoding="utf-8")
+    out = xstilts("new", "task", tmp_path).out
+    assert "): test en de sw\n" in out and "/notes.csv: left out, because its name says no language" in out
+
+
+def test_a_column_says_the_split_of_each_row(tmp_path: Path, made: Callable[..., Task]) -> None:
+    splits = ("train", "train", "valid", "test")
+    rows = [[f"It is {i} now", "dry" if i % 3 else "wet", splits[i % 4]] for i in range(40)]
+    (tmp_path / "days.csv").write_text(table([["text", "weather", "fold"], *rows], ","))
+    task = made(tmp_path / "days.csv")
+    assert (task.format.inputs, task.scored) == (("text",), ("dev", "test")), "different values share no rows"
+    wheres = {split: source.layouts[0][0].where for split, source in task.data.items()}
+    assert wheres == {"train": {"fold": "train"}, "dev": {"fold": "valid"}, "test": {"fold": "test"}}
+
+
 def test_a_header_between_the_rows_is_no_label(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "train.csv").write_text("text,label\nso nice,good\nso bad,bad\nso long,fine\n" * 3)
     assert xstilts("new", "task", tmp_path).code == 0
@@ -317,18 +346,6 @@ def test_sorted_rows_are_noted(tmp_path: Path, xstilts: Callable[..., CliResult]
     path.write_text("text,label\n" + "".join(f"day {i},{'dry' if i < 60 else 'wet'}\n" for i in range(90)))
     result = xstilts("new", "task", path)
     assert result.code == 0 and "note: the rows are sorted by label" in result.out
-
-
-def test_a_recipe_needs_a_task_to_train_on_and_score(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
-    (tmp_path / "few.csv").write_text("text,label\nso,good\nno,bad\n")
-    assert "too few rows" in xstilts("new", "task", tmp_path / "few.csv").out
-    result = xstilts("new", "recipe", tmp_path / "my-few.yaml")
-    assert result.code == 2 and "has no task with labelled train and dev or test data" in result.err
-    (tmp_path / "test.csv").write_text("text,label\nho,good\nna,bad\n")
-    (tmp_path / "few.csv").rename(tmp_path / "train.csv")
-    xstilts("new", "task", tmp_path, "--out", tmp_path / "two.yaml")
-    result = xstilts("new", "recipe", tmp_path / "two.yaml", "--intermediate", "mnil")
-    assert result.code == 2 and "no intermediate task 'mnil' (did you mean 'mnli'?)" in result.err
 
 
 def test_new_task_loads_no_torch(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
-"""A newcomer's study: reviews in CSV, names in CoNLL, English labels, tests in other languages."""
+"""A newcomer's studies: from CSV files to a model elsewhere by commands alone; and what one changes afterwards."""
 
 import csv
 import io
 import itertools
 import json
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,15 @@ phases:
   - {name: target, each: [reviews]}
 evaluate: [reviews]
 """
+
+STOCK = """\
+import json, sys
+sys.modules["xstilts"] = None  # so an import of it fails
+from transformers import pipeline
+classify = pipeline("text-classification", model=sys.argv[1])
+json.dump([(one["label"], one["score"]) for one in classify(json.load(sys.stdin), truncation=True)], sys.stdout)
+"""
+"""Labels and scores of texts by transformers alone."""
 
 TASKS = """\
 reviews:
@@ -56,8 +67,68 @@ def reviews(language: str, rows: int) -> list[tuple[str, str, str]]:
 
 
 def write_csv(files: Files, name: str, rows: list[tuple[str, str, str]]) -> None:
-    with (files.folder / name).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("id", "text", "label"), *rows])
+    write_table(files.folder / name, [("id", "text", "label"), *rows])
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def stock_answers(folder: Path, texts: list[str]) -> list[tuple[str, float]]:
+    """What transformers' pipeline says in a fresh process that cannot import X-STILTs."""
+    result = subprocess.run([sys.executable, "-c", STOCK, str(folder)], input=json.dumps(texts), cwd=folder.parent,
+                            capture_output=True, encoding="utf-8", check=True)  # fmt: skip
+    return [(label, score) for label, score in json.loads(result.stdout)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["tiny", "mini-xlmr"])
+def test_from_csv_files_to_a_model_elsewhere(encoder: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A file of English reviews, one of stars, a few reviews in other languages; each command as it is printed."""
+    folder = request.getfixturevalue("encoder_folder" if encoder == "tiny" else "shared")
+    model = folder if encoder == "tiny" else folder / "models" / encoder
+    if not model.is_dir():
+        pytest.skip(f"needs {model}")
+    write_table(tmp_path / "reviews.csv", [("id", "text", "label"), *reviews("en", 300)])
+    for language in ("de", "sw", "es"):
+        write_table(tmp_path / f"test.{language}.csv", [("id", "text", "label"), *reviews(language, 30)])
+    words = [*zip(BAD["en"].split(), (1, 2, 1), strict=True), *zip(GOOD["en"].split(), (4, 5, 5), strict=True)]
+    stars = [(f"Parcel {i} was {word}.", count) for i, (word, count) in enumerate(words * 30)]
+    (tmp_path / "stars").mkdir()
+    write_table(tmp_path / "stars/products.csv", [("body", "stars"), *stars])
+
+    def xstilts(*arguments: str) -> str:
+        command = [sys.executable, "-m", "xstilts.cli", *arguments]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+        assert result.returncode == 0, (arguments, result.stderr)
+        return result.stdout
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    files = ["reviews.csv", *(f"test.{language}.csv" for language in ("de", "sw", "es"))]
+    assert "train en, dev en, test en de sw es" in xstilts("new", "task", *files)
+    assert "xstilts new recipe stars/my-products.yaml" in xstilts("new", "task", "stars")
+    assert "test" in xstilts("data", "check", "--use", "my-reviews.yaml")
+    xstilts("new", "recipe", "my-reviews.yaml", "stars/my-products.yaml", "--intermediate", "my-products",
+            "--encoder", str(model))  # fmt: skip
+    recipe = tmp_path / "my-reviews-study.yaml"
+    text = recipe.read_text(encoding="utf-8").replace("seeds: [1, 2, 3]", "seeds: [1]")
+    recipe.write_text(text.replace("# settings: {lr: 2e-5, epochs: 10}", "settings: {lr: 1e-4, epochs: 2}"))
+    assert "no mistakes; 3 trainings, 8 evaluations\n" in (checked := xstilts("check", recipe.name))
+    assert "optimistic" not in checked, "dev and test data are different parts of one file"
+    shown = xstilts("run", recipe.name)
+    assert "zero-shot" in shown and xstilts("report", "runs") in shown
+    best = "runs/best/my-reviews/my-reviews"
+    predicted = [json.loads(line) for language in ("de", "sw")
+                 for line in xstilts("predict", best, f"test.{language}.csv").splitlines()]  # fmt: skip
+    assert [one["id"] for one in predicted] == [id for language in ("de", "sw") for id, *_ in reviews(language, 30)]
+    assert "XLMRobertaForSequenceClassification" in xstilts("export", best, "elsewhere")
+    labels, scores = zip(*stock_answers(tmp_path / "elsewhere", [one["text"] for one in predicted]), strict=True)
+    assert labels == tuple(one["label"] for one in predicted)
+    assert scores == pytest.approx([max(one["probabilities"].values()) for one in predicted], abs=1e-3)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 120, "of processor time"
 
 
 @pytest.fixture

@@ -162,3 +162,16 @@ def test_labels_in_another_column_have_the_line_to_write(folder: Path, xstilts: 
     assert xstilts("check", "study.yaml").code == 0
     edit(folder / "ticket.csv", "id,text,urgency", "id,text,Urgency")
     assert "has no column 'urgency' (did you mean 'Urgency'?)" in xstilts("check", "study.yaml").err
+
+
+def test_parts_of_one_file_share_no_rows(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    """No warning says that training stops on test data; one does where the parts overlap."""
+    rows = "".join(f"{i},Printer {i} burns.,{('low', 'high')[i % 2]}\n" for i in range(40))
+    (folder / "ticket.csv").write_text(f"id,text,label\n{rows}")
+    edit(folder / "mine.yaml", "train: ticket.csv, test: \"test.{lang}.csv\"}\n  languages: [en, de]",
+         "train: {path: ticket.csv, part: 1/4}, dev: {path: ticket.csv, part: 2/4},"
+         " test: {path: ticket.csv, part: 3-4/4}}\n  languages: [en]")  # fmt: skip
+    edit(folder / "study.yaml", "encoder: me/encoder", "encoder: {text: play-text, layers: 1, hidden: 16, heads: 2}")
+    assert "optimistic" not in xstilts("check", "study.yaml").out
+    edit(folder / "mine.yaml", "3-4/4", "2-4/4")
+    assert "early stopping uses test data, so scores on them are optimistic" in xstilts("check", "study.yaml").out

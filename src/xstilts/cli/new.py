@@ -10,7 +10,7 @@ import typer
 
 from xstilts.cli.common import say
 
-app = typer.Typer(no_args_is_help=True, help="Write a task file for your data, or a recipe for a task file.")
+app = typer.Typer(no_args_is_help=True, help="Write a task file for your data, or a recipe for task files.")
 
 
 @app.command("task")
@@ -54,20 +54,23 @@ def new_task(
 
 @app.command("recipe")
 def new_recipe(
-    task_file: Annotated[Path, typer.Argument(help="A task file.", metavar="FILE")],
+    task_files: Annotated[
+        list[Path],
+        typer.Argument(help="A task file; a second one may have the intermediate task.", metavar="FILE..."),
+    ],
     encoder: Annotated[str, typer.Option(help="A Hub id, or a folder.")] = "FacebookAI/xlm-roberta-base",
     intermediate: Annotated[
         str, typer.Option(help="The intermediate task. Default: mnli.", metavar="TASK", show_default=False)
     ] = "",
     out: Annotated[
         Path | None,
-        typer.Option(help="The recipe. Default: beside the task file.", metavar="FILE", show_default=False),
+        typer.Option(help="The recipe. Default: beside the first task file.", metavar="FILE", show_default=False),
     ] = None,
 ) -> None:
-    """Write a small recipe for a task file: its tasks, each without and with an intermediate task before."""
+    """Write a small recipe for task files: their tasks, each without and with an intermediate task before."""
     from xstilts.study.new_recipe import write_recipe
 
-    written = write_recipe(task_file, encoder, intermediate, out)
+    written = write_recipe(task_files, encoder, intermediate, out)
     path = quote(str(written.path))
     fetch = [f"  xstilts data fetch {name}" for name in written.to_fetch]
     say("\n".join([f"{written.path}: written; next:", *fetch, f"  xstilts check {path}", f"  xstilts run {path}"]))

@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from typing import Any
 
+from xstilts import languages
 from xstilts.data import tables
+from xstilts.data.file_names import SPLIT_WORDS
 from xstilts.data.headers import COLUMN_NAMES, looks_like_header
 from xstilts.data.lines import lines
 from xstilts.data.records import OBJECTS, suffix
 from xstilts.errors import DataError
+from xstilts.tasks.shorthand import SPLITS
 
 MOST_VALUES = 1000
 """So many values of a column are told apart."""
+_LANGUAGE_COLUMNS = ("lang", "language", "lang_code", "locale")
 _ROWS = 50
 """So many rows tell a header from a row."""
 
@@ -141,6 +145,25 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     numbers = any(cells and all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", cell) for cell in cells) for cells in below)
     few = any(len({*cells}) * 2 <= len(cells) for cells in below)
     return bool(usual) or numbers or few
+
+
+def language_column(read: Table | None) -> tuple[str, list[str]]:
+    """The column with the language of each row, and the codes; empty if there is none."""
+    for name in _LANGUAGE_COLUMNS:
+        column = read.columns.get(name) if read else None
+        codes = [*column.values] if column else []
+        if codes and all(languages.named_by(code) == code for code in codes):
+            return name, codes
+    return "", []
+
+
+def split_column(read: Table | None) -> tuple[str, dict[str, str]]:
+    """The column with the split of each row, and its value for each split; empty if there is none."""
+    for column in read.columns.values() if read else ():
+        values = {SPLIT_WORDS.get(value.lower(), ""): value for value in column.values}
+        if {"train"} < values.keys() and "" not in values and len(values) == len(column.values):
+            return column.name, {split: values[split] for split in SPLITS if split in values}
+    return "", {}
 
 
 def token_lines(path: str, most: int) -> Iterator[list[str] | None]:

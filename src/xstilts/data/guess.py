@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xstilts.data.columns import Column, Guess, Named, Table, table, token_lines
+from xstilts.data.columns import Column, Guess, Named, Table, language_column, split_column, table, token_lines
 from xstilts.data.guess_tags import records_with_tags, tagged
 from xstilts.data.headers import is_id, is_label, words_of
 from xstilts.data.lines import lines
@@ -54,7 +54,8 @@ def guess(path: str, named: Named) -> Guess:
     for name in named.all:
         if name not in read.columns:
             raise UserError(f"has no column '{visible(name)}'", where=path, hint=nearest(name, read.columns))
-    columns = {name: column for name, column in read.columns.items() if column.filled}
+    others = {split_column(read)[0], language_column(read)[0]}.difference(named.all)
+    columns = {name: column for name, column in read.columns.items() if column.filled and name not in others}
     for shape in (records_with_tags, _span, _choose, _classify):
         if found := shape(path, read, columns, named):
             return found

@@ -6,15 +6,16 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xstilts import languages
-from xstilts.data.columns import Named, Table
+from xstilts.data.columns import Named, Table, language_column, split_column
 from xstilts.data.examples import locate
 from xstilts.data.file_names import DataFile, data_files, named, shared_pattern
 from xstilts.data.guess import columns_like, guess, has_no_answer, label_values
 from xstilts.data.headers import quoted
+from xstilts.data.records import suffix
 from xstilts.errors import Collector, UserError, listed, visible
 from xstilts.tasks import TASKS
 from xstilts.tasks.shorthand import SPLITS
@@ -28,7 +29,6 @@ PARTS = {"train": "1-8/10", "dev": "9/10", "test": "10/10"}
 """The rows of each split of a single file."""
 NO_AGREEMENT = "-"
 """The label of pairs without agreement, as SNLI writes it."""
-_LANGUAGE_COLUMNS = ("lang", "language", "lang_code", "locale")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class _Rows:
     """The column with the language, if the file has several."""
     from_column: bool = False
     """Whether a column of the file says the language."""
+    of_split: Mapping[str, str] = field(default_factory=dict)
+    """The column that says the split, with its value."""
     part: str = ""
     table: Table | None = None
     classes: tuple[str, ...] = ()
@@ -125,13 +127,23 @@ class _Draft:
         return languages.ENGLISH, not all(file.language for file in self.files)
 
     def _main(self) -> DataFile:
-        """The file whose columns and labels the task has: of train, in the default language if possible."""
-        order = {split: number for number, split in enumerate(("train", "dev", "", "test"))}
+        """The file whose columns and labels the task has: of train, in the default language if possible.
+
+        Beside dev or test data, a single such file without a split in its name is the training data.
+        """
+        kinds = {suffix(str(file.path)) for file in self.files if file.split}
+        rest = [file for file in self.files if not file.split and file.language in ("", self.default)]
+        rest = [file for file in rest if suffix(str(file.path)) in kinds]
+        if len(rest) == 1 and all(file.split != "train" for file in self.files):
+            return rest[0]
+        order = {split: number for number, split in enumerate(("train", "dev", "test", ""))}
         return min(self.files, key=lambda file: (order[file.split], file.language not in ("", self.default)))
 
     def _name(self, folder: Path) -> str:
-        """A name for the task: what the files' names share, or the folder's name."""
-        rest = {file.rest for file in self.files if file.split or len(self.files) == 1 or file.language}
+        """A name for the task: what the files' names share, that of the file without a split, or the folder's name."""
+        rest = (
+            {file.rest for file in self.files if file.split or file.language} if self.main.split else {self.main.rest}
+        )
         words = rest.pop() if len(rest) == 1 else ""
         name = re.sub("[^a-z0-9]+", "-", (words or folder.name).lower()).strip("-")[:90] or "task"
         return name if name.startswith("my-") else f"my-{name}"
@@ -142,10 +154,12 @@ class _Draft:
         any_split = any(file.split for file in self.files)
         for file in self.files:
             split, language = file.split, file.language or self.default
-            if not split and any_split and not file.language:
-                self.notes.append(f"{file.path}: left out, because its name says neither split nor language")
+            if not split and any_split and not file.language and file is not self.main:
+                self.notes.append(
+                    f"{file.path}: left out, because its name says no language, and not train, dev or test"
+                )
                 continue
-            split = split or ("test" if any_split or file is not self.main else "train")
+            split = split or ("train" if file is self.main else "test")
             if other := splits[split].get(language):
                 raise _twice(file, split, language, other.file)
             columns, read = (self.guess.columns, self.guess.table) if file is self.main else columns_like(
@@ -155,12 +169,21 @@ class _Draft:
             self.notes.append("there are only training data; add files with dev or test in their names to score it")
         if self.guess.format == "mask" and not any_split:
             return {"train": {**splits["train"], **splits["test"]}}
-        return splits if any_split else self._with_parts(splits)
+        return splits if self.main.split else self._with_parts(splits)
 
     def _with_parts(self, splits: dict[str, dict[str, _Rows]]) -> dict[str, dict[str, _Rows]]:
-        """The splits, with parts of the one file of training data as dev and test data in its language."""
+        """The splits, with parts of the one file of training data as dev and test data in its language.
+
+        A column of the file may say the split of each row.
+        """
         (language, rows), *_ = splits["train"].items()
         read = rows.table
+        if splits["dev"] or language in splits["test"]:
+            return splits
+        column, values = split_column(read)
+        if column:
+            own = {split: {language: replace(rows, of_split={column: value})} for split, value in values.items()}
+            return own | {"test": own.get("test", {}) | splits["test"]}
         if read is not None and read.rows < ROWS_TO_DIVIDE:
             self.notes.append(f"{rows.file.path}: too few rows for dev and test data; add files of them")
             return splits
@@ -174,7 +197,7 @@ class _Draft:
         for split, by_language in splits.items():
             found[split] = {}
             for language, rows in by_language.items():
-                column, codes = ("", []) if rows.file.language else _language_column(rows.table)
+                column, codes = ("", []) if rows.file.language else language_column(rows.table)
                 for code in codes or [language]:
                     if other := found[split].get(code):
                         raise _twice(rows.file, split, code, other.file)
@@ -280,7 +303,8 @@ class _Draft:
         """The lines of one split."""
         rows = [*by_language.values()]
         alone, first = len(rows) == 1, rows[0]
-        alike = all((one.columns, one.where, one.part) == (first.columns, first.where, first.part) for one in rows)
+        alike = all((one.columns, one.where, one.of_split, one.part) == (
+            first.columns, first.where, first.of_split, first.part) for one in rows)  # fmt: skip
         same_file = len({one.file.relative for one in rows}) == 1
         pattern = "" if alone or not alike else rows[0].file.relative if same_file else shared_pattern(
             [one.file for one in rows])  # fmt: skip
@@ -324,16 +348,6 @@ def _twice(file: DataFile, split: str, language: str, other: DataFile) -> UserEr
     return UserError(what, where=str(file.path), hint=hint)
 
 
-def _language_column(read: Table | None) -> tuple[str, list[str]]:
-    """The column with the language of each row, and the codes; empty if there is none."""
-    for name in _LANGUAGE_COLUMNS:
-        column = read.columns.get(name) if read else None
-        codes = [*column.values] if column else []
-        if codes and all(languages.named_by(code) == code for code in codes):
-            return name, codes
-    return "", []
-
-
 def _line(key: str, value: str, comment: str) -> str:
     return f"  {key}: {value}" + (f"  # {visible(comment)}" if comment else "")
 
@@ -355,7 +369,8 @@ def _file(rows: _Rows, path: str, code: str, *, only: bool = False) -> str:
         raise UserError("has a `*` in its name, which stands for other characters", where=str(rows.file.path))
     fields: dict[str, object] = {"path": path}
     fields |= {"columns": rows.columns} if rows.columns else {}
-    fields |= {"where": {rows.where: code}} if rows.where else {}
+    where = {**rows.of_split, **({rows.where: code} if rows.where else {})}
+    fields |= {"where": where} if where else {}
     fields |= {"part": rows.part} if rows.part else {}
     fields |= {"classes": rows.classes} if rows.classes else {}
     fields |= {"languages": [code]} if only else {}

@@ -209,14 +209,17 @@ class StepInputs:
     def stop_facts(self, task: Task, stop: LocatedSplit) -> dict[str, object]:
         """What a training records of its early stopping: file names, part of the training rows, whether it is test."""
         files = {path for _, found in stop.found for path in found.files}
-        test: set[str] = set()
-        if "test" in task.scored:
-            with suppress(UserError):
-                rows = locate(task, task.data["test"], task.train_languages, self.data)
-                test = {path for _, found in rows.found for path in found.files}
         held_out = self._stop_source(task)[1]
-        names = sorted({Path(path).name for path in files})
-        return {"files": names, "held_out": held_out, "test": held_out is None and not files.isdisjoint(test)}
+        on_test = False
+        if "test" in task.scored and held_out is None:
+            with suppress(UserError):
+                test = [found for _, found in locate(task, task.data["test"], task.train_languages, self.data).found]
+                on_test = any(
+                    found.file.may_share_rows(other.file) and not {*found.files}.isdisjoint(other.files)
+                    for _, found in stop.found
+                    for other in test
+                )
+        return {"files": sorted({Path(path).name for path in files}), "held_out": held_out, "test": on_test}
 
     def eval_splits(self, step: Step, language: str) -> dict[Split, LocatedSplit]:
         """The existing splits of an evaluated task in a language.

@@ -1,8 +1,9 @@
-"""Writes a first recipe for a task file: its tasks, without and with an intermediate task."""
+"""Writes a first recipe for task files: their tasks, without and with an intermediate task."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,35 +40,41 @@ class NewRecipe:
     to_fetch: tuple[str, ...]
 
 
-def write_recipe(task_file: Path, encoder: str, intermediate: str = "", out: Path | None = None) -> NewRecipe:
-    """Write a recipe beside a task file, or to `out`.
+def write_recipe(
+    task_files: Sequence[Path], encoder: str, intermediate: str = "", out: Path | None = None
+) -> NewRecipe:
+    """Write a recipe beside the first task file, or to `out`.
 
     Args:
-        task_file: the file; its tasks with training and scored data are the targets.
+        task_files: their tasks with training and scored data are the targets, but not the intermediate task.
         encoder: a Hub id, or a folder.
-        intermediate: the task to train on before; empty: `tasks.INTERMEDIATE`.
-        out: the recipe; by default the task file's name with `-study`.
+        intermediate: the task to train on before, also one of the files; empty: `tasks.INTERMEDIATE`.
+        out: the recipe; by default the first task file's name with `-study`.
 
     Raises:
-        UserError: the task file has mistakes or no target, the intermediate task is not known, or the recipe exists.
+        UserError: a task file has mistakes, none has a target, the intermediate task is not known; the recipe exists.
     """
-    own = from_yaml(task_file, TASKS)
-    targets = [name for name, task in own.items() if _is_target(task)]
-    if not targets:
-        raise UserError("has no task with labelled train and dev or test data", where=str(task_file),
-                        hint="a target needs both; raw text and retrieval are no targets")  # fmt: skip
     intermediate = intermediate or INTERMEDIATE
+    own = {name: task for file in task_files for name, task in from_yaml(file, TASKS).items()}
+    targets = [name for name, task in own.items() if name != intermediate and _is_target(task)]
     known = {name: task for name, task in {**TASKS, **own}.items() if task.trainable and name not in targets}
+    shown = ", ".join(map(str, task_files))
+    if not targets:
+        others = " beside the intermediate task" if intermediate in own else ""
+        raise UserError(f"has no task with labelled train and dev or test data{others}", where=shown,
+                        hint="a target needs both; raw text and retrieval are no targets")  # fmt: skip
     if intermediate not in known:
-        raise UserError(f"no intermediate task '{intermediate}'", where="--intermediate",
-                        hint=nearest(intermediate, known))  # fmt: skip
-    path = out or task_file.with_name(f"{task_file.stem}-study.yaml")
+        what = (
+            f"no intermediate task '{intermediate}' is built in, or in {shown}; for another one give its task file, too"
+        )
+        raise UserError(what, where="--intermediate", hint=nearest(intermediate, {*known, *own}))
+    first = task_files[0]
+    path = out or first.with_name(f"{first.stem}-study.yaml")
     if os.path.lexists(path):
         raise UserError("exists already", where=str(path), hint="--out names another file")
-    use = Path(os.path.relpath(task_file.resolve(), path.parent.resolve())).as_posix()
-    names = ", ".join(targets)
-    text = _RECIPE.format(name=task_file.stem, names=names, encoder=quoted(encoder), use=quoted(use),
-                          intermediate=intermediate)  # fmt: skip
+    use = [Path(os.path.relpath(file.resolve(), path.parent.resolve())).as_posix() for file in task_files]
+    text = _RECIPE.format(name=first.stem, names=", ".join(targets), encoder=quoted(encoder),
+                          use=", ".join(map(quoted, use)), intermediate=intermediate)  # fmt: skip
     write_atomic(path, text)
     try:
         plan(*read(str(path)))

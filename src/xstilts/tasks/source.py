@@ -75,6 +75,14 @@ class File(Strict):
                 raise ValueError(f"there is no part {value}")
         return value
 
+    def may_share_rows(self, other: File) -> bool:
+        """Whether its rows and those of another file may be the same, if both have the same path."""
+        (first, last), (start, end) = _share(self), _share(other)
+        mine, theirs = self.where or {}, other.where or {}
+        apart = (mine[name] != theirs[name] for name in mine.keys() & theirs.keys()
+                 if not mine[name].endswith("*") and not theirs[name].endswith("*"))  # fmt: skip
+        return first < end and start < last and not any(apart)
+
     def rows_of(self, total: int) -> range:
         """The numbers of its rows in a file with `total` rows."""
         first, last = _share(self)
@@ -120,22 +128,22 @@ class Source(Strict):
         return all(any(file.per_language for file in layout) for layout in self.layouts)
 
     def overlaps(self, other: Source, codes: Sequence[str]) -> bool:
-        """Whether two sources share rows in one of these languages; different parts of one file do not."""
+        """Whether two sources share rows in one of these languages; different parts of one file do not.
+
+        Nor do rows of one file with different values of a column in `where`.
+        """
         mine, theirs = ([file for layout in source.layouts for file in layout] for source in (self, other))
         return any(_overlap(mine, theirs, code) for code in codes)
 
 
 def _overlap(mine: Sequence[File], theirs: Sequence[File], language: str) -> bool:
     """Whether a file may share rows with one of the others."""
-    places, others = (
-        [(_names(file, language), *_share(file)) for file in files if file.serves(language)] for files in (mine, theirs)
-    )
+    places, others = ([(file, _names(file, language)) for file in files if file.serves(language)]
+                      for files in (mine, theirs))  # fmt: skip
     return any(
-        first < other_last
-        and other_first < last
-        and any(_matches(a, b) or _matches(b, a) for a in names for b in other_names)
-        for names, first, last in places
-        for other_names, other_first, other_last in others
+        file.may_share_rows(other) and any(_matches(a, b) or _matches(b, a) for a in names for b in other_names)
+        for file, names in places
+        for other, other_names in others
     )
 
 
