@@ -33,7 +33,8 @@ from xstilts.compute import device
 from xstilts.model import heads
 from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
-from xstilts.training.loop import TrainTask, train
+from xstilts.training.batches import TrainTask
+from xstilts.training.loop import train
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 TARGETS: dict[Precision, float] = {"fp32": 80, "bf16": 50}

@@ -30,8 +30,9 @@ from works import PRECISIONS, WORKS, Precision, Work
 from xstilts.model import heads
 from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
+from xstilts.training.batches import TrainTask
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TrainTask, train
+from xstilts.training.loop import train
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 LR, WARMUP, DECAY = 5e-5, 0.1, 0.01

@@ -26,8 +26,9 @@ from xstilts.model import heads
 from xstilts.model.batch import ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
+from xstilts.training.batches import TrainTask
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TrainTask, train
+from xstilts.training.loop import train
 from xstilts.training.optimizer import CLIP
 from xstilts.training.settings import EPSILON, TaskSettings, TrainSpec
 

@@ -28,7 +28,8 @@ from xstilts.model.batch import Batch, collate, generator
 from xstilts.model.encoder import Encoder, load, quiet
 from xstilts.model.features import FeatureSet
 from xstilts.model.new_encoder import train_tokenizer
-from xstilts.training.loop import TrainTask, train
+from xstilts.training.batches import TrainTask
+from xstilts.training.loop import train
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 PAGE = Path(__file__).parents[1] / "docs/encoders.md"

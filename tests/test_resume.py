@@ -28,9 +28,10 @@ from xstilts.model import heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
+from xstilts.training.batches import TrainTask
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TrainTask, train
+from xstilts.training.loop import train
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 RECIPE = """\

@@ -20,9 +20,10 @@ from xstilts.model import heads
 from xstilts.model.batch import MLM_SHARE, Batch, Masking, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
+from xstilts.training.batches import TrainTask
 from xstilts.training.early_stopping import BestWeights, evaluation_interval
 from xstilts.training.log import LogRow
-from xstilts.training.loop import Trained, TrainTask, lr_factor, task_order, train, warmup_notes
+from xstilts.training.loop import Trained, lr_factor, task_order, train, warmup_notes
 from xstilts.training.settings import PATIENCE, Mixing, TaskSettings, TrainSpec
 
 SAME = Classify(labels=("0", "1"), texts=("a", "b"))

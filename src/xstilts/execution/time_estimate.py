@@ -24,9 +24,10 @@ from xstilts.model.features import FeatureSet
 from xstilts.store.run_folder import Store
 from xstilts.study.plan import Plan
 from xstilts.study.step import EvalSpec, Step
+from xstilts.training.batches import TrainTask
 from xstilts.training.early_stopping import dev_sizes, evaluation_interval
 from xstilts.training.log import LogRow
-from xstilts.training.loop import TrainTask, examples_seen, train
+from xstilts.training.loop import examples_seen, train
 from xstilts.training.sampling import schedule
 from xstilts.training.settings import TaskSettings, TrainSpec
 from xstilts.utils.models import Precision

@@ -1,10 +1,10 @@
 """Batches: their order, their tensors, and how they are split."""
 
-# Shape suffixes: T = tokens, B = forward passes, M = marked positions
+# Shape suffixes: T = tokens, B = forward passes, M = marked positions, E = examples
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from xstilts.languages import ENGLISH
 from xstilts.model.features import FeatureSet
+from xstilts.model.packing import Layout
 
 MLM_SHARE, MLM_MASKED, MLM_RANDOM = 0.15, 0.8, 0.1
 """Share of pieces that are masked; of these, the shares replaced by the mask token and by a random piece."""
@@ -41,18 +42,47 @@ class Batch:
     """The example of each forward pass, numbered from 0 in the batch."""
     language: str = field(default=ENGLISH, kw_only=True)
     """Of the texts; an input of some encoders."""
+    layout: Layout | None = field(default=None, kw_only=True)
+    """One grid for its forward passes; given on an accelerator, which would have to wait for its shape."""
+    right_E: Tensor | None = field(default=None, kw_only=True)
+    """The right ending of each example of a multiple choice: the positions where `targets_M` is 1; given likewise."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        moved: dict[str, Any] = {
-            name: x.to(device, non_blocking=True) for name, x in vars(self).items() if isinstance(x, Tensor)
-        }
-        return replace(self, **moved)
+        """The same batch on another device; its layout and indices are computed before it moves."""
+        batch = self if device.type == "cpu" else self.prepared()
+        return batch._each(lambda x: x.to(device, non_blocking=True))
+
+    def prepared(self, *, pin: bool = False) -> Batch:
+        """The same batch on the CPU with all that an accelerator would have to wait for.
+
+        Args:
+            pin: into memory from which a GPU copies while the processor goes on.
+        """
+        batch = self if self.layout else replace(self, layout=self.grid(), right_E=self.right_endings())
+        return batch._each(Tensor.pin_memory) if pin else batch
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with its tensors changed."""
+        moved: dict[str, Any] = {name: change(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **moved, layout=self.layout and self.layout.each(change))
+
+    def grid(self) -> Layout:
+        """One padded grid for its forward passes."""
+        return self.layout or Layout.one_grid(self.lengths_B)
+
+    def right_endings(self) -> Tensor:
+        """The positions [E] where `targets_M` is 1."""
+        return (self.targets_M == 1).nonzero()[:, 0] if self.right_E is None else self.right_E
 
     @property
     def tokens(self) -> int:
         """Real tokens."""
         return len(self.ids_T)
+
+    def pass_of_each_token(self) -> Tensor:
+        """The number [T] of the forward pass of each token."""
+        passes_B = torch.arange(len(self.lengths_B), device=self.lengths_B.device)
+        return torch.repeat_interleave(passes_B, self.lengths_B, output_size=self.tokens)
 
     def pad_to_multiple_of(self, multiple: int, pad_id: int) -> Batch:
         """The batch with one more sequence of `pad_id`, so that its tokens are a multiple of `multiple`."""

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +19,11 @@ from xstilts.compute import device
 from xstilts.compute.private import attention_name, has_model
 from xstilts.errors import UserError
 from xstilts.languages import ENGLISH, base
-from xstilts.model import encoder_folder, packing, pretrained_tokenizer
+from xstilts.model import encoder_folder, packing, pretrained_tokenizer, probe
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
 from xstilts.model.tokenizer import Tokenizer
 
-PROBE_TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
-"""Largest differences of a packed sequence, alone and beside other neighbours; relative to the largest value."""
-PROBE_LENGTHS = (7, 4, 5, 1)
 SHORTEST = 8
 """The fewest tokens that an encoder must have positions for; no task has a shorter maximum length."""
 ROUND = 64
@@ -43,6 +39,7 @@ class Encoder(nn.Module):
         base: the transformers model, without a pooler.
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
         packs: whether the model takes batches without padding; a probe decides this, not the model's name.
+        position_offset: the position of the first token of a sequence.
         has_token_types: whether the model reads which text of a pair each token belongs to.
         languages: language ids by code, for models that take them as input; empty for most models. A language
             without an id counts as English, as in XTREME's scripts.
@@ -58,7 +55,7 @@ class Encoder(nn.Module):
         accepts = inspect.signature(base.forward).parameters
         self.has_token_types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self.languages = encoder_folder.language_ids(base.config, name) if "langs" in accepts else {}
-        self._offset = 0
+        self.position_offset = 0
         self._compiled: Any = None
         if attention_name(base.config) == packing.NAME:  # an earlier encoder with the same config
             base.set_attn_implementation("sdpa")
@@ -66,7 +63,7 @@ class Encoder(nn.Module):
         base.eval()
         with torch.inference_mode():
             self._stops = self._probe(name)
-            self.packs = "position_ids" in accepts and self._can_pack()
+            self.packs = "position_ids" in accepts and probe.can_pack(self)
         base.train(was_training)
 
     @property
@@ -99,21 +96,24 @@ class Encoder(nn.Module):
         at the last of `layers` if the model allows it.
         """
         if self.packs:
-            padded = batch.pad_to_multiple_of(ROUND, self._pad_id) if batch.ids_T.device.type == "cpu" else batch
-            layout = packing.Layout.by_length(padded.lengths_B)
-            return self._packed(padded, layout, layers, lambda hidden_TH: read(hidden_TH[: batch.tokens]))
-        layout = packing.Layout.one_grid(batch.lengths_B)
+            padded, on_cpu = batch, batch.ids_T.device.type == "cpu"
+            if on_cpu:
+                padded = batch.pad_to_multiple_of(ROUND, self._pad_id)
+            layout = packing.Layout.by_length(padded.lengths_B) if on_cpu else batch.grid()
+            return self.packed_states(padded, layout, layers, lambda hidden_TH: read(hidden_TH[: batch.tokens]))
+        layout = batch.grid()
         ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._pad_id)
         inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
         inputs["attention_mask"] = layout.real_BL.long()
         return self._run(layers, inputs, lambda hidden_BLH: read(packing.unpad(hidden_BLH, layout)))
 
-    def _packed(
+    def packed_states(
         self, batch: Batch, layout: packing.Layout, layers: Collection[int], read: Callable[[Tensor], T]
     ) -> dict[int, T]:
+        """As `hidden_states`, for a model that packs; `read` gets the padding, too."""
         inputs = self._inputs(batch.ids_T[None], batch.types_T[None], batch.language)
         at_T = layout.at_T.clamp(max=self.max_length - 1)  # the padding may be longer
-        inputs["position_ids"] = at_T[None] + self._offset
+        inputs["position_ids"] = at_T[None] + self.position_offset
         with packing.packed(layout):
             return self._run(layers, inputs, lambda hidden_1TH: read(hidden_1TH[0]))
 
@@ -161,7 +161,7 @@ class Encoder(nn.Module):
         self._compiled = torch.compile(self.base.forward, dynamic=True)
         self.train()  # only training is compiled
         try:
-            batch = _probe_batch(PROBE_LENGTHS, self.config.vocab_size).to(self.device)
+            batch = probe.probe_batch(probe.LENGTHS, self.config.vocab_size).to(self.device)
             self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever compilers raise
             self._compiled = None
@@ -192,7 +192,7 @@ class Encoder(nn.Module):
             UserError: the model gives no hidden states for text, or some are not finite, or its attention is causal.
         """
         try:
-            ids_T = _probe_batch((7,), self.config.vocab_size).ids_T
+            ids_T = probe.probe_batch((7,), self.config.vocab_size).ids_T
             other_T = torch.cat([ids_T[:-1], ids_T[-1:] - 1])
             states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (ids_T, other_T)]
             causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
@@ -207,47 +207,6 @@ class Encoder(nn.Module):
             raise UserError("attends to the left only", where=name, hint=hint)
         return stops
 
-    def _can_pack(self) -> bool:
-        """Whether packed output equals the output of single sequences; sets the offset of positions."""
-        attention = attention_name(self.base.config)
-        packing.register()
-        try:
-            for offset in dict.fromkeys((self._reserved(), 0, (getattr(self.config, "pad_token_id", None) or 0) + 1)):
-                self._offset = offset
-                windows = self._probe_packing(PROBE_LENGTHS, attention)
-                if windows is None:
-                    continue
-                # only a sequence longer than its window shows whether a local layer is masked
-                longer = min(max(windows, default=0) + PROBE_LENGTHS[0], self.max_length)
-                if not windows or self._probe_packing((longer, *PROBE_LENGTHS[1:]), attention) is not None:
-                    return True
-        except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
-            pass  # raised by models that do not use the attention interface
-        self.base.set_attn_implementation(attention)
-        return False
-
-    def _probe_packing(self, lengths: tuple[int, ...], attention: str) -> set[int] | None:
-        """The windows of a model that keeps packed sequences of these lengths apart; None if it does not.
-
-        Each sequence must equal itself alone. The second must also stay the same when its neighbours change, because a
-        leak may be smaller than the rounding differences of the first check.
-        """
-        batch, layout = _probe_batch(lengths, self.config.vocab_size), packing.Layout.by_length(torch.tensor(lengths))
-        last = (self.layers,)
-        self.base.set_attn_implementation(attention)
-        alone = torch.cat(
-            [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in torch.split(batch.ids_T, [*lengths])]
-        )
-        self.base.set_attn_implementation(packing.NAME)
-        packed = self._packed(batch, layout, last, _itself)[self.layers]
-        second = slice(lengths[0], lengths[0] + lengths[1])
-        ids_T = batch.ids_T.flip(0)
-        ids_T[second] = batch.ids_T[second]
-        change = self._packed(replace(batch, ids_T=ids_T), layout, last, _itself)[self.layers][second] - packed[second]
-        scale = packed.abs().max().clamp(min=1)
-        same = (packed - alone).abs().max() < PROBE_TOLERANCE * scale and change.abs().max() < LEAK_TOLERANCE * scale
-        return layout.windows if same else None
-
     def tokenizer_for(self, max_length: int) -> Tokenizer:
         """The tokenizer at a maximum length, limited to the encoder's positions."""
         unknown = self.tokenizer.unk_token_id
@@ -261,9 +220,11 @@ class Encoder(nn.Module):
     def max_length(self) -> int:
         """The most tokens that a sequence can have."""
         positions = int(getattr(self.config, "max_position_embeddings", 0) or 0)
-        return positions - self._reserved() if positions > 0 else int(1e6)
+        return positions - self.reserved_positions if positions > 0 else int(1e6)
 
-    def _reserved(self) -> int:
+    @property
+    def reserved_positions(self) -> int:
+        """The first rows of the position table, which no token has."""
         table = next((m for n, m in self.base.named_modules() if n.endswith("position_embeddings")), None)
         padding = getattr(table, "padding_idx", None)
         return 0 if padding is None else int(padding) + 1
@@ -292,13 +253,6 @@ class _LayerReached(Exception):
 
 def _itself(hidden: Tensor) -> Tensor:
     return hidden
-
-
-def _probe_batch(lengths: Sequence[int], vocabulary: int) -> Batch:
-    ids_T = torch.arange(sum(lengths)).remainder(max(vocabulary - 6, 1)) + 5
-    none, passes = torch.zeros(0, dtype=torch.long), len(lengths)
-    return Batch(passes, ids_T, torch.tensor(lengths), torch.zeros_like(ids_T), none, none, torch.zeros(passes),
-                 torch.arange(passes))  # fmt: skip
 
 
 def quiet() -> None:

@@ -61,9 +61,9 @@ class SequenceHead(Head):
         """Mean over texts, or over examples in multiple choice, in nats."""
         if not self.softmax_over_choices:
             return super().loss(outputs_MC, batch)
-        scores_B = outputs_MC[:, 0]
-        right_B, sums_E = batch.targets_M == 1, _log_sum_exp(scores_B, batch.example_B, batch.examples)
-        return (sums_E[batch.example_B[right_B]] - scores_B[right_B]).mean()
+        scores_B, right_E = outputs_MC[:, 0], batch.right_endings()
+        sums_E = _log_sum_exp(scores_B, batch.example_B, batch.examples)
+        return (sums_E[batch.example_B[right_E]] - scores_B[right_E]).mean()
 
     def num_targets(self, batch: Batch) -> int:
         """Texts, or right choices in multiple choice."""
@@ -118,7 +118,7 @@ class Stock(SequenceHead):
             hidden_MLH = hidden_TH[batch.positions_M, None]
             real_ML = torch.ones(hidden_MLH.shape[:2], dtype=torch.bool, device=hidden_TH.device)
         else:
-            layout = packing.Layout.one_grid(batch.lengths_B)
+            layout = batch.grid()
             hidden_MLH, real_ML = packing.pad(hidden_TH, layout), layout.real_BL
         with torch.autocast(hidden_TH.device.type, enabled=False):
             scores_MC: Tensor = self.stock(hidden_MLH.float(), real_ML)
@@ -175,7 +175,7 @@ class SpanEnds(Head):
 
     def loss(self, outputs_T2: Tensor, batch: Batch) -> Tensor:
         """Mean over forward passes and over the two ends, in nats."""
-        row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=outputs_T2.device), batch.lengths_B)
+        row_T = batch.pass_of_each_token()
         right_B2 = outputs_T2[batch.positions_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
         return (_log_sum_exp(outputs_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
 
@@ -207,7 +207,7 @@ class MeanPool(Head):
 
 def mean_of_tokens(hidden_TH: Tensor, batch: Batch) -> Tensor:
     """The mean [B, H] over the real tokens of each forward pass, in float32."""
-    row_T = torch.repeat_interleave(torch.arange(len(batch.lengths_B), device=hidden_TH.device), batch.lengths_B)
+    row_T = batch.pass_of_each_token()
     sums_BH = hidden_TH.new_zeros(len(batch.lengths_B), hidden_TH.shape[1], dtype=torch.float32)
     return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
 

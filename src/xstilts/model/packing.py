@@ -56,9 +56,7 @@ class Layout:
 
     @classmethod
     def by_length(cls, lengths_B: Tensor) -> Layout:
-        """On a CPU grids of sequences of similar length; elsewhere one grid, because small calls cost more there."""
-        if lengths_B.device.type != "cpu":
-            return cls.one_grid(lengths_B)
+        """Grids of sequences of similar length, for a CPU; small calls cost more on other devices."""
         lengths = lengths_B.tolist()
         groups: list[list[int]] = [[]]
         for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
@@ -83,6 +81,11 @@ class Layout:
         before_T = torch.repeat_interleave(cu_seqlens[:-1], lengths_B, output_size=len(starts_T))
         at_T = torch.arange(len(starts_T), device=where) - before_T
         return cls(starts_T + at_T, at_T, tuple(grids), cu_seqlens.int())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Layout:
+        """The same layout with its tensors changed, such as moved to another device."""
+        grids = tuple(map(change, self.grids))
+        return Layout(change(self.slots_T), change(self.at_T), grids, change(self.cu_seqlens))
 
     @property
     def real_BL(self) -> Tensor:

@@ -16,34 +16,21 @@ from torch import Tensor, nn
 from xstilts.compute import device, distributed
 from xstilts.compute.memory import TokenBudget
 from xstilts.errors import StepFailed
-from xstilts.languages import ENGLISH
-from xstilts.model.batch import Batch, Masking, ShuffledBatches, collate, generator
+from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder
-from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head
+from xstilts.training.batches import BatchLoader, LoadedBatch, TrainTask
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.early_stopping import BestWeights, evaluation_interval, try_dev_score
 from xstilts.training.log import LogRow, TrainingLog
 from xstilts.training.optimizer import Optimizer
 from xstilts.training.sampling import schedule
-from xstilts.training.settings import TaskSettings, TrainSpec, as_written
+from xstilts.training.settings import TrainSpec, as_written
 from xstilts.training.weight_average import Mean
 from xstilts.training.word_table import word_table
 
 TOKENS = 8192
 """The most tokens in one forward and backward pass; a larger batch is split, which does not change the update."""
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """One task of a mixture with all that its training needs."""
-
-    settings: TaskSettings
-    head: Head
-    features: FeatureSet
-    masking: Masking | None
-    language: str = ENGLISH
-    """The language of the training texts, if they have only one."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +138,7 @@ class _Session:
         masks = any(task.masking for task in tasks)  # then the language-model head reads the whole word table
         table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
         self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
-        self._shuffled = [
-            ShuffledBatches(task.features, task.settings.batch, generator(seed, "order", i))
-            for i, task in enumerate(tasks)
-        ]
-        self._mask_rngs = [generator(seed, "hidden", i) for i in range(len(tasks))]
+        self._loader = BatchLoader(tasks, self.order_U, seed, self._split, self._budget, encoder.device)
         self._scale = device.LossScale(encoder.device, spec.precision)
         log_every = max(1, min(100, self.total // 50))
         self._log = TrainingLog(self.total, log_every, log, [task.settings.task for task in tasks])
@@ -166,31 +149,34 @@ class _Session:
 
     def step(self) -> None:
         """One update: a batch of one task."""
-        i = int(self.order_U[self.update])
-        task = self.tasks[i]
-        batch = collate(task.features, next(self._shuffled[i]), task.masking, self._mask_rngs[i], task.language)
+        loaded = self._loader.load(self.update)
+        batch = loaded.batch
         lr = self.spec.lr * lr_factor(self.update, self.total, self.spec.warmup_updates(self.total))
         self.optimizer.prepare(batch.ids_T)
         with device.deterministic(self.encoder.device):
-            loss = self._compute_gradients(task.head, batch)
+            loss = self._compute_gradients(self.tasks[loaded.task].head, loaded)
             distributed.sum_gradients(self.optimizer.dense)
             self._scale.update(self.optimizer.step(lr, self._scale.value))
         self.update += 1
         self._budget.note_update()
-        self._log.add(self.update, i, loss, lr, batch)
+        self._log.add(self.update, loaded.task, loss, lr, batch)
         if self.update in self._mean.points:
             self.optimizer.flush()
         self._mean.add_if_due(self.update)
 
-    def _compute_gradients(self, head: Head, batch: Batch) -> Tensor:
+    def _split(self, head: Head, batch: Batch, tokens: int) -> list[Batch]:
+        """This process's share of a batch, in parts of at most `tokens` tokens."""
+        mine, padded = batch.examples_between(*distributed.shard(batch.examples)), not self.encoder.packs
+        return mine.split(tokens, whole=head.softmax_over_choices, padded=padded) if mine else []
+
+    def _compute_gradients(self, head: Head, loaded: LoadedBatch) -> Tensor:
         """Sum the gradients of a batch, in parts if it is large; returns this process's share of the loss."""
-        num_targets, mine = head.num_targets(batch), batch.examples_between(*distributed.shard(batch.examples))
 
         def split(tokens: int) -> list[Batch]:
-            whole, padded = head.softmax_over_choices, not self.encoder.packs
-            return mine.split(tokens, whole=whole, padded=padded) if mine else []
+            return loaded.parts if tokens == loaded.tokens else self._split(head, loaded.batch, tokens)
 
-        return self._budget.compute(split, partial(self._backward, head, num_targets), self.encoder.device)
+        work = partial(self._backward, head, head.num_targets(loaded.batch))
+        return self._budget.compute(split, work, self.encoder.device)
 
     def _backward(self, head: Head, num_targets: int, parts: Sequence[Batch]) -> Tensor:
         """Add the gradients of some parts, or leave none at all after an error."""
@@ -251,8 +237,7 @@ class _Session:
             "scale": self._scale.state_dict(),
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "shuffled": [shuffled.state_dict() for shuffled in self._shuffled],
-            "hidden": [rng.bit_generator.state for rng in self._mask_rngs],
+            **self._loader.state_dict(),
             "best": self._best.state_dict(),
             "mean": self._mean.state_dict(),
             "training_log": self._log.state_dict(),
@@ -266,10 +251,7 @@ class _Session:
         self._scale.load_state_dict(state["scale"])
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for shuffled, saved in zip(self._shuffled, state["shuffled"], strict=True):
-            shuffled.load_state_dict(saved)
-        for rng, saved in zip(self._mask_rngs, state["hidden"], strict=True):
-            rng.bit_generator.state = saved
+        self._loader.load_state_dict(state)
         self._best.load_state_dict(state["best"])
         self._mean.load_state_dict(state["mean"])
         self._log.load_state_dict(state["training_log"])
