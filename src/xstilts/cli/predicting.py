@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -79,16 +80,23 @@ def export(
     task: Annotated[
         str | None, typer.Option(help="The task whose head is exported, if the model has several.", metavar="TASK")
     ] = None,
+    card: Annotated[bool, typer.Option("--card", help="Write its card, README.md: scores, data, licences.")] = False,
+    push: Annotated[
+        str | None, typer.Option(help="Upload it with its card to the Hugging Face Hub.", metavar="OWNER/NAME")
+    ] = None,
 ) -> None:
     """Write a trained model as a folder that transformers or sentence-transformers loads, and compare the two."""
+    from xstilts.predict import hub
     from xstilts.predict.export import export
 
-    found = export(model, out, to, task=task)
+    if push is not None:
+        hub.check_push(push)
+    found = export(model, out, to, task=task, card=push or (Path(out).resolve().name if card else None))
     for note in found.notes:
         say(note)
-    sys.stdout.write(
-        f"{found.folder}: {found.reader}, within {found.difference:.0e} of the model on {found.texts} texts\n"
-    )
+    say(f"{found.folder}: {found.reader}, within {found.difference:.0e} of the model on {found.texts} texts")
+    if push is not None:
+        say(f"{hub.push(found.folder, push)}: uploaded; a new repository is private until you make it public there")
 
 
 @app.command()

@@ -16,7 +16,10 @@ from xstilts.errors import UserError
 from xstilts.predict.export_check import TOLERANCE, Samples
 from xstilts.predict.export_hf import write_stock
 from xstilts.predict.export_vectors import write_vectors
+from xstilts.predict.model_card import ModelCard
 from xstilts.predict.predictor import Predictor, load
+from xstilts.predict.provenance import find_provenance
+from xstilts.store.step_record import encoder_of
 from xstilts.utils.os_errors import as_user_error
 
 Target = Literal["hf", "sentence-transformers"]
@@ -41,8 +44,13 @@ Writer: TypeAlias = Callable[[Predictor, Samples, Path], tuple[str, float]]
 """Writes a folder, loads it again with the target's own code; returns what loads it, and the difference."""
 WRITERS: Mapping[Target, Writer] = {"hf": write_stock, "sentence-transformers": write_vectors}
 
+LIBRARIES: Mapping[Target, str] = {"hf": "transformers", "sentence-transformers": "sentence-transformers"}
+"""The library that loads the folder, as the Hub calls it."""
 
-def export(folder: str | Path, out: str | Path, to: Target = "hf", *, task: str | None = None) -> Export:
+
+def export(
+    folder: str | Path, out: str | Path, to: Target = "hf", *, task: str | None = None, card: str | None = None
+) -> Export:
     """Write a trained model as a folder that another library loads without xstilts.
 
     Args:
@@ -50,6 +58,7 @@ def export(folder: str | Path, out: str | Path, to: Target = "hf", *, task: str 
         out: the new folder; it may be there if it is empty.
         to: what is to read it.
         task: the task whose head is exported, if the model has several.
+        card: the name of the model on its card, README.md; None: no card.
 
     Raises:
         UserError: `out` is not empty; the model is refused by `load`; the target has no class for it; the scores of
@@ -68,7 +77,12 @@ def export(folder: str | Path, out: str | Path, to: Target = "hf", *, task: str 
         if not difference <= TOLERANCE:
             what = f"the scores of the export differ by {difference:.1e} (at most {TOLERANCE:.0e}), so it is not kept"
             raise UserError(what, where=str(folder))
-    return Export(target, reader, difference, len(samples.passes), (*predictor.notes, *_notes(predictor)))
+        notes = (*predictor.notes, *_notes(predictor))
+        if card is not None:
+            step = Path(encoder_of(str(folder), None))
+            origin = find_provenance(step, predictor.head_number, predictor.encoder.retrieval_layer)
+            ModelCard(card, LIBRARIES[to], predictor, origin, notes).write(part)
+    return Export(target, reader, difference, len(samples.passes), notes)
 
 
 @contextmanager

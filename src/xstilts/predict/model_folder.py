@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,19 +66,25 @@ def find_thresholds(folder: Path, head: int, task: str) -> dict[str, float | Non
         head: its number.
         task: evaluations of this task come first.
     """
-    step, found = folder.resolve(), list[tuple[Path, StepRecord]]()
-    if not (step.parents[1] / MARK).is_file():
-        return {}
-    for other in sorted(step.parent.iterdir()):
-        with suppress(OSError, UserError):  # a step that has just begun, or is damaged, tells nothing
-            record = read_step(other)
-            is_own = record.scoring is not None and record.parent == step.name and record.scoring.head == head
-            if is_own and state_of(other).has_results:
-                found.append((other, record))
     thresholds: dict[str, float | None] = {}
+    found = (
+        (other, record) for other, record in evaluations_of(folder) if record.scoring and record.scoring.head == head
+    )
     for other, record in sorted(found, key=lambda one: one[1].scoring is not None and one[1].scoring.task == task):
         with suppress(OSError, ValueError):
             tuned = read_json(other / "done.json").get("thresholds")
             for language in record.scoring.languages if record.scoring else ():
                 thresholds[language] = None if tuned is None else tuned.get(language, 0.0)
     return thresholds
+
+
+def evaluations_of(folder: Path) -> Iterator[tuple[Path, StepRecord]]:
+    """The finished evaluations of a step's model, in the order of their ids; none for a copy elsewhere."""
+    step = folder.resolve()
+    if not (step.parents[1] / MARK).is_file():
+        return
+    for other in sorted(step.parent.iterdir()):
+        with suppress(OSError, UserError):  # a step that has just begun, or is damaged, tells nothing
+            record = read_step(other)
+            if record.scoring is not None and record.parent == step.name and state_of(other).has_results:
+                yield other, record

@@ -41,6 +41,7 @@ class Predictor:
         encoder: on the device, in evaluation mode.
         head: the module on top of it.
         tokenizer: at the head's maximum length.
+        head_number: of the head among those of the model; None for vectors.
         record: the head's task, format, training languages and maximum length; None for vectors.
         format: the shape of the rows.
         max_length: the most tokens of a forward pass.
@@ -61,6 +62,7 @@ class Predictor:
             layer: the hidden state that vectors are pooled from; default: that of retrieval.
         """
         self.encoder, self._precision = encoders.for_inference(model.encoder), precision
+        self.head_number = head
         self.record: HeadRecord | None = None if head is None else model.heads[head].record
         if self.record is None:
             self.format: Format = TextVectors(layer=layer)

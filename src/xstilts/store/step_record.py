@@ -80,6 +80,7 @@ class _EvalSpec(BaseModel):
     task: str = ""
     head: int | None = None
     languages: tuple[str, ...] = ()
+    layer: int | None = None
 
 
 class StepRecord(BaseModel):

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from xstilts.errors import UserError
 from xstilts.languages import base
+from xstilts.tasks.references import TaskData
 from xstilts.tasks.source import Source
 from xstilts.utils.files import parse_json
 
@@ -60,6 +61,8 @@ class StudyTask:
     """Whether its trainings draw a few examples of each language, by their seeds."""
     pseudo_test: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The languages whose test set is a machine translation, with its `bleu` and `chrf` if they are known."""
+    layer: int | None = None
+    """Of a retrieval task: the hidden state that it reads; None: the default."""
 
     @property
     def train_languages(self) -> tuple[str, ...]:
@@ -97,6 +100,8 @@ class Study:
     """The steps whose encoders stay on the disk."""
     keep_best: bool = False
     """Whether the encoder of each target's best run stays, too."""
+    data: Mapping[str, TaskData] = field(default_factory=dict)
+    """Where the data of each trained or evaluated task come from."""
 
     @property
     def targets(self) -> tuple[StudyTask, ...]:

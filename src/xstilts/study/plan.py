@@ -20,6 +20,7 @@ from xstilts.study.phase import Settings
 from xstilts.study.planner import ALL, BASELINE, Planner, encoder_name, trains_on_own_data
 from xstilts.study.recipe import Recipe, Start
 from xstilts.study.step import Step
+from xstilts.tasks.references import data_of
 from xstilts.tasks.task import Task
 
 
@@ -193,6 +194,7 @@ class Plan:
         branches = list(dict.fromkeys(cell.branch for cell in self.cells))
         names = list(dict.fromkeys(cell.task for cell in self.cells))
         parts = self.parts or {"": self}
+        trained = [part.task for step in self.steps.values() for part in step.parts]
         return Study(
             name=self.recipe.name,
             encoder=", ".join(self.parts) or encoder_name(self.recipe.encoder),
@@ -208,6 +210,7 @@ class Plan:
             steps={id: self.encoder_inputs(step) for id, step in self.steps.items()},
             kept=tuple(id for id, step in self.steps.items() if self.keeps_encoder(step)),
             keep_best=self.recipe.keep == "best",
+            data={name: data_of(self.tasks[name]) for name in dict.fromkeys((*trained, *names))},
         )
 
     def _baselines(self, encoder: str) -> Iterator[tuple[str, str]]:
@@ -240,6 +243,7 @@ class Plan:
             trained_in_each=any(cell.task == task.name and cell.language for cell in self.cells),
             draws_shots=bool(task.shots or any(one.shots for one in self._settings(task))),
             pseudo_test={code: {name: value for name, value in x.items()} for code, x in task.pseudo_test.items()},
+            layer=getattr(task.format, "layer", None),
         )
 
     def _settings(self, task: Task) -> Iterator[Settings]:

@@ -19,7 +19,7 @@ def _data(dataset: str, **others: str) -> dict[str, Source]:
     return {split: Source.model_validate(f"playground:{path}") for split, path in (own | others).items()}
 
 
-CATALOGUE = (
+_TASKS = (
     Task(
         name="play-text", format=Mask(), data=_data("text"), languages=ALL, train_languages=ALL,
         metrics=("perplexity",), batch=128, max_length=64,
@@ -54,5 +54,6 @@ CATALOGUE = (
     Task(name="play-parallel", format=Retrieve(), data=_data("parallel"), languages=FOREIGN, metrics=("accuracy",),
          max_length=64),
 )  # fmt: skip
+CATALOGUE = tuple(task.model_copy(update={"license": "Apache 2.0"}) for task in _TASKS)  # that of this package
 
 TARGETS = tuple(task.name for task in CATALOGUE if task.format.head.kind != "vocabulary")

@@ -108,7 +108,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
             inherited["more_languages"] = ()
         train_in = _train_in(fields, inherited, base, place)
         if "data" in fields:
-            inherited |= _reset_by(fields["data"])
+            inherited |= _reset_by(fields["data"], translated="translated_from" in fields)
         if isinstance(data := fields.get("data", {}), dict):
             own = {split: _with_folder(source, folder, document.path.parent) for split, source in data.items()}
             if "dev" in own:
@@ -142,10 +142,18 @@ def _with_stop_of(base: Task | None, task: Task, own: Collection[str]) -> Task:
     return task.model_copy(update={"data": {**task.data, "stop": stop}}) if stop else task
 
 
-def _reset_by(data: Any) -> dict[str, Any]:
-    """The fields that describe replaced data; with other training data a translated test set stays one."""
-    only_train = isinstance(data, dict) and not data.keys() & {"dev", "test"}
-    return {"note": "", "translated_from": ""} | ({} if only_train else {"pseudo_test": {}})
+def _reset_by(data: Any, *, translated: bool) -> dict[str, Any]:
+    """The fields that describe replaced data; with other training data a translated test set stays one.
+
+    A translation keeps the licence of its original.
+    """
+    splits = {*data} if isinstance(data, dict) else {"train", "dev", "test"}
+    fields: dict[str, Any] = {"note": "", "translated_from": ""}
+    if splits & {"dev", "test"}:
+        fields["pseudo_test"] = {}
+    if "train" in splits and not translated:
+        fields |= {"license": "", "url": ""}
+    return fields
 
 
 def _train_in(

@@ -67,6 +67,17 @@ class FileCard(Strict):
         )
 
 
+def read_cards(folder: Path) -> list[FileCard]:
+    """How the translated files of a folder were made; empty if it has no card.
+
+    Raises:
+        UserError: the card is damaged.
+    """
+    path = folder / CARD
+    text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+    return parse_json(TypeAdapter(dict[str, list[FileCard]]), "card", text, str(path)).get("files", [])
+
+
 class Card:
     """All files of a task in one folder of translations."""
 
@@ -97,9 +108,7 @@ class Card:
         Raises:
             UserError: the card is damaged.
         """
-        path = self.folder / CARD
-        text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
-        return parse_json(TypeAdapter(dict[str, list[FileCard]]), "card", text, str(path)).get("files", [])
+        return read_cards(self.folder)
 
     def find(self, split: str, language: str) -> FileCard | None:
         """The file of a split in a language, if it was made."""
