@@ -71,7 +71,8 @@ def _settings(step: StepFacts) -> Iterator[tuple[str, str]]:
         yield "mixing", str(spec.mixing) if spec.mixing else "-"
     yield "warmup", as_written(spec.warmup)
     yield "weight decay", as_written(spec.weight_decay)
-    yield "precision", spec.precision
+    known = "fp32" if spec.precision == "auto" else spec.precision  # before steps recorded it, `auto` was fp32
+    yield "precision", step.facts.get("precision", known)
     if spec.head:
         yield "head", spec.head
     yield "seed", "-" if step.record.seed is None else str(step.record.seed)
