@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xstilts.cli import new, predicting, ranking, reports, studies, tasks
+from xstilts.cli import new, predicting, ranking, reports, studies, tasks, tracking
 from xstilts.cli.common import say
 from xstilts.errors import UserError
 from xstilts.utils.version import __version__
@@ -18,6 +18,7 @@ from xstilts.utils.version import __version__
 app = typer.Typer(name="xstilts", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(studies.app)
 app.add_typer(reports.app)
+app.add_typer(tracking.app)
 app.add_typer(tasks.app)
 app.add_typer(ranking.app)
 app.add_typer(predicting.app)

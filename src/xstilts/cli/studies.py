@@ -21,6 +21,7 @@ from xstilts.cli.common import (
     say,
 )
 from xstilts.cli.reports import show_report
+from xstilts.cli.tracking import TrackOption, tracked
 from xstilts.errors import Collector, UserError, counted
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ def run(
     redo: Annotated[
         bool, typer.Option("--redo", help="Repeat finished steps whose files have changed, without asking.")
     ] = False,
+    track: TrackOption = None,
 ) -> None:
     """Run the steps of a recipe that are not done yet, then show the scores."""
     from xstilts.study.load import read
@@ -230,14 +232,15 @@ def run(
     from xstilts.execution.run import run as run_plan
 
     resources = Resources(checkpoint, tokens, compile, with_text)
-    confirm = _confirm_redo(redo)
+    confirm, progress = _confirm_redo(redo), Progress()
     if runner == "ray":
-        cluster = _cluster(address, workers, gpus)
-        outcome = run_plan(planned, out, data, Progress(), resources, workers, cluster, confirm)
+        cluster, at_once = _cluster(address, workers, gpus), workers
     elif gpus is not None or address not in (None, os.environ.get("RAY_ADDRESS")):
         raise UserError("needs --runner ray", where="--address" if gpus is None else "--gpus")
     else:
-        outcome = run_plan(planned, out, data, Progress(), resources, workers or 1, confirm_redo=confirm)
+        cluster, at_once = None, workers or 1
+    with tracked(out, None if is_secondary_process() else track, progress.say):
+        outcome = run_plan(planned, out, data, progress, resources, at_once, cluster, confirm)
     if is_secondary_process():
         return
     from xstilts.store.recipes import name_of

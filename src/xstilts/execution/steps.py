@@ -36,12 +36,12 @@ from xstilts.study.plan import Plan
 from xstilts.study.step import Step
 from xstilts.tasks.task import Task
 from xstilts.training.batches import TrainTask
-from xstilts.training.checkpoint import LOG, Checkpoint
+from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score, dev_sizes
 from xstilts.training.likely_cause import has_one_answer, has_one_label, likely_cause
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TOKENS, examples_seen, task_order, train, warmup_notes
-from xstilts.training.settings import TrainSpec
+from xstilts.training.settings import LOG, TrainSpec
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 

@@ -13,6 +13,7 @@ from xstilts.store.rows import LAYERS, LayerScore, Score, read_rows, write_rows
 from xstilts.store.run_folder import MARK, VERSION, Store
 from xstilts.store.step_record import DROPPED
 from xstilts.study.index import Study
+from xstilts.training.settings import LOG
 from xstilts.utils.files import read_json, write_atomic
 from xstilts.utils.os_errors import as_user_error
 
@@ -69,7 +70,7 @@ def _check_target(folder: Path) -> None:
 def _copy_step(store: Store, copy: Store, id: str, metric_of: Mapping[str, str]) -> None:
     """Copy one finished step; `done.json` is written last."""
     source, target = store.step(id), copy.step(id)
-    for name in ("step.json", "log.jsonl", EXAMPLES):
+    for name in ("step.json", LOG, EXAMPLES):
         if (source / name).is_file():
             write_atomic(target / name, (source / name).read_bytes())
     if (source / "scores.jsonl").is_file():

@@ -16,10 +16,9 @@ from zipfile import ZipFile
 import torch
 
 from xstilts.compute import distributed
-from xstilts.training.settings import CHECKPOINT
+from xstilts.training.settings import CHECKPOINT, LOG
 
 VERSION = 3
-LOG = "log.jsonl"
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask the process to end."""
 

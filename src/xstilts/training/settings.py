@@ -17,6 +17,8 @@ from xstilts.utils.models import Precision, Strict, precision_in_ids
 
 CHECKPOINT = "checkpoint.pt"
 """The file with the state of an unfinished training, in its step's folder."""
+LOG = "log.jsonl"
+"""The file with the log of a training, in its step's folder."""
 STOP_EXAMPLES = 500
 """Dev examples of each file that early stopping scores (the first 500, as in the paper)."""
 PATIENCE = 30
