@@ -76,7 +76,7 @@ def predict(
 def export(
     model: ModelArgument,
     out: Annotated[str, typer.Argument(help="The folder to write.", metavar="OUT")],
-    to: Annotated[Literal["hf", "sentence-transformers"], typer.Option(help="What is to load it.")] = "hf",
+    to: Annotated[Literal["hf", "sentence-transformers", "onnx"], typer.Option(help="What is to load it.")] = "hf",
     task: Annotated[
         str | None, typer.Option(help="The task whose head is exported, if the model has several.", metavar="TASK")
     ] = None,
@@ -85,7 +85,7 @@ def export(
         str | None, typer.Option(help="Upload it with its card to the Hugging Face Hub.", metavar="OWNER/NAME")
     ] = None,
 ) -> None:
-    """Write a trained model as a folder that transformers or sentence-transformers loads, and compare the two."""
+    """Write a trained model for transformers, sentence-transformers or an ONNX runtime, and compare the two."""
     from xstilts.predict import hub
     from xstilts.predict.export import export
 

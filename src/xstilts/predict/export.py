@@ -15,15 +15,17 @@ from safetensors import SafetensorError
 from xstilts.errors import UserError
 from xstilts.predict.export_check import TOLERANCE, Samples
 from xstilts.predict.export_hf import write_stock
+from xstilts.predict.export_onnx import check_packages, write_onnx
 from xstilts.predict.export_vectors import write_vectors
 from xstilts.predict.model_card import ModelCard
+from xstilts.predict.model_folder import has_head
 from xstilts.predict.predictor import Predictor, load
 from xstilts.predict.provenance import find_provenance
 from xstilts.store.step_record import encoder_of
 from xstilts.utils.os_errors import as_user_error
 
-Target = Literal["hf", "sentence-transformers"]
-"""What reads the export: transformers, or sentence-transformers for the vectors of texts."""
+Target = Literal["hf", "sentence-transformers", "onnx"]
+"""What reads the export: transformers, sentence-transformers for the vectors of texts, or a runtime for ONNX."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,11 @@ class Export:
 
 Writer: TypeAlias = Callable[[Predictor, Samples, Path], tuple[str, float]]
 """Writes a folder, loads it again with the target's own code; returns what loads it, and the difference."""
-WRITERS: Mapping[Target, Writer] = {"hf": write_stock, "sentence-transformers": write_vectors}
+WRITERS: Mapping[Target, Writer] = {"hf": write_stock, "sentence-transformers": write_vectors, "onnx": write_onnx}
 
-LIBRARIES: Mapping[Target, str] = {"hf": "transformers", "sentence-transformers": "sentence-transformers"}
+LIBRARIES: Mapping[Target, str] = {
+    "hf": "transformers", "sentence-transformers": "sentence-transformers", "onnx": "onnx",
+}  # fmt: skip
 """The library that loads the folder, as the Hub calls it."""
 
 
@@ -54,21 +58,24 @@ def export(
     """Write a trained model as a folder that another library loads without xstilts.
 
     Args:
-        folder: a trained model, as `predictor.load` takes it; for vectors also an encoder.
+        folder: a trained model, as `predictor.load` takes it; for vectors also an encoder, whose ONNX gives vectors.
         out: the new folder; it may be there if it is empty.
         to: what is to read it.
         task: the task whose head is exported, if the model has several.
         card: the name of the model on its card, README.md; None: no card.
 
     Raises:
-        UserError: `out` is not empty; the model is refused by `load`; the target has no class for it; the scores of
-            what was written differ. Nothing is left behind.
+        UserError: `out` is not empty; a package for the target is absent; the model is refused by `load`; the target
+            has no class for it; the scores of what was written differ. Nothing is left behind.
     """
     target = Path(out)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         what = "is a file" if target.is_file() else "is not empty"
         raise UserError(what, where=str(target), hint="give a new folder")
-    predictor = load(folder, task=task, vectors=to == "sentence-transformers")
+    if to == "onnx":
+        check_packages()
+    headless = to == "onnx" and task is None and not has_head(str(folder))
+    predictor = load(folder, task=task, vectors=headless or to == "sentence-transformers")
     predictor.encoder.to("cpu")
     predictor.head.to("cpu")
     samples = Samples.of(predictor)

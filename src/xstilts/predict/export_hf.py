@@ -60,13 +60,12 @@ def class_scores(model: Any, encoder: Encoder, samples: Samples) -> list[Tensor]
     return [*found.logits]
 
 
-def stock_model(predictor: Predictor, samples: Samples, *, one_text: bool = False) -> Any:
+def stock_model(predictor: Predictor, samples: Samples) -> Any:
     """The model as transformers' own class, in float32.
 
     Args:
         predictor: the trained model with its head.
         samples: texts to measure the last norm on, where the class has a norm of its own.
-        one_text: whether a class that scores one text will do for multiple choice, where the family has no other.
 
     Raises:
         UserError: transformers has no class with these outputs.
@@ -75,25 +74,23 @@ def stock_model(predictor: Predictor, samples: Samples, *, one_text: bool = Fals
     assert record is not None
     if encoder.languages:
         what = "the encoder reads each text's language, which transformers' pipelines do not give it"
-        raise UserError(what, hint="xstilts predict does")
+        raise UserError(what, hint="xstilts predict and --to onnx do")
     if isinstance(head, Jiant):
-        hint = "`head: stock` in the recipe trains the head of the encoder's family"
+        hint = "--to onnx exports it; `head: stock` in the recipe trains the head of the encoder's family"
         raise UserError("transformers has no class with jiant's head", hint=hint)
     kind = "choices" if head.softmax_over_choices else record.format.head.kind
-    if one_text and kind == "choices" and isinstance(head, Stock) and not head.stock.for_choices:
-        kind = "sequence"
-    auto, config = _auto(kind), _config(encoder, record, kind)
+    auto, config = _auto(kind), config_of(encoder, record, kind)
     own = _own_weights(auto, config, predictor, samples, kind) if has_model(auto, config) else None
     if own is None:
         what = f"transformers has no class of {encoder.config.model_type} encoders for {TASKS[kind]} with this head"
-        raise UserError(what)
+        raise UserError(what, hint="--to onnx exports it")
     model = _empty(auto, config)
     weights = {f"{model.base_model_prefix}.{name}": value for name, value in encoder.base.state_dict().items()}
     model.load_state_dict(weights | own, strict=True, assign=True)
     return model
 
 
-def _config(encoder: Encoder, record: HeadRecord, kind: str) -> Any:
+def config_of(encoder: Encoder, record: HeadRecord, kind: str) -> Any:
     """The encoder's configuration with the labels, or their number, of the head."""
     settings: dict[str, Any] = {} if kind == "choices" else {"num_labels": record.format.head.outputs or 2}
     if record.labels:

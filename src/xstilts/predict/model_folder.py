@@ -8,9 +8,9 @@ from pathlib import Path
 
 from xstilts.errors import UserError, listed
 from xstilts.model import encoder as encoders
-from xstilts.model.trained import TrainedModel, is_trained_model
+from xstilts.model.trained import TrainedModel, is_trained_model, read_records
 from xstilts.store.run_folder import MARK, open_existing
-from xstilts.store.step_record import DROPPED, StepRecord, StepState, read_step, state_of
+from xstilts.store.step_record import DROPPED, StepRecord, StepState, encoder_of, read_step, state_of
 from xstilts.utils.files import read_json
 
 
@@ -33,6 +33,12 @@ def load_model(name: str) -> TrainedModel:
     if [*folder.glob("head-*.safetensors")]:
         raise UserError("has a head, but no encoder", where=name, hint="copy the step's folder anew")
     return TrainedModel(encoders.load(name))
+
+
+def has_head(name: str) -> bool:
+    """Whether a name, as `load_model` takes it, is a model that predicts labels; else it only makes vectors."""
+    folder = Path(encoder_of(name, None))
+    return is_trained_model(folder) and any(record.format.head.trained for record in read_records(folder))
 
 
 def _run_folder(folder: Path) -> UserError:
