@@ -82,7 +82,7 @@ def test_perfect_outputs_score_100_at_either_piece_and_in_windows(format: Tag, m
     assert len(found) > 2 * (max_length < 64) and max(len(window.ids) for window in found) <= max_length
     assert all(sorted({*window.positions}) == list(window.positions) for window in found), "no word shares a piece"
     outputs = HeadOutputs(
-        np.array([window.example for window in found]), [np.array(window.targets) for window in found]
+        np.array([window.example for window in found]), [np.array([(best, 1) for best in one.targets]) for one in found]
     )
     predictions = format.decode([0, 1], outputs, None)
     references = [list(sentence(words).tags or ()) for words in (WORDS, WORDS[:3])]

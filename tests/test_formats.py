@@ -38,6 +38,8 @@ def perfect(format: Format, features: FeatureSet) -> HeadOutputs:
     rows = np.split(features.targets_M, features.positions_at[1:-1])
     if isinstance(format, Classify):
         rows = [np.eye(len(format.labels))[target[0]] for target in rows]
+    elif isinstance(format, Tag):
+        rows = [np.stack((target, np.ones(len(target))), -1) for target in rows]
     return HeadOutputs(features.example_F, rows)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import pipeline
 
 from conftest import SENTENCES, CliResult
 from xstilts import load, playground
@@ -22,6 +23,7 @@ from xstilts.errors import DataError, UserError
 from xstilts.formats import Span, Tag
 from xstilts.formats.base import HeadOutputs, Row
 from xstilts.formats.words import split_words
+from xstilts.predict.export import export
 from xstilts.predict.inputs import as_they_come
 from xstilts.store.rows import Prediction, read_rows
 from xstilts.tasks import TASKS
@@ -185,14 +187,29 @@ def test_entities_join_the_words_of_a_name() -> None:
     """With the classes that a good model would find, since the tiny model knows no names."""
     form = Tag(labels=("O", "B-PER", "I-PER", "B-LOC"))
     example = form.read(Row({"text": "Anna  Schmidt, Berlin"}, "t", 1))
-    outputs = HeadOutputs(np.array([0]), [np.array([1, 2, 0, 3])])
+    outputs = HeadOutputs(np.array([0]), [np.array([[1, 0.9], [2, 0.7], [0, 0.95], [3, 0.6]])])
     (result,) = form.results([example], outputs, None, 1)
     assert result["entities"] == [
-        {"type": "PER", "text": "Anna  Schmidt", "start": 0, "end": 13},
-        {"type": "LOC", "text": "Berlin", "start": 15, "end": 21},
+        {"type": "PER", "text": "Anna  Schmidt", "start": 0, "end": 13, "probability": pytest.approx(0.8)},
+        {"type": "LOC", "text": "Berlin", "start": 15, "end": 21, "probability": 0.6},
     ]
+    assert [one["probability"] for one in result["tags"]] == [0.9, 0.7, 0.95, 0.6]
     parts_of_speech = form.model_copy(update={"labels": ("NOUN", "PUNCT", "PROPN", "VERB")})
     assert "entities" not in parts_of_speech.results([example], outputs, None, 1)[0]
+
+
+def test_probabilities_of_tags_are_those_of_transformers_pipeline(models: Path, tmp_path: Path) -> None:
+    """At the token with each word's first character; the probability of an entity is the mean."""
+    text = "Lena will wash a car in Marisk tomorrow"  # `predict` alone splits off punctuation marks
+    (result,) = load(models / "play-ner").predict([text])
+    export(models / "play-ner", tmp_path / "out")
+    tokens = pipeline("token-classification", model=str(tmp_path / "out"), device="cpu", ignore_labels=[])(text)
+    for word in result["tags"]:
+        *_, token = (one for one in tokens if one["start"] <= word["start"] < one["end"])
+        assert (word["tag"], word["probability"]) == (token["entity"], pytest.approx(token["score"], abs=1e-4))
+    for entity in result["entities"]:
+        own = [one["probability"] for one in result["tags"] if entity["start"] <= one["start"] < entity["end"]]
+        assert entity["probability"] == pytest.approx(np.mean(own), abs=2e-4)
 
 
 def test_words_of_many_scripts() -> None:

@@ -265,7 +265,8 @@ def test_a_token_loss_by_hand(tiny: Encoder) -> None:
     scores = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, 5.0]])
     batch = batch_with([1, 2, 3], [0, 1, IGNORED], (7,))
     assert head.loss(scores, batch).item() == pytest.approx((math.log(2) + math.log(4)) / 2)
-    assert [kept.tolist() for kept in head.reduce_outputs(scores[:2], batch_with([0, 4], [0, 0]))] == [[0], [0]]
+    kept = head.reduce_outputs(scores[:2], batch_with([0, 4], [0, 0]))
+    assert [one.tolist() for one in kept] == [[[0, pytest.approx(1 / 2)]], [[0, pytest.approx(3 / 4)]]]
 
 
 def test_a_span_loss_is_the_cross_entropy_of_each_row(tiny: Encoder) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xstilts.errors import DataError, UnknownLabel, nearest, visible
 from xstilts.formats.base import (
+    DIGITS,
     IGNORED,
     NO_LABEL,
     Features,
@@ -148,32 +150,42 @@ class Tag(Format):
 
     def decode(self, examples: Sequence[Tagged], outputs: HeadOutputs, threshold: float | None) -> list[list[str]]:
         """The best tag of each word; joins the windows of a sentence."""
-        tags: list[list[str]] = [[] for _ in examples]
-        for example, best in zip(outputs.example_F, outputs.scores, strict=True):
-            tags[example].extend(self._labels[i] for i in best)
+        return [[tag for tag, _ in words] for words in self._best(examples, outputs)]
+
+    def _best(self, examples: Sequence[Tagged], outputs: HeadOutputs) -> list[list[tuple[str, float]]]:
+        """For each example the best tag of each word, with its probability."""
+        tags: list[list[tuple[str, float]]] = [[] for _ in examples]
+        for example, best_M2 in zip(outputs.example_F, outputs.scores, strict=True):
+            tags[example].extend((self._labels[int(i)], probability) for i, probability in best_M2.tolist())
         return tags
 
     def results(
         self, examples: Sequence[Tagged], outputs: HeadOutputs, threshold: float | None, top: int
     ) -> list[dict[str, Any]]:
-        """`tags`, one for each word with the word's place; with tags such as B-PER also the `entities`.
+        """`tags`, one for each word with its place and probability; with tags such as B-PER also the `entities`.
 
-        Places are characters of the text, end excluded, or of the words joined by blanks.
+        Places are characters of the text, end excluded, or of the words joined by blanks. An entity's probability is
+        the mean of its words', as in transformers' pipelines.
         """
-        predicted = self.decode(examples, outputs, threshold)
-        return [self._result(example, tags) for example, tags in zip(examples, predicted, strict=True)]
+        predicted = self._best(examples, outputs)
+        return [self._result(example, best) for example, best in zip(examples, predicted, strict=True)]
 
-    def _result(self, example: Tagged, tags: Sequence[str]) -> dict[str, Any]:
+    def _result(self, example: Tagged, best: Sequence[tuple[str, float]]) -> dict[str, Any]:
         text = " ".join(example.words) if example.text is None else example.text
         places = word_places(example.words) if example.text is None else split_words(text)
         words = [
-            {"word": word, "tag": tag, "start": a, "end": b}
-            for word, tag, (a, b) in zip(example.words, tags, places, strict=True)
+            {"word": word, "tag": tag, "start": a, "end": b, "probability": round(probability, DIGITS)}
+            for word, (tag, probability), (a, b) in zip(example.words, best, places, strict=True)
         ]
         if not marks_chunks(self._labels):
             return {"tags": words}
-        ends = [(kind, places[first][0], places[last][1]) for kind, first, last in chunks([tags])]
-        return {"tags": words, "entities": [{"type": k, "text": text[a:b], "start": a, "end": b} for k, a, b in ends]}
+        entities = []
+        for kind, first, last in chunks([[tag for tag, _ in best]]):
+            a, b, probability = places[first][0], places[last][1], fmean(p for _, p in best[first : last + 1])
+            entities.append(
+                {"type": kind, "text": text[a:b], "start": a, "end": b, "probability": round(probability, DIGITS)}
+            )
+        return {"tags": words, "entities": entities}
 
     def trivial_predictions(self, examples: Sequence[Tagged]) -> Iterator[list[list[str]]]:
         """The most frequent tag for every word, and the most frequent one that makes each word a chunk (B-).

@@ -143,7 +143,7 @@ def _log_sum_exp(scores_N: Tensor, group_N: Tensor, groups: int) -> Tensor:
 
 
 class PerToken(Head):
-    """Scores of each marked token: dropout, linear. Keeps the best class of each position."""
+    """Scores of each marked token: dropout, linear. Keeps the best class of each position, with its probability."""
 
     def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -154,9 +154,11 @@ class PerToken(Head):
         return _scores(self.out, self.dropout(hidden_TH[batch.positions_M]))
 
     def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
-        """[M of the forward pass] classes."""
-        best_M = outputs.argmax(-1).cpu().numpy().astype(np.int32)
-        return np.split(best_M, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
+        """[M of the forward pass, 2]: the best class, and its probability."""
+        best_M1 = outputs.argmax(-1, keepdim=True)
+        probability_M1 = (outputs.gather(-1, best_M1) - outputs.logsumexp(-1, keepdim=True)).exp()
+        best_M2 = torch.cat((best_M1.to(outputs.dtype), probability_M1), -1).cpu().numpy()
+        return np.split(best_M2, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
 
 
 class SpanEnds(Head):
