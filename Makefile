@@ -37,6 +37,7 @@ bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable .
+	-npm install --prefix .venv --no-save --no-audit --no-fund --silent axe-core@4.14.1
 	touch $@
 
 clean:

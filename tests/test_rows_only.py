@@ -159,6 +159,6 @@ def test_only_an_empty_folder_or_an_earlier_copy_is_written_to(study: Files) -> 
         result = study.call("report", study.out, "--format", "rows", *option)
         assert result.code == 2 and f"{option[0]}: cannot be used with --format rows" in result.err
     result = study.call("report", study.out, "--to", study.folder / "new")
-    assert result.code == 2 and "needs --format submission or rows" in result.err
+    assert result.code == 2 and "needs --format submission, rows or html" in result.err
     assert study.call("report", study.out, "--format", "rows").code == 0
     assert (study.out / "rows/tiny/store.json").is_file()

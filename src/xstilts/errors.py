@@ -162,8 +162,9 @@ class Collector(Catcher):
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 training`, `2,000 trainings`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """A number with its noun: `1 training`, `2,000 trainings`, `3 branches`."""
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def listed(names: Collection[str], most: int) -> str:

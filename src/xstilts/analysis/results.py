@@ -12,7 +12,9 @@ from xstilts.formats.tag import Tagged
 from xstilts.render.figure import Figure
 from xstilts.render.table import Document, Table
 from xstilts.store.example_scores import ExampleScores
+from xstilts.store.label_notes import cause_notes, label_notes, unscored_steps
 from xstilts.store.rows import LayerScore, Prediction, Score
+from xstilts.store.run_folder import Store
 from xstilts.study.index import Study, StudyTask
 
 
@@ -63,6 +65,19 @@ class StudyResults:
         """A layout's document. Its rows are these lines, at least one, of one type; its facts have them, too."""
         facts = {**self.study.header(), **facts, "lines": [asdict(line) for line in lines]}
         return Document(tables, legend, type(lines[0]), lines, facts, figures)
+
+
+def read_results(store: Store, name: str | None) -> StudyResults:
+    """The results of a recipe of a run folder; by default of the newest.
+
+    Raises:
+        UserError: there is no such recipe, or its rows cannot be read.
+    """
+    study = store.study(name)
+    scores = store.scores(study)
+    notes = [*store.notes(study), *cause_notes(store, study, scores), *label_notes(store, study)]
+    unscored = unscored_steps(store, study, scores)
+    return StudyResults(study, scores, store.predictions, notes, example_scores=store.example_scores, unscored=unscored)
 
 
 LayoutFunction: TypeAlias = Callable[[StudyResults], Document]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from xstilts.cli.common import DataOption, say, screen
 from xstilts.errors import UserError, counted, nearest
-
-if TYPE_CHECKING:
-    from xstilts.reports import StudyResults
-    from xstilts.store.run_folder import Store
 
 app = typer.Typer()
 
@@ -45,13 +42,18 @@ def report(
         ),
     ] = None,
     format: Annotated[
-        Literal["table", "markdown", "csv", "latex", "json", "svg", "submission", "rows"],
-        typer.Option(help="The output format."),
+        Literal["table", "markdown", "csv", "latex", "json", "svg", "html", "submission", "rows"],
+        typer.Option(help="The output format; `html` is a page with everything."),
     ] = "table",
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page of `--format html` in the browser.")] = False,
     data: DataOption = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="Output folder of `submission` and `rows`; default: DIR/FORMAT/RECIPE.", metavar="FOLDER"),
+        typer.Option(
+            help="Output folder of `submission` and `rows`; default: DIR/FORMAT/RECIPE. File of `html`; default: "
+            "DIR/report.html, with --compare DIR/comparison.html.",
+            metavar="PATH",
+        ),
     ] = None,
     select: Annotated[
         Literal["paper", "dev", "english-dev"] | None,
@@ -66,34 +68,43 @@ def report(
     The layout `benchmark` shows test scores, `selection` the selected run of each task, `significance` tests whether
     branches differ from the baseline. A table of the paper shows only the numbers that the study has. The format
     `submission` writes test predictions and labels as files for the leaderboard; `rows` copies what reports need,
-    without encoders and texts, to publish it. `--compare` shows the scores of two recipes and their differences.
+    without encoders and texts, to publish it; `html` writes one page with scores, significance, trainings, examples
+    and settings, which needs no network. `--compare` shows the scores of two recipes and their differences.
     The layouts `tags` and `entities` read the training data again, from --data. `svg` draws a layout's figures.
     docs/analyses.md says which layout answers which question about languages.
     """
     given = {"--layout": layout != "default", "--beside": beside is not None, "--select": select is not None}
-    given |= {"--to": to is not None, f"--format {format}": format in ("submission", "rows")}
+    given |= {
+        "--to": to is not None,
+        "--open": open_page,
+        f"--format {format}": format in ("html", "submission", "rows"),
+    }
     _check_options([option for option, is_given in given.items() if is_given], format, compare)
     folder, recipe = _folder_and_recipe(folder, recipe)
     if compare is not None:
-        _compare(folder, recipe, compare, format)
+        _compare(folder, recipe, compare, format, to, open_page)
     elif format == "submission":
         _export_predictions(folder, recipe, to, select)
     elif format == "rows":
         _copy_rows(folder, recipe, to)
+    elif format == "html":
+        _write_page(folder, recipe, to, open_page)
     else:
         show_report(folder, recipe, layout, format, beside is not None, data)
 
 
 def _check_options(given: Sequence[str], format: str, compare: str | None) -> None:
     """Check that these options go together."""
-    if compare is not None and given:
-        raise UserError("cannot be used with --compare", where=given[0])
-    allowed = {"submission": ("--select", "--to"), "rows": ("--to",)}.get(format, ("--layout", "--beside"))
+    of_page = ("--to", "--open", "--format html") if format == "html" else ()
+    if compare is not None and (refused := [option for option in given if option not in of_page]):
+        raise UserError("cannot be used with --compare", where=refused[0])
+    own = {"submission": ("--select", "--to"), "rows": ("--to",), "html": ("--to", "--open")}
+    allowed = own.get(format, ("--layout", "--beside"))
     for option in given:
         if option not in (*allowed, f"--format {format}"):
-            needs = {"--select": "needs --format submission", "--to": "needs --format submission or rows"}
+            needs = {"--select": "submission", "--to": "submission, rows or html", "--open": "html"}
             cannot = f"cannot be used with --format {format}"
-            raise UserError(cannot if format in ("submission", "rows") else needs[option], where=option)
+            raise UserError(cannot if format in own else f"needs --format {needs[option]}", where=option)
 
 
 def show_report(
@@ -101,6 +112,7 @@ def show_report(
     data: Path | None = None,
 ) -> None:  # fmt: skip
     """Print a recipe's report; by default of the newest recipe."""
+    from xstilts.analysis.results import read_results
     from xstilts.reports import layouts, render
     from xstilts.store.run_folder import open_existing
     from xstilts.store.step_record import StepState
@@ -108,7 +120,7 @@ def show_report(
 
     layouts.check(layout, beside=beside)
     store = open_existing(folder)
-    results = _results(store, name)
+    results = read_results(store, name)
     reader = partial(train_examples, store, data, results.study)
     by_layer = partial(store.layer_scores, results.study)
     results = replace(results, beside=beside, train_examples=reader, layer_scores=by_layer)
@@ -128,17 +140,6 @@ def show_report(
         say(render(replace(shown, legend=legend, facts={**shown.facts, "recipes": recipes}), format, **screen()))
 
 
-def _results(store: Store, name: str | None) -> StudyResults:
-    from xstilts.reports import StudyResults
-    from xstilts.store.label_notes import cause_notes, label_notes, unscored_steps
-
-    study = store.study(name)
-    scores = store.scores(study)
-    notes = [*store.notes(study), *cause_notes(store, study, scores), *label_notes(store, study)]
-    unscored = unscored_steps(store, study, scores)
-    return StudyResults(study, scores, store.predictions, notes, example_scores=store.example_scores, unscored=unscored)
-
-
 def _folder_and_recipe(folder: Path, recipe: str | None) -> tuple[Path, str | None]:
     """The parts of `DIR:RECIPE`; a recipe alone is one of the default run folder."""
     if folder.exists() or recipe is not None:
@@ -149,7 +150,10 @@ def _folder_and_recipe(folder: Path, recipe: str | None) -> tuple[Path, str | No
     return (Path(before), name) if before else (folder, None)
 
 
-def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
+def _compare(
+    folder: Path, recipe: str | None, other: str, format: str, to: Path | None, open_page: bool
+) -> None:  # fmt: skip
+    from xstilts.analysis.results import read_results
     from xstilts.reports import render
     from xstilts.reports.recipe_comparison import Side, compare_recipes
     from xstilts.store.run_folder import open_existing
@@ -161,7 +165,7 @@ def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
         hint = nearest(other, store.recipes())
         raise UserError(f"'{other}' is no recipe of {folder}, and no run folder", where="--compare", hint=hint)
     stores = store, open_existing(there)
-    results = _results(store, recipe), _results(stores[1], name)
+    results = read_results(store, recipe), read_results(stores[1], name)
     same_folder = folder.resolve() == there.resolve()
     places = zip((folder, there), results, strict=True)
     labels = [x.study.name if same_folder else f"{place}:{x.study.name}" for place, x in places]
@@ -171,7 +175,12 @@ def _compare(folder: Path, recipe: str | None, other: str, format: str) -> None:
     studies = [(label, of, x.study) for label, of, x in zip(labels, stores, results, strict=True)]
     sides = Side(labels[0], results[0]), Side(labels[1], results[1])
     shown = compare_recipes(*sides, notes=difference_notes(*studies))
-    say(render(shown, format, **screen()))
+    if format == "html":
+        from xstilts.html.compare import compare_page
+
+        _save_page(compare_page(shown, *sides), to or folder / "comparison.html", open_page)
+    else:
+        say(render(shown, format, **screen()))
 
 
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str | None) -> None:
@@ -186,6 +195,26 @@ def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: s
     written = export_study(store, study, to or folder / "submission" / study.name, chosen)
     for line in written.lines():
         say(line)
+
+
+def _write_page(folder: Path, name: str | None, to: Path | None, open_page: bool) -> None:
+    from xstilts.analysis.results import read_results
+    from xstilts.html.page import PAGE, report_page
+    from xstilts.store.run_folder import open_existing
+
+    store = open_existing(folder)
+    _save_page(report_page(store, read_results(store, name)), to or folder / PAGE, open_page)
+
+
+def _save_page(page: str, path: Path, open_page: bool) -> None:
+    from xstilts.utils.files import write_atomic
+    from xstilts.utils.os_errors import as_user_error
+
+    with as_user_error(path):
+        write_atomic(path, page)
+    say(str(path))
+    if open_page and not webbrowser.open(path.resolve().as_uri()):
+        say("no browser was found")
 
 
 def _copy_rows(folder: Path, name: str | None, to: Path | None) -> None:

@@ -230,6 +230,8 @@ def run(
     planned = make_plan(*read(recipe, scale))
     from xstilts.execution.run import Resources  # loads torch
     from xstilts.execution.run import run as run_plan
+    from xstilts.html.live import LivePage
+    from xstilts.html.page import PAGE
 
     resources = Resources(checkpoint, tokens, compile, with_text)
     confirm, progress = _confirm_redo(redo), Progress()
@@ -239,10 +241,14 @@ def run(
         raise UserError("needs --runner ray", where="--address" if gpus is None else "--gpus")
     else:
         cluster, at_once = None, workers or 1
-    with tracked(out, None if is_secondary_process() else track, progress.say):
+    page = LivePage(out, planned.recipe.name, progress.say)
+    progress.on_step = page.update
+    with tracked(out, None if is_secondary_process() else track, progress.say), page:
         outcome = run_plan(planned, out, data, progress, resources, at_once, cluster, confirm)
     if is_secondary_process():
         return
+    page.finish(changed=bool(outcome.done or outcome.failed))
+    progress.say(f"everything on one page: {out / PAGE}")
     from xstilts.store.recipes import name_of
 
     planned = planned.with_training_data(data)[0]

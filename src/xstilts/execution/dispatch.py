@@ -41,7 +41,7 @@ class Dispatcher:
         retention: Retention,
         outcome: Outcome,
     ) -> None:
-        self.store, self.say = executor.store, executor.progress.say
+        self.store, self.say, self.step_ended = executor.store, executor.progress.say, executor.progress.step_ended
         self.encoder_inputs, self.retention = executor.plan.encoder_inputs, retention
         self.runner, self.outcome = runner, outcome
         self.steps = {step.id: step for step in pending}
@@ -57,6 +57,7 @@ class Dispatcher:
 
     def run(self) -> Outcome:
         """Do all steps that can be done."""
+        self.step_ended()
         while True:
             self._start_steps()
             if not (self.running or self.claimed_elsewhere or self.scheduler.has_ready):
@@ -66,6 +67,7 @@ class Dispatcher:
                 slot = self.running.pop(result.step)
                 self.scheduler.note_result(slot, result)
                 self._handle(result)
+                self.step_ended()
             self._requeue_unclaimed()
 
     def _start_steps(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from xstilts.compute import device, distributed, memory
+import torch
+import transformers
+
+from xstilts.compute import device, distributed, memory, peak_memory
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, OutOfMemory, UserError
 from xstilts.execution.ensemble import average_predictions
@@ -44,6 +48,7 @@ from xstilts.training.loop import TOKENS, examples_seen, task_order, train, warm
 from xstilts.training.settings import LOG, TrainSpec
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
+from xstilts.utils.version import __version__
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,11 @@ class StepExecutor:
             self._check_parents_done(step)
         if step.kind == "train":
             distributed.broadcast(None)
-        started, self._used = time.perf_counter(), set()
+        started, self._used, where = time.perf_counter(), set(), device.device()
+        peak_memory.reset_peak(where)
         kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate,
                  "ensemble": self._ensemble}  # fmt: skip
-        facts = memory.attempt(partial(kinds[step.kind], step, folder), device.device())
+        facts = memory.attempt(partial(kinds[step.kind], step, folder), where)
         if facts is None:
             raise OutOfMemory("memory is full", hint=memory.GO_ON)
         if distributed.rank() == 0:
@@ -95,6 +101,7 @@ class StepExecutor:
             if precision := precision_of(step):
                 facts["precision"] = precision
             facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
+            facts |= {**peak_memory.peak_bytes(where), "versions": _versions()}
             self.store.finish(step.id, facts)
 
     def _check_parents_done(self, step: Step) -> None:
@@ -354,6 +361,12 @@ class StepExecutor:
         except UserError as error:
             raise UserError(error.message, where=error.where, hint=f"delete {folder} and run again") from error
         return model
+
+
+def _versions() -> dict[str, str]:
+    """The versions of what computes."""
+    libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"xstilts": __version__, "Python": platform.python_version(), **libraries}
 
 
 def _shares(updates: Mapping[str, int]) -> str:

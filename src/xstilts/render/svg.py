@@ -49,9 +49,14 @@ _MARKERS = (
 """Outlines: circle, square, triangle, diamond, triangle, crosses, pentagon; with each colour 40 different markers."""
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
+_FITTING = ' style="max-width:100%;height:auto"'
 
-def draw_figures(figures: Sequence[Figure], legend: Sequence[str]) -> str:
-    """One SVG document with all figures, one below the other, and a report's legend below them."""
+
+def draw_figures(figures: Sequence[Figure], legend: Sequence[str], *, id_prefix: str = "") -> str:
+    """One SVG document with all figures, one below the other, and a report's legend below them.
+
+    With a prefix for its ids it is a part of a page, whose style sheet sets its width.
+    """
     parts, titles, y = list[str](), [figure.title for figure in figures], 8.0
     for number, figure in enumerate(figures):
         head = [
@@ -61,8 +66,10 @@ def draw_figures(figures: Sequence[Figure], legend: Sequence[str]) -> str:
             _chart(figure, len(head) * _LINE + 8) if isinstance(figure, Chart) else _matrix(figure, len(head) * _LINE)
         )
         body, height = draw
-        title = f'<title id="title{number}">{escape(figure.title)}</title>'
-        parts.append(f'<g transform="translate(0 {y:g})" role="group" aria-labelledby="title{number}">{title}')
+        title = f'<title id="{id_prefix}title{number}">{escape(figure.title)}</title>'
+        parts.append(
+            f'<g transform="translate(0 {y:g})" role="group" aria-labelledby="{id_prefix}title{number}">{title}'
+        )
         parts += [*head, *body, "</g>"]
         y += height + 2 * _LINE
     for line in (part for text in legend for part in _lines(text)):
@@ -70,11 +77,11 @@ def draw_figures(figures: Sequence[Figure], legend: Sequence[str]) -> str:
         y += _LINE
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{y:g}" viewBox="0 0 {_WIDTH} {y:g}" '
-        'role="img" aria-labelledby="title description" font-family="Arial, Helvetica, sans-serif" font-size="12" '
-        'style="max-width:100%;height:auto">'
+        f'role="img" aria-labelledby="{id_prefix}title {id_prefix}description" '
+        f'font-family="Arial, Helvetica, sans-serif" font-size="12"{"" if id_prefix else _FITTING}>'
     )
-    described = f'<title id="title">{escape("; ".join(titles))}</title>'
-    described += f'<desc id="description">{escape(" ".join(map(_description, figures)))}</desc>'
+    described = f'<title id="{id_prefix}title">{escape("; ".join(titles))}</title>'
+    described += f'<desc id="{id_prefix}description">{escape(" ".join(map(_description, figures)))}</desc>'
     return "\n".join([start, described, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>"]) + "\n"
 
 

@@ -52,7 +52,9 @@ def copy_rows(store: Store, study: Study, folder: Path) -> RowsOnly:
         for id in done:
             _copy_step(store, copy, id, metric_of)
         tasks = tuple(replace(task, train=None) for task in study.tasks)  # of use only beside predictions
-        copy.save_study(replace(study, encoder=_portable(study.encoder), tasks=tasks))
+        copy.save_study(
+            replace(study, encoder=_portable(study.encoder), tasks=tasks, recipe_text="", recipe_command="")
+        )
         size = sum(path.stat().st_size for id in done for path in copy.step(id).iterdir())
     return RowsOnly(folder, len(done), len(ids) - len(done), size)
 

@@ -102,6 +102,10 @@ class Study:
     """Whether the encoder of each target's best run stays, too."""
     data: Mapping[str, TaskData] = field(default_factory=dict)
     """Where the data of each trained or evaluated task come from."""
+    recipe_text: str = field(default="", compare=False)
+    """The file that it was planned from; a changed comment makes no other study."""
+    recipe_command: str = field(default="", compare=False)
+    """The command that runs it."""
 
     @property
     def targets(self) -> tuple[StudyTask, ...]:

@@ -70,6 +70,7 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
             what = error.message if clear else f"{error.message}, at the scale '{other}'"
             found.add(what, where=error.where, hint=error.hint)
     found.raise_any()
+    recipe.note_command(name, "" if scale == FULL else scale)
     return (recipe if scale == FULL else recipe.model_copy(update={"name": f"{recipe.name}-{scale}"})), tasks
 
 

@@ -211,6 +211,8 @@ class Plan:
             kept=tuple(id for id, step in self.steps.items() if self.keeps_encoder(step)),
             keep_best=self.recipe.keep == "best",
             data={name: data_of(self.tasks[name]) for name in dict.fromkeys((*trained, *names))},
+            recipe_text=self.recipe.text,
+            recipe_command=self.recipe.command,
         )
 
     def _baselines(self, encoder: str) -> Iterator[tuple[str, str]]:

@@ -66,6 +66,7 @@ class Recipe(Strict):
     note: str = Field(default="", max_length=1000)
     """What a reader of the plan must know."""
     _document: strict_yaml.Document | None = PrivateAttr(None)
+    _command: str = PrivateAttr("")
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -109,6 +110,20 @@ class Recipe(Strict):
             start.settings.note_origins(document, ("encoders", name, "settings"))
         for i, phase in enumerate(self.phases):
             phase.settings.note_origins(document, ("phases", i, "settings"))
+
+    def note_command(self, name: str, scale: str) -> None:
+        """Remember how the recipe was named, for the command that runs it."""
+        self._command = f"xstilts run {quote(name)}" + (f" --scale {quote(scale)}" if scale else "")
+
+    @property
+    def command(self) -> str:
+        """The command that runs it; empty if it came from no file."""
+        return self._command
+
+    @property
+    def text(self) -> str:
+        """Its file as it was written; empty if it came from no file."""
+        return self._document.path.read_text(encoding="utf-8") if self._document else ""
 
     def data_check_options(self, data: Path | None) -> str:
         """The options with which `xstilts data check` finds the recipe's tasks and files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -68,7 +68,12 @@ class CountBar:
 
 
 class Progress:
-    """Shows the current step, how far it is, and how long it will take."""
+    """Shows the current step, how far it is, and how long it will take.
+
+    `on_step` is called before the first step, and whenever one has ended.
+    """
+
+    on_step: Callable[[], None] | None = None
 
     def __init__(self, *, live: bool | None = None) -> None:
         silent = is_secondary_process()  # only torchrun's first process prints
@@ -101,6 +106,11 @@ class Progress:
         if self._status is not None:
             self._status.stop()
         self.say(f"{self._title}: {text}")
+
+    def step_ended(self) -> None:
+        """Note that a step has ended, or that the first is about to begin."""
+        if self.on_step is not None:
+            self.on_step()
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

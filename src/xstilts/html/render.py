@@ -1,0 +1,68 @@
+"""Fills a template of the page: one file with its style sheet and its script, and a policy that allows no others."""
+
+from __future__ import annotations
+
+import platform
+from base64 import b64encode
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from xstilts.html.tables import LEVELS
+from xstilts.utils.version import __version__
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, *, refresh: int | None = None, **values: object) -> str:
+    """A page; all text in `values` is escaped unless it is `Markup`.
+
+    Args:
+        template: the name of its file.
+        refresh: seconds after which the page loads itself again.
+        values: what the template names.
+    """
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            csp=_content_security_policy(),
+            style=Markup(_text("style.css")),
+            script=Markup(_text("script.js")),
+            refresh=refresh,
+            levels=LEVELS,
+            made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            version=__version__,
+            python=platform.python_version(),
+            **values,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _content_security_policy() -> str:
+    """Only this style sheet and this script may work, and nothing is loaded."""
+    style, script = (b64encode(sha256(_text(name).encode()).digest()).decode() for name in ("style.css", "script.js"))
+    return (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
