@@ -148,7 +148,11 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     for folder, out, message in (
         (jiant, full, r"full: is not empty \(give a new folder\)"),
         (jiant, full / "mine.txt", "mine.txt: is a file"),
-        (jiant, tmp_path / "out", "transformers has no class with jiant's head .--to onnx exports it; "),
+        (
+            jiant,
+            tmp_path / "out",
+            "transformers has no class with jiant's head .--to onnx and --to hf-code export it; ",
+        ),
         (broken, tmp_path / "out", "the scores of the export differ by inf .at most 1e-05., so it is not kept"),
         (encoder_folder, tmp_path / "out", "has no head that predicts labels"),
         (tmp_path / "none", tmp_path / "out", "no such folder"),

@@ -76,7 +76,9 @@ def predict(
 def export(
     model: ModelArgument,
     out: Annotated[str, typer.Argument(help="The folder to write.", metavar="OUT")],
-    to: Annotated[Literal["hf", "sentence-transformers", "onnx"], typer.Option(help="What is to load it.")] = "hf",
+    to: Annotated[
+        Literal["hf", "hf-code", "sentence-transformers", "onnx"], typer.Option(help="What is to load it.")
+    ] = "hf",
     task: Annotated[
         str | None, typer.Option(help="The task whose head is exported, if the model has several.", metavar="TASK")
     ] = None,

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from xstilts.errors import UserError
 from xstilts.predict.export_check import TOLERANCE, Samples
+from xstilts.predict.export_code import write_code
 from xstilts.predict.export_hf import write_stock
 from xstilts.predict.export_onnx import check_packages, write_onnx
 from xstilts.predict.export_vectors import write_vectors
@@ -24,8 +25,8 @@ from xstilts.predict.provenance import find_provenance
 from xstilts.store.step_record import encoder_of
 from xstilts.utils.os_errors import as_user_error
 
-Target = Literal["hf", "sentence-transformers", "onnx"]
-"""What reads the export: transformers, sentence-transformers for the vectors of texts, or a runtime for ONNX."""
+Target = Literal["hf", "hf-code", "sentence-transformers", "onnx"]
+"""What reads the export: transformers (`hf-code`: by code in the folder), sentence-transformers or an ONNX runtime."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,12 @@ class Export:
 
 Writer: TypeAlias = Callable[[Predictor, Samples, Path], tuple[str, float]]
 """Writes a folder, loads it again with the target's own code; returns what loads it, and the difference."""
-WRITERS: Mapping[Target, Writer] = {"hf": write_stock, "sentence-transformers": write_vectors, "onnx": write_onnx}
+WRITERS: Mapping[Target, Writer] = {
+    "hf": write_stock, "hf-code": write_code, "sentence-transformers": write_vectors, "onnx": write_onnx,
+}  # fmt: skip
 
 LIBRARIES: Mapping[Target, str] = {
-    "hf": "transformers", "sentence-transformers": "sentence-transformers", "onnx": "onnx",
+    "hf": "transformers", "hf-code": "transformers", "sentence-transformers": "sentence-transformers", "onnx": "onnx",
 }  # fmt: skip
 """The library that loads the folder, as the Hub calls it."""
 
@@ -88,7 +91,7 @@ def export(
         if card is not None:
             step = Path(encoder_of(str(folder), None))
             origin = find_provenance(step, predictor.head_number, predictor.encoder.retrieval_layer)
-            ModelCard(card, LIBRARIES[to], predictor, origin, notes).write(part)
+            ModelCard(card, LIBRARIES[to], predictor, origin, notes, own_code=to == "hf-code").write(part)
     return Export(target, reader, difference, len(samples.passes), notes)
 
 

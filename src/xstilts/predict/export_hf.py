@@ -23,6 +23,11 @@ from xstilts.utils.files import read_json
 
 TASKS = {"sequence": "classification", "choices": "multiple choice", "token": "tags", "span": "questions"}
 """What the heads are for, in messages."""
+AUTO = {
+    "sequence": "AutoModelForSequenceClassification", "choices": "AutoModelForMultipleChoice",
+    "token": "AutoModelForTokenClassification", "span": "AutoModelForQuestionAnswering",
+}  # fmt: skip
+"""transformers' classes that find the model of a family."""
 
 
 def write_stock(predictor: Predictor, samples: Samples, part: Path) -> tuple[str, float]:
@@ -44,14 +49,24 @@ def write_stock(predictor: Predictor, samples: Samples, part: Path) -> tuple[str
     samples.check_tokenizer(AutoTokenizer.from_pretrained(part), types=encoder.has_token_types, where=str(part))
     again, info = kind.from_pretrained(part, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
-    return kind.__name__, samples.difference(class_scores(again, encoder, samples))
+    return kind.__name__, samples.difference(class_scores(again, predictor, samples))
 
 
-def class_scores(model: Any, encoder: Encoder, samples: Samples) -> list[Tensor]:
+def check_languages(encoder: Encoder) -> None:
+    """Refuse an encoder with language embeddings.
+
+    Raises:
+        UserError: it has some.
+    """
+    if encoder.languages:
+        what = "the encoder reads each text's language, which transformers' pipelines do not give it"
+        raise UserError(what, hint="xstilts predict and --to onnx do")
+
+
+def class_scores(model: Any, predictor: Predictor, samples: Samples) -> list[Tensor]:
     """The scores that one of transformers' models gives the samples: [C] for a text, [L, C] for tokens or spans."""
-    inputs = samples.inputs(model.config.pad_token_id or 0, types=encoder.has_token_types)
-    choices = "MultipleChoice" in type(model).__name__
-    if choices:  # [examples, choices, tokens]
+    inputs = samples.inputs(model.config.pad_token_id or 0, types=predictor.encoder.has_token_types)
+    if predictor.head.softmax_over_choices:  # [examples, choices, tokens]
         inputs = {name: value[:, None] for name, value in inputs.items()}
     with torch.inference_mode():
         found = model.eval()(**inputs)
@@ -72,13 +87,11 @@ def stock_model(predictor: Predictor, samples: Samples) -> Any:
     """
     encoder, head, record = predictor.encoder, predictor.head, predictor.record
     assert record is not None
-    if encoder.languages:
-        what = "the encoder reads each text's language, which transformers' pipelines do not give it"
-        raise UserError(what, hint="xstilts predict and --to onnx do")
+    check_languages(encoder)
     if isinstance(head, Jiant):
-        hint = "--to onnx exports it; `head: stock` in the recipe trains the head of the encoder's family"
+        hint = "--to onnx and --to hf-code export it; `head: stock` in the recipe trains the family's own"
         raise UserError("transformers has no class with jiant's head", hint=hint)
-    kind = "choices" if head.softmax_over_choices else record.format.head.kind
+    kind = kind_of(predictor)
     auto, config = _auto(kind), config_of(encoder, record, kind)
     own = _own_weights(auto, config, predictor, samples, kind) if has_model(auto, config) else None
     if own is None:
@@ -92,16 +105,32 @@ def stock_model(predictor: Predictor, samples: Samples) -> Any:
 
 def config_of(encoder: Encoder, record: HeadRecord, kind: str) -> Any:
     """The encoder's configuration with the labels, or their number, of the head."""
+    return type(encoder.config).from_dict(without_labels(encoder.config) | label_settings(record, kind))
+
+
+def without_labels(config: Any) -> dict[str, Any]:
+    """An encoder's configuration without what belongs to a head or a folder."""
+    plain: dict[str, Any] = config.to_dict()
+    return {
+        name: value for name, value in plain.items()
+        if name not in ("id2label", "label2id", "num_labels", "problem_type", "_name_or_path")
+    }  # fmt: skip
+
+
+def label_settings(record: HeadRecord, kind: str) -> dict[str, Any]:
+    """The labels of a head, or their number, as a configuration of transformers has them."""
     settings: dict[str, Any] = {} if kind == "choices" else {"num_labels": record.format.head.outputs or 2}
     if record.labels:
         numbers = {label: number for number, label in enumerate(record.labels)}
         settings = {"id2label": {number: label for label, number in numbers.items()}, "label2id": numbers}
     if kind == "sequence" and record.labels:
         settings["problem_type"] = "single_label_classification"
-    plain = encoder.config.to_dict()
-    for name in ("id2label", "label2id", "num_labels", "problem_type", "_name_or_path"):
-        plain.pop(name, None)
-    return type(encoder.config).from_dict(plain | settings)
+    return settings
+
+
+def kind_of(predictor: Predictor) -> str:
+    """The kind of head, `choices` for one score of each choice."""
+    return "choices" if predictor.head.softmax_over_choices else predictor.format.head.kind
 
 
 def _own_weights(auto: Any, config: Any, predictor: Predictor, samples: Samples, kind: str) -> dict[str, Tensor] | None:
@@ -156,9 +185,7 @@ def _with_types(processor: dict[str, Any]) -> dict[str, Any]:
 def _auto(kind: str) -> Any:
     import transformers
 
-    names = {"sequence": "SequenceClassification", "choices": "MultipleChoice", "token": "TokenClassification",
-             "span": "QuestionAnswering"}  # fmt: skip
-    return getattr(transformers, f"AutoModelFor{names[kind]}")
+    return getattr(transformers, AUTO[kind])
 
 
 def _empty(auto: Any, config: Any) -> Any:

@@ -20,7 +20,7 @@ from xstilts.errors import UserError
 from xstilts.languages import ENGLISH
 from xstilts.model.heads import Head, Stock
 from xstilts.predict.export_check import Samples
-from xstilts.predict.export_hf import config_of, save_tokenizer
+from xstilts.predict.export_hf import config_of, kind_of, save_tokenizer
 from xstilts.predict.export_vectors import cut
 from xstilts.predict.predictor import Predictor
 
@@ -108,7 +108,7 @@ def write_onnx(predictor: Predictor, samples: Samples, part: Path) -> tuple[str,
     _write_graph(model, inputs, part / FILE)
     config = model.base.config
     if record is not None:
-        config = config_of(encoder, record, "choices" if model.choices else model.kind)
+        config = config_of(encoder, record, kind_of(predictor))
     config.architectures = None
     config.save_pretrained(part)
     save_tokenizer(encoder, predictor.tokenizer.max_length, part)

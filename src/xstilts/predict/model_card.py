@@ -44,6 +44,7 @@ class ModelCard:
         predictor: the model.
         origin: how it came about.
         notes: what a user of the export should know.
+        own_code: whether the folder has code that loads it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelCard:
     predictor: Predictor
     origin: Provenance
     notes: tuple[str, ...]
+    own_code: bool = False
 
     def write(self, folder: Path) -> None:
         """Write the card into the folder of an export."""
@@ -147,6 +149,8 @@ class ModelCard:
 
     def _use(self) -> str:
         code = snippet(self.library, self.pipeline, self.name, len(getattr(self.predictor.format, "texts", ())))
+        if self.own_code:
+            code = code.replace(f'"{self.name}"', f'"{self.name}", trust_remote_code=True')
         if not code and not self.notes:
             return ""
         block = [f"```python\n{code}```"] if code else []
