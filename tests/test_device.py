@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 from shutil import which
 from sysconfig import get_path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import Files
 from test_resume import after, learning
 from xstilts.compute import device
 from xstilts.formats import Mask
+from xstilts.model import heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import load
 from xstilts.model.features import FeatureSet
@@ -105,6 +110,33 @@ def test_a_run_in_bf16_on_an_old_processor_says_that_it_is_slow(study: Files, pr
         [sys.executable, *run], env={**os.environ, **as_of_2013}, capture_output=True, encoding="utf-8", check=True
     )
     assert ("no bfloat16 instructions" in result.stderr) == (precision == "bf16")
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses float64 on Apple's GPUs, as they do themselves; tensors without memory need no such machine."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.device.type == "mps" and result.dtype == torch.float64:
+            raise TypeError("the MPS framework doesn't support float64")
+        return result
+
+
+def test_masked_text_is_scored_on_apples_gpus() -> None:
+    head = heads.Vocabulary(torch.nn.Identity())
+    with FakeTensorMode(), NoFloat64():
+        batch: Any = SimpleNamespace(targets_M=torch.zeros(3, dtype=torch.long, device="mps"))
+        with pytest.raises(RuntimeError, match="numpy"):  # as far as a tensor without memory gets
+            head.reduce_outputs(torch.empty(3, 5, device="mps"), batch)
+
+
+def test_a_training_on_apples_gpus_has_its_random_numbers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [torch.tensor([3], dtype=torch.uint8)]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states[-1])
+    monkeypatch.setattr(torch.mps, "set_rng_state", states.append)
+    saved = device.random_state(torch.device("mps"))
+    device.set_random_state(torch.device("mps"), saved)
+    assert len(states) == 2 and states[1].equal(states[0])
 
 
 def test_no_other_run_is_slow_in_bf16() -> None:

@@ -81,5 +81,8 @@ def _set_up_streams() -> None:
 
 
 def _interrupted() -> NoReturn:
-    sys.stderr.write("interrupted; run the same command again to continue\n")
+    from xstilts.utils.progress import is_secondary_process
+
+    if not is_secondary_process():  # of torchrun's processes only the first prints
+        sys.stderr.write("interrupted; run the same command again to continue\n")
     sys.exit(INTERRUPTED)

@@ -27,22 +27,26 @@ THREADS = torch.get_num_threads()
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU; `XSTILTS_DEVICE` overrides (cpu, cuda, cuda:1, mps).
 
-    Under torchrun each process has the accelerator of its number.
+    Under torchrun each process has the GPU of its number.
+
+    Raises:
+        UserError: there is no such device, or not one for each process.
     """
-    named = os.environ.get("XSTILTS_DEVICE")
-    if named:
-        return _named(named)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _named(name: str) -> torch.device:
+    present = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = os.environ.get("XSTILTS_DEVICE") or present
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK') or 0}"
+    elif several and not name.startswith("cpu"):
+        what = f"'{name}' is one device, but each of torchrun's processes needs its own"
+        raise UserError(what, where="XSTILTS_DEVICE", hint="cuda or cpu")
     try:
         found = torch.device(name)
         torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         hint = "cpu, cuda, cuda:1, mps; unset it to use the accelerator if there is one"
+        if several:
+            hint = "start at most as many processes as there are GPUs, or use cpu"
         raise UserError(f"there is no device '{name}' here", where="XSTILTS_DEVICE", hint=hint) from error
     return found
 

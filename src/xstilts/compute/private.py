@@ -31,6 +31,11 @@ def multiply_all(tensors: list[Tensor], factor: Tensor) -> None:
     torch._foreach_mul_(tensors, factor)
 
 
+def copy_all(tensors: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy tensors of equal shapes, without a kernel for each."""
+    torch._foreach_copy_(tensors, sources)
+
+
 def import_compiler() -> None:
     """Import torch's compiler, which optimizers and transformers import at their first use."""
     import_module("torch._dynamo")

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
 
 import torch
 
@@ -21,10 +22,14 @@ from xstilts.errors import UserError
 from xstilts.execution import worker_process
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.worker import Worker
+from xstilts.store.run_folder import Store
+from xstilts.training.checkpoint import temporary_file
 from xstilts.utils.progress import Progress
 
 STOP_SECONDS = 60.0
-"""Seconds that workers have to end after a request; trainings write a checkpoint first."""
+"""Seconds that workers have to end after a request; trainings write a checkpoint first, which may take longer."""
+DISK_SPEED = 50e6
+"""The bytes of a checkpoint that a slow disk takes in a second."""
 PROGRAM = worker_process.__file__
 """The file that a worker process runs."""
 ATTEMPTS = 3
@@ -83,7 +88,7 @@ class ProcessRunner:
     """
 
     def __init__(self, spec: RunSpec, workers: int, progress: Progress) -> None:
-        self._spec, self._table = pickle.dumps(spec), progress.worker_table(workers)
+        self._spec, self._store, self._table = pickle.dumps(spec), Store(spec.out), progress.worker_table(workers)
         self._environments = [dict(worker_environment(slot, workers)) for slot in range(workers)]
         self._failed_starts = 0
         self._workers: list[_Slot] = []
@@ -171,14 +176,25 @@ class ProcessRunner:
                 worker.process.terminate()
             deadline = time.monotonic() + STOP_SECONDS
             for worker in self._workers:
-                with suppress(subprocess.TimeoutExpired):
-                    worker.process.wait(max(0.0, deadline - time.monotonic()))
+                wait_for_end(worker.process, temporary_file(self._store.step(worker.step or "")), deadline)
         finally:
             for worker in self._workers:
                 worker.process.kill()
                 worker.process.wait()
                 worker.pipe.close()
             self._table.close()
+
+
+def wait_for_end(process: subprocess.Popen[bytes], checkpoint: Path, deadline: float) -> None:
+    """Wait until a process has ended, or until a time, which is later the more bytes of a checkpoint it writes."""
+    most = 0
+    while (left := deadline - time.monotonic()) > 0:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(min(left, 1.0))
+            return
+        written = checkpoint.stat().st_size if checkpoint.exists() else 0
+        if written > most:
+            most, deadline = written, max(deadline, time.monotonic() + STOP_SECONDS + written / DISK_SPEED)
 
 
 @contextmanager

@@ -86,13 +86,8 @@ def _run_main(
 ) -> Outcome:
     """Check the inputs, then do the pending steps; tells torchrun's other processes when to join a training."""
     plan, store, progress = executor.plan, executor.store, executor.progress
-    passed = False
-    try:
-        # a cluster's workers have devices of their own, and check these themselves
-        checked, redo = check_inputs(executor, confirm_redo, here=make_runner is None)
-        passed = True
-    finally:
-        distributed.broadcast(passed)
+    # a cluster's workers have devices of their own, and check these themselves
+    checked, redo = check_inputs(executor, confirm_redo, here=make_runner is None)
     with lock_shared(store, progress.say):
         store.note_checked(checked)
         retention = Retention(store)
@@ -111,8 +106,6 @@ def _run_main(
 
 def _join_trainings(executor: StepExecutor) -> Outcome:
     """Join the trainings that the first process begins."""
-    if not distributed.broadcast(True):
-        raise SystemExit(2)  # the first process prints the error
     while id := distributed.broadcast(""):
         with suppress(StepFailed):  # the first process reports it
             executor.do(executor.plan.steps[id])

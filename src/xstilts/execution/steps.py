@@ -8,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -88,14 +89,15 @@ class StepExecutor:
             self.store.begin(step.id, step.row())
             self._check_parents_done(step)
         if step.kind == "train":
-            distributed.broadcast(None)
+            distributed.meet()
         started, self._used, where = time.perf_counter(), set(), device.device()
         peak_memory.reset_peak(where)
         kinds = {"create": self._create, "train": self._train, "merge": self._merge, "evaluate": self._evaluate,
                  "ensemble": self._ensemble}  # fmt: skip
-        facts = memory.attempt(partial(kinds[step.kind], step, folder), where)
-        if facts is None:
-            raise OutOfMemory("memory is full", hint=memory.GO_ON)
+        with distributed.failing_together() if step.kind == "train" else nullcontext():
+            facts = memory.attempt(partial(kinds[step.kind], step, folder), where)
+            if facts is None:
+                raise OutOfMemory("memory is full", hint=memory.GO_ON)
         if distributed.rank() == 0:
             self._check_parents_done(step)
             if precision := precision_of(step):
@@ -179,12 +181,12 @@ class StepExecutor:
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
-        if distributed.rank() == 0:
+        if distributed.rank() == 0:  # the others do not have the best weights
             model.save(folder)
             if training.snapshots is not None:
                 with trained.mean.swapped_in():
                     model.save(folder / "mean")
-        self._model, self._model_source = model, step.id
+            self._model, self._model_source = model, step.id
         best = "" if trained.best is None else f", dev {trained.best:.1f} at update {trained.best_update:,}"
         outcome = dev_outcome(trained.best, dev_sets)
         chance = f", not clearly better than chance ({outcome['dev_chance']:.1f})" if outcome.get("at_chance") else ""

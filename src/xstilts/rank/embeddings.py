@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xstilts.compute.memory import TokenBudget
 from xstilts.data.examples import locate
 from xstilts.data.find import find_or_empty
 from xstilts.errors import StepFailed, UserError
@@ -19,10 +20,10 @@ from xstilts.formats import Retrieve
 from xstilts.formats.base import IGNORED, Example
 from xstilts.formats.retrieve import Entry
 from xstilts.languages import ENGLISH
-from xstilts.model.batch import by_length, collate, generator
+from xstilts.model.batch import Batch, by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.forward import TOKENS
+from xstilts.model.forward import TOKENS, in_parts
 from xstilts.model.heads import MeanPool
 from xstilts.tasks.task import Split, Task
 from xstilts.utils.sampling import reservoir
@@ -111,14 +112,20 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
     passes, hidden, mean_pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
     mean_FH = np.empty((passes, hidden), np.float32)
     marked_MH = np.empty((len(features.positions_M), hidden), np.float32)
-    at = features.positions_at
+    at, budget = features.positions_at, TokenBudget(TOKENS)
+
+    def vectors(batch: Batch) -> list[NDArray[np.float32]]:
+        """The mean of each forward pass, and below it the vectors of its labelled positions."""
+        hidden_TH, ends = encoder.hidden(batch), batch.num_positions_B.cpu().cumsum(0)[:-1].numpy()
+        means_BH = mean_pool(hidden_TH, batch).cpu().numpy()
+        marked = np.split(hidden_TH[batch.positions_M].float().cpu().numpy(), ends)
+        return [np.vstack(one) for one in zip(means_BH, marked, strict=True)]
+
     with torch.inference_mode():
         for batch_F in by_length(features, TOKENS):
-            batch = collate(features, batch_F, None, generator(0, "rank"), texts.language).to(encoder.device)
-            hidden_TH = encoder.hidden(batch)
-            mean_FH[batch_F] = mean_pool(hidden_TH, batch).cpu().numpy()
-            positions = np.concatenate([np.arange(at[f], at[f + 1]) for f in batch_F]).astype(np.int64)
-            marked_MH[positions] = hidden_TH[batch.positions_M].float().cpu().numpy()
+            batch = collate(features, batch_F, None, generator(0, "rank"), texts.language)
+            for f, rows in zip(batch_F, in_parts(encoder, batch, budget, vectors), strict=True):
+                mean_FH[f], marked_MH[at[f] : at[f + 1]] = rows[0], rows[1:]
     if not np.isfinite(mean_FH).all():
         raise StepFailed(f"a vector of {texts.task.name} is not a number", hint="the weights are broken")
     counted_M = features.targets_M != IGNORED

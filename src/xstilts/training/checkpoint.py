@@ -23,6 +23,11 @@ END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask the process to end."""
 
 
+def temporary_file(folder: Path) -> Path:
+    """The file in a step's folder to which its next checkpoint is written, until it is whole."""
+    return folder / f".{CHECKPOINT}.tmp"
+
+
 class Checkpoint:
     """The newest state of one training: written every few minutes and before the process ends, whole or not at all.
 
@@ -46,12 +51,9 @@ class Checkpoint:
 
     @contextmanager
     def delayed_signals(self) -> Iterator[None]:
-        """Delay a signal to end until the state is written; a second signal ends at once.
-
-        Processes that train together get no delay: each may receive the signal after another update.
-        """
-        alone = distributed.world_size() == 1 and threading.current_thread() is threading.main_thread()
-        handlers = {number: signal.getsignal(number) for number in END_SIGNALS if alone}
+        """Delay a signal to end until the state is written; a second signal ends at once."""
+        possible = threading.current_thread() is threading.main_thread()
+        handlers = {number: signal.getsignal(number) for number in END_SIGNALS if possible}
         handlers = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
         def restore_handlers() -> None:
@@ -84,11 +86,12 @@ class Checkpoint:
         self._last = time.monotonic()
         if distributed.rank() == 0:
             self._write(state)
+        distributed.meet()  # a signal would end the others, and with them the run, before the first has written
         self._raise_delayed_signal()
 
     def _write(self, state: Mapping[str, Any]) -> None:
         whole = {"version": VERSION, "origin": self._origin, "log": self.log.read_text(encoding="utf-8"), **state}
-        temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
+        temporary = temporary_file(self.path.parent)
         try:
             with temporary.open("wb") as file:
                 torch.save(whole, file)

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xstilts.compute import distributed
 from xstilts.errors import OutOfMemory, StepFailed
 from xstilts.formats.base import Example
 from xstilts.metrics import at_chance
@@ -97,7 +98,10 @@ def dev_outcome(best: float | None, dev_sets: Sequence[DevSet]) -> dict[str, obj
 
 
 class BestWeights:
-    """Early stopping's state: the best weights so far, and the number of evaluations since."""
+    """Early stopping's state: the best weights so far, and the number of evaluations since.
+
+    Of processes that train together only the first has the weights, since it saves them.
+    """
 
     def __init__(self, modules: nn.Module, patience: int) -> None:
         self.modules, self.patience = modules, patience
@@ -109,9 +113,10 @@ class BestWeights:
         """Record a score; True if `patience` evaluations in a row brought no new best."""
         if self.score is None or score > self.score:
             self.score, self.best_update, self.since = score, update, 0
-            self._weights = {
-                name: value.detach().to("cpu", copy=True) for name, value in self.modules.state_dict().items()
-            }
+            if distributed.rank() == 0:
+                self._weights = {
+                    name: value.detach().to("cpu", copy=True) for name, value in self.modules.state_dict().items()
+                }
         else:
             self.since += 1
         return self.since >= self.patience
@@ -128,7 +133,7 @@ class BestWeights:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.score, self.best_update, self.since = state["score"], state["best_update"], state["since"]
-        self._weights = dict(state["weights"])
+        self._weights = dict(state["weights"]) if distributed.rank() == 0 else {}
 
 
 def evaluation_interval(spec: TrainSpec, updates: int, seen: int = 0, dev_examples: int = 0) -> int:
@@ -157,10 +162,10 @@ def dev_sizes(spec: TrainSpec, seen: int, sizes: Sequence[int]) -> list[int]:
     return [size if sum(sizes) <= most else max(1, size * most // sum(sizes)) for size in sizes]
 
 
-def try_dev_score(dev: Callable[[], float], update: int, total: int) -> float | StepFailed:
-    """The dev score, or the failure with the update at which it happened, so that all processes can raise it."""
+def dev_score_at(dev: Callable[[], float], update: int, total: int) -> float:
+    """The dev score; a failure says after which update."""
     try:
         return dev()
     except StepFailed as failure:
         hint = failure.hint if isinstance(failure, OutOfMemory) else MILDER
-        return type(failure)(f"{failure.message} after update {update:,} of {total:,}", hint=hint)
+        raise type(failure)(f"{failure.message} after update {update:,} of {total:,}", hint=hint) from None

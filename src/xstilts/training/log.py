@@ -83,7 +83,7 @@ class TrainingLog:
             return
         update, task, lr = self._at
         device = self._losses[-1].device  # losses from a checkpoint are on the CPU
-        losses = distributed.all_reduce_sum(torch.stack([loss.to(device) for loss in self._losses])).tolist()
+        losses = distributed.sum_numbers(torch.stack([loss.to(device) for loss in self._losses]).tolist())
         first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
         if first is not None:
             failed_at = update - len(losses) + 1 + first

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xstilts.compute import device, distributed
+from xstilts.compute.gradient_sum import GradientSum
 from xstilts.compute.memory import TokenBudget
-from xstilts.errors import StepFailed
 from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder
 from xstilts.model.heads import Head
 from xstilts.training.batches import BatchLoader, LoadedBatch, TrainTask
 from xstilts.training.checkpoint import Checkpoint
-from xstilts.training.early_stopping import BestWeights, evaluation_interval, try_dev_score
+from xstilts.training.early_stopping import BestWeights, dev_score_at, evaluation_interval
 from xstilts.training.log import LogRow, TrainingLog
 from xstilts.training.optimizer import Optimizer
 from xstilts.training.sampling import schedule
@@ -109,7 +109,7 @@ def train(
             session.step()
             if dev is not None and session.evaluation_due() and session.should_stop(dev):
                 break
-            if checkpoint is not None and distributed.broadcast(checkpoint.due()):
+            if checkpoint is not None and distributed.meet(checkpoint.due()):
                 checkpoint.write(session.state_dict())
     return session.finish()
 
@@ -138,12 +138,13 @@ class _Session:
         masks = any(task.masking for task in tasks)  # then the language-model head reads the whole word table
         table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
         self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
+        self._gradients = GradientSum(self.optimizer.dense)
         self._loader = BatchLoader(tasks, self.order_U, seed, self._split, self._budget, encoder.device)
         self._scale = device.LossScale(encoder.device, spec.precision)
         log_every = max(1, min(100, self.total // 50))
         self._log = TrainingLog(self.total, log_every, log, [task.settings.task for task in tasks])
         self._best = BestWeights(self.modules, spec.patience)
-        self._mean = Mean(self.modules, spec.snapshots, self.total)
+        self._mean = Mean(self.modules, spec.snapshots if distributed.rank() == 0 else None, self.total)
 
     # --- one update -----------------------------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class _Session:
         self.optimizer.prepare(batch.ids_T)
         with device.deterministic(self.encoder.device):
             loss = self._compute_gradients(self.tasks[loaded.task].head, loaded)
-            distributed.sum_gradients(self.optimizer.dense)
+            self._gradients.sum()
             self._scale.update(self.optimizer.step(lr, self._scale.value))
         self.update += 1
         self._budget.note_update()
@@ -207,9 +208,8 @@ class _Session:
         self._log.flush()
         self.optimizer.flush()
         self.modules.eval()
-        score = distributed.broadcast(try_dev_score(dev, self.update, self.total) if distributed.rank() == 0 else 0.0)
-        if isinstance(score, StepFailed):
-            raise score
+        main = distributed.rank() == 0
+        score = distributed.broadcast(dev_score_at(dev, self.update, self.total) if main else 0.0)
         self.modules.train()
         self._log.add_dev_score(score)
         return self._best.update(score, self.update)
@@ -253,7 +253,8 @@ class _Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self._loader.load_state_dict(state)
         self._best.load_state_dict(state["best"])
-        self._mean.load_state_dict(state["mean"])
+        if distributed.rank() == 0:
+            self._mean.load_state_dict(state["mean"])
         self._log.load_state_dict(state["training_log"])
         if len(state["random"]) == distributed.world_size():
             device.set_random_state(self.encoder.device, state["random"][distributed.rank()])

@@ -43,7 +43,7 @@ class Optimizer:
             {"params": [p for p in self.dense if p.ndim >= 2], "weight_decay": weight_decay},
             {"params": [p for p in self.dense if p.ndim < 2], "weight_decay": 0.0},
         ]
-        fused = self.dense[0].device.type in ("cpu", "cuda")
+        fused = self.dense[0].device.type in ("cpu", "cuda", "mps")
         self._adam = torch.optim.AdamW(groups, lr=lr, betas=(BETA1, BETA2), eps=EPSILON, fused=fused)
 
     def prepare(self, ids_T: Tensor) -> None:
