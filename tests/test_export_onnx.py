@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from conftest import SENTENCES, CliResult
+from test_encoders import Family
 from test_export import ALL, FORMATS, model_of
 from xstilts import load
 from xstilts.predict.export import export
@@ -91,6 +92,19 @@ def test_a_process_without_torch_predicts_what_predict_does(
     assert done.returncode == 0, done.stderr
     for own, theirs in zip(load(folder).predict(pairs), json.loads(done.stdout), strict=True):
         assert theirs == pytest.approx(own["probabilities"], abs=6e-5)
+
+
+def test_an_encoder_that_torch_cannot_trace_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xstilts: Callable[..., CliResult]
+) -> None:
+    """Longformer reshapes its hidden states by numbers that depend on the length."""
+    shape = {"attention_window": [4, 4, 4], "max_position_embeddings": 70}
+    monkeypatch.setitem(ALL, "Longformer", Family(shape, around="roberta"))
+    folder = model_of("Longformer", "text", tmp_path, monkeypatch, "jiant")
+    result = xstilts("export", folder, tmp_path / "out", "--to", "onnx")
+    assert (result.code, result.out) == (2, "") and not [*tmp_path.glob("*out*")]
+    assert result.err.startswith("error: torch cannot export a longformer encoder to ONNX: ")
+    assert result.err.count("\n") == 1, result.err
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])

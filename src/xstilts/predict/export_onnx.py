@@ -7,9 +7,10 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from inspect import Parameter, Signature
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -148,18 +149,15 @@ def _called_by_name(forward: Callable[..., dict[str, Tensor]]) -> Callable[..., 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's reports about its exporter to itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Print none of the reports of torch and its exporter."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with redirect_stderr(StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def _session(path: Path, *, choices: bool) -> Callable[[Mapping[str, Tensor]], Tensor]:
