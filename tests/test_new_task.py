@@ -133,8 +133,8 @@ def test_choices_with_a_column_each_or_a_list(tmp_path: Path, made: Callable[...
     for folder in (columns, lists):
         folder.mkdir()
     for split, count in (("train.en", 9), ("dev.en", 4), ("test.et", 5)):
-        rows = [{"premise": f"It rained {i} days.", "question": "effect", "choice1": "It was wet.",
-                 "choice2": f"It was {i} o'clock.", "label": i % 2} for i in range(count)]  # fmt: skip
+        rows = [{"weather_label": "rain", "premise": f"It rained {i} days.", "question": "effect", "label": i % 2,
+                 "choice1": "It was wet.", "choice2": f"It was {i} o'clock."} for i in range(count)]  # fmt: skip
         (columns / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         cells = [[f"q{i}", f"Who saw {i} birds?", "Ann", "Bo", "Cy", "ABC"[i % 3]] for i in range(count)]
         header = ["id", "question", "option_a", "option_b", "option_c", "answer"]
@@ -284,6 +284,9 @@ def test_names_say_split_and_language() -> None:
     assert [(file.split, file.language) for file in found] == [
         ("train", "en"), ("dev", "sw"), ("test", "de"), ("train", ""), ("test", "pt-BR"), ("train", ""),
     ]  # fmt: skip
+    names = ["bg_btb-ud-test.conllu", "af_afribooms-ud-dev.conllu"]
+    treebanks = named([Path(name) for name in names], names, [])
+    assert [(file.split, file.language) for file in treebanks] == [("test", "bg"), ("dev", "af")]
     names = ["is.train.tsv", "it.train.tsv", "train.ceb.csv"]
     assert [file.language for file in named([Path(name) for name in names], names, ["ceb"])] == ["is", "it", "ceb"]
 
@@ -311,6 +314,7 @@ REFUSED = {
     "a word a row": ("a.csv", "word,tag\nAnn,B-PER\nran,O\n", "as .tsv"),
     "semicolons": ("a.csv", "text;label\nso;good\nbad;bad\n", "has semicolons"),
     "nothing": ("a.tsv", "", "is empty"),
+    "words alone": ("test.sw.tsv", "Juma\nanalala\n\nAnna\nanakula\n", "has a single column, so no labels"),
 }  # fmt: skip
 
 

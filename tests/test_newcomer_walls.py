@@ -175,3 +175,13 @@ def test_parts_of_one_file_share_no_rows(folder: Path, xstilts: Callable[..., Cl
     assert "optimistic" not in xstilts("check", "study.yaml").out
     edit(folder / "mine.yaml", "3-4/4", "2-4/4")
     assert "early stopping uses test data, so scores on them are optimistic" in xstilts("check", "study.yaml").out
+
+
+def test_test_labels_that_the_training_data_lack_are_noted(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    """Of two people who named the same urgencies differently; another spelling in the task file joins them."""
+    edit(folder / "test.de.csv", "high", "urgent")
+    edit(folder / "mine.yaml", "[low, high]", "[low, high, urgent]")
+    note = "test.de.csv: labels that no training example has, so no model learns them: urgent 1"
+    assert note in xstilts("data", "check", "--use", "mine.yaml").out
+    edit(folder / "mine.yaml", "[low, high, urgent]", "[low, high]\n  spellings: {urgent: high}")
+    assert "no training example" not in xstilts("data", "check", "--use", "mine.yaml").out

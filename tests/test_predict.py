@@ -324,7 +324,10 @@ def test_folders_that_are_no_model_are_named_for_what_they_are(
         (headless, "has a head, but no encoder"),
         (foreign, "was trained with another tokenizer than that in|the tokenizer has the id"),
         (encoder_folder, "has no head that predicts labels"),
-        (tmp_path, "has no config.json"),
+        (tmp_path, "is not the folder of a model .give one of its models: .*foreign"),
+        (runs / "recipes", "is not the folder of a model .neither step.json nor config.json is in it"),
+        (models, "is not the folder of a model .give one of its models: .*every-format/play-"),
+        (runs / "store.json", "is a file, not the folder of a model"),
         (models / "play-nerr", "no such folder .did you mean 'play-ner'"),
         ("0123456789ab", "no step '0123456789ab' in runs"),
     ):
@@ -336,6 +339,17 @@ def test_folders_that_are_no_model_are_named_for_what_they_are(
     assert load("best/every-format/play-ner").record == load(step).record == load(step.name).record
     vector = next(iter(load(encoder_folder, vectors=True).predict(["A cat."])))["vector"]
     assert vector.shape == (16,)
+
+
+def test_a_line_that_ends_the_reading_hides_no_earlier_mistake(
+    models: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    """Rows before it have their predictions."""
+    rows = ['{"words": ["A", "cat"]}', '{"tokens": ["A"]}', '{"words": ["A", " "]}', "no JSON"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    result = xstilts("predict", models / "play-ner", tmp_path / "rows.jsonl")
+    assert result.code == 2 and result.out.count("\n") == 1
+    assert [f"rows.jsonl:{line}: " in result.err for line in (2, 3, 4)] == [True] * 3, result.err
 
 
 def test_options_that_do_not_fit_are_refused(models: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:

@@ -28,7 +28,8 @@ from xstilts.formats.base import Example, Format
 from xstilts.model import heads
 from xstilts.model.encoder import load as load_encoder
 from xstilts.model.trained import HeadRecord, TrainedHead, TrainedModel
-from xstilts.predict.predictor import Predictor, load
+from xstilts.predict.predict_files import PredictRequest, load_requested
+from xstilts.predict.predictor import Pool, Predictor, load
 
 pytest.importorskip("starlette", reason="needs starlette and uvicorn")
 pytest.importorskip("uvicorn", reason="needs starlette and uvicorn")
@@ -109,11 +110,11 @@ def folders(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 @contextmanager
-def serving(predictor: Predictor, limits: Limits | None = None) -> Iterator[Client]:
+def serving(predictor: Predictor, limits: Limits | None = None, pool: Pool | None = None) -> Iterator[Client]:
     """A server of the model on a thread, on a free port; it ends after its requests."""
     listening = listen("127.0.0.1", 0)
     with ThreadPoolExecutor(1) as model:
-        server = make_server(predictor, model, limits or Limits())
+        server = make_server(predictor, model, limits or Limits(), pool)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -173,6 +174,32 @@ def test_vectors(encoder_folder: Path) -> None:
         found = client.post({"rows": [*SENTENCES[:3]]}).value["predictions"]
         assert client.send("GET", "/").value["format"] == "vectors"
     assert np.allclose([one["vector"] for one in found], expected, atol=1e-5)
+
+
+def test_neighbours_in_a_pool_are_those_of_predict(
+    encoder_folder: Path, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    """More are asked than the pool has, too."""
+    (tmp_path / "pool.csv").write_text("id,saying\n" + "".join(f'{i},"{one}"\n' for i, one in enumerate(SENTENCES[:6])))
+    (tmp_path / "texts.txt").write_text("\n".join(SENTENCES[6:9]), encoding="utf-8")
+    asked = ("--pool", tmp_path / "pool.csv", "--field", "saying")
+    result = xstilts("predict", encoder_folder, tmp_path / "texts.txt", *asked, "--input", "lines", "--top", 2)
+    expected = [json.loads(line)["neighbours"] for line in result.out.splitlines()]
+    request = PredictRequest(str(encoder_folder), columns={"": "saying"}, pool=str(tmp_path / "pool.csv"))
+    predictor, pool = load_requested(request)
+    with serving(predictor, pool=pool) as client:
+        found = client.post({"rows": [*SENTENCES[6:9]]}, "/predict?top=2").value["predictions"]
+        assert close_to(found, [{"neighbours": one} for one in expected])
+        assert len(client.post({"text": SENTENCES[6]}, "/predict?top=20").value["neighbours"]) == 6
+        description = client.send("GET", "/").value
+        assert (description["format"], description["pool"]) == ("neighbours", 6)
+    for option, message in (
+        (("--field", "a"), "--field: names the column of a pool's texts"),
+        (("--pool", "none.txt"), "none.txt: no such file"),
+        (("--pool", tmp_path / "pool.csv", "--vectors"), "--pool: gives neighbours, not vectors"),
+    ):
+        refused = xstilts("serve", encoder_folder, *option)
+        assert refused.code == 2 and message in refused.err
 
 
 def test_a_row_may_be_a_text_or_a_list_of_texts(client: Client, reviews: Predictor) -> None:

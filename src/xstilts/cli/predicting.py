@@ -59,14 +59,8 @@ def predict(
     from xstilts.predict.predict_files import PredictRequest, predict_files
     from xstilts.utils.progress import Progress
 
-    columns: dict[str, str] = {}
-    for text in field or []:
-        name, _, column = text.rpartition("=")
-        if not column or name in columns:
-            raise UserError("names no column" if not column else "is given twice", where=f"--field {text}")
-        columns[name] = column
-    request = PredictRequest(model, tuple(files or ()), task, language, columns, input, same, pool, vectors, top,
-                             precision)  # fmt: skip
+    request = PredictRequest(model, tuple(files or ()), task, language, _columns(field), input, same, pool, vectors,
+                             top, precision)  # fmt: skip
     for text in predict_files(request, Progress()):
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -108,6 +102,10 @@ def serve(
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 8000,
     task: TaskOption = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Give the vector of each text.")] = False,
+    pool: Annotated[
+        str | None, typer.Option(help="Give each text's nearest neighbours among these texts.", metavar="FILE")
+    ] = None,
+    field: Annotated[list[str] | None, typer.Option(help="The column of the pool's texts.", metavar="COLUMN")] = None,
     queue: Annotated[int, typer.Option(help="Rows that may wait; with more it answers 503, busy.", min=1)] = 2048,
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -115,10 +113,24 @@ def serve(
     for package in ("starlette", "uvicorn"):
         if find_spec(package) is None:
             raise UserError(f"needs the package {package}", where="serve", hint='pip install "xstilts[serve]"')
+    if field and pool is None:
+        raise UserError("names the column of a pool's texts; give the file with --pool", where="--field")
     from xstilts.predict import server
-    from xstilts.predict.predictor import load
+    from xstilts.predict.predict_files import PredictRequest, check, load_requested
     from xstilts.utils.progress import Progress
 
     limits = server.Limits(waiting_rows=queue, rows=min(server.Limits.rows, queue))
-    server.serve(lambda: load(model, task=task, vectors=vectors, precision=precision), Progress(), host=host, port=port,
-          limits=limits)  # fmt: skip
+    request = PredictRequest(model, task=task, columns=_columns(field), pool=pool, vectors=vectors, precision=precision)
+    check(request)
+    server.serve(lambda: load_requested(request), Progress(), host=host, port=port, limits=limits)
+
+
+def _columns(field: list[str] | None) -> dict[str, str]:
+    """The columns that `--field` gives, by our names."""
+    columns: dict[str, str] = {}
+    for text in field or []:
+        name, _, column = text.rpartition("=")
+        if not column or name in columns:
+            raise UserError("names no column" if not column else "is given twice", where=f"--field {text}")
+        columns[name] = column
+    return columns

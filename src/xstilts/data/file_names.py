@@ -136,7 +136,8 @@ def _words(name: str, split: tuple[str, tuple[int, int]], codes: Sequence[str]) 
         if not code:
             continue
         between = name[word.end() : split[1][0]] if word.end() <= split[1][0] else name[split[1][1] : word.start()]
-        beside = bool(split[0]) and not re.search(r"[^\W_]", between)
+        treebank = re.fullmatch(r"_[^\W_]+-ud-", between) is not None  # xx_treebank-ud-train.conllu
+        beside = bool(split[0]) and (treebank or not re.search(r"[^\W_]", between))
         folder = name[: word.start()][-1:] in ("", "/") and name[word.end() :][:1] == "/"
         yield _Word(word[0], word.span(), code, (beside, word.end() == end, folder))
 

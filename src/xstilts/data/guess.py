@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from xstilts.data.columns import Column, Guess, Named, Table, language_column, split_column, table, token_lines
@@ -153,7 +154,8 @@ def _choose(path: str, read: Table, columns: Mapping[str, Column], named: Named)
 def _choice_label(columns: Mapping[str, Column], endings: Collection[str]) -> str:
     others = [name for name in columns if name not in endings and columns[name].kind in ("text", "number")]
     words = (("label", "labels", "gold"), ("answer", "correct", "target", "key"))
-    return next((name for known in words for name in others if words_of(name) & {*known}), "")
+    alone = [name for known in words for name in others if name.lower() in known]
+    return next(chain(alone, (name for known in words for name in others if words_of(name) & {*known})), "")
 
 
 def _contexts(columns: Mapping[str, Column], taken: Collection[str]) -> list[str]:
@@ -190,6 +192,8 @@ def _answers(path: str, label: Column, endings: Sequence[str], count: int) -> li
 def _classify(path: str, read: Table, columns: Mapping[str, Column], named: Named) -> Guess:
     label = named.label or _label(path, columns, named.texts)
     texts = list(named.texts) or _texts(columns, label)
+    if not label and len(read.columns) == 1 and not read.header:
+        raise UserError("has a single column, so no labels", where=path, hint="rename raw text to .txt")
     if not label and (len(columns) > 1 or not read.header):
         raise UserError("has no column that looks like labels", where=path,
                         hint=f"name it with --label; its columns are {listed([*columns], 20)}")  # fmt: skip

@@ -1,19 +1,20 @@
-"""Finds training examples again, in dev, test and training data, and tags that the training data do not have."""
+"""Finds training examples again, in dev, test and training data, and labels that the training data do not have."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import counted, listed, visible
+from xstilts.formats import Classify
 from xstilts.formats.base import NO_LABEL, Row
 
 MOST = 0.05
 """The largest share of equal examples that may be chance: in a language that the task does not train on."""
-_MAX_TAGS = 5
-"""So many unknown tags are named."""
+_MAX_LABELS = 5
+"""So many unknown labels are named."""
 
 
 @dataclass
@@ -21,8 +22,8 @@ class TrainingRows:
     """The places of training examples, by a hash of their inputs, in each file."""
 
     files: dict[str, dict[int, int | str]] = field(default_factory=dict)
-    tags: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """The tags of each task that takes its labels from these examples, and `-1`, which is no tag."""
+    labels: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The labels or tags that each task of the user's own has in these examples, and `-1`, which is none."""
 
     def reader(self, located: LocatedSplit) -> Reader:
         """What reads the rows of a training set."""
@@ -40,7 +41,6 @@ class Reader:
         self._located, self._training = located, training
         self._first, self._total, self._equal = "", 0, 0
         format = located.task.format  # the inputs are all fields but the label and an id
-        self._tags = format.fields[-1] if format.needs_labels and located.task.own else ""
         self._unknown = Counter[str]()
         self._own = located.task.own and format.head.kind != "vocabulary"  # lines of raw text may repeat
         self._label = format.fields[-1] if self._own and "label" in type(format).model_fields else ""
@@ -53,22 +53,30 @@ class Reader:
         """Receive a row."""
         values = row.values
         key = hash(tuple([str(values.get(name)) for name in self._inputs]))
-        tags: list[str] = values.get(self._tags) or []
+        labels = self._labels(row)
         if self._own:
             self._note_repeats(row, key)
         if self._located.train:
-            if tags:
-                self._training.tags[self._located.task.name].update((NO_LABEL, *tags))
+            if labels:
+                self._training.labels[self._located.task.name].update((NO_LABEL, *labels))
             self._training.files.setdefault(row.file, {}).setdefault(key, row.line)
             self._total += 1
             return
         self._total += 1
-        known = self._training.tags.get(self._located.task.name)
-        if known and not known.issuperset(tags):
-            self._unknown.update(tag for tag in tags if tag not in known)
+        known = self._training.labels.get(self._located.task.name)
+        if known and not known.issuperset(labels):
+            self._unknown.update(label for label in labels if label not in known)
         if other := self._training.find(key):
             self._equal += 1
             self._first = self._first or f"{row.where.removeprefix(row.file).lstrip(': ')} is {other}"
+
+    def _labels(self, row: Row) -> Sequence[str]:
+        """The label or the tags of a row, if its task is the user's own and may have others than its training data."""
+        format, value = self._located.task.format, row.values.get(self._located.task.format.fields[-1])
+        if isinstance(format, Classify):
+            label = format.spellings.get(str(value), str(value))
+            return [label] if self._own and value is not None and label not in format.drop else []
+        return value or [] if format.needs_labels and self._located.task.own else []
 
     def _note_repeats(self, row: Row, key: int) -> None:
         """Note an example whose inputs are those of an earlier one."""
@@ -95,7 +103,7 @@ class Reader:
             yield f"{examples} with the text of an earlier one, but another label: {self._first_conflict}"
 
     def lines(self) -> Iterator[str]:
-        """Warnings on training examples that occur again, and on tags that are not in the training data."""
+        """Warnings on training examples that occur again, and on labels that are not in the training data."""
         path = next(iter(self._located.found[0][1].files))
         yield from (f"{path}: {line}" for line in self._repeat_lines())
         if self._located.train:
@@ -106,8 +114,11 @@ class Reader:
             of = f"{self._equal:,} of {self._total:,} examples ({100 * share:.1f} %)"
             yield f"{path}: {of} are training examples, too: line {self._first}"
         if self._unknown:
-            tags = listed([f"{tag} {count:,}" for tag, count in self._unknown.most_common()], _MAX_TAGS)
-            yield f"{path}: tags that no training example has, so no model predicts them: {tags}"
+            kind, does = (
+                ("labels", "learns") if isinstance(self._located.task.format, Classify) else ("tags", "predicts")
+            )
+            found = listed([f"{visible(label)} {count:,}" for label, count in self._unknown.most_common()], _MAX_LABELS)
+            yield f"{path}: {kind} that no training example has, so no model {does} them: {found}"
 
 
 def _place(where: str, file: str) -> str:

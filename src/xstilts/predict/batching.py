@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from xstilts.errors import UserError
 from xstilts.formats.base import Example
-from xstilts.predict.predictor import LOOK_AHEAD, Predictor
+from xstilts.predict.predictor import LOOK_AHEAD
 
 GROUP_CHARACTERS = 2**14
 """Rows that are predicted together have about so many characters: a few of the forward pass's batches of tokens.
 
 Larger groups are not faster, and their rows wait for one another.
 """
+
+Results: TypeAlias = Callable[..., Sequence[dict[str, Any]]]
+"""`Predictor.results`, or `Pool.neighbours`."""
 
 
 class Busy(UserError):
@@ -52,17 +55,17 @@ _Group: TypeAlias = list[tuple[_Request, int]]
 class Batcher:
     """Predicts the rows of concurrent requests; each request gets its own results."""
 
-    def __init__(self, predictor: Predictor, thread: Executor, *, window: float, most_rows: int) -> None:
+    def __init__(self, results: Results, thread: Executor, *, window: float, most_rows: int) -> None:
         """Prepare; `run` has to run meanwhile.
 
         Args:
-            predictor: used on `thread` alone.
+            results: called on `thread` alone.
             thread: an executor with a single thread.
             window: seconds that a row waits for others at most, while the model is free.
             most_rows: so many rows may wait or be computed.
         """
         self.rows, self._most_rows = 0, most_rows
-        self._predictor, self._thread, self._window = predictor, thread, window
+        self._compute, self._thread, self._window = results, thread, window
         self._requests, self._arrived = deque[_Request](), asyncio.Event()
 
     async def predict(
@@ -137,4 +140,4 @@ class Batcher:
 
     def _results(self, group: _Group) -> Sequence[dict[str, Any]]:
         language, top = group[0][0].options
-        return self._predictor.results([one.examples[row] for one, row in group], language=language, top=top)
+        return self._compute([one.examples[row] for one, row in group], language=language, top=top)

@@ -32,6 +32,11 @@ def load_model(name: str) -> TrainedModel:
         return TrainedModel.load(folder)
     if [*folder.glob("head-*.safetensors")]:
         raise UserError("has a head, but no encoder", where=name, hint="copy the step's folder anew")
+    if folder.is_file():
+        raise UserError("is a file, not the folder of a model", where=name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        hint = _one_of(folder, "*", "*/*") or "neither step.json nor config.json is in it"
+        raise UserError("is not the folder of a model", where=name, hint=hint)
     return TrainedModel(encoders.load(name))
 
 
@@ -44,9 +49,14 @@ def has_head(name: str) -> bool:
 def _run_folder(folder: Path) -> UserError:
     """The error for a run folder; names the models in it."""
     open_existing(folder)
-    links = [str(link) for link in sorted(folder.glob("best/*/*")) if is_trained_model(link)]
-    hint = f"give one of its models: {listed(links, 5)}" if links else f"give a step: {folder}/steps/ID"
+    hint = _one_of(folder, "best/*/*") or f"give a step: {folder}/steps/ID"
     return UserError("is a run folder with several models", where=str(folder), hint=hint)
+
+
+def _one_of(folder: Path, *patterns: str) -> str:
+    """A hint that names the models in a folder; empty if there are none."""
+    models = [str(one) for pattern in patterns for one in sorted(folder.glob(pattern)) if is_trained_model(one)]
+    return f"give one of its models: {listed(models, 5)}" if models else ""
 
 
 def _check_step(folder: Path, name: str) -> None:

@@ -47,13 +47,11 @@ def predict_files(request: PredictRequest, progress: Progress) -> Iterator[str]:
         UserError: see `predictor.load`; a file cannot be read. After the last row: rows without a prediction.
     """
     files = [STDIN if name == "-" else name for name in request.files] or [STDIN]
-    _check(request, files)
-    predictor = load(request.model, task=request.task, vectors=request.vectors or request.pool is not None,
-                     precision=request.precision)  # fmt: skip
+    check(request, files)
+    predictor, pool = load_requested(request)
     columns = _columns(request.columns, predictor)
     for note in predictor.notes:
         progress.say(note)
-    pool = _pool(request, predictor, columns) if request.pool else None
     if STDIN in files and sys.stdin.isatty():
         progress.say("reads the terminal, a text a line; Ctrl-D ends")
     reader = RowReader(predictor.format, columns, request.layout, request.language)
@@ -67,6 +65,10 @@ def predict_files(request: PredictRequest, progress: Progress) -> Iterator[str]:
                     truncated += sum("truncated" in result for result in results)
                     yield "".join(writer.write(*row, result) for row, result in zip(rows, results, strict=True))
                     bar.update(group[-1].line)
+    except UserError as error:
+        if earlier := reader.mistakes.errors:
+            raise Mistakes([*earlier, error]) from error
+        raise
     finally:
         for note in reader.notes():
             progress.say(note)
@@ -78,7 +80,7 @@ def predict_files(request: PredictRequest, progress: Progress) -> Iterator[str]:
         raise Mistakes([*errors, UserError("rows with these mistakes have no prediction; all others have one")])
 
 
-def _check(request: PredictRequest, files: Sequence[str]) -> None:
+def check(request: PredictRequest, files: Sequence[str] = ()) -> None:
     """Refuse options that do not go together, and files that are not there."""
     if request.same and len(files) > 1:
         raise UserError("writes one file at a time", where="--same")
@@ -111,19 +113,23 @@ def _columns(given: Mapping[str, str], predictor: Predictor) -> dict[str, str]:
     return columns
 
 
-def _pool(request: PredictRequest, predictor: Predictor, columns: Mapping[str, str]) -> Pool:
-    """The texts of a file, with their vectors.
+def load_requested(request: PredictRequest) -> tuple[Predictor, Pool | None]:
+    """The model, and the texts of the pool with their vectors.
 
     Raises:
-        UserError: a row of the file cannot be read.
+        UserError: see `predictor.load`; a row of the pool's file cannot be read.
     """
-    reader = RowReader(predictor.format, columns, None, request.language)
-    rows = reader.rows(request.pool or "")
+    predictor = load(request.model, task=request.task, vectors=request.vectors or request.pool is not None,
+                     precision=request.precision)  # fmt: skip
+    if request.pool is None:
+        return predictor, None
+    reader = RowReader(predictor.format, _columns(request.columns, predictor), None, request.language)
+    rows = reader.rows(request.pool)
     texts = [str(row.values[predictor.inputs[0]]) for row in rows if _example(row, predictor, reader) is not None]
     reader.mistakes.raise_any()
     if not texts:
-        raise DataError("is empty", where=request.pool or "")
-    return Pool(predictor, texts, request.language)
+        raise DataError("is empty", where=request.pool)
+    return predictor, Pool(predictor, texts, request.language)
 
 
 def _example(row: Row, predictor: Predictor, reader: RowReader) -> Example | None:

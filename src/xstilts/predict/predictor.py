@@ -222,7 +222,7 @@ def load(
             several.
     """
     name = encoder_of(str(folder), None)
-    if not vectors and not Path(name).is_dir():  # it is no Hub id, which would have no head
+    if not vectors and not Path(name).exists():  # it is no Hub id, which would have no head
         beside = Path(name).parent
         names = [one.name for one in beside.iterdir()] if beside.is_dir() else []
         raise UserError("no such folder", where=name, hint=nearest(Path(name).name, names))

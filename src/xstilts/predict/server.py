@@ -28,7 +28,7 @@ from xstilts.errors import Collector, DataError, UserError, counted, listed, nea
 from xstilts.formats.base import Example
 from xstilts.predict.batching import Batcher, Busy
 from xstilts.predict.outputs import as_json
-from xstilts.predict.predictor import Predictor, row_size
+from xstilts.predict.predictor import Pool, Predictor, row_size
 from xstilts.utils.progress import Progress
 
 SHOWN_MISTAKES = 10
@@ -59,16 +59,18 @@ class Limits:
 
 
 class Service:
-    """The routes of a model."""
+    """The routes of a model, or of a pool of texts whose vectors it has made."""
 
-    def __init__(self, predictor: Predictor, thread: Executor, limits: Limits) -> None:
+    def __init__(self, predictor: Predictor, thread: Executor, limits: Limits, pool: Pool | None = None) -> None:
         self._predictor, self._thread, self._limits = predictor, thread, limits
+        self._results = predictor.results if pool is None else pool.neighbours
         self._requests = 0
         record, form = predictor.record, predictor.format
         self._columns = {*form.fields, *predictor.inputs, "id"} if record else {*predictor.inputs}
         self.description = {
             "task": record.task if record else None,
-            "format": form.name if record else "vectors",
+            "format": form.name if record else "vectors" if pool is None else "neighbours",
+            **({} if pool is None else {"pool": len(pool.texts)}),
             "inputs": predictor.inputs,
             "labels": predictor.labels,
             "languages": record.languages if record else (),
@@ -98,7 +100,7 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(_log_without_text)
-        self._batcher = Batcher(self._predictor, self._thread, window=self._limits.window,
+        self._batcher = Batcher(self._results, self._thread, window=self._limits.window,
                                 most_rows=self._limits.waiting_rows)  # fmt: skip
         task = asyncio.create_task(self._batcher.run())
         yield
@@ -320,13 +322,14 @@ class _Protocol(H11Protocol):
             self.transport.abort()
 
 
-def make_server(predictor: Predictor, thread: Executor, limits: Limits) -> uvicorn.Server:
+def make_server(predictor: Predictor, thread: Executor, limits: Limits, pool: Pool | None = None) -> uvicorn.Server:
     """A server, which `run(sockets=[...])` starts; on the main thread, an interrupt ends it after requests in flight.
 
     Args:
         predictor: the model, which only `thread` uses.
         thread: an executor with a single thread.
         limits: bounds of requests.
+        pool: give neighbours in it instead; the predictor makes vectors.
     """
 
     class Protocol(_Protocol):
@@ -337,7 +340,7 @@ def make_server(predictor: Predictor, thread: Executor, limits: Limits) -> uvico
     for logger in (LOGGER, logging.getLogger("uvicorn")):
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.WARNING)
-    config = uvicorn.Config(Service(predictor, thread, limits).app(), http=Protocol, ws="none", lifespan="on",
+    config = uvicorn.Config(Service(predictor, thread, limits, pool).app(), http=Protocol, ws="none", lifespan="on",
                             log_config=None, access_log=False, proxy_headers=False, server_header=False,
                             timeout_graceful_shutdown=round(2 * limits.seconds) or 1)  # fmt: skip
     return uvicorn.Server(config)
@@ -356,11 +359,13 @@ def listen(host: str, port: int) -> socket.socket:
                         hint="--host and --port choose another address") from error  # fmt: skip
 
 
-def serve(load: Callable[[], Predictor], progress: Progress, *, host: str, port: int, limits: Limits) -> None:
+def serve(
+    load: Callable[[], tuple[Predictor, Pool | None]], progress: Progress, *, host: str, port: int, limits: Limits
+) -> None:
     """Serve a model until an interrupt; then answer the requests in flight.
 
     Args:
-        load: loads the model; it runs on the thread that will use it.
+        load: loads the model, and a pool of texts if neighbours are asked; it runs on the thread that will use them.
         progress: prints where it listens, and what a user should know.
         host: address to listen on.
         port: 0 for any free one.
@@ -370,14 +375,14 @@ def serve(load: Callable[[], Predictor], progress: Progress, *, host: str, port:
         UserError: the model cannot be loaded, or the address is taken.
     """
     with closing(listen(host, port)) as listening, ThreadPoolExecutor(1, "model") as thread:
-        predictor = thread.submit(load).result()
+        predictor, pool = thread.submit(load).result()
         for note in predictor.notes:
             progress.say(note)
         if not _is_loopback(listening.getsockname()[0]):
             progress.say(f"--host {host}: whoever reaches this machine may use the model; there is no password and "
                          "no encryption")  # fmt: skip
         name = f"[{host}]" if ":" in host else host
-        server = make_server(predictor, thread, limits)
+        server = make_server(predictor, thread, limits, pool)
         progress.say(f"serves at http://{name}:{listening.getsockname()[1]}; Ctrl-C ends")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
