@@ -90,6 +90,13 @@ def test_each_link_leads_to_a_place_on_the_page(page: str) -> None:
     assert [link for link in parsed.links if link[0] != "#" or link[1:] not in parsed.ids] == []
 
 
+def test_selected_runs_curves_and_examples_lead_to_their_rows(page: str) -> None:
+    for section, place in (("selection", "t"), ("trainings", "s"), ("examples", "s")):
+        [text] = re.findall(rf'<section id="{section}">.*?</section>', page, re.DOTALL)
+        links = Page(text).links
+        assert place in {link[1] for link in links}, section
+
+
 def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(page: str) -> None:
     [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     for tag in ("style", "script"):

@@ -40,6 +40,7 @@ class TaskExamples:
 
     task: str
     run: str
+    steps: Sequence[str]
     confusions: Sequence[PageTable]
     worst: Mapping[str, Sequence[Row]]
     has_texts: bool
@@ -82,7 +83,9 @@ def _of_task(results: StudyResults, summary: Summary, task: StudyTask, best: Sel
     name = short_names(summary.study.branches)[branch] + ("" if seed is None else f", seed {seed}")
     texts = any(row.text is not None for of in by_language.values() for row in of[:1])
     worst = {x: _worst(task, rows, x) for x, rows in by_language.items()}
-    return TaskExamples(task.name, name, [*_confusions(task, by_language)], worst, texts) if by_language else None
+    return (
+        TaskExamples(task.name, name, steps, [*_confusions(task, by_language)], worst, texts) if by_language else None
+    )
 
 
 def _run(results: StudyResults, task: StudyTask, best: SelectedRun | None) -> tuple[str, int | None, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from xstilts import languages, metrics
@@ -204,6 +204,12 @@ class ScoreTables:
             ]
             if rows:
                 yield PageTable(f"{task.name}: {unit(task.metric)}", heads, rows)
+
+    def linked(self, table: PageTable) -> PageTable:
+        """A table whose rows begin with a task's name, each with a link to the task's heat map."""
+        anchors = {task.name: self.anchor(task.name) for task in self.tasks}
+        heads = [replace(row.head, href=anchors.get(row.head.text.split(" ")[0], "")) for row in table.rows]
+        return replace(table, rows=[replace(row, head=head) for row, head in zip(table.rows, heads, strict=True)])
 
     def collapsed(self) -> PageTable:
         """The runs that collapsed in the language that their task is trained on."""

@@ -29,10 +29,14 @@ from xstilts.utils.progress import format_duration
 
 @dataclass(frozen=True)
 class Curves:
-    """The trainings of one title: a chart of losses and one of dev scores, if there are any."""
+    """The trainings of one title: a chart of losses and one of dev scores, if there are any.
+
+    `steps` are the names of the curves, each with the anchor of its step.
+    """
 
     title: str
     charts: Sequence[Markup]
+    steps: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,15 @@ class StepViews:
             if step.record.kind == "train":
                 by_title[step.record.title].append(step)
         for title, steps in by_title.items():
-            losses, dev = list[Series](), list[Series]()
+            losses, dev, anchors = list[Series](), list[Series](), dict[str, str]()
             for step in steps:
                 rows = [*step.log()]
                 name = "every seed" if step.record.seed is None else f"seed {step.record.seed}"
+                anchors[name] = self.anchor(step.id)
                 losses += _series(name, rows, "loss")
                 dev += _series(name, rows, "dev")
             charts = [("loss (nats)", losses), ("dev score", dev)]
-            yield Curves(title, [Markup(draw_curves(f"{title}: {what}", of)) for what, of in charts if of])
+            yield Curves(title, [Markup(draw_curves(f"{title}: {what}", of)) for what, of in charts if of], anchors)
 
     def mixtures(self) -> PageTable:
         """The share of each task in the updates of trainings on several tasks."""
