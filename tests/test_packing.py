@@ -1,6 +1,9 @@
 """Packing: an encoder packs only if its probe finds no leak; torch accepts the packed rows on a GPU."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +11,9 @@ import torch
 import transformers
 from torch import nn
 
-from xstilts.model import packing
-from xstilts.model.encoder import Encoder
+from xstilts.model import packing, probe
+from xstilts.model.encoder import Encoder, load
+from xstilts.model.probe import probe_batch
 
 LENGTHS = (1, 30, 2, 17, 60, 5, 1, 60)
 SHAPE = {
@@ -54,22 +58,21 @@ def test_unsupported_attention_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype", "width", "dropout", "without"),
+    ("kind", "dtype", "width", "without"),
     [
-        ("flash", torch.bfloat16, 64, 0.0, True),
-        ("flash", torch.float16, 256, 0.0, True),
-        ("flash", torch.float32, 64, 0.0, False),
-        ("flash", torch.bfloat16, 64, 0.1, False),
-        ("flash", torch.bfloat16, 12, 0.0, False),
-        ("flash", torch.bfloat16, 264, 0.0, False),
-        ("cuda", torch.bfloat16, 64, 0.0, False),
-        ("cpu", torch.bfloat16, 64, 0.0, False),
+        ("flash", torch.bfloat16, 64, True),
+        ("flash", torch.float16, 256, True),
+        ("flash", torch.float32, 64, False),
+        ("flash", torch.bfloat16, 12, False),
+        ("flash", torch.bfloat16, 264, False),
+        ("cuda", torch.bfloat16, 64, False),
+        ("cpu", torch.bfloat16, 64, False),
     ],
 )
-def test_packed_attention_needs_flash_half_precision_and_no_dropout(
-    kind: str, dtype: torch.dtype, width: int, dropout: float, without: bool
+def test_packed_attention_needs_flash_and_half_precision(
+    kind: str, dtype: torch.dtype, width: int, without: bool
 ) -> None:
-    assert packing.use_varlen(kind, dtype, width, dropout) is without
+    assert packing.use_varlen(kind, dtype, width) is without
 
 
 def test_torch_accepts_a_packed_row() -> None:
@@ -79,6 +82,115 @@ def test_torch_accepts_a_packed_row() -> None:
     rows = [torch.zeros(sum(LENGTHS), heads_of, 16, device="meta") for heads_of in (4, 2, 2)]
     out = packing._varlen_attention(rows, layout, torch.bfloat16, 0.25, 4)
     assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
+
+
+def attend(rows: list[torch.Tensor], layout: packing.Layout, dropout: float) -> torch.Tensor:
+    """Attention [T, H, D] of queries, keys and values of that shape."""
+    with packing.packed(layout):
+        heads_first = [x.transpose(0, 1)[None] for x in rows]
+        return packing.attention(nn.Identity(), *heads_first, None, scaling=0.25, dropout=dropout)[0][0]
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_training_with_attention_dropout_needs_no_grid_where_the_kernel_works(
+    drops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On torch's device `meta`, which checks shapes and arguments, forward and backward."""
+    monkeypatch.setattr(packing, "_attention_kind", lambda _: "flash")
+    monkeypatch.setattr(packing, "flash_drops", lambda _: drops)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # torch has no autocast for `meta`
+    layout = packing.Layout.one_grid(torch.tensor(LENGTHS)).each(lambda x: x.to("meta"))
+    rows = [torch.zeros(sum(LENGTHS), 2, 16, device="meta", dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
+    out = attend(rows, layout, 0.1)
+    assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
+    gradients = torch.autograd.grad(out.float().sum(), rows)
+    assert [x.shape for x in gradients] == [rows[0].shape] * 3
+    assert bool(layout.masks) is not drops, "a mask is for a grid"
+
+
+def dropping(
+    rows: list[torch.Tensor], cu_seqlens: torch.Tensor, rate: float, kept: float | None = None
+) -> torch.Tensor:
+    """Attention with dropout within each sequence, computed one at a time; the weights that stay grow to `kept`."""
+    parts = []
+    for start, end in pairwise(cu_seqlens.tolist()):
+        q, k, v = (x[start:end].float().transpose(0, 1) for x in rows)
+        weights = torch.softmax(q @ k.transpose(1, 2), -1)
+        stays = (torch.rand(weights.shape) >= rate) * (1 / (1 - rate) if kept is None else kept)
+        parts.append((weights * stays @ v).transpose(0, 1))
+    return torch.cat(parts).to(rows[0].dtype)
+
+
+class OtherWeightsBackward(torch.autograd.Function):
+    """Its backward pass drops nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
+        del ctx
+        return dropping([q, k, v], cu_seqlens, 0.25)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        del ctx
+        return None, None, grads[0] * 1.3, None
+
+
+def broken(*_: Any) -> torch.Tensor:
+    raise NotImplementedError("no such kernel")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "works"),
+    [
+        (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends, rate), True),
+        (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends[[0, -1]], rate), False),  # one long sequence
+        (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends, 0 * rate), False),  # drops nothing
+        (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends, rate, kept=1.0), False),
+        (lambda q, k, v, ends, *_: OtherWeightsBackward.apply(q, k, v, ends), False),
+        (broken, False),
+    ],
+    ids=["right", "leaks", "drops nothing", "does not scale", "other gradient", "absent"],
+)
+def test_a_kernel_with_dropout_is_tried_before_it_is_used(
+    kernel: Any, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "flash_attention", kernel)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda _: nullcontext())  # for accelerators only
+    torch.manual_seed(1)
+    assert packing.flash_drops.__wrapped__(torch.device("cpu")) is works
+
+
+def test_a_mask_is_made_once_for_all_layers(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    inner = packing._bool_mask
+    monkeypatch.setattr(packing, "_bool_mask", lambda *given: (made.append(1), inner(*given))[1])
+    batch = probe_batch((3, 9, 4), 60)
+    with torch.inference_mode():
+        tiny.hidden(batch)
+    assert 0 < len(made) <= len(packing.Layout.by_length(batch.lengths_B).grids) + 1 and tiny.layers == 2
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_the_mask_of_a_gpu_means_the_same_and_is_aligned(window: int | None) -> None:
+    layout = packing.Layout.one_grid(torch.tensor([3, 13, 7]))
+    mask = packing._bool_mask(layout.real_BL, window)
+    numbers = packing._additive(mask, torch.bfloat16)
+    assert numbers.exp().bool().equal(mask) and numbers.shape == mask.shape
+    assert all(stride % 16 == 0 for stride in numbers.stride()[:-1])
+
+
+def test_packing_is_tried_on_the_device_of_the_run(encoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load(str(encoder_folder)).eval()
+    assert encoder.check_packing("bf16") == "" and encoder.packs, "a processor needs no second trial"
+    assert probe.packs_on_device(encoder, "fp32") and probe.packs_on_device(encoder, "bf16")
+    leak = encoder.base.encoder.layer[1].register_forward_hook(lambda _, __, out: out + 1e-5 * out.roll(1, 1))
+    assert not probe.packs_on_device(encoder, "fp32")
+    leak.remove()
+    encoder.to("meta")
+    monkeypatch.setattr(probe, "packs_on_device", lambda *_: False)
+    assert "batches are padded" in encoder.check_packing("auto") and not encoder.packs
+    assert encoder.base.config._attn_implementation == encoder.padded_attention != packing.NAME
+    assert encoder.check_packing("auto") == ""
 
 
 def test_a_layout_has_the_start_of_every_sequence() -> None:

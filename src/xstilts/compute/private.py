@@ -26,6 +26,17 @@ def onednn_linear(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None)
     return result
 
 
+def flash_attention(
+    query_THD: Tensor, key_THD: Tensor, value_THD: Tensor, cu_seqlens: Tensor, longest: int, scale: float | None,
+    dropout: float,
+) -> Tensor:  # fmt: skip
+    """Attention [T, H, D] within each sequence of a row, with dropout; torch's public function for rows has none."""
+    ends = cu_seqlens, cu_seqlens, longest, longest
+    forward = torch.ops.aten._flash_attention_forward
+    out: Tensor = forward(query_THD, key_THD, value_THD, *ends, dropout, False, False, scale=scale)[0]
+    return out
+
+
 def multiply_all(tensors: list[Tensor], factor: Tensor) -> None:
     """Multiply tensors in place by one factor, without a kernel for each."""
     torch._foreach_mul_(tensors, factor)

@@ -332,7 +332,10 @@ class StepExecutor:
                 else self._load(self.plan.steps[step.parent])
             )
             self._model, self._model_source = model, step.parent or step.encoder
-        encoders.for_inference(self._model.encoder)
+        encoder = encoders.for_inference(self._model.encoder)
+        spec = step.training or step.scoring
+        if spec is not None and (note := encoder.check_packing(spec.precision)):
+            self.progress.say(note)
         return self._model
 
     def load_pretrained(self, step: Step) -> Encoder:

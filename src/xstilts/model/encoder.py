@@ -23,6 +23,7 @@ from xstilts.model import encoder_folder, packing, pretrained_tokenizer, probe
 from xstilts.model.batch import Batch, Masking
 from xstilts.model.lm_head import LanguageModelHead
 from xstilts.model.tokenizer import Tokenizer
+from xstilts.utils.models import Precision
 
 SHORTEST = 8
 """The fewest tokens that an encoder must have positions for; no task has a shorter maximum length."""
@@ -40,6 +41,7 @@ class Encoder(nn.Module):
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
         packs: whether the model takes batches without padding; a probe decides this, not the model's name.
         position_offset: the position of the first token of a sequence.
+        padded_attention: transformers' name of the attention function for padded batches.
         has_token_types: whether the model reads which text of a pair each token belongs to.
         languages: language ids by code, for models that take them as input; empty for most models. A language
             without an id counts as English, as in XTREME's scripts.
@@ -55,7 +57,8 @@ class Encoder(nn.Module):
         accepts = inspect.signature(base.forward).parameters
         self.has_token_types = "token_type_ids" in accepts and getattr(base.config, "type_vocab_size", 1) > 1
         self.languages = encoder_folder.language_ids(base.config, name) if "langs" in accepts else {}
-        self.position_offset = 0
+        self.position_offset, self.padded_attention = 0, attention_name(base.config)
+        self._packs_in: dict[tuple[torch.device, str], bool] = {}
         self._compiled: Any = None
         if attention_name(base.config) == packing.NAME:  # an earlier encoder with the same config
             base.set_attn_implementation("sdpa")
@@ -65,6 +68,17 @@ class Encoder(nn.Module):
             self._stops = self._probe(name)
             self.packs = "position_ids" in accepts and probe.can_pack(self)
         base.train(was_training)
+
+    def check_packing(self, precision: Precision) -> str:
+        """Try packing on the accelerator in a precision, once; returns a note where batches are padded from now on."""
+        key = self.device, device.effective_precision(self.device, precision)
+        if not self.packs or self.device.type == "cpu" or key in self._packs_in:
+            return ""
+        self.packs = self._packs_in[key] = probe.packs_on_device(self, precision)
+        if self.packs:
+            return ""
+        self.base.set_attn_implementation(self.padded_attention)
+        return f"batches are padded, because packed ones give other numbers on this device in {key[1]}"
 
     @property
     def layers(self) -> int:

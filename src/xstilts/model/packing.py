@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from xstilts.compute.private import flash_attention
 from xstilts.model.cpu_attention import Attention, HeadGrids
 
 NAME = "xstilts_packed"
@@ -31,6 +32,9 @@ sequences, because every grid costs a few calls."""
 GRID_PAIRS = 2**15
 """The most pairs of a query and a key in a grid of several sequences on a CPU, so that all heads' scores fit its cache:
 without this limit eight sequences of 256 tokens take three times as long."""
+
+ALIGNED = 16
+"""Rows of a mask begin at a multiple of so many numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Layout:
     """[B + 1] int32: the start of each sequence in the row, and the row's end."""
     windows: set[int] = field(default_factory=set)
     """The sliding windows of the model's layers."""
+    masks: dict[tuple[int, int | None, torch.dtype], Tensor] = field(default_factory=dict)
+    """The masks of SDPA, by grid, window and type; all layers share them."""
     by_heads: dict[int, HeadGrids] = field(default_factory=dict)
     """The grids of `cpu_attention`, by the number of heads; all layers share them."""
 
@@ -86,6 +92,11 @@ class Layout:
         """The same layout with its tensors changed, such as moved to another device."""
         grids = tuple(map(change, self.grids))
         return Layout(change(self.slots_T), change(self.at_T), grids, change(self.cu_seqlens))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(real.shape[1] for real in self.grids)
 
     @property
     def real_BL(self) -> Tensor:
@@ -190,35 +201,39 @@ def attention(
     rows = [x[0].transpose(0, 1) for x in (query_1HTD, key_1HTD, value_1HTD)]
     where = query_1HTD.device
     dtype = torch.get_autocast_dtype(where.type) if torch.is_autocast_enabled(where.type) else query_1HTD.dtype
-    if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1], dropout):
-        return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
+    if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1]):
+        if not dropout:
+            return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
+        if sliding_window is None and flash_drops(where):
+            q, k, v = (x.to(dtype) for x in rows)
+            out = flash_attention(q, k, v, layout.cu_seqlens, layout.longest, scaling, dropout)
+            return out[None].to(query_1HTD.dtype), None
     plain = sliding_window is None and query_1HTD.shape == key_1HTD.shape
     if where.type == "cpu" and plain and (dropout or dtype == torch.bfloat16):
         return _cpu_attention(rows, layout, dtype, scaling, dropout)[None].to(query_1HTD.dtype), None
     queries, keys, values = (_grids(_float32_on_cpu(x), layout) for x in rows)
     outputs = []
     with torch.autocast("cpu", enabled=False):  # autocast would make it bfloat16 again
-        for real_BL, *grids in zip(layout.grids, queries, keys, values, strict=True):
+        for i, grids in enumerate(zip(queries, keys, values, strict=True)):
             q, k, v = (grid_BLHD.transpose(1, 2) for grid_BLHD in grids)
             out = scaled_dot_product_attention(
-                q, k, v, attn_mask=_mask(real_BL, sliding_window), dropout_p=dropout, scale=scaling,
+                q, k, v, attn_mask=_mask(layout, i, sliding_window, dtype), dropout_p=dropout, scale=scaling,
                 enable_gqa=q.shape[1] != k.shape[1],
             )  # fmt: skip
             outputs.append(out.transpose(1, 2))
     return _rows(outputs, layout)[None].to(query_1HTD.dtype), None
 
 
-def use_varlen(kind: str, dtype: torch.dtype, width: int, dropout: float) -> bool:
+def use_varlen(kind: str, dtype: torch.dtype, width: int) -> bool:
     """Whether torch's attention for packed rows applies, which needs no grid and no mask.
 
     Args:
         kind: `flash` for a GPU with this attention, else the type of the device.
         dtype: of the computation.
         width: of a head.
-        dropout: of attention; families that train with it (XLM-R, BERT) go without grids in evaluation only.
     """
     narrow = dtype in (torch.bfloat16, torch.float16)
-    return kind == "flash" and narrow and width % 8 == 0 and width <= 256 and not dropout
+    return kind == "flash" and narrow and width % 8 == 0 and width <= 256
 
 
 @cache
@@ -228,6 +243,32 @@ def _attention_kind(where: torch.device) -> str:
         return where.type
     able = torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(where) >= (8, 0)
     return "flash" if able else where.type
+
+
+@cache
+def flash_drops(where: torch.device) -> bool:
+    """Whether the private kernel for packed rows with dropout works on a GPU: tried once, on two sequences.
+
+    All weights of a sequence are equal there, so an output is the mean of what was kept. Its gradient shows whether the
+    backward pass drops the same weights.
+    """
+    ends, rate = (64, 256), 0.25
+    try:
+        with torch.random.fork_rng([where]), torch.enable_grad(), torch.autocast(where.type, enabled=False):
+            value_THD = torch.ones(256, 2, 32, dtype=torch.bfloat16, device=where)
+            value_THD[ends[0] :] = 3
+            same_THD = torch.zeros_like(value_THD)
+            cu_seqlens = torch.tensor([0, *ends], dtype=torch.int32, device=where)
+            value_THD.requires_grad_()
+            out_THD = flash_attention(same_THD, same_THD, value_THD, cu_seqlens, 192, None, rate).float()
+            (grad_THD,) = torch.autograd.grad(out_THD.sum(), value_THD)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError):
+        return False  # another version of torch
+    out_THD, value_THD = out_THD.detach(), value_THD.detach()
+    means = [float(part.mean()) / size for part, size in zip(out_THD.tensor_split([ends[0]]), (1, 3), strict=True)]
+    kept = float((grad_THD.float() * value_THD).sum() / out_THD.sum())
+    drops = float(out_THD[ends[0] :].std()) > 0.5 * (rate / (1 - rate) * 9 / 192) ** 0.5
+    return drops and all(abs(mean - 1) < 0.1 for mean in means) and abs(kept - 1) < 0.01
 
 
 @cache
@@ -248,11 +289,10 @@ def _varlen_attention(
     varlen = _torch_varlen()
     assert varlen is not None
     q, k, v = (x.to(dtype) for x in rows_THD)
-    longest = max(real.shape[1] for real in layout.grids)
     reach = -1 if sliding_window is None else sliding_window - 1
     out: Tensor = varlen(
-        q, k, v, layout.cu_seqlens, layout.cu_seqlens, longest, longest, scale=scaling, window_size=(reach, reach),
-        enable_gqa=q.shape[1] != k.shape[1],
+        q, k, v, layout.cu_seqlens, layout.cu_seqlens, layout.longest, layout.longest, scale=scaling,
+        window_size=(reach, reach), enable_gqa=q.shape[1] != k.shape[1],
     )  # fmt: skip
     return out
 
@@ -275,7 +315,23 @@ def _float32_on_cpu(x: Tensor) -> Tensor:
     return x.float() if x.device.type == "cpu" else x
 
 
-def _mask(real_BL: Tensor, sliding_window: int | None) -> Tensor:
+def _mask(layout: Layout, grid: int, sliding_window: int | None, dtype: torch.dtype) -> Tensor:
+    """The mask of a grid, made once for all layers; on a GPU as numbers, since SDPA would convert it in each layer."""
+    key = grid, sliding_window, dtype
+    if key not in layout.masks:
+        mask = _bool_mask(layout.grids[grid], sliding_window)
+        layout.masks[key] = mask if mask.device.type == "cpu" else _additive(mask, dtype)
+    return layout.masks[key]
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Minus infinity where a mask is false, else 0; its rows are aligned, so that no kernel copies them."""
+    length = mask.shape[-1]
+    room = torch.zeros(*mask.shape[:-1], -(-length // ALIGNED) * ALIGNED, dtype=dtype, device=mask.device)
+    return room[..., :length].masked_fill_(~mask, -torch.inf)
+
+
+def _bool_mask(real_BL: Tensor, sliding_window: int | None) -> Tensor:
     mask = real_BL[:, None, None, :]
     if sliding_window is not None and sliding_window < real_BL.shape[1]:
         at_L = torch.arange(real_BL.shape[1], device=real_BL.device)

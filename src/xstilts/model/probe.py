@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from xstilts.compute.device import autocast
+from xstilts.compute.memory import is_out_of_memory
 from xstilts.compute.private import attention_name
 from xstilts.model import packing
 from xstilts.model.batch import Batch
+from xstilts.utils.models import Precision
 
 if TYPE_CHECKING:
     from xstilts.model.encoder import Encoder
 
 TOLERANCE, LEAK_TOLERANCE = 1e-4, 1e-6
 """Largest differences of a packed sequence, alone and beside other neighbours; relative to the largest value."""
+GPU_TOLERANCE = 0.1
+"""The first of these on an accelerator, which rounds to bfloat16 or TF32."""
 LENGTHS = (7, 4, 5, 1)
 
 
 def can_pack(encoder: Encoder) -> bool:
     """Whether packed output equals the output of single sequences; sets the offset of positions."""
-    attention = attention_name(encoder.base.config)
+    attention = encoder.padded_attention = attention_name(encoder.base.config)
     packing.register()
     try:
         padding = getattr(encoder.config, "pad_token_id", None) or 0
@@ -41,14 +46,27 @@ def can_pack(encoder: Encoder) -> bool:
     return False
 
 
-def windows_if_apart(encoder: Encoder, lengths: tuple[int, ...], attention: str) -> set[int] | None:
+def packs_on_device(encoder: Encoder, precision: Precision) -> bool:
+    """Whether an encoder that packs on a CPU does so on its accelerator, in the precision of the run."""
+    with torch.inference_mode(), autocast(encoder.device, precision):
+        try:
+            return windows_if_apart(encoder, LENGTHS, encoder.padded_attention, GPU_TOLERANCE) is not None
+        except (ValueError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            return False  # a kernel that this accelerator lacks
+
+
+def windows_if_apart(
+    encoder: Encoder, lengths: tuple[int, ...], attention: str, tolerance: float = TOLERANCE
+) -> set[int] | None:
     """The windows of a model that keeps packed sequences of these lengths apart; None if it does not.
 
     Each sequence must equal itself alone. The second must also stay the same when its neighbours change, because a
     leak may be smaller than the rounding differences of the first check.
     """
-    batch, layout = probe_batch(lengths, encoder.config.vocab_size), packing.Layout.by_length(torch.tensor(lengths))
-    last = encoder.layers
+    batch, last = probe_batch(lengths, encoder.config.vocab_size).to(encoder.device), encoder.layers
+    layout = batch.layout or packing.Layout.by_length(batch.lengths_B)
 
     def packed(ids_T: torch.Tensor) -> torch.Tensor:
         return encoder.packed_states(replace(batch, ids_T=ids_T), layout, (last,), lambda hidden_TH: hidden_TH)[last]
@@ -64,7 +82,7 @@ def windows_if_apart(encoder: Encoder, lengths: tuple[int, ...], attention: str)
     ids_T[second] = batch.ids_T[second]
     change = packed(ids_T)[second] - together[second]
     scale = together.abs().max().clamp(min=1)
-    same = (together - alone).abs().max() < TOLERANCE * scale and change.abs().max() < LEAK_TOLERANCE * scale
+    same = (together - alone).abs().max() < tolerance * scale and change.abs().max() < LEAK_TOLERANCE * scale
     return layout.windows if same else None
 
 

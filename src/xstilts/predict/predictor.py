@@ -62,6 +62,7 @@ class Predictor:
             layer: the hidden state that vectors are pooled from; default: that of retrieval.
         """
         self.encoder, self._precision = encoders.for_inference(model.encoder), precision
+        self.encoder.check_packing(precision)
         self.head_number = head
         self.record: HeadRecord | None = None if head is None else model.heads[head].record
         if self.record is None:
