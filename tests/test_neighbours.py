@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from xstilts.compute import neighbours as module
 from xstilts.compute.neighbours import Nearest, neighbours
 from xstilts.formats import Retrieve
 from xstilts.formats.base import HeadOutputs
@@ -82,6 +83,21 @@ def test_neighbours_equal_brute_force(
 ) -> None:
     monkeypatch.setattr("xstilts.compute.neighbours.TILE", tile)
     check(n, m, k)
+
+
+def test_vectors_that_fit_a_gpu_are_copied_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[int] = []
+    inner = module._Units._copy
+    monkeypatch.setattr(module, "TILE", (64, 32))
+    monkeypatch.setattr(module._Units, "_copy", lambda self, at: (copied.append(at), inner(self, at))[1])
+    results = []
+    for room in (False, True):
+        monkeypatch.setattr(module, "has_room", lambda *_, room=room: room)
+        copied.clear()
+        results.append(both_ways(some(300, 24, 1), some(200, 24, 2), 4))
+        assert len(copied) == 5 + (7 if room else 5 * 7)
+    for one, other in zip(*results, strict=True):
+        assert (one.ids_NK == other.ids_NK).all() and (one.cosines_NK == other.cosines_NK).all()
 
 
 @pytest.mark.parametrize("tile", [(512, 512), (2048, 1024)], ids=str)

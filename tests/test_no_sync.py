@@ -1,5 +1,6 @@
 """An update on an accelerator reads nothing back from it: torch's device `meta` has no numbers that could be read."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from test_resume import CASES, SETTINGS, learning
 from xstilts.compute.memory import TokenBudget
-from xstilts.model import heads
+from xstilts.formats import Classify
+from xstilts.model import forward, heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.training.batches import BatchLoader, TrainTask
@@ -67,6 +69,36 @@ def test_an_update_of_each_classification_head_waits_for_nothing(
     if kind == "whole text":
         made.stock.reads_first = False  # as ELECTRA's relatives that pool all tokens
     updates(encoder, TrainTask(task.settings, made, task.features, None), monkeypatch)
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often each weight is cast to bfloat16."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.weights, self.counts = {id(weight) for weight in encoder.parameters()}, Counter[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        del types
+        if func.overloadpacket is torch.ops.aten._to_copy and (kwargs or {}).get("dtype") is torch.bfloat16:
+            self.counts[id(args[0])] += id(args[0]) in self.weights
+        return func(*args, **kwargs or {})
+
+
+def test_weights_are_cast_once_an_update_and_once_an_evaluation(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # autocast is the matter here
+    encoder = load(str(encoder_folder))
+    task = learning(encoder, "classify", sentences, 7)
+    settings = SETTINGS.model_copy(update={"precision": "bf16", "steps": 3})
+    with Casts(encoder) as casts:
+        train(encoder, [task], settings, seed=1, dev=None, log=lambda _: None, tokens=40)
+    assert max(casts.counts.values()) == 3
+    monkeypatch.setattr(forward, "TOKENS", 40)
+    with Casts(encoder.eval()) as casts:
+        forward.head_outputs(encoder, task.head.eval(), Classify(labels=("a", "b")), task.features, "bf16")
+    assert max(casts.counts.values()) == 1
 
 
 @pytest.mark.parametrize("kind", ["mean", "cls"])

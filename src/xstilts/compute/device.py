@@ -79,6 +79,11 @@ def autocast(where: torch.device, precision: Precision) -> AbstractContextManage
     return torch.autocast(where.type, dtype=half(where))
 
 
+def without_autocast(where: torch.device) -> AbstractContextManager[Any]:
+    """Within this block operations keep the type of their inputs; an `autocast` around it keeps its cast weights."""
+    return torch.autocast(where.type, enabled=False)
+
+
 class LossScale:
     """The factor of a float16 loss, which keeps small gradients from becoming 0; it is 1 in other precisions.
 
@@ -143,6 +148,11 @@ def deterministic(where: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(was)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def has_room(where: torch.device, size: int) -> bool:
+    """Whether so many bytes fit into half of the free memory of a CUDA device; false elsewhere."""
+    return where.type == "cuda" and size <= torch.cuda.mem_get_info(where)[0] // 2
 
 
 def random_state(where: torch.device) -> list[Tensor]:

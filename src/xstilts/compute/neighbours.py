@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xstilts.compute import memory
-from xstilts.compute.device import device, product, without_tf32
+from xstilts.compute.device import device, has_room, product, without_tf32
 from xstilts.compute.sort_keys import numbers, similarities, sort_keys
 from xstilts.errors import OutOfMemory
 
 TILE = 2048, 1024
 """Rows and columns of a tile of similarities; its 8 MiB fit into a processor's cache."""
+TILE_ON_CUDA = 16_384, 8_192
+"""The same on a GPU, where each tile costs a few waits; 512 MiB."""
 GROUP = 32
 """Only the largest of so many similarities is compared first; a divisor of both sides of a tile."""
 
@@ -55,7 +57,8 @@ def neighbours(
     Raises:
         OutOfMemory: memory is full.
     """
-    where, vectors, tile = device(), torch.from_numpy(np.asarray(vectors_FH)), TILE
+    where, vectors = device(), torch.from_numpy(np.asarray(vectors_FH))
+    tile = TILE_ON_CUDA if where.type == "cuda" else TILE
     while True:
         found = memory.attempt(partial(_search, vectors, x_N, y_N, k, done, tile, where), where)
         if found is not None:
@@ -72,6 +75,7 @@ def _search(
     """The search with tiles of so many rows and columns at most."""
     rows, columns = (min(most, -(-len(side) // GROUP) * GROUP) for most, side in zip(tile, (x_N, y_N), strict=True))
     x_units, y_units = _Units(vectors, x_N, rows, where), _Units(vectors, y_N, columns, where)
+    y_units.resident = has_room(where, 4 * len(y_N) * vectors.shape[1])
     y_best = [_Best(columns, min(k, len(x_N)), where) for _ in range(0, len(y_N), columns)]
     x_blocks = []
     for at in range(0, len(x_N), rows):
@@ -99,12 +103,22 @@ class _Units:
     def __init__(self, vectors_FH: Tensor, side_N: NDArray[np.int64], size: int, where: torch.device) -> None:
         self.vectors, self.side, self.where = vectors_FH, torch.from_numpy(side_N), where
         self.block = torch.zeros(size, vectors_FH.shape[1])
+        self.resident = False
+        """Whether blocks stay on the device once they are there."""
+        self._loaded: dict[int, Tensor] = {}
 
     def load(self, at: int) -> Tensor:
         """The block of unit vectors that starts at a row; rows past the end are arbitrary."""
+        if not self.resident:
+            return self._copy(at)
+        if at not in self._loaded:
+            self._loaded[at] = self._copy(at)
+        return self._loaded[at]
+
+    def _copy(self, at: int) -> Tensor:
         side = self.side[at : at + len(self.block)]
         torch.index_select(self.vectors, 0, side, out=self.block[: len(side)])
-        units_RH = self.block.to(self.where)
+        units_RH = self.block.to(self.where, copy=self.resident)
         lengths_R1 = torch.linalg.vector_norm(units_RH, dim=1, keepdim=True)
         units_RH /= lengths_R1.clamp(min=torch.finfo(torch.float32).tiny)
         units_RH[~lengths_R1[:, 0].isfinite()] = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -23,7 +24,7 @@ from xstilts.errors import StepFailed
 from xstilts.formats.base import Format, HeadOutputs
 from xstilts.formats.pooling import Pooling, PoolingKind
 from xstilts.languages import ENGLISH
-from xstilts.model.batch import Batch, by_length, collate, generator
+from xstilts.model.batch import Batch, Masking, by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head, first_tokens, mean_of_tokens
@@ -38,7 +39,7 @@ def head_outputs(
     """Run all forward passes, similar lengths together; the head's outputs are in the features' order.
 
     A format of retrieval has its own pooling instead of a head. Masking has a fixed seed. A pass has at most `tokens`
-    tokens, by default `TOKENS`, and fewer where memory is too small.
+    tokens, by default those of `most_tokens`, and fewer where memory is too small.
 
     Raises:
         StepFailed: a score or vector is not finite.
@@ -48,20 +49,42 @@ def head_outputs(
         return next(pooled_outputs(encoder, features, [own_pooling(encoder, format)], precision, language, tokens))
     masking = encoder.masking() if format.head.kind == "vocabulary" else None
     scores: list[Any] = [None] * len(features.lengths_F)
-    rng, budget = generator(0, "evaluation"), TokenBudget(min(TOKENS, tokens or TOKENS))
+    budget = TokenBudget(min(most_tokens(encoder.device), tokens or TOKENS_ON_CUDA))
 
     def reduced(batch: Batch) -> list[NDArray[Any]]:
-        with device.autocast(encoder.device, precision):
-            outputs = head(encoder.hidden(batch), batch)
-        return head.reduce_outputs(outputs, batch)
+        outputs = head(encoder.hidden(batch), batch)
+        with device.without_autocast(encoder.device):
+            return head.reduce_outputs(outputs, batch)
 
-    with torch.inference_mode():
-        for batch_F in by_length(features, budget.most):
-            batch = collate(features, batch_F, masking, rng, language)
+    with torch.inference_mode(), device.autocast(encoder.device, precision):  # each weight is cast once
+        for batch_F, batch in _batches(encoder, features, budget.most, masking, language):
             for f, array in zip(batch_F, in_parts(encoder, batch, budget, reduced), strict=True):
                 _check_finite(array, features.example_F[f])
                 scores[int(f)] = array
     return HeadOutputs(features.example_F, scores, features.decode_info)
+
+
+def _batches(
+    encoder: Encoder, features: FeatureSet, tokens: int, masking: Masking | None, language: str
+) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    """The batches of an evaluation; for a GPU a thread makes the next one while the GPU computes."""
+    rng = generator(0, "evaluation")
+
+    def batch_of(passes_F: NDArray[np.int64]) -> Batch:
+        batch = collate(features, passes_F, masking, rng, language)
+        return batch if encoder.device.type == "cpu" else batch.prepared()
+
+    if encoder.device.type != "cuda":
+        yield from ((passes_F, batch_of(passes_F)) for passes_F in by_length(features, tokens))
+        return
+    with ThreadPoolExecutor(1) as thread:
+        waiting = None
+        for passes_F in by_length(features, tokens):
+            current, waiting = waiting, (passes_F, thread.submit(batch_of, passes_F))
+            if current is not None:
+                yield current[0], current[1].result()
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
 
 
 def in_parts(
@@ -101,17 +124,16 @@ def pooled_outputs(
     row_of = {key: k for k, key in enumerate(single)}
     kinds, layers = {kind for kind, _ in single}, {layer for _, layer in single}
     vectors_KFH = _vectors(len(single), len(features.lengths_F), encoder.config.hidden_size)
-    rng, budget = generator(0, "evaluation"), TokenBudget(min(TOKENS, tokens or TOKENS))
+    budget = TokenBudget(min(most_tokens(encoder.device), tokens or TOKENS_ON_CUDA))
 
     def vectors(batch: Batch) -> NDArray[np.float32]:
-        with device.autocast(encoder.device, precision):
-            pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
-        pooled_BKH = torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
+        pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
+        with device.without_autocast(encoder.device):
+            pooled_BKH = torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
         return np.asarray(pooled_BKH.cpu().numpy())
 
-    with torch.inference_mode():
-        for batch_F in by_length(features, budget.most):
-            batch = collate(features, batch_F, None, rng, language)
+    with torch.inference_mode(), device.autocast(encoder.device, precision):
+        for batch_F, batch in _batches(encoder, features, budget.most, None, language):
             for f, vectors_KH in zip(batch_F, in_parts(encoder, batch, budget, vectors), strict=True):
                 _check_finite(vectors_KH, features.example_F[f])
                 vectors_KFH[:, f] = vectors_KH
@@ -164,8 +186,13 @@ def _vectors(*shape: int) -> NDArray[np.float32]:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-TOKENS = 4096
-"""Token budget of a batch; changes only the speed. Larger batches exceed a processor's cache."""
+TOKENS, TOKENS_ON_CUDA = 4096, 32_768
+"""Token budget of a batch, elsewhere and on CUDA; changes only the speed. Larger ones exceed a processor's cache."""
+
+
+def most_tokens(where: torch.device) -> int:
+    """The token budget of a batch on a device."""
+    return TOKENS_ON_CUDA if where.type == "cuda" else TOKENS
 
 
 IN_MEMORY = 2**28

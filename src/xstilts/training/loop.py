@@ -184,14 +184,15 @@ class _Session:
         on = self.encoder.device
         total = torch.zeros((), device=on)
         try:
-            for part in parts:
-                share = head.num_targets(part) / max(num_targets, 1)
-                if share:
-                    part = part.to(on)
-                    with device.autocast(on, self.spec.precision):
+            with device.autocast(on, self.spec.precision):  # around all parts, so that each weight is cast once
+                for part in parts:
+                    share = head.num_targets(part) / max(num_targets, 1)
+                    if share:
+                        part = part.to(on)
                         loss = head.loss(head(self.encoder.hidden(part), part), part) * share
-                    (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
-                    total += loss.detach()
+                        with device.without_autocast(on):
+                            (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
+                        total += loss.detach()
         except BaseException:
             self.modules.zero_grad(set_to_none=True)
             raise
