@@ -61,6 +61,17 @@ def test_float32_products_use_tf32_on_cuda_but_not_in_the_neighbour_search() -> 
         torch.backends.cuda.enable_cudnn_sdp(was[1])
 
 
+def test_workers_that_share_a_gpu_divide_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: given.append(share))
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda _: None)
+    with device.without_tf32():
+        for share in ("1.0", "0.25"):
+            monkeypatch.setenv(device.GPU_SHARE, share)
+            device.use_fast_cuda(torch.device("cuda"))
+    assert given == [0.25]
+
+
 def recorded(study: Files) -> dict[Path, dict[str, str]]:
     """The content of each `done.json`."""
     return {path: json.loads(path.read_text()) for path in study.out.glob("steps/*/done.json")}

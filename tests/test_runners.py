@@ -182,6 +182,7 @@ def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_environment(0, 20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [worker_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
+    assert [worker_environment(slot, 3)["XSTILTS_GPU_SHARE"] for slot in range(3)] == ["0.5", "1.0", "0.5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert [worker_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "7", "5"]
     monkeypatch.setenv("XSTILTS_DEVICE", "cpu")

@@ -115,14 +115,20 @@ class LossScale:
         self.value, self._finite = state["value"], state["good"]
 
 
+GPU_SHARE = "XSTILTS_GPU_SHARE"
+"""The environment variable with a worker's share of its GPU's memory."""
+
+
 def use_fast_cuda(where: torch.device) -> None:
-    """On CUDA compute float32 products in TF32, and keep attention away from cuDNN.
+    """On CUDA compute float32 products in TF32, keep attention away from cuDNN, and keep to a worker's share of memory.
 
     cuDNN's attention makes a plan for each new shape, and rounds dropout's rate to sixteenths in torch 2.10 and 2.11.
     """
     if where.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cuda.enable_cudnn_sdp(False)
+        if (share := float(os.environ.get(GPU_SHARE, "1"))) < 1:
+            torch.cuda.set_per_process_memory_fraction(share, where)
 
 
 @contextmanager

@@ -59,23 +59,23 @@ def neighbours(
     """
     where, vectors = device(), torch.from_numpy(np.asarray(vectors_FH))
     tile = TILE_ON_CUDA if where.type == "cuda" else TILE
+    resident = has_room(where, 4 * len(y_N) * vectors.shape[1])
     while True:
-        found = memory.attempt(partial(_search, vectors, x_N, y_N, k, done, tile, where), where)
+        found = memory.attempt(partial(_search, vectors, x_N, y_N, k, done, tile, resident, where), where)
         if found is not None:
             return found
-        tile = tile[0] // 2, tile[1] // 2
+        tile, resident = (tile[0] // 2, tile[1] // 2), False
         if min(tile) < GROUP:
             raise OutOfMemory("memory is full in the search for neighbours", hint=memory.GO_ON)
 
 
 def _search(
     vectors: Tensor, x_N: NDArray[np.int64], y_N: NDArray[np.int64], k: int, done: Callable[[int], None] | None,
-    tile: tuple[int, int], where: torch.device,
+    tile: tuple[int, int], resident: bool, where: torch.device,
 ) -> tuple[Nearest, Nearest]:  # fmt: skip
-    """The search with tiles of so many rows and columns at most."""
+    """The search with tiles of so many rows and columns at most; `resident`: the device keeps all of y."""
     rows, columns = (min(most, -(-len(side) // GROUP) * GROUP) for most, side in zip(tile, (x_N, y_N), strict=True))
-    x_units, y_units = _Units(vectors, x_N, rows, where), _Units(vectors, y_N, columns, where)
-    y_units.resident = has_room(where, 4 * len(y_N) * vectors.shape[1])
+    x_units, y_units = _Units(vectors, x_N, rows, where), _Units(vectors, y_N, columns, where, resident=resident)
     y_best = [_Best(columns, min(k, len(x_N)), where) for _ in range(0, len(y_N), columns)]
     x_blocks = []
     for at in range(0, len(x_N), rows):
@@ -100,11 +100,13 @@ def _concatenate(blocks: Sequence[Nearest], rows: int) -> Nearest:
 class _Units:
     """The vectors of one side, scaled to length 1 a block at a time."""
 
-    def __init__(self, vectors_FH: Tensor, side_N: NDArray[np.int64], size: int, where: torch.device) -> None:
+    def __init__(
+        self, vectors_FH: Tensor, side_N: NDArray[np.int64], size: int, where: torch.device, *, resident: bool = False
+    ) -> None:
+        """With `resident`, blocks stay on the device once they are there."""
         self.vectors, self.side, self.where = vectors_FH, torch.from_numpy(side_N), where
         self.block = torch.zeros(size, vectors_FH.shape[1])
-        self.resident = False
-        """Whether blocks stay on the device once they are there."""
+        self.resident = resident
         self._loaded: dict[int, Tensor] = {}
 
     def load(self, at: int) -> Tensor:

@@ -213,4 +213,5 @@ def worker_environment(slot: int, workers: int) -> Mapping[str, str]:
     if os.environ.get("XSTILTS_DEVICE", "cuda") == "cuda" and (number := torch.cuda.device_count()):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
         share["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % number]
+        share[device.GPU_SHARE] = str(1 / len(range(slot % number, workers, number)))
     return share
