@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from test_resume import CASES, SETTINGS, learning
+from xstilts.compute import device
 from xstilts.compute.memory import TokenBudget
-from xstilts.formats import Classify
-from xstilts.model import forward, heads
+from xstilts.model import heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import Encoder, load
 from xstilts.training.batches import BatchLoader, TrainTask
@@ -85,7 +85,7 @@ class Casts(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-def test_weights_are_cast_once_an_update_and_once_an_evaluation(
+def test_weights_are_cast_once_an_update(
     encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # autocast is the matter here
@@ -95,10 +95,27 @@ def test_weights_are_cast_once_an_update_and_once_an_evaluation(
     with Casts(encoder) as casts:
         train(encoder, [task], settings, seed=1, dev=None, log=lambda _: None, tokens=40)
     assert max(casts.counts.values()) == 3
-    monkeypatch.setattr(forward, "TOKENS", 40)
-    with Casts(encoder.eval()) as casts:
-        forward.head_outputs(encoder, task.head.eval(), Classify(labels=("a", "b")), task.features, "bf16")
-    assert max(casts.counts.values()) == 1
+
+
+def test_an_evaluation_on_a_gpu_holds_its_weights_in_the_half_type(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    encoder = load(str(encoder_folder)).eval()
+    batch = collate(learning(encoder, "mask", sentences, 7).features, range(9), None, generator(0))
+    before, cpu = [*encoder.parameters()], torch.device("cpu")
+    layer = encoder.base.encoder.layer[0].output.dense
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        usual = encoder.hidden(batch)
+        with device.linear_weights_as(torch.bfloat16, encoder.base):
+            assert layer.weight.dtype == layer.bias.dtype == torch.bfloat16
+            assert encoder.hidden(batch).equal(usual)
+        with device.weights_cast_once(encoder.base, cpu, "bf16"):
+            assert layer.weight.dtype == torch.float32, "a processor saves the memory"
+    assert all(one is other for one, other in zip(encoder.parameters(), before, strict=True))
+    with pytest.raises(ZeroDivisionError), device.linear_weights_as(torch.bfloat16, encoder.base):
+        raise ZeroDivisionError
+    assert layer.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["mean", "cls"])

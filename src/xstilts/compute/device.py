@@ -84,6 +84,29 @@ def without_autocast(where: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(where.type, enabled=False)
 
 
+def weights_cast_once(module: nn.Module, where: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Within this block without gradients a GPU casts the weights of linear layers once; autocast does it in each pass.
+
+    A CPU goes without the copy, which takes memory.
+    """
+    narrow = where.type == "cuda" and effective_precision(where, precision) == "bf16"
+    return linear_weights_as(half(where), module) if narrow else nullcontext()
+
+
+@contextmanager
+def linear_weights_as(dtype: torch.dtype, module: nn.Module) -> Iterator[None]:
+    """Within this block the linear layers of a module hold copies of their weights in another type."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    own = [(layer, name, weight) for layer in layers for name, weight in layer.named_parameters(recurse=False)]
+    try:
+        for layer, name, weight in own:
+            setattr(layer, name, nn.Parameter(weight.detach().to(dtype), requires_grad=False))
+        yield
+    finally:
+        for layer, name, weight in own:
+            setattr(layer, name, weight)
+
+
 class LossScale:
     """The factor of a float16 loss, which keeps small gradients from becoming 0; it is 1 in other precisions.
 

@@ -79,10 +79,10 @@ class Batch:
         """Real tokens."""
         return len(self.ids_T)
 
-    def pass_of_each_token(self) -> Tensor:
-        """The number [T] of the forward pass of each token."""
+    def pass_of_each_token(self, tokens: int) -> Tensor:
+        """The number [T] of the forward pass of each token, of so many."""
         passes_B = torch.arange(len(self.lengths_B), device=self.lengths_B.device)
-        return torch.repeat_interleave(passes_B, self.lengths_B, output_size=self.tokens)
+        return torch.repeat_interleave(passes_B, self.lengths_B, output_size=tokens)
 
     def pad_to_multiple_of(self, multiple: int, pad_id: int) -> Batch:
         """The batch with one more sequence of `pad_id`, so that its tokens are a multiple of `multiple`."""

@@ -52,11 +52,11 @@ def head_outputs(
     budget = TokenBudget(min(most_tokens(encoder.device), tokens or TOKENS_ON_CUDA))
 
     def reduced(batch: Batch) -> list[NDArray[Any]]:
-        outputs = head(encoder.hidden(batch), batch)
-        with device.without_autocast(encoder.device):
-            return head.reduce_outputs(outputs, batch)
+        with device.autocast(encoder.device, precision):
+            outputs = head(encoder.hidden(batch), batch)
+        return head.reduce_outputs(outputs, batch)
 
-    with torch.inference_mode(), device.autocast(encoder.device, precision):  # each weight is cast once
+    with torch.inference_mode(), device.weights_cast_once(encoder.base, encoder.device, precision):
         for batch_F, batch in _batches(encoder, features, budget.most, masking, language):
             for f, array in zip(batch_F, in_parts(encoder, batch, budget, reduced), strict=True):
                 _check_finite(array, features.example_F[f])
@@ -127,12 +127,12 @@ def pooled_outputs(
     budget = TokenBudget(min(most_tokens(encoder.device), tokens or TOKENS_ON_CUDA))
 
     def vectors(batch: Batch) -> NDArray[np.float32]:
-        pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
-        with device.without_autocast(encoder.device):
-            pooled_BKH = torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
+        with device.autocast(encoder.device, precision):
+            pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
+        pooled_BKH = torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
         return np.asarray(pooled_BKH.cpu().numpy())
 
-    with torch.inference_mode(), device.autocast(encoder.device, precision):
+    with torch.inference_mode(), device.weights_cast_once(encoder.base, encoder.device, precision):
         for batch_F, batch in _batches(encoder, features, budget.most, None, language):
             for f, vectors_KH in zip(batch_F, in_parts(encoder, batch, budget, vectors), strict=True):
                 _check_finite(vectors_KH, features.example_F[f])

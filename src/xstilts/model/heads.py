@@ -177,7 +177,7 @@ class SpanEnds(Head):
 
     def loss(self, outputs_T2: Tensor, batch: Batch) -> Tensor:
         """Mean over forward passes and over the two ends, in nats."""
-        row_T = batch.pass_of_each_token()
+        row_T = batch.pass_of_each_token(len(outputs_T2))
         right_B2 = outputs_T2[batch.positions_M.view(-1, 2), torch.arange(2, device=outputs_T2.device)]
         return (_log_sum_exp(outputs_T2, row_T, len(batch.lengths_B)) - right_B2).mean()
 
@@ -209,7 +209,7 @@ class MeanPool(Head):
 
 def mean_of_tokens(hidden_TH: Tensor, batch: Batch) -> Tensor:
     """The mean [B, H] over the real tokens of each forward pass, in float32."""
-    row_T = batch.pass_of_each_token()
+    row_T = batch.pass_of_each_token(len(hidden_TH))
     sums_BH = hidden_TH.new_zeros(len(batch.lengths_B), hidden_TH.shape[1], dtype=torch.float32)
     return sums_BH.index_add_(0, row_T, hidden_TH.float()) / batch.lengths_B[:, None]
 
