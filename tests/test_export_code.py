@@ -67,6 +67,7 @@ def test_a_fresh_process_needs_permission_and_predicts_what_predict_does(
     folder = model_of("XLMRoberta", "text", tmp_path, monkeypatch, "jiant")
     result = xstilts("export", folder, tmp_path / "out", "--to", "hf-code", "--card")
     assert result.code == 0 and "out: XStiltsModel, within " in result.out, result.err
+    assert (result.out.count("\n"), result.err) == (2, "")
     assert 'model="out", trust_remote_code=True' in (tmp_path / "out/README.md").read_text(encoding="utf-8")
     command = [sys.executable, "-P", "-c", FRESH, str(tmp_path / "out")]
     env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}

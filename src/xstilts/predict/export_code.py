@@ -58,10 +58,11 @@ def write_code(predictor: Predictor, samples: Samples, part: Path) -> tuple[str,
         model = made(config)
     model.base.load_state_dict(encoder.base.state_dict(), assign=True)
     model.head.load_state_dict(head.state_dict(), assign=True)
+    save_tokenizer(encoder, predictor.tokenizer.max_length, part)
+    # beside a configuration with code of its own, transformers would ask the user whether to run it
+    samples.check_tokenizer(AutoTokenizer.from_pretrained(part), types=encoder.has_token_types, where=str(part))
     model.save_pretrained(part)
     (part / f"{CODE}.py").write_text(inspect.getsource(modeling_xstilts), encoding="utf-8")
-    save_tokenizer(encoder, predictor.tokenizer.max_length, part)
-    samples.check_tokenizer(AutoTokenizer.from_pretrained(part), types=encoder.has_token_types, where=str(part))
     again, info = made.from_pretrained(part, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     return made.__name__, samples.difference(class_scores(again, predictor, samples))
