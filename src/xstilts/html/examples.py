@@ -22,8 +22,10 @@ from xstilts.study.index import StudyTask
 
 WORST = 20
 """Examples of a language, at most."""
-MOST_BYTES = 150_000
-"""Of all examples: with many languages and tasks, each language has fewer than `WORST`."""
+LEAST_BYTES, MOST_BYTES = 150_000, 900_000
+"""Of all examples: in large studies, whose other tables fill the page, each language has fewer than `WORST`."""
+_BYTES_OF_SCORE = 130
+"""About how many bytes the page's other tables take for a branch's score in a language of a task."""
 MOST_LABELS = 20
 """Tasks with more labels have no matrix."""
 CONFUSIONS = 5
@@ -62,11 +64,12 @@ def all_examples(
 ) -> list[tuple[TaskExamples, list[PageTable]]]:
     """For each target the predictions of its best run (`best`), or of the first run with scores, and their tables."""
     found = [x for task in summary.study.targets if (x := _of_task(results, summary, task, best.get(task.name)))]
+    limit = max(LEAST_BYTES, MOST_BYTES - _BYTES_OF_SCORE * len(summary.lines))
     size, most = 0, 0
     while most < WORST:  # as many of each language as fit
         rows = [of[most] for task in found for of in task.worst.values() if len(of) > most]
         size += sum(_MARKUP + len(cell.text.encode()) for row in rows for cell in row.cells)
-        if size > MOST_BYTES and most:
+        if size > limit and most:
             break
         most += 1
     return [(task, task.tables(most)) for task in found]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from jinja2 import TemplateError
+
 from xstilts.analysis.results import read_results
 from xstilts.errors import UserError
 from xstilts.html.page import PAGE, report_page
@@ -64,7 +66,7 @@ class LivePage:
         try:
             page = report_page(store, read_results(store, self.recipe), running=running, quick=quick)
             write_atomic(self.folder / PAGE, page)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, TemplateError) as error:  # the last: the package was updated meanwhile
             if not self._failed:
                 self.say(f"{self.folder / PAGE} is not up to date: {error}")
             self._failed = True

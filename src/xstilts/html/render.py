@@ -48,6 +48,7 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        auto_reload=False,  # an update of the package leaves a running study its templates
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
