@@ -11,6 +11,7 @@ from xstilts.analysis.seen import mean_and_difference
 from xstilts.errors import UserError
 from xstilts.formats.tag import Tagged
 from xstilts.reports import StudyResults, layouts, published, render
+from xstilts.reports.report import report
 from xstilts.reports.seen_tables import least_difference
 from xstilts.store.rows import Prediction, Score, write_rows
 from xstilts.store.rows_only import copy_rows
@@ -166,13 +167,11 @@ def test_a_run_folder_of_an_earlier_version_says_to_run_again(tmp_path):
         train_examples(store, tmp_path / "data", study, earlier)
 
 
-def test_the_command_line_reads_the_training_data_and_a_copy_has_none(tmp_path, capsys):
-    from xstilts.cli.reports import show_report
-
+def test_a_report_reads_the_training_data_and_a_copy_has_none(tmp_path):
     store, study = run_folder(tmp_path, SENTENCES)
-    show_report(tmp_path / "runs", "mine", "tags", "csv", data=tmp_path / "data")
-    assert "words,none,sw,dev,3-grams seen,1,1,100.0\n" in capsys.readouterr().out
+    shown = report(tmp_path / "runs", recipe="mine", layout="tags", data=tmp_path / "data")
+    assert "words,none,sw,dev,3-grams seen,1,1,100.0\n" in shown.render("csv")
     copy_rows(store, study, tmp_path / "copy")
     assert Store(tmp_path / "copy").study("mine").tasks[0].train is None
     with pytest.raises(UserError, match="is a copy of rows, without predictions"):
-        show_report(tmp_path / "copy", "mine", "tags", data=tmp_path / "data")
+        report(tmp_path / "copy", recipe="mine", layout="tags", data=tmp_path / "data")

@@ -33,6 +33,12 @@ class UserError(Exception):
         message: what is wrong, in one sentence.
         where: file, file:line, or key of a recipe (`recipe.yaml:4: phases[0].choices`).
         hint: the nearest valid name, or how to fix the error.
+
+    >>> try:
+    ...     raise UserError("unknown task 'xlni'", where="recipe.yaml:4", hint="did you mean 'xnli'?")
+    ... except UserError as error:
+    ...     print(error.where, "|", error.message, "|", error.hint)
+    recipe.yaml:4 | unknown task 'xlni' | did you mean 'xnli'?
     """
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from xstilts.cli.common import DataOption, say, screen
-from xstilts.errors import UserError, counted, nearest
+from xstilts.errors import UserError, counted
 
 app = typer.Typer()
 
@@ -80,17 +78,18 @@ def report(
         f"--format {format}": format in ("html", "submission", "rows"),
     }
     _check_options([option for option, is_given in given.items() if is_given], format, compare)
-    folder, recipe = _folder_and_recipe(folder, recipe)
-    if compare is not None:
-        _compare(folder, recipe, compare, format, to, open_page)
+    from xstilts.reports.report import folder_and_recipe
+    from xstilts.reports.report import report as make_report
+
+    if format == "html":
+        _write_page(*folder_and_recipe(folder, recipe), compare, to, open_page)
     elif format == "submission":
-        _export_predictions(folder, recipe, to, select)
+        _export_predictions(*folder_and_recipe(folder, recipe), to, select)
     elif format == "rows":
-        _copy_rows(folder, recipe, to)
-    elif format == "html":
-        _write_page(folder, recipe, to, open_page)
+        _copy_rows(*folder_and_recipe(folder, recipe), to)
     else:
-        show_report(folder, recipe, layout, format, beside is not None, data)
+        shown = make_report(folder, recipe=recipe, layout=layout, beside=beside, compare=compare, data=data)
+        say(shown.render(format, **screen()))
 
 
 def _check_options(given: Sequence[str], format: str, compare: str | None) -> None:
@@ -107,82 +106,6 @@ def _check_options(given: Sequence[str], format: str, compare: str | None) -> No
             raise UserError(cannot if format in own else f"needs --format {needs[option]}", where=option)
 
 
-def show_report(
-    folder: Path, name: str | None, layout: str = "default", format: str = "table", beside: bool = False,
-    data: Path | None = None,
-) -> None:  # fmt: skip
-    """Print a recipe's report; by default of the newest recipe."""
-    from xstilts.analysis.results import read_results
-    from xstilts.reports import layouts, render
-    from xstilts.store.run_folder import open_existing
-    from xstilts.store.step_record import StepState
-    from xstilts.store.train_data import train_examples
-
-    layouts.check(layout, beside=beside)
-    store = open_existing(folder)
-    results = read_results(store, name)
-    reader = partial(train_examples, store, data, results.study)
-    by_layer = partial(store.layer_scores, results.study)
-    results = replace(results, beside=beside, train_examples=reader, layer_scores=by_layer)
-    study = results.study
-    recipes = [*store.recipes()]
-    others = f"recipes here, the last started last: {', '.join(recipes)}; shown: {study.name}"
-    if not results.scores and format == "table":
-        done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
-        say(f"{study.name}: no scores yet; done: {done:,} of {counted(len(study.steps), 'step')}")
-        for note in results.notes:
-            say(f"note: {note}")
-        if len(recipes) > 1:
-            say(others)
-    else:
-        shown = layouts.show(results, layout)
-        legend = [*shown.legend, *([others] if len(recipes) > 1 else [])]
-        say(render(replace(shown, legend=legend, facts={**shown.facts, "recipes": recipes}), format, **screen()))
-
-
-def _folder_and_recipe(folder: Path, recipe: str | None) -> tuple[Path, str | None]:
-    """The parts of `DIR:RECIPE`; a recipe alone is one of the default run folder."""
-    if folder.exists() or recipe is not None:
-        return folder, recipe
-    if (Path("runs") / "recipes" / f"{folder}.json").is_file():
-        return Path("runs"), str(folder)
-    before, _, name = str(folder).rpartition(":")
-    return (Path(before), name) if before else (folder, None)
-
-
-def _compare(
-    folder: Path, recipe: str | None, other: str, format: str, to: Path | None, open_page: bool
-) -> None:  # fmt: skip
-    from xstilts.analysis.results import read_results
-    from xstilts.reports import render
-    from xstilts.reports.recipe_comparison import Side, compare_recipes
-    from xstilts.store.run_folder import open_existing
-    from xstilts.store.study_differences import difference_notes
-
-    store = open_existing(folder)
-    there, name = (folder, other) if other in store.recipes() else _folder_and_recipe(Path(other), None)
-    if not there.exists() and name is None:
-        hint = nearest(other, store.recipes())
-        raise UserError(f"'{other}' is no recipe of {folder}, and no run folder", where="--compare", hint=hint)
-    stores = store, open_existing(there)
-    results = read_results(store, recipe), read_results(stores[1], name)
-    same_folder = folder.resolve() == there.resolve()
-    places = zip((folder, there), results, strict=True)
-    labels = [x.study.name if same_folder else f"{place}:{x.study.name}" for place, x in places]
-    if labels[0] == labels[1]:
-        hint = "--recipe names the first one"
-        raise UserError(f"'{labels[0]}' is compared with itself", where="--compare", hint=hint)
-    studies = [(label, of, x.study) for label, of, x in zip(labels, stores, results, strict=True)]
-    sides = Side(labels[0], results[0]), Side(labels[1], results[1])
-    shown = compare_recipes(*sides, notes=difference_notes(*studies))
-    if format == "html":
-        from xstilts.html.compare import compare_page
-
-        _save_page(compare_page(shown, *sides), to or folder / "comparison.html", open_page)
-    else:
-        say(render(shown, format, **screen()))
-
-
 def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: str | None) -> None:
     from xstilts.leaderboard.export import export_study
     from xstilts.reports import select
@@ -197,11 +120,16 @@ def _export_predictions(folder: Path, name: str | None, to: Path | None, rule: s
         say(line)
 
 
-def _write_page(folder: Path, name: str | None, to: Path | None, open_page: bool) -> None:
+def _write_page(folder: Path, name: str | None, compare: str | None, to: Path | None, open_page: bool) -> None:
     from xstilts.analysis.results import read_results
+    from xstilts.html.compare import compare_page
     from xstilts.html.page import PAGE, report_page
+    from xstilts.reports.report import compare_with
     from xstilts.store.run_folder import open_existing
 
+    if compare is not None:
+        _save_page(compare_page(*compare_with(folder, name, compare)), to or folder / "comparison.html", open_page)
+        return
     store = open_existing(folder)
     _save_page(report_page(store, read_results(store, name)), to or folder / PAGE, open_page)
 

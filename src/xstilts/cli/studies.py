@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,24 +16,17 @@ from xstilts.cli.common import (
     JsonOption,
     RecipeArgument,
     ScaleOption,
-    console,
     print_json,
     say,
+    screen,
 )
-from xstilts.cli.reports import show_report
 from xstilts.cli.tracking import TrackOption, tracked
 from xstilts.errors import Collector, UserError, counted
 
 if TYPE_CHECKING:
     from xstilts.execution.ray import Cluster
-    from xstilts.study.plan import Plan
 
 app = typer.Typer()
-
-MAX_LISTED = 100
-"""Longer plans are listed only with --json."""
-MAX_TABLES = 4
-"""`run` shows a table per task for up to this many tasks; for more, only the overview."""
 
 
 @app.command()
@@ -43,36 +36,17 @@ def check(recipe: RecipeArgument, scale: ScaleOption = "full", data: DataOption 
     Reads the data files that a run would read; those beside the recipe need no data folder.
     """
     from xstilts.data.availability import folder
+    from xstilts.execution.data_check import check_all_data
+    from xstilts.execution.plan_status import size_line, unusable_encoders
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
 
     planned, notes = make_plan(*read(recipe, scale)), list[str]()
     found = Collector(planned.recipe.data_check_options(data))
-    found.errors += _unusable_encoders(planned, data)
-    from xstilts.execution.data_check import check_all_data
-
+    found.errors += unusable_encoders(planned, data)
     check_all_data(planned, folder(data), found, notes.append)
     found.raise_any()
-    say("\n".join([f"{recipe}: no mistakes; {_size(planned)}", *notes]))
-
-
-def _size(planned: Plan, at_most: str = "") -> str:
-    folded = planned.trainings_before_folding - planned.trainings
-    folding = f" ({counted(folded, 'equal one')} folded)" if folded else ""
-    return f"{counted(planned.trainings, 'training')}{folding}, {at_most}{counted(planned.evaluations, 'evaluation')}"
-
-
-def _unusable_encoders(planned: Plan, data: Path | None) -> Iterator[UserError]:
-    """An error for each encoder's path that a run on this machine would refuse."""
-    from xstilts.model.encoder_folder import check
-    from xstilts.utils.models import encoder_path
-
-    for name in dict.fromkeys(step.encoder for step in planned.steps.values()):
-        if name and (data is not None or "{data}" not in name):
-            try:
-                check(encoder_path(name, data))
-            except UserError as error:
-                yield error
+    say("\n".join([f"{recipe}: no mistakes; {size_line(planned)}", *notes]))
 
 
 @app.command()
@@ -88,89 +62,17 @@ def plan(
 
     Only --probe, which estimates the time on this machine, needs data and weights.
     """
-    from rich.table import Table
-
-    from xstilts.execution.inputs import StepInputs
-    from xstilts.execution.pending import repeated_steps
-    from xstilts.execution.redo import find_outdated
-    from xstilts.store.run_folder import MARK, open_existing
-    from xstilts.study import disk_usage
+    from xstilts.execution.plan_status import plan_status
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
-    from xstilts.study.settings_lines import settings_lines
 
-    planned = make_plan(*read(recipe, scale))
-    store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
-    outdated = find_outdated(planned, store, StepInputs(planned, data), Collector()) if store else None
-    changed = outdated.ids if outdated else []
-    done = [id for id in planned.steps if store.state(id).has_results and id not in changed] if store else []
-    again = repeated_steps(planned, store) if store else []
-    absent, disks = planned.absent(data), disk_usage.estimate(planned, data)
-    unlabelled = planned.unlabelled(data)
-    hours = _hours(planned, data) if probe else None
-    unusable, found = [*_unusable_encoders(planned, data)], Collector()
-    found.errors += [error for error in unusable if Path(error.where).exists()]  # others may be on another machine
-    found.errors += planned.first_mistakes(data)
+    status = plan_status(make_plan(*read(recipe, scale)), out, data)
+    hours = _hours(status.plan, data) if probe else None
     if as_json:
-        usages = [usage.to_json() for usage in disks]
-        more = {
-            "done": done,
-            "again": again,
-            "changed": changed,
-            "absent": absent,
-            "unlabelled": unlabelled,
-            "disk": usages[0] if len(usages) == 1 else usages,
-        }
-        print_json(planned.to_json() | more | ({"hours": hours.to_json()} if hours else {}))
-        found.raise_any()
-        return
-    if len(planned.steps) <= MAX_LISTED:
-        table = Table("step", "from", "seed", "what")
-        for step in planned.steps.values():
-            origin = " ".join(step.parents) or step.encoder
-            mark = "again: " if step.id in (*again, *changed) else "done: " if step.id in done else ""
-            table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
-        console().print(table)
+        print_json(status.to_json() | ({"hours": hours.to_json()} if hours else {}))
     else:
-        say(f"{counted(len(planned.steps), 'step')}, listed with --json")
-    say("\n".join([*settings_lines(planned), f"{_size(planned, 'at most ' if absent else '')}\n{planned.recipe.note}"]))
-    for phase, updates in planned.budgets.items():
-        say(f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}")
-    _say_done(out, len(planned.steps), len({*done} - {*again}), len({*again} - {*changed}))
-    for line in outdated.lines(()) if outdated and changed else ():
-        say(line)
-    for name, usage in zip(planned.by_encoder, disks, strict=True):
-        say(f"{name}: {usage.line()}" if name else usage.line())
-    for line in hours.lines() if hours else ():
-        say(line)
-    _say_lacks(planned, absent, unlabelled, data)
-    for error in unusable:
-        if error not in found.errors:
-            say(f"a run here would stop: {error}")
-    found.raise_any()
-
-
-def _say_done(out: Path, steps: int, done: int, again: int) -> None:
-    if done or again:
-        say(f"done in {out}: {done:,} of {counted(steps, 'step')}")
-    if again:
-        say(f"to be trained again: {counted(again, 'step')}, whose encoders are gone and needed; scores stay")
-
-
-def _say_lacks(planned: Plan, absent: Sequence[str], unlabelled: Sequence[str], data: Path | None) -> None:
-    """Name the data that are missing, and those that have no labels."""
-    from xstilts.data.availability import on_hub
-
-    tasks = {line: planned.tasks[line.partition(":")[0]] for line in absent}
-    brief = dict.fromkeys(task.name for task in tasks.values() if data is None and not task.own)
-    if brief:
-        say("missing without --data: " + ", ".join(brief))
-    if lines := [line for line, task in tasks.items() if task.name not in brief]:
-        say("\n  ".join(["missing:", *lines]))
-    if names := dict.fromkeys(task.name for task in tasks.values() if on_hub(task)):
-        say(f"from the Hub: xstilts data fetch {' '.join(names)}")
-    if unlabelled:
-        say("\n  ".join(["without labels, so predicted and not scored:", *unlabelled]))
+        say(status.text(hours=hours, **screen()))
+    status.raise_mistakes()
 
 
 def _hours(planned: Any, data: Path | None) -> Any:
@@ -223,46 +125,28 @@ def run(
     track: TrackOption = None,
 ) -> None:
     """Run the steps of a recipe that are not done yet, then show the scores."""
+    from xstilts.api import run_plan
     from xstilts.study.load import read
     from xstilts.study.plan import plan as make_plan
     from xstilts.utils.progress import Progress, is_secondary_process
 
     planned = make_plan(*read(recipe, scale))
     from xstilts.execution.run import Resources  # loads torch
-    from xstilts.execution.run import run as run_plan
-    from xstilts.html.live import LivePage
-    from xstilts.html.page import PAGE
 
-    resources = Resources(checkpoint, tokens, compile, with_text)
-    confirm, progress = _confirm_redo(redo), Progress()
-    if runner == "ray":
-        cluster, at_once = _cluster(address, workers, gpus), workers
-    elif gpus is not None or address not in (None, os.environ.get("RAY_ADDRESS")):
+    if runner != "ray" and (gpus is not None or address not in (None, os.environ.get("RAY_ADDRESS"))):
         raise UserError("needs --runner ray", where="--address" if gpus is None else "--gpus")
-    else:
-        cluster, at_once = None, workers or 1
-    page = LivePage(out, planned.recipe.name, progress.say)
-    progress.on_step = page.update
-    with tracked(out, None if is_secondary_process() else track, progress.say), page:
-        outcome = run_plan(planned, out, data, progress, resources, at_once, cluster, confirm)
+    cluster = _cluster(address, workers, gpus) if runner == "ray" else None
+    at_once = workers if cluster else workers or 1
+    resources, progress = Resources(checkpoint, tokens, compile, with_text), Progress()
+    with tracked(out, None if is_secondary_process() else track, progress.say):
+        finished = run_plan(planned, out, data, progress, resources, at_once, cluster, _confirm_redo(redo))
     if is_secondary_process():
         return
-    page.finish(changed=bool(outcome.done or outcome.failed))
-    progress.say(f"everything on one page: {out / PAGE}")
-    from xstilts.store.recipes import name_of
-
-    planned = planned.with_training_data(data)[0]
-    study = planned.study()
-    many = len(study.tasks) > MAX_TABLES
-    # another run may have replaced it
-    show_report(out, name_of(out / "recipes", study) or study.name, "brief" if many else "default")
-    if many:
+    say(finished.report().render(**screen()))
+    if finished.brief:
         say(f"scores per language: xstilts report {out} --layout languages")
-    if outcome.failed:
-        lines = [f"{planned.steps[id].name}: {reason}" for id, reason in outcome.failed.items()]
-        were = "that depends on them was" if len(outcome.skipped) == 1 else "that depend on them were"
-        skipped = f"; {counted(len(outcome.skipped), 'step')} {were} skipped" if outcome.skipped else ""
-        raise UserError("\n".join([f"{counted(len(lines), 'step')} failed{skipped}", *lines]))
+    if finished.failure:
+        raise finished.failure
 
 
 def _confirm_redo(redo: bool) -> Callable[[], bool] | None:

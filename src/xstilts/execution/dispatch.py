@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from xstilts.errors import StepFailed
+from xstilts.errors import StepFailed, UserError, counted
 from xstilts.execution.retention import Retention
 from xstilts.execution.runner import Runner, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
 from xstilts.execution.steps import StepExecutor
+from xstilts.store.rows import mean_score
 from xstilts.store.step_record import StepState
+from xstilts.study.plan import Plan
 from xstilts.study.step import Step
+from xstilts.utils.progress import StepProgress
 
 POLL_SECONDS = 0.5
 """Seconds between two checks whether another run has finished its steps."""
@@ -29,6 +33,15 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     """Steps that depend on a failed one."""
 
+    def error(self, plan: Plan) -> UserError | None:
+        """What to tell the user if steps have failed."""
+        if not self.failed:
+            return None
+        lines = [f"{plan.steps[id].name}: {reason}" for id, reason in self.failed.items()]
+        were = "that depends on them was" if len(self.skipped) == 1 else "that depend on them were"
+        skipped = f"; {counted(len(self.skipped), 'step')} {were} skipped" if self.skipped else ""
+        return UserError("\n".join([f"{counted(len(lines), 'step')} failed{skipped}", *lines]))
+
 
 class Dispatcher:
     """Sends pending steps to a runner until none is left."""
@@ -41,7 +54,9 @@ class Dispatcher:
         retention: Retention,
         outcome: Outcome,
     ) -> None:
-        self.store, self.say, self.step_ended = executor.store, executor.progress.say, executor.progress.step_ended
+        self.store, self.progress, self.say = executor.store, executor.progress, executor.progress.say
+        self.step_ended = executor.progress.step_ended
+        self.tasks = executor.plan.tasks
         self.encoder_inputs, self.retention = executor.plan.encoder_inputs, retention
         self.runner, self.outcome = runner, outcome
         self.steps = {step.id: step for step in pending}
@@ -87,6 +102,7 @@ class Dispatcher:
                 self.outcome.done += result.status == "done"
                 self.scheduler.mark_done(id)
                 self.retention.remove_unneeded([*self.encoder_inputs(step), id])
+                self._tell_end(step)
             case "busy":
                 if not self.announced_shared:
                     self.say("another run works in this folder: this run waits for its steps")
@@ -119,6 +135,25 @@ class Dispatcher:
     def _fail(self, id: str, failure: StepFailed) -> None:
         self.outcome.failed[id] = failure
         self.outcome.skipped += self.scheduler.drop_dependents(id)
+        self._tell_end(self.steps[id], failure)
+
+    def _tell_end(self, step: Step, failure: StepFailed | None = None) -> None:
+        """Tell a callback, if there is one, how a step ended."""
+        if not self.progress.has_callback:
+            return
+        score = None if failure else self._score(step)
+        number, steps = self.numbers[step.id], len(self.steps)
+        state: Literal["done", "failed"] = "failed" if failure else "done"
+        error = str(failure or "")
+        event = StepProgress(step.id, step.kind, step.name, number, steps, state, score=score, error=error)
+        self.progress.ended(event)
+
+    def _score(self, step: Step) -> float | None:
+        """The main score of a finished step; None for a step without one."""
+        if step.kind == "train":
+            return self.store.facts(step.id).get("dev")
+        spec = step.scoring or step.ensemble
+        return mean_score(self.store.step_scores(step.id), self.tasks[spec.task].metric) if spec else None
 
     def _requeue_unclaimed(self) -> None:
         """Queue the steps that other runs have released, finished or not."""

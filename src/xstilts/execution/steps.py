@@ -178,7 +178,7 @@ class StepExecutor:
             encoder, train_tasks, training, seed=step.seed,
             dev=partial(dev_score, dev_sets, encoder, training.precision, self.resources.tokens) if dev_sets else None,
             log=partial(self._log, folder / LOG), dev_examples=sum(scored),
-            checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress.say),
+            checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
         if distributed.rank() == 0:  # the others do not have the best weights
@@ -234,7 +234,7 @@ class StepExecutor:
         dev = f", dev {line.dev:.1f}" if line.dev is not None else ""
         speed = line.examples_per_second
         rate = f", {speed:,.{0 if speed >= 10 else 1}f} examples/s" if speed else ""
-        self.progress.update(line.step, line.total, f"loss {line.loss:.3f}{rate}{dev}", left)
+        self.progress.update(line.step, line.total, f"loss {line.loss:.3f}{rate}{dev}", left, line.loss)
 
     def _merge(self, step: Step, folder: Path) -> dict[str, object]:
         assert step.merging is not None

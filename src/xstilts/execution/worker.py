@@ -47,7 +47,7 @@ class Worker:
                 state = executor.store.state(step.id)
                 if state is StepState.DONE or (state is not StepState.MISSING and not request.repeat):
                     return StepResult(step.id, "already")
-                executor.progress.step(request.number, request.total, step.name)
+                executor.progress.step(request.number, request.total, step.name, step.id, step.kind)
                 if step.kind == "train":
                     distributed.broadcast(step.id)
                 try:
@@ -85,13 +85,15 @@ class RemoteProgress(Progress):
     def __init__(self, send: Callable[[tuple[object, ...]], None]) -> None:
         self.live, self._send = False, send
 
-    def step(self, number: int, total: int, title: str) -> None:
+    def step(self, number: int, total: int, title: str, id: str = "", kind: str = "") -> None:
         """Begin step `number` of `total`."""
-        self._send(("step", number, total, title))
+        self._send(("step", number, total, title, id, kind))
 
-    def update(self, done: int, total: int, details: str, seconds_left: float | None = None) -> None:
+    def update(
+        self, done: int, total: int, details: str, seconds_left: float | None = None, loss: float | None = None
+    ) -> None:
         """Show how far the step is."""
-        self._send(("update", done, total, details, seconds_left))
+        self._send(("update", done, total, details, seconds_left, loss))
 
     def end(self, text: str) -> None:
         """End the step with one line that stays."""

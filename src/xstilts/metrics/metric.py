@@ -35,6 +35,12 @@ class Metric:
     """A score. Evaluation, resampling and the leaderboard's layout all read this entry.
 
     A metric is either `parts` and `combine`, or a `function` of the whole split. Only the first kind can be resampled.
+    One of your own lies in a Python file, and a task names it as `file:name`; see docs/scoring.md.
+
+    >>> def first_letters(references, predictions):
+    ...     return 100 * np.mean([a[0] == b[0] for a, b in zip(references, predictions, strict=True)])
+    >>> Metric("first_letters", function=first_letters).score(["good", "bad"], ["great", "good"])
+    50.0
     """
 
     name: str

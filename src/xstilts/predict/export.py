@@ -70,6 +70,9 @@ def export(
     Raises:
         UserError: `out` is not empty; a package for the target is absent; the model is refused by `load`; the target
             has no class for it; the scores of what was written differ. Nothing is left behind.
+
+    >>> export("runs/best/reviews/my-reviews", "reviews-model").reader  # doctest: +SKIP
+    'XLMRobertaForSequenceClassification'
     """
     target = Path(out)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):

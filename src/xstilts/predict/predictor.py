@@ -37,6 +37,10 @@ MAX_LENGTH = 512
 class Predictor:
     """A trained model with one of its heads, or an encoder that makes vectors. It may serve many calls, not threads.
 
+    >>> predictor = load("runs/best/reviews/my-reviews")  # doctest: +SKIP
+    >>> predictor.labels, predictor.inputs, predictor.max_length  # doctest: +SKIP
+    (('bad', 'good'), ('text',), 256)
+
     Attributes:
         encoder: on the device, in evaluation mode.
         head: the module on top of it.
@@ -221,6 +225,9 @@ def load(
     Raises:
         UserError: the folder is not of a trained model, or of another version, not finished or not whole; no head, or
             several.
+
+    >>> next(load("runs/best/reviews/my-reviews").predict(["Gern wieder!"]))  # doctest: +SKIP
+    {'label': 'good', 'probabilities': {'bad': 0.1564, 'good': 0.8436}}
     """
     name = encoder_of(str(folder), None)
     if not vectors and not Path(name).exists():  # it is no Hub id, which would have no head

@@ -42,7 +42,10 @@ def render(document: Document, format: str = "table", *, width: int = 100, colou
 def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colour: bool = False) -> str:
     """Draw tables for a terminal, with lines of explanation below; see `render`."""
     out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    console = Console(
+        file=out, width=width, force_terminal=colour, color_system="standard" if colour else None,
+        force_jupyter=False,  # in a notebook rich would show the text instead of writing it
+    )  # fmt: skip
     for table in shown:
         console.print(Text(table.title, style="bold"))
         panels = _panels(table, width)

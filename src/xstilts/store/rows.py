@@ -141,3 +141,12 @@ def means(scores: Sequence[Score], metric: str, splits: Sequence[str]) -> str:
         if values:
             parts.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
     return ", ".join(parts)
+
+
+def mean_score(scores: Sequence[Score], metric: str) -> float | None:
+    """A metric's mean over languages, on dev if it has dev scores, else on test; None without scores."""
+    for split in ("dev", "test"):
+        values = [score.value for score in scores if (score.metric, score.split) == (metric, split)]
+        if values:
+            return sum(values) / len(values)
+    return None

@@ -221,7 +221,7 @@ class Store:
 
     def scores(self, study: Study) -> list[Score]:
         """The scores of a study's finished evaluations."""
-        return [row for id in self._evaluated(study) for row in self._scores(id)]
+        return [row for id in self._evaluated(study) for row in self.step_scores(id)]
 
     def layer_scores(self, study: Study) -> list[LayerScore]:
         """The scores of a study's finished evaluations by layer and pooling, if its recipe asks for them."""
@@ -242,7 +242,7 @@ class Store:
             raise UserError("is a copy of rows, without predictions", where=str(self.folder), hint=hint)
         path = self.step(id) / "predictions.jsonl"
         rows = self._rows(id, path, Prediction)
-        if problem := find_row_problem(rows, self._scores(id)):
+        if problem := find_row_problem(rows, self.step_scores(id)):
             raise UserError(problem, where=str(path), hint=self._rerun_hint(id))
         return rows
 
@@ -295,9 +295,9 @@ class Store:
         except (OSError, UserError):
             return None
 
-    def _scores(self, id: str) -> list[Score]:
-        path = self.step(id) / "scores.jsonl"
-        rows = self._rows(id, path, Score)
+    def step_scores(self, id: str) -> list[Score]:
+        """The score rows of a step."""
+        rows = self._rows(id, path := self.step(id) / "scores.jsonl", Score)
         if len({(row.task, row.language, row.split, row.metric) for row in rows}) < len(rows):
             raise UserError("has two rows for the same score", where=str(path), hint=self._rerun_hint(id))
         return rows

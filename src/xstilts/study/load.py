@@ -19,7 +19,7 @@ from xstilts.study.recipe import Recipe
 from xstilts.tasks import TASKS
 from xstilts.tasks.source import RECIPES
 from xstilts.tasks.task import Task
-from xstilts.tasks.user_tasks import from_yaml, task_file, task_names
+from xstilts.tasks.user_tasks import from_document, from_yaml, task_file, task_names
 from xstilts.utils import yaml as strict_yaml
 
 FULL, SCALES = "full", "scales"
@@ -31,23 +31,58 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in files if "\nphases:" in path.read_text(encoding="utf-8")}
 
 
-def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
-    """Read a recipe with the tasks that it may name, and check it.
+def load_recipe(
+    recipe: str | os.PathLike[str] | Mapping[str, Any], *, scale: str = FULL,
+    tasks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Recipe:  # fmt: skip
+    """Read a recipe with the tasks that it may name, and check it; reads no data.
 
     Args:
-        name: a file, or the name of a recipe in the package.
+        recipe: a file, the name of a recipe in the package, or a mapping with the fields of docs/recipes.md. The paths
+            in a mapping start from the working directory.
         scale: `full`, or one of the recipe's `scales`, whose keys replace the recipe's own.
+        tasks: your own tasks by name, each a mapping as in a task file; its data files are paths.
 
     Raises:
-        UserError: all mistakes of the recipe and of its task files; at the scale `full`, also those of its scales.
+        UserError: all mistakes of the recipe and of its tasks; at the scale `full`, also those of its scales.
+
+    >>> recipe = load_recipe({
+    ...     "name": "reviews", "encoder": "FacebookAI/xlm-roberta-base", "evaluate": "my-reviews",
+    ...     "phases": [{"name": "target", "each": "my-reviews", "settings": {"lr": 5e-5}}],
+    ... }, tasks={"my-reviews": {
+    ...     "format": "classify", "texts": ["text"], "labels": ["bad", "good"], "languages": ["en", "de"],
+    ...     "data": {"train": "reviews/train.csv", "test": "reviews/test.{lang}.csv"},
+    ... }})
+    >>> recipe.tasks["my-reviews"].metrics
+    ('accuracy',)
     """
+    document = strict_yaml.from_mapping(recipe, "recipe") if isinstance(recipe, Mapping) else _recipe_file(recipe)
+    checked = _checked(document, scale, strict_yaml.from_mapping(tasks, "tasks") if tasks else None)
+    if not isinstance(recipe, Mapping) and not tasks:
+        checked.note_command(os.fspath(recipe), "" if scale == FULL else scale)
+    return checked
+
+
+def read(name: str, scale: str = FULL) -> tuple[Recipe, Mapping[str, Task]]:
+    """A recipe, as `load_recipe` reads it, and the tasks that it may name."""
+    recipe = load_recipe(name, scale=scale)
+    return recipe, recipe.tasks
+
+
+def _recipe_file(name: str | os.PathLike[str]) -> strict_yaml.Document:
+    """Read a file, or a recipe in the package by its name."""
     path = Path(name)
     if not path.suffix and not os.path.lexists(path):
         known = shipped()
-        if name not in known:
-            raise UserError(f"no recipe '{name}'", hint=nearest(name, known))
-        path = known[name]
-    document, found = strict_yaml.load(path), Collector()
+        if str(path) not in known:
+            raise UserError(f"no recipe '{path}'", hint=nearest(str(path), known))
+        path = known[str(path)]
+    return strict_yaml.load(path)
+
+
+def _checked(document: strict_yaml.Document, scale: str, own_tasks: strict_yaml.Document | None) -> Recipe:
+    """Make a recipe of a document, with all its mistakes as one error."""
+    path, found = document.path, Collector()
     if named := task_names(document):
         hint = f"name it in a recipe: `use: [{path.name}]`; `xstilts data check {named[0]} --use {path}` reads its data"
         raise UserError(f"is a task file, not a recipe: it has the task '{named[0]}'", where=str(path), hint=hint)
@@ -56,7 +91,7 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
         if not found.errors:
             found.add(f"has no scale '{scale}'", where=str(path), hint=nearest(scale, [FULL, *scales]))
         found.raise_any()
-    load_tasks = cache(partial(_load_tasks, path.parent))
+    load_tasks = cache(partial(_load_tasks, path.parent, own_tasks))
     with found.catch():
         recipe, tasks = _read(_at_scale(document, scale, scales), load_tasks)
         check_tokenizers(recipe, found)  # a tokenizer of another scale may be on another machine
@@ -70,8 +105,8 @@ def read(name: str, scale: str = FULL) -> tuple[Recipe, dict[str, Task]]:
             what = error.message if clear else f"{error.message}, at the scale '{other}'"
             found.add(what, where=error.where, hint=error.hint)
     found.raise_any()
-    recipe.note_command(name, "" if scale == FULL else scale)
-    return (recipe if scale == FULL else recipe.model_copy(update={"name": f"{recipe.name}-{scale}"})), tasks
+    recipe.note_tasks(tasks)
+    return recipe if scale == FULL else recipe.model_copy(update={"name": f"{recipe.name}-{scale}"})
 
 
 def _scales(document: strict_yaml.Document, found: Collector) -> dict[str, dict[str, Any]]:
@@ -103,8 +138,8 @@ def _at_scale(document: strict_yaml.Document, scale: str, scales: Mapping[str, d
     return replace(document, value=value | own, moved=dict.fromkeys(own, (SCALES, scale)))
 
 
-def _load_tasks(folder: Path, uses: tuple[str, ...]) -> dict[str, Task]:
-    """The built-in tasks and those of the task files beside a recipe.
+def _load_tasks(folder: Path, own_tasks: strict_yaml.Document | None, uses: tuple[str, ...]) -> dict[str, Task]:
+    """The built-in tasks, those of the task files beside a recipe, and those that came with it.
 
     Raises:
         UserError: all mistakes of the files.
@@ -113,6 +148,9 @@ def _load_tasks(folder: Path, uses: tuple[str, ...]) -> dict[str, Task]:
     for use in uses:
         with found.catch():
             tasks |= from_yaml(task_file(folder, use), tasks, as_written=use)
+    if own_tasks is not None:
+        with found.catch():
+            tasks |= from_document(own_tasks, tasks)
     found.raise_any()
     return tasks
 

@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from xstilts.errors import UserError
 from xstilts.formats.base import ClassificationHead
 from xstilts.model.shape import NewEncoder
 from xstilts.study.phase import Name, Names, OuterSettings, Phase, Settings, duplicates
+from xstilts.tasks.task import Task
 from xstilts.tasks.user_tasks import task_file
 from xstilts.utils import yaml as strict_yaml
 from xstilts.utils.models import PathText, Seed, Strict
@@ -33,7 +35,13 @@ Keep = Literal["best", "all", "intermediate", "none"]
 
 
 class Recipe(Strict):
-    """A study: an encoder, phases with choices, seeds, and the tasks to evaluate."""
+    """A study: an encoder, phases with choices, seeds, and the tasks to evaluate. `xstilts.load_recipe` makes it.
+
+    >>> from xstilts import load_recipe
+    >>> recipe = load_recipe("quickstart")
+    >>> recipe.name, recipe.seeds, [phase.name for phase in recipe.phases]
+    ('quickstart', (1, 2), ['pretrain', 'intermediate', 'target'])
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     encoder: PathText | NewEncoder | None = None
@@ -67,6 +75,7 @@ class Recipe(Strict):
     """What a reader of the plan must know."""
     _document: strict_yaml.Document | None = PrivateAttr(None)
     _command: str = PrivateAttr("")
+    _tasks: Mapping[str, Task] | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -89,6 +98,21 @@ class Recipe(Strict):
         if self.trust_remote_code not in (None, *(start.encoder for start in self.starts.values()), *own):
             raise KeyPathError("must be the name of the encoder", "trust_remote_code")
         return self
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks that it may name, the built-in ones among them.
+
+        Raises:
+            UserError: nobody has read and checked it with its tasks.
+        """
+        if self._tasks is None:
+            raise UserError("is not checked yet", where=self.name, hint="make it with xstilts.load_recipe")
+        return self._tasks
+
+    def note_tasks(self, tasks: Mapping[str, Task]) -> None:
+        """Remember the tasks that it may name."""
+        self._tasks = tasks
 
     @property
     def own_encoders(self) -> tuple[str, ...]:
@@ -122,8 +146,8 @@ class Recipe(Strict):
 
     @property
     def text(self) -> str:
-        """Its file as it was written; empty if it came from no file."""
-        return self._document.path.read_text(encoding="utf-8") if self._document else ""
+        """Its file as it was written, or a mapping as YAML; empty if nobody has read it."""
+        return self._document.text if self._document else ""
 
     def data_check_options(self, data: Path | None) -> str:
         """The options with which `xstilts data check` finds the recipe's tasks and files."""

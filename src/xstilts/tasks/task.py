@@ -49,7 +49,15 @@ class TranslateBack(Strict):
 
 
 class Task(Strict):
-    """What a task is: format, data, languages, metrics, and training defaults."""
+    """What a task is: format, data, languages, metrics, and training defaults.
+
+    `xstilts.load_recipe` makes your own from the fields of docs/recipes.md, and reads the files that they name later.
+
+    >>> from xstilts import load_recipe
+    >>> task = load_recipe("quickstart").tasks["play-nli"]
+    >>> task.format.name, task.metric, task.languages[:2]
+    ('classify', 'accuracy', ('en', 'qaa'))
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)
     format: Format

@@ -64,7 +64,14 @@ def from_yaml(path: Path, known: Mapping[str, Task], *, as_written: str = "") ->
     Raises:
         UserError: all mistakes of the file, or it is a recipe.
     """
-    document = strict_yaml.load(path)
+    return from_document(strict_yaml.load(path), known, as_written=as_written)
+
+
+def from_document(
+    document: strict_yaml.Document, known: Mapping[str, Task], *, as_written: str = ""
+) -> dict[str, Task]:
+    """The tasks of a task file, or of a mapping of the same form; see `from_yaml`."""
+    path = document.path
     if "phases" in document.value and "evaluate" in document.value:
         raise UserError("is a recipe, not a task file", where=str(path))
     mistakes = Collector()
@@ -80,7 +87,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
     mistakes = Collector()
 
     def place(*key: str) -> str:
-        return f"{document.path}:{document.line((name, *key))}: {'.'.join((name, *key))}"
+        return document.where((name, *key))
 
     if not isinstance(entry, dict):
         mistakes.add("is not a task: it needs `like: TASK` or `format: FORMAT`, and `data`", where=place())

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ import torch
 
 from xstilts.compute import distributed
 from xstilts.training.settings import CHECKPOINT, LOG
+from xstilts.utils.progress import Progress
 
 VERSION = 3
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,14 +39,12 @@ class Checkpoint:
         minutes: the time between two checkpoints.
         origin: sha256 of the training's inputs, in the order in which they are read, and the hardware; a checkpoint of
             another origin is ignored.
-        say: receives a message on whether the training resumes.
+        progress: receives a message on whether the training resumes; its `error` ends the training.
     """
 
-    def __init__(
-        self, folder: Path, minutes: float, origin: Sequence[str], say: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, folder: Path, minutes: float, origin: Sequence[str], progress: Progress | None = None) -> None:
         self.path, self.log, self._seconds = folder / CHECKPOINT, folder / LOG, 60 * minutes
-        self._origin, self._say = list(origin), say
+        self._origin, self._progress = list(origin), progress
         self._last = time.monotonic()
         self._delayed_signal: int | None = None
 
@@ -78,8 +77,9 @@ class Checkpoint:
             signal.raise_signal(number)
 
     def due(self) -> bool:
-        """Whether the last checkpoint is old enough, or a signal asked to end."""
-        return self._delayed_signal is not None or time.monotonic() - self._last >= self._seconds
+        """Whether the last checkpoint is old enough, or a signal or a callback's error asks to end."""
+        asked = self._delayed_signal is not None or (self._progress is not None and self._progress.error is not None)
+        return asked or time.monotonic() - self._last >= self._seconds
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the last checkpoint; both are on the disk for a moment. Of several processes the first writes."""
@@ -88,6 +88,12 @@ class Checkpoint:
             self._write(state)
         distributed.meet()  # a signal would end the others, and with them the run, before the first has written
         self._raise_delayed_signal()
+        if self._progress is not None and self._progress.error is not None:
+            raise self._progress.error
+
+    def _say(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.say(text)
 
     def _write(self, state: Mapping[str, Any]) -> None:
         whole = {"version": VERSION, "origin": self._origin, "log": self.log.read_text(encoding="utf-8"), **state}

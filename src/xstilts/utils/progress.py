@@ -6,8 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -67,6 +68,45 @@ class CountBar:
             self._bar.update(self._task, completed=done)
 
 
+@dataclass(frozen=True)
+class StepProgress:
+    """How far a step of a run is; `on_progress` of `xstilts.run` gets one at each change.
+
+    A step has one event `started`, some `running` and one `done` or `failed`. `done` never falls. If a worker dies, its
+    step starts once more, perhaps from a checkpoint. A step that another run has done has only the event `done`.
+
+    >>> def show(event: StepProgress) -> None:
+    ...     if event.state == "running":
+    ...         print(f"[{event.number}/{event.steps}] {event.name}: {event.done}/{event.total}")
+    >>> show(StepProgress("3f2a", "train", "target: mnli, seed 1", 2, 9, "running", done=50, total=200, loss=0.7))
+    [2/9] target: mnli, seed 1: 50/200
+    """
+
+    step: str
+    """Its id, which is also its folder in `OUT/steps`."""
+    kind: str
+    """`create`, `train`, `merge`, `evaluate` or `ensemble`."""
+    name: str
+    number: int
+    """From 1, in the order in which the steps start."""
+    steps: int
+    """The steps of this run that are not done yet."""
+    state: Literal["started", "running", "done", "failed"]
+    done: int = 0
+    """Updates of a training, languages of an evaluation."""
+    total: int = 0
+    """What `done` rises to, unless a training stops early; 0 as long as nothing is known."""
+    loss: float | None = None
+    """Of a training: the mean in nats since the event before."""
+    seconds_left: float | None = None
+    """Of a training: an estimate."""
+    score: float | None = None
+    """At the end, in the unit of the main metric: the best dev score of a training; the mean over the languages of an
+    evaluation, on dev if it has dev scores, else on test."""
+    error: str = ""
+    """Why it failed."""
+
+
 class Progress:
     """Shows the current step, how far it is, and how long it will take.
 
@@ -75,15 +115,22 @@ class Progress:
 
     on_step: Callable[[], None] | None = None
 
+    has_callback = False
+    """Whether it hands events to a user's callback."""
+    error: BaseException | None = None
+    """What a user's callback has raised; the run is to end."""
+
     def __init__(self, *, live: bool | None = None) -> None:
         silent = is_secondary_process()  # only torchrun's first process prints
         self.live = (sys.stderr.isatty() if live is None else live) and not silent
-        self._console = Console(stderr=True, quiet=silent, highlight=False, no_color=not self.live, soft_wrap=True)
+        self._console = Console(
+            stderr=True, quiet=silent, highlight=False, no_color=not self.live, soft_wrap=True, force_jupyter=False
+        )
         self._status = self._console.status("") if self.live else None
         self._title, self._last_print = "", 0.0
 
-    def step(self, number: int, total: int, title: str) -> None:
-        """Begin step `number` of `total`."""
+    def step(self, number: int, total: int, title: str, id: str = "", kind: str = "") -> None:
+        """Begin step `number` of `total`; a step of a run has an id and a kind."""
         self._title, self._last_print = f"[{number}/{total}] {title}", time.monotonic()
         if self._status is None:
             self.say(self._title)
@@ -91,7 +138,9 @@ class Progress:
             self._status.start()
             self._status.update(Text(self._title))
 
-    def update(self, done: int, total: int, details: str, seconds_left: float | None = None) -> None:
+    def update(
+        self, done: int, total: int, details: str, seconds_left: float | None = None, loss: float | None = None
+    ) -> None:
         """Show how far the step is."""
         left = "" if seconds_left is None else f", {format_duration(seconds_left)} left"
         line = f"{self._title}: {done:,}/{total:,} {details}{left}"
@@ -116,6 +165,12 @@ class Progress:
         """Print a line that stays."""
         self._console.print(text, markup=False)
 
+    def ended(self, event: StepProgress) -> None:
+        """Take the last event of a step of a run; `end` has printed its line."""
+
+    def clear(self) -> None:
+        """Show the worker as idle."""
+
     def worker_table(self, workers: int) -> WorkerTable:
         """The progress of several workers at once."""
         return WorkerTable(self._console, workers, live=self.live)
@@ -130,14 +185,16 @@ class WorkerProgress(Progress):
         self.row = ("", "", "")
         """The cells of the table: the step, how far it is, the time left; all empty while the worker is idle."""
 
-    def step(self, number: int, total: int, title: str) -> None:
-        """Begin step `number` of `total`."""
+    def step(self, number: int, total: int, title: str, id: str = "", kind: str = "") -> None:
+        """Begin step `number` of `total`; a step of a run has an id and a kind."""
         if not self.live:
             super().step(number, total, title)
         self._title = f"[{number}/{total}] {title}"
         self.row = (self._title, "", "")
 
-    def update(self, done: int, total: int, details: str, seconds_left: float | None = None) -> None:
+    def update(
+        self, done: int, total: int, details: str, seconds_left: float | None = None, loss: float | None = None
+    ) -> None:
         """Show how far the step is."""
         if not self.live:
             super().update(done, total, details, seconds_left)
@@ -163,7 +220,7 @@ class WorkerTable:
         if self._live is not None:
             self._live.start()
 
-    def __getitem__(self, slot: int) -> WorkerProgress:
+    def __getitem__(self, slot: int) -> Progress:
         return self._workers[slot]
 
     def _draw(self) -> Table:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -49,7 +51,10 @@ class KeyPathError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file: its value (nested dict, list, str and None) and the line of each part."""
+    """A YAML file, or a mapping of Python: its value (nested dict, list, str and None) and the line of each part.
+
+    A mapping has no lines, and its `path` is what messages call it, in the folder that its relative paths start from.
+    """
 
     path: Path
     value: dict[str, Any]
@@ -57,20 +62,28 @@ class Document:
     moved: Mapping[str, KeyPath] = field(default_factory=dict)
     """The path in the file of each key that is not at its top."""
 
+    @property
+    def text(self) -> str:
+        """The file as it was written; of a mapping, the YAML that means the same."""
+        if self.lines:
+            return self.path.read_text(encoding="utf-8")
+        return yaml.safe_dump(self.value, sort_keys=False, allow_unicode=True)
+
     def line(self, key_path: KeyPath) -> int:
         """The line of a key or list item, or of its nearest parent in the file."""
         key_path = self._in_file(key_path)
-        while key_path not in self.lines:
+        while key_path and key_path not in self.lines:
             key_path = key_path[:-1]
-        return self.lines[key_path]
+        return self.lines.get(key_path, 0)
 
     def where(self, key_path: KeyPath) -> str:
         """File, line and path for a message: `recipe.yaml:4: phases[0].choices`."""
-        return f"{self.path}:{self.line(key_path)}" + (f": {dotted(self._in_file(key_path))}" if key_path else "")
+        line = f":{self.line(key_path)}" if self.lines else ""
+        return f"{self.path}{line}" + (f": {dotted(self._in_file(key_path))}" if key_path else "")
 
     def origin(self, key_path: KeyPath) -> str:
         """File and line of a value, as `plan` says where it comes from: `study.yaml, line 4`."""
-        return f"{self.path.name}, line {self.line(key_path)}"
+        return f"{self.path.name}, line {self.line(key_path)}" if self.lines else f"your {self.path.name}"
 
     def _in_file(self, key_path: KeyPath) -> KeyPath:
         return (*self.moved.get(str(key_path[0]), ()), *key_path) if key_path else ()
@@ -116,6 +129,40 @@ def load(path: Path) -> Document:
         return Document(path, reader.value(top, ()), reader.lines)
     except RecursionError as error:
         raise UserError("is nested too deep", where=str(path)) from error
+
+
+def from_mapping(value: Mapping[str, Any], name: str) -> Document:
+    """A mapping of Python as a document that means what the same YAML means; paths start from the working directory.
+
+    Raises:
+        UserError: a value is no text, number, list or mapping.
+
+    >>> from_mapping({"lr": 1e-5, "seeds": (1, 2), "text": None, "best": True}, "recipe").value
+    {'lr': '1e-05', 'seeds': ['1', '2'], 'text': None, 'best': 'true'}
+    """
+    document = Document(Path(name), {}, {})
+    try:
+        return replace(document, value=_plain(dict(value), document, ()))
+    except RecursionError as error:
+        raise UserError("is nested too deep", where=name) from error
+
+
+def _plain(value: Any, document: Document, key_path: KeyPath) -> Any:
+    """A value of Python as YAML would read it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part, document, (*key_path, str(key))) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, document, (*key_path, i)) for i, part in enumerate(value)]
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Integral | PathLike):
+        return str(value)
+    if isinstance(value, Real):
+        return repr(float(value))
+    needs = f"needs text, a number, a list or a mapping, got {type(value).__name__}"
+    raise UserError(needs, where=document.where(key_path))
 
 
 def nearest_file(path: Path) -> str:

@@ -1,0 +1,186 @@
+"""A plan with its state: what a run folder has of it, which data it lacks, its disk space; loads no torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from xstilts.data.availability import on_hub
+from xstilts.errors import Collector, UserError, counted
+from xstilts.execution.inputs import StepInputs
+from xstilts.execution.pending import repeated_steps
+from xstilts.execution.redo import Outdated, find_outdated
+from xstilts.model import encoder_folder
+from xstilts.store.run_folder import MARK, open_existing
+from xstilts.study import disk_usage
+from xstilts.study.plan import Plan
+from xstilts.study.settings_lines import settings_lines
+from xstilts.study.step import Step
+from xstilts.utils.models import encoder_path
+
+if TYPE_CHECKING:
+    from xstilts.execution.time_estimate import TimeEstimate
+
+MAX_LISTED = 100
+"""Longer plans are listed only with --json."""
+
+
+@dataclass(frozen=True, repr=False)
+class PlanStatus:
+    """A plan, how much of it a run folder has, and what it needs; prints as `xstilts plan` does.
+
+    >>> status = xstilts.plan("study.yaml", data="data")  # doctest: +SKIP
+    >>> [step.title for step in status.steps if step.id not in status.done]  # doctest: +SKIP
+    """
+
+    plan: Plan
+    out: Path
+    """The run folder, which need not exist."""
+    data: Path | None
+    done: Sequence[str]
+    """The ids of the steps with results that are still right."""
+    again: Sequence[str]
+    """Those of finished steps whose removed encoders are needed again."""
+    changed: Sequence[str]
+    """Those of finished steps whose input files have changed since."""
+    missing: Sequence[str]
+    """The data that are not found, a line for each."""
+    unlabelled: Sequence[str]
+    """The data without labels, which are predicted and not scored, a line for each."""
+    disk: Sequence[disk_usage.DiskUsage]
+    """The disk space for each encoder."""
+    unusable: Sequence[UserError]
+    """The mistakes in encoders, for which a run on this machine would stop."""
+    mistakes: Sequence[UserError]
+    """The mistakes in encoders' folders and in the first rows of data files."""
+    outdated: Outdated | None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, each after those that it starts from: `id`, `kind`, `title`, `seed`, `parents`."""
+        return tuple(self.plan.steps.values())
+
+    def raise_mistakes(self) -> None:
+        """Raise the mistakes, if there are any."""
+        found = Collector()
+        found.errors += self.mistakes
+        found.raise_any()
+
+    def to_json(self) -> dict[str, Any]:
+        """As `xstilts plan --json` prints it."""
+        usages = [usage.to_json() for usage in self.disk]
+        return self.plan.to_json() | {
+            "done": list(self.done),
+            "again": list(self.again),
+            "changed": list(self.changed),
+            "absent": list(self.missing),
+            "unlabelled": list(self.unlabelled),
+            "disk": usages[0] if len(usages) == 1 else usages,
+        }
+
+    def text(self, *, width: int = 100, colour: bool = False, hours: TimeEstimate | None = None) -> str:
+        """As `xstilts plan` prints it."""
+        return "\n".join([self._table(width, colour), *self._lines(hours)]) + "\n"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__
+
+    def _table(self, width: int, colour: bool) -> str:
+        if len(self.steps) > MAX_LISTED:
+            return f"{counted(len(self.steps), 'step')}, listed with --json"
+        table = Table("step", "from", "seed", "what")
+        for step in self.steps:
+            origin = " ".join(step.parents) or step.encoder
+            mark = "again: " if step.id in (*self.again, *self.changed) else "done: " if step.id in self.done else ""
+            table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
+        file = io.StringIO()
+        # users' names may contain brackets, which rich would read as markup
+        console = Console(
+            file=file, highlight=False, markup=False, emoji=False, width=width, soft_wrap=not colour,
+            force_terminal=colour, force_jupyter=False,
+        )  # fmt: skip
+        console.print(table)
+        return file.getvalue().rstrip("\n")
+
+    def _lines(self, hours: TimeEstimate | None) -> Iterator[str]:
+        plan = self.plan
+        yield from settings_lines(plan)
+        yield size_line(plan, "at most " if self.missing else "")
+        if plan.recipe.note:
+            yield plan.recipe.note
+        for phase, updates in plan.budgets.items():
+            yield f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}"
+        done, again = len({*self.done} - {*self.again}), len({*self.again} - {*self.changed})
+        if done or again:
+            yield f"done in {self.out}: {done:,} of {counted(len(self.steps), 'step')}"
+        if again:
+            yield f"to be trained again: {counted(again, 'step')}, whose encoders are gone and needed; scores stay"
+        yield from self.outdated.lines(()) if self.outdated and self.changed else ()
+        for name, usage in zip(plan.by_encoder, self.disk, strict=True):
+            yield f"{name}: {usage.line()}" if name else usage.line()
+        yield from hours.lines() if hours else ()
+        yield from self._lacks()
+        yield from (f"a run here would stop: {error}" for error in self.unusable if error not in self.mistakes)
+
+    def _lacks(self) -> Iterator[str]:
+        """Name the data that are missing, and those that have no labels."""
+        tasks = {line: self.plan.tasks[line.partition(":")[0]] for line in self.missing}
+        brief = dict.fromkeys(task.name for task in tasks.values() if self.data is None and not task.own)
+        if brief:
+            yield "missing without --data: " + ", ".join(brief)
+        if lines := [line for line, task in tasks.items() if task.name not in brief]:
+            yield "\n  ".join(["missing:", *lines])
+        if names := dict.fromkeys(task.name for task in tasks.values() if on_hub(task)):
+            yield f"from the Hub: xstilts data fetch {' '.join(names)}"
+        if self.unlabelled:
+            yield "\n  ".join(["without labels, so predicted and not scored:", *self.unlabelled])
+
+
+def plan_status(plan: Plan, out: Path, data: Path | None) -> PlanStatus:
+    """Compare a plan with a run folder and the data; reads the first rows of the data files.
+
+    Raises:
+        UserError: `out` is a run folder of another version.
+    """
+    store = open_existing(out) if (out / MARK).is_file() else None  # a plan needs no run folder
+    outdated = find_outdated(plan, store, StepInputs(plan, data), Collector()) if store else None
+    changed = outdated.ids if outdated else []
+    unusable = [*unusable_encoders(plan, data)]
+    here = [error for error in unusable if Path(error.where).exists()]  # others may be on another machine
+    return PlanStatus(
+        plan, out, data,
+        done=[id for id in plan.steps if store.state(id).has_results and id not in changed] if store else [],
+        again=repeated_steps(plan, store) if store else [],
+        changed=changed,
+        missing=plan.absent(data),
+        unlabelled=plan.unlabelled(data),
+        disk=disk_usage.estimate(plan, data),
+        unusable=unusable,
+        mistakes=[*here, *plan.first_mistakes(data)],
+        outdated=outdated,
+    )  # fmt: skip
+
+
+def size_line(plan: Plan, at_most: str = "") -> str:
+    """How many trainings and evaluations a plan has."""
+    folded = plan.trainings_before_folding - plan.trainings
+    folding = f" ({counted(folded, 'equal one')} folded)" if folded else ""
+    return f"{counted(plan.trainings, 'training')}{folding}, {at_most}{counted(plan.evaluations, 'evaluation')}"
+
+
+def unusable_encoders(plan: Plan, data: Path | None) -> Iterator[UserError]:
+    """An error for each encoder's path that a run on this machine would refuse."""
+    for name in dict.fromkeys(step.encoder for step in plan.steps.values()):
+        if name and (data is not None or "{data}" not in name):
+            try:
+                encoder_folder.check(encoder_path(name, data))
+            except UserError as error:
+                yield error
