@@ -1,4 +1,4 @@
-"""README and docs: every command and Python block runs as it is printed, or a comment above it says why not.
+"""README and docs: every command, Python and YAML block runs as it is printed, or a comment above it says why not.
 
     <!-- not run: REASON -->         the block is not run; the options of its commands are checked all the same
     <!-- not compared: REASON -->    it is run, and what it prints is not compared with the page
@@ -24,12 +24,19 @@ import typer
 from huggingface_hub import constants
 
 from conftest import CliResult
+from test_docs import PAGES as LOADED_PAGES
 from xstilts import cli
+from xstilts.study import load
+from xstilts.study.plan import plan
+from xstilts.tasks import TASKS
+from xstilts.tasks.user_tasks import from_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 BLOCK = re.compile(r"(?:<!-- (not run|not compared): [^\n]+ -->\n)?^( *)```(\S*)\n(.*?)^ *```$", re.M | re.S)
 LANGUAGES = {"bash", "console", "csv", "json", "mermaid", "python", "sh", "text", "toml", "yaml"}
+NAMED = re.compile(r"# ([\w-]+\.yaml)")
+"""The comment in which a block says its file's name."""
 ENCODER = "FacebookAI/xlm-roberta-base"
 NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:e[+-]\d+)?[◦•§]?")
 
@@ -82,6 +89,17 @@ def test_every_command_has_options_that_exist(page: str) -> None:
                 if found := re.search(r"(?:^|^[^#]* )xstilts ([a-z-].*?)( &)?$", command):
                     words = shlex.split(re.sub(r"\$\(\(.*?\)\)|\$\w+", "1", found[1]), comments=True)
                     parse(words, command)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in LOADED_PAGES])
+def test_the_recipes_and_task_files_of_a_page_load(page: str, tmp_path: Path) -> None:
+    """Those of the other pages are read, with example rows, in test_docs.py."""
+    found = [one.text for one in blocks(page) if one.language == "yaml" and one.mark != "not run"]
+    paths = [tmp_path / (name[1] if (name := NAMED.match(text)) else f"{at}.yaml") for at, text in enumerate(found)]
+    for path, text in zip(paths, found, strict=True):
+        path.write_text(text, encoding="utf-8")
+    for path, text in zip(paths, found, strict=True):
+        assert plan(*load.read(str(path))).steps if "\nphases:" in text else from_yaml(path, TASKS)
 
 
 def parse(words: list[str], command: str) -> None:
@@ -176,7 +194,7 @@ def shell(
     if not (studies / "runs").exists():
         write_data(studies)
         for block in blocks("docs/your-data.md"):
-            if block.language == "yaml" and (name := re.match(r"# ([\w-]+\.yaml)\n", block.text)):
+            if block.language == "yaml" and (name := NAMED.match(block.text)):
                 shorter = "seeds: [1, 2]\nsettings: {epochs: 2}\n" if "\nphases:" in block.text else ""
                 (studies / name[1]).write_text(block.text + shorter, encoding="utf-8")
         monkeypatch.chdir(studies)
