@@ -64,6 +64,7 @@ def test_a_playground_study_runs_from_a_new_encoder_to_the_table(
     files = done(tmp_path / "out")
     again = xstilts("run", tmp_path / "play.yaml", "--out", tmp_path / "out")
     best_run = f"the best run by its dev scores: {tmp_path}/out/best/play/TASK\n"
+    best_run += f"everything on one page: {tmp_path}/out/report.html\n"
     assert (again.code, again.out, again.err) == (0, result.out, "19 of 19 steps are done already\n" + best_run)
     assert done(tmp_path / "out") == files
     rows = [row for path in tmp_path.glob("out/steps/*/scores.jsonl") for row in read_rows(path, Score)]
