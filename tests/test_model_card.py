@@ -127,24 +127,46 @@ def test_a_copied_step_has_a_card_without_scores(reviews: Files, tmp_path: Path)
     assert "| learning rate | 1e-3 |" in text
 
 
-def test_a_translation_names_its_engine_and_the_licence_of_that(reviews: Files, tmp_path: Path) -> None:
-    reviews.edit("tasks.yaml", "license: CC BY-NC 4.0", "license: CC BY 4.0\n  translated_from: de")
+def translated(study: Files, split: str, language: str, source: str, target: str, model: str) -> None:
+    """Put a translation's card beside the data."""
     made = {
-        "file": "train-en.csv", "split": "train", "language": "en", "source": "de", "target": "en",
-        "date": "2026-11-30",
-        "engine": {"engine": "ct2", "model": "facebook/nllb-200-distilled-600M", "version": "4.8"},
-        "made_from": {}, "rows": 20, "left_out": 2, "lines": 22, "cut": 0, "empty": 0, "unchanged": 1,
+        "file": f"{split}-{language}.csv", "split": split, "language": language, "source": source, "target": target,
+        "date": "2026-11-30", "engine": {"engine": "ct2", "model": model, "version": "4.8"}, "made_from": {},
+        "rows": 20, "left_out": 2, "lines": 22, "cut": 0, "empty": 0, "unchanged": 1,
     }  # fmt: skip
-    reviews.write("card.json", json.dumps({"files": [made]}))
+    study.write("card.json", json.dumps({"files": [made]}))
+
+
+def test_a_translation_names_its_engine_and_the_licence_of_that(
+    reviews: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reviews.edit("tasks.yaml", "license: CC BY-NC 4.0", "license: CC BY 4.0\n  translated_from: de")
+    translated(reviews, "train", "en", "de", "en", "facebook/nllb-200-distilled-600M")
+    monkeypatch.chdir(reviews.folder)
+    assert reviews.call("run", "recipe.yaml", "--out", "out").code == 0
+    expected = "`train-en.csv`: from de to en by ct2 `facebook/nllb-200-distilled-600M` (4.8), 2026-11-30; 20 rows"
+    monkeypatch.chdir("/")
+    best = reviews.out / "best/tiny/mine"
+    facts = json.loads((best / "done.json").read_text(encoding="utf-8"))
+    assert facts["inputs"].keys() & {"train-en.csv"} and facts.pop("translations")
+    for name in ("recorded", "earlier"):  # a step of an earlier version names the file alone
+        export(best, tmp_path / name, card=name)
+        data, text = card_of(tmp_path / name)
+        assert data.license == "cc-by-nc-4.0" and expected in text
+        (best / "done.json").write_text(json.dumps(facts), encoding="utf-8")
+    reviews.write("train-en.csv", "text,label\nanother,good\n")
+    export(best, tmp_path / "changed", card="changed")
+    data, text = card_of(tmp_path / "changed")
+    assert data.license == "unknown" and "are translated from de. The engine is not known" in text
+
+
+def test_a_translated_test_set_is_named_and_its_language_is_the_targets(reviews: Files, tmp_path: Path) -> None:
+    translated(reviews, "test", "de", "de", "en", "/models/opus-mt")
     assert reviews.run().code == 0
     export(reviews.out / "best/tiny/mine", tmp_path / "a", card="a")
     data, text = card_of(tmp_path / "a")
-    assert data.license == "cc-by-nc-4.0"
-    assert "`train-en.csv`: from de to en by ct2 `facebook/nllb-200-distilled-600M` (4.8), 2026-11-30; 20 rows" in text
-    (reviews.folder / "card.json").unlink()
-    export(reviews.out / "best/tiny/mine", tmp_path / "b", card="b")
-    data, text = card_of(tmp_path / "b")
-    assert data.license == "unknown" and "are translated from de. The engine is not known" in text
+    assert data.language == ["en", "no"] and data.license == "cc-by-nc-4.0"
+    assert "- `test-de.csv` is translated from de to en by ct2 `opus-mt` (4.8)" in text
 
 
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")  # of transformers' pipeline for tags

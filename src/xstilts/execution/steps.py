@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 import transformers
@@ -47,6 +48,7 @@ from xstilts.training.likely_cause import has_one_answer, has_one_label, likely_
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TOKENS, examples_seen, task_order, train, warmup_notes
 from xstilts.training.settings import LOG, TrainSpec
+from xstilts.translate.card import cards_of
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 from xstilts.utils.version import __version__
@@ -102,6 +104,8 @@ class StepExecutor:
             self._check_parents_done(step)
             if precision := precision_of(step):
                 facts["precision"] = precision
+            if cards := cards_of(cast("Mapping[str, str]", facts["inputs"])):
+                facts["translations"] = [card.model_dump(mode="json") for card in cards]
             facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
             facts |= {**peak_memory.peak_bytes(where), "versions": _versions()}
             self.store.finish(step.id, facts)

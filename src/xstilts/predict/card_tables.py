@@ -63,9 +63,10 @@ def _settings(step: StepFacts) -> Iterator[tuple[str, str]]:
     yield "tasks", ", ".join(part.task for part in spec.parts)
     yield "updates", f"{step.facts['updates']:,}" if isinstance(step.facts.get("updates"), int) else "-"
     yield "learning rate", as_written(spec.lr)
-    for name in ("batch", "max_length", *(("epochs",) if spec.steps is None else ())):
-        values = [str(getattr(part, name)) for part in spec.parts]
-        yield name, values[0] if len({*values}) == 1 else ", ".join(values)
+    for name in ("batch", "max_length", "shots", *(("epochs",) if spec.steps is None else ())):
+        values = [str(value) for part in spec.parts if (value := getattr(part, name)) is not None]
+        if values:
+            yield name, values[0] if len({*values}) == 1 else ", ".join(values)
     if several:
         yield "weight", ", ".join(str(part.weight) for part in spec.parts)
         yield "mixing", str(spec.mixing) if spec.mixing else "-"
@@ -76,6 +77,14 @@ def _settings(step: StepFacts) -> Iterator[tuple[str, str]]:
     if spec.head:
         yield "head", spec.head
     yield "seed", "-" if step.record.seed is None else str(step.record.seed)
+
+
+def chance_line(step: StepFacts) -> str:
+    """That a training ended at chance; else empty."""
+    dev, chance = step.facts.get("dev"), step.facts.get("dev_chance")
+    if not step.facts.get("at_chance") or not isinstance(dev, float) or not isinstance(chance, float):
+        return ""
+    return f"**`{step.record.title}` ended at chance on its dev set** ({dev:.1f}; chance is {chance:.1f})."
 
 
 def checkpoint_line(step: StepFacts) -> str:

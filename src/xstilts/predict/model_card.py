@@ -13,7 +13,14 @@ from xstilts.analysis.selection import RULES
 from xstilts.errors import counted
 from xstilts.predict import licenses
 from xstilts.predict.card_snippets import snippet
-from xstilts.predict.card_tables import as_markdown, checkpoint_line, row_label, score_table, settings_table
+from xstilts.predict.card_tables import (
+    as_markdown,
+    chance_line,
+    checkpoint_line,
+    row_label,
+    score_table,
+    settings_table,
+)
 from xstilts.predict.hub import TAG
 from xstilts.predict.predictor import Predictor
 from xstilts.predict.provenance import Provenance, ScoreRow, StepFacts
@@ -79,6 +86,12 @@ class ModelCard:
         return tuple(dict.fromkeys(row.language for row in self.origin.score_rows if not row.over))
 
     @property
+    def _languages(self) -> list[str]:
+        """The languages of the texts that were scored; a translated test set may have another in its name."""
+        target = {card.language: card.target for card in self.origin.test_translations}
+        return [*dict.fromkeys(target.get(code, code) for code in self._evaluated)]
+
+    @property
     def _data(self) -> dict[str, TaskData | None]:
         return {task: self.origin.data(task) for task in self.origin.trained_tasks}
 
@@ -104,7 +117,7 @@ class ModelCard:
         from huggingface_hub import EvalResult, ModelCardData
 
         record, rows = self.predictor.record, self.origin.score_rows
-        codes = dict.fromkeys(map(languages.base, (*(record.languages if record else ()), *self._evaluated)))
+        codes = dict.fromkeys(map(languages.base, (*(record.languages if record else ()), *self._languages)))
         license = licenses.strictest(self._licenses.values()) if self._licenses else None
         results = [
             EvalResult(
@@ -138,9 +151,9 @@ class ModelCard:
         lines = [f"# {self.name}", f"A model for {what}."]
         if record:
             lines[1] += f" It was trained in {_joined(record.languages)}."
-        others = [x for x in self._evaluated if record and x not in record.languages]
+        others = [x for x in self._languages if record and x not in record.languages]
         if others:
-            lines[1] += f" It was also scored in {_joined(others)}, without training data in these languages."
+            lines[1] += f" It was also scored zero-shot, without training data in the language: {_joined(others)}."
         if record and record.labels and len(record.labels) <= 40:
             lines.append(f"Labels: {', '.join(f'`{label}`' for label in record.labels)}.")
         if not record and self.origin.steps:
@@ -170,8 +183,15 @@ class ModelCard:
         legend.append("chance: the best score of answers that ignore the text")
         for name, left_out in origin.left_out.items():
             legend.append(f"{name}: no mean includes {', '.join(left_out)}, which not every run has")
+        translated = origin.test_translations
+        legend += [
+            f"`{one.file}` is translated from {one.source} to {one.target} by {_engine(one)}" for one in translated
+        ]
         for task in {row.task.name: row.task for row in rows}.values():
-            if pseudo := [x for x in task.pseudo_test if x in self._evaluated]:
+            pseudo = [
+                x for x in task.pseudo_test if x in self._evaluated and x not in {one.language for one in translated}
+            ]
+            if pseudo:
                 legend.append(f"{task.name}: the test sets in {', '.join(pseudo)} are machine translations")
             legend += [f"{task.name}: {task.note}"] if task.note else []
         failed = [row_label(row) for row in main if not row.over and {cell.seed, None} & {*row.all_seeds.collapsed}]
@@ -199,8 +219,8 @@ class ModelCard:
                                  f"{one.summary}" for one in cards)  # fmt: skip
                 lines.append(f"Translated training data of `{task}`:\n\n{made}")
             elif data and data.translated_from:
-                text = f"The data of `{task}` are translated from {data.translated_from}. The engine is not known"
-                lines.append(f"{text}, because their card is not beside them.")
+                text = f"The data of `{task}` are translated from {data.translated_from}"
+                lines.append(f"{text}. The engine is not known, because they have no card.")
         return "\n\n".join(lines)
 
     def _training(self) -> str:
@@ -224,15 +244,16 @@ class ModelCard:
         made = [step.record for step in origin.steps if step.record.kind in ("create", "merge")]
         lines += [f"Step: {record.title}." for record in made]
         if self._trainings:
-            lines += [as_markdown([settings_table(self._trainings)]), checkpoint_line(self._trainings[-1])]
+            lines += [as_markdown([settings_table(self._trainings)]), *map(chance_line, self._trainings)]
+            lines.append(checkpoint_line(self._trainings[-1]))
         lines += [*self._selection()]
-        return "\n\n".join(lines) if len(lines) > 1 else ""
+        return "\n\n".join(line for line in lines if line) if len(lines) > 1 else ""
 
     def _selection(self) -> Iterator[str]:
         """Which run this is among those of the study."""
         for task, (run, runs, is_this) in self.origin.selected().items():
             if run is None:
-                yield f"Run: `{task}` has no dev scores, so no scores selected this run of {runs}."
+                yield f"Run: one of {runs}; `{task}` has no dev scores to select by."
                 continue
             by = f"{RULES[run.rule].description} ({run.metric} {run.selected_by:.1f} on dev)"  # type: ignore[index]
             seed = f"seed {run.seed} of " if run.seed is not None else ""
@@ -286,7 +307,8 @@ def _slug(text: str) -> str:
 def _engine(card: FileCard) -> str:
     """The engine of a translation with its version."""
     engine = card.engine
-    name = engine.get("command") or engine.get("model", "").rstrip("/")
+    name = engine.get("command") or engine.get("model", "")
+    name = Path(name).name if Path(name).is_absolute() else name
     version = engine.get("version", "")
     return " ".join(
         part for part in (engine["engine"], f"`{name}`" if name else "", version and f"({version})") if part

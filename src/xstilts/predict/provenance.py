@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,10 +11,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from xstilts.analysis import aggregate
 from xstilts.analysis.aggregate import SummaryLine
 from xstilts.analysis.selection import SelectedRun, select
-from xstilts.errors import UserError
 from xstilts.predict.model_folder import evaluations_of
 from xstilts.store.rows import Score
 from xstilts.store.run_folder import MARK, Store, open_existing
@@ -22,8 +23,8 @@ from xstilts.store.step_record import StepRecord, read_step
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.tasks.references import TaskData
 from xstilts.training.settings import TrainSpec
-from xstilts.translate.card import FileCard, read_cards
-from xstilts.utils.files import read_json
+from xstilts.translate.card import FileCard, cards_of
+from xstilts.utils.files import digest, read_json
 
 _CACHED = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})")
 """The path of an encoder's file in the Hub's cache."""
@@ -37,6 +38,8 @@ class StepFacts:
     spec: TrainSpec | None
     """The settings of a training."""
     facts: Mapping[str, Any]
+    translations: tuple[FileCard, ...] = ()
+    """The cards of the translated files that it has read."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Provenance:
     """The newest recipe that evaluates the model."""
     cells: tuple[Cell, ...] = ()
     """Those of its evaluations in a branch of the study."""
+    evaluations: tuple[StepFacts, ...] = ()
+    """The steps of these cells."""
     scores: tuple[Score, ...] = ()
     """Of all models of the study."""
     encoder: str = ""
@@ -106,19 +111,14 @@ class Provenance:
         return self.study.data.get(task) if self.study else None
 
     def translations(self, task: str) -> list[FileCard]:
-        """The cards of translated files that trainings of a task have read, if they still lie beside the data."""
-        inputs = {
-            Path(file)
-            for step in self.steps
-            if task in step.record.trained_tasks
-            for file in step.facts.get("inputs", {})
-        }
-        found: list[FileCard] = []
-        for folder in sorted({path.parent for path in inputs}):
-            with suppress(OSError, UserError):  # damaged: as if it were not there
-                names = {path.name for path in inputs if path.parent == folder}
-                found += [card for card in read_cards(folder) if card.split == "train" and card.file in names]
-        return found
+        """The cards of the translated files that trainings of a task have read."""
+        trainings = (step for step in self.steps if task in step.record.trained_tasks)
+        return _unique(card for step in trainings for card in step.translations)
+
+    @cached_property
+    def test_translations(self) -> list[FileCard]:
+        """The cards of the translated files that its evaluations have read."""
+        return _unique(card for step in self.evaluations for card in step.translations)
 
     @cached_property
     def score_rows(self) -> tuple[ScoreRow, ...]:
@@ -207,7 +207,8 @@ def find_provenance(folder: Path, head: int | None, layer: int) -> Provenance:
         cells = [cell for cell in study.cells if cell.step in evaluations and cell.task in tasks]
         if cells:
             own = tuple(x for x in cells if (x.branch, x.seed) == (cells[0].branch, cells[0].seed))
-            return Provenance(steps, True, study, own, tuple(store.scores(study)))
+            evaluated = tuple(_step_facts(store.step(cell.step)) for cell in own)
+            return Provenance(steps, True, study, own, evaluated, tuple(store.scores(study)))
     return Provenance(steps, True)
 
 
@@ -224,7 +225,26 @@ def _step_facts(folder: Path) -> StepFacts:
         spec = TrainSpec.model_validate(read_json(folder / "step.json").get("training"))
     with suppress(OSError, ValueError):
         facts = read_json(folder / "done.json")
-    return StepFacts(read_step(folder), spec, facts if isinstance(facts, dict) else {})
+    facts = facts if isinstance(facts, dict) else {}
+    return StepFacts(read_step(folder), spec, facts, tuple(_translations(folder, facts)))
+
+
+def _translations(folder: Path, facts: Mapping[str, Any]) -> Iterator[FileCard]:
+    """The cards in a step's facts; steps of an earlier version name the files only, whose cards lie beside them."""
+    if "translations" in facts:
+        with suppress(ValueError):
+            yield from TypeAdapter(list[FileCard]).validate_python(facts["translations"])
+        return
+    inputs: Mapping[str, str] = facts.get("inputs", {})
+    for start in (Path(), folder.parents[2]):  # of relative paths: here, or beside the run folder
+        same = [file for file, sha256 in inputs.items() if (start / file).is_file() and digest(start / file) == sha256]
+        if cards := cards_of(same, start):
+            yield from cards
+            return
+
+
+def _unique(cards: Iterable[FileCard]) -> list[FileCard]:
+    return [*{(card.split, card.file, card.target): card for card in cards}.values()]
 
 
 def _of_run(by_seed: Mapping[int | None, Score], seed: int) -> Score | None:

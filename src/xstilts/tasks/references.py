@@ -63,7 +63,7 @@ class TaskData:
     hub: tuple[str, ...] = ()
     """Data sets of the Hub that have these data."""
     files: tuple[str, ...] = ()
-    """The names of files that are not the catalogue's, as patterns."""
+    """The names of the files, as patterns, if no `url` says where they are from."""
     translated_from: str = ""
     """The language of the original, if the data are a translation."""
     references: tuple[str, ...] = ()
@@ -79,21 +79,31 @@ def data_of(task: Task) -> TaskData:
     original = TASKS.get(task.like, task) if task.translated_from else task
     owner = _owner("train", original.data.get("train"))
     source = owner or task
-    own_files = train if owner is None or task.translated_from else None
+    named = train if owner is None or task.translated_from or not source.url else None
     return TaskData(
         languages=task.train_languages if train else (),
         license=source.license if train else "",
         url=source.url if train else "",
         hub=tuple(dict.fromkeys(_hub_datasets(train))),
-        files=tuple(dict.fromkeys(Path(file.path).name for file in _files(own_files))),
+        files=tuple(dict.fromkeys(x.path if ":" in x.path else Path(x.path).name for x in _files(named))),
         translated_from=task.translated_from,
         references=tuple(dict.fromkeys((*_references(owner), *_references(_owner("test", test))))),
     )
 
 
 def _owner(split: Split, source: Source | None) -> Task | None:
-    """The first built-in task with these data."""
-    return next((task for task in TASKS.values() if source and task.data.get(split) == source), None)
+    """The first built-in task with these data; else, for files that the package names, the first with these files."""
+    if source is None:
+        return None
+    same = (task for task in TASKS.values() if task.data.get(split) == source)
+    paths = {file.path for file in _files(source)}
+    parts = (task for task in TASKS.values() if not source.own and paths <= _paths(task))
+    return next(same, None) or next(parts, None)
+
+
+def _paths(task: Task) -> set[str]:
+    """The paths of all its files."""
+    return {file.path for source in task.data.values() for file in _files(source)}
 
 
 def _references(task: Task | None) -> list[str]:

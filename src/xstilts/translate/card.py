@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,24 @@ def read_cards(folder: Path) -> list[FileCard]:
     path = folder / CARD
     text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
     return parse_json(TypeAdapter(dict[str, list[FileCard]]), "card", text, str(path)).get("files", [])
+
+
+def cards_of(files: Iterable[str], folder: Path = Path()) -> list[FileCard]:
+    """How those of some files were made that are translations; without those whose card is damaged.
+
+    Args:
+        files: paths of data files.
+        folder: relative paths start there.
+    """
+    found: dict[Path, set[str]] = {}
+    for file in files:
+        path = folder / file
+        found.setdefault(path.parent, set()).add(path.name)
+    cards: list[FileCard] = []
+    for beside, names in sorted(found.items()):
+        with suppress(OSError, UserError):
+            cards += [card for card in read_cards(beside) if card.file in names]
+    return cards
 
 
 class Card:
