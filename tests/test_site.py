@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import xstilts
+
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
 PAGES = {page.name for page in (ROOT / "docs").glob("*.md")}
@@ -28,6 +30,11 @@ def in_navigation(entry: Any) -> list[str]:
 
 def test_every_page_has_one_place_in_the_navigation() -> None:
     assert sorted(in_navigation(CONFIG["nav"])) == sorted(PAGES)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    shown = re.findall(r"^::: xstilts\.(\w+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.M)
+    assert {*shown} == {*xstilts.__all__} - {"METRICS", "__version__"}
 
 
 def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
