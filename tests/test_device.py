@@ -80,6 +80,23 @@ print(encoder._compiled, [weight.grad for weight in encoder.parameters() if weig
     assert "C++ compiler" in why and left == "None []"
 
 
+def test_a_compiled_encoder_that_fails_is_not_used_again(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
+    encoder = load(str(encoder_folder)).train()
+    features = FeatureSet.build(Mask(), list(sentences), encoder.tokenizer_for(32))
+    batch = collate(features, range(5), None, generator(0))
+    calls: list[Exception] = [torch.OutOfMemoryError("no room"), RuntimeError("no kernel for 7\nat line 3")]
+
+    def compiled(**_: object) -> object:
+        raise calls[0]
+
+    encoder._compiled = compiled
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder.hidden(batch)
+    del calls[0]
+    assert encoder.compile_failure == "" and encoder.hidden(batch).shape == (batch.tokens, 16)
+    assert encoder.compile_failure == "no kernel for 7" and encoder._compiled is None
+
+
 @QUIET
 @pytest.mark.slow
 @pytest.mark.skipif(not CAN_COMPILE, reason="needs a C++ compiler and Python's headers")
@@ -90,7 +107,7 @@ def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
     features = FeatureSet.build(Mask(), list(sentences), encoder.tokenizer_for(32))
     results = []
     for compiled in (False, True):
-        assert not compiled or encoder.compile() == ""
+        assert not compiled or encoder.compile("fp32") == ""
         for passes in (range(20), range(7)):  # of another shape, too
             hidden_TH = encoder.hidden(collate(features, passes, None, generator(0)))
             hidden_TH.square().mean().backward()

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xstilts.compute import device
+from xstilts.compute.memory import is_out_of_memory
 from xstilts.compute.private import attention_name, has_model
 from xstilts.errors import UserError
 from xstilts.languages import ENGLISH, base
@@ -41,6 +42,7 @@ class Encoder(nn.Module):
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
         packs: whether the model takes batches without padding; a probe decides this, not the model's name.
         position_offset: the position of the first token of a sequence.
+        compile_failure: why the compiled forward pass is no longer used; empty while it is.
         padded_attention: transformers' name of the attention function for padded batches.
         has_token_types: whether the model reads which text of a pair each token belongs to.
         languages: language ids by code, for models that take them as input; empty for most models. A language
@@ -60,6 +62,7 @@ class Encoder(nn.Module):
         self.position_offset, self.padded_attention = 0, attention_name(base.config)
         self._packs_in: dict[tuple[torch.device, str], bool] = {}
         self._compiled: Any = None
+        self.compile_failure = ""
         if attention_name(base.config) == packing.NAME:  # an earlier encoder with the same config
             base.set_attn_implementation("sdpa")
         was_training = base.training
@@ -160,7 +163,7 @@ class Encoder(nn.Module):
         blocks = self._blocks() if inner else ()
         hooks = [blocks[x].register_forward_pre_hook(partial(visit, x), with_kwargs=True) for x in inner]
         try:
-            output = ((self._compiled if self.training else None) or self.base)(**inputs)
+            output = self._call(inputs)
         except _LayerReached:
             return found
         finally:
@@ -169,22 +172,39 @@ class Encoder(nn.Module):
         assert self.layers in layers and len(found) == len(inner), "the forward pass did not reach a layer"
         return found | {self.layers: read(output.last_hidden_state)}
 
-    def compile(self) -> str:  # type: ignore[override]
-        """Compile the forward pass with torch; if that fails, return the reason and change nothing."""
+    def _call(self, inputs: dict[str, Tensor]) -> Any:
+        """The model's output; a compiled model that fails is not used again."""
+        if self._compiled is None or not self.training:
+            return self.base(**inputs)
+        try:
+            return self._compiled(**inputs)
+        except _LayerReached:
+            raise
+        except Exception as error:  # whatever compilers raise for a new shape
+            if is_out_of_memory(error):
+                raise
+            self._compiled, self.compile_failure = None, _reason(error)
+            return self.base(**inputs)
+
+    def compile(self, precision: Precision = "fp32") -> str:  # type: ignore[override]
+        """Compile the forward pass with torch, for a precision; if that fails, return the reason and change nothing."""
         was_training = self.training
         self._compiled = torch.compile(self.base.forward, dynamic=True)
         self.train()  # only training is compiled
         try:
-            batch = probe.probe_batch(probe.LENGTHS, self.config.vocab_size).to(self.device)
-            self.hidden(batch).sum().backward()  # type: ignore[no-untyped-call]
+            for lengths in (probe.LENGTHS, probe.LENGTHS * 20):  # a second shape compiles for all
+                batch = probe.probe_batch(lengths, self.config.vocab_size).to(self.device)
+                with device.autocast(self.device, precision):
+                    hidden_TH = self.hidden(batch)
+                hidden_TH.sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever compilers raise
             self._compiled = None
-            why = str(getattr(error, "inner_exception", error)).strip()  # the compiler's error, inside torch's
-            return why.split("\n")[0] or type(error).__name__
+            return _reason(error)
         finally:
             self.train(was_training)
             self.zero_grad(set_to_none=True)
-        return ""
+        failure, self.compile_failure = self.compile_failure, ""
+        return failure
 
     def _blocks(self) -> nn.ModuleList:
         lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList))
@@ -259,6 +279,11 @@ class Encoder(nn.Module):
         else:
             self.vocabulary.save(self.base, folder)
         pretrained_tokenizer.save(self.tokenizer, folder)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a compiler's error, which may be inside torch's."""
+    return str(getattr(error, "inner_exception", error)).strip().split("\n")[0] or type(error).__name__
 
 
 class _LayerReached(Exception):
