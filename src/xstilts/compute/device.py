@@ -79,6 +79,14 @@ def autocast(where: torch.device, precision: Precision) -> AbstractContextManage
     return torch.autocast(where.type, dtype=half(where))
 
 
+def shared_casts(where: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Within this block of several passes with gradients `autocast` casts each weight once on a GPU, not in each pass.
+
+    On a CPU an update takes 5 % longer with it.
+    """
+    return autocast(where, precision) if where.type == "cuda" else nullcontext()
+
+
 def without_autocast(where: torch.device) -> AbstractContextManager[Any]:
     """Within this block operations keep the type of their inputs; an `autocast` around it keeps its cast weights."""
     return torch.autocast(where.type, enabled=False)

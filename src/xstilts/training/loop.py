@@ -184,12 +184,13 @@ class _Session:
         on = self.encoder.device
         total = torch.zeros((), device=on)
         try:
-            with device.autocast(on, self.spec.precision):  # around all parts, so that each weight is cast once
+            with device.shared_casts(on, self.spec.precision):
                 for part in parts:
                     share = head.num_targets(part) / max(num_targets, 1)
                     if share:
                         part = part.to(on)
-                        loss = head.loss(head(self.encoder.hidden(part), part), part) * share
+                        with device.autocast(on, self.spec.precision):
+                            loss = head.loss(head(self.encoder.hidden(part), part), part) * share
                         with device.without_autocast(on):
                             (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
                         total += loss.detach()
