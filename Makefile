@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-machines check docs bench clean
 
-demo: .venv/ready  ## install, then run the main job on the built-in world
+demo: .venv/xstilts  ## install, then run the main job on the built-in world
 	$(BIN)/xstilts run quickstart
 
 test: .venv/ready  ## install, then run the tests but for slow ones; those on real data are skipped where it is absent
@@ -33,9 +33,13 @@ bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md
 	for name in evaluation roofline word_table features retrieval translation; do \
 	  $(BIN)/python benchmarks/$$name.py --write docs/benchmarks.md || exit 1; done
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/xstilts: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready: .venv/xstilts  # with what the tests need
 	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable .
 	-npm install --prefix .venv --no-save --no-audit --no-fund --silent axe-core@4.14.1
 	touch $@
