@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from base64 import b64encode
 from collections import Counter, defaultdict
@@ -20,6 +21,7 @@ from xstilts.html import live
 from xstilts.html.finding import best_finding
 from xstilts.html.live import LivePage
 from xstilts.html.page import report_page
+from xstilts.html.steps import StepViews
 from xstilts.reports.significance import Comparison, Significance
 from xstilts.store.rows_only import copy_rows
 from xstilts.store.run_folder import Store
@@ -227,6 +229,46 @@ def test_a_page_that_cannot_be_written_stops_no_study(study) -> None:
     assert result.code == 0 and result.err.count("report.html is not up to date: ") == 1
 
 
+def test_a_page_with_a_mistake_in_it_stops_no_study(tmp_path: Path) -> None:
+    store, lines = write_study(tmp_path, branches=("none",), targets=("xnli",), languages=("en", "de")), list[str]()
+    for facts in tmp_path.glob("steps/*/done.json"):
+        facts.write_text('{"seconds": "soon", "inputs": {}}', encoding="utf-8")
+    page = LivePage(store.folder, "full", lines.append)
+    page.update()
+    page.finish(changed=True)
+    assert len(lines) == 1 and "report.html is not up to date: " in lines[0]
+
+
+def test_only_a_page_is_replaced(store: Store, xstilts, tmp_path: Path) -> None:
+    (mine := tmp_path / "mine.html").write_text("<!doctype html>\nmy notes\n", encoding="utf-8")
+    refused = xstilts("report", store.folder, "--format", "html", "--to", mine)
+    assert (refused.code, mine.read_text(encoding="utf-8")) == (2, "<!doctype html>\nmy notes\n")
+    assert refused.err.startswith(f"error: {mine}: is no page that xstilts has written")
+
+
+def test_the_page_of_another_recipe_is_replaced(store: Store) -> None:
+    page, path = LivePage(store.folder, "full", print), store.folder / "report.html"
+    page.finish(changed=True)
+    final = path.read_text(encoding="utf-8")
+    path.write_text(final + "final", encoding="utf-8")
+    page.finish(changed=False)
+    assert path.read_text(encoding="utf-8").endswith("final")
+    path.write_text(final.replace("full: report", "other: report") + "final", encoding="utf-8")
+    page.finish(changed=False)
+    assert not path.read_text(encoding="utf-8").endswith("final")
+
+
+def test_files_that_a_running_step_removes_do_not_matter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, again = (StepViews(store, store.study(None)).all[0] for _ in range(2))
+    size, walk = step.bytes, os.walk
+    monkeypatch.setattr(os, "walk", lambda folder: [*walk(folder), (folder, [], ["gone.tmp"])])
+    assert again.bytes == size > 0
+    log = step.folder / "log.jsonl"
+    rows = [*step.log()]
+    log.write_bytes(log.read_bytes() + '{"task": "Ü'.encode()[:-1])
+    assert [*step.log()] == rows
+
+
 def finding(*rows: Comparison):
     names = tuple(dict.fromkeys(row.branch for row in rows))
     task = StudyTask("nli", "classify", "accuracy", ("accuracy",), ("en", "sw"), "en")
@@ -245,12 +287,14 @@ def compared(branch, gain=None, low=None, high=None, adjusted=None, *, collapsed
 def test_a_gain_that_holds_across_seeds_is_preferred_to_a_larger_one() -> None:
     found = finding(compared("none"), compared("a", 9.0, -1, 12, 0.01), compared("b", 3.0, 1, 5, 0.01))
     assert found.sentence.startswith("'b' improves") and "significant also across seeds" in found.sentence
-    assert any("largest of 2 gains" in line for line in found.caveats)
+    assert any("the largest gain that holds across seeds, of 2 gains" in line for line in found.caveats)
 
 
 def test_a_gain_of_these_runs_alone_says_so() -> None:
     found = finding(compared("none"), compared("a", 9.0, -1, 12, 0.01))
     assert "in these runs" in found.sentence and "Other seeds may differ" in found.sentence
+    found = finding(compared("none"), compared("a", 9.0, -1, 12, 0.01), compared("larger", 11.0, -5, 30, 0.3))
+    assert any("the largest significant gain of 2 gains" in line for line in found.caveats)
 
 
 def test_without_a_significant_gain_the_page_says_so_first() -> None:

@@ -247,6 +247,8 @@ def test_mistakes_are_user_errors_and_nothing_is_printed(study: Files, capsys: p
             xstilts.Recipe(name="a", encoder="b", phases=load(study).phases, evaluate=("mine",))
         ),
         "workers: needs at least 1": lambda: xstilts.run("quickstart", workers=0),
+        "tokens: needs at least 1": lambda: xstilts.run("quickstart", tokens=0),
+        "checkpoint: needs at least 0": lambda: xstilts.run("quickstart", checkpoint=-1),
         "nowhere: no such run folder": lambda: xstilts.report(nowhere),
         "there is no layout 'language'": lambda: xstilts.report(study.out, layout="language"),
         "--layout: cannot be used with --compare": lambda: xstilts.report(study.out, layout="brief", compare="other"),

@@ -90,8 +90,9 @@ def run(
     """
     from xstilts.execution.run import Resources  # loads torch
 
-    if workers < 1:
-        raise UserError(f"needs at least 1, got {workers}", where="workers")
+    for name, value, least in (("workers", workers, 1), ("tokens", tokens, 1), ("checkpoint", checkpoint, 0)):
+        if value is not None and value < least:
+            raise UserError(f"needs at least {least}, got {value}", where=name)
     if isinstance(recipe, PlanStatus):
         data, out = recipe.data if data is None else data, recipe.out if out is None else out
     progress = Progress() if on_progress is None else CallbackProgress(on_progress)

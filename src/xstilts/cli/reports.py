@@ -135,11 +135,11 @@ def _write_page(folder: Path, name: str | None, compare: str | None, to: Path | 
 
 
 def _save_page(page: str, path: Path, open_page: bool) -> None:
-    from xstilts.utils.files import write_atomic
+    from xstilts.html.render import write_page
     from xstilts.utils.os_errors import as_user_error
 
     with as_user_error(path):
-        write_atomic(path, page)
+        write_page(path, page)
     say(str(path))
     if open_page and not webbrowser.open(path.resolve().as_uri()):
         say("no browser was found")

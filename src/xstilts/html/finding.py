@@ -82,7 +82,8 @@ def _caveats(found: Significance, rows: Sequence[Comparison], best: Comparison |
     tested = [row for row in rows if row.p is not None]
     lines = [_count(tested)]
     if best is not None and len(rows) > 1:
-        among = f"It is the largest of {counted(len(rows), 'gain')}"
+        which = {SURE: " gain that holds across seeds,", THESE_RUNS: " significant gain"}.get(best.mark, "")
+        among = f"It is the largest{which} of {counted(len(rows), 'gain')}"
         corrected = ": p is corrected for the branches of a task, not for the choice among tasks" * bool(tested)
         lines.append(f"{among}{corrected}.")
     if best is not None:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from jinja2 import TemplateError
+from markupsafe import escape
 
 from xstilts.analysis.results import read_results
-from xstilts.errors import UserError
 from xstilts.html.page import PAGE, report_page
+from xstilts.html.render import head, write_page
 from xstilts.store.run_folder import Store
-from xstilts.utils.files import write_atomic
 
-REFRESH = b'http-equiv="refresh"'
+REFRESH = 'http-equiv="refresh"'
 """A page has it while its study is running."""
 SHARE = 0.01
 """Of a run's time, at most this share is spent on its page."""
@@ -55,8 +54,8 @@ class LivePage:
 
     def finish(self, *, changed: bool) -> None:
         """Write the page of a study that has ended, unless this run changed nothing and the page is final already."""
-        path = self.folder / PAGE
-        if changed or not path.is_file() or REFRESH in path.read_bytes()[:4096]:
+        there = head(self.folder / PAGE)
+        if changed or REFRESH in there or f"<title>{escape(self.recipe)}: report</title>" not in there:
             self._write()
 
     def _write(self, *, running: bool = False, quick: bool = False) -> None:
@@ -65,8 +64,8 @@ class LivePage:
             return
         try:
             page = report_page(store, read_results(store, self.recipe), running=running, quick=quick)
-            write_atomic(self.folder / PAGE, page)
-        except (UserError, OSError, TemplateError) as error:  # the last: the package was updated meanwhile
+            write_page(self.folder / PAGE, page)
+        except Exception as error:  # of files that somebody changes meanwhile; a run of days must not end by its page
             if not self._failed:
                 self.say(f"{self.folder / PAGE} is not up to date: {error}")
             self._failed = True

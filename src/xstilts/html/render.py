@@ -12,10 +12,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from xstilts.errors import UserError
 from xstilts.html.tables import LEVELS
+from xstilts.utils.files import write_atomic
 from xstilts.utils.version import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_GENERATOR = '<meta name="generator" content="xstilts">'
+"""A page has it near its beginning."""
 
 
 def render(template: str, *, refresh: int | None = None, **values: object) -> str:
@@ -35,12 +39,32 @@ def render(template: str, *, refresh: int | None = None, **values: object) -> st
             script=Markup(_text("script.js")),
             refresh=refresh,
             levels=LEVELS,
+            generator=Markup(_GENERATOR),
             made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             version=__version__,
             python=platform.python_version(),
             **values,
         )
     )
+
+
+def head(path: Path) -> str:
+    """The beginning of a file, with the title if it is a page; empty if there is no file."""
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(4096)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, also over an earlier one.
+
+    Raises:
+        UserError: the file is no page of this package.
+    """
+    if (there := head(path)) and _GENERATOR not in there:
+        raise UserError("is no page that xstilts has written", where=str(path), hint="move it, and repeat the command")
+    write_atomic(path, page)
 
 
 @cache

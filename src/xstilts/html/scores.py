@@ -183,7 +183,8 @@ class ScoreTables:
             rows.append(Row(Cell(self._names[branch], prose=True), cells))
         known = languages.find(language)
         facts = f" ({known.family}, {known.script} script)" if known else ""
-        caption = f"{languages.titled(language)}{facts}: each branch in every task; below, the score of each seed"
+        below = "; below, the score of each seed" * (len(study.seeds) > 1)
+        caption = f"{languages.titled(language)}{facts}: each branch in every task{below}"
         return PageTable(caption, heads, rows, kind="map", id=self.language_anchor(language))
 
     def intervals(self) -> Iterator[PageTable]:

@@ -24,6 +24,7 @@ from xstilts.store.step_record import StepRecord, StepState, read_step
 from xstilts.study.disk_usage import format_bytes
 from xstilts.study.index import Cell as StudyCell
 from xstilts.study.index import Study
+from xstilts.training.settings import LOG
 from xstilts.utils.progress import format_duration
 
 
@@ -52,15 +53,16 @@ class StepView:
     @cached_property
     def bytes(self) -> int:
         """The size of its files."""
-        return sum(
-            os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  (there may be thousands)
-            for folder, _, names in os.walk(self.folder)
-            for name in names
-        )
+        size = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # a running step renames and removes files
+                    size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  (there may be thousands)
+        return size
 
     def log(self) -> Iterator[Mapping[str, Any]]:
         """The rows of its log; a line that is being written is left out."""
-        with suppress(FileNotFoundError), (self.folder / "log.jsonl").open(encoding="utf-8") as lines:
+        with suppress(FileNotFoundError), (self.folder / LOG).open("rb") as lines:
             for line in lines:
                 with suppress(ValueError):
                     yield json.loads(line)
@@ -109,7 +111,7 @@ class StepViews:
             shares = step.facts.get("shares") or {}
             if len(shares) > 1 and (total := sum(shares.values())):
                 parts = [f"{task} {100 * updates / total:.1f} % ({updates:,})" for task, updates in shares.items()]
-                cells = [Cell(str(step.record.seed or "")), Cell(", ".join(parts), prose=True)]
+                cells = [_seed(step.record), Cell(", ".join(parts), prose=True)]
                 rows.append(Row(Cell(step.record.title, prose=True, href=self.anchor(step.id)), cells))
         heads = [*prose(["training"]), Cell("seed"), *prose(["share of the updates (updates)"])]
         return PageTable("Shares of tasks in mixtures", heads, rows)
@@ -122,7 +124,7 @@ class StepViews:
             seconds, dev = facts.get("seconds"), facts.get("dev")
             memory, on_gpu = facts.get("memory_bytes"), facts.get("accelerator_bytes")
             cells = [
-                Cell("" if record.seed is None else str(record.seed)),
+                _seed(record),
                 Cell(step.state.value),
                 Cell(MISSING if dev is None else f"{dev:.1f}"),
                 Cell(MISSING if seconds is None else format_duration(seconds)),
@@ -177,6 +179,10 @@ def _view(store: Store, id: str) -> StepView | None:
     with suppress(OSError, UserError):
         facts = store.facts(id) if state.has_results else {}
     return StepView(id, store.step(id), record, state, facts)
+
+
+def _seed(record: StepRecord) -> Cell:
+    return Cell("" if record.seed is None else str(record.seed))
 
 
 def _series(name: str, rows: Sequence[Mapping[str, Any]], field: str) -> list[Series]:
