@@ -163,6 +163,22 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     assert not [*tmp_path.glob(".*")]
 
 
+def test_out_may_be_a_link_to_a_folder_but_not_the_folder_that_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = model_of("Bert", "text", tmp_path / "model", monkeypatch)
+    (tmp_path / "empty").mkdir()
+    for link, target in (("link", "empty"), ("dangling", "new")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+        assert export(trained, tmp_path / link).folder == tmp_path / link
+        assert (tmp_path / link).is_symlink() and (tmp_path / target / "model.safetensors").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match=r"^\.: is the folder that you are in \(give a new folder\)$"):
+        export(trained, ".")
+    assert not [*tmp_path.glob(".*")]
+
+
 def test_notes_say_what_transformers_does_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert export(model_of("Bert", "tag", tmp_path / "a", monkeypatch), tmp_path / "tags").notes == (
         "texts may have 48 tokens: tokenize with truncation=True",

@@ -91,6 +91,7 @@ def test_a_server_that_recovers_is_asked_again(folder: Path, hub: Hub) -> None:
 @pytest.mark.parametrize(("fault", "message"), [
     (("/repos/create", 401), "the Hub refuses the token"),
     (("/repos/create", 500), "the Hub answers 500"),
+    (("/validate-yaml", 400), "the Hub answers 400: as the test asks"),
     (("/commit/", 403), "the token may not write there"),
     (("/commit/", 429), "the Hub asks to wait"),
     (("/commit/", 0), "erver disconnected"),

@@ -78,6 +78,8 @@ def export(
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         what = "is a file" if target.is_file() else "is not empty"
         raise UserError(what, where=str(target), hint="give a new folder")
+    if target.is_dir() and target.samefile(Path()):
+        raise UserError("is the folder that you are in", where=str(out), hint="give a new folder")
     if to == "onnx":
         check_packages()
     headless = to == "onnx" and task is None and not has_head(str(folder))
@@ -101,14 +103,15 @@ def export(
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
     """A folder beside `target` to write into; renamed at the end, removed after an error."""
-    part = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
+    place = target.resolve()  # of a link: what it leads to
+    part = place.with_name(f".{place.name}.{uuid4().hex[:8]}.part")
     with as_user_error(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
     try:
         with as_user_error(target, SafetensorError):
             yield part
-            part.rename(target)
+            part.rename(place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -95,6 +95,8 @@ def _as_user_error(folder: Path, name: str) -> Iterator[None]:
             cause = cause.__cause__
         status = getattr(getattr(cause, "response", None), "status_code", None)
         last = str(error.__cause__ or error).strip() or type(error).__name__
-        reason = _REASONS.get(status or 0) or (f"the Hub answers {status}" if status else last.splitlines()[0])
+        detail = " ".join((getattr(cause, "server_message", None) or "").split())
+        answer = f"the Hub answers {status}" + (f": {detail}" if detail else "")
+        reason = _REASONS.get(status or 0) or (answer if status else last.splitlines()[0])
         hint = f"the export stays in {folder}; to upload it later: hf upload {name} {folder} --private"
         raise UserError(reason, where=f"--push {name}", hint=hint) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from xstilts import languages, metrics
 from xstilts.analysis.selection import RULES
-from xstilts.errors import counted
+from xstilts.errors import counted, visible
 from xstilts.predict import licenses
 from xstilts.predict.card_snippets import snippet
 from xstilts.predict.card_tables import (
@@ -155,7 +155,7 @@ class ModelCard:
         if others:
             lines[1] += f" It was also scored zero-shot, without training data in the language: {_joined(others)}."
         if record and record.labels and len(record.labels) <= 40:
-            lines.append(f"Labels: {', '.join(f'`{label}`' for label in record.labels)}.")
+            lines.append(f"Labels: {', '.join(map(_code, record.labels))}.")
         if not record and self.origin.steps:
             lines[1] += " They are the encoder's hidden states at the layer of retrieval, averaged over all tokens."
         return "\n\n".join(lines)
@@ -300,8 +300,15 @@ def _joined(codes: Iterable[str]) -> str:
     return ", ".join(found.name if (found := languages.find(code)) else f"`{code}`" for code in codes)
 
 
+def _code(text: str) -> str:
+    """Any text on one line as Markdown's code, which may have backticks of its own."""
+    ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{ticks}{space}{visible(text)}{space}{ticks}"
+
+
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^\w.]+", "-", text.lower()).strip("-")
 
 
 def _engine(card: FileCard) -> str:

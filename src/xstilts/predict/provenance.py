@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -77,6 +77,8 @@ class Provenance:
     """Of all models of the study."""
     encoder: str = ""
     """The encoder, if it is no step: a folder or Hub id."""
+    task_data: Mapping[str, TaskData] = field(default_factory=dict)
+    """Where the data of each task come from, in the newest recipe that trains the model and says it."""
 
     @property
     def complete(self) -> bool:
@@ -108,7 +110,7 @@ class Provenance:
 
     def data(self, task: str) -> TaskData | None:
         """Where the training data of a task come from; None if the run folder does not say it."""
-        return self.study.data.get(task) if self.study else None
+        return self.task_data.get(task)
 
     def translations(self, task: str) -> list[FileCard]:
         """The cards of the translated files that trainings of a task have read."""
@@ -202,14 +204,16 @@ def find_provenance(folder: Path, head: int | None, layer: int) -> Provenance:
         other.name for other, record in evaluations_of(step)
         if record.scoring and record.scoring.head == head and record.scoring.layer in (None, layer)
     }  # fmt: skip
-    for study in reversed([store.study(name) for name in store.recipes()]):
+    studies = [store.study(name) for name in reversed(store.recipes())]
+    data = next((study.data for study in studies if study.data and step.name in study.steps), {})
+    for study in studies:
         tasks = {task.name for task in study.tasks if task.layer in (None, layer)}
         cells = [cell for cell in study.cells if cell.step in evaluations and cell.task in tasks]
         if cells:
             own = tuple(x for x in cells if (x.branch, x.seed) == (cells[0].branch, cells[0].seed))
             evaluated = tuple(_step_facts(store.step(cell.step)) for cell in own)
-            return Provenance(steps, True, study, own, evaluated, tuple(store.scores(study)))
-    return Provenance(steps, True)
+            return Provenance(steps, True, study, own, evaluated, tuple(store.scores(study)), task_data=data)
+    return Provenance(steps, True, task_data=data)
 
 
 def _with_ancestors(store: Store, id: str) -> list[str]:
