@@ -146,10 +146,9 @@ def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: 
     assert "downloading XQuAD.de/validation-*.parquet and 1 more of google/xtreme" in result.err
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3, result.err
-    assert errors[0].startswith(f"error: mine train: is not on the Hub in en (put questions.json into {tmp_path}; http")
-    assert errors[2].startswith(
-        f"error: mine test: could not be downloaded in de el (put xquad/xquad.{{lang}}.json into {tmp_path}; http"
-    )
+    assert errors[0] == f"error: mine train: is not on the Hub in en (put questions.json into {tmp_path})"
+    files = f"xquad/xquad.{{lang}}.json into {tmp_path}"
+    assert errors[2] == f"error: mine test: could not be downloaded in de el (put {files})"
 
 
 @pytest.mark.usefixtures("cache")
@@ -159,7 +158,7 @@ def test_only_the_layout_that_becomes_complete_is_fetched(tmp_path: Path, xstilt
     (tmp_path / "a.tsv").write_text("a\tb\tneutral\n")
     result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
     assert "downloading b.tsv of me/b\n" in result.err and "of me/a" not in result.err
-    assert f"error: mine train: could not be downloaded in en (put b.tsv into {tmp_path}; " in result.err
+    assert f"error: mine train: could not be downloaded in en (put b.tsv into {tmp_path})\n" in result.err
 
 
 def test_present_files_are_not_fetched(cache: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:

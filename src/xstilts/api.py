@@ -141,7 +141,8 @@ def run_plan(
     if not is_secondary_process():
         page.finish(changed=bool(outcome.done or outcome.failed))
         progress.say(f"everything on one page: {out / PAGE}")
-    return Finished(planned.with_training_data(data)[0], out, outcome.error(planned))
+    done = planned.with_training_data(data)[0]
+    return Finished(done, out, outcome.error(done))
 
 
 def data_folder(data: Folder | None) -> Path | None:

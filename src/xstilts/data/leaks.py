@@ -23,7 +23,7 @@ class TrainingRows:
 
     files: dict[str, dict[int, int | str]] = field(default_factory=dict)
     labels: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """The labels or tags that each task of the user's own has in these examples, and `-1`, which is none."""
+    """The labels or tags of each task of the user's own whose training set was read whole, and `-1`, which is none."""
 
     def reader(self, located: LocatedSplit) -> Reader:
         """What reads the rows of a training set."""
@@ -41,7 +41,7 @@ class Reader:
         self._located, self._training = located, training
         self._first, self._total, self._equal = "", 0, 0
         format = located.task.format  # the inputs are all fields but the label and an id
-        self._unknown = Counter[str]()
+        self._trained, self._unknown = {NO_LABEL}, Counter[str]()
         self._own = located.task.own and format.head.kind != "vocabulary"  # lines of raw text may repeat
         self._label = format.fields[-1] if self._own and "label" in type(format).model_fields else ""
         self._earlier: dict[int, tuple[str, str]] = {}
@@ -57,8 +57,7 @@ class Reader:
         if self._own:
             self._note_repeats(row, key)
         if self._located.train:
-            if labels:
-                self._training.labels[self._located.task.name].update((NO_LABEL, *labels))
+            self._trained.update(labels)
             self._training.files.setdefault(row.file, {}).setdefault(key, row.line)
             self._total += 1
             return
@@ -94,6 +93,11 @@ class Reader:
             self._repeats += 1
             self._first_repeat = self._first_repeat or f"{_place(row.where, row.file)} is {_place(where, row.file)}"
 
+    def finish(self) -> None:
+        """Note the labels of a training set that was read whole: one with a mistake may have others further on."""
+        if self._located.train and len(self._trained) > 1:
+            self._training.labels[self._located.task.name] |= self._trained
+
     def _repeat_lines(self) -> Iterator[str]:
         """A warning on repeated training examples, and one on equal examples with different labels."""
         if self._repeats:
@@ -104,6 +108,7 @@ class Reader:
 
     def lines(self) -> Iterator[str]:
         """Warnings on training examples that occur again, and on labels that are not in the training data."""
+        self.finish()
         path = next(iter(self._located.found[0][1].files))
         yield from (f"{path}: {line}" for line in self._repeat_lines())
         if self._located.train:

@@ -49,7 +49,8 @@ def check_data(
                 if is_scored:
                     for other in [training.pop(one) for one in [*training]]:  # those that an earlier run has checked
                         with Collector().catch():
-                            check(other, lambda _: None, labels=True, on_row=rows.reader(other))
+                            check(other, lambda _: None, labels=True, on_row=(unshown := rows.reader(other)))
+                            unshown.finish()
                 training.pop(key, None)
                 reader = rows.reader(located) if is_scored or located.train else None
                 notes[key] = new[key] = list[str]()
