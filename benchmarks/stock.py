@@ -28,18 +28,12 @@ from xstilts.training.optimizer import CLIP
 from xstilts.training.settings import EPSILON
 
 
-def _pooled(head: Any, hidden_NLH: Tensor) -> Tensor:
-    pooled_NH = torch.tanh(head.pooler(hidden_NLH[:, 0]))
-    scores_NC: Tensor = head.out(head.dropout(torch.tanh(head.dense(head.dropout(pooled_NH)))))
-    return scores_NC
+def _pair(head: Any, hidden_NLH: Tensor, real_NL: Tensor, labels_N: Tensor) -> Tensor:
+    return cross_entropy(head.stock(hidden_NLH, real_NL).float(), labels_N)
 
 
-def _pair(head: Any, hidden_NLH: Tensor, _real_NL: Tensor, labels_N: Tensor) -> Tensor:
-    return cross_entropy(_pooled(head, hidden_NLH).float(), labels_N)
-
-
-def _choice(head: Any, hidden_NLH: Tensor, _real_NL: Tensor, labels_E: Tensor) -> Tensor:
-    return cross_entropy(_pooled(head, hidden_NLH).float().view(len(labels_E), -1), labels_E)
+def _choice(head: Any, hidden_NLH: Tensor, real_NL: Tensor, labels_E: Tensor) -> Tensor:
+    return cross_entropy(head.stock(hidden_NLH, real_NL).float().view(len(labels_E), -1), labels_E)
 
 
 def _tokens(head: Any, hidden_NLH: Tensor, _real_NL: Tensor, labels_NL: Tensor) -> Tensor:
@@ -73,7 +67,7 @@ class Model(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Loss."""
-        assert torch.is_autocast_enabled("cpu") == self.bf16, "the Trainer has another precision"
+        assert torch.is_autocast_enabled(input_ids.device.type) == self.bf16, "the Trainer has another precision"
         hidden_NLH = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         loss = self.loss(self.head, hidden_NLH, attention_mask, labels)
         self.losses.append(loss.detach())
@@ -146,8 +140,9 @@ def train(
             output_dir=tempfile.gettempdir(), max_steps=len(batches), per_device_train_batch_size=1,
             learning_rate=lr, warmup_steps=int(warmup * len(batches)), weight_decay=decay, max_grad_norm=CLIP,
             adam_epsilon=EPSILON, lr_scheduler_type="linear", train_sampling_strategy="sequential",
-            bf16=precision == "bf16", use_cpu=True, dataloader_num_workers=0, remove_unused_columns=False,
-            eval_strategy="no", save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+            bf16=precision == "bf16", use_cpu=encoder.device.type == "cpu", dataloader_num_workers=0,
+            remove_unused_columns=False, eval_strategy="no", save_strategy="no", logging_strategy="no",
+            report_to="none", disable_tqdm=True,
         ),
         train_dataset=[as_rows(batch, format) for batch in batches],
         data_collator=Collator(encoder.tokenizer),

@@ -208,6 +208,7 @@ def test_long_sequences_share_no_large_grid() -> None:
     assert len(grids) < 15  # short sequences still share
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 4])
 def test_packed_attention_equals_padded_attention(window: int | None) -> None:
