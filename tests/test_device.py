@@ -139,6 +139,31 @@ class NoFloat64(TorchDispatchMode):
         return result
 
 
+class NoTensor(TorchDispatchMode):
+    """Refuses every tensor."""
+
+    def __torch_dispatch__(self, func: Any, *_: Any, **__: Any) -> Any:
+        raise AssertionError(func)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_only_cuda_copies_a_batch_while_the_processor_goes_on(
+    kind: str, encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Apple's GPUs such a copy reads memory that may be reused already."""
+    features = learning(load(str(encoder_folder)), "mask", sentences, 7).features
+    batch = collate(features, range(9), None, generator(0)).prepared()
+    copies: list[tuple[str, bool]] = []
+
+    def to(self: torch.Tensor, where: torch.device, *, non_blocking: bool = False) -> torch.Tensor:
+        copies.append((where.type, non_blocking))
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batch.to(torch.device(kind))
+    assert set(copies) == {(kind, kind == "cuda")}
+
+
 def test_masked_text_is_scored_on_apples_gpus() -> None:
     head = heads.Vocabulary(torch.nn.Identity())
     with FakeTensorMode(), NoFloat64():
@@ -154,6 +179,15 @@ def test_a_training_on_apples_gpus_has_its_random_numbers_back(monkeypatch: pyte
     saved = device.random_state(torch.device("mps"))
     device.set_random_state(torch.device("mps"), saved)
     assert len(states) == 2 and states[1].equal(states[0])
+
+
+def test_a_process_that_only_plans_takes_no_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine need not have one: a tensor on it would be an error."""
+    monkeypatch.delenv("XSTILTS_DEVICE", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with FakeTensorMode(), NoTensor():
+        assert device.device() == torch.device("cuda", 0)
 
 
 def test_no_other_run_is_slow_in_bf16() -> None:

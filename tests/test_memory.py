@@ -183,6 +183,26 @@ def test_a_resumed_training_lets_go_of_the_file_it_read(
     assert alive and not any(alive)
 
 
+def test_a_training_that_has_ended_leaves_no_optimizer(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory is free before Python next looks for objects that keep one another."""
+    made: list[weakref.ref[Optimizer]] = []
+    step = Optimizer.step
+
+    def remember(self: Optimizer, *given: Any) -> Tensor:
+        made.append(weakref.ref(self))
+        return step(self, *given)
+
+    monkeypatch.setattr(Optimizer, "step", remember)
+    gc.disable()
+    try:
+        trained(encoder_folder, sentences)
+        assert made and all(one() is None for one in made)
+    finally:
+        gc.enable()
+
+
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 

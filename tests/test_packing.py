@@ -91,21 +91,21 @@ def attend(rows: list[torch.Tensor], layout: packing.Layout, dropout: float) -> 
         return packing.attention(nn.Identity(), *heads_first, None, scaling=0.25, dropout=dropout)[0][0]
 
 
-@pytest.mark.parametrize("drops", [True, False])
+@pytest.mark.parametrize(("drops", "width"), [(True, 16), (False, 16), (True, 256)])
 def test_a_training_with_attention_dropout_needs_no_grid_where_the_kernel_works(
-    drops: bool, monkeypatch: pytest.MonkeyPatch
+    drops: bool, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On torch's device `meta`, which checks shapes and arguments, forward and backward."""
     monkeypatch.setattr(packing, "_attention_kind", lambda _: "flash")
     monkeypatch.setattr(packing, "flash_drops", lambda _: drops)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # torch has no autocast for `meta`
     layout = packing.Layout.one_grid(torch.tensor(LENGTHS)).each(lambda x: x.to("meta"))
-    rows = [torch.zeros(sum(LENGTHS), 2, 16, device="meta", dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
+    rows = [torch.zeros(sum(LENGTHS), 2, width, device="meta", dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
     out = attend(rows, layout, 0.1)
     assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
     gradients = torch.autograd.grad(out.float().sum(), rows)
     assert [x.shape for x in gradients] == [rows[0].shape] * 3
-    assert bool(layout.masks) is not drops, "a mask is for a grid"
+    assert bool(layout.masks) is (not drops or width > 192), "a mask is for a grid"
 
 
 def dropping(
@@ -121,18 +121,20 @@ def dropping(
     return torch.cat(parts).to(rows[0].dtype)
 
 
-class OtherWeightsBackward(torch.autograd.Function):
-    """Its backward pass drops nothing."""
+class OtherBackward(torch.autograd.Function):
+    """Its backward pass drops other weights than the forward pass, at a rate of its own."""
 
     @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
-        del ctx
-        return dropping([q, k, v], cu_seqlens, 0.25)
+    def forward(
+        ctx: Any, rows: list[torch.Tensor], value: torch.Tensor, ends: torch.Tensor, rate: float
+    ) -> torch.Tensor:
+        ctx.given = rows, ends, rate
+        return dropping([*rows[:2], value], ends, 0.25)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        del ctx
-        return None, None, grads[0] * 1.3, None
+        rows, ends, rate = ctx.given  # all weights of a sequence are equal, so the transposed product is the same one
+        return None, dropping([*rows[:2], grads[0]], ends, rate), None, None
 
 
 def broken(*_: Any) -> torch.Tensor:
@@ -146,10 +148,19 @@ def broken(*_: Any) -> torch.Tensor:
         (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends[[0, -1]], rate), False),  # one long sequence
         (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends, 0 * rate), False),  # drops nothing
         (lambda q, k, v, ends, _, __, rate: dropping([q, k, v], ends, rate, kept=1.0), False),
-        (lambda q, k, v, ends, *_: OtherWeightsBackward.apply(q, k, v, ends), False),
+        (lambda q, k, v, ends, *_: OtherBackward.apply([q, k], v, ends, 0.25), False),
+        (lambda q, k, v, ends, *_: OtherBackward.apply([q, k], v, ends, 0.0), False),
         (broken, False),
     ],
-    ids=["right", "leaks", "drops nothing", "does not scale", "other gradient", "absent"],
+    ids=[
+        "right",
+        "leaks",
+        "drops nothing",
+        "does not scale",
+        "drops others backward",
+        "drops nothing backward",
+        "absent",
+    ],
 )
 def test_a_kernel_with_dropout_is_tried_before_it_is_used(
     kernel: Any, works: bool, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +169,16 @@ def test_a_kernel_with_dropout_is_tried_before_it_is_used(
     monkeypatch.setattr(torch.random, "fork_rng", lambda _: nullcontext())  # for accelerators only
     torch.manual_seed(1)
     assert packing.flash_drops.__wrapped__(torch.device("cpu")) is works
+
+
+def test_a_full_memory_does_not_show_that_a_kernel_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(packing, "flash_attention", full)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda _: nullcontext())
+    with pytest.raises(torch.OutOfMemoryError):
+        packing.flash_drops.__wrapped__(torch.device("cpu"))
 
 
 def test_a_mask_is_made_once_for_all_layers(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ def device() -> torch.device:
         UserError: there is no such device, or not one for each process.
     """
     present = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    name = os.environ.get("XSTILTS_DEVICE") or present
-    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    asked, several = os.environ.get("XSTILTS_DEVICE"), os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    name = asked or present
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK') or 0}"
     elif several and not name.startswith("cpu"):
@@ -42,7 +42,8 @@ def device() -> torch.device:
         raise UserError(what, where="XSTILTS_DEVICE", hint="cuda or cpu")
     try:
         found = torch.device(name)
-        torch.zeros(1, device=found).item()
+        if asked or several:  # a trial takes some memory of the GPU, in a process that only plans, too
+            torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         hint = "cpu, cuda, cuda:1, mps; unset it to use the accelerator if there is one"
         if several:

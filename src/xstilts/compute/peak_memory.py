@@ -15,6 +15,7 @@ def reset_peak(where: torch.device) -> None:
     with suppress(OSError):
         _CLEAR.write_text("5")  # Linux: the peak becomes the memory of now
     if where.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # the counters exist from then on
         torch.cuda.reset_peak_memory_stats(where)
 
 

@@ -48,9 +48,12 @@ class Batch:
     """The right ending of each example of a multiple choice: the positions where `targets_M` is 1; given likewise."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device; its layout and indices are computed before it moves."""
+        """The same batch on another device; its layout and indices are computed before it moves.
+
+        Only CUDA copies while the processor goes on: on Apple's GPUs such a copy may read memory that is reused.
+        """
         batch = self if device.type == "cpu" else self.prepared()
-        return batch._each(lambda x: x.to(device, non_blocking=True))
+        return batch._each(lambda x: x.to(device, non_blocking=device.type == "cuda"))
 
     def prepared(self, *, pin: bool = False) -> Batch:
         """The same batch on the CPU with all that an accelerator would have to wait for.

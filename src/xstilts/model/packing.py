@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from xstilts.compute.memory import is_out_of_memory
 from xstilts.compute.private import flash_attention
 from xstilts.model.cpu_attention import Attention, HeadGrids
 
@@ -33,6 +34,8 @@ GRID_PAIRS = 2**15
 """The most pairs of a query and a key in a grid of several sequences on a CPU, so that all heads' scores fit its cache:
 without this limit eight sequences of 256 tokens take three times as long."""
 
+FLASH_WIDTH = 192
+"""The widest head for which all GPUs have a backward pass with dropout."""
 ALIGNED = 16
 """Rows of a mask begin at a multiple of so many numbers."""
 
@@ -204,7 +207,7 @@ def attention(
     if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1]):
         if not dropout:
             return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
-        if sliding_window is None and flash_drops(where):
+        if sliding_window is None and query_1HTD.shape[-1] <= FLASH_WIDTH and flash_drops(where):
             q, k, v = (x.to(dtype) for x in rows)
             out = flash_attention(q, k, v, layout.cu_seqlens, layout.longest, scaling, dropout)
             return out[None].to(query_1HTD.dtype), None
@@ -249,8 +252,11 @@ def _attention_kind(where: torch.device) -> str:
 def flash_drops(where: torch.device) -> bool:
     """Whether the private kernel for packed rows with dropout works on a GPU: tried once, on two sequences.
 
-    All weights of a sequence are equal there, so an output is the mean of what was kept. Its gradient shows whether the
-    backward pass drops the same weights.
+    All weights of a sequence are equal there, so an output is the mean of what was kept. A gradient times the values is
+    the outputs times their own gradient, but only if the backward pass drops the same weights.
+
+    Raises:
+        RuntimeError: memory is full.
     """
     ends, rate = (64, 256), 0.25
     try:
@@ -261,14 +267,20 @@ def flash_drops(where: torch.device) -> bool:
             cu_seqlens = torch.tensor([0, *ends], dtype=torch.int32, device=where)
             value_THD.requires_grad_()
             out_THD = flash_attention(same_THD, same_THD, value_THD, cu_seqlens, 192, None, rate).float()
-            (grad_THD,) = torch.autograd.grad(out_THD.sum(), value_THD)
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError):
+            parts = out_THD.detach().tensor_split([ends[0]])
+            uneven_THD = torch.cat(
+                [part - part.mean() for part in parts]
+            )  # other dropped weights give a product near 0
+            (grad_THD,) = torch.autograd.grad(out_THD, value_THD, uneven_THD)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
         return False  # another version of torch
     out_THD, value_THD = out_THD.detach(), value_THD.detach()
-    means = [float(part.mean()) / size for part, size in zip(out_THD.tensor_split([ends[0]]), (1, 3), strict=True)]
-    kept = float((grad_THD.float() * value_THD).sum() / out_THD.sum())
+    means = [float(part.mean()) / size for part, size in zip(parts, (1, 3), strict=True)]
+    ratio = float((grad_THD.float() * value_THD).sum() / (uneven_THD * out_THD).sum())
     drops = float(out_THD[ends[0] :].std()) > 0.5 * (rate / (1 - rate) * 9 / 192) ** 0.5
-    return drops and all(abs(mean - 1) < 0.1 for mean in means) and abs(kept - 1) < 0.01
+    return drops and all(abs(mean - 1) < 0.1 for mean in means) and abs(ratio - 1) < 0.1
 
 
 @cache

@@ -139,6 +139,9 @@ class _Session:
         table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
         self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
         self._gradients = GradientSum(self.optimizer.dense)
+        self._split = partial(
+            split_share, padded=not encoder.packs
+        )  # no method: a loader that keeps one would keep all
         self._loader = BatchLoader(tasks, self.order_U, seed, self._split, self._budget, encoder.device)
         self._scale = device.LossScale(encoder.device, spec.precision)
         log_every = max(1, min(100, self.total // 50))
@@ -164,11 +167,6 @@ class _Session:
         if self.update in self._mean.points:
             self.optimizer.flush()
         self._mean.add_if_due(self.update)
-
-    def _split(self, head: Head, batch: Batch, tokens: int) -> list[Batch]:
-        """This process's share of a batch, in parts of at most `tokens` tokens."""
-        mine, padded = batch.examples_between(*distributed.shard(batch.examples)), not self.encoder.packs
-        return mine.split(tokens, whole=head.softmax_over_choices, padded=padded) if mine else []
 
     def _compute_gradients(self, head: Head, loaded: LoadedBatch) -> Tensor:
         """Sum the gradients of a batch, in parts if it is large; returns this process's share of the loss."""
@@ -260,6 +258,12 @@ class _Session:
         self._log.load_state_dict(state["training_log"])
         if len(state["random"]) == distributed.world_size():
             device.set_random_state(self.encoder.device, state["random"][distributed.rank()])
+
+
+def split_share(head: Head, batch: Batch, tokens: int, *, padded: bool) -> list[Batch]:
+    """This process's share of a batch, in parts of at most `tokens` tokens; whether padding counts as tokens."""
+    mine = batch.examples_between(*distributed.shard(batch.examples))
+    return mine.split(tokens, whole=head.softmax_over_choices, padded=padded) if mine else []
 
 
 def warmup_notes(spec: TrainSpec, total: int) -> list[str]:
