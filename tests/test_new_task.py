@@ -240,6 +240,14 @@ def test_a_file_without_a_split_in_its_name_is_the_training_data(
     assert "): test en de sw\n" in out and "/notes.csv: left out, because its name says no language" in out
 
 
+def test_dev_data_that_the_task_cannot_have_are_named(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
+    write = labelled(6, ".csv", HEADERS[0], LABELS[0], False)
+    for name in ("train.en", "dev.en", "dev.fi", "dev.ta", "test.en"):
+        (tmp_path / f"{name}.csv").write_text(write(8), encoding="utf-8")
+    result = xstilts("new", "task", tmp_path)
+    assert "dev en, test en\nnote: dev data left out, because they have no test data: fi, ta\n" in result.out
+
+
 def test_a_column_says_the_split_of_each_row(tmp_path: Path, made: Callable[..., Task]) -> None:
     splits = ("train", "train", "valid", "test")
     rows = [[f"It is {i} now", "dry" if i % 3 else "wet", splits[i % 4]] for i in range(40)]

@@ -286,17 +286,17 @@ class _Draft:
         splits, code = dict(self.splits), self.train_language
         dev, test = splits.get("dev", {}), splits.get("test", {})
         zero_shot = "train" in splits and code in dev and code not in test
+        why = "they have no test data"
         if dev and test and (zero_shot or not test.keys() <= dev.keys()):
             if code in dev:
                 splits["dev"] = {code: dev[code]}
             elif "train" in splits:
                 del splits["dev"]
-            left = ", ".join(other for other in dev if other not in splits.get("dev", {}))
-            if left:
-                why = "the training language has some" if zero_shot else "not all languages have some"
-                self.notes.append(f"dev data left out, because {why}: {left}")
+            why = "the training language has some" if zero_shot else "not all languages have some"
         elif dev and test:
             splits["dev"] = {other: rows for other, rows in dev.items() if other in test}
+        if left := [other for other in dev if other not in splits.get("dev", {})]:
+            self.notes.append(f"dev data left out, because {why}: {listed(left, 12)}")
         return splits
 
     def _source(self, split: str, by_language: dict[str, _Rows]) -> Iterator[str]:
