@@ -127,7 +127,7 @@ def measure(parts: Sequence[Part], end: float, record: dict[str, Any], save: Cal
                 record["failed"].append(f"{part.name}: {problem}")
         gc.collect()  # outside the handlers, whose errors hold tensors
         took = time.monotonic() - started
-        print(f"{part.name}, {took:.0f} s: {problem or shown(part.result)}", file=sys.stderr, flush=True)
+        print(f"{part.name}, {took:.0f} s: {problem or shown(part.result) or 'done'}", file=sys.stderr, flush=True)
         save()
 
 
@@ -191,7 +191,7 @@ def all_parts(record: dict[str, Any], bench: Any) -> Iterator[Part]:
     yield Part("tests marked cuda", 60, record["tests"], lambda _: run_tests(record["tests"]))
     products = record["flop_per_second"]
     yield Part("matrix products", 15, products, lambda _: bench.products(products))
-    yield Part("encoder", 40, {}, lambda _: bench.encoder())
+    yield Part("encoder", 40, {}, lambda _: bench.prepare())
     for one in TRAININGS:
         found = record["training"][one.name]
         yield Part(one.name, 25, found["xstilts"], partial(bench.train, one, found))

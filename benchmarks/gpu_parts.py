@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -175,9 +175,11 @@ class _Measured(Exception):
 class LogReader:
     """Takes the rows of a training's log: the first warms up, some give the speed, the last is profiled."""
 
-    def __init__(self, windows: int, seconds: float, cuda: bool, found: Callable[..., None]) -> None:
+    def __init__(
+        self, windows: int, seconds: float, activities: Sequence[ProfilerActivity], found: Callable[..., None]
+    ) -> None:
         """Measure so many rows or seconds; `found` gets the numbers by their names."""
-        self.windows, self.cuda, self.found = windows, cuda, found
+        self.windows, self.activities, self.found = windows, activities, found
         self.speeds: list[float] = []
         self.last_step, self.end = 0, time.monotonic() + seconds
         self.profiler: Any = None
@@ -200,7 +202,7 @@ class LogReader:
             self.found(tokens_per_second=median(self.speeds))
         self.last_step = row.step
         if len(self.speeds) == self.windows or (self.speeds and time.monotonic() > self.end):
-            self.profiler = profile(activities=[ProfilerActivity.CUDA if self.cuda else ProfilerActivity.CPU])
+            self.profiler = profile(activities=self.activities)
             self.profiler.start()
 
     def close(self) -> None:
@@ -215,6 +217,7 @@ class Bench:
     def __init__(self, size: Size, where: torch.device) -> None:
         self.size, self.where, self.cuda = size, where, where.type == "cuda"
         self.peaks: dict[str, float] = {}
+        self.activities = [ProfilerActivity.CUDA if self.cuda else ProfilerActivity.CPU]
         self.notes: set[str] = set()
 
     def clock(self) -> float:
@@ -266,10 +269,16 @@ class Bench:
             self.notes.add(note)
         return encoder
 
-    @cached_property
-    def _encoder(self) -> Encoder:
+    def prepare(self) -> None:
+        """Make the encoder, and start the profiler once, so that the first training does not pay for it."""
+        self.encoder()
         if self.cuda and not packing.flash_drops(self.where):
             self.notes.add("attention with dropout takes padded batches on this GPU")
+        with profile(activities=self.activities):
+            pass
+
+    @cached_property
+    def _encoder(self) -> Encoder:
         return random_encoder(self.size)
 
     def head(self, encoder: Encoder, form: Format) -> heads.Head:
@@ -303,7 +312,7 @@ class Bench:
         spec = TrainSpec(parts=(task.settings,), lr=LR, steps=50 * self.size.window, warmup=WARMUP, weight_decay=DECAY,
                          precision="bf16", eval_every=None, patience=1)  # fmt: skip
         self.begin()
-        with suppress(_Measured), closing(LogReader(self.size.windows, seconds / 2, self.cuda, found)) as reader:
+        with suppress(_Measured), closing(LogReader(self.size.windows, seconds / 2, self.activities, found)) as reader:
             train(encoder, [task], spec, seed=1, dev=None, log=reader.note, tokens=training.tokens)
         ours["memory_bytes"] = self.memory()
         if self.cuda and ours["kernels_per_update"] is None:
