@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xstilts.errors import UserError
+from xstilts.execution.plan_status import unusable_encoders
 from xstilts.study.checks import expand_groups
 from xstilts.study.defaults import BUDGET
 from xstilts.study.phase import Part, Settings
@@ -247,6 +249,14 @@ def test_a_new_encoder_is_a_step_and_the_root_of_all_others() -> None:
     assert (first.kind, first.seed, first.parent) == ("create", None, None)
     assert all(step.parent is not None for step in others)
     assert made(encoder=shape | {"seed": 2}, phases=[each("udpos")]).steps.keys().isdisjoint(laid_out.steps)
+
+
+def test_a_folder_called_new_is_not_the_new_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path)
+    created = made(encoder={"text": "masked-text"}, phases=[each("udpos")], evaluate=["udpos"])
+    assert not [*unusable_encoders(created, None)]
+    assert len([*unusable_encoders(made(encoder="new", phases=[each("udpos")], evaluate=["udpos"]), None)]) == 1
 
 
 def test_a_mixture_in_two_phases_is_named_with_its_phase() -> None:

@@ -178,8 +178,8 @@ def size_line(plan: Plan, at_most: str = "") -> str:
 
 def unusable_encoders(plan: Plan, data: Path | None) -> Iterator[UserError]:
     """An error for each encoder's path that a run on this machine would refuse."""
-    for name in dict.fromkeys(step.encoder for step in plan.steps.values()):
-        if name and (data is not None or "{data}" not in name):
+    for name in dict.fromkeys(part.recipe.encoder for part in plan.by_encoder.values()):
+        if isinstance(name, str) and (data is not None or "{data}" not in name):
             try:
                 encoder_folder.check(encoder_path(name, data))
             except UserError as error:
