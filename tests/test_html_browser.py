@@ -83,6 +83,21 @@ def test_a_head_sorts_its_column(opened: Opened) -> None:
     assert above == ["mean", "zero-shot", "en English"]
 
 
+def test_times_sizes_and_intervals_sort_by_their_amount(opened: Opened) -> None:
+    def amount(text: str) -> float:
+        number, *unit = text.split()
+        minutes, _, seconds = number.rpartition(":")
+        number = number.strip("[,<") if not minutes else f"{60 * int(minutes) + int(seconds)}"
+        return float(number) * (1000 if unit == ["GB"] else 1)
+
+    opened.page.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
+    for section, column in (("#steps", 5), ("#steps", 7), ("#intervals", 4), ("#intervals", 5)):
+        table = opened.page.locator(f"{section} table >> nth=0")
+        table.locator(f"thead th:nth-child({column}) button").click()
+        shown = [amount(text) for text in table.locator(f"tbody td:nth-child({column})").all_inner_texts()]
+        assert shown == sorted(shown, reverse=True) and len({*shown}) > 1
+
+
 def test_languages_are_grouped_by_family_script_and_size(opened: Opened) -> None:
     groups = opened.page.locator("table.languages >> nth=0 >> .group th")
     opened.page.select_option("#group", "script")

@@ -102,7 +102,7 @@ def _count(tested: Sequence[Comparison]) -> str:
     worse = sum(bool(row.mark) and improvement(row.gain, row.metric) < 0 for row in tested)
     sure = sum(row.mark == SURE for row in tested)
     of = f"{counted(len(tested), 'comparison')} of a branch with its baseline on a target"
-    return f"Significant (p < {ALPHA:g}) of {of}: {better} better, {worse} worse; {sure} also across seeds."
+    return f"Of {of}, {better} are significantly better and {worse} worse (p < {ALPHA:g}), {sure} also across seeds."
 
 
 def _collapsed(found: Significance, best: Comparison) -> list[str]:

@@ -3,10 +3,14 @@
 const groupMenu = document.getElementById("group");
 const rowsOf = (body) => [...body.rows].filter((row) => !row.classList.contains("group"));
 
+const UNITS = { MB: 1, GB: 1e3 };
+
 function cellValue(row, column) {
   const text = row.cells[column].textContent.trim();
-  const number = parseFloat(text.replace(/,/g, "").replace("−", "-"));
-  return { text, number: Number.isNaN(number) ? null : number };
+  const clock = /^(?:(\d+):)?(\d+):(\d\d)$/.exec(text);
+  if (clock) return { text, number: (clock[1] || 0) * 3600 + clock[2] * 60 + Number(clock[3]) };
+  const found = /^[[<]?([+-]?\d[\d,]*(?:\.\d+)?)(?!\w)(?: ([MG]B))?/.exec(text); // also of "[+1.2, +3.4]" and "<0.001"
+  return { text, number: found && parseFloat(found[1].replace(/,/g, "")) * (UNITS[found[2]] || 1) };
 }
 
 function compare(a, b) {
