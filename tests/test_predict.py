@@ -355,12 +355,14 @@ def test_a_line_that_ends_the_reading_hides_no_earlier_mistake(
 
 def test_options_that_do_not_fit_are_refused(models: Path, tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     (tmp_path / "a.txt").write_text("a\tb\n", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
     for options, message in (
         (("--same", tmp_path / "a.txt", tmp_path / "a.txt"), "--same: writes one file at a time"),
         (("--field", "text"), "--field text: does not say which text is meant (--field premise=COLUMN --field hypo"),
         (("--field", "texts=a"), "--field: has no 'texts' (the columns are premise, hypothesis, label)"),
         ((tmp_path / "b.txt",), "b.txt: no such file"),
         ((tmp_path,), "is a folder"),
+        ((tmp_path / "pipe",), "pipe: is no ordinary file (copy it to a file first, or give it as stdin)"),
         (("--language", "ger", tmp_path / "a.txt"), "--language: unknown language 'ger' (write de)"),
     ):
         result = xstilts("predict", models / "play-nli", *options)

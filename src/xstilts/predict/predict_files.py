@@ -91,8 +91,9 @@ def check(request: PredictRequest, files: Sequence[str] = ()) -> None:
         raise UserError(f"unknown language '{code}'", where="--language", hint=languages.hint(code))
     for path in (*files, *([request.pool] if request.pool else [])):
         if path != STDIN and not Path(path).is_file():
-            what = "is a folder" if Path(path).is_dir() else "no such file"
-            raise UserError(what, where=path)
+            if Path(path).exists() and not Path(path).is_dir():  # a pipe or device, which readers cannot read twice
+                raise UserError("is no ordinary file", where=path, hint="copy it to a file first, or give it as stdin")
+            raise UserError("is a folder" if Path(path).is_dir() else "no such file", where=path)
 
 
 def _columns(given: Mapping[str, str], predictor: Predictor) -> dict[str, str]:
