@@ -196,12 +196,14 @@ def test_a_translated_test_set_is_named_and_its_language_is_the_targets(reviews:
 
 
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")  # of transformers' pipeline for tags
-@pytest.mark.parametrize(("form", "to"), [*((form, "hf") for form in FORMATS), ("text", "sentence-transformers")])
+@pytest.mark.parametrize(
+    ("form", "to"), [*((form, "hf") for form in FORMATS), ("text", "sentence-transformers"), ("pair", "onnx")]
+)
 def test_the_code_of_a_card_runs(
     form: str, to: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if to == "sentence-transformers":
-        pytest.importorskip("sentence_transformers")
+    if to != "hf":
+        pytest.importorskip({"onnx": "onnxscript"}.get(to, "sentence_transformers"))
     folder = model_of("XLMRoberta", form, tmp_path, monkeypatch)
     export(folder, tmp_path / "my-model", to, card="my-model")
     data, text = card_of(tmp_path / "my-model")

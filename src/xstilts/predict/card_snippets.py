@@ -45,6 +45,17 @@ model = SentenceTransformer("{name}")
 vectors = model.encode(["The soup was cold.", "Die Suppe war kalt."])
 print(model.similarity(vectors, vectors))
 """
+_GRAPH = """\
+from onnxruntime import InferenceSession
+from transformers import AutoConfig, AutoTokenizer
+
+folder = "{name}"  # from the Hub: huggingface_hub.snapshot_download("OWNER/NAME")
+tokenizer, labels = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder).id2label
+tokens = tokenizer({texts}, padding=True, truncation=True, return_tensors="np")
+session = InferenceSession(folder + "/model.onnx")
+scores = session.run(["logits"], {{one.name: tokens[one.name] for one in session.get_inputs()}})[0]
+print([labels[best] for best in scores.argmax(-1).tolist()])
+"""
 
 
 def snippet(library: str, pipeline: str, name: str, texts: int) -> str:
@@ -58,6 +69,8 @@ def snippet(library: str, pipeline: str, name: str, texts: int) -> str:
     """
     if library == "sentence-transformers":
         return _VECTORS.format(name=name)
+    if library == "onnx" and pipeline == "text-classification":
+        return _GRAPH.format(name=name, texts=", ".join(['["The soup was cold."]', '["It was hot."]'][:texts]))
     if library != "transformers":
         return ""
     if pipeline in ("question-answering", "multiple-choice"):
@@ -65,6 +78,6 @@ def snippet(library: str, pipeline: str, name: str, texts: int) -> str:
     is_tagger = pipeline == "token-classification"
     options = ', aggregation_strategy="first"' if is_tagger else ", top_k=None"
     pair = '{"text": "The soup was cold.", "text_pair": "It was hot."}'
-    text = pair if texts == 2 and not is_tagger else '"Anna and Juma live in Nairobi."'
+    text = '"Anna and Juma live in Nairobi."' if is_tagger else pair if texts == 2 else '"The soup was cold."'
     cut = "" if is_tagger else ", truncation=True"
     return _PIPELINE.format(pipeline=pipeline, name=name, options=options, text=text, cut=cut)
