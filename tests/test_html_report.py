@@ -21,8 +21,9 @@ from xstilts.html import live
 from xstilts.html.finding import best_finding
 from xstilts.html.live import LivePage
 from xstilts.html.page import report_page
+from xstilts.html.scores import ScoreTables
 from xstilts.html.steps import StepViews
-from xstilts.reports.significance import Comparison, Significance
+from xstilts.reports.significance import Comparison, Significance, compare
 from xstilts.store.rows_only import copy_rows
 from xstilts.store.run_folder import Store
 from xstilts.study.index import Study, StudyTask
@@ -83,6 +84,19 @@ def test_the_numbers_are_those_of_the_report(store: Store, page: str) -> None:
         each_seed[score.task, score.language, branch].append(f"{score.value:.1f}")
     for values in each_seed.values():
         assert " ".join(values) in text
+
+
+def test_a_task_trained_on_all_its_languages_has_no_zero_shot_mean(tmp_path: Path) -> None:
+    results = read_results(write_study(tmp_path, branches=("none", "mnli"), targets=("xnli", "pawsx", "bucc"),
+                                       languages=("en", "de"), seeds=(1,)), None)  # fmt: skip
+    xnli, pawsx, bucc = results.study.tasks
+    tasks = xnli, replace(pawsx, more_train_languages=("de",)), replace(bucc, train_language="")
+    study = replace(results.study, tasks=tasks)
+    summary = replace(results, study=study).summary()
+    tables = [*ScoreTables(summary, compare(study, results.scores, lambda _: ()), {}).overviews()]
+    shown = {table.caption: [head.text for head in table.heads] for table in tables}
+    assert shown["Branches by targets: zero-shot mean"] == ["branch", "xnli", "bucc"]
+    assert shown["Branches by targets: mean over all languages"] == ["branch", "xnli", "pawsx", "bucc", "all tasks"]
 
 
 def test_each_link_leads_to_a_place_on_the_page(page: str) -> None:

@@ -60,9 +60,9 @@ class LivePage:
 
     def _write(self, *, running: bool = False, quick: bool = False) -> None:
         store = Store(self.folder)
-        if self.recipe not in store.recipes():  # the run was refused before it began
-            return
         try:
+            if self.recipe not in store.recipes():  # the run was refused before it began
+                return
             page = report_page(store, read_results(store, self.recipe), running=running, quick=quick)
             write_page(self.folder / PAGE, page)
         except Exception as error:  # of files that somebody changes meanwhile; a run of days must not end by its page

@@ -111,21 +111,24 @@ class ScoreTables:
         return Cell(value, gain=gain, colour=colour, href=href, id=id, below=below)
 
     def overviews(self) -> Iterator[PageTable]:
-        """Branches by targets: zero-shot means, and means over all languages where they differ."""
+        """Branches by targets: zero-shot means, and means over all languages where they differ.
+
+        A task that is trained on all its languages has no zero-shot mean.
+        """
         study = self.summary.study
         all_tasks = any(x.task == ALL_TASKS for x in self.summary.lines)
-        has_mean = {task.name: MEAN in marked_languages(self.summary, task) for task in self.tasks}
-        zero_shot = {task.name: ZERO_SHOT in marked_languages(self.summary, task) for task in self.tasks}
-        for language, caption in ((ZERO_SHOT, "zero-shot mean"), (MEAN, "mean over all languages")):
-            if language == ZERO_SHOT and not any(zero_shot.values()):
+        differ = any(ZERO_SHOT in marked_languages(self.summary, task) for task in self.tasks)
+        captions = {ZERO_SHOT: "zero-shot mean"} if differ else {}
+        for language, caption in (captions | {MEAN: "mean over all languages"}).items():
+            scored = {task for task, x, _ in self._lines if x == language}
+            shown = [task for task in self.tasks if task.name in scored]
+            if not shown:
                 continue
-            over = {x.name: ZERO_SHOT if language == ZERO_SHOT and zero_shot[x.name] else MEAN for x in self.tasks}
-            shown = [task for task in self.tasks if has_mean[task.name]]
             heads = [Cell("branch"), *(self._head(task) for task in shown)]
             heads += [Cell(ALL_TASKS)] if all_tasks and language == MEAN else []
             rows = []
             for branch in study.branches:
-                cells = [self._cell(x.name, over[x.name], branch, href=self.anchor(x.name)) for x in shown]
+                cells = [self._cell(x.name, language, branch, href=self.anchor(x.name)) for x in shown]
                 if all_tasks and language == MEAN:
                     cells.append(self._cell(ALL_TASKS, MEAN, branch))
                 rows.append(Row(Cell(self._names[branch], prose=True), cells))
