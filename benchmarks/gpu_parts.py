@@ -272,8 +272,10 @@ class Bench:
     def prepare(self) -> None:
         """Make the encoder, and start the profiler once, so that the first training does not pay for it."""
         self.encoder()
-        if self.cuda and not packing.flash_drops(self.where):
-            self.notes.add("attention with dropout takes padded batches on this GPU")
+        if self.cuda and packing._attention_kind(self.where) != "flash":
+            self.notes.add("attention is padded, because this GPU or this torch has none for packed rows")
+        elif self.cuda and not packing.flash_drops(self.where):
+            self.notes.add("attention with dropout is padded, because torch's kernel for packed rows fails the trial")
         with profile(activities=self.activities):
             pass
 

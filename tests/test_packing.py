@@ -84,6 +84,28 @@ def test_torch_accepts_a_packed_row() -> None:
     assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
 
 
+def test_a_torch_without_grouped_heads_gets_them_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch 2.11 has the function without `enable_gqa`."""
+    from torch.nn.attention import varlen
+
+    newest, shapes = varlen.varlen_attn, []
+
+    def older(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
+        scale: float | None = None, window_size: tuple[int, int] = (-1, -1),
+    ) -> Any:  # fmt: skip
+        shapes.append([x.shape[1] for x in (q, k, v)])
+        return newest(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, scale=scale, window_size=window_size)
+
+    monkeypatch.setattr(varlen, "varlen_attn", older)
+    packing._torch_varlen.cache_clear()
+    try:
+        test_torch_accepts_a_packed_row()
+        assert shapes == [[4, 4, 4]]
+    finally:
+        packing._torch_varlen.cache_clear()
+
+
 def attend(rows: list[torch.Tensor], layout: packing.Layout, dropout: float) -> torch.Tensor:
     """Attention [T, H, D] of queries, keys and values of that shape."""
     with packing.packed(layout):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -290,8 +290,19 @@ def _torch_varlen() -> Callable[..., Any] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    known = {"scale", "window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
-    return varlen_attn if known else None
+    known = inspect.signature(varlen_attn).parameters.keys()
+    if not {"scale", "window_size"} <= known:
+        return None
+    return varlen_attn if "enable_gqa" in known else partial(_with_repeated_heads, varlen_attn)
+
+
+def _with_repeated_heads(
+    varlen: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *ends: Any, enable_gqa: bool, **more: Any
+) -> Any:
+    """The function of torch 2.11, which needs as many heads of keys and values as of queries."""
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    return varlen(query, key, value, *ends, **more)
 
 
 def _varlen_attention(
