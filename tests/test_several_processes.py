@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -219,6 +220,14 @@ def test_a_failed_process_ends_alone_if_the_others_do_not_come(
         pass
     time.sleep(0.1)
     assert ended == [2]
+
+
+def test_the_watch_over_a_failed_process_ends_with_it() -> None:
+    """Its thread would hold the error, and so the tensors of the step."""
+    for _ in range(50):
+        with distributed._limited(StepFailed("in time")):
+            pass
+        assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
 def test_each_process_has_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

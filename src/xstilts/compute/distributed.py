@@ -229,6 +229,7 @@ def _limited(error: BaseException | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # until its end the thread holds the error, and with it every tensor of the step
 
 
 def _end(error: BaseException | None) -> None:
