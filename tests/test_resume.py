@@ -86,6 +86,14 @@ def reached_in(out: Path) -> int:
     return int(state["update"])
 
 
+def an_hour_passed_before(out: Path) -> None:
+    """Let the checkpoint there say that its training has taken an hour so far."""
+    (path,) = out.glob("steps/*/checkpoint.pt")
+    state = torch.load(path, weights_only=True)
+    state["training_log"]["seconds"] = 3600.0
+    torch.save(state, path)
+
+
 @pytest.mark.slow
 def test_ten_kills_change_no_weight_and_no_log_row(
     tmp_path: Path, mixed: Callable[..., list[str]], xstilts: Callable[..., CliResult]
@@ -134,8 +142,11 @@ def test_an_interrupted_training_writes_a_checkpoint_first(
         assert process.exitcode == code
         reached.append(reached_in(out))
     assert sorted(set(reached)) == reached and len(reached) == 3, "each try got further"
+    an_hour_passed_before(out)
     result = xstilts(*mixed("ended"))
     assert result.code == 0 and f"resumes at update {reached[-1]}" in result.err
+    trained, *_ = (json.loads(path.with_name("done.json").read_bytes()) for path in out.glob("steps/*/log.jsonl"))
+    assert 3600 < trained["seconds"] < 7200
     assert weights(out) == weights(tmp_path / "whole") and log(out) == log(tmp_path / "whole")
 
 

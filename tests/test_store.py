@@ -12,6 +12,7 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
+from xstilts.store.rows import Score, means
 from xstilts.store.run_folder import Store, lock_exclusive, lock_shared, open_or_new
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.training.settings import CHECKPOINT
@@ -238,3 +239,9 @@ def test_a_store_that_another_run_creates_meanwhile_is_no_error(
     monkeypatch.setattr(os, "fsync", other_run)
     with lock_shared(Store(mark.parent)):
         assert [path.name for path in mark.parent.glob("*store.json*")] == ["store.json"]
+
+
+def test_a_mean_counts_its_languages() -> None:
+    swahili, german = (Score("nli", x, "dev", "accuracy", 60.0, 5, "a", "tiny", 1) for x in ("sw", "de"))
+    assert means([swahili], "accuracy", ["dev", "test"]) == "dev 60.0 over 1 language"
+    assert means([swahili, german], "accuracy", ["dev"]) == "dev 60.0 over 2 languages"

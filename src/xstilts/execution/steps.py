@@ -106,7 +106,8 @@ class StepExecutor:
                 facts["precision"] = precision
             if cards := cards_of(cast("Mapping[str, str]", facts["inputs"])):
                 facts["translations"] = [card.model_dump(mode="json") for card in cards]
-            facts |= {"features": sorted(self._used), "seconds": round(time.perf_counter() - started, 2)}
+            seconds = time.perf_counter() - started + cast("float", facts.pop("earlier_seconds", 0.0))
+            facts |= {"features": sorted(self._used), "seconds": round(seconds, 2)}
             facts |= {**peak_memory.peak_bytes(where), "versions": _versions()}
             self.store.finish(step.id, facts)
 
@@ -203,7 +204,8 @@ class StepExecutor:
         return {
             "inputs": inputs, "stop": stop_facts, "updates": trained.updates,
             "best_update": trained.best_update, "dev": trained.best,
-            "shares": trained.shares, "snapshots": trained.mean.count, **outcome,
+            "shares": trained.shares, "snapshots": trained.mean.count, "earlier_seconds": trained.earlier_seconds,
+            **outcome,
             **({"likely_cause": cause} if cause else {}),
         }  # fmt: skip
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, FiniteFloat, Strict, TypeAdapter, ValidationError, ValidationInfo
 
 from xstilts import metrics
+from xstilts.errors import counted
 from xstilts.formats.pooling import PoolingKind
 from xstilts.utils.files import T, parse_json, write_atomic
 
@@ -139,7 +140,7 @@ def means(scores: Sequence[Score], metric: str, splits: Sequence[str]) -> str:
     for split in splits:
         values = [score.value for score in scores if (score.metric, score.split) == (metric, split)]
         if values:
-            parts.append(f"{split} {sum(values) / len(values):.1f} over {len(values)} languages")
+            parts.append(f"{split} {sum(values) / len(values):.1f} over {counted(len(values), 'language')}")
     return ", ".join(parts)
 
 

@@ -42,13 +42,14 @@ class TrainingLog:
     def __init__(self, total: int, every: int, log: Callable[[LogRow], None], tasks: Sequence[str]) -> None:
         self.total, self.every, self.log, self.tasks = total, every, log, tasks
         self._start = time.perf_counter()
+        self.earlier_seconds = 0.0
         self._last: LogRow | None = None
         self._updates = [0] * len(tasks)
         self._clear()
 
     @property
     def seconds(self) -> float:
-        """Seconds of the training so far."""
+        """Seconds of the training so far, with those before it resumed, `earlier_seconds`."""
         return time.perf_counter() - self._start
 
     @property
@@ -115,6 +116,7 @@ class TrainingLog:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        self.earlier_seconds = state["seconds"]
         self._start, self._since = (time.perf_counter() - state[name] for name in ("seconds", "since"))
         self._losses = [] if state["losses"] is None else list(state["losses"])
         self._examples, self._tokens = state["counted"]

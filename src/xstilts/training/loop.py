@@ -42,6 +42,8 @@ class Trained:
     best: float | None
     """The dev score of the final weights; None without early stopping."""
     seconds: float
+    earlier_seconds: float
+    """Those before the training resumed."""
     shares: dict[str, int]
     """The number of updates of each task."""
     mean: Mean
@@ -223,8 +225,9 @@ class _Session:
         self.modules.eval()
         best = self._best
         return Trained(
-            self.update, best.best_update or self.update, best.score, self._log.seconds, self._log.shares, self._mean
-        )
+            self.update, best.best_update or self.update, best.score, self._log.seconds, self._log.earlier_seconds,
+            self._log.shares, self._mean,
+        )  # fmt: skip
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
