@@ -1,5 +1,6 @@
 """The card of an export: metadata that the Hub accepts, scores that the run folder has, licences that hold."""
 
+import csv
 import json
 import re
 import shutil
@@ -97,6 +98,13 @@ def test_a_card_has_the_scores_and_licences_of_its_run(
         "8",
     ]
     assert table["de German"][1] == f"{scores['de']:.1f}" and "median of 2" in table["language"]
+    report = reviews.call("report", reviews.out, "--layout", "benchmark", "--format", "csv").out
+    of_seeds = {
+        row["language"]: [f"{float(row['median']):.1f}", f"{float(row['min']):.1f} to {float(row['max']):.1f}"]
+        for row in csv.DictReader(report.splitlines()) if (row["task"], row["branch"]) == ("mine", steps[0].branch)
+    }  # fmt: skip
+    names = {"en English": "en", "de German": "de", "no": "no", "mean": "mean", "zero-shot mean": "zero-shot"}
+    assert {code: table[name][3:5] for name, code in names.items()} == of_seeds
     assert "- mine: CC BY-NC 4.0; no commercial use" in text and "train-en.csv" in table["`mine`"]
     trained_before = "intermediate: more" in text
     assert trained_before == (steps[0].branch == "more") == ("[https://example.org/more]" in text)
