@@ -143,6 +143,9 @@ def test_a_running_study_has_a_page_that_refreshes_itself(store: Store, page: st
     assert '<meta http-equiv="refresh"' in running and "Running: " in Page(running).text
     assert '<meta http-equiv="refresh"' not in page and "unning: " not in page
     nothing_yet = replace(read_results(store, None), scores=())
+    warned = report_page(store, replace(read_results(store, None), notes=("mnli ended at chance",)))
+    [summary] = re.findall('class="summary".*?</section>', warned, re.DOTALL)
+    assert "mnli ended at chance" in summary and warned.count("mnli ended at chance") == 1
     empty = report_page(store, nothing_yet, running=True)
     assert "No gain is known yet." in empty and "There are no scores yet." in empty and "has collapsed" not in empty
 
@@ -242,6 +245,7 @@ def test_a_page_that_cannot_be_written_stops_no_study(study) -> None:
     study.edit("recipe.yaml", "lr: 1e-3", "lr: 2e-3")
     result = study.run()
     assert result.code == 0 and result.err.count("report.html is not up to date: ") == 1
+    assert "everything on one page" not in result.err
 
 
 def test_a_page_with_a_mistake_in_it_stops_no_study(tmp_path: Path) -> None:

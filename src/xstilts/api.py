@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from xstilts.errors import UserError
 from xstilts.execution.plan_status import PlanStatus, plan_status
 from xstilts.html.live import LivePage
-from xstilts.html.page import PAGE
 from xstilts.reports.report import Report, report
 from xstilts.store.recipes import name_of
 from xstilts.study.load import FULL, load_recipe
@@ -140,7 +139,6 @@ def run_plan(
         outcome = run(planned, out, data, progress, resources, workers, make_runner, confirm_redo)
     if not is_secondary_process():
         page.finish(changed=bool(outcome.done or outcome.failed))
-        progress.say(f"everything on one page: {out / PAGE}")
     done = planned.with_training_data(data)[0]
     return Finished(done, out, outcome.error(done))
 

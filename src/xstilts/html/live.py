@@ -54,18 +54,23 @@ class LivePage:
 
     def finish(self, *, changed: bool) -> None:
         """Write the page of a study that has ended, unless this run changed nothing and the page is final already."""
-        there = head(self.folder / PAGE)
-        if changed or REFRESH in there or f"<title>{escape(self.recipe)}: report</title>" not in there:
-            self._write()
+        path = self.folder / PAGE
+        there = head(path)
+        final = REFRESH not in there and f"<title>{escape(self.recipe)}: report</title>" in there
+        if (final and not changed) or self._write():
+            self.say(f"everything on one page: {path}")
 
-    def _write(self, *, running: bool = False, quick: bool = False) -> None:
+    def _write(self, *, running: bool = False, quick: bool = False) -> bool:
+        """Whether the page is written."""
         store = Store(self.folder)
         try:
             if self.recipe not in store.recipes():  # the run was refused before it began
-                return
+                return False
             page = report_page(store, read_results(store, self.recipe), running=running, quick=quick)
             write_page(self.folder / PAGE, page)
+            return True
         except Exception as error:  # of files that somebody changes meanwhile; a run of days must not end by its page
             if not self._failed:
                 self.say(f"{self.folder / PAGE} is not up to date: {error}")
             self._failed = True
+            return False

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from xstilts.analysis.aggregate import Series, join, scores_by_language
+from xstilts.analysis.aggregate import Series, Summary, join, scores_by_language
 from xstilts.analysis.results import StudyResults
 from xstilts.analysis.selection import select
 from xstilts.errors import UserError
@@ -19,6 +19,7 @@ from xstilts.html.steps import StepViews
 from xstilts.html.tables import from_text
 from xstilts.render.figure import Matrix
 from xstilts.render.svg import draw_figures
+from xstilts.render.table import Document
 from xstilts.reports import selection_tables
 from xstilts.reports.layouts import all_layouts
 from xstilts.reports.significance import Significance, compare
@@ -62,8 +63,8 @@ def report_page(store: Store, results: StudyResults, *, running: bool = False, q
         study=study,
         scores=scores,
         steps=steps,
-        legend=document(summary).legend,
-        tests=[text for text, holds in legend_of_tests(found) if holds] if scores.has_tests else [],
+        notes=results.notes,
+        legend=_legend(summary, found if scores.has_tests else None),
         untested={} if quick else found.untested,
         selection=[scores.linked(from_text(table)) for table in shown.tables],
         selection_legend=shown.legend,
@@ -80,6 +81,16 @@ def _significance(results: StudyResults, *, quick: bool) -> Significance:
         return compare(results.study, results.scores, lambda _: (), unscored=results.unscored)
     reads = results.predictions, results.example_scores
     return compare(results.study, results.scores, *reads, progress=with_progress, unscored=results.unscored)
+
+
+def _legend(summary: Summary, tested: Significance | None) -> list[str]:
+    """What the marks mean, each line once; the notes on the study stand elsewhere."""
+    tests = legend_of_tests(tested) if tested else []
+    return [*dict.fromkeys([*_without_notes(document(summary)), *(text for text, holds in tests if holds)])]
+
+
+def _without_notes(shown: Document) -> list[str]:
+    return [line for line in shown.legend if not line.startswith("note: ")]
 
 
 def _runs(results: StudyResults) -> Mapping[tuple[str, str], Mapping[str, Series]]:
@@ -103,4 +114,4 @@ def _figures(results: StudyResults) -> Iterator[dict[str, Any]]:
         if drawn:
             svg = draw_figures(shown.figures, (), id_prefix=f"{layout}-")
             small = len(svg) <= MOST_FIGURE_BYTES
-            yield {"layout": layout, "svg": Markup(svg) if small else "", "legend": shown.legend}
+            yield {"layout": layout, "svg": Markup(svg) if small else "", "legend": _without_notes(shown)}
