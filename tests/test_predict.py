@@ -276,12 +276,12 @@ def test_rows_with_mistakes_are_named_and_the_others_predicted(
     path.write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
     result = xstilts("predict", models / "play-nli", path)
     assert result.code == 2 and result.out.count("\n") == 3
-    assert f"error: {path}:2: has no hypothesis (known: hypo, premise)\n" in result.err
+    assert f"error: {path}:2: has no hypothesis (it has: hypo, premise)\n" in result.err
     assert f"error: {path}:3: empty hypothesis\n" in result.err
     assert "rows with these mistakes have no prediction; all others have one" in result.err
     (tmp_path / "table.csv").write_text("first,second,label\nA long text,b,x\n", encoding="utf-8")
     result = xstilts("predict", models / "play-nli", tmp_path / "table.csv")
-    assert "the task wants premise, hypothesis (such as --field premise=first --field hypothesis=second)" in result.err
+    assert "the task wants premise, hypothesis (such as --field premise=first --field hypothesis=second;" in result.err
     (tmp_path / "named.txt").write_text("premise,hypothesis,label\na,b,x\n", encoding="utf-8")
     result = xstilts("predict", models / "play-nli", tmp_path / "named.txt")
     assert "named.txt:1: is a table's header, not a text (--input csv or tsv)" in result.err and result.code == 2
@@ -399,6 +399,24 @@ def test_the_standard_input_is_lines_json_or_a_table(
     assert piped('{"premise": "a", "hypothesis": "b"}\n') == first == piped("a\tb\n", "-")
     assert piped("hypothesis,premise\nb,a\n", "--input", "csv") == first
     assert piped('{"x": {"y": "a"}, "hypothesis": "b"}\n', "--field", "premise=x.y") == first
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize(
+    "first", [("comment", "foo", "bar"), ("kommentar", "foo"), ("A dog runs.", "It moves.", "yes")]
+)
+def test_the_first_row_of_a_table_is_its_header_and_never_a_text(
+    models: Path, tmp_path: Path, xstilts: Callable[..., CliResult], first: tuple[str, ...], suffix: str
+) -> None:
+    """Also where it has as many cells as the task has texts, or texts and a label."""
+    path, comma = tmp_path / f"new.{suffix}", "," if suffix == "csv" else "\t"
+    path.write_text(f"{comma.join(first)}\n{comma.join(['A cat sleeps.', 'It dreams.', 'no'][: len(first)])}\n")
+    for options in ((), ("--same",)):
+        result = xstilts("predict", models / "play-nli", path, *options)
+        assert result.code == 2 and not result.out
+        assert f"{path}:1: the header has {', '.join(first)}; the task wants premise, hypothesis (such as" in result.err
+    path.write_text(path.read_text().replace(comma.join(first[:2]), f"premise{comma}hypothesis", 1))
+    assert len(answered(xstilts("predict", models / "play-nli", path))) == 1
 
 
 def test_a_bar_on_the_terminal_leaves_the_output_alone(monkeypatch: pytest.MonkeyPatch) -> None:

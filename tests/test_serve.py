@@ -254,7 +254,7 @@ def test_malformed_requests_are_refused_with_what_is_wrong(client: Client) -> No
     assert client.refused(422, {"texts": "a"}) == "input:1: has no text (did you mean 'texts'?)"
     wrong = [{"text": "a"}, {"review": "a", "stars": 3}, 7, {"text": " "}, ["a", "b"], {"text": ["a"]}]
     assert client.refused(422, {"rows": wrong}).split("\n") == [
-        "input:2: has no text (known: review, stars)",
+        "input:2: has no text (it has: review, stars)",
         "input:3: is no object, no text and no list of texts",
         "input:4: empty text",
         "input:5: has 2 texts (it needs text)",

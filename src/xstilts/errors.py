@@ -183,20 +183,22 @@ def listed(names: Collection[str], most: int) -> str:
     return ", ".join(islice(names, most)) + more
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """A hint: the most similar of `choices`, or a list of them.
+def nearest(name: str, choices: Iterable[str], introduction: str = "known") -> str:
+    """A hint: the most similar of `choices`, or a list of them after the `introduction`.
 
     >>> nearest("xlni", ["xnli", "panx"])
     "did you mean 'xnli'?"
     >>> nearest("zebra", ["xnli", "panx"])
     'known: panx, xnli'
+    >>> nearest("review", ["text"], "it has")
+    'it has: text'
     """
     known = sorted(set(choices))
     by_spelling = {choice.casefold(): choice for choice in reversed(known)} | {choice: choice for choice in known}
     close = [name for name in (name, name.casefold()) for name in difflib.get_close_matches(name, by_spelling, n=1)]
     if close:
         return f"did you mean '{visible(by_spelling[close[0]])}'?"
-    return f"known: {listed([*map(visible, known)], 20)}" if known else ""
+    return f"{introduction}: {listed([*map(visible, known)], 20)}" if known else ""
 
 
 def visible(text: str) -> str:

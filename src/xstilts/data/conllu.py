@@ -224,7 +224,7 @@ def _layout(row: list[str], columns: Columns, where: str) -> tuple[bool, int, in
     word, tag = columns.get("words", "words"), columns.get("tags", "tags")
     for name in (word, tag) if "tags" in columns else (word,):
         if name not in row:
-            raise DataError(f"the header has no column '{name}'", where=where, hint=nearest(name, row))
+            raise DataError(f"the header has no column '{name}'", where=where, hint=nearest(name, row, "it has"))
     return True, row.index(word), row.index(tag) if tag in row else None
 
 

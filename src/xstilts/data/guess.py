@@ -54,7 +54,7 @@ def guess(path: str, named: Named) -> Guess:
     read = table(path, named.all)
     for name in named.all:
         if name not in read.columns:
-            raise UserError(f"has no column '{visible(name)}'", where=path, hint=nearest(name, read.columns))
+            raise UserError(f"has no column '{visible(name)}'", where=path, hint=nearest(name, read.columns, "it has"))
     others = {split_column(read)[0], language_column(read)[0]}.difference(named.all)
     columns = {name: column for name, column in read.columns.items() if column.filled and name not in others}
     for shape in (records_with_tags, _span, _choose, _classify):

@@ -36,7 +36,8 @@ def looks_like_header(cells: Sequence[str]) -> bool:
 def absent_inputs(inputs: Sequence[str], header: Sequence[str]) -> str:
     """The message on a header that lacks inputs."""
     absent = ", ".join(name for name in inputs if name not in header)
-    return f"the header has {', '.join(map(visible, header))}; the task wants {absent}"
+    cells = ", ".join(visible(name if len(name) <= 60 else f"{name[:59]}…") for name in header)
+    return f"the header has {cells}; the task wants {absent}"
 
 
 def column_hint(
@@ -75,7 +76,9 @@ def field_hint(fields: Sequence[str], inputs: Sequence[str], header: Sequence[st
     absent = [name for name in inputs if name not in header]
     found = _text_columns(fields, header, first, len(absent)) if len(header) > 1 else [*header]
     names = found if len(found) == len(absent) else ["COLUMN"] * len(absent)
-    return "such as " + " ".join(f"--field {ours}={theirs}" for ours, theirs in zip(absent, names, strict=True))
+    fields_named = " ".join(f"--field {ours}={theirs}" for ours, theirs in zip(absent, names, strict=True))
+    a_row = "" if looks_like_header(header) else "; if it is a row, write a header above it"
+    return f"such as {fields_named}{a_row}"
 
 
 def _text_columns(fields: Sequence[str], header: Sequence[str], first: Sequence[str], most: int) -> list[str]:

@@ -45,7 +45,8 @@ def read(
         on_warning: receives a warning for each line that is not UTF-8, if the file has `broken: replace`, and for each
             line of tokens that may be a comment, and cell that may hold rows.
         on_error: receives the error of each row that lacks an input; by default the first is raised.
-        labels: whether the rows may have labels; False: they are to be predicted, and none is left out.
+        labels: whether the rows may have labels; False: they are to be predicted, none is left out, and the first row
+            of a table is its header.
 
     Raises:
         DataError: a row cannot be read, an input is missing or empty, or the file has no rows.
@@ -228,7 +229,8 @@ class _Reader:
         found = {ours: nested_value(record, theirs) for ours, theirs in columns.items()}
         for name in self.inputs:
             if name in found and found[name] is None:
-                raise DataError(f"has no '{columns[name]}'", where=row.where, hint=nearest(columns[name], record))
+                hint = nearest(columns[name], record, "it has")
+                raise DataError(f"has no '{columns[name]}'", where=row.where, hint=hint)
         others = {name: value for name, value in record.items() if name not in columns}
         return others | {name: value for name, value in found.items() if value is not None}
 
@@ -282,7 +284,8 @@ class _Reader:
                     if twice := [name for name in header if name and header.count(name) > 1]:
                         raise DataError(f"the header names the column '{twice[0]}' twice", where=f"{path}:{line}")
                     continue
-                if columns is None and (set(self.fields) & set(cells) or looks_like_header(cells)):
+                is_header = not self.labels or set(self.fields) & set(cells) or looks_like_header(cells)
+                if columns is None and is_header:
                     raise self.absent_column(cells, next(rows, (0, []))[1], f"{path}:{line}")
                 header = self.positions(len(cells), f"{path}:{line}")
             if len(cells) != len(header):
@@ -353,7 +356,7 @@ def _columns(number: int) -> str:
 
 def _cell(row: Row, column: str) -> str:
     if column not in row.values:
-        raise DataError(f"has no '{column}'", where=row.where, hint=nearest(column, row.values))
+        raise DataError(f"has no '{column}'", where=row.where, hint=nearest(column, row.values, "it has"))
     return str(row.values[column])
 
 

@@ -123,7 +123,7 @@ def check_inputs(row: Row, inputs: Sequence[str], fields: Sequence[str]) -> None
     for name in inputs:
         value = row.values.get(name)
         if value is None:
-            hint = "" if name in row.values else nearest(name, row.values)
+            hint = "" if name in row.values else nearest(name, row.values, "it has")
             raise DataError(f"has no {name}", where=row.where, hint=hint)
         if value in ("", [], ()) or (isinstance(value, str) and not value.strip()):
             raise DataError(f"empty {name}", where=row.where)

@@ -119,7 +119,7 @@ class Choose(Format):
     def _endings(self, row: Row) -> list[str]:
         for column in self.endings:
             if row.values.get(column) is None:
-                raise DataError(f"has no {column}", where=row.where, hint=nearest(column, row.values))
+                raise DataError(f"has no {column}", where=row.where, hint=nearest(column, row.values, "it has"))
         if len(self.endings) > 1:
             endings = [row.values[column] for column in self.endings]
         else:

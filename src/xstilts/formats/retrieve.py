@@ -101,7 +101,7 @@ class Retrieve(Format):
             hint = "set `find: mined` or `find: ranked` for sentences with ids"
             raise DataError("is not a line of aligned text", where=row.where, hint=hint)
         if ("query" in values) == ("candidate" in values) or "id" not in values:
-            hint = nearest("query", values)
+            hint = nearest("query", values, "it has")
             raise DataError("needs an id and either a query or a candidate", where=row.where, hint=hint)
         id = str(values["id"])
         if "candidate" in values:
