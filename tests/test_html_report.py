@@ -23,6 +23,7 @@ from xstilts.html.live import LivePage
 from xstilts.html.page import report_page
 from xstilts.html.scores import ScoreTables
 from xstilts.html.steps import StepViews
+from xstilts.metrics import at_chance
 from xstilts.reports.significance import Comparison, Significance, compare
 from xstilts.store.rows_only import copy_rows
 from xstilts.store.run_folder import Store
@@ -97,6 +98,28 @@ def test_a_task_trained_on_all_its_languages_has_no_zero_shot_mean(tmp_path: Pat
     shown = {table.caption: [head.text for head in table.heads] for table in tables}
     assert shown["Branches by targets: zero-shot mean"] == ["branch", "xnli", "bucc"]
     assert shown["Branches by targets: mean over all languages"] == ["branch", "xnli", "pawsx", "bucc", "all tasks"]
+
+
+def test_a_collapsed_run_has_its_own_score(store: Store, page: str) -> None:
+    results = read_results(store, None)
+    branches = {cell.step: cell.branch for cell in results.study.cells}
+    failed = defaultdict(list)
+    for x in results.scores:
+        if x.language == "en" and at_chance(x.value, [x.chance or 0.0], [x.n]):
+            failed[x.task, branches[x.step]].append((str(x.seed), f"{x.value:.1f}"))
+    [table] = re.findall(r"<caption>Collapsed runs.*?</table>", page, re.DOTALL)
+    text = " ".join(re.sub("<[^>]*>", " ", table).split())
+    assert len(failed) > 1
+    for (task, branch), runs in failed.items():
+        seeds, values = (", ".join(x) for x in zip(*runs, strict=True))
+        assert f"{task} {branch} en English {seeds} {values} 33.3" in text
+
+
+def test_the_legend_explains_what_the_page_shows_and_has_no_backticks(store: Store) -> None:
+    noted = replace(read_results(store, None), notes=["xnli: raise `lr` or <b>`epochs`"])
+    text = report_page(store, noted, quick=True)
+    assert "raise <code>lr</code> or &lt;b&gt;<code>epochs</code>" in text
+    assert "values are medians over seeds 1, 2, 3" in text and "±" not in text
 
 
 def test_each_link_leads_to_a_place_on_the_page(page: str) -> None:
@@ -318,14 +341,27 @@ def test_a_gain_of_these_runs_alone_says_so() -> None:
 
 def test_without_a_significant_gain_the_page_says_so_first() -> None:
     found = finding(compared("none"), compared("a", 9.0, -1, 12, 0.3))
-    assert found.sentence.startswith("No branch is significantly better")
+    assert found.sentence.startswith("No branch is significantly better than its baseline in the zero-shot mean. ")
     assert finding(compared("none"), compared("a", -2.0, -4, -1, 0.01)).sentence.startswith("No branch is better")
     assert "It has not been tested" in finding(compared("none"), compared("a", 9.0)).sentence
+    assert not any("Significant in" in line for line in found.caveats)
+
+
+def test_significant_gains_outside_the_zero_shot_mean_are_counted_beside_it() -> None:
+    zero_shot = compared("none"), compared("a", 2.0, -1, 12, 0.3)
+    others = [replace(compared("a", 20.0, -1, 30, 0.01), language=language) for language in ("en", "mean")]
+    worse = replace(compared("a", -20.0, -30, -1, 0.01), language="sw")
+    task = StudyTask("nli", "classify", "accuracy", ("accuracy",), ("en", "sw"), "en")
+    study = Study("s", "tiny", (1, 2, 3), ("none", "a"), "none", (task,), ())
+    found = best_finding(Significance(study, "dev", (*zero_shot, *others, worse), {}, {}))
+    assert "No branch is significantly better than its baseline in the zero-shot mean." in found.sentence
+    assert "Significant in single languages or in another mean: 2 gains, marked ◦ below." in found.caveats
 
 
 def test_a_collapsed_baseline_is_named_beside_the_gain() -> None:
     found = finding(compared("none", collapsed=(1, 2)), compared("a", 9.0, 1, 12, 0.01))
-    assert "Careful: 2 of 3 runs of 'none' collapsed (within two standard errors of chance)." in found.caveats
+    within = "within two standard errors of chance in the training language"
+    assert f"Careful: 2 of 3 runs of 'none' collapsed ({within})." in found.caveats
 
 
 @pytest.mark.slow

@@ -379,7 +379,7 @@ def test_significance_tables_in_every_format():
     found = document(compare(study, scores, rows.__getitem__))
     text = render(found, width=120)
     assert "nli: accuracy, zero-shot mean over languages, dev" in text and "en English  +50.0" in text
-    assert "collapsed: runs within two standard errors of chance: nli: all" in text
+    assert "collapsed: runs within two standard errors of chance in the training language: nli: all" in text
     assert "| mnli | 40.0 | 40.0 | 0.0 | 40.0 | 40.0 | 2 | 2 | +0.0" in render(found, "markdown")
     lead = [line.split("  ")[0] for line in text[text.index("gain over 'none' in each language") :].splitlines()[3:7]]
     assert lead == ["zero-shot", "mean", "en English", "sw Swahili"]

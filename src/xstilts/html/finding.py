@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xstilts import metrics
-from xstilts.analysis.aggregate import ZERO_SHOT
+from xstilts.analysis.aggregate import MEAN, ZERO_SHOT
 from xstilts.errors import counted
 from xstilts.html.tables import improvement
 from xstilts.reports.legend import AT_CHANCE, over_seeds, short_names
@@ -48,8 +48,9 @@ def best_finding(found: Significance) -> Finding:
     for mark in (SURE, THESE_RUNS, ""):
         if marked := [row for row in gains if row.mark == mark]:
             best = max(marked, key=lambda row: improvement(row.gain, row.metric))
-            return Finding(_sentence(found, best), _caveats(found, rows, best), best.task)
-    return Finding("No branch is better than its baseline on any target.", _caveats(found, rows, None))
+            return Finding(_sentence(found, rows, best), _caveats(found, rows, best), best.task)
+    sentence = f"No branch is better than its baseline in the {_mean_of(rows)} of any target."
+    return Finding(sentence, _caveats(found, rows, None))
 
 
 def _mean_rows(found: Significance) -> list[Comparison]:
@@ -58,9 +59,15 @@ def _mean_rows(found: Significance) -> list[Comparison]:
     return [row for of_task in rows for row in of_task if row.language == of_task[0].language]
 
 
-def _sentence(found: Significance, best: Comparison) -> str:
+def _mean_of(rows: Sequence[Comparison]) -> str:
+    """Which mean these rows are of."""
+    names = {ZERO_SHOT: "zero-shot mean", MEAN: "mean over languages"}
+    return " or ".join(name for language, name in names.items() if language in {row.language for row in rows})
+
+
+def _sentence(found: Significance, rows: Sequence[Comparison], best: Comparison) -> str:
     name = short_names(found.study.branches)[best.branch]
-    over = "the zero-shot mean" if best.language == ZERO_SHOT else "the mean over languages"
+    over = f"the {_mean_of([best])}"
     interval = f", 95 % interval {format_interval(best)}, p {format_p(best)}" if best.p is not None else ""
     gain = f"{format_gain(best.gain)} {best.metric}{interval}"
     against = f"'{found.study.baseline_of(best.branch)}'"
@@ -72,15 +79,15 @@ def _sentence(found: Significance, best: Comparison) -> str:
     if best.p is None:
         return f"The largest gain, of '{name}' in {over} of {best.task}, is {gain}. It has not been tested."
     return (
-        f"No branch is significantly better than its baseline. The largest gain, of '{name}' in {over} of "
-        f"{best.task}, is {gain}; chance can explain it."
+        f"No branch is significantly better than its baseline in the {_mean_of(rows)}. The largest gain there, of "
+        f"'{name}' on {best.task}, is {gain}; chance can explain it."
     )
 
 
 def _caveats(found: Significance, rows: Sequence[Comparison], best: Comparison | None) -> list[str]:
     study = found.study
     tested = [row for row in rows if row.p is not None]
-    lines = [_count(tested)]
+    lines = [_count(tested), _elsewhere(found) if best is None or not best.mark else ""]
     if best is not None and len(rows) > 1:
         which = {SURE: " gain that holds across seeds,", THESE_RUNS: " significant gain"}.get(best.mark, "")
         among = f"It is the largest{which} of {counted(len(rows), 'gain')}"
@@ -101,8 +108,17 @@ def _count(tested: Sequence[Comparison]) -> str:
     better = sum(bool(row.mark) and improvement(row.gain, row.metric) > 0 for row in tested)
     worse = sum(bool(row.mark) and improvement(row.gain, row.metric) < 0 for row in tested)
     sure = sum(row.mark == SURE for row in tested)
-    of = f"{counted(len(tested), 'comparison')} of a branch with its baseline on a target"
+    of = f"{counted(len(tested), 'comparison')} of a branch with its baseline in the {_mean_of(tested)} of a target"
     return f"Of {of}, {better} are significantly better and {worse} worse (p < {ALPHA:g}), {sure} also across seeds."
+
+
+def _elsewhere(found: Significance) -> str:
+    """How many gains are significant in other rows than those of the finding."""
+    others = [row for row in found.rows if row not in _mean_rows(found)]
+    better = [row for row in others if row.mark and improvement(row.gain, row.metric) > 0]
+    marks = " or ".join(mark for mark in (SURE, THESE_RUNS) if mark in {row.mark for row in better})
+    gains = f"{counted(len(better), 'gain')}, marked {marks} below"
+    return f"Significant in single languages or in another mean: {gains}." if better else ""
 
 
 def _collapsed(found: Significance, best: Comparison) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -19,12 +19,11 @@ from xstilts.html.steps import StepViews
 from xstilts.html.tables import from_text
 from xstilts.render.figure import Matrix
 from xstilts.render.svg import draw_figures
-from xstilts.render.table import Document
 from xstilts.reports import selection_tables
 from xstilts.reports.layouts import all_layouts
 from xstilts.reports.significance import Significance, compare
 from xstilts.reports.significance_tables import legend_of_tests, with_progress
-from xstilts.reports.study_tables import document
+from xstilts.reports.study_tables import DEFAULT_VIEWS, legend, tables
 from xstilts.store.run_folder import Store
 
 PAGE = "report.html"
@@ -86,11 +85,12 @@ def _significance(results: StudyResults, *, quick: bool) -> Significance:
 def _legend(summary: Summary, tested: Significance | None) -> list[str]:
     """What the marks mean, each line once; the notes on the study stand elsewhere."""
     tests = legend_of_tests(tested) if tested else []
-    return [*dict.fromkeys([*_without_notes(document(summary)), *(text for text, holds in tests if holds)])]
+    shown = _without_notes(legend(summary, tables(summary, DEFAULT_VIEWS), spreads=False))
+    return [*dict.fromkeys([*shown, *(text for text, holds in tests if holds)])]
 
 
-def _without_notes(shown: Document) -> list[str]:
-    return [line for line in shown.legend if not line.startswith("note: ")]
+def _without_notes(lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if not line.startswith("note: ")]
 
 
 def _runs(results: StudyResults) -> Mapping[tuple[str, str], Mapping[str, Series]]:
@@ -114,4 +114,4 @@ def _figures(results: StudyResults) -> Iterator[dict[str, Any]]:
         if drawn:
             svg = draw_figures(shown.figures, (), id_prefix=f"{layout}-")
             small = len(svg) <= MOST_FIGURE_BYTES
-            yield {"layout": layout, "svg": Markup(svg) if small else "", "legend": _without_notes(shown)}
+            yield {"layout": layout, "svg": Markup(svg) if small else "", "legend": _without_notes(shown.legend)}

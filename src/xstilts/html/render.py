@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from base64 import b64encode
 from datetime import datetime
 from functools import cache
@@ -10,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from xstilts.errors import UserError
 from xstilts.html.tables import LEVELS
@@ -69,7 +70,7 @@ def write_page(path: Path, page: str) -> None:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         auto_reload=False,  # an update of the package leaves a running study its templates
@@ -77,6 +78,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
+    return environment
+
+
+def _code(text: str) -> Markup:
+    """A sentence whose words in backticks are code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 @cache

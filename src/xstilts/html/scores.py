@@ -221,18 +221,20 @@ class ScoreTables:
         for task in self.tasks:
             for branch in self.summary.study.branches:
                 lines = [self._lines.get((task.name, x, branch)) for x in (*task.train_languages, MEAN)]
-                line = next((x for x in lines if x is not None and x.collapsed), None)
-                if line is not None:
+                collapsed = [x for x in lines if x is not None and x.collapsed]
+                for line in [x for x in collapsed if x.language != MEAN] or collapsed:
+                    by_seed = self.runs.get((task.name, line.language), {}).get(branch, {})
                     seeds = ", ".join("all" if seed is None else str(seed) for seed in line.collapsed)
+                    scores = ", ".join(f"{by_seed[seed]:.1f}" for seed in line.collapsed if seed in by_seed)
                     chance = MISSING if line.chance is None else f"{line.chance:.1f}"
                     cells = [
-                        Cell(self._names[branch], prose=True),
+                        *prose([self._names[branch], languages.titled(line.language)]),
                         Cell(seeds),
-                        Cell(f"{line.median:.1f}", href=self.anchor(task.name)),
+                        Cell(scores or MISSING, href=self.anchor(task.name)),
                         Cell(chance),
                     ]
                     rows.append(Row(Cell(task.name, prose=True), cells))
-        heads = [*prose(["task", "branch"]), *numbers(["seeds", "median", "chance"])]
+        heads = [*prose(["task", "branch", "language"]), *numbers(["seeds", "scores", "chance"])]
         return PageTable("Collapsed runs", heads, rows)
 
 

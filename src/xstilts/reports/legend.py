@@ -11,7 +11,7 @@ from xstilts.analysis.aggregate import Summary, other_split
 from xstilts.study.index import Cell, Study, StudyTask
 
 COLLAPSED = "§"
-AT_CHANCE = "within two standard errors of chance"
+AT_CHANCE = "within two standard errors of chance in the training language"
 """What it means that a run has collapsed."""
 MAX_SPELLED_TASKS = 4
 """A branch whose mixture has more tasks gets a short name in tables."""

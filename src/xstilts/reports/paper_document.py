@@ -249,7 +249,7 @@ def _explained(study: Study, tables: Sequence[PaperTable], beside: bool) -> list
         (split_replaced("dev", ", ".join(daggers)), daggers),
         ("F1/EM: their mean counts in averages", pairs),
         (
-            f"{COLLAPSED} some run collapsed: {AT_CHANCE} in the language that it was trained on",
+            f"{COLLAPSED} some run collapsed: {AT_CHANCE}",
             any(x.collapsed for x in cells),
         ),
         (f"'{PUBLISHED.strip()}': as published; '{DIFFERENCE.strip()}': ours minus that", beside),

@@ -46,8 +46,8 @@ def tables(summary: Summary, views: Sequence[View]) -> list[Table]:
     return [table for view in views for table in by_view[view]]
 
 
-def legend(summary: Summary, shown: Sequence[Table]) -> list[str]:
-    """The lines below these tables: their marks, missing parts, sizes, notes."""
+def legend(summary: Summary, shown: Sequence[Table], *, spreads: bool = True) -> list[str]:
+    """The lines below these tables: their marks, missing parts, sizes, notes; whether the numbers have their ±."""
     study, split = summary.study, summary.split
     numbers = [entry for table in shown for _, row in table.rows for entry in row if entry.value != MISSING]
     spread = any(entry.spread for entry in numbers)
@@ -61,8 +61,8 @@ def legend(summary: Summary, shown: Sequence[Table]) -> list[str]:
             others[task.name] = ("all languages",)
     averages = " or an average of runs" if any(name.endswith("runs averaged") for name in study.branches) else ""
     explained = [
-        ("± half the range over the seeds; values are medians over seeds " + seeds, spread),
-        (f"no ±: a single run{averages}", spread and not all(entry.spread for entry in numbers)),
+        ("± half the range over the seeds; " * spreads + "values are medians over seeds " + seeds, spread),
+        (f"no ±: a single run{averages}", spreads and spread and not all(entry.spread for entry in numbers)),
         (
             f"{study.baseline}: trained on the target task only; other branches first on the tasks in their names",
             study.baseline == "none" and any(entry.gain for entry in numbers),
