@@ -50,11 +50,14 @@ def render(template: str, *, refresh: int | None = None, **values: object) -> st
 
 
 def head(path: Path) -> str:
-    """The beginning of a file, with the title if it is a page; empty if there is no file."""
-    if not path.is_file():
+    """The beginning of a file, with the title if it is a page; empty if there is no file, `?` if nobody may read it."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(4096)
+    except FileNotFoundError:
         return ""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(4096)
+    except OSError:
+        return "?"
 
 
 def write_page(path: Path, page: str) -> None:
