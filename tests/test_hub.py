@@ -144,6 +144,7 @@ def test_fetching_offline_says_which_file_to_put_where(tmp_path: Path, xstilts: 
     result = xstilts("data", "fetch", "mine", "--use", tmp_path / "mine.yaml", "--data", tmp_path)
     assert (result.code, result.out) == (2, "")
     assert "downloading XQuAD.de/validation-*.parquet and 1 more of google/xtreme" in result.err
+    assert "google/xtreme could not be downloaded; the Hub was not reached: " in result.err
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3, result.err
     assert errors[0] == f"error: mine train: is not on the Hub in en (put questions.json into {tmp_path})"

@@ -17,6 +17,14 @@ def test_a_recipe_needs_a_task_to_train_on_and_score(tmp_path: Path, xstilts: Ca
     xstilts("new", "task", tmp_path, "--out", tmp_path / "two.yaml")
     result = xstilts("new", "recipe", tmp_path / "two.yaml", "--intermediate", "mnil")
     assert result.code == 2 and "no intermediate task 'mnil' is built in" in result.err and "'mnli'?)" in result.err
+    result = xstilts("new", "recipe", tmp_path / "two.yaml", "--intermediate", "my-tow")
+    assert result.code == 2 and "my-" not in result.err.partition("(")[2], (
+        "the target is no intermediate task of itself"
+    )
+    result = xstilts("new", "recipe", tmp_path / "two.yaml", "--intermediate", "none")
+    assert result.code == 0 and "fetch" not in result.out
+    (phase,) = read(str(tmp_path / "two-study.yaml"))[0].phases
+    assert phase.each is not None and xstilts("check", tmp_path / "two-study.yaml", "--data", tmp_path).code == 0
 
 
 def test_an_intermediate_task_of_ones_own(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:

@@ -147,7 +147,8 @@ def test_a_check_names_the_tasks_whose_files_it_has_not_read(tmp_path: Path, xst
     recipe = study_files(tmp_path)
     recipe.write_text(recipe.read_text().replace(": [mood]", ": [mood, xquad]"))
     result = xstilts("check", recipe)
-    assert result.code == 0 and "files not read: xquad; give the data folder with --data\n" in result.out
+    ways = "give the data folder with --data, or download with `xstilts data fetch xquad`\n"
+    assert result.code == 0 and f"files not read: xquad; {ways}" in result.out
     result = xstilts("check", recipe, "--data", tmp_path)  # what a run would refuse
     assert result.code == 2 and "xquad: no data for 'en'" in result.err
     planned = xstilts("plan", recipe)

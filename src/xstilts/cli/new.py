@@ -60,7 +60,7 @@ def new_recipe(
     ],
     encoder: Annotated[str, typer.Option(help="A Hub id, or a folder.")] = "FacebookAI/xlm-roberta-base",
     intermediate: Annotated[
-        str, typer.Option(help="The intermediate task. Default: mnli.", metavar="TASK", show_default=False)
+        str, typer.Option(help="The intermediate task, or none. Default: mnli.", metavar="TASK", show_default=False)
     ] = "",
     out: Annotated[
         Path | None,

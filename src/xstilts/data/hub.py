@@ -66,7 +66,7 @@ def fetch(places: Iterable[Place], say: Callable[[str], None]) -> None:
         say: receives progress and failures.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     failures: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])  # the HTTP library's own errors
@@ -82,5 +82,8 @@ def fetch(places: Iterable[Place], say: Callable[[str], None]) -> None:
         try:
             snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted)
         except failures as error:
-            reason = str(error.__cause__ or error).strip() or type(error).__name__
-            say(f"{repo} could not be downloaded: {reason.splitlines()[0]}")
+            cause = error.__cause__ or error
+            reason = str(cause).strip() or type(error).__name__
+            answered = not isinstance(cause, (*failures[1:], OfflineModeIsEnabled)) or isinstance(cause, HfHubHTTPError)
+            why = "" if answered else "; the Hub was not reached"
+            say(f"{repo} could not be downloaded{why}: {reason.splitlines()[0]}")

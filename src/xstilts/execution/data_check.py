@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from xstilts.data.availability import on_hub
 from xstilts.data.examples import check
 from xstilts.data.find import PLAYGROUND, Found
 from xstilts.data.leaks import TrainingRows
@@ -89,7 +90,9 @@ def check_all_data(plan: Plan, data: Path | None, errors: Collector, say: Callab
     unread = {name for name in lacking if data is None and not plan.tasks[name].own}
     errors.errors += [one for one in found.errors if type(one) is not MissingData or one.where not in unread]
     if unread:
-        say(f"files not read: {', '.join(sorted(unread))}; give the data folder with --data")
+        from_hub = sorted(name for name in unread if on_hub(plan.tasks[name]))
+        fetch = f", or download with `xstilts data fetch {' '.join(from_hub)}`" if from_hub else ""
+        say(f"files not read: {', '.join(sorted(unread))}; give the data folder with --data{fetch}")
     if lines := [line for line, name in left_out.items() if name not in unread]:
         say(f"left out because files are missing: {', '.join(lines)}")
     if read:

@@ -16,19 +16,23 @@ from xstilts.tasks.task import Task
 from xstilts.tasks.user_tasks import from_yaml
 from xstilts.utils.files import write_atomic
 
+NO_TASK = "none"
+"""The intermediate task of a recipe without one."""
 _RECIPE = """\
-# Does an intermediate task help {names} in languages without labels? Change what you like, then `xstilts check`.
+# {question} in languages without labels? Change what you like, then `xstilts check`.
 name: {name}
 encoder: {encoder}  # a Hub id, or a folder
 use: [{use}]
 seeds: [1, 2, 3]  # one is faster; three show how much seeds differ
 phases:
-  - name: intermediate
-    choices: [[], [{intermediate}]]  # []: nothing before the target, the baseline; you may add others
-  - {{name: target, each: [{names}]}}
+{before}  - {{name: target, each: [{names}]}}
 evaluate: [{names}]
 # settings: {{lr: 2e-5, epochs: 10}}  # of all trainings; `xstilts plan` shows them
 # keep: all  # keeps each encoder, not only the best
+"""
+_INTERMEDIATE = """\
+  - name: intermediate
+    choices: [[], [{intermediate}]]  # []: nothing before the target, the baseline; you may add others
 """
 
 
@@ -48,7 +52,8 @@ def write_recipe(
     Args:
         task_files: their tasks with training and scored data are the targets, but not the intermediate task.
         encoder: a Hub id, or a folder.
-        intermediate: the task to train on before, also one of the files; empty: `tasks.INTERMEDIATE`.
+        intermediate: the task to train on before, also one of the files; empty: `tasks.INTERMEDIATE`; `none`: without
+            one.
         out: the recipe; by default the first task file's name with `-study`.
 
     Raises:
@@ -63,25 +68,29 @@ def write_recipe(
         others = " beside the intermediate task" if intermediate in own else ""
         raise UserError(f"has no task with labelled train and dev or test data{others}", where=shown,
                         hint="a target needs both; raw text and retrieval are no targets")  # fmt: skip
-    if intermediate not in known:
+    alone = intermediate == NO_TASK and NO_TASK not in own
+    if not alone and intermediate not in known:
         what = (
             f"no intermediate task '{intermediate}' is built in, or in {shown}; for another one give its task file, too"
         )
-        raise UserError(what, where="--intermediate", hint=nearest(intermediate, {*known, *own}))
+        raise UserError(what, where="--intermediate", hint=nearest(intermediate, {NO_TASK, *known}))
     first = task_files[0]
     path = out or first.with_name(f"{first.stem}-study.yaml")
     if os.path.lexists(path):
         raise UserError("exists already", where=str(path), hint="--out names another file")
     use = [Path(os.path.relpath(file.resolve(), path.parent.resolve())).as_posix() for file in task_files]
-    text = _RECIPE.format(name=first.stem, names=", ".join(targets), encoder=quoted(encoder),
-                          use=", ".join(map(quoted, use)), intermediate=intermediate)  # fmt: skip
+    names, before = ", ".join(targets), "" if alone else _INTERMEDIATE.format(intermediate=intermediate)
+    question = ("How well does {} do" if alone else "Does an intermediate task help {}").format(names)
+    text = _RECIPE.format(name=first.stem, names=names, encoder=quoted(encoder), use=", ".join(map(quoted, use)),
+                          before=before, question=question)  # fmt: skip
     write_atomic(path, text)
     try:
         plan(*read(str(path)))
     except UserError:
         path.unlink()
         raise
-    return NewRecipe(path, () if known[intermediate].own or _is_generated(known[intermediate]) else (intermediate,))
+    own_data = alone or known[intermediate].own or _is_generated(known[intermediate])
+    return NewRecipe(path, () if own_data else (intermediate,))
 
 
 def _is_target(task: Task) -> bool:
