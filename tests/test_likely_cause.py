@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conftest import Files
-from xstilts.training.likely_cause import has_one_answer, likely_cause
+from xstilts.training.likely_cause import has_one_answer, likely_cause, small_dev
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 MOODS = """\
@@ -67,6 +67,16 @@ def test_a_training_that_learned_its_examples_has_other_dev_examples() -> None:
     assert cause(learned, 20).startswith("the training loss fell from 0.70 to 0.03, but dev stayed at chance")
 
 
+def test_a_small_dev_set_is_the_cause_where_its_score_is_high() -> None:
+    small = small_dev(90.0, 75.0, 20, "accuracy")
+    falling = [{"step": 10 * i, "loss": 1.0 - 0.01 * i} for i in range(1, 31)]
+    assert likely_cause(spec(), falling, one_label=False, one_answer=False, small_dev=small) == (
+        "the dev set of 20 examples is too small to tell 90.0 from chance (75.0, the share of its commonest label): "
+        "give it more examples"
+    )
+    assert small_dev(80.0, 75.0, 20, "accuracy") == "", "a low score says nothing of the dev set"
+
+
 def test_one_label_for_all_is_a_cause() -> None:
     same, other, single = ["sad", "sad"], ["sad", "glad"], ["sad"]
     assert [has_one_answer(answers) for answers in (same, other, single, [])] == [True, False, False, False]
@@ -106,6 +116,17 @@ def test_a_training_without_dev_names_its_cause_when_it_is_scored_at_chance(mood
     result = moods.run()
     assert result.code == 0 and "likely cause" not in result.err
     assert "likely cause: 8 updates at lr 3e-6: raise `lr` or `steps`" in " ".join(result.out.split())
+
+
+def test_a_run_says_that_its_dev_set_is_too_small(moods: Files) -> None:
+    moods.edit("recipe.yaml", "lr: 3e-6, steps: 8", "lr: 3e-3, steps: 60")
+    moods.write(
+        "train.csv", "\n".join(["text,label", *(f"{x} {i},{x}" for i in range(60) for x in ("glad", "sad")), ""])
+    )
+    moods.write("dev.csv", "text,label\nglad 1,glad\nsad 2,sad\nglad 3,glad\n")
+    result = moods.run()
+    small = "the dev set of 3 examples is too small to tell 100.0 from chance (66.7, the share of its commonest label)"
+    assert f"likely cause: {small}" in result.err and small in " ".join(result.out.split())
 
 
 def test_a_training_set_with_one_label_is_named(moods: Files) -> None:

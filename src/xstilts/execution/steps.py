@@ -44,7 +44,7 @@ from xstilts.tasks.task import Task
 from xstilts.training.batches import TrainTask
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.early_stopping import DevSet, dev_outcome, dev_score, dev_sizes
-from xstilts.training.likely_cause import has_one_answer, has_one_label, likely_cause
+from xstilts.training.likely_cause import has_one_answer, has_one_label, likely_cause, small_dev
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TOKENS, examples_seen, task_order, train, warmup_notes
 from xstilts.training.settings import LOG, TrainSpec
@@ -197,7 +197,7 @@ class StepExecutor:
         outcome = dev_outcome(trained.best, dev_sets)
         chance = f", not clearly better than chance ({outcome['dev_chance']:.1f})" if outcome.get("at_chance") else ""
         failed = outcome.get("at_chance", True)  # without dev its scores may tell
-        cause = self._likely_cause(training, folder / LOG, train_tasks, dev_sets) if failed else ""
+        cause = self._likely_cause(training, folder / LOG, train_tasks, dev_sets, trained.best) if failed else ""
         why = f"; likely cause: {cause}" if chance and cause else ""
         shares = _shares(trained.shares)
         self.progress.end(f"{trained.updates:,} updates in {trained.seconds:.0f} s{best}{chance}{why}{shares}")
@@ -215,18 +215,21 @@ class StepExecutor:
             self.progress.say(f"torch.compile does not work here, so the training goes on without it: {why}")
 
     def _likely_cause(
-        self, training: TrainSpec, log: Path, train_tasks: Sequence[TrainTask], dev_sets: Sequence[DevSet]
-    ) -> str:
+        self, training: TrainSpec, log: Path, train_tasks: Sequence[TrainTask], dev_sets: Sequence[DevSet],
+        best: float | None,
+    ) -> str:  # fmt: skip
         """The cause if the training ended at chance; only the first process knows it."""
         labelled = [self.inputs.task(one.settings.task).format for one in train_tasks]
         if distributed.rank() != 0 or all(format.head.kind == "vocabulary" for format in labelled):
             return ""
         rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         alone = len(train_tasks) == 1
+        sizes = [(one.chance, len(one.examples), one.task.stop_metric) for one in dev_sets]
         return likely_cause(
             training, rows,
             one_label=alone and has_one_label(labelled[0], train_tasks[0].features),
             one_answer=alone and bool(dev_sets) and has_one_answer(dev_sets[0].predictions),
+            small_dev=small_dev(best, *sizes[0]) if best is not None and len(sizes) == 1 else "",
         )  # fmt: skip
 
     def _origin(self, step: Step, inputs: Mapping[str, str]) -> list[str]:

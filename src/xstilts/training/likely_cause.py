@@ -25,7 +25,9 @@ FELL, STILL_FALLING, LEARNED = 0.05, 0.02, 0.5
 """Falls of the loss that count, as shares of the first loss: at all; at the end; to the level of learned data."""
 
 
-def likely_cause(spec: TrainSpec, rows: Sequence[Mapping[str, Any]], *, one_label: bool, one_answer: bool) -> str:
+def likely_cause(
+    spec: TrainSpec, rows: Sequence[Mapping[str, Any]], *, one_label: bool, one_answer: bool, small_dev: str = ""
+) -> str:
     """The likely cause, for the user; empty without a log.
 
     Args:
@@ -33,12 +35,15 @@ def likely_cause(spec: TrainSpec, rows: Sequence[Mapping[str, Any]], *, one_labe
         rows: the rows of its log.
         one_label: whether all training examples have the same label.
         one_answer: whether all dev examples got the same answer. The answer may be a text, which no record repeats.
+        small_dev: what `small_dev` says of its dev set.
     """
     losses = _losses(rows)
     if not losses.size:
         return ""
     if one_label:
         return "all training examples have the same label, so there is nothing to learn"
+    if small_dev:
+        return small_dev
     size = len(losses)
     start, end = _mean(losses, 0, 1), _mean(losses, 9, 10)
     slope = _mean(losses, 6, 8) - _mean(losses, 8, 10)
@@ -59,6 +64,21 @@ def likely_cause(spec: TrainSpec, rows: Sequence[Mapping[str, Any]], *, one_labe
         return f"{ran}: raise `lr`"
     advice = "lower `lr`" if spec.lr >= LARGE_LR else "check that the labels follow from the texts, or try another `lr`"
     return f"the loss went from {start:.2f} to {end:.2f} in {ran}: {advice}"
+
+
+def small_dev(best: float, chance: float, examples: int, metric: str) -> str:
+    """A sentence if a training ended at chance because its dev set is small; else empty.
+
+    Its best score is then at least half the way from chance to 100.
+
+    >>> small_dev(90.0, 75.0, 20, "f1")
+    'the dev set of 20 examples is too small to tell 90.0 from chance (75.0): give it more examples'
+    """
+    if best < (chance + 100) / 2:
+        return ""
+    what = f"{chance:.1f}" + ", the share of its commonest label" * (metric == "accuracy")
+    size = counted(examples, "example")
+    return f"the dev set of {size} is too small to tell {best:.1f} from chance ({what}): give it more examples"
 
 
 def _mean(losses: _Losses, first: int, last: int) -> float:
