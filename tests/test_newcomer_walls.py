@@ -79,6 +79,21 @@ def test_the_command_that_lists_missing_files_is_whole(folder: Path, xstilts: Ca
     assert xstilts("data", "check", "tickets", "--use", "mine.yaml", "--data", data).out.count("│ tickets") == 2
 
 
+def test_a_limit_where_nothing_is_scored_is_named(folder: Path, xstilts: Callable[..., CliResult]) -> None:
+    target = "  - {name: target, each: [tickets]}\n"
+    limited = "  - {name: before, choices: [[], [tickets]], settings: {lr: 1e-4, tasks: {tickets: {limit: 20}}}}\n"
+    edit(folder / "study.yaml", target, limited + target.replace("]}", "], settings: {limit: 20}}"))
+    line = "before: no effect in this phase: limit; scoring takes it from the recipe's `settings`"
+    for command in ("check", "plan"):
+        out = xstilts(command, "study.yaml").out
+        assert out.count("no effect") == 1 and f"{line} or the phase with `each`\n" in out
+    edit(folder / "study.yaml", target.replace("]}", "], settings: {limit: 20}}"), "")
+    edit(folder / "study.yaml", "[[], [tickets]]", "[[tickets]]")
+    assert f"{line}\n" in xstilts("plan", "study.yaml").out
+    edit(folder / "study.yaml", ", tasks: {tickets: {limit: 20}}", "")
+    assert "no effect" not in xstilts("plan", "study.yaml").out
+
+
 def test_a_forgotten_use_is_one_mistake_with_the_line(folder: Path, xstilts: Callable[..., CliResult]) -> None:
     edit(folder / "study.yaml", "use: [mine.yaml]\n", "")
     hint = "unknown task 'tickets' (mine.yaml has it: write `use: [mine.yaml]`)\n"

@@ -19,6 +19,7 @@ from xstilts.execution.redo import Outdated, find_outdated
 from xstilts.model import encoder_folder
 from xstilts.store.run_folder import MARK, open_existing
 from xstilts.study import disk_usage
+from xstilts.study.defaults import unused_settings
 from xstilts.study.plan import Plan
 from xstilts.study.settings_lines import settings_lines
 from xstilts.study.step import Step
@@ -116,6 +117,7 @@ class PlanStatus:
         yield size_line(plan, "at most " if self.missing else "")
         if plan.recipe.note:
             yield plan.recipe.note
+        yield from unused_settings(plan.recipe)
         for phase, updates in plan.budgets.items():
             yield f"{phase}: every choice but [] trains {counted(updates, 'labelled update')}"
         done, again = len({*self.done} - {*self.again}), len({*self.again} - {*self.changed})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 """The weight decay of weight matrices (jiant's optimizer)."""
 PRECISION: Precision = "auto"
+SCORING = ("limit", "layer", "poolings", "score_layers")
+"""The settings that only the final scoring reads."""
 PAPER, JIANT, USER_DATA = "paper, appendix A", "jiant's scripts", USER_DATA_ORIGINS["batch"]
 
 
@@ -59,6 +61,16 @@ def target_settings(recipe: Recipe, start: Settings) -> Settings:
     """
     last = recipe.phases[-1]
     return start if last.each is None else last.settings.over(start)
+
+
+def unused_settings(recipe: Recipe) -> Iterator[str]:
+    """A line on each phase with settings that `target_settings` does not take, although only scoring reads them."""
+    for phase in recipe.phases:
+        given = [phase.settings, *(phase.settings.tasks or {}).values()]
+        names = [name for name in SCORING if any(getattr(one, name) is not None for one in given)]
+        if names and phase.each is None:
+            place = "the recipe's `settings`" + ("" if recipe.phases[-1].each is None else " or the phase with `each`")
+            yield f"{phase.name}: no effect in this phase: {', '.join(names)}; scoring takes it from {place}"
 
 
 def with_first_piece(tasks: Mapping[str, Task], recipe: Recipe) -> Mapping[str, Task]:

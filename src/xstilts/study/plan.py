@@ -13,7 +13,14 @@ from xstilts.data.availability import first_mistakes, missing_data, train_line, 
 from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
-from xstilts.study.defaults import BUDGET, each_language, scored_languages, with_each_language, with_first_piece
+from xstilts.study.defaults import (
+    BUDGET,
+    each_language,
+    scored_languages,
+    unused_settings,
+    with_each_language,
+    with_first_piece,
+)
 from xstilts.study.ensembles import plan_ensembles, with_ensembles
 from xstilts.study.index import Cell, Study, StudyTask
 from xstilts.study.phase import Settings
@@ -84,8 +91,8 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for the user before a run: the recipe's own, and the dev and test splits that are not scored."""
-        notes = [self.recipe.note] if self.recipe.note else []
+        """Notes for the user before a run: the recipe's own, unused settings, the dev and test data not scored."""
+        notes = [*([self.recipe.note] if self.recipe.note else []), *unused_settings(self.recipe)]
         for name in dict.fromkeys(cell.task for cell in self.cells):
             task = self.tasks[name]
             notes += [
