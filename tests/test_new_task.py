@@ -248,6 +248,21 @@ def test_dev_data_that_the_task_cannot_have_are_named(tmp_path: Path, xstilts: C
     assert "dev en, test en\nnote: dev data left out, because they have no test data: fi, ta\n" in result.out
 
 
+@pytest.mark.parametrize(
+    ("dev", "lacks"),
+    [([], ", and the first run counts as the best"), (["fi", "ta"], ""), (["en"], None)],
+)
+def test_dev_data_that_lack_in_the_training_language_are_named(
+    dev: list[str], lacks: str | None, tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    write = labelled(6, ".csv", HEADERS[0], LABELS[0], False)
+    for name in ("train.en", "test.fi", "test.ta", *(f"dev.{code}" for code in dev)):
+        (tmp_path / f"{name}.csv").write_text(write(8), encoding="utf-8")
+    out = xstilts("new", "task", tmp_path).out
+    assert ("no dev data" in out) == (lacks is not None)
+    assert lacks is None or f"note: no dev data in en, the training language: no early stopping{lacks}\n" in out
+
+
 def test_a_column_says_the_split_of_each_row(tmp_path: Path, made: Callable[..., Task]) -> None:
     splits = ("train", "train", "valid", "test")
     rows = [[f"It is {i} now", "dry" if i % 3 else "wet", splits[i % 4]] for i in range(40)]

@@ -160,3 +160,10 @@ def shared_pattern(files: Sequence[DataFile]) -> str:
                                       for file in files):  # fmt: skip
             return patterns.pop()
     return ""
+
+
+def twice(file: DataFile, split: str, language: str, other: DataFile) -> UserError:
+    """The error for two files of the same split and language."""
+    what = f"is {split} data in {languages.titled(language)}, as {other.path} is"
+    hint = "give the files of one task, with train, dev or test and a language such as .de in their names"
+    return UserError(what, where=str(file.path), hint=hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from xstilts import languages
 from xstilts.data.columns import Named, Table, language_column, split_column
 from xstilts.data.examples import locate
-from xstilts.data.file_names import DataFile, data_files, named, shared_pattern
+from xstilts.data.file_names import DataFile, data_files, named, shared_pattern, twice
 from xstilts.data.guess import columns_like, guess, has_no_answer, label_values
 from xstilts.data.headers import quoted
 from xstilts.data.records import suffix
@@ -161,7 +161,7 @@ class _Draft:
                 continue
             split = split or ("train" if file is self.main else "test")
             if other := splits[split].get(language):
-                raise _twice(file, split, language, other.file)
+                raise twice(file, split, language, other.file)
             columns, read = (self.guess.columns, self.guess.table) if file is self.main else columns_like(
                 str(file.path), self.guess)  # fmt: skip
             splits[split][language] = _Rows(file, language, columns, table=read, classes=self.guess.classes)
@@ -200,7 +200,7 @@ class _Draft:
                 column, codes = ("", []) if rows.file.language else language_column(rows.table)
                 for code in codes or [language]:
                     if other := found[split].get(code):
-                        raise _twice(rows.file, split, code, other.file)
+                        raise twice(rows.file, split, code, other.file)
                     where = column if len(codes) > 1 else ""
                     found[split][code] = replace(rows, language=code, where=where, from_column=bool(codes))
         return {split: found[split] for split in SPLITS if found.get(split)}
@@ -297,6 +297,9 @@ class _Draft:
             splits["dev"] = {other: rows for other, rows in dev.items() if other in test}
         if left := [other for other in dev if other not in splits.get("dev", {})]:
             self.notes.append(f"dev data left out, because {why}: {listed(left, 12)}")
+        if "train" in splits and (dev or test) and self.guess.format != "mask" and code not in splits.get("dev", {}):
+            first = "" if "dev" in splits else ", and the first run counts as the best"
+            self.notes.append(f"no dev data in {code}, the training language: no early stopping{first}")
         return splits
 
     def _source(self, split: str, by_language: dict[str, _Rows]) -> Iterator[str]:
@@ -339,13 +342,6 @@ class _Draft:
             rows = trained[self.train_language]
             known = rows.file.language or rows.from_column or not self.default_is_guess
             yield _line("train_languages", _value([self.train_language]), "" if known else "a guess, too (--lang)")
-
-
-def _twice(file: DataFile, split: str, language: str, other: DataFile) -> UserError:
-    """The error for two files of the same split and language."""
-    what = f"is {split} data in {languages.titled(language)}, as {other.path} is"
-    hint = "give the files of one task, with train, dev or test and a language such as .de in their names"
-    return UserError(what, where=str(file.path), hint=hint)
 
 
 def _line(key: str, value: str, comment: str) -> str:
