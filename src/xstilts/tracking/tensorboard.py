@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tensorboardX import SummaryWriter
 
@@ -20,7 +21,8 @@ class TensorBoard:
         """Open a new event file; TensorBoard joins those of a folder."""
         if not resume:
             shutil.rmtree(self._folder / name, ignore_errors=True)
-        self._writer = SummaryWriter(str(self._folder / name))
+        # files are named by the second: without a suffix a second one would replace the first
+        self._writer = SummaryWriter(str(self._folder / name), filename_suffix=f".{uuid4().hex[:8]}")
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Add points."""
