@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 JOBS ?= 2
+SLOW ?= tests
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-machines check docs bench clean
@@ -13,8 +14,8 @@ demo: .venv/xstilts  ## install, then run the main job on the built-in world
 test: .venv/ready  ## install, then run the tests but for slow ones; those on real data are skipped where it is absent
 	$(PYTEST) -m "not slow"
 
-test-slow: .venv/ready  ## the slow ones
-	$(PYTEST) -m slow tests
+test-slow: .venv/ready  ## the slow ones; SLOW="tests --deselect FILE" leaves some out
+	$(PYTEST) -m slow $(SLOW)
 
 test-machines: .venv/ready  ## half an hour: the tests on one machine as if it were several others
 	$(BIN)/python tests/machines.py
