@@ -167,6 +167,11 @@ class Collector(Catcher):
             raise Mistakes(unique, self.options)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, or its type if it has no message."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: `1 training`, `2,000 trainings`, `3 branches`."""
     plural = "es" if noun.endswith("ch") else "s"

@@ -11,7 +11,6 @@ import typer
 
 from xstilts.cli.common import say
 from xstilts.errors import UserError
-from xstilts.utils.models import Precision
 
 app = typer.Typer()
 
@@ -25,7 +24,10 @@ ModelArgument = Annotated[
 TaskOption = Annotated[
     str | None, typer.Option(help="The task whose head predicts, if the model has several.", metavar="TASK")
 ]
-PrecisionOption = Annotated[Precision, typer.Option(help="Of the forward passes; auto: bf16 on a GPU that has it.")]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16"],  # `Precision` would load pydantic for --help
+    typer.Option(help="Of the forward passes; auto: bf16 on a GPU that has it."),
+]
 
 
 @app.command()

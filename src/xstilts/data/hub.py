@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xstilts.errors import UserError
+from xstilts.errors import UserError, first_line
 
 HUB = "hub:"
 _PLACE = re.compile(r"hub:([^/@\s]+/[^/@\s]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?/(.+)")
@@ -83,7 +83,6 @@ def fetch(places: Iterable[Place], say: Callable[[str], None]) -> None:
             snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted)
         except failures as error:
             cause = error.__cause__ or error
-            reason = str(cause).strip() or type(error).__name__
             answered = not isinstance(cause, (*failures[1:], OfflineModeIsEnabled)) or isinstance(cause, HfHubHTTPError)
             why = "" if answered else "; the Hub was not reached"
-            say(f"{repo} could not be downloaded{why}: {reason.splitlines()[0]}")
+            say(f"{repo} could not be downloaded{why}: {first_line(cause)}")

@@ -114,7 +114,8 @@ def _count(tested: Sequence[Comparison]) -> str:
 
 def _elsewhere(found: Significance) -> str:
     """How many gains are significant in other rows than those of the finding."""
-    others = [row for row in found.rows if row not in _mean_rows(found)]
+    means = {(row.task, row.language) for row in _mean_rows(found)}
+    others = [row for row in found.rows if (row.task, row.language) not in means]
     better = [row for row in others if row.mark and improvement(row.gain, row.metric) > 0]
     marks = " or ".join(mark for mark in (SURE, THESE_RUNS) if mark in {row.mark for row in better})
     gains = f"{counted(len(better), 'gain')}, marked {marks} below"

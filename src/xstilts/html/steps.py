@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from xstilts.study.disk_usage import format_bytes
 from xstilts.study.index import Cell as StudyCell
 from xstilts.study.index import Study
 from xstilts.training.settings import LOG
+from xstilts.utils.files import folder_size
 from xstilts.utils.progress import format_duration
 
 
@@ -53,12 +53,7 @@ class StepView:
     @cached_property
     def bytes(self) -> int:
         """The size of its files."""
-        size = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with suppress(FileNotFoundError):  # a running step renames and removes files
-                    size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  (there may be thousands)
-        return size
+        return folder_size(self.folder, set())
 
     def log(self) -> Iterator[Mapping[str, Any]]:
         """The rows of its log; a line that is being written is left out."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 from xstilts import metrics
 from xstilts.render import table as text_table
@@ -54,10 +53,6 @@ class PageTable:
     kind: str = ""
     """A class of the style sheet."""
     legend: Sequence[str] = ()
-
-
-Links: TypeAlias = Mapping[tuple[str, str], str]
-"""Anchors by task and language."""
 
 
 def prose(texts: Iterable[object]) -> list[Cell]:

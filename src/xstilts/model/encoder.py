@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xstilts.compute import device
 from xstilts.compute.memory import is_out_of_memory
 from xstilts.compute.private import attention_name, has_model
-from xstilts.errors import UserError
+from xstilts.errors import UserError, first_line
 from xstilts.languages import ENGLISH, base
 from xstilts.model import encoder_folder, packing, pretrained_tokenizer, probe
 from xstilts.model.batch import Batch, Masking
@@ -283,7 +283,7 @@ class Encoder(nn.Module):
 
 def _reason(error: Exception) -> str:
     """The first line of a compiler's error, which may be inside torch's."""
-    return str(getattr(error, "inner_exception", error)).strip().split("\n")[0] or type(error).__name__
+    return first_line(getattr(error, "inner_exception", error))
 
 
 class _LayerReached(Exception):
@@ -350,11 +350,10 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
             cached = encoder_folder.local_folder(name)
             pickled = not constants.HF_HUB_OFFLINE or (cached is not None and any(cached.glob("*.bin")))
             raise encoder_folder.without_safetensors(name, pickled=pickled) from error
-        first = str(error).strip().split("\n")[0] or type(error).__name__
         hint = "are its config.json, tokenizer.json and tokenizer_config.json whole?"
         if not Path(name).exists():
             hint = "not a folder here; without the Hub, give a folder"
-        raise UserError(f"cannot be loaded as an encoder: {first}", where=name, hint=hint) from error
+        raise UserError(f"cannot be loaded as an encoder: {first_line(error)}", where=name, hint=hint) from error
     if getattr(base, "pooler", None) is not None:
         base.pooler = None
     if not hasattr(tokenizer, "backend_tokenizer"):

@@ -31,6 +31,17 @@ from xstilts.model.heads import Head, first_tokens, mean_of_tokens
 from xstilts.utils.models import Precision
 from xstilts.utils.os_errors import as_user_error
 
+TOKENS, TOKENS_ON_CUDA = 4096, 32_768
+"""Token budget of a batch, elsewhere and on CUDA; changes only the speed. Larger ones exceed a processor's cache."""
+IN_MEMORY = 2**28
+"""The most bytes of vectors in memory; more are mapped from a temporary file."""
+
+
+def most_tokens(where: torch.device, tokens: int | None) -> int:
+    """The token budget of a batch on a device; at most `tokens`, if they are given."""
+    most = TOKENS_ON_CUDA if where.type == "cuda" else TOKENS
+    return min(most, tokens or most)
+
 
 def head_outputs(
     encoder: Encoder, head: Head, format: Format, features: FeatureSet, precision: Precision = "fp32",
@@ -49,7 +60,7 @@ def head_outputs(
         return next(pooled_outputs(encoder, features, [own_pooling(encoder, format)], precision, language, tokens))
     masking = encoder.masking() if format.head.kind == "vocabulary" else None
     scores: list[Any] = [None] * len(features.lengths_F)
-    budget = TokenBudget(min(most_tokens(encoder.device), tokens or TOKENS_ON_CUDA))
+    budget = TokenBudget(most_tokens(encoder.device, tokens))
 
     def reduced(batch: Batch) -> list[NDArray[Any]]:
         with device.autocast(encoder.device, precision):
@@ -124,7 +135,7 @@ def pooled_outputs(
     row_of = {key: k for k, key in enumerate(single)}
     kinds, layers = {kind for kind, _ in single}, {layer for _, layer in single}
     vectors_KFH = _vectors(len(single), len(features.lengths_F), encoder.config.hidden_size)
-    budget = TokenBudget(min(most_tokens(encoder.device), tokens or TOKENS_ON_CUDA))
+    budget = TokenBudget(most_tokens(encoder.device, tokens))
 
     def vectors(batch: Batch) -> NDArray[np.float32]:
         with device.autocast(encoder.device, precision):
@@ -184,16 +195,3 @@ def _vectors(*shape: int) -> NDArray[np.float32]:
         if hasattr(os, "posix_fallocate"):  # writing a map on a full disk would kill the process
             os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, np.float32, "w+", shape=shape)
-
-
-TOKENS, TOKENS_ON_CUDA = 4096, 32_768
-"""Token budget of a batch, elsewhere and on CUDA; changes only the speed. Larger ones exceed a processor's cache."""
-
-
-def most_tokens(where: torch.device) -> int:
-    """The token budget of a batch on a device."""
-    return TOKENS_ON_CUDA if where.type == "cuda" else TOKENS
-
-
-IN_MEMORY = 2**28
-"""The most bytes of vectors in memory; more are mapped from a temporary file."""

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from xstilts.compute import device
-from xstilts.errors import UserError
+from xstilts.errors import UserError, first_line
 from xstilts.model import pretrained_tokenizer
 from xstilts.model.encoder import Encoder, quiet
 from xstilts.model.pretrained_tokenizer import wrapped
@@ -78,9 +78,8 @@ def given(name: str) -> Any:
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
         if "trust_remote_code" in str(error):
             raise UserError("the tokenizer needs its own code, which is never run", where=name) from error
-        first = str(error).strip().split("\n")[0] or type(error).__name__
         hint = "are its tokenizer.json and tokenizer_config.json whole?" if Path(name).exists() else "not a folder here"
-        raise UserError(f"cannot be loaded as a fast tokenizer: {first}", where=name, hint=hint) from error
+        raise UserError(f"cannot be loaded as a fast tokenizer: {first_line(error)}", where=name, hint=hint) from error
     first, last = tokenizer.cls_token or tokenizer.bos_token, tokenizer.sep_token or tokenizer.eos_token
     needed = {"mask": tokenizer.mask_token, "pad": tokenizer.pad_token, "cls or bos": first, "sep or eos": last}
     lacking = [what for what, token in needed.items() if token is None]

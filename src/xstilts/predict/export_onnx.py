@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xstilts.errors import UserError
+from xstilts.errors import UserError, first_line
 from xstilts.languages import ENGLISH
 from xstilts.model.heads import Head, Stock
 from xstilts.predict.export_check import Samples
@@ -138,7 +138,7 @@ def _write_graph(model: PaddedModel, inputs: Mapping[str, Tensor], path: Path) -
                 output_names=[*model(**example)], dynamic_shapes={name: dict(enumerate(axes)) for name in example},
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        reason = first_line(error.__cause__ or error)
         what = f"torch cannot export a {model.base.config.model_type} encoder to ONNX: {reason}"
         raise UserError(what) from error
 

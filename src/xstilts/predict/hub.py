@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xstilts.errors import UserError, listed
+from xstilts.errors import UserError, first_line, listed
 
 TAG = "xstilts"
 """The tag of each card; a repository without it holds something else than an export."""
@@ -94,9 +94,8 @@ def _as_user_error(folder: Path, name: str) -> Iterator[None]:
         while cause is not None and not isinstance(cause, HfHubHTTPError):
             cause = cause.__cause__
         status = getattr(getattr(cause, "response", None), "status_code", None)
-        last = str(error.__cause__ or error).strip() or type(error).__name__
         detail = " ".join((getattr(cause, "server_message", None) or "").split())
         answer = f"the Hub answers {status}" + (f": {detail}" if detail else "")
-        reason = _REASONS.get(status or 0) or (answer if status else last.splitlines()[0])
+        reason = _REASONS.get(status or 0) or (answer if status else first_line(error.__cause__ or error))
         hint = f"the export stays in {folder}; to upload it later: hf upload {name} {folder} --private"
         raise UserError(reason, where=f"--push {name}", hint=hint) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from xstilts.errors import Collector, UserError, nearest
 from xstilts.store.run_folder import Store
+from xstilts.utils.files import folder_size
 
 _OWN_NAME = re.compile(r"[0-9a-f]{12}|[0-9a-f]{24}")
 """The names of steps and of feature sets."""
@@ -73,9 +73,9 @@ def find(store: Store, *, only: Sequence[str] = (), forget: Sequence[str] = ()) 
     return Prunable(
         kept,
         tuple(name for name in recipes if name not in kept),
-        tuple(PrunableItem(store.step(id), store.title(id), _size(store.step(id), seen)) for id in unneeded),
+        tuple(PrunableItem(store.step(id), store.title(id), folder_size(store.step(id), seen)) for id in unneeded),
         tuple(
-            PrunableItem(path, "", _size(path, seen))
+            PrunableItem(path, "", folder_size(path, seen))
             for path in _folders(store.features)
             if path.name not in used and (finished or path.name in unneeded_features)
         ),
@@ -143,17 +143,3 @@ def _folders(parent: Path) -> list[Path]:
     """The subfolders with names of steps or feature sets; others are ignored."""
     paths = parent.iterdir() if parent.is_dir() else ()
     return sorted(path for path in paths if path.is_dir() and _OWN_NAME.fullmatch(path.name))
-
-
-def _size(folder: Path, seen: set[tuple[int, int]]) -> int:
-    """The bytes of the files in a folder; hard links count once, a symbolic link counts nothing."""
-    if folder.is_symlink():
-        return 0
-    total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            stat = (Path(where) / name).lstat()
-            if (stat.st_dev, stat.st_ino) not in seen:
-                seen.add((stat.st_dev, stat.st_ino))
-                total += stat.st_size
-    return total

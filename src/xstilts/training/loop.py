@@ -141,9 +141,8 @@ class _Session:
         table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
         self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
         self._gradients = GradientSum(self.optimizer.dense)
-        self._split = partial(
-            split_share, padded=not encoder.packs
-        )  # no method: a loader that keeps one would keep all
+        # no method of this session, all of which the loader would keep in memory
+        self._split = partial(split_share, padded=not encoder.packs)
         self._loader = BatchLoader(tasks, self.order_U, seed, self._split, self._budget, encoder.device)
         self._scale = device.LossScale(encoder.device, spec.precision)
         log_every = max(1, min(100, self.total // 50))

@@ -91,6 +91,25 @@ def parse_json(adapter: TypeAdapter[T], name: str, text: str | bytes, where: str
 T = TypeVar("T")
 
 
+def folder_size(folder: Path, seen: set[tuple[int, int]]) -> int:
+    """The bytes of the files in a folder.
+
+    Hard links count once in all calls with the same `seen`; a symbolic link counts nothing. A running step may remove
+    files meanwhile.
+    """
+    if folder.is_symlink():
+        return 0
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                stat = (Path(where) / name).lstat()
+                if (stat.st_dev, stat.st_ino) not in seen:
+                    seen.add((stat.st_dev, stat.st_ino))
+                    total += stat.st_size
+    return total
+
+
 def reject_lfs_pointer(path: str | Path) -> None:
     """Refuse a Git LFS pointer: a clone without `git lfs pull` has it in place of a large file.
 
