@@ -211,6 +211,17 @@ def test_a_language_that_lacks_a_translation_comes_with_the_command_that_writes_
     assert line in laid_out.absent(tmp_path) and line in laid_out.with_training_data(tmp_path)[1]
 
 
+def test_a_test_set_that_is_not_yet_translated_comes_with_the_command_that_writes_it(
+    tmp_path: Path, xstilts: Callable[..., CliResult]
+) -> None:
+    """The Hub has the original, which is no help, so no line names it."""
+    write(tmp_path / "xquad/xquad.es.json", "{}")
+    planned = xstilts("plan", "translate-test", "--data", tmp_path).out
+    command = f"xstilts translate pawsx --from de,es,fr,ja,ko,zh --to en --engine E --out {tmp_path}/translate-test"
+    assert f"  pawsx-to-en: all languages (`{command}` writes it)\n" in planned
+    assert "data fetch" not in planned.partition("pawsx-to-en")[2]
+
+
 def test_table_3_trains_on_what_translate_writes(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     """And before that, the error says which command writes what is missing."""
     for split, count in (("train", 100), ("dev_matched", 1)):  # a hundredth of `train` may have to replace dev

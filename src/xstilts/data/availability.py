@@ -13,7 +13,11 @@ from xstilts.data.hub import HUB
 from xstilts.data.labels import first_mistake
 from xstilts.errors import MissingData, UserError
 from xstilts.tasks import TASKS
+from xstilts.tasks.source import Source
 from xstilts.tasks.task import Split, Task
+
+WRITES_IT = " writes it)"
+"""The end of a line of missing data that a translation would be."""
 
 
 def describe(data: Path | None) -> list[dict[str, Any]]:
@@ -100,7 +104,8 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
         found = {split: _found(task, split, data) for split in scored}
         without_any = [code for code in languages if not any(code in codes for codes in found.values())]
         if without_any:
-            lines.append(f"{task.name}: {_codes(without_any, languages)}")
+            command = _translation(task.data[scored[0]], without_any, data)
+            lines.append(f"{task.name}: {_codes(without_any, languages)}{command}")
         for split, codes in found.items():
             wanted = [code for code in languages if code in task.languages_of(split) and code not in without_any]
             if missing := [code for code in wanted if code not in codes]:
@@ -116,8 +121,13 @@ def without_training_data(task: Task, data: Path | None) -> tuple[str, ...]:
 
 def train_line(task: Task, codes: Sequence[str], data: Path | None) -> str:
     """A line for the languages that lack training data, with the command if a translation would be such data."""
-    command = translate_command(task.data["train"], codes, [] if data is None else [data])
-    return f"{task.name}: train of {', '.join(codes)}" + (f" (`{command}` writes it)" if command else "")
+    return f"{task.name}: train of {', '.join(codes)}{_translation(task.data['train'], codes, data)}"
+
+
+def _translation(source: Source, codes: Sequence[str], data: Path | None) -> str:
+    """The command that writes a source's files, in brackets; "" if they are no translations."""
+    command = translate_command(source, codes, [] if data is None else [data])
+    return f" (`{command}`{WRITES_IT}" if command else ""
 
 
 def _why_missing(task: Task, split: Split, data: Path | None) -> UserError | None:

@@ -17,8 +17,8 @@ from xstilts.tasks.source import RECIPES, File, Source
 from xstilts.utils.files import missing_parts
 
 PLAYGROUND = "playground:"
-_TRANSLATED = re.compile(r"translated/([\w-]+)/(?:train|dev)-[\w-]+\.\w+")
-"""A file in a folder of translations, which `xstilts translate` writes."""
+_TRANSLATED = re.compile(r"(translated|translate-test)/([\w-]+)/(?:train|dev|test)-[\w-]+\.\w+")
+"""A file in a folder of translations, from or into English, which `xstilts translate` writes."""
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,13 @@ def _hint(source: Source, language: str, searched: Searched, roots: Sequence[Pat
 
 
 def translate_command(source: Source, codes: Sequence[str], roots: Sequence[Path]) -> str:
-    """The command that writes a source's files in some languages into the folder of translations; "" if none does."""
+    """The command that writes a source's files in some languages into a folder of translations; "" if none does."""
     written = next(filter(None, map(_TRANSLATED.fullmatch, paths(source, codes[0]))), None)
-    out = (roots[-1] if roots else Path("DATA")) / "translated"
-    return f"xstilts translate {written[1]} --to {','.join(codes)} --engine E --out {out}" if written else ""
+    if written is None:
+        return ""
+    folder, task = written.groups()
+    pair = f"--to {','.join(codes)}" if folder == "translated" else f"--from {','.join(codes)} --to en"
+    return f"xstilts translate {task} {pair} --engine E --out {(roots[-1] if roots else Path('DATA')) / folder}"
 
 
 def _nearest(places: Sequence[Path], roots: Sequence[Path], language: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from xstilts.data.availability import on_hub
+from xstilts.data.availability import WRITES_IT, on_hub
 from xstilts.errors import Collector, UserError, counted
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.pending import repeated_steps
@@ -140,7 +140,8 @@ class PlanStatus:
             yield "missing without --data: " + ", ".join(brief)
         if lines := [line for line, task in tasks.items() if task.name not in brief]:
             yield "\n  ".join(["missing:", *lines])
-        if names := dict.fromkeys(task.name for task in tasks.values() if on_hub(task)):
+        fetched = (task.name for line, task in tasks.items() if on_hub(task) and not line.endswith(WRITES_IT))
+        if names := dict.fromkeys(fetched):
             yield f"from the Hub: xstilts data fetch {' '.join(names)}"
         if self.unlabelled:
             yield "\n  ".join(["without labels, so predicted and not scored:", *self.unlabelled])
