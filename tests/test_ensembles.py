@@ -171,6 +171,8 @@ def test_an_ensemble_fails_by_name_if_its_language_is_left_out(two_tests: Files)
     two_tests.edit("tasks.yaml", 'languages: [de], data: {test: "own-{lang}.jsonl"}',
                    f"languages: [de, en], train_languages: each, {own}")  # fmt: skip
     two_tests.edit("recipe.yaml", "keep: all", "missing: skip")
+    foreseen = two_tests.call("check", two_tests.folder / "recipe.yaml")
+    assert foreseen.code == 0 and "both: any language in which all of own, to-en have files" in foreseen.out
     result = two_tests.run()
     assert result.code == 2 and "left out because files are missing: own: train of de" in result.err, result.err
     assert "the members have no language and split in common" in result.err

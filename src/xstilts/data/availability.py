@@ -113,6 +113,12 @@ def missing_data(task: Task, languages: Sequence[str], data: Path | None, *, tra
     return lines
 
 
+def languages_found(task: Task, languages: Sequence[str], data: Path | None) -> list[str]:
+    """Those of the languages that have dev or test data."""
+    found = {code for split in task.scored for code in _found(task, split, data)}
+    return [code for code in languages if code in found]
+
+
 def without_training_data(task: Task, data: Path | None) -> tuple[str, ...]:
     """The languages that a task is to be trained in, but that have no files."""
     found = _found(task, "train", data)

@@ -85,7 +85,9 @@ def check_all_data(plan: Plan, data: Path | None, errors: Collector, say: Callab
     if unlabelled := plan.unlabelled(data):
         say("\n  ".join(["without labels, so predicted and not scored:", *unlabelled]))
     read = check_data(inputs, [*plan.steps.values()], found, say, {})
-    left_out = {line: line.partition(" ")[0].rstrip(":") for line in (*without, *inputs.missing)}
+    left_out = {
+        line: line.partition(" ")[0].rstrip(":") for line in (*without, *inputs.missing, *plan.unaveraged(data))
+    }
     lacking = {one.where for one in found.errors if type(one) is MissingData} | {*left_out.values()}
     unread = {name for name in lacking if data is None and not plan.tasks[name].own}
     errors.errors += [one for one in found.errors if type(one) is not MissingData or one.where not in unread]

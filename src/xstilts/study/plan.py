@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from xstilts import languages
-from xstilts.data.availability import first_mistakes, missing_data, train_line, unlabelled_data, without_training_data
+from xstilts.data.availability import (
+    first_mistakes,
+    languages_found,
+    missing_data,
+    train_line,
+    unlabelled_data,
+    without_training_data,
+)
 from xstilts.errors import Collector, UserError
 from xstilts.formats import Tag
 from xstilts.study.checks import check_size, expand_groups, small_budgets, unusable_tasks
@@ -126,11 +133,24 @@ class Plan:
 
     def absent(self, data: Path | None) -> list[str]:
         """The data that the plan needs but cannot find, one line each."""
-        return [
+        lines = [
             line
             for task, languages, trained in self._reads()
             for line in missing_data(task, languages, data, trained=trained)
         ]
+        return [*lines, *self.unaveraged(data)]
+
+    def unaveraged(self, data: Path | None) -> list[str]:
+        """One line for each ensemble whose members have files in no common language."""
+        lines, scored = [], self._scored()
+        for name, members in self.recipe.ensembles.items():
+            tasks = [self.tasks[member] for member in members]
+            if data is None and not all(task.own for task in tasks):
+                continue
+            found = [{*languages_found(task, scored.get(task.name, ()), data)} for task in tasks]
+            if not set.intersection(*found):
+                lines.append(f"{name}: any language in which all of {', '.join(members)} have files")
+        return lines
 
     def first_mistakes(self, data: Path | None) -> list[UserError]:
         """The mistakes in the first rows of the files that it reads."""
