@@ -153,6 +153,20 @@ def test_families_go_from_few_to_many_articles_with_cubic_fits_of_the_extremes()
     assert "cubic fit of the minimum: Niger-Congo (1) 9.1, Kartvelian (1) 13.4, Turkic (2) 14.9" in described
 
 
+def test_a_family_s_gain_is_the_mean_of_its_languages_gains():
+    """Turkish gains 2 and 4 at the two seeds, so 3; Kazakh 1 and 9, so 5: the family gains 4."""
+    made = study([task("news", ["en", "tr", "kk"])], branches=("none", "nli"), seeds=(1, 2))
+    scores = [*rows("news", {"en": 80, "tr": 50, "kk": 40}), *rows("news", {"en": 81, "tr": 60, "kk": 45}, seed=2),
+              *rows("news", {"en": 80, "tr": 52, "kk": 41}, "nli"),
+              *rows("news", {"en": 80, "tr": 64, "kk": 54}, "nli", seed=2)]  # fmt: skip
+    document = show(made, scores, "families")
+    assert [x.gain for x in document.rows if x.group == "Turkic" and x.task == "news"] == [None, 4]
+    assert markdown_rows(render(document, "markdown"))["Turkic (2)"][1] == "52.8 (+4.0)"
+    assert any(
+        line.startswith("signed numbers: the mean of the languages' gains over 'none'") for line in document.legend
+    )
+
+
 def test_scripts_group_languages_of_one_script_and_say_when_there_is_no_fit():
     values = {"en": 80.0, "sw": 60.0, "bg": 50.0, "el": 40.0, "uk": 30.0, "pa": 20.0}
     document = show(study([task("news", values)]), [*rows("news", values)], "scripts")

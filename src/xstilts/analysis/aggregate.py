@@ -82,6 +82,11 @@ class Summary:
         whole = self.languages(task)
         return {x.language: x.median for x in self._lines(task) if x.branch == branch and x.language in whole}
 
+    def gains(self, task: StudyTask, branch: str) -> dict[str, float]:
+        """A branch's gain of the main metric in each language of `scores`; empty for the baseline."""
+        whole, mine = self.languages(task), (x for x in self._lines(task) if x.branch == branch)
+        return {x.language: x.gain for x in mine if x.language in whole and x.gain is not None}
+
     def languages(self, task: StudyTask) -> tuple[str, ...]:
         """The languages that every run of a task has."""
         left_out = self.left_out.get(task.name, ())

@@ -18,7 +18,16 @@ from xstilts.errors import UserError
 from xstilts.languages import articles
 from xstilts.render.figure import Chart, Series
 from xstilts.render.table import Document, Table, TableCell
-from xstilts.reports.legend import dagger, full_names, legend_lines, short_names, unit, views_of_medians
+from xstilts.reports.legend import (
+    baseline,
+    dagger,
+    full_names,
+    legend_lines,
+    over_seeds,
+    short_names,
+    unit,
+    views_of_medians,
+)
 from xstilts.study.index import StudyTask
 
 DEGREE = 3
@@ -34,7 +43,8 @@ class GroupScore:
     """The mean of a branch's scores over the languages of a group that a task has, or the extreme over tasks.
 
     `articles` is the mean of the group's Wikipedias in millions, None if unknown; `languages` counts those in the
-    mean. `fit` is the polynomial's value at an extreme, None with too few groups.
+    mean. `fit` is the polynomial's value at an extreme, None with too few groups. `gain` is the mean of the languages'
+    gains over the baseline; None for the baseline itself, for an extreme, or where a language has none.
     """
 
     group: str
@@ -46,6 +56,7 @@ class GroupScore:
     languages: int
     score: float
     fit: float | None = None
+    gain: float | None = None
 
 
 def group_layout(results: StudyResults, by: Literal["family", "script"]) -> Document:
@@ -68,7 +79,7 @@ def group_layout(results: StudyResults, by: Literal["family", "script"]) -> Docu
             title = f"{study.name}, {name}: test scores by {by}, from few to many Wikipedia articles"
             views.append(_view(title, by, mine, marked, groups))
     shown, charts = zip(*views, strict=True)
-    return results.document(shown, _legend(summary, tasks, by, groups), lines, charts, groups=groups)
+    return results.document(shown, _legend(summary, tasks, by, groups, lines), lines, charts, groups=groups)
 
 
 def _is_percentage(task: StudyTask) -> bool:
@@ -102,19 +113,21 @@ def _branch_lines(
 ) -> Iterator[GroupScore]:
     by_group: dict[str, list[GroupScore]] = {group: [] for group in groups}
     for task in tasks:
-        scores, splits = summary.scores(task, branch), summary.splits(task)
+        scores, gains, splits = summary.scores(task, branch), summary.gains(task, branch), summary.splits(task)
         for group, codes in groups.items():
-            values = [scores[code] for code in codes if code in scores]
-            if values:
+            mine = [code for code in codes if code in scores]
+            if mine:
+                gain = fmean(gains[code] for code in mine) if gains.keys() >= {*mine} else None
                 where = group, _size(codes), branch, task.name, task.metric, splits
-                by_group[group].append(GroupScore(*where, len(values), fmean(values)))
+                score = fmean(scores[code] for code in mine)
+                by_group[group].append(GroupScore(*where, len(mine), score, gain=gain))
     yield from (line for of_group in by_group.values() for line in of_group)
     scored = {group: of_group for group, of_group in by_group.items() if of_group}
     for name, extreme in ((MINIMUM, min), (MAXIMUM, max)):
         ends = [extreme(of_group, key=lambda line: line.score) for of_group in scored.values()]
         cubic = fit([end.score for end in ends])
         for i, end in enumerate(ends):
-            yield replace(end, task=name, fit=None if cubic is None else float(cubic(i)))
+            yield replace(end, task=name, gain=None, fit=None if cubic is None else float(cubic(i)))
 
 
 def fit(values: Sequence[float]) -> Polynomial | None:
@@ -145,8 +158,8 @@ def _view(
     for group, head in heads.items():
         ends = [at.get((group, end)) for end in (MINIMUM, MAXIMUM)]
         found = [*(at.get((group, task.name)) for task in tasks.values()), *ends]
-        values = [*(line.score if line else None for line in found), *(line.fit if line else None for line in ends)]
-        rows.append((head, (TableCell.of(_size(groups[group]), ".2f"), *map(TableCell.of, values))))
+        fits = [TableCell.of(line.fit if line else None) for line in ends]
+        rows.append((head, (TableCell.of(_size(groups[group]), ".2f"), *map(_cell, found), *fits)))
     of_ends = (("minimum", ""), ("maximum", ""), ("minimum", "cubic fit"), ("maximum", "cubic fit"))
     columns = (("articles", "millions"), *((name, unit(task.metric)) for name, task in tasks.items()), *of_ends)
 
@@ -161,6 +174,12 @@ def _view(
     return Table(title, by, columns, tuple(rows)), chart
 
 
+def _cell(line: GroupScore | None) -> TableCell:
+    if line is None:
+        return TableCell()
+    return replace(TableCell.of(line.score), gain="" if line.gain is None else f"{line.gain:+z.1f}")
+
+
 def _curve(ends: Sequence[tuple[float, float, str]]) -> tuple[tuple[float, float, str], ...]:
     """Points along the fit of extremes, each a place, a score and a name; empty with too few for a fit."""
     cubic = fit([score for _, score, _ in ends])
@@ -172,12 +191,20 @@ def _curve(ends: Sequence[tuple[float, float, str]]) -> tuple[tuple[float, float
     return tuple(zip(places.tolist(), cubic(np.array(steps) / FINENESS).tolist(), names, strict=True))
 
 
-def _legend(summary: Summary, tasks: Sequence[StudyTask], by: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+def _legend(
+    summary: Summary,
+    tasks: Sequence[StudyTask],
+    by: str,
+    groups: Mapping[str, Sequence[str]],
+    lines: Sequence[GroupScore],
+) -> list[str]:
     study = summary.study
     unknown = [code for code in _scored(summary, tasks) if languages.find(code) is None]
     others = [task.name for task in study.targets if summary.splits(task) and not _is_percentage(task)]
+    signed = f"signed numbers: the mean of the languages' gains over {baseline(study)} at the same seed"
     explained = [
         (f"scores: the mean over the task's languages of the {by}; in brackets, how many the study has", True),
+        (signed + over_seeds(study.seeds), any(line.gain is not None for line in lines)),
         ("articles: mean of the Wikipedias, in millions, as in XTREME's Table 1", True),
         *views_of_medians(summary, tasks),
         ("minimum, maximum: over the tasks; the cubic fit is over the groups in this order", True),
