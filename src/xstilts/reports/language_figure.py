@@ -34,7 +34,7 @@ def language_charts(summary: Summary) -> list[Chart]:
     """
     own = _own_versions(summary.study)
     charts = (_chart(summary, task, own) for task in summary.study.targets if task.name not in own)
-    return [chart for chart in charts if chart.series]
+    return [chart for chart in charts if any(one.points for one in chart.series)]
 
 
 def _own_versions(study: Study) -> dict[str, str]:
@@ -56,8 +56,8 @@ def _chart(summary: Summary, task: StudyTask, own: dict[str, str]) -> Chart:
         prefix = "" if one is task else one.name + "†" * (shown_split(summary, one) != split) + ", "
         for branch, name in short_names(summary.study.branches).items():
             points = tuple((at[x.language], x.median, labels[x.language]) for x in lines if x.branch == branch)
-            series += [Series(prefix + name, points, hollow=one is not task)] if points else []
-    if series:
+            series.append(Series(prefix + name, points, hollow=one is not task))  # also without points: same colours
+    if any(one.points for one in series):
         series += _human(task, len(at))
     title = f"{summary.study.name}, {task.name}: {unit(task.metric)} by language, {split}"
     return Chart(title, "language (family)", unit(task.metric), tuple(series), tuple(labels.values()))

@@ -116,13 +116,13 @@ def _figures(summary: Summary, found: Sequence[Correlation]) -> list[Chart]:
     """For each task the scores over the size, a series a branch."""
     study, charts = summary.study, []
     names = short_names(study.branches)
+    rho = {(line.task, line.branch): "-" if line.pearson is None else f"{line.pearson:z.2f}" for line in found}
     for task in study.targets:
-        series = [
-            Series(f"{names[line.branch]} (r = {'-' if line.pearson is None else f'{line.pearson:z.2f}'})", points)
-            for line in found
-            if line.task == task.name and (points := _points(summary.scores(task, line.branch)))
+        series = [  # a branch has its colour in all figures, so also one without points
+            Series(f"{names[x]} (r = {rho.get((task.name, x), '-')})", _points(summary.scores(task, x)))
+            for x in study.branches
         ]
-        if series:
+        if any(one.points for one in series):
             title = f"{study.name}, {task.name}{dagger(summary, task)}: scores and Wikipedia's size, "
             title += summary.splits(task)
             charts.append(Chart(title, "millions of articles (logarithmic)", unit(task.metric), tuple(series)))
