@@ -40,10 +40,19 @@ def test_a_recipe_that_names_no_precision_keeps_the_ids_from_when_the_default_wa
 def test_auto_is_bf16_only_on_a_gpu_with_bfloat16(
     kind: str, has_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0) if has_bf16 else (7, 5))
     where = torch.device(kind)
     assert device.effective_precision(where, "auto") == expected
     assert [device.effective_precision(where, precision) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+def test_each_gpu_of_a_machine_has_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda where: (7, 5) if where == old else (9, 0))
+    assert [device.half(torch.device("cuda", i)) for i in (0, 1)] == [torch.bfloat16, torch.float16]
+    assert device.effective_precision(old, "auto") == "fp32"
+    monkeypatch.setattr(torch.version, "hip", "7.0")  # AMD's numbers mean something else
+    assert device.half(old) == torch.bfloat16
 
 
 def test_float32_products_use_tf32_on_cuda_but_not_in_the_neighbour_search() -> None:

@@ -255,6 +255,16 @@ def test_examples_are_sampled_from_the_whole_file_reproducibly() -> None:
     assert len(set(places)) == 20 and max(places) > len(all_of_them.examples) / 2
 
 
+def test_a_pass_has_as_many_tokens_as_in_an_evaluation(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, sizes = sample(TASKS["play-nli"], None, 30), []
+    usual, inner = embed(tiny, texts), Encoder.hidden
+    monkeypatch.setattr(Encoder, "hidden", lambda self, batch: (sizes.append(batch.tokens), inner(self, batch))[1])
+    monkeypatch.setattr("xstilts.model.forward.TOKENS", 200)  # those of a GPU differ
+    few = embed(tiny, texts)
+    assert len(sizes) > 5 and max(sizes) <= 200
+    assert np.allclose(few.features_NH, usual.features_NH, atol=1e-5)
+
+
 RECIPE = """\
 name: small
 encoder: ENCODER
@@ -303,6 +313,14 @@ def test_candidates_are_ranked_before_anything_is_trained(
     assert (result.code, table.code) == (0, 0)
     assert "play-parallel has no training data" in table.out and "play-text has no labels" in table.out
     assert xstilts(*command, "--encoder", encoder_folder).out == table.out
+
+
+def test_an_encoder_is_tried_on_its_device(
+    encoder_folder: Path, xstilts: Callable[..., CliResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Encoder, "check_packing", lambda _, precision: f"batches are padded in {precision}")
+    command = "rank", "play-nli", "--among", "play-same", "play-pos", "--limit", "10", "--encoder", encoder_folder
+    assert "batches are padded in fp32" in xstilts(*command).out
 
 
 def test_a_run_folder_compares_estimates_with_measured_gains(study: Path, xstilts: Callable[..., CliResult]) -> None:

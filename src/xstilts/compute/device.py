@@ -54,9 +54,9 @@ def device() -> torch.device:
 
 def half(where: torch.device) -> torch.dtype:
     """The dtype of `bf16`: bfloat16, or float16 on GPUs that are too old for bfloat16."""
-    if where.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
+    if where.type != "cuda" or torch.version.hip is not None or torch.cuda.get_device_capability(where) >= (8, 0):
+        return torch.bfloat16
+    return torch.float16
 
 
 def effective_precision(where: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:

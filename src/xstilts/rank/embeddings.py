@@ -23,7 +23,7 @@ from xstilts.languages import ENGLISH
 from xstilts.model.batch import Batch, by_length, collate, generator
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
-from xstilts.model.forward import TOKENS, in_parts
+from xstilts.model.forward import in_parts, most_tokens
 from xstilts.model.heads import MeanPool
 from xstilts.tasks.task import Split, Task
 from xstilts.utils.sampling import reservoir
@@ -112,7 +112,7 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
     passes, hidden, mean_pool = len(features.lengths_F), int(encoder.config.hidden_size), MeanPool()
     mean_FH = np.empty((passes, hidden), np.float32)
     marked_MH = np.empty((len(features.positions_M), hidden), np.float32)
-    at, budget = features.positions_at, TokenBudget(TOKENS)
+    at, budget = features.positions_at, TokenBudget(most_tokens(encoder.device, None))
 
     def vectors(batch: Batch) -> list[NDArray[np.float32]]:
         """The mean of each forward pass, and below it the vectors of its labelled positions."""
@@ -122,7 +122,7 @@ def embed(encoder: Encoder, texts: Sample) -> Embeddings:
         return [np.vstack(one) for one in zip(means_BH, marked, strict=True)]
 
     with torch.inference_mode():
-        for batch_F in by_length(features, TOKENS):
+        for batch_F in by_length(features, budget.most):
             batch = collate(features, batch_F, None, generator(0, "rank"), texts.language)
             for f, rows in zip(batch_F, in_parts(encoder, batch, budget, vectors), strict=True):
                 mean_FH[f], marked_MH[at[f] : at[f + 1]] = rows[0], rows[1:]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from xstilts.analysis.rank_correlation import Agreement, rank_agreement
 from xstilts.errors import UserError
-from xstilts.model.encoder import for_inference, load
+from xstilts.model.encoder import Encoder, for_inference, load
 from xstilts.rank.embeddings import Embeddings, embed
 from xstilts.rank.estimators import cosine, h_score, label_fit, logme
 from xstilts.rank.request import RankRequest, ResolvedRequest, resolve
@@ -103,12 +103,13 @@ def rank(request: RankRequest, say: Callable[[str], None]) -> Ranking:
         UserError: lists all mistakes in the request, before an encoder is loaded.
     """
     resolved = resolve(request)
-    base = for_inference(load(resolved.encoder))
+    notes: list[str] = []
+    base = _loaded(resolved.encoder, notes)
     embeddings: dict[str, Embeddings] = {}
     for name, texts in resolved.samples.items():
         say(f"{name}: {len(texts.examples):,} examples")
         embeddings[name] = embed(base, texts)
-    notes = [texts.note for texts in resolved.samples.values() if texts.note]
+    notes += [texts.note for texts in resolved.samples.values() if texts.note]
     left = {
         name: value
         for name in resolved.among
@@ -126,6 +127,14 @@ def rank(request: RankRequest, say: Callable[[str], None]) -> Ranking:
     study = resolved.study_gains.study if resolved.study_gains else None
     baseline, seeds = (study.baseline, study.seeds) if study else (None, ())
     return Ranking(resolved.encoder, tuple(lines), before, baseline, seeds, tuple(checks), tuple(dict.fromkeys(notes)))
+
+
+def _loaded(name: str, notes: list[str]) -> Encoder:
+    """An encoder on the device, with a note if it does not pack there."""
+    encoder = for_inference(load(name))
+    if note := encoder.check_packing("fp32"):
+        notes.append(note)
+    return encoder
 
 
 def _candidates(
@@ -192,7 +201,7 @@ def _estimates_after_training(
         fits: dict[str, list[dict[str, float]]] = {target: [] for target in targets if target != name}
         for place in places:
             say(f"{name}: {place}")
-            trained = for_inference(load(str(place)))
+            trained = _loaded(str(place), notes)
             for target, rows in fits.items():
                 rows += filter(
                     None, [_estimates(f"{target} after {name}", embed(trained, resolved.samples[target]), notes)]
