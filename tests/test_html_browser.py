@@ -10,7 +10,9 @@ import pytest
 from made_up_study import write_study
 from test_html_report import HOSTILE
 from xstilts.analysis.results import read_results
+from xstilts.html import page as page_module
 from xstilts.html.page import report_page
+from xstilts.store.run_folder import Store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install --group dev)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -119,7 +121,7 @@ def test_a_number_leads_to_its_runs_and_these_to_their_steps(opened: Opened) -> 
     cell.locator("a").click()
     target = page.locator(":target")
     assert target.is_visible() and target.inner_text().startswith(median)
-    assert len(target.locator("small").inner_text().split()) == 3  # a score for each seed
+    assert len(target.locator("p").inner_text().split()) == 3  # a score for each seed
     target.locator("xpath=ancestor::table").locator("thead a").first.click()
     steps = page.locator(":target")
     assert steps.is_visible() and "scores.jsonl" in steps.inner_text()
@@ -127,6 +129,25 @@ def test_a_number_leads_to_its_runs_and_these_to_their_steps(opened: Opened) -> 
     name = id.inner_text()
     id.click()
     assert page.locator(":target").is_visible() and name in page.locator(":target").locator("xpath=..").inner_text()
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_packed_box_unpacks_when_it_is_opened(browser, file: Path, monkeypatch, script: bool) -> None:
+    store = Store(file.parent)
+    monkeypatch.setattr(page_module, "MOST_BYTES", 1)
+    path = file.parent / "packed.html"
+    path.write_text(report_page(store, read_results(store, None)), encoding="utf-8")
+    found = Opened(browser, path, java_script_enabled=script)
+    for summary, inside in (("Learning curves", "svg.chart"), ("xnli: ", "table.texts")):
+        box = found.page.locator("details", has=found.page.locator("summary", has_text=summary)).last
+        assert box.locator(inside).count() == 0
+        box.locator("summary").click()
+        if script:
+            box.locator(inside).first.wait_for(state="visible")
+        else:
+            assert "only a browser with JavaScript shows this" in box.inner_text()
+    assert (found.errors, found.loaded) == ([], [path.as_uri()])
+    found.context.close()
 
 
 def test_print_shows_the_tables_and_no_navigation(opened: Opened) -> None:

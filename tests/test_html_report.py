@@ -362,11 +362,3 @@ def test_a_collapsed_baseline_is_named_beside_the_gain() -> None:
     found = finding(compared("none", collapsed=(1, 2)), compared("a", 9.0, 1, 12, 0.01))
     within = "within two standard errors of chance in the training language"
     assert f"Careful: 2 of 3 runs of 'none' collapsed ({within})." in found.caveats
-
-
-@pytest.mark.slow
-def test_table_2_at_full_size_takes_less_than_two_megabytes(tmp_path: Path) -> None:
-    store = write_study(tmp_path)
-    text = report_page(store, read_results(store, None))
-    assert len(text.encode()) < 2_000_000
-    assert Page(text).tags["td"] > 14_000

@@ -22,16 +22,10 @@ from xstilts.study.index import StudyTask
 
 WORST = 20
 """Examples of a language, at most."""
-LEAST_BYTES, MOST_BYTES = 150_000, 900_000
-"""Of all examples: in large studies, whose other tables fill the page, each language has fewer than `WORST`."""
-_BYTES_OF_SCORE = 130
-"""About how many bytes the page's other tables take for a branch's score in a language of a task."""
 MOST_LABELS = 20
 """Tasks with more labels have no matrix."""
 CONFUSIONS = 5
 """The most frequent confusions of a language."""
-_MARKUP = 25
-"""About how many bytes a cell takes beside its text."""
 _LONGEST = 300
 """Characters of a text that are shown."""
 
@@ -59,20 +53,9 @@ class TaskExamples:
         return [*self.confusions, *([PageTable(caption, heads, rows, kind="texts", legend=legend)] if rows else [])]
 
 
-def all_examples(
-    results: StudyResults, summary: Summary, best: Mapping[str, SelectedRun]
-) -> list[tuple[TaskExamples, list[PageTable]]]:
-    """For each target the predictions of its best run (`best`), or of the first run with scores, and their tables."""
-    found = [x for task in summary.study.targets if (x := _of_task(results, summary, task, best.get(task.name)))]
-    limit = max(LEAST_BYTES, MOST_BYTES - _BYTES_OF_SCORE * len(summary.lines))
-    size, most = 0, 0
-    while most < WORST:  # as many of each language as fit
-        rows = [of[most] for task in found for of in task.worst.values() if len(of) > most]
-        size += sum(_MARKUP + len(cell.text.encode()) for row in rows for cell in row.cells)
-        if size > limit and most:
-            break
-        most += 1
-    return [(task, task.tables(most)) for task in found]
+def all_examples(results: StudyResults, summary: Summary, best: Mapping[str, SelectedRun]) -> list[TaskExamples]:
+    """For each target the predictions of its best run (`best`), or of the first run with scores."""
+    return [x for task in summary.study.targets if (x := _of_task(results, summary, task, best.get(task.name)))]
 
 
 def _of_task(results: StudyResults, summary: Summary, task: StudyTask, best: SelectedRun | None) -> TaskExamples | None:

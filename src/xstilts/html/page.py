@@ -11,9 +11,9 @@ from xstilts.analysis.aggregate import Series, Summary, join, scores_by_language
 from xstilts.analysis.results import StudyResults
 from xstilts.analysis.selection import select
 from xstilts.errors import UserError
-from xstilts.html.examples import all_examples
+from xstilts.html.examples import WORST, TaskExamples, all_examples
 from xstilts.html.finding import best_finding, study_sentence
-from xstilts.html.render import render
+from xstilts.html.render import fill, render
 from xstilts.html.scores import ScoreTables
 from xstilts.html.steps import StepViews
 from xstilts.html.tables import from_text
@@ -32,6 +32,8 @@ FIGURES = ("wikipedia", "families", "scripts", "transfer")
 """The layouts whose figures are on the page."""
 MOST_FIGURE_BYTES = 150_000
 """A larger figure is left out; its layout draws it."""
+MOST_BYTES = 1_950_000
+"""Curves and examples that would make a page larger are packed, and then there are fewer examples."""
 REFRESH_SECONDS = 20
 """A page of a running study loads itself again after this time."""
 
@@ -52,7 +54,8 @@ def report_page(store: Store, results: StudyResults, *, running: bool = False, q
     steps, study = StepViews(store, results.study), results.study
     selection = select(study, results.scores)
     shown = selection_tables.document(selection)
-    return render(
+    examples = [] if quick else all_examples(results, summary, selection.best())
+    page = render(
         "page.html",
         title=f"{study.name}: report",
         quick=quick,
@@ -68,10 +71,27 @@ def report_page(store: Store, results: StudyResults, *, running: bool = False, q
         selection=[scores.linked(from_text(table)) for table in shown.tables],
         selection_legend=shown.legend,
         figures=[] if quick else [*_figures(results)],
-        examples=[] if quick else all_examples(results, summary, selection.best()),
+        examples=examples,
         folder=store.folder,
         others=[name for name in store.recipes() if name != study.name],
     )
+    return _with_large_parts(page, steps, examples)
+
+
+def _with_large_parts(page: str, steps: StepViews, examples: Sequence[TaskExamples]) -> str:
+    """The page with learning curves and examples in their places, which comments mark."""
+    room = MOST_BYTES - len(page.encode())
+    trainings = [training for training in steps.curves() if training.charts]
+    most, packed = WORST, False
+    while True:
+        curves = fill("curves.html", trainings=trainings, packed=packed)
+        worst = fill("examples.html", examples=examples, most=most, anchor=steps.anchor, packed=packed)
+        size = len((curves + worst).encode())
+        if size <= room or (packed and most == 1):
+            return page.replace("<!-- curves -->", curves).replace("<!-- examples -->", worst)
+        if packed:
+            most = max(1, min(most - 1, most * room // size))
+        packed = True
 
 
 def _significance(results: StudyResults, *, quick: bool) -> Significance:

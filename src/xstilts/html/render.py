@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import platform
 import re
 from base64 import b64encode
@@ -31,22 +32,24 @@ def render(template: str, *, refresh: int | None = None, **values: object) -> st
         refresh: seconds after which the page loads itself again.
         values: what the template names.
     """
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            csp=_content_security_policy(),
-            style=Markup(_text("style.css")),
-            script=Markup(_text("script.js")),
-            refresh=refresh,
-            levels=LEVELS,
-            generator=Markup(_GENERATOR),
-            made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            version=__version__,
-            python=platform.python_version(),
-            **values,
-        )
+    return fill(
+        template,
+        csp=_content_security_policy(),
+        style=Markup(_text("style.css")),
+        script=Markup(_text("script.js")),
+        refresh=refresh,
+        levels=LEVELS,
+        generator=Markup(_GENERATOR),
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        version=__version__,
+        python=platform.python_version(),
+        **values,
     )
+
+
+def fill(template: str, **values: object) -> str:
+    """A template, or a part of a page, with these values; all text is escaped unless it is `Markup`."""
+    return _environment().get_template(template).render(values)
 
 
 def head(path: Path) -> str:
@@ -81,8 +84,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = _code
+    environment.filters |= {"code": _code, "packed": _packed}
     return environment
+
+
+def _packed(html: str) -> str:
+    """HTML compressed by gzip, in base64; the same HTML always gives the same text."""
+    return b64encode(gzip.compress(html.encode(), mtime=0)).decode()
 
 
 def _code(text: str) -> Markup:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from xstilts import languages, metrics
 from xstilts.analysis.aggregate import ALL_TASKS, MEAN, ZERO_SHOT, Series, Summary, SummaryLine
 from xstilts.html.tables import Cell, PageTable, Row, gain_colour, numbers, prose, score_colour
@@ -57,12 +59,14 @@ class ScoreTables:
         """The languages with scores, sorted by code."""
         return sorted({x.language for x in self._lines.values()} - {MEAN, ZERO_SHOT})
 
-    def anchor(self, task: str, language: str = "", branch: str = "") -> str:
-        """The id of a task's heat map, of a language, or of a language's cell in its own table."""
-        place = f"t{self._task_numbers[task]}"
-        if language:
-            place = f"l{self._language_numbers[language]}" + place
-        return place + (f"b{self._branch_numbers[branch]}" if branch else "")
+    def anchor(self, task: str) -> str:
+        """The id of a task's heat map."""
+        return f"t{self._task_numbers[task]}"
+
+    def cell_anchor(self, task: str, language: str, branch: str) -> str:
+        """The id of a cell in a language's table; short, because a large study has thousands."""
+        row = self._language_numbers[language] * len(self._task_numbers) + self._task_numbers[task]
+        return "c" + np.base_repr(row * len(self._branch_numbers) + self._branch_numbers[branch], 36).lower()
 
     @property
     def has_tests(self) -> bool:
@@ -148,7 +152,7 @@ class ScoreTables:
         for language, mark in sorted(marks.items(), key=lambda x: x[0] not in (MEAN, ZERO_SHOT)):
             mean = language in (MEAN, ZERO_SHOT)
             cells = [
-                self._cell(task.name, language, x, href="" if mean else self.anchor(task.name, language, x))
+                self._cell(task.name, language, x, href="" if mean else self.cell_anchor(task.name, language, x))
                 for x in branches
             ]
             apart = mean or task.trained_in(language)
@@ -181,7 +185,9 @@ class ScoreTables:
                 by_seed = self.runs.get((task.name, language), {}).get(branch, {})
                 each = " ".join(f"{value:.1f}" for value in by_seed.values()) if len(by_seed) > 1 else ""
                 cells.append(
-                    self._cell(task.name, language, branch, below=each, id=self.anchor(task.name, language, branch))
+                    self._cell(
+                        task.name, language, branch, below=each, id=self.cell_anchor(task.name, language, branch)
+                    )
                 )
             rows.append(Row(Cell(self._names[branch], prose=True), cells))
         known = languages.find(language)

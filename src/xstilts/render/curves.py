@@ -17,7 +17,7 @@ _MOST_POINTS = 15
 def draw_curves(title: str, curves: Sequence[Series]) -> str:
     """An SVG element with these curves over one horizontal axis, and a description with where each begins and ends.
 
-    Its parts have classes for the page's style sheet: `curve c0`, `curve c1`, ..., and `axis`.
+    Its first path is the axis, each other one a curve. The page's style sheet has their looks: a study has many charts.
     """
     points = [(x, y) for curve in curves for x, y, _ in curve.points]
     (left, right), (low, high) = _ends([x for x, _ in points]), _ends([y for _, y in points])
@@ -27,19 +27,19 @@ def draw_curves(title: str, curves: Sequence[Series]) -> str:
         return f"{_LEFT + across * (_RIGHT - _LEFT):.0f} {_BOTTOM - up * (_BOTTOM - _TOP):.0f}"
 
     texts = [
-        (_LEFT - 4, _TOP + 8, "end", _rounded(high)),
-        (_LEFT - 4, _BOTTOM, "end", _rounded(low)),
-        (_RIGHT, _HEIGHT - 6, "end", f"{right:,.0f} updates"),
+        (_LEFT - 4, _TOP + 8, _rounded(high)),
+        (_LEFT - 4, _BOTTOM, _rounded(low)),
+        (_RIGHT, _HEIGHT - 6, f"{right:,.0f} updates"),
     ]
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">',
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>{escape(title)}</title><desc>{escape(_description(curves))}</desc>",
-        f'<path class="axis" d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}"/>',
-        *(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in texts),
+        f'<path d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}"/>',
+        *(f'<text x="{x}" y="{y}">{text}</text>' for x, y, text in texts),
     ]
-    for number, curve in enumerate(curves):
+    for curve in curves:
         path = "L".join(place(x, y) for x, y, _ in _thinned(curve.points))
-        parts.append(f'<path class="curve c{number % 4}" d="M{path}"/>')
+        parts.append(f'<path d="M{path}"/>')
     return "".join([*parts, "</svg>"])
 
 

@@ -56,6 +56,15 @@ function group(table) {
   }
 }
 
+async function unpack(box) {
+  const packed = box.querySelector(":scope > template");
+  if (!packed) return;
+  const bytes = Uint8Array.from(atob(packed.content.textContent), (letter) => letter.charCodeAt(0));
+  packed.remove();
+  const html = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  box.insertAdjacentHTML("beforeend", await new Response(html).text());
+}
+
 function openTarget() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
@@ -68,5 +77,6 @@ document.addEventListener("click", (event) => {
   if (button) sortBy(button.closest("th"));
 });
 if (groupMenu) groupMenu.addEventListener("change", () => document.querySelectorAll("table.languages").forEach(group));
+document.addEventListener("toggle", (event) => unpack(event.target), true); // curves and examples of a large study
 window.addEventListener("hashchange", openTarget);
 openTarget();
