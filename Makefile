@@ -6,7 +6,7 @@ JOBS ?= 2
 SLOW ?= tests
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-machines check docs bench clean
+.PHONY: demo test test-slow test-machines check docs pictures bench clean
 
 demo: .venv/xstilts  ## install, then run the main job on the built-in world
 	$(BIN)/xstilts run quickstart
@@ -25,8 +25,13 @@ check: .venv/ready  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: .venv/ready  ## the documentation site, in build/docs; a dead link is an error
+docs: .venv/ready  ## the documentation site, in build/docs; a dead link is an error; the rows of a study in docs/ get their report
 	$(BIN)/zensical build --clean --strict
+	cd build/docs && for mark in */store.json; do \
+	  $(abspath $(BIN))/xstilts report $${mark%/store.json} --format html || exit 1; done
+
+pictures: .venv/ready  ## the pictures of README and docs; needs Chromium and Graphviz (apt-get install chromium graphviz)
+	$(BIN)/python tests/pictures.py
 
 bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md; needs the data folder (XSTILTS_DATA)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench

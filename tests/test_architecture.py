@@ -37,21 +37,30 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_the_diagram_of_architecture_md_equals_the_imports() -> None:
+def direct_imports() -> tuple[set[str], set[tuple[str, str]]]:
+    """The packages, and which imports which; an import that others imply is left out."""
     packages: dict[str, set[str]] = defaultdict(set)
     for package, _, tree in sources():
         packages[package] |= {name.split(".")[1] for name in imported(tree) if name.startswith("xstilts.")} - {package}
     reached: dict[str, set[str]] = {}
     for package in TopologicalSorter(packages).static_order():  # which raises CycleError for a circle of imports
         reached[package] = packages[package].union(*(reached[other] for other in packages[package]))
-    direct = {
-        f"{package} --> {other}"
+    return {*packages}, {
+        (package, other)
         for package, others in packages.items()
         for other in others
         if not any(other in reached[between] for between in others)
     }
-    assert set(re.findall(r"^    (\w+ --> \w+)$", ARCHITECTURE, re.MULTILINE)) == direct
-    assert set(re.findall(r"^\| `(\w+)` \| ", ARCHITECTURE, re.MULTILINE)) == packages.keys()
+
+
+def test_the_picture_of_architecture_md_equals_the_imports() -> None:
+    packages, arrows = direct_imports()
+    [picture] = re.findall(r"!\[[^]]+\]\((assets/\S+\.svg)\)", ARCHITECTURE)
+    titles = re.findall(r"<title>(.*?)</title>", (ROOT.parents[1] / "docs" / picture).read_text(encoding="utf-8"))
+    shown = {tuple(title.split("&#45;&gt;")) for title in titles if "&gt;" in title}
+    assert shown == arrows, "python tests/pictures.py renews the picture"
+    assert packages <= {*titles}
+    assert set(re.findall(r"^\| `(\w+)` \| ", ARCHITECTURE, re.MULTILINE)) == packages
 
 
 def test_every_file_that_architecture_md_names_exists() -> None:

@@ -2,7 +2,8 @@
 
 A change of an id makes every run folder repeat that step. If it is meant, print the new ids with
     python -c "from xstilts.study import load, plan; print(*plan.plan(*load.read('quickstart')).steps)"
-The table is renewed with `xstilts run quickstart`, whose output README and the docs then quote.
+The table is renewed with `xstilts run quickstart`, whose output README and the docs then quote. `docs/quickstart` has
+its rows.
 """
 
 import re
@@ -17,7 +18,8 @@ from xstilts.study.index import Study
 from xstilts.study.load import read
 from xstilts.study.plan import plan
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 IDS = """
 a8b62ec93852 0d38ee86f7c4 6d84a8077e25 9de776e1542e 19db1b438549 dc0c0bc949e0 9e0700589744 820607e52e01 fb2c5df69a93
 674125c755d4 be6b95d6a94f b52aa1889e01 ee1ba175a171 100bea6fb536 b68c90e80f43 897790dab121 af4df7484e68 8745167274b6
@@ -59,6 +61,14 @@ def test_the_table_in_readme_has_the_rows_and_columns_of_the_study() -> None:
     assert list(numbers(quoted())) == [*((task.name, task.metric) for task in targets), ("all tasks", "mean")]
     dagger = {line.partition("†")[0] for line in lines if re.match(r"[a-z-]+†", line)}
     assert dagger == {task.name for task in targets if "dev" not in read("quickstart")[1][task.name].data}
+
+
+def test_the_rows_in_docs_give_the_table_in_readme(xstilts: Callable[..., CliResult]) -> None:
+    result = xstilts("report", ROOT / "docs/quickstart")
+    assert result.code == 0
+    assert numbers(result.out) == numbers(quoted())
+    steps = {path.name for path in (ROOT / "docs/quickstart/steps").iterdir()}
+    assert steps == {*IDS.split()}
 
 
 @pytest.mark.slow

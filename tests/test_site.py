@@ -15,6 +15,8 @@ import xstilts
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
 PAGES = {page.name for page in (ROOT / "docs").glob("*.md")}
+STUDIES = sorted(mark.parent.name for mark in (ROOT / "docs").glob("*/store.json"))
+"""The folders with the rows of a study."""
 LOADED = re.compile(
     r"<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//"
 )
@@ -41,8 +43,9 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path: P
     pytest.importorskip("zensical", reason="needs the group docs: pip install --group docs")
     for name in ("docs", "src"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "zensical.toml", tmp_path)
-    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    for name in ("zensical.toml", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", "--old-file=.venv/ready", "docs", f"BIN={Path(sys.executable).parent}"]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     site = tmp_path / CONFIG["site_dir"]
@@ -52,6 +55,15 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path: P
     assert not any('class="mermaid"' in page.read_text(encoding="utf-8") for page in site.glob("*.html")), (
         "Zensical would load the program that draws the picture from elsewhere"
     )
+
+    for study in STUDIES:
+        page = (site / study / "report.html").read_text(encoding="utf-8")
+        assert "<h1>" in page and "script-src 'sha256-" in page.replace("&#39;", "'") and "unsafe" not in page
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_how_to_read_a_report_links_to_the_page_of_each_study(study: str) -> None:
+    assert f"]({study}/report.html)" in (ROOT / "docs/reports.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}" for name in sorted(PAGES))])
