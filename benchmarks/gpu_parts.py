@@ -29,7 +29,7 @@ from xstilts.compute import device, memory
 from xstilts.compute.neighbours import neighbours
 from xstilts.compute.peak_memory import peak_bytes, reset_peak
 from xstilts.formats.base import Features, Format
-from xstilts.model import forward, heads, packing
+from xstilts.model import forward, gpu_attention, heads
 from xstilts.model.batch import Batch, ShuffledBatches, collate, generator
 from xstilts.model.encoder import Encoder, quiet
 from xstilts.model.features import FeatureSet
@@ -272,9 +272,9 @@ class Bench:
     def prepare(self) -> None:
         """Make the encoder, and start the profiler once, so that the first training does not pay for it."""
         self.encoder()
-        if self.cuda and packing._attention_kind(self.where) != "flash":
+        if self.cuda and gpu_attention.attention_kind(self.where) != "flash":
             self.notes.add("attention is padded, because this GPU or this torch has none for packed rows")
-        elif self.cuda and not packing.flash_drops(self.where):
+        elif self.cuda and not gpu_attention.flash_drops(self.where):
             self.notes.add("attention with dropout is padded, because torch's kernel for packed rows fails the trial")
         with profile(activities=self.activities):
             pass

@@ -5,8 +5,6 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from shutil import which
-from sysconfig import get_path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,16 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import Files
 from test_resume import after, learning
 from xstilts.compute import device
-from xstilts.formats import Mask
 from xstilts.model import heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import load
-from xstilts.model.features import FeatureSet
 
 CPU = torch.device("cpu")
-CAN_COMPILE = which(os.environ.get("CXX", "g++")) and Path(get_path("include"), "Python.h").is_file()
-QUIET = pytest.mark.filterwarnings("ignore")
-"""The compiler warns of torch's own code."""
 
 
 def test_bf16_is_float16_with_scaled_gradients_where_a_card_has_no_bfloat16(
@@ -58,63 +51,6 @@ def test_the_loss_scale_halves_on_overflow_and_doubles_after_many_good_updates(m
     other = device.LossScale(CPU, "bf16")
     other.load_state_dict(scale.state_dict())
     assert other.state_dict() == scale.state_dict()
-
-
-def test_a_broken_compiler_is_reported_and_not_used(encoder_folder: Path) -> None:
-    code = """
-import sys
-from xstilts.model.encoder import load
-encoder = load(sys.argv[1])
-print(encoder.compile())
-print(encoder._compiled, [weight.grad for weight in encoder.parameters() if weight.grad is not None])
-"""
-    without = {**os.environ, "CXX": "/nowhere/g++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(encoder_folder)],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        env=without,
-    )
-    why, left = result.stdout.splitlines()
-    assert "C++ compiler" in why and left == "None []"
-
-
-def test_a_compiled_encoder_that_fails_is_not_used_again(encoder_folder: Path, sentences: tuple[str, ...]) -> None:
-    encoder = load(str(encoder_folder)).train()
-    features = FeatureSet.build(Mask(), list(sentences), encoder.tokenizer_for(32))
-    batch = collate(features, range(5), None, generator(0))
-    calls: list[Exception] = [torch.OutOfMemoryError("no room"), RuntimeError("no kernel for 7\nat line 3")]
-
-    def compiled(**_: object) -> object:
-        raise calls[0]
-
-    encoder._compiled = compiled
-    with pytest.raises(torch.OutOfMemoryError):
-        encoder.hidden(batch)
-    del calls[0]
-    assert encoder.compile_failure == "" and encoder.hidden(batch).shape == (batch.tokens, 16)
-    assert encoder.compile_failure == "no kernel for 7" and encoder._compiled is None
-
-
-@QUIET
-@pytest.mark.slow
-@pytest.mark.skipif(not CAN_COMPILE, reason="needs a C++ compiler and Python's headers")
-def test_a_compiled_encoder_gives_the_same_hidden_states_and_gradients(
-    encoder_folder: Path, sentences: tuple[str, ...]
-) -> None:
-    encoder = load(str(encoder_folder))
-    features = FeatureSet.build(Mask(), list(sentences), encoder.tokenizer_for(32))
-    results = []
-    for compiled in (False, True):
-        assert not compiled or encoder.compile("fp32") == ""
-        for passes in (range(20), range(7)):  # of another shape, too
-            hidden_TH = encoder.hidden(collate(features, passes, None, generator(0)))
-            hidden_TH.square().mean().backward()
-            results.append([hidden_TH.detach(), *(p.grad for p in encoder.base.parameters() if p.grad is not None)])
-            encoder.zero_grad(set_to_none=True)
-    for usual, compiled in zip(results[:2], results[2:], strict=True):
-        torch.testing.assert_close(compiled, usual, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limit names x86 instructions")

@@ -1,7 +1,6 @@
 """Packing: an encoder packs only if its probe finds no leak; torch accepts the packed rows on a GPU."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from xstilts.model import packing, probe
+from xstilts.model import gpu_attention, packing, probe
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.probe import probe_batch
 
@@ -72,15 +71,15 @@ def test_unsupported_attention_arguments_are_refused() -> None:
 def test_packed_attention_needs_flash_and_half_precision(
     kind: str, dtype: torch.dtype, width: int, without: bool
 ) -> None:
-    assert packing.use_varlen(kind, dtype, width) is without
+    assert gpu_attention.use_varlen(kind, dtype, width) is without
 
 
 def test_torch_accepts_a_packed_row() -> None:
     """The shapes and arguments alone, which need no GPU."""
     layout = packing.Layout.by_length(torch.tensor(LENGTHS))
-    layout = replace(layout, cu_seqlens=layout.cu_seqlens.to("meta"))
+    cu_seqlens = layout.cu_seqlens.to("meta")
     rows = [torch.zeros(sum(LENGTHS), heads_of, 16, device="meta") for heads_of in (4, 2, 2)]
-    out = packing._varlen_attention(rows, layout, torch.bfloat16, 0.25, 4)
+    out = gpu_attention.varlen_attention(rows, cu_seqlens, layout.longest, torch.bfloat16, 0.25, 4)
     assert (out.shape, out.dtype) == (rows[0].shape, torch.bfloat16)
 
 
@@ -98,12 +97,9 @@ def test_a_torch_without_grouped_heads_gets_them_repeated(monkeypatch: pytest.Mo
         return newest(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, scale=scale, window_size=window_size)
 
     monkeypatch.setattr(varlen, "varlen_attn", older)
-    packing._torch_varlen.cache_clear()
-    try:
-        test_torch_accepts_a_packed_row()
-        assert shapes == [[4, 4, 4]]
-    finally:
-        packing._torch_varlen.cache_clear()
+    monkeypatch.setattr(gpu_attention, "_varlen_arguments", gpu_attention._varlen_arguments.__wrapped__)  # no cache
+    test_torch_accepts_a_packed_row()
+    assert shapes == [[4, 4, 4]]
 
 
 def attend(rows: list[torch.Tensor], layout: packing.Layout, dropout: float) -> torch.Tensor:
@@ -118,8 +114,8 @@ def test_a_training_with_attention_dropout_needs_no_grid_where_the_kernel_works(
     drops: bool, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On torch's device `meta`, which checks shapes and arguments, forward and backward."""
-    monkeypatch.setattr(packing, "_attention_kind", lambda _: "flash")
-    monkeypatch.setattr(packing, "flash_drops", lambda _: drops)
+    monkeypatch.setattr(gpu_attention, "attention_kind", lambda _: "flash")
+    monkeypatch.setattr(gpu_attention, "flash_drops", lambda _: drops)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # torch has no autocast for `meta`
     layout = packing.Layout.one_grid(torch.tensor(LENGTHS)).each(lambda x: x.to("meta"))
     rows = [torch.zeros(sum(LENGTHS), 2, width, device="meta", dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
@@ -187,20 +183,20 @@ def broken(*_: Any) -> torch.Tensor:
 def test_a_kernel_with_dropout_is_tried_before_it_is_used(
     kernel: Any, works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "flash_attention", kernel)
+    monkeypatch.setattr(gpu_attention, "flash_attention", kernel)
     monkeypatch.setattr(torch.random, "fork_rng", lambda _: nullcontext())  # for accelerators only
     torch.manual_seed(1)
-    assert packing.flash_drops.__wrapped__(torch.device("cpu")) is works
+    assert gpu_attention.flash_drops.__wrapped__(torch.device("cpu")) is works
 
 
 def test_a_full_memory_does_not_show_that_a_kernel_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(packing, "flash_attention", full)
+    monkeypatch.setattr(gpu_attention, "flash_attention", full)
     monkeypatch.setattr(torch.random, "fork_rng", lambda _: nullcontext())
     with pytest.raises(torch.OutOfMemoryError):
-        packing.flash_drops.__wrapped__(torch.device("cpu"))
+        gpu_attention.flash_drops.__wrapped__(torch.device("cpu"))
 
 
 def test_a_mask_is_made_once_for_all_layers(tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +235,7 @@ def test_packing_is_tried_on_the_device_of_the_run(encoder_folder: Path, monkeyp
 def test_a_layout_has_the_start_of_every_sequence() -> None:
     cu_seqlens = packing.Layout.by_length(torch.tensor(LENGTHS)).cu_seqlens
     assert cu_seqlens.tolist() == [0, 1, 31, 33, 50, 110, 115, 116, 176] and cu_seqlens.dtype == torch.int32
-    assert packing._attention_kind(torch.device("cpu")) == "cpu"
+    assert gpu_attention.attention_kind(torch.device("cpu")) == "cpu"
 
 
 def test_long_sequences_share_no_large_grid() -> None:
@@ -256,7 +252,7 @@ def test_long_sequences_share_no_large_grid() -> None:
 @pytest.mark.parametrize("window", [None, 4])
 def test_packed_attention_equals_padded_attention(window: int | None) -> None:
     where = torch.device("cuda")
-    if packing._attention_kind(where) != "flash":
+    if gpu_attention.attention_kind(where) != "flash":
         pytest.skip("this GPU, or this torch, has no attention for packed rows")
     layout = packing.Layout.by_length(torch.tensor(LENGTHS, device=where))
     drawn = torch.Generator(where).manual_seed(1)

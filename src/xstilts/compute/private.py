@@ -52,6 +52,12 @@ def import_compiler() -> None:
     import_module("torch._dynamo")
 
 
+def breaks_graph(error: Exception) -> bool:
+    """Whether torch's compiler fails because it cannot make one graph of a function, or not one for all its inputs."""
+    found = import_module("torch._dynamo.exc")
+    return isinstance(error, found.Unsupported | found.FailOnRecompileLimitHit)
+
+
 def attention_name(config: Any) -> str:
     """The attention function that a transformers configuration selects."""
     name: str = config._attn_implementation

@@ -134,7 +134,7 @@ class StepExecutor:
         assert step.training is not None and step.seed is not None
         training, encoder = step.training, self._take_model(step).encoder
         if self.resources.compile:
-            self._say_uncompiled(encoder.compile(training.precision))
+            encoder.compile(self._say_uncompiled)
         device.seed(step.seed if training.head_seed is None else training.head_seed)
         inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         train_tasks, dev_sets, model, stop_facts = [], [], TrainedModel(encoder), {}
@@ -186,7 +186,6 @@ class StepExecutor:
             checkpoint=Checkpoint(folder, self.resources.minutes, self._origin(step, inputs), self.progress),
             tokens=self.resources.tokens or TOKENS,
         )  # fmt: skip
-        self._say_uncompiled(encoder.compile_failure)
         if distributed.rank() == 0:  # the others do not have the best weights
             model.save(folder)
             if training.snapshots is not None:
@@ -210,9 +209,8 @@ class StepExecutor:
         }  # fmt: skip
 
     def _say_uncompiled(self, why: str) -> None:
-        """Say why a training goes on without the compiler, if it does."""
-        if why:
-            self.progress.say(f"torch.compile does not work here, so the training goes on without it: {why}")
+        """Say why a training goes on without the compiler."""
+        self.progress.say(f"torch.compile does not work here, so the training goes on without it: {why}")
 
     def _likely_cause(
         self, training: TrainSpec, log: Path, train_tasks: Sequence[TrainTask], dev_sets: Sequence[DevSet],

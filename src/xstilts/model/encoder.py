@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +15,15 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from xstilts.compute import device
-from xstilts.compute.memory import is_out_of_memory
 from xstilts.compute.private import attention_name, has_model
 from xstilts.errors import UserError, first_line
 from xstilts.languages import ENGLISH, base
 from xstilts.model import encoder_folder, packing, pretrained_tokenizer, probe
 from xstilts.model.batch import Batch, Masking
+from xstilts.model.compiled import CompiledForward, bucket
 from xstilts.model.lm_head import LanguageModelHead
 from xstilts.model.tokenizer import Tokenizer
 from xstilts.utils.models import Precision
@@ -42,7 +44,6 @@ class Encoder(nn.Module):
         vocabulary: the language-model head as a module from [M, H] to [M, V], or None.
         packs: whether the model takes batches without padding; a probe decides this, not the model's name.
         position_offset: the position of the first token of a sequence.
-        compile_failure: why the compiled forward pass is no longer used; empty while it is.
         padded_attention: transformers' name of the attention function for padded batches.
         has_token_types: whether the model reads which text of a pair each token belongs to.
         languages: language ids by code, for models that take them as input; empty for most models. A language
@@ -61,8 +62,7 @@ class Encoder(nn.Module):
         self.languages = encoder_folder.language_ids(base.config, name) if "langs" in accepts else {}
         self.position_offset, self.padded_attention = 0, attention_name(base.config)
         self._packs_in: dict[tuple[torch.device, str], bool] = {}
-        self._compiled: Any = None
-        self.compile_failure = ""
+        self._compiled: CompiledForward | None = None
         if attention_name(base.config) == packing.NAME:  # an earlier encoder with the same config
             base.set_attn_implementation("sdpa")
         was_training = base.training
@@ -113,16 +113,24 @@ class Encoder(nn.Module):
         at the last of `layers` if the model allows it.
         """
         if self.packs:
-            padded, on_cpu = batch, batch.ids_T.device.type == "cpu"
-            if on_cpu:
-                padded = batch.pad_to_multiple_of(ROUND, self._pad_id)
-            layout = packing.Layout.by_length(padded.lengths_B) if on_cpu else batch.grid()
+            padded, layout = self._padded(batch)
             return self.packed_states(padded, layout, layers, lambda hidden_TH: read(hidden_TH[: batch.tokens]))
         layout = batch.grid()
         ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._pad_id)
         inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
         inputs["attention_mask"] = layout.real_BL.long()
         return self._run(layers, inputs, lambda hidden_BLH: read(packing.unpad(hidden_BLH, layout)))
+
+    def _padded(self, batch: Batch) -> tuple[Batch, packing.Layout]:
+        """A batch with tokens after its own where they make it faster, and the layout of its row."""
+        if self._compiled_in_training:
+            more = bucket(batch.tokens) - batch.tokens
+            ids_T, types_T = pad(batch.ids_T, (0, more), value=self._pad_id), pad(batch.types_T, (0, more))
+            return replace(batch, ids_T=ids_T, types_T=types_T), batch.grid().with_padding(more)
+        if batch.ids_T.device.type != "cpu":
+            return batch, batch.grid()
+        padded = batch.pad_to_multiple_of(ROUND, self._pad_id)
+        return padded, packing.Layout.by_length(padded.lengths_B)
 
     def packed_states(
         self, batch: Batch, layout: packing.Layout, layers: Collection[int], read: Callable[[Tensor], T]
@@ -173,38 +181,25 @@ class Encoder(nn.Module):
         return found | {self.layers: read(output.last_hidden_state)}
 
     def _call(self, inputs: dict[str, Tensor]) -> Any:
-        """The model's output; a compiled model that fails is not used again."""
-        if self._compiled is None or not self.training:
-            return self.base(**inputs)
-        try:
-            return self._compiled(**inputs)
-        except _LayerReached:
-            raise
-        except Exception as error:  # whatever compilers raise for a new shape
-            if is_out_of_memory(error):
-                raise
-            self._compiled, self.compile_failure = None, _reason(error)
-            return self.base(**inputs)
+        """The model's output."""
+        return (self._compiled_in_training or self.base)(**inputs)
 
-    def compile(self, precision: Precision = "fp32") -> str:  # type: ignore[override]
-        """Compile the forward pass with torch, for a precision; if that fails, return the reason and change nothing."""
-        was_training = self.training
-        self._compiled = torch.compile(self.base.forward, dynamic=True)
-        self.train()  # only training is compiled
-        try:
-            for lengths in (probe.LENGTHS, probe.LENGTHS * 20):  # a second shape compiles for all
-                batch = probe.probe_batch(lengths, self.config.vocab_size).to(self.device)
-                with device.autocast(self.device, precision):
-                    hidden_TH = self.hidden(batch)
-                hidden_TH.sum().backward()  # type: ignore[no-untyped-call]
-        except Exception as error:  # whatever compilers raise
+    @property
+    def _compiled_in_training(self) -> CompiledForward | None:
+        """The compiled forward pass; evaluations have none, because they are too short."""
+        return self._compiled if self.training else None
+
+    def compile(self, failed: Callable[[str], None]) -> None:
+        """Let torch compile the forward pass of trainings; `failed` is called with the reason if it gives up."""
+        self._compiled = CompiledForward(self.base.forward, failed)
+
+    def uncompile(self, error: Exception) -> bool:
+        """Compile less after an error; whether there was something compiled, so that the same work may succeed."""
+        if self._compiled is None:
+            return False
+        if not self._compiled.retry(error):
             self._compiled = None
-            return _reason(error)
-        finally:
-            self.train(was_training)
-            self.zero_grad(set_to_none=True)
-        failure, self.compile_failure = self.compile_failure, ""
-        return failure
+        return True
 
     def _blocks(self) -> nn.ModuleList:
         lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList))
@@ -279,11 +274,6 @@ class Encoder(nn.Module):
         else:
             self.vocabulary.save(self.base, folder)
         pretrained_tokenizer.save(self.tokenizer, folder)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a compiler's error, which may be inside torch's."""
-    return first_line(getattr(error, "inner_exception", error))
 
 
 class _LayerReached(Exception):

@@ -9,20 +9,18 @@ row to torch's attention for packed rows.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from xstilts.compute.memory import is_out_of_memory
 from xstilts.compute.private import flash_attention
+from xstilts.model import gpu_attention
 from xstilts.model.cpu_attention import Attention, HeadGrids
 
 NAME = "xstilts_packed"
@@ -34,8 +32,6 @@ GRID_PAIRS = 2**15
 """The most pairs of a query and a key in a grid of several sequences on a CPU, so that all heads' scores fit its cache:
 without this limit eight sequences of 256 tokens take three times as long."""
 
-FLASH_WIDTH = 192
-"""The widest head for which all GPUs have a backward pass with dropout."""
 ALIGNED = 16
 """Rows of a mask begin at a multiple of so many numbers."""
 
@@ -91,6 +87,24 @@ class Layout:
         at_T = torch.arange(len(starts_T), device=where) - before_T
         return cls(starts_T + at_T, at_T, tuple(grids), cu_seqlens.int())
 
+    def with_padding(self, tokens: int) -> Layout:
+        """The layout of a row that ends with so many more tokens, for a layout of one grid.
+
+        They form sequences as long as the longest one, so that no grid becomes wider.
+        """
+        real_BL, where = self.real_BL, self.slots_T.device
+        if not tokens:
+            return self
+        rows, more = -(-tokens // self.longest), torch.arange(tokens, device=where)
+        real = torch.arange(rows * self.longest, device=where) < tokens
+        ends = torch.arange(1, rows + 1, dtype=torch.int32, device=where) * self.longest
+        return Layout(
+            torch.cat((self.slots_T, real_BL.numel() + more)),
+            torch.cat((self.at_T, more % self.longest)),
+            (torch.cat((real_BL, real.view(rows, self.longest))),),
+            torch.cat((self.cu_seqlens, len(self.slots_T) + ends.clamp(max=tokens))),
+        )
+
     def each(self, change: Callable[[Tensor], Tensor]) -> Layout:
         """The same layout with its tensors changed, such as moved to another device."""
         grids = tuple(map(change, self.grids))
@@ -109,6 +123,8 @@ class Layout:
 
 
 _layout: ContextVar[Layout] = ContextVar("layout")
+_compiled: list[Layout | None] = []
+"""The same inside `readable_by_compiler`."""
 
 
 @contextmanager
@@ -119,6 +135,16 @@ def packed(layout: Layout) -> Iterator[None]:
         yield
     finally:
         _layout.reset(token)
+
+
+@contextmanager
+def readable_by_compiler() -> Iterator[None]:
+    """Inside this context compiled code, which cannot read a context variable, finds the layout of `packed`."""
+    _compiled.append(_layout.get(None))
+    try:
+        yield
+    finally:
+        _compiled.clear()
 
 
 class _Pad(torch.autograd.Function):
@@ -198,21 +224,25 @@ def attention(
     for name, value in more.items():  # integers, switches and None are harmless
         if isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point()):
             raise ValueError(f"attention with {name}")
-    layout = _layout.get()
-    if sliding_window is not None:
+    compiles = torch.compiler.is_compiling()
+    layout = _compiled[0] if compiles else _layout.get()
+    assert layout is not None
+    if sliding_window is not None and not compiles:
         layout.windows.add(sliding_window)
     rows = [x[0].transpose(0, 1) for x in (query_1HTD, key_1HTD, value_1HTD)]
     where = query_1HTD.device
     dtype = torch.get_autocast_dtype(where.type) if torch.is_autocast_enabled(where.type) else query_1HTD.dtype
-    if use_varlen(_attention_kind(where), dtype, query_1HTD.shape[-1]):
+    if gpu_attention.use_varlen(gpu_attention.attention_kind(where), dtype, query_1HTD.shape[-1]):
+        row = layout.cu_seqlens, layout.longest
         if not dropout:
-            return _varlen_attention(rows, layout, dtype, scaling, sliding_window)[None].to(query_1HTD.dtype), None
-        if sliding_window is None and query_1HTD.shape[-1] <= FLASH_WIDTH and flash_drops(where):
+            out = gpu_attention.varlen_attention(rows, *row, dtype, scaling, sliding_window)
+            return out[None].to(query_1HTD.dtype), None
+        if sliding_window is None and gpu_attention.may_drop(where, query_1HTD.shape[-1]):
             q, k, v = (x.to(dtype) for x in rows)
-            out = flash_attention(q, k, v, layout.cu_seqlens, layout.longest, scaling, dropout)
+            out = flash_attention(q, k, v, *row, scaling, dropout)
             return out[None].to(query_1HTD.dtype), None
     plain = sliding_window is None and query_1HTD.shape == key_1HTD.shape
-    if where.type == "cpu" and plain and (dropout or dtype == torch.bfloat16):
+    if where.type == "cpu" and plain and not compiles and (dropout or dtype == torch.bfloat16):
         return _cpu_attention(rows, layout, dtype, scaling, dropout)[None].to(query_1HTD.dtype), None
     queries, keys, values = (_grids(_float32_on_cpu(x), layout) for x in rows)
     outputs = []
@@ -225,99 +255,6 @@ def attention(
             )  # fmt: skip
             outputs.append(out.transpose(1, 2))
     return _rows(outputs, layout)[None].to(query_1HTD.dtype), None
-
-
-def use_varlen(kind: str, dtype: torch.dtype, width: int) -> bool:
-    """Whether torch's attention for packed rows applies, which needs no grid and no mask.
-
-    Args:
-        kind: `flash` for a GPU with this attention, else the type of the device.
-        dtype: of the computation.
-        width: of a head.
-    """
-    narrow = dtype in (torch.bfloat16, torch.float16)
-    return kind == "flash" and narrow and width % 8 == 0 and width <= 256
-
-
-@cache
-def _attention_kind(where: torch.device) -> str:
-    """`flash` for an NVIDIA GPU since Ampere with a torch that has attention for packed rows with windows."""
-    if where.type != "cuda" or torch.version.hip is not None or _torch_varlen() is None:
-        return where.type
-    able = torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(where) >= (8, 0)
-    return "flash" if able else where.type
-
-
-@cache
-def flash_drops(where: torch.device) -> bool:
-    """Whether the private kernel for packed rows with dropout works on a GPU: tried once, on two sequences.
-
-    All weights of a sequence are equal there, so an output is the mean of what was kept. A gradient times the values is
-    the outputs times their own gradient, but only if the backward pass drops the same weights.
-
-    Raises:
-        RuntimeError: memory is full.
-    """
-    ends, rate = (64, 256), 0.25
-    try:
-        with torch.random.fork_rng([where]), torch.enable_grad(), torch.autocast(where.type, enabled=False):
-            value_THD = torch.ones(256, 2, 32, dtype=torch.bfloat16, device=where)
-            value_THD[ends[0] :] = 3
-            same_THD = torch.zeros_like(value_THD)
-            cu_seqlens = torch.tensor([0, *ends], dtype=torch.int32, device=where)
-            value_THD.requires_grad_()
-            out_THD = flash_attention(same_THD, same_THD, value_THD, cu_seqlens, 192, None, rate).float()
-            parts = out_THD.detach().tensor_split([ends[0]])
-            uneven_THD = torch.cat(
-                [part - part.mean() for part in parts]
-            )  # other dropped weights give a product near 0
-            (grad_THD,) = torch.autograd.grad(out_THD, value_THD, uneven_THD)
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-        if is_out_of_memory(error):
-            raise
-        return False  # another version of torch
-    out_THD, value_THD = out_THD.detach(), value_THD.detach()
-    means = [float(part.mean()) / size for part, size in zip(parts, (1, 3), strict=True)]
-    ratio = float((grad_THD.float() * value_THD).sum() / (uneven_THD * out_THD).sum())
-    drops = float(out_THD[ends[0] :].std()) > 0.5 * (rate / (1 - rate) * 9 / 192) ** 0.5
-    return drops and all(abs(mean - 1) < 0.1 for mean in means) and abs(ratio - 1) < 0.1
-
-
-@cache
-def _torch_varlen() -> Callable[..., Any] | None:
-    """The public function; None if this version of torch has none, or has one without windows."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    known = inspect.signature(varlen_attn).parameters.keys()
-    if not {"scale", "window_size"} <= known:
-        return None
-    return varlen_attn if "enable_gqa" in known else partial(_with_repeated_heads, varlen_attn)
-
-
-def _with_repeated_heads(
-    varlen: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *ends: Any, enable_gqa: bool, **more: Any
-) -> Any:
-    """The function of torch 2.11, which needs as many heads of keys and values as of queries."""
-    if enable_gqa:
-        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
-    return varlen(query, key, value, *ends, **more)
-
-
-def _varlen_attention(
-    rows_THD: Sequence[Tensor], layout: Layout, dtype: torch.dtype, scaling: float | None, sliding_window: int | None
-) -> Tensor:
-    """[T, H, D]: attention within each sequence of queries, keys and values."""
-    varlen = _torch_varlen()
-    assert varlen is not None
-    q, k, v = (x.to(dtype) for x in rows_THD)
-    reach = -1 if sliding_window is None else sliding_window - 1
-    out: Tensor = varlen(
-        q, k, v, layout.cu_seqlens, layout.cu_seqlens, layout.longest, layout.longest, scale=scaling,
-        window_size=(reach, reach), enable_gqa=q.shape[1] != k.shape[1],
-    )  # fmt: skip
-    return out
 
 
 def _cpu_attention(
@@ -341,10 +278,14 @@ def _float32_on_cpu(x: Tensor) -> Tensor:
 def _mask(layout: Layout, grid: int, sliding_window: int | None, dtype: torch.dtype) -> Tensor:
     """The mask of a grid, made once for all layers; on a GPU as numbers, since SDPA would convert it in each layer."""
     key = grid, sliding_window, dtype
-    if key not in layout.masks:
-        mask = _bool_mask(layout.grids[grid], sliding_window)
-        layout.masks[key] = mask if mask.device.type == "cpu" else _additive(mask, dtype)
-    return layout.masks[key]
+    if key in layout.masks:
+        return layout.masks[key]
+    mask = _bool_mask(layout.grids[grid], sliding_window)
+    if mask.device.type != "cpu":
+        mask = _additive(mask, dtype)
+    if not torch.compiler.is_compiling():  # a compiler finds by itself that all layers have the same mask
+        layout.masks[key] = mask
+    return mask
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -372,6 +313,5 @@ def register() -> None:
     """Register `attention` with transformers as `NAME`."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    eager = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # it loops over lists of grids
-    AttentionInterface.register(NAME, eager)
+    AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, no_mask)

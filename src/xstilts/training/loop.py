@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from xstilts.compute import device, distributed
 from xstilts.compute.gradient_sum import GradientSum
 from xstilts.compute.memory import TokenBudget
+from xstilts.errors import UserError
 from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder
 from xstilts.model.heads import Head
@@ -176,7 +177,14 @@ class _Session:
             return loaded.parts if tokens == loaded.tokens else self._split(head, loaded.batch, tokens)
 
         work = partial(self._backward, head, head.num_targets(loaded.batch))
-        return self._budget.compute(split, work, self.encoder.device)
+        while True:
+            try:
+                return self._budget.compute(split, work, self.encoder.device)
+            except UserError:
+                raise
+            except Exception as error:  # whatever compilers raise, in either pass
+                if not self.encoder.uncompile(error):
+                    raise
 
     def _backward(self, head: Head, num_targets: int, parts: Sequence[Batch]) -> Tensor:
         """Add the gradients of some parts, or leave none at all after an error."""
