@@ -68,7 +68,7 @@ class Loop:
                 batch = collate(features, range(start, min(start + self.size, passes)), None, rng)
                 with device.autocast(self.encoder.device, precision):
                     outputs = head(self.hidden(batch, layer), batch)
-                per_pass.extend(head.reduce_outputs(outputs, batch))
+                per_pass.extend(head.split_reduced(head.reduce_outputs(outputs, batch).numpy(), batch))
         return HeadOutputs(features.example_F, per_pass, features.decode_info)
 
     def hidden(self, batch: Batch, layer: int | None) -> Tensor:

@@ -173,7 +173,7 @@ def test_start_and_end_scores_are_kept_per_window(tiny: Encoder) -> None:
     batch = collate(features, range(len(features.lengths_F)), None, generator(0))
     head = SpanEnds(tiny.config.hidden_size)
     with torch.inference_mode():
-        kept = head.reduce_outputs(head(tiny.hidden(batch), batch), batch)
+        kept = head.split_reduced(head(tiny.hidden(batch), batch).numpy(), batch)
     assert [scores.shape for scores in kept] == [(length, 2) for length in features.lengths_F]
 
 

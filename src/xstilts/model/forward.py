@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xstilts.compute import device
+from xstilts.compute import device, memory
+from xstilts.compute.host_copy import HostCopy
 from xstilts.compute.memory import TokenBudget
 from xstilts.errors import StepFailed
 from xstilts.formats.base import Format, HeadOutputs
@@ -30,6 +31,8 @@ from xstilts.model.features import FeatureSet
 from xstilts.model.heads import Head, first_tokens, mean_of_tokens
 from xstilts.utils.models import Precision
 from xstilts.utils.os_errors import as_user_error
+
+T = TypeVar("T")
 
 TOKENS, TOKENS_ON_CUDA = 4096, 32_768
 """Token budget of a batch, elsewhere and on CUDA; changes only the speed. Larger ones exceed a processor's cache."""
@@ -62,16 +65,16 @@ def head_outputs(
     scores: list[Any] = [None] * len(features.lengths_F)
     budget = TokenBudget(most_tokens(encoder.device, tokens))
 
-    def reduced(batch: Batch) -> list[NDArray[Any]]:
+    def reduced(batch: Batch) -> Tensor:
         with device.autocast(encoder.device, precision):
             outputs = head(encoder.hidden(batch), batch)
         return head.reduce_outputs(outputs, batch)
 
     with torch.inference_mode(), device.weights_cast_once(encoder.base, encoder.device, precision):
-        for batch_F, batch in _batches(encoder, features, budget.most, masking, language):
-            for f, array in zip(batch_F, in_parts(encoder, batch, budget, reduced), strict=True):
-                _check_finite(array, features.example_F[f])
-                scores[int(f)] = array
+        batches = _batches(encoder, features, budget.most, masking, language)
+        for f, array in _arrays(encoder, batches, budget, reduced, head.split_reduced):
+            _check_finite(array, features.example_F[f])
+            scores[int(f)] = array
     return HeadOutputs(features.example_F, scores, features.decode_info)
 
 
@@ -83,12 +86,12 @@ def _batches(
 
     def batch_of(passes_F: NDArray[np.int64]) -> Batch:
         batch = collate(features, passes_F, masking, rng, language)
-        return batch if encoder.device.type == "cpu" else batch.prepared()
+        return batch if encoder.device.type == "cpu" else batch.prepared(pin=encoder.device.type == "cuda")
 
     if encoder.device.type != "cuda":
         yield from ((passes_F, batch_of(passes_F)) for passes_F in by_length(features, tokens))
         return
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=partial(torch.cuda.set_device, encoder.device)) as thread:
         waiting = None
         for passes_F in by_length(features, tokens):
             current, waiting = waiting, (passes_F, thread.submit(batch_of, passes_F))
@@ -110,6 +113,40 @@ def in_parts(
         lambda parts: [array for part in parts for array in work(part.to(encoder.device))],
         encoder.device,
     )
+
+
+def _arrays(
+    encoder: Encoder, batches: Iterable[tuple[NDArray[np.int64], Batch]], budget: TokenBudget,
+    reduced: Callable[[Batch], Tensor], split: Callable[[NDArray[Any], Batch], Iterable[NDArray[Any]]],
+) -> Iterator[tuple[np.int64, NDArray[Any]]]:  # fmt: skip
+    """Each forward pass with its array, a batch later: meanwhile a GPU copies results and computes the next ones.
+
+    `reduced` gets a part of a batch on the encoder's device; `split` gets its results and the part on the CPU.
+    """
+
+    def begin(parts: Sequence[Batch]) -> list[tuple[Batch, HostCopy]]:
+        return [(part, HostCopy(reduced(part.to(encoder.device)))) for part in parts]
+
+    def end(copies: Iterable[tuple[Batch, HostCopy]]) -> list[NDArray[Any]]:
+        return [array for part, copy in copies for array in split(copy.numpy(), part)]
+
+    def compute(batch: Batch, work: Callable[[Sequence[Batch]], T]) -> T:
+        return budget.compute(partial(batch.split, whole=False, padded=not encoder.packs), work, encoder.device)
+
+    def finished(passes_F: NDArray[np.int64], batch: Batch, copies: Sequence[tuple[Batch, HostCopy]]) -> Any:
+        arrays = memory.attempt(partial(end, copies), encoder.device)
+        if arrays is None:  # a GPU may say only now that its memory was full
+            arrays = compute(batch, lambda parts: end(begin(parts)))
+        return zip(passes_F, arrays, strict=True)
+
+    waiting = None
+    for passes_F, batch in batches:
+        current = passes_F, batch, compute(batch, begin)
+        if waiting is not None:
+            yield from finished(*waiting)
+        waiting = current
+    if waiting is not None:
+        yield from finished(*waiting)
 
 
 def own_pooling(encoder: Encoder, format: Format) -> Pooling:
@@ -137,17 +174,16 @@ def pooled_outputs(
     vectors_KFH = _vectors(len(single), len(features.lengths_F), encoder.config.hidden_size)
     budget = TokenBudget(most_tokens(encoder.device, tokens))
 
-    def vectors(batch: Batch) -> NDArray[np.float32]:
+    def vectors(batch: Batch) -> Tensor:
         with device.autocast(encoder.device, precision):
             pooled = encoder.hidden_states(batch, layers, partial(_pool, kinds=kinds, batch=batch))
-        pooled_BKH = torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
-        return np.asarray(pooled_BKH.cpu().numpy())
+        return torch.stack([pooled[layer][kind] for kind, layer in single], dim=1)
 
     with torch.inference_mode(), device.weights_cast_once(encoder.base, encoder.device, precision):
-        for batch_F, batch in _batches(encoder, features, budget.most, None, language):
-            for f, vectors_KH in zip(batch_F, in_parts(encoder, batch, budget, vectors), strict=True):
-                _check_finite(vectors_KH, features.example_F[f])
-                vectors_KFH[:, f] = vectors_KH
+        batches = _batches(encoder, features, budget.most, None, language)
+        for f, vectors_KH in _arrays(encoder, batches, budget, vectors, lambda pooled_BKH, _: [*pooled_BKH]):
+            _check_finite(vectors_KH, features.example_F[f])
+            vectors_KFH[:, f] = vectors_KH
     for pooling in poolings:
         rows = [row_of[_part(pooling.kind), layer] for layer in pooling.layers]
         yield HeadOutputs(features.example_F, _concatenated(vectors_KFH, rows), features.decode_info)

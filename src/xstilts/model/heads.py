@@ -41,9 +41,13 @@ class Head(nn.Module, ABC):
         """The number of targets that the loss averages; the weight of a part of a split batch."""
         return int((batch.targets_M != IGNORED).sum())
 
-    @abstractmethod
-    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
-        """One array for each forward pass, on the CPU, as small as decoding allows."""
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """What decoding needs of the outputs, as small as possible; on their device."""
+        return outputs
+
+    def split_reduced(self, reduced: NDArray[Any], batch: Batch) -> list[NDArray[Any]]:
+        """One array for each forward pass, of what `reduce_outputs` gave; the batch is on the CPU."""
+        return list(reduced)
 
 
 class SequenceHead(Head):
@@ -68,10 +72,6 @@ class SequenceHead(Head):
     def num_targets(self, batch: Batch) -> int:
         """Texts, or right choices in multiple choice."""
         return int((batch.targets_M == 1).sum()) if self.softmax_over_choices else super().num_targets(batch)
-
-    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
-        """[C] scores of each text."""
-        return list(outputs.cpu().numpy())
 
 
 class Jiant(SequenceHead):
@@ -153,12 +153,15 @@ class PerToken(Head):
         """[M, C] scores."""
         return _scores(self.out, self.dropout(hidden_TH[batch.positions_M]))
 
-    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
-        """[M of the forward pass, 2]: the best class, and its probability."""
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """[M, 2]: the best class, and its probability."""
         best_M1 = outputs.argmax(-1, keepdim=True)
         probability_M1 = (outputs.gather(-1, best_M1) - outputs.logsumexp(-1, keepdim=True)).exp()
-        best_M2 = torch.cat((best_M1.to(outputs.dtype), probability_M1), -1).cpu().numpy()
-        return np.split(best_M2, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
+        return torch.cat((best_M1.to(outputs.dtype), probability_M1), -1)
+
+    def split_reduced(self, reduced: NDArray[Any], batch: Batch) -> list[NDArray[Any]]:
+        """[M of the forward pass, 2]."""
+        return _split(reduced, batch.num_positions_B)
 
 
 class SpanEnds(Head):
@@ -185,10 +188,9 @@ class SpanEnds(Head):
         """Forward passes."""
         return len(batch.lengths_B)
 
-    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def split_reduced(self, reduced: NDArray[Any], batch: Batch) -> list[NDArray[Any]]:
         """[L, 2] scores of each forward pass."""
-        ends = batch.lengths_B.cpu().cumsum(0)[:-1].numpy()
-        return np.split(outputs.cpu().numpy(), ends)
+        return _split(reduced, batch.lengths_B)
 
 
 class MeanPool(Head):
@@ -201,10 +203,6 @@ class MeanPool(Head):
     def loss(self, outputs_MC: Tensor, batch: Batch) -> Tensor:
         """There is none, because this head is not trained."""
         raise AssertionError("a mean-pooling head is never trained")
-
-    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
-        """[H] vectors."""
-        return list(outputs.cpu().numpy())
 
 
 def mean_of_tokens(hidden_TH: Tensor, batch: Batch) -> Tensor:
@@ -231,11 +229,19 @@ class Vocabulary(Head):
         scores_MV: Tensor = self.module(hidden_TH[batch.positions_M])
         return scores_MV
 
-    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> list[NDArray[Any]]:
+    def reduce_outputs(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """[M] losses in nats."""
+        return cross_entropy(outputs.float(), batch.targets_M, reduction="none")
+
+    def split_reduced(self, reduced: NDArray[Any], batch: Batch) -> list[NDArray[Any]]:
         """[2] sums of each forward pass."""
-        nats_M = cross_entropy(outputs.float(), batch.targets_M, reduction="none").cpu().double().numpy()
-        parts = np.split(nats_M, batch.num_positions_B.cpu().cumsum(0)[:-1].numpy())
+        parts = _split(reduced.astype(np.float64), batch.num_positions_B)
         return [np.array([part.sum(), len(part)]) for part in parts]
+
+
+def _split(rows: NDArray[Any], counts_B: Tensor) -> list[NDArray[Any]]:
+    """The rows of each forward pass, which has so many of them."""
+    return np.split(rows, counts_B.cumsum(0)[:-1].numpy())
 
 
 def build(spec: HeadSpec, config: Any, vocabulary: nn.Module | None, kind: ClassificationHead = "stock") -> Head:
