@@ -161,6 +161,15 @@ def test_names_with_markup_stay_text(tmp_path: Path, page: str) -> None:
         assert name in found.text, name
 
 
+def test_marks_of_rules_are_explained_beside_the_selected_runs_and_branches_are_texts(page: str) -> None:
+    [section] = re.findall(r'<section id="selection">.*?</section>', page, re.DOTALL)
+    before_the_rules, rules = section.split("<details>")
+    assert "dev‡, paper‡: not zero-shot, because" in before_the_rules and "‡" not in rules
+    [runs] = re.findall(r"<caption>the selected runs.*?</table>", section, re.DOTALL)
+    cells = re.findall(r"<td[^>]*>(?:none|mnli|qqp), \d", runs)
+    assert cells and all(cell.startswith("<td class=p dir=auto>") for cell in cells)
+
+
 def test_a_running_study_has_a_page_that_refreshes_itself(store: Store, page: str) -> None:
     running = report_page(store, read_results(store, None), running=True)
     assert '<meta http-equiv="refresh"' in running and "Running: " in Page(running).text

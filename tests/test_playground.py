@@ -262,7 +262,7 @@ def test_show_works_on_every_playground_task(name, xstilts):
     for split in task.data.keys() & {"train", "dev", "test"}:
         code = task.train_languages[0] if split == "train" else task.languages[-1]
         result = xstilts("show", name, code, 1, "--split", split)
-        assert result.code == 0 and f"{task.format.name}), {code}, {split}, example 1\n" in result.out
+        assert result.code == 0 and f"{task.format.name}), {code}, {split}, example 1 (the first is 0)\n" in result.out
 
 
 def test_the_quickstart_covers_the_formats_of_all_nine_targets_and_folds_equal_trainings():

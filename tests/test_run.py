@@ -284,7 +284,7 @@ def test_show_refuses_what_does_not_exist(study: Files) -> None:
     for arguments, message in (
         (("mien", "de", 0), "unknown task 'mien' (did you mean 'mine'?)"),
         (("mine", "fr", 0), "no data in 'fr' (known: de, en)"),
-        (("mine", "de", 99), "no example 99; the last is 11"),
+        (("mine", "de", 99), "no example 99; the first is 0, the last 11"),
         (("pairs", "de", 0, "--split", "dev"), "has no dev split (it has test)"),
     ):
         result = study.call("show", *arguments, *use)

@@ -9,6 +9,7 @@ from xstilts.errors import counted
 from xstilts.html.render import render
 from xstilts.html.tables import Cell, PageTable, Row, from_text, gain_colour, improvement
 from xstilts.render.table import Document
+from xstilts.reports.legend import split_notes
 from xstilts.reports.recipe_comparison import ComparedScore, Side
 from xstilts.reports.significance import ALPHA, MEANS
 
@@ -25,14 +26,15 @@ def compare_page(document: Document, first: Side, second: Side) -> str:
         second: the other one.
     """
     tables = [*_tables(document)]
+    legend, notes = split_notes(document.legend)
     return render(
         "compare.html",
         title=f"{first.label} and {second.label}",
         labels=(first.label, second.label),
         sentence=_sentence(document.rows, first.label),
-        notes=[line.removeprefix("note: ") for line in document.legend if line.startswith("note: ")],
+        notes=notes,
         overview=_overview(tables),
-        legend=[line for line in document.legend if not line.startswith("note: ")],
+        legend=legend,
         tables=tables,
         sides=[{"label": side.label, "study": side.results.study} for side in (first, second)],
     )

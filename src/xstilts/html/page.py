@@ -21,6 +21,7 @@ from xstilts.render.figure import Matrix
 from xstilts.render.svg import draw_figures
 from xstilts.reports import selection_tables
 from xstilts.reports.layouts import all_layouts
+from xstilts.reports.legend import split_notes
 from xstilts.reports.significance import Significance, compare
 from xstilts.reports.significance_tables import legend_of_tests, with_progress
 from xstilts.reports.study_tables import DEFAULT_VIEWS, legend, tables
@@ -69,7 +70,8 @@ def report_page(store: Store, results: StudyResults, *, running: bool = False, q
         legend=_legend(summary, found if scores.has_tests else None),
         untested={} if quick else found.untested,
         selection=[scores.linked(from_text(table)) for table in shown.tables],
-        selection_legend=shown.legend,
+        selection_marks=(marks := selection_tables.explain_marks()),
+        selection_legend=[line for line in shown.legend if line not in marks],
         figures=[] if quick else [*_figures(results)],
         examples=examples,
         folder=store.folder,
@@ -105,12 +107,8 @@ def _significance(results: StudyResults, *, quick: bool) -> Significance:
 def _legend(summary: Summary, tested: Significance | None) -> list[str]:
     """What the marks mean, each line once; the notes on the study stand elsewhere."""
     tests = legend_of_tests(tested) if tested else []
-    shown = _without_notes(legend(summary, tables(summary, DEFAULT_VIEWS), spreads=False))
+    shown, _ = split_notes(legend(summary, tables(summary, DEFAULT_VIEWS), spreads=False))
     return [*dict.fromkeys([*shown, *(text for text, holds in tests if holds)])]
-
-
-def _without_notes(lines: Sequence[str]) -> list[str]:
-    return [line for line in lines if not line.startswith("note: ")]
 
 
 def _runs(results: StudyResults) -> Mapping[tuple[str, str], Mapping[str, Series]]:
@@ -134,4 +132,4 @@ def _figures(results: StudyResults) -> Iterator[dict[str, Any]]:
         if drawn:
             svg = draw_figures(shown.figures, (), id_prefix=f"{layout}-")
             small = len(svg) <= MOST_FIGURE_BYTES
-            yield {"layout": layout, "svg": Markup(svg) if small else "", "legend": _without_notes(shown.legend)}
+            yield {"layout": layout, "svg": Markup(svg) if small else "", "legend": split_notes(shown.legend)[0]}

@@ -152,7 +152,7 @@ class StepViews:
             shown = [Cell(one[0].step, href=self.anchor(one[0].step)) if one else Cell() for one in steps]
             rows.append(Row(Cell(branch, prose=True), shown))
         heads = [Cell("branch"), *(Cell(f"seed {seed}") for seed in self.study.seeds)]
-        return PageTable(f"{task}: the steps with its score rows, in their scores.jsonl", heads, rows, id=anchor)
+        return PageTable(f"{task}: the scores.jsonl of these steps", heads, rows, id=anchor)
 
     def versions(self) -> list[str]:
         """The versions that finished steps were made with."""

@@ -93,10 +93,16 @@ def score_colour(percent: float) -> str:
 
 def from_text(table: text_table.Table, **changes: object) -> PageTable:
     """A table of a layout for the terminal."""
-    heads = [Cell(table.corner), *(Cell(name, below=unit) for name, unit in table.columns)]
-    rows = [Row(Cell(label, prose=True), [_cell(cell) for cell in cells]) for label, cells in table.rows]
+    texts = {i for _, cells in table.rows for i, cell in enumerate(cells) if cell.value[:1].isalpha()}
+    heads = [Cell(table.corner)]
+    heads += [Cell(name, below=unit, prose=i in texts) for i, (name, unit) in enumerate(table.columns)]
+    rows = [
+        Row(Cell(label, prose=True), [_cell(cell, prose=i in texts) for i, cell in enumerate(cells)])
+        for label, cells in table.rows
+    ]
     return replace(PageTable(table.title, heads, rows), **changes)  # type: ignore[arg-type]
 
 
-def _cell(cell: text_table.TableCell) -> Cell:
-    return Cell(cell.value + cell.mark, gain=" ".join(filter(None, (cell.spread, cell.gain))), best=cell.best)
+def _cell(cell: text_table.TableCell, *, prose: bool) -> Cell:
+    gain = " ".join(filter(None, (cell.spread, cell.gain)))
+    return Cell(cell.value + cell.mark, gain=gain, best=cell.best, prose=prose)

@@ -75,7 +75,7 @@ def show_example(
         task = task.model_copy(update={"format": task.format.with_labels_from(examples)})
     rows = locate(task, task.data[split], (language,), data)
     row, example = _pick(task, rows, language, index)
-    yield f"task        {task.name} ({task.format.name}), {language}, {split}, example {index}"
+    yield f"task        {task.name} ({task.format.name}), {language}, {split}, example {index} (the first is 0)"
     yield f"file        {row.where}"
     span = (example.context, *found) if isinstance(example, Question) and (found := example.answer_span()) else None
     yield from _block("row", (f"{key}: {_short(value, span)}" for key, value in row.values.items()))
@@ -111,7 +111,7 @@ def _pick(task: Task, rows: LocatedSplit, language: str, index: int) -> tuple[Ro
             if count == index:
                 return row, example
             count += 1
-    raise UserError(f"no example {index}; the last is {count - 1}", where=", ".join(rows.files))
+    raise UserError(f"no example {index}; the first is 0, the last {count - 1}", where=", ".join(rows.files))
 
 
 def _block(title: str, values: Any) -> Iterator[str]:

@@ -232,7 +232,7 @@ def _legend(summary: Summary, tasks: Sequence[StudyTask], results: StudyResults)
         (lacking(left_out), any(left_out.values())),
         ("XTREME's numbers are of mBERT; its CLS is of the last layer", results.beside),
     ]
-    return legend_lines(explained, full_names(study)) + [f"note: {note}" for note in summary.notes]
+    return legend_lines(explained, full_names(study), summary.notes)
 
 
 LAYOUTS = {"layers": layers}

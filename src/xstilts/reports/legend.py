@@ -13,6 +13,7 @@ from xstilts.study.index import Cell, Study, StudyTask
 COLLAPSED = "§"
 AT_CHANCE = "within two standard errors of chance in the training language"
 """What it means that a run has collapsed."""
+_NOTE = "note: "
 MAX_SPELLED_TASKS = 4
 """A branch whose mixture has more tasks gets a short name in tables."""
 
@@ -28,7 +29,23 @@ def legend_lines(
         notes: remarks on the numbers.
     """
     spelled = [f"{name}: {full}" for name, full in full_names.items() if name != full]
-    return [text for text, shown in explained if shown] + spelled + [f"note: {note}" for note in notes]
+    return [text for text, shown in explained if shown] + spelled + note_lines(notes)
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """Remarks on the numbers as lines of a legend."""
+    return [_NOTE + note for note in notes]
+
+
+def split_notes(legend: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The lines of a legend without its notes, and the notes.
+
+    >>> split_notes(["- missing", *note_lines(["one training ended at chance"])])
+    (['- missing'], ['one training ended at chance'])
+    """
+    lines = [*legend]
+    notes = [line.removeprefix(_NOTE) for line in lines if line.startswith(_NOTE)]
+    return [line for line in lines if not line.startswith(_NOTE)], notes
 
 
 def full_names(study: Study) -> dict[str, str]:

@@ -127,7 +127,7 @@ def pseudo(results: StudyResults) -> Document:
         (f"medians over seeds {seeds}, each by itself", len(study.seeds) > 1),
         (not_finished(study, missing), missing),
     ]
-    legend = legend_lines(explained, full_names(study)) + [f"note: {note}" for note in (*notes, *results.notes)]
+    legend = legend_lines(explained, full_names(study), (*notes, *results.notes))
     facts = {**study.header(), "lines": [asdict(line) for line in lines], "notes": [*notes, *results.notes]}
     return Document(tables, legend, PseudoScore, lines, facts)
 

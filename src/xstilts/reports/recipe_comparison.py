@@ -9,7 +9,7 @@ from xstilts.analysis.results import StudyResults
 from xstilts.errors import UserError
 from xstilts.languages import titled
 from xstilts.render.table import MISSING, Document, Table, TableCell
-from xstilts.reports.legend import legend_lines, over_seeds, unit
+from xstilts.reports.legend import legend_lines, note_lines, over_seeds, unit
 from xstilts.reports.significance import MEANS, Comparison, Significance, compare
 from xstilts.reports.significance_tables import (
     format_gain,
@@ -94,7 +94,7 @@ def compare_recipes(first: Side, second: Side, notes: Sequence[str] = ()) -> Doc
         "missing": [asdict(cell) for cell in found.missing],
         "notes": [*notes, *joined.notes],
     }
-    legend = [*_legend(found, first, second), *(f"note: {note}" for note in (*notes, *joined.notes))]
+    legend = [*_legend(found, first, second), *note_lines((*notes, *joined.notes))]
     return Document(shown, legend, ComparedScore, rows, facts)
 
 

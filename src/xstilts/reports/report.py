@@ -14,6 +14,7 @@ from xstilts.errors import UserError, counted, nearest
 from xstilts.render.table import Document
 from xstilts.render.writers import render
 from xstilts.reports import layouts
+from xstilts.reports.legend import note_lines
 from xstilts.reports.recipe_comparison import Side, compare_recipes
 from xstilts.store.run_folder import Store, open_existing
 from xstilts.store.step_record import StepState
@@ -119,7 +120,7 @@ def _no_scores(store: Store, results: StudyResults, others: Sequence[str]) -> li
     study = results.study
     done = sum(store.state(id) is not StepState.MISSING for id in study.steps)
     first = f"{study.name}: no scores yet; done: {done:,} of {counted(len(study.steps), 'step')}"
-    return [first, *(f"note: {note}" for note in results.notes), *others]
+    return [first, *note_lines(results.notes), *others]
 
 
 def folder_and_recipe(folder: Path, recipe: str | None) -> tuple[Path, str | None]:

@@ -37,6 +37,17 @@ def _marked(rule: str) -> str:
     return rule + next((known.mark for name, known in RULES.items() if name == rule), "")
 
 
+def explain_marks() -> list[str]:
+    """What the marks of rules mean, each with its rules."""
+    marked = {
+        mark: ", ".join(_marked(name) for name in RULES if RULES[name].mark == mark) for mark in (UNLABELLED, BOUND)
+    }
+    return [
+        f"{marked[UNLABELLED]}: not zero-shot, because the choice uses labels in the target languages",
+        f"{marked[BOUND]}: an upper bound, no result",
+    ]
+
+
 def _scores(selection: Selection) -> Table:
     at = {(x.task, x.metric if x.branch else "", x.rule): x for x in selection.selected_runs}
     base = {(task, metric): x.score for (task, metric, rule), x in at.items() if rule == BASELINE}
@@ -85,8 +96,7 @@ def _legend(selection: Selection) -> list[str]:
         (f"baseline: '{study.baseline}', median over its runs, nothing selected", study.baseline is not None),
         *((f"{rule}: {RULES[rule].description}", True) for rule in RULES),
         ("each but oracle: the branch with the best median over the seeds, then the best of its runs", True),
-        (f"{UNLABELLED} not zero-shot: takes labels of the target languages", True),
-        (f"{BOUND} an upper bound, no result", True),
+        *((line, True) for line in explain_marks()),
         (f"{_REUSED} selected on the scores that are shown: {', '.join(tasks)}", tasks),
         (f"dev scores, because not every language has test scores: {', '.join(on_dev)}", len(splits) > 1 and on_dev),
         (f"{ALL_TASKS}: unweighted mean, for rules that select a run for each", ALL_TASKS in labels),

@@ -22,6 +22,7 @@ from xstilts.reports.legend import (
     languages_by_task,
     legend_lines,
     not_finished,
+    note_lines,
     over_seeds,
     short_names,
     split_replaced,
@@ -86,7 +87,7 @@ def legend(summary: Summary, shown: Sequence[Table], *, spreads: bool = True) ->
         if _lines_of(summary, task):
             sizes[_sizes(summary, task)].append(task.name)
     examples = [f"{', '.join(names)}: {size}" for size, names in sizes.items()]
-    return legend_lines(explained, full_names(study)) + examples + [f"note: {note}" for note in summary.notes]
+    return legend_lines(explained, full_names(study)) + examples + note_lines(summary.notes)
 
 
 def _lines_of(summary: Summary, task: StudyTask) -> list[SummaryLine]:
