@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -267,13 +269,46 @@ def test_a_wide_study_is_folded_to_the_terminal(width):
     assert "…" not in text and "\x1b" not in text
 
 
+def overviews(tasks: int, branches: Sequence[str], widths: Sequence[int] = (60, 80, 200)) -> list[list[str]]:
+    """The lines of an overview in windows of these widths."""
+    targets = [task(f"task-{i}", ["en", "sw"]) for i in range(tasks)]
+    scores = [s for t in targets for b in branches for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
+    report = build(study(*targets, branches=tuple(branches)), scores)
+    return [render(document(report, ("overview",)), width=width).splitlines() for width in widths]
+
+
+def test_the_overview_has_the_same_shape_in_every_window():
+    """A row for each task, unless there are more branches."""
+    for lines in overviews(9, ("none", "b")):
+        assert lines[1].split()[1:] == ["none", "b"] and lines[2].split()[:3] == ["task-0", "accuracy", "60.0"]
+    for lines in overviews(1, ("none", "b", "c")):
+        assert lines[1].split() == ["task-0"] and lines[3].split() == ["none", "60.0", "±10.0"]
+
+
 def test_a_table_that_is_too_wide_is_transposed_if_that_fits():
-    tasks = [task(f"task-{i}", ["en", "sw"]) for i in range(9)]
-    scores = [s for t in tasks for b in ("none", "b") for x in ("en", "sw") for s in rows(b, x, [50, 60, 70], t.name)]
-    report = build(study(*tasks, branches=("none", "b")), scores)
-    turned, wide = (render(document(report, ("overview",)), width=width).splitlines() for width in (100, 200))
-    assert turned[1].split()[1:] == ["none", "b"] and turned[2].split()[:3] == ["task-0", "accuracy", "60.0"]
-    assert wide[1].split()[:2] == ["task-0", "task-1"] and wide[3].split()[:2] == ["none", "60.0"]
+    turned, wide = overviews(4, ("none", "b", "c", "d"), (85, 95))
+    assert wide[1].split() == ["task-0", "task-1", "task-2", "task-3", "all", "tasks"]
+    assert turned[1].split() == ["task", "none", "b", "c", "d"]
+    assert turned[2].split()[:3] == ["task-0", "accuracy", "60.0"]
+
+
+def test_no_number_is_cut_beside_names_that_are_wider_than_the_window():
+    """A name is broken after a mark."""
+    branches = ("none", "+".join(f"intermediate-{i}" for i in range(4)))
+    language = task("task-with-a-name-of-more-than-sixty-columns-which-does-not-fit-in", ["en", "sw"])
+    scores = [s for b in branches for x in ("en", "sw") for s in rows(b, x, [50.1, 60.2, 70.4], language.name)]
+    for layout in ("first", "overview"):
+        text = render(document(build(study(language, branches=branches), scores), (layout,)), width=60)
+        assert max(map(len, text.splitlines())) <= 60 and "…" not in text
+        assert text.count("60.2 ±10.") >= 2 and re.search(r"\d\+( |$)", text, re.M)
+
+
+def test_notes_are_broken_at_blanks_and_their_further_lines_are_indented():
+    text = text_of(build(study(task()), SCORES), width=60)
+    notes = text.rpartition("\n\n")[2].splitlines()
+    assert [line for line in notes if line.startswith("  ")] and all(len(line) <= 60 for line in notes)
+    whole = text_of(build(study(task()), SCORES), width=1000).rpartition("\n\n")[2]
+    assert " ".join(text.rpartition("\n\n")[2].split()) == " ".join(whole.split())
 
 
 def test_colour_only_when_asked_for():
@@ -287,7 +322,7 @@ def test_a_report_without_scores_or_tasks_is_no_error():
     assert text_of(build(study(), [])) == "\n"
 
 
-def test_the_default_layout_shows_one_task_by_language_before_the_overview():
+def test_the_default_layout_ends_with_the_overview():
     tasks = [task(name, ["en", "sw"]) for name in ("a", "b", "c")]
     one = replace(study(*tasks), encoder="new")
     scores = [s for t in tasks for b in one.branches for x in t.languages for s in rows(b, x, [50, 60, 70], t.name)]
@@ -295,16 +330,18 @@ def test_the_default_layout_shows_one_task_by_language_before_the_overview():
     names = ("default", "brief", "overview", "languages")
     titles = {name: [table.title.split(":")[0] for table in show(results, name).tables] for name in names}
     assert titles == {
-        "default": ["a", "mini", "b", "c"],
+        "default": ["a", "b", "c", "mini"],
         "brief": ["a", "mini"],
         "overview": ["mini"],
         "languages": ["a", "b", "c"],
     }
     text = render(show(results, "brief"), width=200)
-    assert "\nbranch " in text and "new" not in text
-    assert "none: trained on the target task only; other branches first on the tasks in their names" in text
-    narrow = render(show(results, "overview"), width=60)
-    assert "\ntask " in narrow and "\nbranch " not in narrow
+    assert (
+        "new" not in text
+        and "none: trained on the target task only; other branches first on the tasks in their names" in text
+    )
+    assert "\ntask " in text and "\nbranch " not in text
+    assert "\nbranch " in render(show(StudyResults(replace(one, tasks=(tasks[0],)), scores), "overview"))
 
 
 def test_unknown_formats_and_metrics_get_a_suggestion():

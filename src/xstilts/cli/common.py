@@ -40,13 +40,21 @@ def console() -> Any:
     """The console that tables are printed on."""
     from rich.console import Console
 
+    shown = screen(piped=None)
     # users' names may contain brackets, which rich would read as markup
     return Console(
-        highlight=False, markup=False, emoji=False, width=screen()["width"], soft_wrap=not sys.stdout.isatty()
-    )
+        highlight=False, markup=False, emoji=False, color_system="auto" if shown["colour"] else None,
+        width=shown["width"] or PIPED_WIDTH, soft_wrap=shown["width"] is None,
+    )  # fmt: skip
 
 
-def screen() -> dict[str, Any]:
-    """The width of tables in columns, and whether to use colours."""
-    terminal = sys.stdout.isatty()
-    return {"width": shutil.get_terminal_size().columns if terminal else 100, "colour": terminal}
+PIPED_WIDTH = 100
+"""The columns of a report that is no terminal's."""
+
+
+def screen(*, piped: int | None = PIPED_WIDTH) -> dict[str, Any]:
+    """The width in columns, without a terminal `piped` (None: as many as needed), and whether to use colours."""
+    from xstilts.utils.terminal import has_colours
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else piped
+    return {"width": width, "colour": has_colours(sys.stdout)}

@@ -71,7 +71,7 @@ def plan(
     if as_json:
         print_json(status.to_json() | ({"hours": hours.to_json()} if hours else {}))
     else:
-        say(status.text(hours=hours, **screen()))
+        say(status.text(hours=hours, **screen(piped=None)))
     status.raise_mistakes()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -24,12 +25,16 @@ from xstilts.study.plan import Plan
 from xstilts.study.settings_lines import settings_lines
 from xstilts.study.step import Step
 from xstilts.utils.models import encoder_path
+from xstilts.utils.terminal import wrap
 
 if TYPE_CHECKING:
     from xstilts.execution.time_estimate import TimeEstimate
 
 MAX_LISTED = 100
 """Longer plans are listed only with --json."""
+_HEADS = ("step", "from", "seed", "what")
+_BORDERS = 3 * len(_HEADS) + 1
+"""The columns that a table's lines and blanks take."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,31 +90,28 @@ class PlanStatus:
             "disk": usages[0] if len(usages) == 1 else usages,
         }
 
-    def text(self, *, width: int = 100, colour: bool = False, hours: TimeEstimate | None = None) -> str:
-        """As `xstilts plan` prints it."""
-        return "\n".join([self._table(width, colour), *self._lines(hours)]) + "\n"
+    def text(self, *, width: int | None = None, colour: bool = False, hours: TimeEstimate | None = None) -> str:
+        """As `xstilts plan` prints it, in lines of at most `width` columns; None: as wide as they need."""
+        lines = [line for text in self._lines(hours) for line in text.split("\n")]
+        shown = lines if width is None else [part for line in lines for part in wrap(line, width)]
+        return "\n".join([self._table(width, colour), *shown]) + "\n"
 
     def __str__(self) -> str:
         return self.text()
 
     __repr__ = __str__
 
-    def _table(self, width: int, colour: bool) -> str:
+    def _table(self, width: int | None, colour: bool) -> str:
         if len(self.steps) > MAX_LISTED:
             return f"{counted(len(self.steps), 'step')}, listed with --json"
-        table = Table("step", "from", "seed", "what")
-        for step in self.steps:
-            origin = " ".join(step.parents) or step.encoder
-            mark = "again: " if step.id in (*self.again, *self.changed) else "done: " if step.id in self.done else ""
-            table.add_row(step.id, origin, "" if step.seed is None else str(step.seed), mark + step.title)
-        file = io.StringIO()
-        # users' names may contain brackets, which rich would read as markup
-        console = Console(
-            file=file, highlight=False, markup=False, emoji=False, width=width, soft_wrap=not colour,
-            force_terminal=colour, force_jupyter=False,
-        )  # fmt: skip
-        console.print(table)
-        return file.getvalue().rstrip("\n")
+        rows = [_HEADS, *(self._row(step) for step in self.steps)]
+        widths = _column_widths(rows, width)
+        return _as_list(rows[1:], width) if width and not widths else _as_table(rows, widths, width, colour)
+
+    def _row(self, step: Step) -> tuple[str, ...]:
+        mark = "again: " if step.id in (*self.again, *self.changed) else "done: " if step.id in self.done else ""
+        seed = "" if step.seed is None else str(step.seed)
+        return step.id, " ".join(step.parents) or step.encoder, seed, mark + step.title
 
     def _lines(self, hours: TimeEstimate | None) -> Iterator[str]:
         plan = self.plan
@@ -170,6 +172,45 @@ def plan_status(plan: Plan, out: Path, data: Path | None) -> PlanStatus:
         mistakes=[*here, *plan.first_mistakes(data)],
         outdated=outdated,
     )  # fmt: skip
+
+
+def _column_widths(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """The widths of a table's columns; empty if it cannot fit without a break within a word."""
+    whole = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    words = [
+        max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in zip(*rows, strict=True)
+    ]
+    for step, origin, seed in ([*whole[:3]], [whole[0], words[1], whole[2]]):
+        left = whole[3] if width is None else width - _BORDERS - step - origin - seed
+        if left >= words[3]:
+            return [step, origin, seed, min(left, whole[3])]
+    return []
+
+
+def _as_table(rows: Sequence[Sequence[str]], widths: Sequence[int], width: int | None, colour: bool) -> str:
+    table = Table()
+    for head, column in zip(rows[0], widths, strict=True):
+        table.add_column(head, width=column)
+    for row in rows[1:]:
+        table.add_row(*row)
+    file = io.StringIO()
+    # users' names may contain brackets, which rich would read as markup
+    console = Console(
+        file=file, highlight=False, markup=False, emoji=False, width=width or sum(widths) + _BORDERS,
+        force_terminal=colour, force_jupyter=False,
+    )  # fmt: skip
+    console.print(table)
+    return file.getvalue().rstrip("\n")
+
+
+def _as_list(rows: Iterable[Sequence[str]], width: int) -> str:
+    """For narrow windows: what a step does, then where it starts from."""
+    lines = []
+    for id, origin, seed, what in rows:
+        margin = " " * (cell_len(id) + 2)
+        lines += wrap(f"{id}  {what}", width, margin)
+        lines += wrap(f"{margin}from {origin}{seed and f', seed {seed}'}", width)
+    return "\n".join(lines)
 
 
 def size_line(plan: Plan, at_most: str = "") -> str:

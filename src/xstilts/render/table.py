@@ -40,6 +40,8 @@ class Table:
     breaks: tuple[int, ...] = ()
     columns_title: str = ""
     """Replaces the corner when the table is transposed."""
+    tall: bool = False
+    """Whether text shows it transposed where that fits, also if it need not be: the same shape on each terminal."""
 
     @property
     def gaps_before(self) -> set[int]:

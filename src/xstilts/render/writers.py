@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -15,8 +16,11 @@ from rich.text import Text
 from xstilts.errors import UserError, nearest
 from xstilts.render.svg import draw_figures
 from xstilts.render.table import Document, Table, TableCell
+from xstilts.utils.terminal import wrap
 
 _GAP = 2  # blanks between columns
+_NAME_WIDTH = 12
+"""The least width of names, in columns, before a window is too narrow for a table."""
 
 
 def render(document: Document, format: str = "table", *, width: int = 100, colour: bool = False) -> str:
@@ -26,7 +30,8 @@ def render(document: Document, format: str = "table", *, width: int = 100, colou
         document: of any layout.
         format: a name in `FORMATS`. `table`, `markdown` and `latex` show the layout's tables, rounded; `csv` and `json`
             hold every number, whatever the layout shows; `svg` draws its figures.
-        width: columns of the terminal; wider tables are transposed, or else folded. Only for `table`.
+        width: columns of the terminal. A wider table is transposed, or else folded into several that repeat the first
+            column; lines of text are broken at blanks. Only for `table`.
         colour: whether to use the terminal's colours and bold type. Only for `table`.
 
     Raises:
@@ -47,28 +52,39 @@ def draw(shown: Sequence[Table], lines: Sequence[str], *, width: int = 100, colo
         force_jupyter=False,  # in a notebook rich would show the text instead of writing it
     )  # fmt: skip
     for table in shown:
-        console.print(Text(table.title, style="bold"))
+        console.print(Text("\n".join(wrap(table.title, width)), style="bold"))
         panels = _panels(table, width)
-        if len(panels) > 1 and len(transposed := _panels(_transposed(table), width)) == 1:
+        if (len(panels) > 1 or table.tall) and len(transposed := _panels(_transposed(table), width)) == 1:
             panels = transposed
         for panel in panels:
             console.print(panel)
             console.print()
     for line in lines:
-        console.print(Text(line, style="dim"))
+        console.print(Text("\n".join(wrap(line, width)), style="dim"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def _panels(table: Table, width: int) -> list[RichTable]:
-    """The table, folded if it is too wide."""
+    """The table, folded if it is too wide. Names are broken where a column is wider than the window, numbers never."""
     cells = [_aligned_cells([row[1][i] for row in table.rows]) for i in range(len(table.columns))]
-    return [_rich_table(table, cells, columns) for columns in _column_groups(table, cells, width)]
+    numbers = [max((cell_len(cell.plain) for cell in column), default=0) for column in cells]
+    labels = [table.corner, *(label for label, _ in table.rows)]
+    longest = max(map(cell_len, labels))
+    label_width = max(min(longest, width - _GAP - max([*numbers, _NAME_WIDTH])), min(longest, _NAME_WIDTH))
+    heads = [
+        "\n".join(line for name in head if name for line in wrap(name, max(number, width - label_width - _GAP), ""))
+        for head, number in zip(table.columns, numbers, strict=True)
+    ]
+    labels = ["\n".join(wrap(label, label_width)) for label in labels]
+    widths = [max(number, *map(cell_len, head.split("\n"))) for head, number in zip(heads, numbers, strict=True)]
+    label_width = max(cell_len(line) for label in labels for line in label.split("\n"))
+    return [_rich_table(table, labels, heads, cells, chosen) for chosen in _column_groups(widths, width - label_width)]
 
 
 def _transposed(table: Table) -> Table:
     """The table with a row for each column, units beside the names."""
-    wide = max((len(name) for name, _ in table.columns), default=0)
-    labels = [f"{name:{wide}}  {unit}".rstrip() for name, unit in table.columns]
+    wide = max((cell_len(name) for name, _ in table.columns), default=0)
+    labels = [f"{set_cell_size(name, wide)}  {unit}".rstrip() for name, unit in table.columns]
     entries = zip(*(row for _, row in table.rows), strict=True)
     heads = tuple((label, "") for label, _ in table.rows)
     return Table(table.title, table.columns_title or table.corner, heads, tuple(zip(labels, entries, strict=True)))
@@ -96,26 +112,26 @@ def _parts(entry: TableCell) -> tuple[str, str, str, str]:
     return entry.value, entry.mark, entry.spread, entry.gain
 
 
-def _column_groups(table: Table, cells: list[list[Text]], width: int) -> Iterator[list[int]]:
+def _column_groups(widths: Sequence[int], room: int) -> Iterator[list[int]]:
     """The indices of the columns that fit beside the labels, panel by panel."""
-    label = max(len(text) for text in (table.corner, *(row[0] for row in table.rows)))
-    width_left, columns = width - label, list[int]()
-    for i, head in enumerate(table.columns):
-        column_width = _GAP + max(len(text) for text in (*head, *(cell.plain for cell in cells[i])))
-        if columns and column_width > width_left:
+    left, columns = room, list[int]()
+    for i, width in enumerate(widths):
+        if columns and _GAP + width > left:
             yield columns
-            width_left, columns = width - label, []
+            left, columns = room, []
         columns.append(i)
-        width_left -= column_width
+        left -= _GAP + width
     yield columns
 
 
-def _rich_table(table: Table, cells: list[list[Text]], columns: list[int]) -> RichTable:
+def _rich_table(
+    table: Table, labels: Sequence[str], heads: Sequence[str], cells: list[list[Text]], columns: list[int]
+) -> RichTable:
     grid = RichTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    grid.add_column(Text(table.corner), no_wrap=True)
+    grid.add_column(Text(labels[0]), no_wrap=True)
     for i in columns:
-        grid.add_column(Text("\n".join(filter(None, table.columns[i]))), justify="right", no_wrap=True)
-    for k, (label, _) in enumerate(table.rows):
+        grid.add_column(Text(heads[i]), justify="right", no_wrap=True)
+    for k, label in enumerate(labels[1:]):
         if k in table.gaps_before:
             grid.add_row()
         grid.add_row(Text(label), *(cells[i][k] for i in columns))

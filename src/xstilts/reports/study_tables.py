@@ -32,8 +32,8 @@ from xstilts.reports.legend import (
 from xstilts.study.index import Study, StudyTask
 
 View: TypeAlias = Literal["first", "overview", "others"]
-DEFAULT_VIEWS: tuple[View, ...] = ("first", "overview", "others")
-"""The first target by language, means over languages, the other targets by language."""
+DEFAULT_VIEWS: tuple[View, ...] = ("first", "others", "overview")
+"""The targets by language, then the means over languages, which stand above the prompt and the legend."""
 
 
 def tables(summary: Summary, views: Sequence[View]) -> list[Table]:
@@ -108,7 +108,8 @@ def _overview(summary: Summary) -> Table:
         columns.append(_cells(overall.get(branch) for branch in study.branches))
     rows = tuple(zip(short_names(study.branches).values(), zip(*columns, strict=True), strict=True))
     title = f"{study.name}: mean over languages, {split}{_over_seeds(summary)}"
-    return Table(title, corner(study), tuple(heads), rows, columns_title="task")
+    tall = len(study.targets) > len(study.branches)
+    return Table(title, corner(study), tuple(heads), rows, columns_title="task", tall=tall)
 
 
 def corner(study: Study) -> str:
@@ -237,7 +238,7 @@ def _document(results: StudyResults, *views: View) -> Document:
 
 
 def default(results: StudyResults) -> Document:
-    """The first target by language, the overview, then the other targets by language."""
+    """The targets by language, then the overview."""
     return _document(results, *DEFAULT_VIEWS)
 
 
