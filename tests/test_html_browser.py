@@ -164,6 +164,10 @@ def test_dark_and_narrow(browser, file: Path) -> None:
             found = Opened(browser, file, color_scheme=scheme, viewport={"width": width, "height": 800})
             assert found.page.evaluate(colour) == expected
             assert found.page.evaluate("document.documentElement.scrollWidth") == width  # only tables scroll sideways
+            captions = found.page.locator("caption span").evaluate_all(
+                "all => all.map(x => x.getBoundingClientRect().right)"
+            )
+            assert 0 < max(captions) <= width
             found.context.close()
 
 

@@ -107,7 +107,7 @@ def test_a_collapsed_run_has_its_own_score(store: Store, page: str) -> None:
     for x in results.scores:
         if x.language == "en" and at_chance(x.value, [x.chance or 0.0], [x.n]):
             failed[x.task, branches[x.step]].append((str(x.seed), f"{x.value:.1f}"))
-    [table] = re.findall(r"<caption>Collapsed runs.*?</table>", page, re.DOTALL)
+    [table] = re.findall(r"<caption><span>Collapsed runs.*?</table>", page, re.DOTALL)
     text = " ".join(re.sub("<[^>]*>", " ", table).split())
     assert len(failed) > 1
     for (task, branch), runs in failed.items():
@@ -165,7 +165,7 @@ def test_marks_of_rules_are_explained_beside_the_selected_runs_and_branches_are_
     [section] = re.findall(r'<section id="selection">.*?</section>', page, re.DOTALL)
     before_the_rules, rules = section.split("<details>")
     assert "dev‡, paper‡: not zero-shot, because" in before_the_rules and "‡" not in rules
-    [runs] = re.findall(r"<caption>the selected runs.*?</table>", section, re.DOTALL)
+    [runs] = re.findall(r"<caption><span>the selected runs.*?</table>", section, re.DOTALL)
     cells = re.findall(r"<td[^>]*>(?:none|mnli|qqp), \d", runs)
     assert cells and all(cell.startswith("<td class=p dir=auto>") for cell in cells)
 

@@ -26,6 +26,7 @@ MOST_LABELS = 20
 """Tasks with more labels have no matrix."""
 CONFUSIONS = 5
 """The most frequent confusions of a language."""
+_SPACE = "\N{NO-BREAK SPACE}"
 _LONGEST = 300
 """Characters of a text that are shown."""
 
@@ -127,6 +128,7 @@ def _confusions(task: StudyTask, by_language: Mapping[str, Sequence[Prediction]]
         f"{task.name}: the most frequent confusions by language",
         prose(["language", "right → predicted, percent of the right label"]),
         rows,
+        kind="texts",
     )
 
 
@@ -143,7 +145,7 @@ def _most_confused(counts: Counter[tuple[str, str]]) -> str:
     wrong = Counter({pair: count for pair, count in counts.items() if pair[0] != pair[1]})
     return (
         ", ".join(
-            f"{right} → {predicted} {100 * count / totals[right]:.0f} % ({count:,})"
+            f"{right} → {predicted} {100 * count / totals[right]:.0f}{_SPACE}%{_SPACE}({count:,})"
             for (right, predicted), count in wrong.most_common(CONFUSIONS)
         )
         or "none"
@@ -185,7 +187,7 @@ def _example(task: StudyTask, language: str, row: Prediction, score: float) -> R
         )
     else:
         predicted, reference = _text(row.prediction), _text(row.reference)
-    certain = f" ({100 * _certainty(row):.0f} %)" if row.probabilities and _certainty(row) else ""
+    certain = f" ({100 * _certainty(row):.0f}{_SPACE}%)" if row.probabilities and _certainty(row) else ""
     text = _text(row.text, " ".join if task.format == "tag" else " ‖ ".join)
     texts = [f"{row.split} {row.id}", _clipped(predicted) + certain, _clipped(reference), _clipped(text)]
     return Row(Cell(titled(language), prose=True), [*prose(texts), Cell(f"{score:.0f}")])
