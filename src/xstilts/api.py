@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from xstilts.errors import UserError
 from xstilts.execution.plan_status import PlanStatus, plan_status
 from xstilts.html.live import LivePage
+from xstilts.reports.live_scores import LiveScores
 from xstilts.reports.report import Report, report
 from xstilts.store.recipes import name_of
 from xstilts.study.load import FULL, load_recipe
@@ -130,12 +131,19 @@ def run_plan(
     planned: Plan, out: Path, data: Path | None, progress: Progress, resources: Resources, workers: int | None = 1,
     make_runner: RunnerFactory | None = None, confirm_redo: Confirm = None,
 ) -> Finished:  # fmt: skip
-    """Run a plan, and keep the page of its study up to date; see `execution.run.run`."""
+    """Run a plan; keep the page of its study, and the scores on a terminal, up to date; see `execution.run.run`."""
     from xstilts.execution.run import run
 
-    page = LivePage(out, planned.recipe.name, progress.say)
-    progress.on_step = page.update
-    with page:
+    page, scores = LivePage(out, planned.recipe.name, progress.say), LiveScores(out, planned.recipe.name)
+
+    def on_step() -> None:
+        if progress.live:
+            scores.update()
+        page.update()
+
+    progress.on_step = on_step
+    progress.show_scores(scores.lines)
+    with progress, page:
         outcome = run(planned, out, data, progress, resources, workers, make_runner, confirm_redo)
     if not is_secondary_process():
         page.finish(changed=bool(outcome.done or outcome.failed))

@@ -79,7 +79,8 @@ def _hours(planned: Any, data: Path | None) -> Any:
     from xstilts.execution.time_estimate import estimate_time  # loads torch
     from xstilts.utils.progress import Progress
 
-    return estimate_time(planned, data, Progress())
+    with Progress() as progress:
+        return estimate_time(planned, data, progress)
 
 
 @app.command()

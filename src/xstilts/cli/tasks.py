@@ -168,8 +168,9 @@ def corpus(
         raise UserError("cannot be used with --from", where="--snapshot")
     wiki = WIKIPEDIA.replace("{snapshot}", snapshot or SNAPSHOT)
     request = CorpusRequest(tuple(sources or [wiki]), out, limit, seed, workers)
-    for built in build(language_codes(names), request, Progress()):
-        say(f"{built.path}: {counted(built.sentences, 'sentence')}{'' if built.new else ', already made'}")
+    with Progress() as progress:
+        for built in build(language_codes(names), request, progress):
+            say(f"{built.path}: {counted(built.sentences, 'sentence')}{'' if built.new else ', already made'}")
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -224,5 +225,6 @@ def translate(
             selected, folder(data), out, EngineSpec(engine, command, model, prompt), _listed(source),
             _listed(to), _listed(split), limit, markers, reference,
         )  # fmt: skip
-        for line in translate_task(request, Progress()):
-            say(line)
+        with Progress() as progress:
+            for line in translate_task(request, progress):
+                say(line)

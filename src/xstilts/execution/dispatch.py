@@ -11,6 +11,7 @@ from xstilts.errors import StepFailed, UserError, counted
 from xstilts.execution.retention import Retention
 from xstilts.execution.runner import Runner, StepRequest, StepResult
 from xstilts.execution.scheduler import Scheduler
+from xstilts.execution.step_times import StepTimes
 from xstilts.execution.steps import StepExecutor
 from xstilts.store.rows import mean_score
 from xstilts.store.step_record import StepState
@@ -66,6 +67,12 @@ class Dispatcher:
         """The slot of each step that is running."""
         self.claimed_elsewhere: dict[str, None] = {}
         """Steps that another run has claimed."""
+        self.ended: set[str] = set()
+        """The steps of this run that are done, by it or by another, or failed or were skipped."""
+        self.times = StepTimes(self.store)
+        for step in executor.plan.steps.values() if self.progress.live else ():
+            if self.store.state(step.id).has_results:
+                self.times.add(step)
         self.announced_shared = False
         self.numbers: dict[str, int] = {}
         self.deaths: Counter[str] = Counter()
@@ -82,6 +89,7 @@ class Dispatcher:
                 slot = self.running.pop(result.step)
                 self.scheduler.note_result(slot, result)
                 self._handle(result)
+                self._show_study()
                 self.step_ended()
             self._requeue_unclaimed()
 
@@ -93,13 +101,24 @@ class Dispatcher:
                 return
             self.running[step.id] = slot
             number = self.numbers.setdefault(step.id, len(self.numbers) + 1)
+            self._show_study()
             self.runner.start(StepRequest(step.id, slot, number, len(self.steps), step.id in self.repeated))
+
+    def _show_study(self) -> None:
+        """Show how far the run is, and how long it will take."""
+        if self.progress.live:
+            waiting = [step for id, step in self.steps.items() if id not in self.ended and id not in self.running]
+            running = [self.steps[id] for id in self.running]
+            self.progress.show_study(self.times.study(running, waiting, len(self.steps)))
 
     def _handle(self, result: StepResult) -> None:
         id, step = result.step, self.steps[result.step]
         match result.status:
             case "done" | "already":
                 self.outcome.done += result.status == "done"
+                self.ended.add(id)
+                if self.progress.live:
+                    self.times.add(step)
                 self.scheduler.mark_done(id)
                 self.retention.remove_unneeded([*self.encoder_inputs(step), id])
                 self._tell_end(step)
@@ -133,8 +152,10 @@ class Dispatcher:
         self.say(f"{step.name}: {self.outcome.failed[step.id]}")
 
     def _fail(self, id: str, failure: StepFailed) -> None:
+        skipped = self.scheduler.drop_dependents(id)
         self.outcome.failed[id] = failure
-        self.outcome.skipped += self.scheduler.drop_dependents(id)
+        self.outcome.skipped += skipped
+        self.ended |= {id, *skipped}
         self._tell_end(self.steps[id], failure)
 
     def _tell_end(self, step: Step, failure: StepFailed | None = None) -> None:

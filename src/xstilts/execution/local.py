@@ -112,10 +112,10 @@ class ProcessRunner:
     def _start_process(self, slot: int) -> _Slot:
         pipe, worker_pipe = Pipe()
         command = [sys.executable, "-P", PROGRAM, str(worker_pipe.fileno())]
-        with _interrupts_blocked():
+        with _interrupts_blocked(), self._table.streams() as (stdout, stderr):
             process = subprocess.Popen(
-                command, pass_fds=[worker_pipe.fileno()], stdin=subprocess.DEVNULL,
-                env={**os.environ, **self._environments[slot]},
+                command, pass_fds=[worker_pipe.fileno()], stdin=subprocess.DEVNULL, stdout=stdout,
+                stderr=stderr, env={**os.environ, **self._environments[slot], "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         worker_pipe.close()
         with suppress(BrokenPipeError):  # `wait` handles the death

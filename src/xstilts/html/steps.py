@@ -25,7 +25,7 @@ from xstilts.study.index import Cell as StudyCell
 from xstilts.study.index import Study
 from xstilts.training.settings import LOG
 from xstilts.utils.files import folder_size
-from xstilts.utils.progress import format_duration
+from xstilts.utils.live_table import format_duration
 
 
 @dataclass(frozen=True)

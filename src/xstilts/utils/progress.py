@@ -1,4 +1,4 @@
-"""Progress on stderr: a live line or table on a terminal, elsewhere a plain line now and then."""
+"""Progress on stderr: a live table on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn, track
 from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
+
+from xstilts.utils.live_table import DrawScores, LiveTable, Row, Streams, StudyProgress, format_duration
+from xstilts.utils.terminal import can_redraw, has_colours, wrap
 
 T = TypeVar("T")
 
@@ -110,7 +111,8 @@ class StepProgress:
 class Progress:
     """Shows the current step, how far it is, and how long it will take.
 
-    `on_step` is called before the first step, and whenever one has ended.
+    As a context manager it keeps the live table of a terminal between steps, and removes it at the end, also after an
+    error or Ctrl-C. `on_step` is called before the first step, and whenever one has ended.
     """
 
     on_step: Callable[[], None] | None = None
@@ -119,41 +121,60 @@ class Progress:
     """Whether it hands events to a user's callback."""
     error: BaseException | None = None
     """What a user's callback has raised; the run is to end."""
+    _live_table: LiveTable | None = None
+    _stays = False
+    """Whether the table stays between steps."""
 
     def __init__(self, *, live: bool | None = None) -> None:
         silent = is_secondary_process()  # only torchrun's first process prints
-        self.live = (sys.stderr.isatty() if live is None else live) and not silent
+        self.live = (can_redraw(sys.stderr) if live is None else live) and not silent
         self._console = Console(
-            stderr=True, quiet=silent, highlight=False, no_color=not self.live, soft_wrap=True, force_jupyter=False
-        )
-        self._status = self._console.status("") if self.live else None
+            stderr=True, quiet=silent, highlight=False, emoji=False, soft_wrap=True, force_jupyter=False,
+            color_system="auto" if self.live and has_colours(sys.stderr) else None,
+        )  # fmt: skip
+        self._row = Row()
+        if self.live:
+            self._live_table = LiveTable(self._console, [self._row])
         self._title, self._last_print = "", 0.0
+
+    def __enter__(self) -> Self:
+        self._stays = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stays = False
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._live_table is not None and not self._stays:
+            self._live_table.stop()
 
     def step(self, number: int, total: int, title: str, id: str = "", kind: str = "") -> None:
         """Begin step `number` of `total`; a step of a run has an id and a kind."""
         self._title, self._last_print = f"[{number}/{total}] {title}", time.monotonic()
-        if self._status is None:
+        if self._live_table is None:
             self.say(self._title)
         else:
-            self._status.start()
-            self._status.update(Text(self._title))
+            study = self._live_table.study
+            self._row.begin(self._title, study.expected.get(id) if study else None)
+            self._live_table.start()
 
     def update(
         self, done: int, total: int, details: str, seconds_left: float | None = None, loss: float | None = None
     ) -> None:
         """Show how far the step is."""
-        left = "" if seconds_left is None else f", {format_duration(seconds_left)} left"
-        line = f"{self._title}: {done:,}/{total:,} {details}{left}"
-        if self._status is not None:
-            self._status.update(Text(line))
+        how_far = f"{done:,}/{total:,} {details}"
+        if self._live_table is not None:
+            self._row.update(how_far, seconds_left)
         elif time.monotonic() - self._last_print > PLAIN_SECONDS:
             self._last_print = time.monotonic()
-            self.say(line)
+            left = "" if seconds_left is None else f", {format_duration(seconds_left)} left"
+            self.say(f"{self._title}: {how_far}{left}")
 
     def end(self, text: str) -> None:
         """End the step with one line that stays."""
-        if self._status is not None:
-            self._status.stop()
+        self.clear()
+        self._stop()
         self.say(f"{self._title}: {text}")
 
     def step_ended(self) -> None:
@@ -161,88 +182,68 @@ class Progress:
         if self.on_step is not None:
             self.on_step()
 
+    def show_study(self, study: StudyProgress) -> None:
+        """Show how far a run is."""
+        if self._live_table is not None:
+            self._live_table.study = study
+
+    def show_scores(self, draw: DrawScores) -> None:
+        """Show finished scores above the steps."""
+        if self._live_table is not None:
+            self._live_table.scores = draw
+
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(text, markup=False)
+        lines = text.split("\n")
+        if self.live:
+            lines = [part for line in lines for part in wrap(line, self._console.width)]
+        self._console.print("\n".join(lines), markup=False)
 
     def ended(self, event: StepProgress) -> None:
         """Take the last event of a step of a run; `end` has printed its line."""
 
     def clear(self) -> None:
         """Show the worker as idle."""
+        self._row.clear()
 
     def worker_table(self, workers: int) -> WorkerTable:
         """The progress of several workers at once."""
-        return WorkerTable(self._console, workers, live=self.live)
+        return WorkerTable(self._console, self._live_table, workers)
 
 
 class WorkerProgress(Progress):
     """The progress of one worker: a row of the live table, or plain lines."""
 
-    def __init__(self, console: Console, *, live: bool) -> None:
-        self.live, self._console, self._status = live, console, None
+    _stays = True
+
+    def __init__(self, console: Console, table: LiveTable | None, row: Row) -> None:
+        self.live, self._console, self._live_table, self._row = table is not None, console, table, row
         self._title, self._last_print = "", 0.0
-        self.row = ("", "", "")
-        """The cells of the table: the step, how far it is, the time left; all empty while the worker is idle."""
-
-    def step(self, number: int, total: int, title: str, id: str = "", kind: str = "") -> None:
-        """Begin step `number` of `total`; a step of a run has an id and a kind."""
-        if not self.live:
-            super().step(number, total, title)
-        self._title = f"[{number}/{total}] {title}"
-        self.row = (self._title, "", "")
-
-    def update(
-        self, done: int, total: int, details: str, seconds_left: float | None = None, loss: float | None = None
-    ) -> None:
-        """Show how far the step is."""
-        if not self.live:
-            super().update(done, total, details, seconds_left)
-        left = "" if seconds_left is None else format_duration(seconds_left)
-        self.row = (self._title, f"{done:,}/{total:,} {details}", left)
-
-    def end(self, text: str) -> None:
-        """End the step with one line that stays."""
-        super().end(text)
-        self.clear()
-
-    def clear(self) -> None:
-        """Show the worker as idle."""
-        self.row = ("", "", "")
 
 
 class WorkerTable:
-    """The progress of several workers: a table drawn four times a second, or plain lines."""
+    """The progress of several workers: rows of the live table, or plain lines."""
 
-    def __init__(self, console: Console, workers: int, *, live: bool) -> None:
-        self._workers = [WorkerProgress(console, live=live) for _ in range(workers)]
-        self._live = Live(get_renderable=self._draw, console=console, transient=True) if live else None
-        if self._live is not None:
-            self._live.start()
+    _table: LiveTable | None = None
+
+    def __init__(self, console: Console, table: LiveTable | None, workers: int) -> None:
+        rows = [Row() for _ in range(workers)]
+        self._table = table
+        self._workers = [WorkerProgress(console, table, row) for row in rows]
+        if table is not None:
+            table.rows = rows
+            table.start()
 
     def __getitem__(self, slot: int) -> Progress:
         return self._workers[slot]
 
-    def _draw(self) -> Table:
-        table = Table("worker", box=None, padding=(0, 2, 0, 0), expand=True)
-        for name, ratio in (("step", 4), ("how far", 3), ("left", 1)):  # fixed widths, so columns do not jump
-            table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
-        for number, worker in enumerate(self._workers, start=1):
-            table.add_row(str(number), *map(Text, worker.row))
-        return table
+    def streams(self) -> AbstractContextManager[Streams]:
+        """The streams of a process that starts within this block, so that its output leaves the live table whole."""
+        if self._table is None:
+            return nullcontext((None, None))
+        return self._table.output_of_process(self._workers[0].say)
 
     def close(self) -> None:
         """Remove the table from the screen."""
-        if self._live is not None:
-            self._live.stop()
-
-
-def format_duration(seconds: float) -> str:
-    """Minutes and seconds, after an hour with hours.
-
-    >>> format_duration(75), format_duration(3725)
-    ('1:15', '1:02:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        if self._table is not None:
+            self._table.stop()
