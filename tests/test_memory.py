@@ -30,6 +30,7 @@ from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
 from xstilts.model.forward import head_outputs
+from xstilts.training import word_table
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.log import LogRow
 from xstilts.training.loop import TrainTask, train
@@ -132,9 +133,16 @@ def interrupted(encoder: Encoder, _: heads.Head) -> None:
     encoder.hidden = failing_at(encoder.hidden, 6, KeyboardInterrupt())  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("fault", [full_forward, full_head, full_backward])
-def test_the_update_is_repeated_in_smaller_parts(fault: Any, encoder_folder: Path, sentences: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("fault", "table"),
+    [(full_forward, 1), (full_forward, 10**9), (full_head, 1), (full_head, 10**9), (full_backward, 10**9)],
+)
+def test_the_update_is_repeated_in_smaller_parts(
+    fault: Any, table: int, encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the word table is updated by rows, if it has so many numbers."""
     expected, rows = trained(encoder_folder, sentences)
+    monkeypatch.setattr(word_table, "MIN_NUMBERS", table)
     got, again = trained(encoder_folder, sentences, fault)
     for name, tensor in expected.items():
         torch.testing.assert_close(got[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
@@ -183,10 +191,12 @@ def test_a_resumed_training_lets_go_of_the_file_it_read(
     assert alive and not any(alive)
 
 
+@pytest.mark.parametrize("table", [1, 10**9])
 def test_a_training_that_has_ended_leaves_no_optimizer(
-    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    table: int, encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its memory is free before Python next looks for objects that keep one another."""
+    monkeypatch.setattr(word_table, "MIN_NUMBERS", table)
     made: list[weakref.ref[Optimizer]] = []
     step = Optimizer.step
 

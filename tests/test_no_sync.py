@@ -17,6 +17,7 @@ from xstilts.compute.memory import TokenBudget
 from xstilts.model import heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import Encoder, load
+from xstilts.training import loop
 from xstilts.training.batches import BatchLoader, TrainTask
 from xstilts.training.log import TrainingLog
 from xstilts.training.loop import train
@@ -51,10 +52,12 @@ def updates(encoder: Encoder, task: TrainTask, monkeypatch: pytest.MonkeyPatch) 
         train(encoder, [task], SETTINGS, seed=1, dev=None, log=lambda _: None, tokens=100)
 
 
+@pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_an_update_of_each_format_waits_for_nothing(
-    name: str, with_dropout: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    name: str, rows: bool, with_dropout: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "word_table", lambda base: base.get_input_embeddings() if rows else None)
     encoder = load(str(with_dropout))
     updates(encoder, learning(encoder, name, sentences, 7), monkeypatch)
 

@@ -147,7 +147,7 @@ def test_the_state_holds_moments_of_trained_rows_only() -> None:
     learn(toy, by, 20)
     read = torch.cat([ids_T for ids_T, _ in batches(20)]).unique()
     state = by.state_dict()
-    assert state["table.ids"].equal(read[1:]) and state["table.first"].shape == (len(read) - 1, H)
+    assert state["table.ids"].equal(read) and state["table.first"].shape == (len(read), H)
 
 
 @pytest.mark.parametrize("rows", [True, False])
@@ -156,8 +156,8 @@ def test_gradients_of_partial_batches_add_up(rows: bool) -> None:
     once, parts = at_once.optimizer(rows=rows), in_parts.optimizer(rows=rows)
     learn(at_once, once, 100)
     for done, (ids_T, asked_TH) in enumerate(batches(100)):
+        parts.prepare(ids_T)
         for part in (slice(0, 7), slice(7, 8), slice(8, T)):
-            parts.prepare(ids_T[part])
             in_parts.loss(ids_T[part], asked_TH[part]).backward()  # type: ignore[no-untyped-call]
         parts.step(1e-3 * lr_factor(done, 100, 10))
     once.close()
@@ -169,13 +169,69 @@ def test_a_scaled_loss_gives_the_same_update_and_an_overflow_gives_none() -> Non
     plain, scaled = Toy(), Toy()
     by, by_scaled = plain.optimizer(), scaled.optimizer()
     for ids_T, asked_TH in batches(5):
+        by.prepare(ids_T)
+        by_scaled.prepare(ids_T)
         plain.loss(ids_T, asked_TH).backward()  # type: ignore[no-untyped-call]
         (scaled.loss(ids_T, asked_TH) * 1024).backward()
         assert float(by.step(1e-3)) == pytest.approx(float(by_scaled.step(1e-3, scale=1024.0)))
     assert scaled.table.weight.equal(plain.table.weight) and scaled.gain.equal(plain.gain)
+    by.flush()
+    by_scaled.prepare(ids_T)
     (scaled.loss(ids_T, asked_TH) * math.inf).backward()
     assert not by_scaled.step(1e-3, scale=1024.0).isfinite()
-    assert scaled.table.weight.equal(plain.table.weight) and scaled.table.weight.grad is None
+    by_scaled.flush()
+    assert scaled.table.weight.equal(plain.table.weight)
+    assert all(parameter.grad is None for parameter in by_scaled.parameters)
+
+
+def test_a_forward_pass_that_reads_other_rows_is_an_error() -> None:
+    """On a GPU it is torch's assertion on the device, so no wrong row is read there, either."""
+    toy = Toy()
+    by = toy.optimizer()
+    by.prepare([3, 5])
+    assert toy.table(torch.tensor([5, 3])).equal(toy.table.weight[[5, 3]])
+    with pytest.raises(IndexError, match="out of range"):
+        toy.table(torch.tensor([4]))
+    by.step(1e-3)
+    assert toy.table(torch.tensor([4])).equal(toy.table.weight[[4]]), "between updates all may be read"
+
+
+def test_a_gradient_of_the_rows_is_as_small_as_the_batch() -> None:
+    toy = Toy()
+    by = toy.optimizer()
+    by.prepare(torch.tensor([7, 0, 7, 9]))
+    toy.loss(torch.tensor([7, 0, 7, 9]), torch.ones(4, H)).backward()  # type: ignore[no-untyped-call]
+    assert [tuple(one.grad.shape) for one in by.parameters if one.grad is not None] == [(H,), (3, H)]
+    by.step(1e-3)
+    state = by.state_dict()
+    assert state["table.ids"].tolist() == [0, 7, 9]
+    first_N = state["table.first"][:, 0]
+    assert first_N[0] == 0 < first_N[2] and float(first_N[1] / first_N[2]) == pytest.approx(2), "padding has none"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rows", [True, False])
+def test_a_gpu_updates_rows_as_a_processor_does_and_waits_for_nothing(
+    rows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)  # as in a training
+    on_cpu, on_gpu = Toy(), Toy().to("cuda")
+    by_cpu, by_gpu = on_cpu.optimizer(), on_gpu.optimizer(rows=rows)
+    for done, (ids_T, asked_TH) in enumerate(batches(300)):
+        lr = 1e-3 * lr_factor(done, 300, 30)
+        moved = ids_T.cuda(), asked_TH.cuda()
+        torch.cuda.set_sync_debug_mode("error" if done else "default")  # the first update loads kernels
+        try:
+            for toy, by, batch in ((on_cpu, by_cpu, (ids_T, asked_TH)), (on_gpu, by_gpu, moved)):
+                by.prepare(ids_T)
+                toy.loss(*batch).backward()  # type: ignore[no-untyped-call]
+                by.step(lr)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    by_cpu.close()
+    by_gpu.close()
+    torch.testing.assert_close(on_gpu.table.weight.cpu(), on_cpu.table.weight, atol=1e-5, rtol=0)
 
 
 def test_a_table_with_dense_gradients_is_updated_as_a_whole() -> None:
@@ -211,11 +267,11 @@ def test_an_encoder_trains_alike_by_rows_and_by_table_and_reproducibly(
             ids_T = torch.tensor(encoder.tokenizer(sentences[done % len(sentences)])["input_ids"])
             at_T, one = torch.arange(len(ids_T)), torch.tensor([len(ids_T)])
             batch = Batch(1, ids_T, one, 0 * ids_T, at_T, ids_T % 3, one, torch.tensor([0]))
-            by.prepare(ids_T)
+            by.prepare([*ids_T, encoder.pad_id])
             head.loss(head(encoder.hidden(batch), batch), batch).backward()
             by.step(1e-3 * lr_factor(done, 60, 6))
         by.close()
-        assert not table.sparse
+        assert not table._forward_hooks
         results.append(deepcopy(modules.state_dict()))
     first, again, whole = results
     assert all(value.equal(again[name]) for name, value in first.items())

@@ -157,7 +157,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGINT)
         assert keeper.due()
         keeper.write({"update": 1})
-    assert keeper.load() == {"version": 3, "origin": [], "log": "", "update": 1}
+    assert keeper.load() == {"version": 4, "origin": [], "log": "", "update": 1}
     with pytest.raises(KeyboardInterrupt), keeper.delayed_signals():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

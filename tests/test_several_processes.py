@@ -23,12 +23,13 @@ from torch import Tensor
 from conftest import Files, failing_at
 from xstilts.compute import distributed, gradient_sum
 from xstilts.compute.device import device
-from xstilts.compute.gradient_sum import buckets
+from xstilts.compute.gradient_sum import GradientSum, buckets
 from xstilts.errors import StepFailed, UserError
 from xstilts.execution import local
 from xstilts.model import evaluate
 from xstilts.model.encoder import Encoder
 from xstilts.model.trained import TrainedModel
+from xstilts.training import word_table
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.early_stopping import BestWeights
 from xstilts.training.optimizer import Optimizer
@@ -42,6 +43,19 @@ def send(number: int) -> Callable[..., Any]:
     return lambda *_: os.kill(os.getpid(), number)
 
 
+def by_rows(add: Callable[..., None]) -> Callable[..., None]:
+    """The processes update the word table by rows, and send no other of its gradients; memory is full once."""
+    word_table.MIN_NUMBERS = 1
+    Encoder.hidden = failing_at(Encoder.hidden, 3, FULL)  # type: ignore[method-assign]
+
+    def add_rows(self: GradientSum, parameters: list[Tensor]) -> None:
+        add(self, parameters)
+        *_, table, rows = parameters
+        assert table.grad is None and rows.grad is not None and len(rows) < len(table)
+
+    return add_rows
+
+
 FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "full once": (Encoder, "hidden", lambda f: failing_at(f, 3, FULL)),
     "full for good": (Encoder, "hidden", lambda f: failing_at(f, 3, FULL, times=99)),
@@ -51,6 +65,7 @@ FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "full disk": (TrainedModel, "save", lambda f: failing_at(f, 1, OSError(errno.ENOSPC, "No space left", "there"))),
     "no checkpoint": (Checkpoint, "_write", lambda f: failing_at(f, 3, OSError(errno.ENOSPC, "No space", "there"))),
     "killed": (Optimizer, "step", lambda f: lambda *a: (f(*a), os.kill(os.getpid(), signal.SIGKILL))[0]),
+    "by rows": (GradientSum, "sum", by_rows),
     "small buckets": (gradient_sum, "BUCKET", lambda _: 1000),
     "interrupted": (Optimizer, "step", lambda f: lambda *a: (os.kill(os.getpid(), signal.SIGINT), f(*a))[1]),
 }  # fmt: skip
@@ -173,7 +188,15 @@ def test_an_interrupt_of_one_process_writes_a_checkpoint_and_ends_all(rank: int,
         assert all(tensor.equal(got[path][name]) for name, tensor in tensors.items())
 
 
-@pytest.mark.parametrize(("rank", "size", "fault"), [(2, 3, "full once"), (None, 2, "small buckets")])
+@pytest.mark.parametrize(
+    ("rank", "size", "fault"),
+    [
+        (2, 3, "full once"),
+        (None, 2, "small buckets"),
+        (None, 2, "by rows"),
+        (None, 3, "by rows"),
+    ],
+)
 def test_the_weights_are_those_of_one_process(rank: int | None, size: int, fault: str, longer: Files) -> None:
     """Of a batch of four examples one of three processes has two, and computes them one by one if memory is full."""
     assert longer.run("--out", longer.folder / "alone").code == 0

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -191,6 +192,15 @@ def deterministic(where: torch.device) -> Iterator[None]:
 def has_room(where: torch.device, size: int) -> bool:
     """Whether so many bytes fit into half of the free memory of a CUDA device; false elsewhere."""
     return where.type == "cuda" and size <= torch.cuda.mem_get_info(where)[0] // 2
+
+
+def send(values: NDArray[Any], where: torch.device) -> Tensor:
+    """Numbers as a tensor on a device; CUDA copies them while the processor goes on."""
+    tensor = torch.from_numpy(values)
+    if where.type != "cuda":
+        return tensor.to(where)
+    with torch.cuda.device(where):  # else the first GPU would pin the memory
+        return tensor.pin_memory().to(where, non_blocking=True)
 
 
 def random_state(where: torch.device) -> list[Tensor]:

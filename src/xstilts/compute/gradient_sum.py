@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import Parameter
 
 from xstilts.compute import distributed, memory
 from xstilts.compute.private import copy_all
@@ -19,25 +18,27 @@ BUCKET = 2**23
 class GradientSum:
     """Adds up the gradients of all processes, copied into a flat bucket, which is allocated once."""
 
-    def __init__(self, parameters: Iterable[Parameter]) -> None:
-        self._parameters = list(parameters)
-        sizes = sum(one.numel() for one in self._parameters)
-        alone = distributed.world_size() == 1
-        self._bucket = None if alone else self._parameters[0].new_empty(min(BUCKET, sizes))
+    def __init__(self) -> None:
+        self._bucket: Tensor | None = None
 
-    def sum(self) -> None:
+    def sum(self, parameters: Sequence[Tensor]) -> None:
         """Give each parameter the sum of its gradients; a missing one counts as zeros if another process has one.
+
+        Args:
+            parameters: of the same shapes in all processes.
 
         Raises:
             StepFailed: another process has failed in this update.
             Lost: another process has ended.
         """
-        if self._bucket is None:
+        if distributed.world_size() == 1:
             return
+        if self._bucket is None:
+            self._bucket = parameters[0].new_empty(min(BUCKET, sum(one.numel() for one in parameters)))
         distributed.meet()  # nobody waits below for a process that has failed
-        has_P = torch.tensor([one.grad is not None for one in self._parameters], dtype=torch.uint8)
+        has_P = torch.tensor([one.grad is not None for one in parameters], dtype=torch.uint8)
         distributed.reduce_numbers(has_P, dist.ReduceOp.MAX)
-        used = [one for one, has in zip(self._parameters, has_P.tolist(), strict=True) if has]
+        used = [one for one, has in zip(parameters, has_P.tolist(), strict=True) if has]
         for parameter in used:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

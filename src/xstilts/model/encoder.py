@@ -116,7 +116,7 @@ class Encoder(nn.Module):
             padded, layout = self._padded(batch)
             return self.packed_states(padded, layout, layers, lambda hidden_TH: read(hidden_TH[: batch.tokens]))
         layout = batch.grid()
-        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self._pad_id)
+        ids_BL = packing.pad(batch.ids_T, layout).masked_fill(~layout.real_BL, self.pad_id)
         inputs = self._inputs(ids_BL, packing.pad(batch.types_T, layout), batch.language)
         inputs["attention_mask"] = layout.real_BL.long()
         return self._run(layers, inputs, lambda hidden_BLH: read(packing.unpad(hidden_BLH, layout)))
@@ -125,11 +125,11 @@ class Encoder(nn.Module):
         """A batch with tokens after its own where they make it faster, and the layout of its row."""
         if self._compiled_in_training:
             more = bucket(batch.tokens) - batch.tokens
-            ids_T, types_T = pad(batch.ids_T, (0, more), value=self._pad_id), pad(batch.types_T, (0, more))
+            ids_T, types_T = pad(batch.ids_T, (0, more), value=self.pad_id), pad(batch.types_T, (0, more))
             return replace(batch, ids_T=ids_T, types_T=types_T), batch.grid().with_padding(more)
         if batch.ids_T.device.type != "cpu":
             return batch, batch.grid()
-        padded = batch.pad_to_multiple_of(ROUND, self._pad_id)
+        padded = batch.pad_to_multiple_of(ROUND, self.pad_id)
         return padded, packing.Layout.by_length(padded.lengths_B)
 
     def packed_states(
@@ -153,7 +153,8 @@ class Encoder(nn.Module):
         return inputs
 
     @property
-    def _pad_id(self) -> int:
+    def pad_id(self) -> int:
+        """The id of padding, which no score depends on."""
         return self.tokenizer.pad_token_id or 0
 
     def _run(self, layers: Collection[int], inputs: dict[str, Tensor], read: Callable[[Tensor], T]) -> dict[int, T]:

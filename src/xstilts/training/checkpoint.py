@@ -19,7 +19,7 @@ from xstilts.compute import distributed
 from xstilts.training.settings import CHECKPOINT, LOG
 from xstilts.utils.progress import Progress
 
-VERSION = 3
+VERSION = 4
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask the process to end."""
 

@@ -139,9 +139,9 @@ class _Session:
         self._evaluation_interval = evaluation_interval(spec, self.total, seen, dev_examples)
         device.seed(seed + distributed.rank())
         masks = any(task.masking for task in tasks)  # then the language-model head reads the whole word table
-        table = None if masks or distributed.world_size() > 1 else word_table(encoder.base)
+        table = None if masks else word_table(encoder.base)
         self.optimizer = Optimizer(self.modules, table, lr=spec.lr, weight_decay=spec.weight_decay, updates=self.total)
-        self._gradients = GradientSum(self.optimizer.dense)
+        self._gradients = GradientSum()
         # no method of this session, all of which the loader would keep in memory
         self._split = partial(split_share, padded=not encoder.packs)
         self._loader = BatchLoader(tasks, self.order_U, seed, self._split, self._budget, encoder.device)
@@ -158,10 +158,10 @@ class _Session:
         loaded = self._loader.load(self.update)
         batch = loaded.batch
         lr = self.spec.lr * lr_factor(self.update, self.total, self.spec.warmup_updates(self.total))
-        self.optimizer.prepare(batch.ids_T)
+        self.optimizer.prepare(np.append(batch.ids_T, self.encoder.pad_id))
         with device.deterministic(self.encoder.device):
             loss = self._compute_gradients(self.tasks[loaded.task].head, loaded)
-            self._gradients.sum()
+            self._gradients.sum(self.optimizer.parameters)
             self._scale.update(self.optimizer.step(lr, self._scale.value))
         self.update += 1
         self._budget.note_update()
@@ -202,7 +202,7 @@ class _Session:
                             (loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
                         total += loss.detach()
         except BaseException:
-            self.modules.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             raise
         return total
 

@@ -1,10 +1,10 @@
 """AdamW with gradient clipping; it can update only the rows of the word table that a batch reads."""
 
-# Shape suffixes: V = rows of the table, H = its width, N = some of its rows, T = tokens
-
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from xstilts.compute.private import multiply_all
@@ -18,8 +18,8 @@ CLIP = 1.0
 class Optimizer:
     """AdamW over all weights, after clipping their gradients together; weights of one dimension do not decay.
 
-    With a `table`, its gradient comes as rows, and a row changes only when `prepare` or `flush` brings it up to date:
-    call `prepare` before each forward pass, `flush` before anything else reads the weights. The result is that of the
+    With a `table`, a row of it changes only when a batch reads it or `flush` brings it up to date: call `prepare`
+    before the forward passes of an update, `flush` before anything else reads the weights. The result is that of the
     dense update, up to rounding in float32.
 
     Args:
@@ -28,9 +28,6 @@ class Optimizer:
         lr: the largest learning rate of the training.
         weight_decay: the decay of weights with two dimensions or more.
         updates: the largest possible number of updates.
-
-    Attributes:
-        dense: the parameters with dense gradients.
     """
 
     def __init__(
@@ -38,18 +35,26 @@ class Optimizer:
     ) -> None:
         possible = table is not None and lr * weight_decay < 1  # the row-wise update takes the logarithm of 1 - product
         self._rows = RowwiseUpdate(table, weight_decay, updates) if table is not None and possible else None
-        self.dense = [p for p in modules.parameters() if self._rows is None or p is not self._rows.weight]
+        self._dense = [p for p in modules.parameters() if self._rows is None or p is not self._rows.weight]
         groups = [
-            {"params": [p for p in self.dense if p.ndim >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in self.dense if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in self._dense if p.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in self._dense if p.ndim < 2], "weight_decay": 0.0},
         ]
-        fused = self.dense[0].device.type in ("cpu", "cuda", "mps")
+        fused = self._dense[0].device.type in ("cpu", "cuda", "mps")
         self._adam = torch.optim.AdamW(groups, lr=lr, betas=(BETA1, BETA2), eps=EPSILON, fused=fused)
 
-    def prepare(self, ids_T: Tensor) -> None:
-        """Bring the rows of these ids up to date, before a forward pass reads them."""
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that may have a gradient: the weights, and the rows of the table that an update reads."""
+        return [*self._dense, *(() if self._rows is None else (self._rows.weight, self._rows.rows_NH))]
+
+    def prepare(self, ids: ArrayLike) -> None:
+        """Bring the rows of these ids up to date: all that the forward passes of the next update read.
+
+        Of several processes each has the ids of the whole batch, so that all add up gradients of the same rows.
+        """
         if self._rows is not None:
-            self._rows.catch_up(self._rows.all_V if self._rows.whole else torch.unique(ids_T))
+            self._rows.prepare(np.unique(ids))
 
     def flush(self) -> None:
         """Bring the whole table up to date.
@@ -58,13 +63,12 @@ class Optimizer:
         checkpoint does not flush: it holds the weights as they are.
         """
         if self._rows is not None:
-            self._rows.catch_up(self._rows.all_V)
+            self._rows.catch_up()
 
     def close(self) -> None:
-        """Flush, and give the table dense gradients again."""
-        self.flush()
+        """Flush, and let go of the table."""
         if self._rows is not None:
-            self._rows.table.sparse = False
+            self._rows.close()
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> Tensor:
@@ -77,32 +81,25 @@ class Optimizer:
         Returns:
             The norm of all gradients before clipping.
         """
-        gradients, rows = [p.grad for p in self.dense if p.grad is not None], self.table_gradient()
-        if rows is not None:
-            gradients.append(rows[1])
+        table = None if self._rows is None else self._rows.gradient()
+        gradients = [one for one in (*(p.grad for p in self._dense), table) if one is not None]
         norm = nn.utils.get_total_norm(gradients) / scale
         if gradients and (scale == 1.0 or norm.isfinite()):
             multiply_all(gradients, (CLIP / (norm + 1e-6)).clamp(max=1.0) / scale)
             for group in self._adam.param_groups:
                 group["lr"] = lr
             self._adam.step()
-            if self._rows is not None and rows is not None:
-                self._rows.step(lr, *rows)
-        self._adam.zero_grad(set_to_none=True)
+            if self._rows is not None and table is not None:
+                self._rows.step(lr, table)
+        self.zero_grad()
         if self._rows is not None:
-            self._rows.weight.grad = None
+            self._rows.end_update()
         return norm
 
-    def table_gradient(self) -> tuple[Tensor, Tensor] | None:
-        """The ascending ids [N] of rows with a gradient, and these gradients [N, H]; None if there is none."""
-        gradient = None if self._rows is None else self._rows.weight.grad
-        if self._rows is None or gradient is None:
-            return None
-        if not gradient.is_sparse:  # another module, such as a tied decoder, reads the whole table in each forward pass
-            self._rows.whole = True
-            gradient = gradient.to_sparse(1)
-        self._rows.weight.grad = gradient = gradient.coalesce()
-        return gradient.indices()[0], gradient.values()
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state that continues exactly, together with the current weights; flushes nothing.
