@@ -1,6 +1,12 @@
-"""What goes on in the background of an evaluation: copies of results, with the same numbers in the same order."""
+"""What goes on in the background of an evaluation: reading, copies and scores, with the same numbers in their order."""
 
-from collections.abc import Callable
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import failing_at
+from conftest import Files, failing_at
 from test_memory import FULL, pairs
 from xstilts.compute.host_copy import HostCopy
+from xstilts.errors import StepFailed
+from xstilts.execution import evaluator
 from xstilts.formats import Classify, Mask, Retrieve
 from xstilts.formats.base import Format, HeadOutputs
 from xstilts.formats.retrieve import Entry
@@ -19,6 +27,8 @@ from xstilts.model.batch import Batch
 from xstilts.model.encoder import Encoder
 from xstilts.model.features import FeatureSet
 from xstilts.model.forward import head_outputs
+from xstilts.utils import locks
+from xstilts.utils.background import ahead, behind, check_stopped
 
 
 @pytest.fixture(params=[Classify(labels=("0", "1"), texts=("a", "b")), Retrieve(find="mined"), Mask()], ids=str)
@@ -96,3 +106,111 @@ def test_copies_from_a_gpu_hold_what_was_computed_before_them() -> None:
         x = x + 1
         copies.append(HostCopy(x))
     assert [copy.numpy().mean() for copy in copies] == list(range(1, 21))
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def no_other_thread() -> bool:
+    return threading.enumerate() == [threading.main_thread()]
+
+
+def test_items_are_made_ahead_in_order_and_one_waits() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(6):
+            made.append(i)
+            yield i
+
+    used = []
+    for i in ahead(items()):
+        time.sleep(0.02)
+        assert i in made and len(made) <= i + 2
+        used.append(i)
+    assert used == [*range(6)] and no_other_thread()
+
+
+def test_an_error_of_a_thread_comes_in_its_turn() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("the disk is gone")
+
+    used, calls = list[int](), list[int]()
+    with pytest.raises(OSError, match="the disk is gone"), closing(ahead(items())) as given:
+        for i in given:
+            used.append(i)
+    assert used == [1]
+    with pytest.raises(OSError, match="first"), behind() as later:
+        later(failing_at(lambda: None, 1, OSError("first")))
+        raise KeyError("second")
+    with pytest.raises(OSError, match="late"), behind() as later:
+        for i in range(9):
+            later(lambda i=i: calls.append(i))
+        later(failing_at(lambda: None, 1, OSError("late")))
+    assert calls == [*range(9)] and no_other_thread()
+
+
+def test_calls_behind_wait_two_at_most() -> None:
+    waiting, most = 0, 0
+
+    def call() -> None:
+        nonlocal waiting
+        time.sleep(0.01)
+        waiting -= 1
+
+    with behind() as later:
+        for _ in range(8):
+            waiting += 1
+            later(call)
+            most = max(most, waiting)
+    assert most <= 2 and waiting == 0
+
+
+def test_an_interrupt_leaves_no_thread(tmp_path: Path) -> None:
+    def endless() -> Iterator[int]:
+        while True:
+            check_stopped()
+            yield from ()
+
+    def locked() -> Iterator[int]:
+        with locks.exclusive(tmp_path / "held", wait=True):
+            yield 1
+
+    with (tmp_path / "held").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for items in (endless(), locked()):
+            given = ahead(items)
+            threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt), closing(given), behind() as later:
+                later(lambda: time.sleep(0.1))
+                next(given)
+    time.sleep(0.3)
+    assert no_other_thread()
+
+
+def test_threads_change_no_score_and_no_prediction(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside: set[bool] = set()
+    inner = evaluator.score
+
+    def score(*given: Any) -> Any:
+        beside.add(threading.current_thread() is not threading.main_thread())
+        return inner(*given)
+
+    monkeypatch.setattr(evaluator, "score", score)
+    assert study.run().code == 0 and beside == {True} and no_other_thread()
+    monkeypatch.setattr(evaluator, "ahead", lambda items: (one for one in items))
+    monkeypatch.setattr(evaluator, "behind", lambda: nullcontext(evaluator._now))
+    assert study.run("--out", study.folder / "plain").code == 0 and beside == {True, False}
+    results = [
+        {path.relative_to(out): path.read_bytes() for name in ("scores", "predictions")
+         for path in out.glob(f"steps/*/{name}.jsonl")}
+        for out in (study.out, study.folder / "plain")
+    ]  # fmt: skip
+    assert results[0] == results[1] != {}
+
+
+def test_an_error_of_scoring_ends_the_step_as_ever(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluator, "score", failing_at(evaluator.score, 1, StepFailed("no score")))
+    result = study.run()
+    assert result.code == 2 and "no score" in result.err and "Traceback" not in result.err and no_other_thread()

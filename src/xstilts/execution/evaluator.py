@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from xstilts.execution.answers_back import AnswersBack
-from xstilts.formats.base import Example
+from xstilts.formats.base import Example, HeadOutputs
 from xstilts.formats.pooling import Pooling, select
 from xstilts.model.encoder import Encoder
-from xstilts.model.evaluate import EvalResult, chance_scores, evaluate, evaluate_poolings
+from xstilts.model.evaluate import EvalResult, chance_scores, evaluate_poolings, score
 from xstilts.model.features import FeatureSet
-from xstilts.model.forward import own_pooling
+from xstilts.model.forward import head_outputs, own_pooling
 from xstilts.model.heads import Head
 from xstilts.store.rows import LAYERS, LayerScore, Prediction, Score, means, write_rows
 from xstilts.study.step import Step
 from xstilts.tasks.task import Split, Task
+from xstilts.utils.background import ahead, behind
 from xstilts.utils.progress import Progress
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+class EvalSplit(NamedTuple):
+    """A split of a language as it was read."""
+
+    split: Split
+    examples: Sequence[Example]
+    features: FeatureSet
+    files: Mapping[str, str]
+    """The sha256 of each file."""
+
+
+def _now(call: Callable[[], object]) -> None:
+    call()
 
 
 @dataclass
@@ -53,7 +71,35 @@ class Evaluator:
     _shared: dict[Pooling | None, float | None] = field(default_factory=dict)
     """Those of a dev set that serves all languages."""
 
-    def start(self, language: str) -> None:
+    def evaluate(self, read: Callable[[str], Sequence[EvalSplit]]) -> dict[str, str]:
+        """Predict and score the splits of all languages; returns the sha256 of their files.
+
+        One thread reads the next languages, another predicts and scores beside the forward passes of later splits.
+
+        Args:
+            read: gives the splits of a language.
+        """
+        assert self.step.scoring is not None
+        languages = sorted(self.step.scoring.languages, key=lambda x: x not in self.task.languages_of("dev"))
+        files: dict[str, str] = {}
+        with (
+            closing(ahead(map(read, languages))) as splits,
+            behind() if self._in_background else nullcontext(_now) as do,
+        ):
+            for done, language in enumerate(languages):
+                self.progress.update(done, len(languages), language)
+                do(partial(self._start, language))
+                for one in next(splits):
+                    files |= one.files
+                    do(partial(self._score, one, self._outputs(one, language)))
+        return files
+
+    @property
+    def _in_background(self) -> bool:
+        """Whether a thread scores: neither for retrieval nor for a translation, which compute on the device."""
+        return self._own is None and self.task.translate_back is None
+
+    def _start(self, language: str) -> None:
         """Begin with the splits of a language."""
         self._language, self._tuned, self._back = language, dict(self._shared), None
         if self.task.translate_back is not None and language not in self.task.train_languages:
@@ -64,10 +110,19 @@ class Evaluator:
         if (threshold := self._tuned.get(self._own)) is not None:
             self.thresholds[self._language] = threshold
 
-    def evaluate(self, examples: Sequence[Example], features: FeatureSet, split: Split) -> None:
+    def _outputs(self, one: EvalSplit, language: str) -> HeadOutputs | None:
+        """What the forward passes of a split give; None for retrieval, which has several poolings."""
+        assert self.step.scoring is not None
+        if self._own is not None:
+            return None
+        format, precision = self.task.format, self.step.scoring.precision
+        return head_outputs(self.encoder, self.head, format, one.features, precision, language, self.tokens)
+
+    def _score(self, one: EvalSplit, outputs: HeadOutputs | None) -> None:
         """Predict and score one split of the language."""
         task, step, language, chance = self.task, self.step, self._language, dict[str, float]()
-        for pooling, result in self._results(examples, features, split):
+        split, examples = one.split, one.examples
+        for pooling, result in self._results(one, outputs):
             self._tuned[pooling] = result.threshold
             if pooling == self._own:
                 if self._back is not None:
@@ -89,24 +144,21 @@ class Evaluator:
         if split == "dev" and task.shares_dev:
             self._shared = dict(self._tuned)
 
-    def _results(
-        self, examples: Sequence[Example], features: FeatureSet, split: Split
-    ) -> Iterator[tuple[Pooling | None, EvalResult]]:
+    def _results(self, one: EvalSplit, outputs: HeadOutputs | None) -> Iterator[tuple[Pooling | None, EvalResult]]:
         """The results by pooling, the task's own first, one at a time."""
         assert self.step.scoring is not None
-        task, precision, tune = self.task, self.step.scoring.precision, split == "dev"
+        task, tune = self.task, one.split == "dev"
+        format, metrics, examples = task.format, task.metrics, one.examples
         if self._own is None:
-            yield None, evaluate(
-                self.encoder, self.head, task.format, task.metrics, examples, features, language=self._language,
-                precision=precision, threshold=self._tuned.get(None), tune=tune, back=self._back,
-                tokens=self.tokens,
-            )  # fmt: skip
+            assert outputs is not None and len(examples) == one.features.examples
+            threshold = self._tuned.get(None)
+            yield None, score(format, metrics, examples, outputs, self._language, threshold, tune, self._back)
             return
         poolings = [*dict.fromkeys((self._own, *self._others))]
         thresholds = {pooling: self._tuned.get(pooling) for pooling in poolings}
         results = evaluate_poolings(
-            self.encoder, task.format, task.metrics, examples, features, poolings, language=self._language,
-            precision=precision, thresholds=thresholds, tune=tune, tokens=self.tokens,
+            self.encoder, format, metrics, examples, one.features, poolings, language=self._language,
+            precision=self.step.scoring.precision, thresholds=thresholds, tune=tune, tokens=self.tokens,
         )  # fmt: skip
         yield from zip(poolings, results, strict=True)
 

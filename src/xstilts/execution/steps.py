@@ -21,7 +21,7 @@ from xstilts.compute import device, distributed, memory, peak_memory
 from xstilts.data.examples import LocatedSplit
 from xstilts.errors import DataError, OutOfMemory, UserError
 from xstilts.execution.ensemble import average_predictions
-from xstilts.execution.evaluator import SPLITS, Evaluator
+from xstilts.execution.evaluator import SPLITS, EvalSplit, Evaluator
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.precision import EARLIER, precision_of
 from xstilts.formats.base import Example, Format
@@ -49,6 +49,7 @@ from xstilts.training.log import LogRow
 from xstilts.training.loop import TOKENS, examples_seen, task_order, train, warmup_notes
 from xstilts.training.settings import LOG, TrainSpec
 from xstilts.translate.card import cards_of
+from xstilts.utils.background import check_stopped
 from xstilts.utils.files import digest
 from xstilts.utils.progress import Progress
 from xstilts.utils.version import __version__
@@ -292,15 +293,17 @@ class StepExecutor:
         if scoring.layer is not None:
             task = task.model_copy(update={"format": task.format.model_copy(update={"layer": scoring.layer})})
         head = self._head(step, model, task).to(device.device()).eval()
-        inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step)
         evaluator = Evaluator(step, model.encoder, head, task, folder, self.progress, self.resources.tokens)
-        for done, language in enumerate(sorted(scoring.languages, key=lambda x: x not in task.languages_of("dev"))):
-            self.progress.update(done, len(scoring.languages), language)
-            evaluator.start(language)
-            for split, rows in self.inputs.eval_splits(step, language).items():
-                examples, inputs = rows.read(), inputs | rows.files
-                features = self._features(model.encoder, task.format, rows, scoring.max_length)
-                evaluator.evaluate(examples, features, split)
+
+        def read(language: str) -> list[EvalSplit]:
+            return [
+                EvalSplit(
+                    split, rows.read(), self._features(model.encoder, task.format, rows, scoring.max_length), rows.files
+                )
+                for split, rows in self.inputs.eval_splits(step, language).items()
+            ]
+
+        inputs = self.inputs.encoder_files(step) | self.inputs.metric_files(step) | evaluator.evaluate(read)
         summary, translated = evaluator.write(), evaluator.translated
         lost = not_found_line(translated)
         self.progress.end((f"{task.metric} {summary}" if summary else "predicted, not scored") + lost)
@@ -327,7 +330,9 @@ class StepExecutor:
         tokenizer, content = encoder.tokenizer_for(max_length), rows.content
 
         def read() -> Iterator[tuple[Example, int]]:
-            yield from rows.sampled()
+            for sampled in rows.sampled():
+                check_stopped()
+                yield sampled
             if rows.content != content:
                 raise DataError("has changed while it was read", where=", ".join(rows.files), hint="run again")
 

@@ -71,7 +71,7 @@ def evaluate(
     """
     assert len(examples) == features.examples
     outputs = head_outputs(encoder, head, format, features, precision, language, tokens)
-    return _score(format, metrics, examples, outputs, language, threshold, tune, back)
+    return score(format, metrics, examples, outputs, language, threshold, tune, back)
 
 
 def evaluate_poolings(
@@ -85,14 +85,14 @@ def evaluate_poolings(
     """
     all_outputs = pooled_outputs(encoder, features, poolings, precision, language, tokens)
     for pooling, outputs in zip(poolings, all_outputs, strict=True):
-        yield _score(format, metrics, examples, outputs, language, thresholds.get(pooling), tune)
+        yield score(format, metrics, examples, outputs, language, thresholds.get(pooling), tune)
 
 
-def _score(
+def score(
     format: Format, metrics: Sequence[str], examples: Sequence[Example], outputs: HeadOutputs, language: str,
     threshold: float | None, tune: bool, back: TranslateBack | None = None,
 ) -> EvalResult:  # fmt: skip
-    """Predict and score from the outputs of the forward passes."""
+    """Predict and score from the outputs of the forward passes, as `evaluate`."""
     if tune:
         threshold = format.calibrate(examples, outputs)
     predictions = format.decode(examples, outputs, threshold)

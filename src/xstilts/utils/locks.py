@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from xstilts.errors import UserError
+from xstilts.utils.background import check_stopped
+
+POLL = 0.05
+"""Seconds between two tries of a lock; a thread that blocks could not be stopped."""
 
 
 def lock(file: IO[Any], where: str, *, shared: bool = False, wait: bool = False) -> bool:
@@ -52,9 +57,12 @@ def exclusive(path: Path, *, wait: bool = False) -> Iterator[bool]:
     path.parent.mkdir(exist_ok=True)
     while True:
         with path.open("ab") as file:
-            if not lock(file, str(path), wait=wait):
-                yield False
-                return
+            while not lock(file, str(path)):
+                if not wait:
+                    yield False
+                    return
+                check_stopped()
+                time.sleep(POLL)
             if not _is_current(file, path):
                 continue
             try:
