@@ -32,6 +32,7 @@ docs: .venv/ready  ## the documentation site, in build/docs; a dead link is an e
 
 pictures: .venv/ready  ## the pictures of README and docs; needs Chromium and Graphviz (apt-get install chromium graphviz)
 	$(BIN)/python tests/pictures.py
+	$(BIN)/python tests/study_page.py
 
 bench: .venv/ready  ## measure, about half an hour, and write docs/benchmarks.md; needs the data folder (XSTILTS_DATA)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
