@@ -54,8 +54,10 @@ def test_a_plan_fits_the_window(study: Files, columns: int) -> None:
 
 def test_no_colour_means_no_escape_sequence(study: Files) -> None:
     command = ("plan", study.folder / "recipe.yaml")
-    assert "\x1b[1m" in in_terminal(*command)
-    assert "\x1b" not in in_terminal(*command, NO_COLOR="1") + in_terminal(*command, TERM="dumb")
+    wide = 300  # a table, whatever the length of the folder's name
+    assert "\x1b[1m" in in_terminal(*command, columns=wide)
+    plain = (in_terminal(*command, columns=wide, **variable) for variable in ({"NO_COLOR": "1"}, {"TERM": "dumb"}))
+    assert "\x1b" not in "".join(plain)
 
 
 def test_a_wrapped_line_keeps_numbers_with_their_units_and_its_margin() -> None:
