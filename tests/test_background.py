@@ -149,6 +149,11 @@ def test_an_error_of_a_thread_comes_in_its_turn() -> None:
             later(lambda i=i: calls.append(i))
         later(failing_at(lambda: None, 1, OSError("late")))
     assert calls == [*range(9)] and no_other_thread()
+    with pytest.raises(OSError, match="dev"), behind() as later:  # not what follows from it
+        for call in (failing_at(lambda: None, 1, OSError("dev")), failing_at(lambda: None, 1, KeyError("test"))):
+            later(call)
+        later(lambda: calls.append(9))
+    assert 9 not in calls
 
 
 def test_calls_behind_wait_two_at_most() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
@@ -159,6 +159,27 @@ def test_a_training_goes_on_with_the_same_update_where_the_compiler_fails(
     assert [(row.step, row.lr) for row in again] == [(row.step, row.lr) for row in rows]
     for row, other in zip(again, rows, strict=True):
         assert row.loss == pytest.approx(other.loss, abs=1e-4)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(got[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_the_repeated_update_has_the_same_dropout(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first forward pass has drawn random numbers when the backward pass fails to compile."""
+
+    def drop(encoder: Encoder) -> None:
+        for module in encoder.base.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.5
+
+    def compile_badly(encoder: Encoder, _: Any) -> None:
+        drop(encoder)
+        backend(monkeypatch, first_backward(encoder))
+        encoder.compile(list[str]().append)
+
+    expected, _ = trained(encoder_folder, sentences, lambda encoder, _: drop(encoder))
+    got, _ = trained(encoder_folder, sentences, compile_badly)
     for name, tensor in expected.items():
         torch.testing.assert_close(got[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
 

@@ -71,6 +71,15 @@ def test_the_rows_in_docs_give_the_table_in_readme(xstilts: Callable[..., CliRes
     assert steps == {*IDS.split()}
 
 
+def test_the_interval_in_readme_is_that_of_the_rows_in_docs(xstilts: Callable[..., CliResult]) -> None:
+    quoted = re.search(r"the loss in `(\w+)` is significant\n\(95 % interval (\S+) to (\S+), p = ([\d.]+)\)", README)
+    assert quoted
+    shown = xstilts("report", ROOT / "docs/quickstart", "--layout", "significance").out
+    found = re.search(rf"^{quoted[1]} +\S+ +\[(\S+), (\S+)\] +([\d.]+)$", shown, re.M)  # of the first task
+    assert found
+    assert [float(x) for x in quoted.groups()[1:]] == pytest.approx([float(x) for x in found.groups()], abs=0.6)
+
+
 @pytest.mark.slow
 def test_the_quickstart_reproduces_the_table_in_readme(tmp_path: Path, xstilts: Callable[..., CliResult]) -> None:
     result = xstilts("run", "quickstart", "--out", tmp_path / "runs")

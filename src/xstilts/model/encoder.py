@@ -194,6 +194,11 @@ class Encoder(nn.Module):
         """Let torch compile the forward pass of trainings; `failed` is called with the reason if it gives up."""
         self._compiled = CompiledForward(self.base.forward, failed)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether trainings have a compiled forward pass."""
+        return self._compiled is not None
+
     def uncompile(self, error: Exception) -> bool:
         """Compile less after an error; whether there was something compiled, so that the same work may succeed."""
         if self._compiled is None:

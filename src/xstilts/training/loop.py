@@ -176,15 +176,17 @@ class _Session:
         def split(tokens: int) -> list[Batch]:
             return loaded.parts if tokens == loaded.tokens else self._split(head, loaded.batch, tokens)
 
-        work = partial(self._backward, head, head.num_targets(loaded.batch))
+        work, on = partial(self._backward, head, head.num_targets(loaded.batch)), self.encoder.device
+        state = device.random_state(on) if self.encoder.is_compiled else []
         while True:
             try:
-                return self._budget.compute(split, work, self.encoder.device)
+                return self._budget.compute(split, work, on)
             except UserError:
                 raise
             except Exception as error:  # whatever compilers raise, in either pass
                 if not self.encoder.uncompile(error):
                     raise
+                device.set_random_state(on, state)  # the same dropout
 
     def _backward(self, head: Head, num_targets: int, parts: Sequence[Batch]) -> Tensor:
         """Add the gradients of some parts, or leave none at all after an error."""

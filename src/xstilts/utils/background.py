@@ -58,18 +58,29 @@ def behind() -> Iterator[Callable[[Call], None]]:
     """Gives a function that hands a call to a thread, which makes the calls in order while the caller goes on.
 
     An error of a call is raised when a later one is handed over, or at the end, and before a later error of the caller.
+    The calls after it are not made.
     """
     waiting: deque[Future[object]] = deque()
+    failed = Event()
 
     def finish(most: int) -> None:
         while len(waiting) > most:
             waiting.popleft().result()
 
+    def unless_failed(call: Call) -> None:
+        if failed.is_set():
+            return
+        try:
+            call()
+        except BaseException:
+            failed.set()
+            raise
+
     with ThreadPoolExecutor(1) as thread:
 
         def hand_over(call: Call) -> None:
             finish(WAITING - 1)
-            waiting.append(thread.submit(call))
+            waiting.append(thread.submit(unless_failed, call))
 
         try:
             try:
