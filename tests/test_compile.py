@@ -18,12 +18,14 @@ from torch._dynamo.utils import counters
 
 from conftest import Files, failing_at
 from test_memory import trained
+from test_resume import CASES, after, learning
 from xstilts.formats import Mask
 from xstilts.model import gpu_attention
 from xstilts.model.batch import Batch, collate, generator
 from xstilts.model.compiled import bucket
 from xstilts.model.encoder import Encoder, load
 from xstilts.model.features import FeatureSet
+from xstilts.training import word_table
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler warns of torch's own code
 CAN_COMPILE = which(os.environ.get("CXX", "g++")) and Path(get_path("include"), "Python.h").is_file()
@@ -92,6 +94,30 @@ def test_one_graph_serves_batches_of_all_lengths(
     assert not counters["graph_break"]
     encoder.eval()
     assert encoder.hidden(some[0]).shape[0] == some[0].tokens and counters["frames"]["total"] <= 5
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_graph_serves_a_whole_training_of_each_format(
+    name: str, encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the word table is updated by rows: each update reads another number of them."""
+    monkeypatch.setattr(word_table, "MIN_NUMBERS", 1)
+    monkeypatch.setattr("xstilts.model.compiled.BUCKET", 1024)  # one length, one graph
+
+    def weights(*, compiled: bool) -> dict[str, Tensor]:
+        encoder = load(str(encoder_folder))
+        task = learning(encoder, name, sentences, 7)
+        if compiled:
+            encoder.compile(pytest.fail)
+        return after(encoder, task)[0]
+
+    expected = weights(compiled=False)
+    backend(monkeypatch, aot_autograd(fw_compiler=lambda graph, _: graph))
+    counters.clear()
+    got = weights(compiled=True)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    for path, tensor in expected.items():
+        torch.testing.assert_close(got[path], tensor, atol=1e-5, rtol=1e-4, msg=path)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])

@@ -56,6 +56,19 @@ def by_rows(add: Callable[..., None]) -> Callable[..., None]:
     return add_rows
 
 
+def stays_equal(close: Callable[[Optimizer], None]) -> Callable[[Optimizer], None]:
+    """The processes update the word table by rows, and at the end compare their weights."""
+    word_table.MIN_NUMBERS = 1
+
+    def close_and_compare(self: Optimizer) -> None:
+        close(self)
+        first, *others = distributed.all_gather([one.detach() for one in self.parameters])
+        for other in others:
+            assert all(one.equal(another) for one, another in zip(first, other, strict=True)), "weights differ"
+
+    return close_and_compare
+
+
 FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "full once": (Encoder, "hidden", lambda f: failing_at(f, 3, FULL)),
     "full for good": (Encoder, "hidden", lambda f: failing_at(f, 3, FULL, times=99)),
@@ -66,6 +79,7 @@ FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "no checkpoint": (Checkpoint, "_write", lambda f: failing_at(f, 3, OSError(errno.ENOSPC, "No space", "there"))),
     "killed": (Optimizer, "step", lambda f: lambda *a: (f(*a), os.kill(os.getpid(), signal.SIGKILL))[0]),
     "by rows": (GradientSum, "sum", by_rows),
+    "stays equal": (Optimizer, "close", stays_equal),
     "small buckets": (gradient_sum, "BUCKET", lambda _: 1000),
     "interrupted": (Optimizer, "step", lambda f: lambda *a: (os.kill(os.getpid(), signal.SIGINT), f(*a))[1]),
 }  # fmt: skip
@@ -206,6 +220,13 @@ def test_the_weights_are_those_of_one_process(rank: int | None, size: int, fault
     for path, tensors in expected.items():
         for name, tensor in tensors.items():
             torch.testing.assert_close(got[path][name], tensor, atol=1e-5, rtol=0, msg=f"{path} {name}")
+
+
+def test_all_processes_have_the_same_weights_where_the_first_averages_them(longer: Files) -> None:
+    longer.edit("recipe.yaml", "each: [mine]}", "each: [mine], average: checkpoints, snapshots: 8}")
+    longer.edit("recipe.yaml", "lr: 1e-3", "lr: 0.01, warmup: 0, weight_decay: 0.1")
+    ended = together(longer, 2, "out", rank=None, fault="stays equal")
+    assert ended.codes == [0] * 2, ended.printed
 
 
 def test_only_the_first_process_holds_the_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:

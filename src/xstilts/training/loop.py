@@ -149,7 +149,7 @@ class _Session:
         log_every = max(1, min(100, self.total // 50))
         self._log = TrainingLog(self.total, log_every, log, [task.settings.task for task in tasks])
         self._best = BestWeights(self.modules, spec.patience)
-        self._mean = Mean(self.modules, spec.snapshots if distributed.rank() == 0 else None, self.total)
+        self._mean = Mean(self.modules, spec.snapshots, self.total)
 
     # --- one update -----------------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class _Session:
         self.update += 1
         self._budget.note_update()
         self._log.add(self.update, loaded.task, loss, lr, batch)
-        if self.update in self._mean.points:
+        if self.update in self._mean.points:  # in all processes, whose weights stay equal to the bit
             self.optimizer.flush()
         self._mean.add_if_due(self.update)
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from xstilts.compute import distributed
+
 
 class Mean:
     """The running mean of a training's weights at evenly spaced points; it is one more copy of them, on the CPU.
 
     This is checkpoint averaging (Schmidt, Vulić, Glavaš 2023: Free Lunch). A weight that two modules share counts once;
-    buffers, such as position ids, are not averaged.
+    buffers, such as position ids, are not averaged. Of processes that train together only the first has the mean.
 
     Attributes:
         count: the number of points so far.
@@ -35,6 +37,8 @@ class Mean:
     def add(self) -> None:
         """Add the current weights."""
         self.count += 1
+        if distributed.rank() != 0:
+            return
         for name, weight in self._modules.named_parameters():
             if name in self._values:
                 self._values[name].lerp_(weight.detach().to("cpu"), 1 / self.count)

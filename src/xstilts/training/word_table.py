@@ -60,22 +60,18 @@ def word_table(base: Any) -> nn.Embedding | None:
     return table if large and weight.requires_grad else None
 
 
-class Lookup:
-    """A hook that reads embeddings from the rows of an update; torch's compiler leaves it out.
+_read: dict[int, tuple[Tensor, Tensor]] = {}
+"""For the `id` of each table in an update: the place of each of its ids in the update's rows (-1, which no embedding
+accepts, if it has none), and these rows. It is a global, because the sizes in a module's hook are constants to torch's
+compiler."""
 
-    Attributes:
-        place_V: the place of each id in `rows_NH`; -1, which no embedding accepts, if it is not there.
-        rows_NH: None between updates; then the table itself is read.
-    """
 
-    def __init__(self, place_V: Tensor) -> None:
-        self.place_V = place_V
-        self.rows_NH: Tensor | None = None
-
-    def __call__(self, _: nn.Module, args: Any, kwargs: Any, __: Tensor) -> Tensor | None:
-        """The embeddings of the table's input."""
-        ids = args[0] if args else kwargs["input"]
-        return None if self.rows_NH is None else embedding(self.place_V[ids], self.rows_NH)
+def _from_rows(table: nn.Module, args: Any, kwargs: Any, _: Tensor) -> Tensor | None:
+    """A hook that reads embeddings from the rows of an update."""
+    if id(table) not in _read:
+        return None
+    place_V, rows_NH = _read[id(table)]
+    return embedding(place_V[args[0] if args else kwargs["input"]], rows_NH)
 
 
 class RowwiseUpdate:
@@ -100,7 +96,7 @@ class RowwiseUpdate:
         self._block = BLOCK_ON_CUDA if self._where.type == "cuda" else BLOCK
         size = table.num_embeddings
         self._use(np.zeros(0, np.int64))
-        self._lookup = Lookup(torch.full((size,), -1, device=self._where))
+        self._table_id, self._place_V = id(table), torch.full((size,), -1, device=self._where)
         self._first_VH, self._second_VH = torch.zeros_like(table.weight), torch.zeros_like(table.weight)
         self._seen_V, self._last_V = np.full(size, -TAIL), np.zeros(size, np.int64)
         """The update of each row's last gradient, -TAIL if there was none, and that up to which its weights are
@@ -111,8 +107,8 @@ class RowwiseUpdate:
         self._past = np.zeros((2, len(count)))
         """For each update: lr sqrt(c2) / c1, divided by the total decay so far; and the logarithm of that decay. The
         first is zero for later updates."""
-        apart = torch.compiler.disable(self._lookup)  # type: ignore[no-untyped-call]  # compiled code would hold for one number of rows
-        self._hook = table.register_forward_hook(apart, with_kwargs=True)
+        _read.pop(self._table_id, None)  # of an earlier table with this id, whose training failed
+        self._hook = table.register_forward_hook(_from_rows, with_kwargs=True)
 
     # --- an update ------------------------------------------------------------------------------------------------
 
@@ -124,10 +120,10 @@ class RowwiseUpdate:
             return
         ids_N, moves_N = self._longest_first(ids_N)
         self._use(ids_N)
-        self._lookup.place_V.index_copy_(0, self._at_N, torch.arange(len(ids_N), device=self._where))
+        self._place_V.index_copy_(0, self._at_N, torch.arange(len(ids_N), device=self._where))
         for part in self._parts(len(ids_N)):
             self.rows_NH[part] = self._current(ids_N[part], self._at_N[part], moves_N[part])
-        self._lookup.rows_NH = self.rows_NH.requires_grad_()
+        _read[self._table_id] = self._place_V, self.rows_NH.requires_grad_()
 
     def _use(self, ids_N: Ids) -> None:
         """Make room for the rows of these ids."""
@@ -176,8 +172,8 @@ class RowwiseUpdate:
 
     def end_update(self) -> None:
         """Remove `rows_NH`; without `step` before it, the table stays as it was."""
-        self._lookup.place_V.index_fill_(0, self._at_N, -1)
-        self._lookup.rows_NH = None
+        self._place_V.index_fill_(0, self._at_N, -1)
+        _read.pop(self._table_id, None)
         self._use(self._ids_N[:0])
 
     # --- missed steps ---------------------------------------------------------------------------------------------
