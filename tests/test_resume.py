@@ -31,7 +31,7 @@ from xstilts.model.features import FeatureSet
 from xstilts.training.batches import TrainTask
 from xstilts.training.checkpoint import Checkpoint
 from xstilts.training.log import LogRow
-from xstilts.training.loop import train
+from xstilts.training.loop import Trained, train
 from xstilts.training.settings import TaskSettings, TrainSpec
 
 RECIPE = """\
@@ -263,6 +263,24 @@ def after(
     if part.settings.task == "span":  # nor by what the last layer adds to all tokens
         del kept["encoder.base.encoder.layer.1.output.LayerNorm.bias"]
     return kept, lines
+
+
+def test_an_interrupt_in_the_last_evaluation_before_early_stopping_loses_nothing(
+    tmp_path: Path, encoder_folder: Path, sentences: tuple[str, ...]
+) -> None:
+    (tmp_path / "log.jsonl").touch()
+    often = SETTINGS.model_copy(update={"eval_every": 1})
+    kept = Checkpoint(tmp_path, 10, [])
+
+    def trained(dev: Callable[[], float]) -> Trained:
+        encoder = load(str(encoder_folder))
+        part = learning(encoder, "classify", sentences, 7)
+        return train(encoder, [part], often, seed=1, dev=dev, log=lambda _: None, checkpoint=kept)
+
+    asked = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        trained(lambda: 50.0 + (next(asked) and bool(signal.raise_signal(signal.SIGINT))))
+    assert trained(pytest.fail).updates == 3
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

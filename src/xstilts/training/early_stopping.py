@@ -109,8 +109,13 @@ class BestWeights:
         self.best_update, self.since = 0, 0
         self._weights: dict[str, Tensor] = {}
 
-    def update(self, score: float, update: int) -> bool:
-        """Record a score; True if `patience` evaluations in a row brought no new best."""
+    @property
+    def stop(self) -> bool:
+        """Whether the last `patience` evaluations brought no new best."""
+        return self.since >= self.patience
+
+    def update(self, score: float, update: int) -> None:
+        """Record a score, and the weights if it is the best so far."""
         if self.score is None or score > self.score:
             self.score, self.best_update, self.since = score, update, 0
             if distributed.rank() == 0:
@@ -119,7 +124,6 @@ class BestWeights:
                 }
         else:
             self.since += 1
-        return self.since >= self.patience
 
     def restore(self) -> None:
         """Put the best weights back."""

@@ -108,10 +108,10 @@ def train(
     state = None  # else the file's tensors would stay in memory
     session.modules.train()
     with checkpoint.delayed_signals() if checkpoint else nullcontext():
-        while session.update < session.total:
+        while not session.ended:
             session.step()
-            if dev is not None and session.evaluation_due() and session.should_stop(dev):
-                break
+            if dev is not None and session.evaluation_due():
+                session.evaluate(dev)
             if checkpoint is not None and distributed.meet(checkpoint.due()):
                 checkpoint.write(session.state_dict())
     return session.finish()
@@ -210,12 +210,17 @@ class _Session:
 
     # --- early stopping -------------------------------------------------------------------------------------------
 
+    @property
+    def ended(self) -> bool:
+        """Whether all updates are done, or the dev score has not risen for long."""
+        return self.update == self.total or self._best.stop
+
     def evaluation_due(self) -> bool:
         """Whether to evaluate on the dev examples after this update."""
         return self.update % self._evaluation_interval == 0 or self.update == self.total
 
-    def should_stop(self, dev: Callable[[], float]) -> bool:
-        """Evaluate on the dev examples; returns whether to stop the training."""
+    def evaluate(self, dev: Callable[[], float]) -> None:
+        """Evaluate on the dev examples."""
         self._log.flush()
         self.optimizer.flush()
         self.modules.eval()
@@ -223,7 +228,7 @@ class _Session:
         score = distributed.broadcast(dev_score_at(dev, self.update, self.total) if main else 0.0)
         self.modules.train()
         self._log.add_dev_score(score)
-        return self._best.update(score, self.update)
+        self._best.update(score, self.update)
 
     def finish(self) -> Trained:
         """Put the best weights back, and return the result."""
