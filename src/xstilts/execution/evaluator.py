@@ -61,6 +61,8 @@ class Evaluator:
     """By language, how many answers were translated back, and how many of them were not found."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """By language, with the task's own pooling."""
+    untuned: list[str] = field(default_factory=list)
+    """The languages whose threshold no dev set has tuned."""
     _predictions: list[Prediction] = field(default_factory=list)
     _scores: list[Score] = field(default_factory=list)
     _layer_scores: list[LayerScore] = field(default_factory=list)
@@ -179,6 +181,8 @@ class Evaluator:
         for i, *answer in answers:
             id = self.task.format.id(examples[i], i)
             self._predictions.append(Prediction(self.task.name, self._language, split, i, id, *answer))
+        if split != "dev" and self.task.format.has_threshold and result.threshold is None:
+            self.untuned.append(self._language)
         if not result.scores:
             self.unlabelled.setdefault(split, []).append(self._language)
 

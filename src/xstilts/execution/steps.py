@@ -307,7 +307,8 @@ class StepExecutor:
         summary, translated = evaluator.write(), evaluator.translated
         lost = not_found_line(translated)
         self.progress.end((f"{task.metric} {summary}" if summary else "predicted, not scored") + lost)
-        facts: dict[str, object] = {"translated_back": translated} if translated else {}
+        facts: dict[str, object] = {"translated_back": translated, "untuned": evaluator.untuned}
+        facts = {name: value for name, value in facts.items() if value}
         return {"inputs": inputs, "unlabelled": evaluator.unlabelled, "thresholds": evaluator.thresholds, **facts}
 
     def _head(self, step: Step, model: TrainedModel, task: Task) -> Head:

@@ -345,6 +345,11 @@ class Format(Strict, ABC):
         references = [self.reference(example, i) for i, example in enumerate(examples) if self.is_query(example)]
         return ([one] * len(references) for one, _ in Counter(references).most_common(MAX_TRIVIAL))
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether predictions depend on a threshold that `calibrate` tunes."""
+        return False
+
     def calibrate(self, examples: Sequence[Example], outputs: HeadOutputs) -> float | None:
         """A threshold tuned on dev for use on test; None if the format has none."""
         return None

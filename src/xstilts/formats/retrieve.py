@@ -170,10 +170,15 @@ class Retrieve(Format):
         """The same candidate for all queries; none for lists of ids, whose chance depends on the candidates."""
         return iter(()) if self.find != "nearest" else super().trivial_predictions(examples)
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether predictions depend on a threshold that `calibrate` tunes."""
+        return self.find == "mined"
+
     def calibrate(self, examples: Sequence[Entry], outputs: HeadOutputs) -> float | None:
         """The score threshold of mined pairs with the best F1 on these examples."""
         references = [self.reference(example, i) for i, example in enumerate(examples) if self.is_query(example)]
-        if self.find != "mined" or None in references:
+        if not self.has_threshold or None in references:
             return None
         from xstilts.formats.mining import tune_threshold
 

@@ -261,6 +261,11 @@ class Span(Format):
         yield [""] * len(examples)
         yield [example.context for example in examples]
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether predictions depend on a threshold that `calibrate` tunes."""
+        return self.no_answer
+
     def calibrate(self, examples: Sequence[Question], outputs: HeadOutputs) -> float | None:
         """The threshold with the highest mean of SQuAD 2's F1 and exact match; None if there is nothing to tune.
 

@@ -23,11 +23,15 @@ def unscored_steps(store: Store, study: Study, scores: Iterable[Score]) -> Colle
 def label_notes(store: Store, study: Study) -> list[str]:
     """Notes on splits that were predicted and not scored, and on tasks that stopped on test or training data."""
     unlabelled: dict[tuple[str, str], dict[str, None]] = {}
+    untuned: dict[str, dict[str, None]] = {}
     on_test: dict[str, None] = {}
     held_out: dict[str, None] = {}
     for step, task in dict.fromkeys((cell.step, cell.task) for cell in study.cells):
-        for split, languages in _facts(store, step).get("unlabelled", {}).items():
+        facts = _facts(store, step)
+        for split, languages in facts.get("unlabelled", {}).items():
             unlabelled.setdefault((task, split), {}).update(dict.fromkeys(languages))
+        if without := facts.get("untuned"):
+            untuned.setdefault(task, {}).update(dict.fromkeys(without))
         stop = _stop_facts(store, step, task)
         if stop.get("test"):
             on_test[task] = None
@@ -36,13 +40,20 @@ def label_notes(store: Store, study: Study) -> list[str]:
     all_languages = {task.name: task.languages for task in study.tasks}
     splits: dict[str, list[str]] = {}
     for (task, split), languages in unlabelled.items():
-        some = f" ({', '.join(languages)})" if len(languages) < len(all_languages[task]) else ""
-        splits.setdefault(split, []).append(task + some)
+        splits.setdefault(split, []).append(task + _some(languages, all_languages[task]))
     notes = [f"without labels in {split}, so predicted and not scored: {', '.join(of)}" for split, of in splits.items()]
+    if untuned:
+        of = ", ".join(task + _some(languages, all_languages[task]) for task, languages in untuned.items())
+        notes.append(f"no labelled dev data to tune the threshold on, so scores may be too low: {of}")
     optimistic = "early stopping used the test set, so scores in the training language are optimistic"
     if held_out:
         notes.append(f"early stopping used training data, which the training left out: {', '.join(held_out)}")
     return [*notes, *(f"{task}: {optimistic}" for task in on_test), *_back_notes(store, study)]
+
+
+def _some(languages: Collection[str], all_languages: Collection[str]) -> str:
+    """The languages in brackets; nothing if they are all."""
+    return f" ({', '.join(languages)})" if len(languages) < len(all_languages) else ""
 
 
 def not_found_line(translated: Mapping[str, Sequence[int]]) -> str:
