@@ -120,6 +120,20 @@ def test_one_graph_serves_a_whole_training_of_each_format(
         torch.testing.assert_close(got[path], tensor, atol=1e-5, rtol=1e-4, msg=path)
 
 
+def test_later_trainings_share_the_graph_of_the_first(
+    encoder_folder: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler makes eight graphs of a function and then gives up; a study has more trainings by rows."""
+    monkeypatch.setattr(word_table, "MIN_NUMBERS", 1)
+    backend(monkeypatch, aot_autograd(fw_compiler=lambda graph, _: graph))
+    counters.clear()
+    encoders = [load(str(encoder_folder)) for _ in range(2)]
+    for encoder in encoders:
+        encoder.compile(pytest.fail)
+        after(encoder, learning(encoder, "classify", sentences, 7))
+    assert counters["stats"]["unique_graphs"] == 1
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 def test_the_attention_of_a_gpu_is_part_of_the_graph(
     rate: float, with_dropout: Path, sentences: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -245,6 +245,20 @@ def test_a_training_without_memory_keeps_its_checkpoint_and_goes_on(
     assert not [*study.out.glob("steps/*/checkpoint.pt")]
 
 
+def test_a_checkpoint_that_does_not_fit_into_memory_stays(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not damaged, so the training must not start from the beginning."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimizer, "step", failing_at(Optimizer.step, 2, FULL))
+        assert study.run("--checkpoint", "0").code == 2
+    with monkeypatch.context() as patch:
+        full = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+        patch.setattr(torch, "load", failing_at(torch.load, 1, full))
+        result = study.run()
+    assert result.code == 2 and "memory is full (run the same command again" in result.err
+    again = study.run()
+    assert again.code == 0 and "resumes at update 1" in again.err
+
+
 def test_a_failed_step_leaves_no_tensors_for_the_next(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is shown at the end of the run; until then it must not hold the encoder that it came from."""
     encoders: list[weakref.ref[Encoder]] = []

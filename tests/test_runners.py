@@ -186,8 +186,10 @@ def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [worker_environment(slot, 3)["XSTILTS_GPU_SHARE"] for slot in range(3)] == ["0.5", "1.0", "0.5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert [worker_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["5", "7", "5"]
+    monkeypatch.setenv("XSTILTS_DEVICE", "cuda:1")
+    assert worker_environment(2, 4) == {"OMP_NUM_THREADS": "2", "XSTILTS_GPU_SHARE": "0.25"}
     monkeypatch.setenv("XSTILTS_DEVICE", "cpu")
-    assert "CUDA_VISIBLE_DEVICES" not in worker_environment(0, 3)
+    assert worker_environment(0, 4) == {"OMP_NUM_THREADS": "2"}
 
 
 class ScriptedRunner:

@@ -1,7 +1,10 @@
 """Processes that train together: they end together when one fails, and train as one."""
 
 import errno
+import gc
+import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -9,7 +12,9 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -77,6 +82,7 @@ FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "failed on dev": (evaluate, "head_outputs", lambda f: failing_at(f, 2, StepFailed("no number"))),
     "full disk": (TrainedModel, "save", lambda f: failing_at(f, 1, OSError(errno.ENOSPC, "No space left", "there"))),
     "no checkpoint": (Checkpoint, "_write", lambda f: failing_at(f, 3, OSError(errno.ENOSPC, "No space", "there"))),
+    "cannot read": (Checkpoint, "_read", lambda _: lambda _: None),
     "killed": (Optimizer, "step", lambda f: lambda *a: (f(*a), os.kill(os.getpid(), signal.SIGKILL))[0]),
     "by rows": (GradientSum, "sum", by_rows),
     "stays equal": (Optimizer, "close", stays_equal),
@@ -147,6 +153,12 @@ def weights(out: Path) -> dict[str, dict[str, Tensor]]:
     return {str(path.relative_to(out)): load_file(path) for path in out.glob("steps/*/**/*.safetensors")}
 
 
+def losses(out: Path) -> list[float]:
+    """Those of the log."""
+    (log,) = out.glob("steps/*/log.jsonl")
+    return [json.loads(line)["loss"] for line in log.read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.fixture
 def longer(study: Files) -> Files:
     """The study with eight updates, and a look at dev after every second."""
@@ -190,6 +202,8 @@ def test_an_error_in_one_process_ends_all_with_one_message(
 
 @pytest.mark.parametrize(("rank", "size"), [(1, 2), (0, 3)])
 def test_an_interrupt_of_one_process_writes_a_checkpoint_and_ends_all(rank: int, size: int, longer: Files) -> None:
+    """The log has a row for two updates, of which the first is done by then."""
+    longer.edit("recipe.yaml", "steps: 8, eval_every: 2", "steps: 100, eval_every: 50")
     ended = together(longer, size, "out", rank=rank, fault="interrupted")
     assert ended.codes == [130] * size, ended.printed
     assert ended.printed[0].count("interrupted; run the same command again") == 1 and not any(ended.printed[1:])
@@ -200,6 +214,17 @@ def test_an_interrupt_of_one_process_writes_a_checkpoint_and_ends_all(rank: int,
     assert got.keys() == expected.keys()
     for path, tensors in expected.items():
         assert all(tensor.equal(got[path][name]) for name, tensor in tensors.items())
+    resumed, usual = losses(longer.out), losses(longer.folder / "whole")
+    assert len(usual) > 50 and resumed == pytest.approx(usual, abs=1e-5)
+
+
+def test_processes_do_not_resume_at_different_updates(longer: Files) -> None:
+    """They would train with other weights and batches than one another, and nobody would see it."""
+    assert together(longer, 2, "out", fault="interrupted").codes == [130] * 2
+    ended = together(longer, 2, "out", rank=1, fault="cannot read")
+    assert ended.codes == [2] * 2, ended.printed
+    assert "checkpoint.pt: one process would resume at update 0, another at update 1" in ended.printed[0]
+    assert [*longer.out.glob("steps/*/checkpoint.pt")]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +289,24 @@ def test_a_failed_process_ends_alone_if_the_others_do_not_come(
         pass
     time.sleep(0.1)
     assert ended == [2]
+
+
+def test_a_failure_that_all_raise_holds_no_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on, and its next training needs their memory."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "reduce_numbers", lambda *_: None)
+    monkeypatch.setattr(distributed, "_exchange", lambda value: [pickle.loads(pickle.dumps(value))])
+    hidden: list[weakref.ref[Tensor]] = []
+
+    def step() -> None:
+        tensor = torch.ones(3)
+        hidden.append(weakref.ref(tensor))
+        raise StepFailed("no number")
+
+    with suppress(StepFailed), distributed.failing_together():
+        step()
+    gc.collect()
+    assert hidden[0]() is None
 
 
 def test_the_watch_over_a_failed_process_ends_with_it() -> None:

@@ -198,10 +198,14 @@ def failing_together() -> Iterator[None]:
     try:
         yield
     except StepFailed as failure:
-        if failure is not _Messages.shared:
-            with _limited(failure):
-                meet(failure=failure)
-        raise
+        try:
+            if failure is not _Messages.shared:
+                with _limited(failure):
+                    meet(failure=failure)
+            raise
+        finally:
+            if not _Messages.closed:  # the run goes on, and a failure holds every tensor of its step
+                _Messages.shared = None
     meet()
 
 

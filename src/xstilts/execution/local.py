@@ -210,7 +210,10 @@ def _interrupts_blocked() -> Iterator[None]:
 def worker_environment(slot: int, workers: int) -> Mapping[str, str]:
     """The environment variables that give a worker its threads, and its GPU if there is one."""
     share = {"OMP_NUM_THREADS": str(max(1, device.THREADS // workers))}
-    if os.environ.get("XSTILTS_DEVICE", "cuda") == "cuda" and (number := torch.cuda.device_count()):
+    asked = os.environ.get("XSTILTS_DEVICE", "cuda")
+    if asked.startswith("cuda:"):  # one GPU for all
+        share[device.GPU_SHARE] = str(1 / workers)
+    elif asked == "cuda" and (number := torch.cuda.device_count()):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
         share["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % number]
         share[device.GPU_SHARE] = str(1 / len(range(slot % number, workers, number)))

@@ -16,6 +16,8 @@ from zipfile import ZipFile
 import torch
 
 from xstilts.compute import distributed
+from xstilts.compute.memory import is_out_of_memory
+from xstilts.errors import UserError
 from xstilts.training.settings import CHECKPOINT, LOG
 from xstilts.utils.progress import Progress
 
@@ -111,17 +113,30 @@ class Checkpoint:
                 temporary.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to resume from, and the log of that moment put back; None: train from the beginning."""
-        if not self.path.exists():
-            return None
+        """The state to resume from, and the log of that moment put back; None: train from the beginning.
+
+        Raises:
+            UserError: processes that train together would resume at different updates.
+        """
+        state = self._usable() if self.path.exists() else None
+        update = 0 if state is None else state["update"]
+        updates = distributed.all_gather(update)
+        if len({*updates}) > 1:
+            what = f"one process would resume at update {min(updates):,}, another at update {max(updates):,}"
+            raise UserError(what, where=str(self.path), hint="all need this folder, and devices of one kind")
+        if state is not None:
+            if distributed.rank() == 0:
+                self.log.write_text(state["log"], encoding="utf-8")
+            self._say(f"resumes at update {update:,}")
+        return state
+
+    def _usable(self) -> dict[str, Any] | None:
+        """The state of the file; None if it does not belong to this training."""
         state = self._read()
         if state is None or (state.get("version"), state.get("origin")) != (VERSION, self._origin):
             why = "is damaged" if state is None else "has other data, weights or devices, or another version"
             self._say(f"the checkpoint {why}: the training starts from the beginning")
             return None
-        if distributed.rank() == 0:
-            self.log.write_text(state["log"], encoding="utf-8")
-        self._say(f"resumes at update {state['update']:,}")
         return state
 
     def _read(self) -> dict[str, Any] | None:
@@ -131,6 +146,8 @@ class Checkpoint:
                 if file.testzip() is not None:
                     return None
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception:  # readers raise many kinds of errors on a damaged file
+        except Exception as error:  # readers raise many kinds of errors on a damaged file
+            if is_out_of_memory(error):
+                raise
             return None
         return state if isinstance(state, dict) else None

@@ -83,8 +83,7 @@ class TrainingLog:
         if not self._losses:
             return
         update, task, lr = self._at
-        device = self._losses[-1].device  # losses from a checkpoint are on the CPU
-        losses = distributed.sum_numbers(torch.stack([loss.to(device) for loss in self._losses]).tolist())
+        losses = self._sums()
         first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
         if first is not None:
             failed_at = update - len(losses) + 1 + first
@@ -97,6 +96,11 @@ class TrainingLog:
         self.log(self._last)
         self._clear()
 
+    def _sums(self) -> list[float]:
+        """The collected losses, each the sum of all processes' shares."""
+        device = self._losses[-1].device  # losses from a checkpoint are on the CPU
+        return distributed.sum_numbers(torch.stack([loss.to(device) for loss in self._losses]).tolist())
+
     def add_dev_score(self, dev: float) -> None:
         """Log a dev score beside the last loss; the speed leaves out the time of the evaluation."""
         assert self._last is not None
@@ -108,7 +112,7 @@ class TrainingLog:
         return {
             "seconds": self.seconds,
             "since": time.perf_counter() - self._since,
-            "losses": torch.stack(self._losses) if self._losses else None,
+            "losses": torch.tensor(self._sums()) if self._losses else None,
             "counted": [self._examples, self._tokens],
             "updates": self._updates,
             "at": self._at,
@@ -118,6 +122,7 @@ class TrainingLog:
         """Restore what `state_dict` returned."""
         self.earlier_seconds = state["seconds"]
         self._start, self._since = (time.perf_counter() - state[name] for name in ("seconds", "since"))
-        self._losses = [] if state["losses"] is None else list(state["losses"])
+        first = distributed.rank() == 0  # has the shares of all
+        self._losses = [] if state["losses"] is None else [loss if first else 0 * loss for loss in state["losses"]]
         self._examples, self._tokens = state["counted"]
         self._updates, self._at = list(state["updates"]), tuple(state["at"])

@@ -60,17 +60,17 @@ def word_table(base: Any) -> nn.Embedding | None:
     return table if large and weight.requires_grad else None
 
 
-_read: dict[int, tuple[Tensor, Tensor]] = {}
-"""For the `id` of each table in an update: the place of each of its ids in the update's rows (-1, which no embedding
-accepts, if it has none), and these rows. It is a global, because the sizes in a module's hook are constants to torch's
-compiler."""
+_read: list[tuple[Tensor, Tensor]] = []
+"""In an update: the place of each of the table's ids in the update's rows (-1, which no embedding accepts, if it has
+none), and these rows. It is a global, because the sizes in a module's hook are constants to torch's compiler, and does
+not name its table, because the compiler would make a graph for each name."""
 
 
-def _from_rows(table: nn.Module, args: Any, kwargs: Any, _: Tensor) -> Tensor | None:
+def _from_rows(_: nn.Module, args: Any, kwargs: Any, __: Tensor) -> Tensor | None:
     """A hook that reads embeddings from the rows of an update."""
-    if id(table) not in _read:
+    if not _read:
         return None
-    place_V, rows_NH = _read[id(table)]
+    place_V, rows_NH = _read[0]
     return embedding(place_V[args[0] if args else kwargs["input"]], rows_NH)
 
 
@@ -96,7 +96,7 @@ class RowwiseUpdate:
         self._block = BLOCK_ON_CUDA if self._where.type == "cuda" else BLOCK
         size = table.num_embeddings
         self._use(np.zeros(0, np.int64))
-        self._table_id, self._place_V = id(table), torch.full((size,), -1, device=self._where)
+        self._place_V = torch.full((size,), -1, device=self._where)
         self._first_VH, self._second_VH = torch.zeros_like(table.weight), torch.zeros_like(table.weight)
         self._seen_V, self._last_V = np.full(size, -TAIL), np.zeros(size, np.int64)
         """The update of each row's last gradient, -TAIL if there was none, and that up to which its weights are
@@ -107,7 +107,7 @@ class RowwiseUpdate:
         self._past = np.zeros((2, len(count)))
         """For each update: lr sqrt(c2) / c1, divided by the total decay so far; and the logarithm of that decay. The
         first is zero for later updates."""
-        _read.pop(self._table_id, None)  # of an earlier table with this id, whose training failed
+        _read.clear()  # of an earlier table, whose training failed
         self._hook = table.register_forward_hook(_from_rows, with_kwargs=True)
 
     # --- an update ------------------------------------------------------------------------------------------------
@@ -123,7 +123,8 @@ class RowwiseUpdate:
         self._place_V.index_copy_(0, self._at_N, torch.arange(len(ids_N), device=self._where))
         for part in self._parts(len(ids_N)):
             self.rows_NH[part] = self._current(ids_N[part], self._at_N[part], moves_N[part])
-        _read[self._table_id] = self._place_V, self.rows_NH.requires_grad_()
+        assert not _read, "another table is in an update"
+        _read.append((self._place_V, self.rows_NH.requires_grad_()))
 
     def _use(self, ids_N: Ids) -> None:
         """Make room for the rows of these ids."""
@@ -173,7 +174,7 @@ class RowwiseUpdate:
     def end_update(self) -> None:
         """Remove `rows_NH`; without `step` before it, the table stays as it was."""
         self._place_V.index_fill_(0, self._at_N, -1)
-        _read.pop(self._table_id, None)
+        _read.clear()
         self._use(self._ids_N[:0])
 
     # --- missed steps ---------------------------------------------------------------------------------------------
