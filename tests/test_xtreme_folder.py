@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import CliResult
+from conftest import CliResult, Files
 from xstilts.data.examples import locate
 from xstilts.execution.inputs import StepInputs
 from xstilts.study.load import read
@@ -185,6 +185,17 @@ def test_xnli_stops_on_mnlis_dev_set_or_else_on_the_last_hundredth_of_its_traini
     stop = found.stop_set(task)
     assert stop is not None and [example.texts for example in stop.read()] == [("Dev", "of MNLI")]
     assert len(found.train_set(task).read()) == 200
+
+
+def test_a_dev_set_without_labels_comes_with_the_field_that_replaces_it(study: Files) -> None:
+    study.edit("tasks.yaml", "like: xnli", "like: mnli")
+    path = study.write("dev-en.tsv", "one\ttwo\n")
+    refused = study.run()
+    hint = "early stopping needs 'label'; `held_out: 10/10` in the task takes a tenth of the training rows"
+    assert refused.code == 2 and f"{path}: this split has no labels ({hint})" in refused.err
+    study.edit("tasks.yaml", "like: mnli", "like: mnli\n  held_out: 10/10")
+    result = study.run()
+    assert result.code == 0 and "mine: early stopping uses part 10/10 of its training data" in result.err, result.err
 
 
 def test_translated_mnli_never_stops_on_xnlis_labels(tmp_path: Path) -> None:

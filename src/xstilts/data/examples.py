@@ -325,6 +325,8 @@ def _no_labels(located: LocatedSplit) -> UserError:
     others = [name for name in columns if name not in format.fields]
     if "label" not in type(format).model_fields or label in columns or not others:
         hint = f"training needs '{label}'; test sets are often published without labels"
+        if not located.train:
+            hint = f"early stopping needs '{label}'; `held_out: 10/10` in the task takes a tenth of the training rows"
         return UserError("this split has no labels", where=where, hint=hint)
     name = label_column(others, [columns[name] for name in others], getattr(format, "labels", None) or ())
     hint = f"write `label: {quoted(name)}`" if name else "the task's `label` names the column with the labels"
