@@ -198,6 +198,17 @@ def test_a_dev_set_without_labels_comes_with_the_field_that_replaces_it(study: F
     assert result.code == 0 and "mine: early stopping uses part 10/10 of its training data" in result.err, result.err
 
 
+def test_xnli_on_training_rows_of_ones_own_holds_out_a_tenth_of_them(study: Files) -> None:
+    study.edit("tasks.yaml", 'dev: "dev-{lang}.tsv", ', "")
+    study.edit("tasks.yaml", "[en, de]", "[de]")
+    study.write(
+        "train-en.tsv",
+        "".join(f"one {i}\ttwo\t{('neutral', 'entailment', 'contradiction')[i % 3]}\n" for i in range(300)),
+    )
+    result = study.run()
+    assert result.code == 0 and "mine: early stopping uses part 10/10 of its training data" in result.err, result.err
+
+
 def test_translated_mnli_never_stops_on_xnlis_labels(tmp_path: Path) -> None:
     tasks = inputs(tmp_path, "paper-table3").plan.tasks
     rows = "".join(f"Satz {i}\tAussage {i}\tneutral\n" for i in range(200))

@@ -122,7 +122,7 @@ def _task(name: str, entry: Any, known: Mapping[str, Task], document: strict_yam
                 data_of_base.pop("stop", None)  # the user's own dev set is used for early stopping
             fields["data"] = data_of_base | own
         has_user_data = _has_user_data(settings, base, document)
-        defaults, origins = _training_defaults(base, format, has_user_data)
+        defaults, origins = _training_defaults(base, format, has_user_data, settings.get("data") or ())
         like_field = {"like": base.like or base.name} if base else {}
         task = Task.model_validate({**inherited, **defaults, **fields, **like_field, "name": name, "format": format})
         task = _with_stop_of(base, task, settings.get("data") or ())
@@ -191,13 +191,18 @@ def _has_user_data(settings: Mapping[str, Any], base: Task | None, document: str
 
 
 def _training_defaults(
-    base: Task | None, format: Format, has_user_data: bool
+    base: Task | None, format: Format, has_user_data: bool, own: Collection[str]
 ) -> tuple[dict[str, Any], Mapping[str, str]]:
-    """The training defaults of a task on the user's own data, unless it inherits them, and where settings come from."""
+    """The training defaults of a task on the user's own data, unless it inherits them, and where settings come from.
+
+    XNLI holds out a hundredth of its 392,702 pairs for early stopping; of the `own` training rows without a dev set,
+    that would be too few.
+    """
     origins = base.origins if base else {}
     if not has_user_data or format.head.kind == "vocabulary" or (base and base.has_user_data):
         return {}, origins
-    return USER_DATA_SETTINGS, {**origins, **USER_DATA_ORIGINS}
+    held_out = {"held_out": "10/10"} if base and base.held_out and not {"dev", "stop"} & {*own} else {}
+    return USER_DATA_SETTINGS | held_out, {**origins, **USER_DATA_ORIGINS}
 
 
 def _check_like_or_format(
