@@ -259,6 +259,32 @@ def test_a_checkpoint_that_does_not_fit_into_memory_stays(study: Files, monkeypa
     assert again.code == 0 and "resumes at update 1" in again.err
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "transformers.AutoModelForMaskedLM.from_pretrained",
+        "xstilts.model.probe.can_pack",
+        "xstilts.model.probe.windows_if_apart",
+        "xstilts.model.encoder.Encoder._can_stop",
+    ],
+)
+def test_an_encoder_that_does_not_fit_into_memory_is_not_broken(
+    place: str, study: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder that a step has saved, which must not be deleted; before a run, the pretrained one."""
+    assert study.run().code == 0
+    (scored,) = (path for path in study.out.glob("steps/*/scores.jsonl") if '"mine"' in path.read_text())
+    (scored.parent / "done.json").unlink()
+    full = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+    for more in ((), ("--out", study.folder / "new")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, failing_at(list, 1, full))
+            result = study.run(*more)
+        assert result.code == 2 and "memory is full (run the same command again" in result.err
+        assert "Traceback" not in result.err and "delete" not in result.err
+        assert study.run(*more).code == 0
+
+
 def test_a_failed_step_leaves_no_tensors_for_the_next(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is shown at the end of the run; until then it must not hold the encoder that it came from."""
     encoders: list[weakref.ref[Encoder]] = []

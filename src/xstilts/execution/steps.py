@@ -345,11 +345,7 @@ class StepExecutor:
         """The model that a step starts from, in evaluation mode; it stays in memory."""
         if self._model is None or self._model_source != (step.parent or step.encoder):
             self._model = None  # frees its memory before the next one is loaded
-            model = (
-                TrainedModel(self.load_pretrained(step))
-                if step.parent is None
-                else self._load(self.plan.steps[step.parent])
-            )
+            model = self._load(step.parent) if step.parent else TrainedModel(self.load_pretrained(step))
             self._model, self._model_source = model, step.parent or step.encoder
         encoder = encoders.for_inference(self._model.encoder)
         spec = step.training or step.scoring
@@ -376,12 +372,14 @@ class StepExecutor:
         model, self._model = self._model_for(step), None
         return model
 
-    def _load(self, parent: Step) -> TrainedModel:
-        folder = self.store.step(parent.id)
+    def _load(self, id: str) -> TrainedModel:
+        folder, parent = self.store.step(id), self.plan.steps[id]
         try:
             model = TrainedModel.load(folder)
             if len(model.heads) != len(parent.heads):
                 raise UserError(f"has {len(model.heads)} heads, not {len(parent.heads)}", where=str(folder))
+        except OutOfMemory:
+            raise
         except UserError as error:
             raise UserError(error.message, where=error.where, hint=f"delete {folder} and run again") from error
         return model

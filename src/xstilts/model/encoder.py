@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from xstilts.compute import device
+from xstilts.compute import device, memory
 from xstilts.compute.private import attention_name, has_model
-from xstilts.errors import UserError, first_line
+from xstilts.errors import OutOfMemory, UserError, first_line
 from xstilts.languages import ENGLISH, base
 from xstilts.model import encoder_folder, packing, pretrained_tokenizer, probe
 from xstilts.model.batch import Batch, Masking
@@ -232,6 +232,8 @@ class Encoder(nn.Module):
             states = [self.base(input_ids=ids[None]).last_hidden_state[0] for ids in (ids_T, other_T)]
             causal, stops = self.layers > 0 and states[0][0].equal(states[1][0]), self._can_stop(ids_T)
         except Exception as error:  # whatever a model of another kind raises
+            if memory.is_out_of_memory(error):
+                raise
             first = str(error).strip().split("\n")[0]
             hint = "name a `pad_token` in tokenizer_config.json" if self.config.pad_token_id is None else ""
             raise UserError(f"cannot be run on text: {type(error).__name__}: {first}", where=name, hint=hint) from error
@@ -306,7 +308,15 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
 
     Raises:
         UserError: no such folder, no safetensors weights, weights that are missing, truncated or of another model.
+        OutOfMemory: it does not fit into memory.
     """
+    encoder = memory.attempt(partial(_load, name, remote_code=remote_code), torch.device("cpu"))
+    if encoder is None:
+        raise OutOfMemory("memory is full", where=name, hint=memory.GO_ON)
+    return encoder
+
+
+def _load(name: str, *, remote_code: bool) -> Encoder:
     from huggingface_hub import constants
     from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForTextEncoding
 
@@ -339,9 +349,9 @@ def load(name: str, *, remote_code: bool = False) -> Encoder:
         encoder_folder.check_types(name, (key for key, _ in base.named_parameters()))
     except SafetensorError as error:
         raise UserError(f"the weights cannot be read: {error}", where=name, hint="copy them anew") from error
-    except UserError:
-        raise
     except Exception as error:  # transformers and tokenizers raise all kinds for a broken file
+        if isinstance(error, UserError) or memory.is_out_of_memory(error):
+            raise
         if "`use_safetensors" in str(error):  # not on the Hub; offline, not in its cache
             cached = encoder_folder.local_folder(name)
             pickled = not constants.HF_HUB_OFFLINE or (cached is not None and any(cached.glob("*.bin")))

@@ -40,8 +40,10 @@ def can_pack(encoder: Encoder) -> bool:
             longer = min(max(windows, default=0) + LENGTHS[0], encoder.max_length)
             if not windows or windows_if_apart(encoder, (longer, *LENGTHS[1:]), attention) is not None:
                 return True
-    except (ValueError, TypeError, RuntimeError, IndexError, AssertionError):
-        pass  # raised by models that do not use the attention interface
+    except (ValueError, TypeError, RuntimeError, IndexError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        # models that do not use the attention interface raise the others
     encoder.base.set_attn_implementation(attention)
     return False
 
