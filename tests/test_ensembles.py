@@ -96,12 +96,29 @@ def test_members_are_joined_by_id_and_every_view_shows_the_mean(two_tests: Files
                 assert mean_of_both == pytest.approx(sum(of[id].get(label, 0) for of in by_id[:2]) / 2)
     shown = two_tests.call("report", two_tests.out).out
     assert "both: accuracy, dev" in shown and "note: both: mean of own and to-en" in shown
+    assert "means without languages" not in shown
     assert two_tests.call("report", two_tests.out, "--layout", "languages").code == 0
     exported = two_tests.call("report", two_tests.out, "--format", "submission", "--to", two_tests.folder / "files")
     assert exported.code == 0 and (two_tests.folder / "files/all/seed-1/predictions/both").is_dir(), exported.err
     assert two_tests.call("report", two_tests.out, "--format", "rows", "--to", two_tests.folder / "copy").code == 0
     assert "both: accuracy, dev" in two_tests.call("report", two_tests.folder / "copy").out
     assert "8 of 8 steps are done already" in two_tests.run().err
+
+
+def test_a_report_says_which_language_an_ensembles_mean_lacks(two_tests: Files) -> None:
+    """One member is scored in English, too. Two like tasks in one language each have nothing to compare."""
+    text = (two_tests.folder / "own-de.jsonl").read_text(encoding="utf-8")
+    two_tests.write("own-en.jsonl", text)
+    two_tests.edit("tasks.yaml", 'languages: [de], data: {test: "own-', 'languages: [de, en], data: {test: "own-')
+    assert two_tests.run().code == 0
+    shown = " ".join(two_tests.call("report", two_tests.out, "--layout", "overview").out.split())
+    assert "means without languages that a task like them has, so compare by language: to-en (en); both (en)" in shown
+    two_tests.write("to-en-sw.jsonl", text)
+    two_tests.write("dev-sw.tsv", (two_tests.folder / "dev-de.tsv").read_text(encoding="utf-8"))
+    two_tests.edit("tasks.yaml", "to-en: {like: mine, languages: [de]", "to-en: {like: mine, languages: [sw]")
+    two_tests.edit("recipe.yaml", "ensembles: {both: [own, to-en]}", "")
+    assert two_tests.run().code == 0
+    assert "means without languages" not in two_tests.call("report", two_tests.out).out
 
 
 def test_ensembles_of_the_same_members_each_have_their_scores(two_tests: Files) -> None:

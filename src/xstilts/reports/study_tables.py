@@ -77,6 +77,7 @@ def legend(summary: Summary, shown: Sequence[Table], *, spreads: bool = True) ->
         ("↓ lower is better; there a positive gain is a loss", "↓" in words),
         (split_replaced(split, languages_by_task(others)), "†" in words),
         (f"‡ {in_no_mean(summary.left_out)}", summary.left_out),
+        (fewer := _fewer_languages(summary), fewer),
         (f"{COLLAPSED} collapsed, {AT_CHANCE}: {_collapsed_runs(summary)}", any(entry.mark for entry in numbers)),
         (not_finished(study, summary.missing), summary.missing),
         (lacking := unpaired(study, summary.missing), lacking),
@@ -185,6 +186,27 @@ def _scored_languages(summary: Summary, task: StudyTask) -> tuple[str, ...]:
     return tuple(language for language in task.languages if language in found)
 
 
+def _mean_languages(summary: Summary, task: StudyTask) -> set[str]:
+    return set(_scored_languages(summary, task)) - set(summary.left_out.get(task.name, ()))
+
+
+def _fewer_languages(summary: Summary) -> str:
+    """Tasks whose mean lacks languages of a task like them, such as an ensemble's; empty if there are none."""
+    alike: dict[str, dict[str, set[str]]] = defaultdict(dict)
+    for task in summary.study.targets:
+        if _lines_of(summary, task):
+            name = summary.study.catalogue_names.get(task.name, task.name)
+            alike[name][task.name] = _mean_languages(summary, task)
+    lacking = {
+        task: sorted(set.union(*means.values()) - languages)
+        for means in alike.values()
+        if set.intersection(*means.values())
+        for task, languages in means.items()
+    }
+    tasks = languages_by_task(lacking)
+    return tasks and f"means without languages that a task like them has, so compare by language: {tasks}"
+
+
 def _on_other_split(summary: Summary, task: StudyTask) -> tuple[str, ...]:
     """The languages that show the other split."""
     found = {line.language for line in _lines_of(summary, task) if line.split != summary.split}
@@ -214,7 +236,7 @@ def _seeds(seeds: Sequence[int | None]) -> str:
 def _sizes(summary: Summary, task: StudyTask) -> str:
     lines = [line for line in _lines_of(summary, task) if line.language in task.languages]
     least, most = min(line.n for line in lines), max(line.n for line in lines)
-    count = len(set(_scored_languages(summary, task)) - set(summary.left_out.get(task.name, ())))
+    count = len(_mean_languages(summary, task))
     languages = f"mean over {count} languages, " if count > 1 else ""
     return f"{languages}{least:,}{f'-{most:,}' if most > least else ''} examples a language"
 
