@@ -101,6 +101,17 @@ def test_a_study_is_not_continued_in_another_precision(study: Files) -> None:
     assert sorted(facts["precision"] for facts in recorded(study).values()).count("bf16") < len(recorded(study)) / 2
 
 
+def test_a_step_that_another_gpu_finishes_meanwhile_ends_the_run(study: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was finished when the run began; a run on an old and on a new GPU would mix their precisions."""
+    with monkeypatch.context() as patch:
+        patch.setattr("xstilts.execution.steps.precision_of", lambda _: "bf16")  # as if the first step were done there
+        result = study.run()
+    assert result.code == 2 and "auto is fp32 on this device, but bf16 in 1 finished step of the study" in result.err
+    assert [facts["precision"] for facts in recorded(study).values()] == ["bf16"]
+    study.edit("recipe.yaml", "steps: 2", "steps: 2, precision: fp32")
+    assert study.run().code == 0
+
+
 def test_steps_of_an_earlier_version_count_as_fp32(study: Files) -> None:
     assert study.run().code == 0
     for path, facts in recorded(study).items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from xstilts.compute.device import device, effective_precision
 from xstilts.errors import UserError, counted
@@ -31,11 +32,25 @@ def check_precision(pending: Sequence[Step], plan: Plan, store: Store) -> None:
     Raises:
         UserError: this device has another one.
     """
-    if not any(map(_is_automatic, pending)):
-        return
-    left, now = {step.id for step in pending}, effective_precision(device(), "auto")
-    finished = [step.id for step in plan.steps.values() if _is_automatic(step) and step.id not in left]
-    before = [store.facts(id).get("precision", EARLIER) for id in finished]
+    left = {step.id for step in pending}
+    if any(map(_is_automatic, pending)):
+        _compare([step for step in plan.steps.values() if _is_automatic(step) and step.id not in left], store)
+
+
+def check_step(step: Step, plan: Plan, store: Store) -> None:
+    """Check one step likewise, by the first finished one: other workers and runs may have begun on other devices.
+
+    Raises:
+        UserError: this device has another precision.
+    """
+    if _is_automatic(step):
+        others = (one for one in plan.steps.values() if _is_automatic(one) and one.id != step.id)
+        _compare(islice((one for one in others if store.state(one.id).has_results), 1), store)
+
+
+def _compare(finished: Iterable[Step], store: Store) -> None:
+    now = effective_precision(device(), "auto")
+    before = [store.facts(step.id).get("precision", EARLIER) for step in finished]
     if others := [precision for precision in before if precision != now]:
         what = f"auto is {now} on this device, but {others[0]} in {counted(len(others), 'finished step')} of the study"
         hint = f"`precision: {others[0]}` in the recipe, or another --out, runs these steps anew"

@@ -21,7 +21,7 @@ from xstilts.compute.private import import_compiler
 from xstilts.errors import OutOfMemory, StepFailed, UserError
 from xstilts.execution.inputs import StepInputs
 from xstilts.execution.pending import pending_steps
-from xstilts.execution.precision import check_precision
+from xstilts.execution.precision import check_precision, check_step
 from xstilts.execution.runner import RunSpec, StepRequest, StepResult
 from xstilts.execution.steps import StepExecutor
 from xstilts.store.run_folder import Store, lock_shared
@@ -47,6 +47,7 @@ class Worker:
                 state = executor.store.state(step.id)
                 if state is StepState.DONE or (state is not StepState.MISSING and not request.repeat):
                     return StepResult(step.id, "already")
+                check_step(step, executor.plan, executor.store)
                 executor.progress.step(request.number, request.total, step.name, step.id, step.kind)
                 if step.kind == "train":
                     distributed.broadcast(step.id)
