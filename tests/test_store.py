@@ -12,6 +12,7 @@ import pytest
 
 from conftest import Files
 from xstilts.errors import UserError
+from xstilts.store.label_notes import cause_notes
 from xstilts.store.rows import Score, means
 from xstilts.store.run_folder import Store, lock_exclusive, lock_shared, open_or_new
 from xstilts.study.index import Cell, Study, StudyTask
@@ -59,7 +60,7 @@ def test_a_step_that_is_its_own_parent_causes_no_endless_loop(tmp_path: Path) ->
     store = Store(tmp_path)
     step(store, "b", "a", "b")
     step(store, "a", "b", learned="x", **AT_CHANCE)
-    assert store.notes(study(("y", "b"))) == ["a, seed 1 ended at chance on its dev set (50.0; chance is 50.0)"]
+    assert store.notes(study(("y", "b"))) == {"a": "a, seed 1 ended at chance on its dev set (50.0; chance is 50.0)"}
     (store.step("b") / CHECKPOINT).touch()
     begin(store, "b", "a", "b")
     assert not store.state("a").has_results and (store.step("b") / CHECKPOINT).exists()
@@ -80,8 +81,20 @@ def test_a_target_training_at_chance_gives_no_intermediate_note(tmp_path: Path) 
     step(store, "average", "target", "target")
     for id in ("target", "average"):
         step(store, f"score-{id}", id)
-        assert [note.split(",")[0] for note in store.notes(study(("mine", f"score-{id}"), own=("mine",)))] == ["first"]
+        assert [*store.notes(study(("mine", f"score-{id}"), own=("mine",)))] == ["first"]
         assert len(store.notes(study(("mine", f"score-{id}")))) == 2
+
+
+def test_a_training_at_chance_is_none_of_a_task_that_is_scored_after_it(tmp_path: Path) -> None:
+    """Sentence retrieval has no training, so none of its own failed."""
+    store = Store(tmp_path)
+    step(store, "first", learned="middle", likely_cause="6 updates", **AT_CHANCE)
+    step(store, "score", "first")
+    retrieval = study(("y", "score"))
+    row = Score("y", "en", "test", "accuracy", 0.0, 9, "score", "encoder", 1, 10.0)
+    noted = store.notes(retrieval)
+    assert "first, seed 1 ended at chance" in noted["first"] and "likely cause: 6 updates" in noted["first"]
+    assert cause_notes(store, retrieval, [row], noted) == []
 
 
 def test_a_step_is_listed_once_it_has_begun(tmp_path: Path) -> None:
@@ -185,7 +198,7 @@ def test_a_damaged_step_json_gives_no_note(tmp_path: Path, row: str) -> None:
     step(store, "a", learned="x", **AT_CHANCE)
     step(store, "score", "a")
     (store.step("a") / "step.json").write_text(row, encoding="utf-8")
-    assert store.notes(study(("y", "score"))) == []
+    assert store.notes(study(("y", "score"))) == {}
     begin(store, "a")
     assert not store.state("score").has_results
 

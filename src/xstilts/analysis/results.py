@@ -75,7 +75,8 @@ def read_results(store: Store, name: str | None) -> StudyResults:
     """
     study = store.study(name)
     scores = store.scores(study)
-    notes = [*store.notes(study), *cause_notes(store, study, scores), *label_notes(store, study)]
+    noted = store.notes(study)
+    notes = [*noted.values(), *cause_notes(store, study, scores, noted), *label_notes(store, study)]
     unscored = unscored_steps(store, study, scores)
     return StudyResults(study, scores, store.predictions, notes, example_scores=store.example_scores, unscored=unscored)
 

@@ -80,8 +80,15 @@ def _back_notes(store: Store, study: Study) -> Iterator[str]:
         yield f"{task}{not_found_line(translated)}; they count as wrong".replace("; ", ": ", 1)
 
 
-def cause_notes(store: Store, study: Study, scores: Iterable[Score]) -> list[str]:
-    """The likely cause of trainings at chance, by task: on dev, or without dev where the task is scored."""
+def cause_notes(store: Store, study: Study, scores: Iterable[Score], noted: Collection[str]) -> list[str]:
+    """The likely cause of trainings at chance, by task: on dev, or without dev where the task is scored.
+
+    Args:
+        store: has the trainings.
+        study: its tasks are scored.
+        scores: of these tasks.
+        noted: trainings with a note of their own.
+    """
     tasks = {task.name: task for task in study.tasks}
     scored: dict[tuple[str, str], dict[str, bool]] = {}
     for row in scores:
@@ -93,7 +100,7 @@ def cause_notes(store: Store, study: Study, scores: Iterable[Score]) -> list[str
             facts = _facts(store, id)
             language = tasks[task].train_language
             failed = facts.get("at_chance", collapsed.get(language, all(collapsed.values())))
-            if failed and facts.get("likely_cause"):
+            if failed and facts.get("likely_cause") and id not in noted:
                 causes.setdefault(task, {})[id] = facts["likely_cause"]
     return [
         f"{task}: {counted(len(found), 'training')} ended at chance; likely cause: {cause}"

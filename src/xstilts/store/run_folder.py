@@ -251,9 +251,9 @@ class Store:
         path = self.step(id) / EXAMPLES
         return self._rows(id, path, ExampleScores) if path.is_file() else None
 
-    def notes(self, study: Study) -> list[str]:
-        """Notes on trainings that ended at chance although other steps start from them."""
-        notes: dict[str, None] = {}
+    def notes(self, study: Study) -> dict[str, str]:
+        """Notes on trainings that ended at chance although other steps start from them, by step."""
+        notes: dict[str, str] = {}
         record, at_chance = cache(lambda id: self._record(id) or StepRecord()), cache(self._ended_at_chance)
         trained_on_own = {task.name: task.trained_on_own_data for task in study.tasks}
         for cell in study.cells:
@@ -264,11 +264,11 @@ class Store:
                 id, may_be_target = queue.pop()
                 trained = record(id).trained_tasks
                 if trained and not may_be_target and cell.task not in trained and at_chance(id):
-                    notes[f"{self.title(id)} ended at chance on its dev set ({at_chance(id)})"] = None
+                    notes[id] = f"{self.title(id)} ended at chance on its dev set ({at_chance(id)})"
                 parents = [(parent, may_be_target and not trained) for parent in record(id).parent_ids]
                 queue += [step for step in parents if step not in seen]
                 seen |= dict.fromkeys(parents)
-        return list(notes)
+        return notes
 
     def _ended_at_chance(self, id: str) -> str:
         """A training's score and chance, if it ended at chance; else empty."""
