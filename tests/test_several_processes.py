@@ -31,6 +31,7 @@ from xstilts.compute.device import device
 from xstilts.compute.gradient_sum import GradientSum, buckets
 from xstilts.errors import StepFailed, UserError
 from xstilts.execution import local
+from xstilts.execution.steps import StepExecutor
 from xstilts.model import evaluate
 from xstilts.model.encoder import Encoder
 from xstilts.model.trained import TrainedModel
@@ -82,6 +83,7 @@ FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "failed on dev": (evaluate, "head_outputs", lambda f: failing_at(f, 2, StepFailed("no number"))),
     "full disk": (TrainedModel, "save", lambda f: failing_at(f, 1, OSError(errno.ENOSPC, "No space left", "there"))),
     "no checkpoint": (Checkpoint, "_write", lambda f: failing_at(f, 3, OSError(errno.ENOSPC, "No space", "there"))),
+    "other files": (StepExecutor, "_origin", lambda f: lambda *given: [*f(*given), "sha256"]),
     "cannot read": (Checkpoint, "_read", lambda _: lambda _: None),
     "killed": (Optimizer, "step", lambda f: lambda *a: (f(*a), os.kill(os.getpid(), signal.SIGKILL))[0]),
     "by rows": (GradientSum, "sum", by_rows),
@@ -216,6 +218,13 @@ def test_an_interrupt_of_one_process_writes_a_checkpoint_and_ends_all(rank: int,
         assert all(tensor.equal(got[path][name]) for name, tensor in tensors.items())
     resumed, usual = losses(longer.out), losses(longer.folder / "whole")
     assert len(usual) > 50 and resumed == pytest.approx(usual, abs=1e-5)
+
+
+def test_processes_do_not_train_on_different_files(longer: Files) -> None:
+    """Each computer may have a copy of the data, or a GPU with another precision."""
+    ended = together(longer, 2, "out", rank=1, fault="other files")
+    assert ended.codes == [2] * 2, ended.printed
+    assert ended.printed[0].count("one process has other data, weights or devices than another") == 1
 
 
 def test_processes_do_not_resume_at_different_updates(longer: Files) -> None:

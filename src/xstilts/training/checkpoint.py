@@ -116,14 +116,17 @@ class Checkpoint:
         """The state to resume from, and the log of that moment put back; None: train from the beginning.
 
         Raises:
-            UserError: processes that train together would resume at different updates.
+            UserError: processes that train together have other inputs, or would resume at different updates.
         """
         state = self._usable() if self.path.exists() else None
         update = 0 if state is None else state["update"]
-        updates = distributed.all_gather(update)
+        updates, origins = zip(*distributed.all_gather((update, self._origin)), strict=True)
+        if any(origin != self._origin for origin in origins):
+            what = "one process has other data, weights or devices than another"
+            raise UserError(what, where=str(self.path.parent), hint="all need the same files, and GPUs of one kind")
         if len({*updates}) > 1:
             what = f"one process would resume at update {min(updates):,}, another at update {max(updates):,}"
-            raise UserError(what, where=str(self.path), hint="all need this folder, and devices of one kind")
+            raise UserError(what, where=str(self.path), hint="all need this folder")
         if state is not None:
             if distributed.rank() == 0:
                 self.log.write_text(state["log"], encoding="utf-8")
