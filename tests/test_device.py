@@ -19,6 +19,8 @@ from xstilts.compute import device
 from xstilts.model import heads
 from xstilts.model.batch import collate, generator
 from xstilts.model.encoder import load
+from xstilts.model.forward import most_tokens
+from xstilts.training.optimizer import Optimizer
 
 CPU = torch.device("cpu")
 
@@ -114,6 +116,21 @@ def test_a_training_on_apples_gpus_has_its_random_numbers_back(monkeypatch: pyte
     saved = device.random_state(torch.device("mps"))
     device.set_random_state(torch.device("mps"), saved)
     assert len(states) == 2 and states[1].equal(states[0])
+
+
+def test_apples_gpus_update_all_weights_in_one_kernel() -> None:
+    with FakeTensorMode():
+        layer = torch.nn.Module()
+        layer.weight = torch.nn.Parameter(torch.empty(2, 2, device="mps"))
+        optimizer = Optimizer(layer, None, lr=1e-3, weight_decay=0.1, updates=1)
+        assert all(group["fused"] for group in optimizer._adam.param_groups)
+
+
+def test_an_evaluation_on_cuda_takes_more_tokens_but_never_more_than_asked() -> None:
+    cuda = torch.device("cuda")
+    assert most_tokens(cuda, None) == 8 * most_tokens(CPU, None)
+    for where in (cuda, CPU):
+        assert most_tokens(where, 100) == 100 and most_tokens(where, 10**9) == most_tokens(where, None)
 
 
 def test_a_process_that_only_plans_takes_no_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
