@@ -253,6 +253,12 @@ def test_a_licence_has_the_hubs_name_only_if_that_says_all(text: str, hub: str, 
     assert (found.hub, found.warning, found.text) == (hub, warning, text)
 
 
+@pytest.mark.parametrize("program", ["apertium", "/usr/bin/apertium"])
+def test_apertiums_licence_does_not_reach_its_translations(program: str) -> None:
+    assert licenses.of_engine({"engine": "command", "command": f"{program} -u eng-spa"}) is None
+    assert licenses.of_engine({"engine": "command", "command": f"other {program}"}) == licenses.parse("")
+
+
 def test_the_licence_is_that_of_the_training_data(tmp_path: Path) -> None:
     """XNLI trains on MNLI; a task `like: xnli` with other training data has neither's licence."""
     path = tmp_path / "mine.yaml"

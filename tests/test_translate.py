@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -349,6 +350,7 @@ def test_apertium_without_the_pair_or_with_marks(tmp_path: Path, xstilts: Cli) -
         ("apertium -u eng-spo", "Apertium has no pair eng-spo (did you mean 'eng-spa'?"),
         ("apertium -u spa-eng", "spa-eng is not en to es (write apertium -u {from3}-{to3})"),
         ("apertium eng-spa", "without -u puts a * before unknown words (write apertium -u eng-spa)"),
+        (f"{shutil.which('apertium')} eng-spa", "without -u puts a * before unknown words"),
     ]:
         arguments = ("--engine", "command", "--command", command, "--out", tmp_path)
         result = xstilts("translate", "play-nli", "--to", "es", *arguments)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from xstilts.translate.engine import is_apertium
+
 UNKNOWN = "unknown"
 _HUB = """\
 apache-2.0 mit bsd-2-clause bsd-3-clause odc-by odbl cc0-1.0 unlicense pddl gpl-2.0 gpl-3.0 agpl-3.0 lgpl-3.0
@@ -81,7 +83,7 @@ def of_engine(engine: Mapping[str, str]) -> License | None:
 
     The playground's engine is a part of this package. Apertium is a program, whose licence covers the program alone.
     """
-    if engine.get("engine") == "playground" or engine.get("command", "").split()[:1] == ["apertium"]:
+    if engine.get("engine") == "playground" or any(map(is_apertium, engine.get("command", "").split()[:1])):
         return None
     model = engine.get("model", "").rpartition("/")[2].lower()
     return parse(next((license for part, license in _ENGINES.items() if part in model), ""))

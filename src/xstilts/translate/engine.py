@@ -115,6 +115,11 @@ class EngineSpec:
         return open_engine(self.model, self.prompt, source, target)
 
 
+def is_apertium(program: str) -> bool:
+    """Whether a program is Apertium, by its name or path."""
+    return Path(program).name == APERTIUM
+
+
 class PlaygroundEngine:
     """The playground's own grammar: exact translations of its English sentences."""
 
@@ -160,12 +165,12 @@ class CommandEngine:
         program = self.arguments[0]
         if shutil.which(program) is None:
             package = f"apt-get install apertium apertium-{languages.code3(source)}-{languages.code3(target)}"
-            hint = package if program == APERTIUM else "give its path"
+            hint = package if is_apertium(program) else "give its path"
             raise UserError(f"the program {program} is not installed", where="--command", hint=hint)
         self._pair = {"from": source, "to": target}
         # Apertium translates words by their neighbours, also those of the next line. An empty line keeps lines apart.
-        self.line_end = "\n\n" if program == APERTIUM else "\n"
-        if program == APERTIUM:
+        self.line_end = "\n\n" if is_apertium(program) else "\n"
+        if is_apertium(program):
             self._check_apertium()
 
     @cached_property
@@ -174,7 +179,7 @@ class CommandEngine:
         return {"engine": "command", "command": self.command, "version": self._version(), **self._pair}
 
     def _version(self) -> str:
-        option = "-V" if self.arguments[0] == APERTIUM else "--version"
+        option = "-V" if is_apertium(self.arguments[0]) else "--version"
         try:
             done = subprocess.run([self.arguments[0], option], stdin=subprocess.DEVNULL, capture_output=True,
                                   timeout=SECONDS, check=True)  # fmt: skip
@@ -184,7 +189,7 @@ class CommandEngine:
 
     def _check_apertium(self) -> None:
         """Refuse a pair that Apertium lacks, and marks at unknown words."""
-        listed = subprocess.run([APERTIUM, "-l"], capture_output=True, encoding="utf-8", check=False)
+        listed = subprocess.run([self.arguments[0], "-l"], capture_output=True, encoding="utf-8", check=False)
         pairs = listed.stdout.split()
         pair = next(
             (word for word in self.arguments[1:] if re.fullmatch(r"[a-z]{2,3}(_\w+)?-[a-z]{2,3}(_\w+)?", word)), ""
