@@ -196,7 +196,7 @@ def test_a_failed_step_is_an_event_and_at_the_end_an_error(study: Files) -> None
     study.edit("recipe.yaml", "lr: 1e-3", "lr: 1e30")
     study.edit("recipe.yaml", "steps: 2", "steps: 20")
     listener = Listener()
-    with pytest.raises(UserError, match=r"1 step failed; 1 step that depends on them was skipped\n.*the loss is"):
+    with pytest.raises(UserError, match=r"1 step failed; 1 step that depends on it was skipped\n.*the loss is"):
         xstilts.run(load(study), out=study.out, on_progress=listener)
     (failed,) = [event for event in listener.events if event.state == "failed"]
     assert failed.kind == "train" and "the loss is" in failed.error and failed.score is None

@@ -225,7 +225,7 @@ def test_a_step_that_kills_two_workers_has_failed(study: Files, monkeypatch: pyt
     result = study.run("--workers", 2)
     assert result.code == 2
     assert result.err.count("its worker was killed by signal 9; the step is tried again") == 1
-    assert "error: 1 step failed; 1 step that depends on them was skipped\n" in result.err
+    assert "error: 1 step failed; 1 step that depends on it was skipped\n" in result.err
     assert "error: target: mine, seed 1: its worker was killed by signal 9, and so did the one before" in result.err
 
 

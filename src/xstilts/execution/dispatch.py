@@ -39,8 +39,11 @@ class Outcome:
         if not self.failed:
             return None
         lines = [f"{plan.steps[id].name}: {reason}" for id, reason in self.failed.items()]
-        were = "that depends on them was" if len(self.skipped) == 1 else "that depend on them were"
-        skipped = f"; {counted(len(self.skipped), 'step')} {were} skipped" if self.skipped else ""
+        them = "it" if len(lines) == 1 else "them"
+        depend, were = ("depends", "was") if len(self.skipped) == 1 else ("depend", "were")
+        skipped = (
+            f"; {counted(len(self.skipped), 'step')} that {depend} on {them} {were} skipped" if self.skipped else ""
+        )
         return UserError("\n".join([f"{counted(len(lines), 'step')} failed{skipped}", *lines]))
 
 
