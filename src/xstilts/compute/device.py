@@ -46,7 +46,7 @@ def device() -> torch.device:
         if asked or several:  # a trial takes some memory of the GPU, in a process that only plans, too
             torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        hint = "cpu, cuda, cuda:1, mps; unset it to use the accelerator if there is one"
+        hint = "its values are cpu, cuda, cuda:1 or mps; unset it to use the accelerator if there is one"
         if several:
             hint = "start at most as many processes as there are GPUs, or use cpu"
         raise UserError(f"there is no device '{name}' here", where="XSTILTS_DEVICE", hint=hint) from error
