@@ -168,7 +168,7 @@ class _Session:
         self._log.add(self.update, loaded.task, loss, lr, batch)
         if self.update in self._mean.points:  # in all processes, whose weights stay equal to the bit
             self.optimizer.flush()
-        self._mean.add_if_due(self.update)
+            self._mean.add()
 
     def _compute_gradients(self, head: Head, loaded: LoadedBatch) -> Tensor:
         """Sum the gradients of a batch, in parts if it is large; returns this process's share of the loss."""

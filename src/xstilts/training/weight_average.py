@@ -29,11 +29,6 @@ class Mean:
         self.points = {-(-k * total // snapshots) for k in range(1, snapshots + 1)} if snapshots else set()
         self._values: dict[str, Tensor] = {}
 
-    def add_if_due(self, update: int) -> None:
-        """Add the weights if this update is one of the points."""
-        if update in self.points:
-            self.add()
-
     def add(self) -> None:
         """Add the current weights."""
         self.count += 1

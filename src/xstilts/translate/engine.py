@@ -163,14 +163,15 @@ class CommandEngine:
             raise UserError(f"cannot be read: {error}", where="--command", hint=command) from error
         self.command = command
         program = self.arguments[0]
+        self._is_apertium = is_apertium(program)
         if shutil.which(program) is None:
             package = f"apt-get install apertium apertium-{languages.code3(source)}-{languages.code3(target)}"
-            hint = package if is_apertium(program) else "give its path"
+            hint = package if self._is_apertium else "give its path"
             raise UserError(f"the program {program} is not installed", where="--command", hint=hint)
         self._pair = {"from": source, "to": target}
         # Apertium translates words by their neighbours, also those of the next line. An empty line keeps lines apart.
-        self.line_end = "\n\n" if is_apertium(program) else "\n"
-        if is_apertium(program):
+        self.line_end = "\n\n" if self._is_apertium else "\n"
+        if self._is_apertium:
             self._check_apertium()
 
     @cached_property
@@ -179,7 +180,7 @@ class CommandEngine:
         return {"engine": "command", "command": self.command, "version": self._version(), **self._pair}
 
     def _version(self) -> str:
-        option = "-V" if is_apertium(self.arguments[0]) else "--version"
+        option = "-V" if self._is_apertium else "--version"
         try:
             done = subprocess.run([self.arguments[0], option], stdin=subprocess.DEVNULL, capture_output=True,
                                   timeout=SECONDS, check=True)  # fmt: skip
